@@ -1,0 +1,1 @@
+"""Signal code: pure functions on arrays of samples, which know nothing of corpora, models or commands."""

@@ -1,0 +1,89 @@
+"""The errors a person can meet; each message says the value, what was expected and how to mend it.
+
+    TonemillError             anything a person can mend
+    ├── UsageError            a flag, a parameter or an expression is wrong (exit code 2)
+    ├── StreamError           a stream of recipes is broken or was cut
+    ├── AudioError            one source or clip cannot be used: a row of the rejects, never a stop
+    │   └── Filtered          it could be used, but a step was asked to leave it out
+    ├── OutputError           an output folder is taken, full, or made by another plan
+    ├── CorpusError           a corpus is missing, unfinished, damaged, or does not fit
+    └── RunError              a run is missing, made with other settings, or damaged
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+REASONS: Final[dict[str, str]] = {
+    "missing": "the file is not there any more",
+    "forbidden": "the file may not be read",
+    "changed": "the file is not the one that was scanned",
+    "empty": "the file holds no bytes",
+    "no_frames": "the file holds a header and no sound",
+    "unreadable": "the file is not audio, or its header is damaged",
+    "unsupported": "no codec here reads this kind of audio",
+    "truncated": "the file ends before the sound that its header announces",
+    "damaged": "decoding failed part of the way through",
+    "not_finite": "the samples hold NaN or infinite values",
+    "too_short": "there is less sound than was asked for",
+    "roles": "the roles do not fit the step, or differ in length or rate",
+    "mixed": "the rate or channels differ from the rest of the corpus",
+    "step_failed": "a step failed in a way nobody foresaw",
+    "memory": "the machine ran out of memory",
+    "network": "the storage did not answer",
+}
+"""Every reason a source or clip may be rejected for, and what it means."""
+
+TRANSIENT: Final = frozenset({"memory", "network"})
+"""Reasons that lie in the moment and not in the bytes: the next run tries those sources again."""
+
+
+class TonemillError(Exception):
+    """Anything a person can mend; printed without a traceback."""
+
+
+class UsageError(TonemillError):
+    """A flag, a parameter or an expression is wrong; nothing was done."""
+
+
+class StreamError(TonemillError):
+    """A stream of recipes is broken or was cut."""
+
+
+class AudioError(TonemillError):
+    """One source or clip cannot be used.
+
+    Args:
+        reason: a key of `REASONS`.
+        message: what was found in this file, for a person.
+    """
+
+    outcome = "rejected"
+
+    def __init__(self, reason: str, message: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"{reason!r} is not one of the reasons {', '.join(REASONS)}")
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str]]:
+        return type(self), (self.reason, self.message)
+
+
+class Filtered(AudioError):
+    """A source or clip that a step was asked to leave out."""
+
+    outcome = "filtered"
+
+
+class OutputError(TonemillError):
+    """An output folder is taken, full, or made by another plan."""
+
+
+class CorpusError(TonemillError):
+    """A corpus is missing, unfinished, damaged, or does not fit."""
+
+
+class RunError(TonemillError):
+    """A run is missing, made with other settings, or damaged."""

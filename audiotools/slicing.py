@@ -1,0 +1,64 @@
+"""Cut a sound that flows in blocks into windows of one length, by stated rules for short sounds and tails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+Policy = Literal["pad", "drop", "keep"]
+"""What to do with too little sound: append zeros, leave it out, or keep it as it is."""
+
+
+def windows(
+    blocks: Iterator[Float32[np.ndarray, "channels time"]], length: int, hop: int, short: Policy, tail: Policy
+) -> Iterator[tuple[int, Float32[np.ndarray, "channels window"]]]:
+    """Yield windows and the frame that each starts at, holding no more than one window and one block.
+
+    Windows start at 0, hop, 2 hop, ... A sound shorter than one window falls under `short`. In a longer one,
+    the tail is the window that would start next, if it holds any sound that no earlier window holds.
+
+    Args:
+        blocks: arrays (channels, time) of any lengths.
+        length: frames per window, 1 or more.
+        hop: frames between starts, 1 or more.
+        short: for a sound of fewer than `length` frames.
+        tail: for what is left at the end of a longer one.
+    """
+    held: list[np.ndarray] = []
+    first = 0  # the frame of the sound at which `held` starts
+    ready = 0  # frames in `held`
+    start = 0  # of the next window
+    for block in blocks:
+        held.append(block)
+        ready += block.shape[1]
+        if first + ready < start + length:
+            continue
+        joined = np.concatenate(held, axis=1) if len(held) > 1 else block
+        while first + ready >= start + length:
+            yield start, joined[:, start - first : start - first + length]
+            start += hop
+        drop = min(start - first, ready)
+        held, first, ready = [joined[:, drop:]], first + drop, ready - drop
+    end = first + ready
+    covered = 0 if start == 0 else start - hop + length
+    if end <= max(covered, start):
+        return
+    policy = short if start == 0 else tail
+    if policy == "drop":
+        return
+    rest = np.concatenate(held, axis=1)[:, start - first :]
+    yield start, np.pad(rest, ((0, 0), (0, length - rest.shape[1]))) if policy == "pad" else rest
+
+
+def window_count(frames: int, length: int, hop: int, short: Policy, tail: Policy) -> int:
+    """How many windows `windows` yields for a sound of so many frames."""
+    if frames <= 0:
+        return 0
+    if frames < length:
+        return int(short != "drop")
+    whole = 1 + (frames - length) // hop
+    has_tail = frames > max((whole - 1) * hop + length, whole * hop)
+    return whole + int(has_tail and tail != "drop")

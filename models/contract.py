@@ -1,0 +1,167 @@
+"""What a model promises: the one class that training and rendering know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tonemill.models.plugins import Plugins
+
+MODELS = Plugins(
+    kind="model",
+    package="tonemill.models",
+    folder=Path(__file__).parent,
+    group="tonemill.models",
+    shared=frozenset({"__init__", "contract", "layers", "losses", "plugins"}),
+)
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What a corpus tells a model before the first step.
+
+    Args:
+        name: the corpus as the person named it, for messages.
+        roles: the waveforms of each example, as `("audio",)` or `("dry", "wet")`.
+        sample_rate: in hertz, the same for all examples.
+        channels: the same for all examples.
+        values: for each metadata field that is text or a whole number, its distinct values, sorted.
+    """
+
+    name: str
+    roles: tuple[str, ...]
+    sample_rate: int
+    channels: int
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples stacked for one training step.
+
+    Args:
+        audio: for each role, (batch, channels, time), float32.
+        fields: for each metadata field, one value per example.
+    """
+
+    audio: Mapping[str, Tensor]
+    fields: Mapping[str, list[Any]]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch({role: x.to(device, non_blocking=True) for role, x in self.audio.items()}, self.fields)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One example to render.
+
+    Args:
+        seed: decides everything random about it.
+        fields: its metadata, as `{"label": "3"}`.
+        audio: its waveforms by role, (channels, time); empty for a model that renders from seeds.
+    """
+
+    seed: int
+    fields: Mapping[str, Any]
+    audio: Mapping[str, Float[np.ndarray, "channels time"]]
+
+
+class Update(Protocol):
+    """One optimizer update, given by the training loop: backward, step, and gradients back to zero."""
+
+    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+
+
+class Model(nn.Module):
+    """A network that can be trained on a corpus and rendered with.
+
+    A subclass is built from its config alone, so a checkpoint needs no corpus to be loaded. It must not keep
+    random state of its own: the loop seeds torch from the run's seed and the step's number before each step.
+    """
+
+    Config: ClassVar[type]
+    """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
+
+    renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
+
+    config: Any
+
+    @classmethod
+    def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
+        """Fill in the fields that the corpus decides, and refuse a corpus that cannot serve.
+
+        Raises:
+            CorpusError: roles, rate or labels do not fit; the message names the mend.
+        """
+        raise NotImplementedError
+
+    @property
+    def sample_rate(self) -> int:
+        """Of what it reads and renders, in hertz."""
+        return int(self.config.sample_rate)
+
+    @property
+    def channels(self) -> int:
+        return int(self.config.channels)
+
+    @property
+    def length(self) -> int:
+        """Samples of each example in a training batch."""
+        raise NotImplementedError
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The waveforms it reads in training."""
+        return ("audio",)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn statistics of the corpus once, before the first step; they belong in buffers."""
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Make the optimizers that `training_step` names."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
+        """Learn from one batch; call `update` as often and in the order the model needs.
+
+        Args:
+            batch: on the model's device.
+            step: counted from 1, so parts that update at different rates go by it.
+
+        Returns:
+            named losses, scalars without gradients.
+        """
+        raise NotImplementedError
+
+    def rendering_parts(self) -> dict[str, nn.Module]:
+        """The parts that `render` uses, by name: these are averaged by `--ema` and are all a render loads."""
+        return {"model": self}
+
+    def inputs(self, request: Request) -> dict[str, Tensor]:
+        """What `render` needs for one request, without a batch axis and on the CPU.
+
+        Raises:
+            UsageError: a field of the request cannot be used, as a label the model was not trained on.
+        """
+        raise NotImplementedError
+
+    def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
+        """Render a batch of stacked inputs; each item's samples depend on its own inputs alone."""
+        raise NotImplementedError
+
+
+def load_model(name: str) -> type[Model]:
+    """The class of a model.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    model: type[Model] = MODELS.module(name).MODEL
+    return model

@@ -1,0 +1,120 @@
+"""The `tonemill` command: finds its subcommands without importing them, and imports the one that is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.plugins import Plugins
+from tonemill.pipelines.step import STEPS
+
+COMMANDS: Final = Plugins(
+    kind="command",
+    package="tonemill.cli",
+    folder=Path(__file__).parent,
+    group="tonemill.commands",
+    shared=frozenset({"__init__", "app", "console", "options", "sinks", "streams"}),
+)
+KINDS: Final = ("Source", "Step", "Sink", "Tool")
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists commands by name and summary, and makes one when it is run."""
+
+    def summaries(self) -> Mapping[str, tuple[str, str]]:
+        """For each command its panel and its summary."""
+        return {}
+
+    def make(self, name: str) -> TyperCommand | TyperGroup | None:
+        """The command itself, or None if there is none of that name."""
+        raise NotImplementedError
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.summaries())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What help and completion need to know of a command."""
+        panel, summary = self.summaries().get(cmd_name, (None, None))
+        return panel and TyperCommand(cmd_name, help=summary, rich_help_panel=panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        made = self.make(args[0])
+        if made is None:
+            self.commands = dict.fromkeys(self.summaries())  # type: ignore[arg-type]  (names to suggest)
+            return super().resolve_command(ctx, args)
+        return args[0], made, args[1:]
+
+
+class Stages(LazyGroup):
+    """All stages and tools of tonemill."""
+
+    def summaries(self) -> Mapping[str, tuple[str, str]]:
+        found = {name: ("Steps", STEPS.summary(name)) for name in STEPS.names()}
+        for name in COMMANDS.names():
+            kind, _, summary = COMMANDS.summary(name).partition(": ")
+            found[name] = (f"{kind}s", summary[:1].upper() + summary[1:])
+        order = [f"{kind}s" for kind in KINDS]
+        return dict(sorted(found.items(), key=lambda item: (order.index(item[1][0]), item[0])))
+
+    def make(self, name: str) -> Any:
+        if name in COMMANDS.own():
+            module = COMMANDS.module(name)
+            return module.GROUP if hasattr(module, "GROUP") else command_of(name, module.command, module.__doc__)
+        try:
+            step = STEPS.module(name)
+        except UsageError:
+            return None
+        from tonemill.cli.streams import step_stage
+
+        return command_of(name, step_stage(step.STEP), step.__doc__)
+
+
+def command_of(name: str, function: Callable[..., Any], doc: str | None) -> Any:
+    """Make a command of a function whose parameters say what a person types."""
+    from tonemill.cli.console import guarded
+
+    text = (doc or "").strip()
+    kind, colon, rest = text.partition(": ")
+    single = typer.Typer(add_completion=False)
+    single.command(name, help=rest if colon and kind in KINDS else text)(guarded(function))
+    made = typer.main.get_command(single)
+    made.name = name
+    return made
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tonemill {version('tonemill')}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=Stages, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def tonemill(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Raw audio to sharded corpora to trained models to rendered audio, in one shell pipe.
+
+    tonemill scan FOLDER | tonemill resample --rate 16000 | tonemill slice --samples 16384 | tonemill shard CORPUS
+    """
+    if debug:
+        from tonemill.cli import console
+
+        console.debug = True
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    app()
+

@@ -1,0 +1,110 @@
+"""What every command does alike at the edges: errors, closed pipes, Ctrl-C, and the screen."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import typer
+
+from tonemill.audiotools.errors import TonemillError, UsageError
+
+debug = False
+"""Set by `tonemill --debug`: errors show where they came from."""
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a command may raise into a message and an exit code: 0 done, 1 failed, 2 wrong usage."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError as error:
+            # Whoever read has enough; Python would complain once more when it flushes at the end.
+            if sys.stdout is None:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+        except TonemillError as error:
+            if debug:
+                raise
+            tell(f"Error: {error}")
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
+        except KeyboardInterrupt:
+            tell("Stopped. What was finished stays; the same command goes on from there.")
+            # Beam's threads would keep the process alive until they have finished.
+            sys.stdout and sys.stdout.flush()
+            os._exit(130)
+        except OSError as error:
+            if debug:
+                raise
+            tell(f"Error: {error}")
+            raise typer.Exit(1) from error
+
+    return command
+
+
+def tell(text: str) -> None:
+    """A line on stderr, if there is one."""
+    if sys.stderr is not None:
+        try:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+        except BrokenPipeError:
+            return
+
+
+def stop_on_termination() -> None:
+    """Let SIGTERM end a command as Ctrl-C does: in order."""
+    import signal
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def stdin(command: str) -> BinaryIO:
+    """The stream that is piped in.
+
+    Raises:
+        UsageError: nothing is.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(f"{command} reads recipes from a pipe, as in `tonemill scan FOLDER | tonemill {command} ...`.")
+    return sys.stdin.buffer
+
+
+def stdout() -> BinaryIO:
+    """Where the stream goes.
+
+    Raises:
+        UsageError: it is closed.
+    """
+    if sys.stdout is None:
+        raise UsageError("The standard output is closed, and recipes go there: pipe it to the next stage or to a file.")
+    return sys.stdout.buffer
+
+
+def named_place(text: str, key: str) -> Path:
+    """A corpus or run as typed; `-` takes it from the line of JSON that a sink wrote to the pipe.
+
+    Raises:
+        UsageError: the pipe holds no such line.
+    """
+    if text != "-":
+        return Path(text)
+    import json
+
+    source = stdin(f"- as {key}")
+    lines = [line for line in source.read(1 << 20).splitlines() if line.strip()]
+    try:
+        return Path(json.loads(lines[-1])[key])
+    except (IndexError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}.") from error

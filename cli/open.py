@@ -1,0 +1,21 @@
+"""Source: recipes of the examples of a corpus."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tonemill.cli.console import named_place, stdout
+from tonemill.pipelines.recipe import write_stream
+
+
+def command(
+    corpus: Annotated[str, typer.Argument(help="A folder that `tonemill shard` made; - takes it from the pipe.")],
+    where: Annotated[str | None, typer.Option(help="Only examples that fit, as 'split == \"valid\"' or 'peak_db > -60'.")] = None,
+) -> None:
+    from tonemill.pipelines.corpus import open_corpus
+    from tonemill.pipelines.expression import condition
+
+    holds = condition(where, "--where") if where else None
+    write_stream(open_corpus(named_place(corpus, "corpus")).recipes(holds), stdout())

@@ -1,0 +1,75 @@
+"""Make flags of a config dataclass's fields, and the flags that several commands share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines.config import Setting, settings
+
+
+def parameters(
+    config: type, arguments: Collection[str] = (), hidden: Collection[str] = (), unset: bool = False, panel: str | None = None
+) -> list[inspect.Parameter]:
+    """One keyword parameter per field, annotated as Typer reads it.
+
+    Args:
+        config: a dataclass as `config.settings` reads it.
+        arguments: fields typed without a flag.
+        hidden: fields that are not typed at all.
+        unset: the default becomes None, so that a flag that was given can be told from one that was not.
+        panel: the heading under which help shows them.
+    """
+    return [_parameter(setting, setting.name in arguments, unset, panel) for setting in settings(config) if setting.name not in hidden]
+
+
+def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None) -> inspect.Parameter:
+    kind: Any = Literal[setting.choices] if setting.choices else setting.kind
+    if setting.repeated:
+        kind = list[kind]
+    default: Any = inspect.Parameter.empty if setting.required else setting.default
+    shown: Any = True
+    if unset or default is None:
+        kind = kind | None
+    if unset and not setting.required:
+        shown = False if default in (None, ()) else str(default)
+        default = None
+    if setting.repeated and default is not None and default is not inspect.Parameter.empty:
+        default = list(default)
+    if argument:
+        about: Any = typer.Argument(help=setting.help, rich_help_panel=panel)
+    else:
+        about = typer.Option(*_flags(setting), help=setting.help, show_default=shown, rich_help_panel=panel)
+    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about], default=default)
+
+
+def _flags(setting: Setting) -> list[str]:
+    return [f"{setting.flag}/--no-{setting.flag[2:]}"] if setting.kind is bool else [setting.flag]
+
+
+def assignments(texts: Collection[str], flag: str) -> dict[str, Any]:
+    """Read `NAME=VALUE`s; a value that is a number becomes one.
+
+    Raises:
+        UsageError: one has no name or no `=`.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"{flag} is {text!r}; it must be NAME=VALUE, as in {flag} label=3.")
+        values[name] = _number(value)
+    return values
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,30 @@
+"""The loop of every step stage: read a stream, append the step to each recipe, write the stream."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from tonemill.cli.console import stdin, stdout
+from tonemill.cli.options import parameters
+from tonemill.pipelines import config
+from tonemill.pipelines.recipe import RecipeReader, write_recipe, write_trailer
+from tonemill.pipelines.step import Step, step_name
+
+
+def step_stage(step: type[Step]) -> Callable[..., None]:
+    """The command of a step: its fields are the flags, checked before the first recipe is read."""
+
+    def stage(**values: Any) -> None:
+        name = step_name(step)
+        record = config.build(step, values, name).settle().to_json()
+        reader, out = RecipeReader(stdin(name)), stdout()
+        for recipe in reader:
+            write_recipe(recipe.then(record), out)
+        if reader.fits:
+            # Only a stream that came whole goes on as one: a trailer after a cut would hide the cut.
+            write_trailer(reader.recipes, out)
+
+    stage.__signature__ = inspect.Signature(parameters(step, step.arguments, step.hidden))  # type: ignore[attr-defined]
+    return stage

@@ -1,0 +1,1 @@
+"""How work flows: recipes, steps, corpora, the Beam graph, training and rendering."""

@@ -1,0 +1,182 @@
+"""Put files where they belong all at once or not at all, and tell what is already there.
+
+A shard is done when its sidecar lies beside it, and the sidecar is written last. Whatever else a killed command
+leaves has a name that starts with `TEMPORARY`, and the next command sweeps it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from tonemill.audiotools.errors import OutputError
+
+TEMPORARY: Final = ".tonemill-part-"
+LOCK: Final = ".tonemill-lock"
+
+
+class Part:
+    """A file that becomes `target` when it is committed, and vanishes if it is not.
+
+    Args:
+        target: the final name.
+        folder: where it waits; on the same file system, by default the target's own folder.
+
+    Raises:
+        OutputError: it cannot be written, as when the disk is full.
+    """
+
+    def __init__(self, target: Path, folder: Path | None = None) -> None:
+        self.target = target
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder or target.parent)
+        except OSError as error:
+            raise unwritable(target, error) from error
+        self.path = Path(name)
+        self.file: BinaryIO = os.fdopen(handle, "w+b")
+
+    def close(self) -> None:
+        """Make the bytes last; the name is still temporary."""
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+        except OSError as error:
+            raise unwritable(self.target, error) from error
+
+    def commit(self, target: Path | None = None) -> None:
+        """Give it its final name."""
+        target = target or self.target
+        if not self.file.closed:
+            self.close()
+        try:
+            self.path.chmod(0o666 & ~_umask())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.path.replace(target)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise unwritable(target, error) from error
+
+    def discard(self) -> None:
+        """Remove it, unless it was committed."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+@contextmanager
+def pending(target: Path) -> Iterator[BinaryIO]:
+    """A file to write that is committed when the block ends without an error.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with Part(target) as part:
+        try:
+            yield part.file
+        except OSError as error:
+            raise unwritable(target, error) from error
+        part.commit()
+
+
+def write_json(target: Path, record: Any) -> None:
+    """Write JSON for people and programs, all at once."""
+    with pending(target) as file:
+        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file, or None where there is no whole one."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def unwritable(target: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{target} cannot be written: {error.strerror or error}. What was finished stays; mend this and give the same "
+        "command again: it goes on where it stopped."
+    )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an output folder, and sweep what a killed command left there.
+
+    Raises:
+        OutputError: another command holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The last holder may have removed the very file that was opened here.
+            if (folder / LOCK).stat().st_ino != os.fstat(file.fileno()).st_ino:
+                raise BlockingIOError
+        except OSError as error:
+            raise OutputError(f"Another command is writing to {folder}. Wait for it, or name another folder.") from error
+        try:
+            sweep(folder)
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed commands left half-written; nothing else has such names."""
+    for part in folder.rglob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@cache
+def environment() -> dict[str, str]:
+    """What decides the bytes beside the plan: versions of what decodes, converts and encodes, and the processor."""
+    from importlib.metadata import version
+
+    import soundfile
+
+    packages = ("tonemill", "numpy", "soundfile", "soxr", "resampy", "torch")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "libsndfile": soundfile.__libsndfile_version__,
+        **{name: version(name) for name in packages},
+    }
+
+
+@cache
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

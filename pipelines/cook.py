@@ -1,0 +1,182 @@
+"""Cook recipes: read each source, apply its steps, and tell what came of it, whatever befalls it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tonemill.audiotools import files
+from tonemill.audiotools.errors import AudioError, Filtered, TonemillError
+from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.example import Example
+from tonemill.pipelines.plan import Planned, steps_of
+from tonemill.pipelines.recipe import Recipe
+from tonemill.pipelines.step import BatchStep, Step, step_name
+from tonemill.pipelines.uri import to_path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a recipe so far: an example, or the error that ended it.
+
+    Args:
+        planned: the recipe with its place in the plan.
+        example: what goes on to the next step; where there is an error, what it befell.
+        error: why it goes no further.
+        step: where that happened.
+    """
+
+    planned: Planned
+    example: Example
+    error: AudioError | None = None
+    step: str = ""
+
+    @property
+    def of_source(self) -> bool:
+        """Whether it ends the whole source and not one clip."""
+        return self.error is not None and not self.example.is_clip
+
+
+def cook(rows: Sequence[Planned]) -> Iterator[Outcome]:
+    """Outcomes of recipes, in their order; those of one recipe are neighbours.
+
+    A source that fails part of the way yields examples first and then an error that is `of_source`: whoever keeps
+    the examples takes that source's back. A source of which nothing comes yields an error of its own.
+    """
+    for _, same in itertools.groupby(rows, key=lambda row: json.dumps(row.recipe.steps)):
+        group = list(same)
+        outcomes: Iterator[Outcome] = map(_begun, group)
+        for step in steps_of(group[0].recipe):
+            outcomes = _batched(step, outcomes) if isinstance(step, BatchStep) else _applied(step, outcomes)
+        yield from _with_empty_sources(group, outcomes)
+
+
+def _begun(planned: Planned) -> Outcome:
+    recipe = planned.recipe
+    example = Example({}, recipe.fields)
+    try:
+        opened = {role: _open(source, recipe) for role, source in recipe.sources.items()}
+    except Exception as error:
+        return _failed(Outcome(planned, example), error, "read")
+    rates = {flow.sample_rate for flow, _ in opened.values()}
+    start_seconds = recipe.start / rates.pop() if len(rates) == 1 else 0.0
+    bits = max((bits for _, bits in opened.values()), default=16)
+    sounds = {role: flow for role, (flow, _) in opened.items()}
+    return Outcome(planned, replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds))
+
+
+def _open(source: dict[str, Any], recipe: Recipe) -> tuple[Flow, int]:
+    """The sound of one role and the bits per sample that hold it."""
+    place = to_path(source["uri"])
+    try:
+        if "offset" in source:
+            with place.open("rb") as file:
+                file.seek(source["offset"])
+                data = file.read(source["bytes"])
+            _refuse_change(source, hashlib.sha256(data).hexdigest())
+            audio: files.Source = data
+        else:
+            status = place.stat()
+            if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
+                # Touched or copied is not changed, as long as the bytes are the same.
+                with place.open("rb") as file:
+                    _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())
+            audio = place
+    except FileNotFoundError as error:
+        raise AudioError("missing", "the file is not there any more") from error
+    except PermissionError as error:
+        raise AudioError("forbidden", "the file may not be read") from error
+    header = files.probe(audio)
+    flow = files.read(audio, recipe.start, recipe.frames)
+    return Flow(lambda: _read_blocks(flow), flow.sample_rate, flow.channels), header.bits
+
+
+def _refuse_change(source: dict[str, Any], digest: str) -> None:
+    if source.get("sha256") != digest:
+        raise AudioError("changed", "the file is not the one that was scanned; scan again")
+
+
+def _read_blocks(flow: Flow) -> Iterator[Any]:
+    """Blocks of a source, whose errors are known to come from reading, whichever step asked for the block."""
+    try:
+        yield from flow.blocks()
+    except AudioError as error:
+        error.add_note("read")
+        raise
+
+
+def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    name = step_name(type(step))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            yield outcome
+            continue
+        try:
+            for example in step.apply(outcome.example):
+                yield replace(outcome, example=example)
+        except Exception as error:
+            yield _failed(outcome, error, name)
+
+
+def _batched(step: BatchStep, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Apply a step to many examples at once; those that have failed already keep their place among them."""
+    name = step_name(type(step))
+    outcomes = iter(outcomes)
+    while waiting := _take(outcomes, step.examples_at_once):
+        ready = iter(())
+        try:
+            ready = iter(step.apply_batch([outcome.example for outcome in waiting if outcome.error is None]))
+        except Exception as error:
+            yield from (outcome if outcome.error else _failed(outcome, error, name) for outcome in waiting)
+            continue
+        for outcome in waiting:
+            yield outcome if outcome.error else replace(outcome, example=next(ready))
+
+
+def _take(outcomes: Iterator[Outcome], examples: int) -> list[Outcome]:
+    """The next outcomes, up to and with so many examples."""
+    taken: list[Outcome] = []
+    count = 0
+    for outcome in outcomes:
+        taken.append(outcome)
+        count += outcome.error is None
+        if count == examples:
+            break
+    return taken
+
+
+def _with_empty_sources(rows: Sequence[Planned], outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Add an error for each source of which nothing came, so that none disappears."""
+    waiting = iter(rows)
+    current: Planned | None = None
+    for outcome in outcomes:
+        while current is not outcome.planned:
+            current = next(waiting)
+            if current is not outcome.planned:
+                yield _nothing_left(current)
+        yield outcome
+    yield from map(_nothing_left, waiting)
+
+
+def _nothing_left(planned: Planned) -> Outcome:
+    error = Filtered("too_short", "nothing was left of it")
+    return Outcome(planned, Example({}, planned.recipe.fields), error, "cook")
+
+
+def failed_encoding(outcome: Outcome, error: Exception) -> Outcome:
+    """The outcome of an example that could not be stored."""
+    return _failed(outcome, error, "encode")
+
+
+def _failed(outcome: Outcome, error: Exception, step: str) -> Outcome:
+    if isinstance(error, AudioError):
+        reading = "read" in getattr(error, "__notes__", ())
+        return replace(outcome, error=error, step="read" if reading else step)
+    if isinstance(error, TonemillError):
+        raise error
+    reason = "memory" if isinstance(error, MemoryError) else "network" if isinstance(error, OSError) else "step_failed"
+    return replace(outcome, error=AudioError(reason, f"{type(error).__name__}: {error}"[:500]), step=step)

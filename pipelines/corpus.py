@@ -1,0 +1,231 @@
+"""A corpus on disk: open it, total its shards, and read its tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.models.contract import CorpusFacts
+from tonemill.pipelines import commit
+from tonemill.pipelines.example import RESERVED
+from tonemill.pipelines.plan import SPLITS, Plan, Shard
+from tonemill.pipelines.recipe import Recipe
+from tonemill.pipelines.shelve import LEDGER, REJECT_COLUMNS
+from tonemill.pipelines.uri import to_uri
+
+SCHEMA: Final = 1
+DESCRIPTION: Final = "corpus.json"
+INDEX: Final = "index.parquet"
+REJECTS: Final = "rejects.parquet"
+MOST_VALUES: Final = 10_000
+"""A field with more distinct values than this is no label."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A finished corpus."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.folder)
+
+    def shards(self, split: str) -> list[dict[str, Any]]:
+        """Sidecars of the shards of a split that hold examples, in order."""
+        named = [one for one in self.about["shards"] if one["shard"].startswith(f"{split}/") and one["examples"]]
+        return sorted(named, key=lambda one: str(one["shard"]))
+
+    def index(self, columns: list[str] | None = None) -> pa.Table:
+        return parquet.read_table(self.folder / INDEX, columns=columns)
+
+    def rejects(self) -> pa.Table:
+        return parquet.read_table(self.folder / REJECTS)
+
+    def facts(self) -> CorpusFacts:
+        """What a model asks before training.
+
+        Raises:
+            CorpusError: its examples differ in rate or channels, which no model can read in one batch.
+        """
+        for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
+            if self.about[what] is None:
+                raise CorpusError(
+                    f"{self.name} holds examples of different {what.replace('_', ' ')}. Rebuild it with "
+                    f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {self.name}`."
+                )
+        table = self.index()
+        values = {}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if is_field(name) and (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
+                distinct = column.unique().drop_null()
+                if len(distinct) <= MOST_VALUES:
+                    values[name] = tuple(sorted(map(str, distinct.to_pylist())))
+        roles = tuple(self.about["roles"])
+        return CorpusFacts(self.name, roles, self.about["sample_rate"], self.about["channels"], values)
+
+    def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
+        """One recipe per example whose row of the index fits, which reads its members out of their tar."""
+        table = self.index()
+        several = Counter(key.rpartition("-")[0] for key in table["key"].to_pylist())
+        fields = [name for name in table.column_names if is_field(name)]
+        for batch in table.to_batches(max_chunksize=4096):
+            for row in batch.to_pylist():
+                if holds is not None and not holds(row):
+                    continue
+                stem, number = row["key"].rsplit("-", 1)
+                path = row["source"] if several[stem] == 1 else f"{_without_suffix(row['source'])}-{number}"
+                sources = {
+                    role: {
+                        "uri": to_uri(self.folder / f"{row['shard']}.tar"),
+                        "offset": row[f"{role}_offset"],
+                        "bytes": row[f"{role}_bytes"],
+                        "sha256": row[f"{role}_sha256"],
+                        "sample_rate": row["sample_rate"],
+                        "channels": row["channels"],
+                        "frames": row["samples"],
+                        "key": row["key"],
+                    }
+                    for role in self.about["roles"]
+                }
+                yield Recipe(path, sources, {name: row[name] for name in fields if row[name] is not None})
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Open a finished corpus.
+
+    Raises:
+        CorpusError: there is none, it is unfinished, or of a schema this version cannot read.
+    """
+    about = commit.read_json(folder / DESCRIPTION)
+    if about is None:
+        if (folder / "plan.parquet").exists():
+            raise CorpusError(f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped.")
+        what = "is no corpus" if folder.is_dir() else "does not exist"
+        raise CorpusError(f"{folder} {what}. Make one with `tonemill scan FOLDER | tonemill shard {folder}`.")
+    if about.get("schema") != SCHEMA:
+        raise CorpusError(f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it.")
+    return Corpus(folder, about)
+
+
+def is_field(column: str) -> bool:
+    """Whether a column of the index is metadata, and not written by tonemill itself."""
+    ours = RESERVED | {"source"}
+    return column not in ours and not column.endswith(("_offset", "_bytes", "_sha256"))
+
+
+def merge(home: Path, plan: Plan) -> dict[str, Any]:
+    """Total what every shard left into the index, the rejects and a description, which is returned and not written.
+
+    Raises:
+        CorpusError: a shard is missing.
+    """
+    sidecars = [_sidecar(home, shard) for shard in plan.shards]
+    index = _together([parquet.read_table((home / one["shard"]).with_suffix(".index.parquet")) for one in sidecars])
+    rejects = pa.concat_tables(
+        [parquet.read_table((home / one["shard"]).with_suffix(".rejects.parquet")) for one in sidecars]
+        or [REJECT_COLUMNS.empty_table()]
+    )
+    for name, table in ((INDEX, index), (REJECTS, rejects)):
+        with commit.pending(home / name) as file:
+            parquet.write_table(table, file, compression="zstd")
+    ledger: Counter[str] = Counter()
+    for one in sidecars:
+        ledger.update(one["ledger"])
+    reasons = Counter(f"{row['outcome']}: {row['reason']}" for row in rejects.select(["outcome", "reason"]).to_pylist())
+    roles = sorted(name.removesuffix("_sha256") for name in index.column_names if name.endswith("_sha256"))
+    digests = "\n".join(f"{one['shard']} {one.get('sha256')} {one.get('files')}" for one in sidecars)
+    return {
+        "schema": SCHEMA,
+        "made_by": commit.environment(),
+        "plan_digest": plan.digest,
+        "digest": hashlib.sha256(digests.encode("utf-8", "backslashreplace")).hexdigest(),
+        "container": plan.output.container,
+        "roles": roles,
+        "sample_rate": _only(index, "sample_rate"),
+        "channels": _only(index, "channels"),
+        "examples": index.num_rows,
+        "seconds": math.fsum(one["seconds"] for one in sidecars),
+        "bytes": sum(one.get("bytes", 0) for one in sidecars),
+        "splits": {split: _split_totals(sidecars, split) for split in SPLITS if _split_totals(sidecars, split)["examples"]},
+        "ledger": {name: ledger[name] for name in LEDGER},
+        "reasons": dict(sorted(reasons.items())),
+        "transient": sum(one["transient"] for one in sidecars),
+        "shards": [{name: one.get(name) for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars],
+    }
+
+
+def is_done(home: Path, shard: Shard) -> bool:
+    """Whether a shard's sidecar fits the plan, nothing of it failed for a passing reason, and its tar has its size."""
+    sidecar = commit.read_json((home / shard.name).with_suffix(".json"))
+    if not isinstance(sidecar, dict) or sidecar.get("plan_digest") != shard.digest or sidecar.get("transient"):
+        return False
+    if not sidecar.get("bytes"):
+        return True
+    tar = (home / shard.name).with_suffix(".tar")
+    return tar.exists() and tar.stat().st_size == sidecar["bytes"]
+
+
+def _sidecar(home: Path, shard: Shard) -> dict[str, Any]:
+    sidecar = commit.read_json((home / shard.name).with_suffix(".json"))
+    if sidecar is None:
+        raise CorpusError(f"{home / shard.name} is missing. Give the same command again: it makes what is missing.")
+    return dict(sidecar)
+
+
+def _split_totals(sidecars: Sequence[dict[str, Any]], split: str) -> dict[str, Any]:
+    mine = [one for one in sidecars if one["shard"].startswith(f"{split}/") and one["examples"]]
+    return {
+        "shards": len(mine),
+        "examples": sum(one["examples"] for one in mine),
+        "seconds": math.fsum(one["seconds"] for one in mine),
+        "bytes": sum(one.get("bytes", 0) for one in mine),
+    }
+
+
+def _only(index: pa.Table, column: str) -> int | None:
+    """The one value of a column, or None if there are several."""
+    distinct = index[column].unique().to_pylist() if column in index.column_names else []
+    return distinct[0] if len(distinct) == 1 else None
+
+
+def _together(tables: list[pa.Table]) -> pa.Table:
+    """One table of all shards'; a field that is a number here and text there becomes text."""
+    tables = [table for table in tables if table.num_rows]
+    if not tables:
+        return pa.table({})
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError:
+        kinds: dict[str, set[pa.DataType]] = {}
+        for table in tables:
+            for field in table.schema:
+                kinds.setdefault(field.name, set()).add(field.type)
+        mixed = {name for name, types in kinds.items() if len(types) > 1 and pa.string() in types}
+        cast = [
+            pa.table({name: column.cast(pa.string()) if name in mixed else column for name, column in zip(table.column_names, table.columns, strict=True)})
+            for table in tables
+        ]
+        return pa.concat_tables(cast, promote_options="permissive")
+
+
+def _without_suffix(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def describe_line(about: dict[str, Any], **more: Any) -> str:
+    """The one line of JSON that a sink prints about what it made."""
+    names = ("examples", "seconds", "bytes", "sample_rate", "channels", "digest", "ledger", "reasons")
+    return json.dumps({**more, **{name: about[name] for name in names}}, ensure_ascii=False)

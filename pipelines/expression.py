@@ -1,0 +1,118 @@
+"""Evaluate a condition on an example's fields, as `label in ["kick", "snare"] and seconds < 2`, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tonemill.audiotools.errors import UsageError
+
+_COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda item, whole: item in whole,
+    ast.NotIn: lambda item, whole: item not in whole,
+}
+_ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_FUNCTIONS: Final[dict[str, Callable[[Any], Any]]] = {"int": int, "float": float, "str": str, "len": len, "abs": abs}
+_METHODS: Final = frozenset({"startswith", "endswith", "lower", "upper"})
+
+
+def condition(text: str, flag: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Make a test of a condition; an unknown field is None, and comparing None with an order is false.
+
+    Raises:
+        UsageError: the text is not such a condition.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"{flag} {text!r} is not a condition: {error}.") from error
+    _check(tree, text, flag)
+
+    def holds(fields: Mapping[str, Any]) -> bool:
+        try:
+            return bool(_value(tree, fields))
+        except (TypeError, ValueError, AttributeError, ZeroDivisionError):
+            return False
+
+    return holds
+
+
+def _check(node: ast.AST, text: str, flag: str) -> None:
+    """Allow these forms and no others, so that a condition can neither call nor reach anything else."""
+    allowed = (
+        isinstance(node, ast.BoolOp | ast.Compare | ast.Name | ast.Constant | ast.List | ast.Tuple)
+        or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub))
+        or (isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC)
+        or (isinstance(node, ast.Call) and not node.keywords and _callee(node) is not None)
+    )
+    if isinstance(node, ast.Compare) and not all(type(op) in _COMPARISONS for op in node.ops):
+        allowed = False
+    if not allowed:
+        raise UsageError(
+            f"{flag} {text!r} holds {ast.unparse(node)!r}, which a condition cannot have. It can have fields, numbers, "
+            "text, lists, and or not, == != < <= > >= in, + - * / // %, int float str len abs, .startswith .endswith."
+        )
+    children = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.Call):
+        children = list(node.args) + ([node.func.value] if isinstance(node.func, ast.Attribute) else [])
+    for child in children:
+        if isinstance(child, ast.expr):
+            _check(child, text, flag)
+
+
+def _callee(node: ast.Call) -> str | None:
+    if isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
+        return node.func.id
+    return node.func.attr if isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS else None
+
+
+def _value(node: ast.expr, fields: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.Name():
+            return fields.get(node.id)
+        case ast.List() | ast.Tuple():
+            return [_value(item, fields) for item in node.elts]
+        case ast.BoolOp(op=ast.And()):
+            return all(_value(item, fields) for item in node.values)
+        case ast.BoolOp():
+            return any(_value(item, fields) for item in node.values)
+        case ast.UnaryOp(op=ast.Not()):
+            return not _value(node.operand, fields)
+        case ast.UnaryOp():
+            return -_value(node.operand, fields)
+        case ast.BinOp():
+            return _ARITHMETIC[type(node.op)](_value(node.left, fields), _value(node.right, fields))
+        case ast.Compare():
+            return _compare(node, fields)
+        case ast.Call(func=ast.Attribute() as method):
+            return getattr(str(_value(method.value, fields)), method.attr)(*(_value(a, fields) for a in node.args))
+        case ast.Call(func=ast.Name() as function):
+            return _FUNCTIONS[function.id](*(_value(argument, fields) for argument in node.args))
+    raise AssertionError(f"_check let {ast.dump(node)} pass")
+
+
+def _compare(node: ast.Compare, fields: Mapping[str, Any]) -> bool:
+    left = _value(node.left, fields)
+    for op, right_node in zip(node.ops, node.comparators, strict=True):
+        right = _value(right_node, fields)
+        if not _COMPARISONS[type(op)](left, right):
+            return False
+        left = right
+    return True

@@ -1,0 +1,113 @@
+"""The Beam graph around the cook: shard numbers in, committed shards out, the same on every runner.
+
+    Create(numbers) | Reshuffle | ParDo(cook one shard)
+
+One line, one leaf, no side inputs: what runners disagree about is not used. An element is a number; recipes are read
+from the plan file, and audio never leaves the worker that decoded it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
+from tonemill.pipelines import shelve
+
+POLL_SECONDS: Final = 0.2
+
+_failures: list[TonemillError] = []
+"""Errors of workers in this process, before Beam turns them into text."""
+
+
+class CookShard(beam.DoFn):
+    """Cook the shards whose numbers arrive."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def process(self, number: int) -> None:
+        try:
+            shelve.cook_shard(Path(self._folder), number)
+        except TonemillError as error:
+            _failures.append(error)
+            raise
+
+
+def run(
+    folder: Path,
+    numbers: Sequence[int],
+    workers: int,
+    watch: Callable[[], None],
+    runner: str | None = None,
+    options: Sequence[str] = (),
+) -> None:
+    """Cook shards of the plan that lies in a folder; `watch` is called some times a second meanwhile.
+
+    Args:
+        folder: an output folder with its plan.
+        numbers: which shards.
+        workers: threads of the local runner.
+        watch: shows progress.
+        runner: a Beam runner's name; None for the local one.
+        options: Beam's own, as typed.
+
+    Raises:
+        TonemillError: a worker failed; what was committed stays.
+        KeyboardInterrupt: after the workers of this process have stopped and left nothing half-written.
+    """
+    pipeline = _pipeline(workers, runner, options)
+    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(folder)))
+    failure: list[Exception] = []
+
+    def work() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+        except Exception as error:
+            failure.append(error)
+
+    shelve.stopping.clear()
+    _failures.clear()
+    # Beam waits without listening to signals, so it works beside the thread that Ctrl-C interrupts.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            watch()
+    except BaseException:
+        shelve.stopping.set()
+        thread.join(2)
+        raise
+    if failure:
+        raise _failures[0] if _failures else _told(failure[0])
+
+
+def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.Pipeline:
+    # Local worker processes inherit the working folder, where a checkout's `audiotools` would shadow a foreign one.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        pipeline_options = PipelineOptions(list(options))
+        if runner is not None:
+            return beam.Pipeline(runner=runner, options=pipeline_options)
+        direct = pipeline_options.view_as(DirectOptions)
+        direct.direct_num_workers = workers
+        if direct.direct_running_mode == "in_memory":
+            direct.direct_running_mode = "multi_threading"
+        # By class, for the name DirectRunner first tries to download another runner.
+        return beam.Pipeline(runner=FnApiRunner(), options=pipeline_options)
+    except (ValueError, ImportError, AttributeError, SystemExit) as error:
+        raise UsageError(f"--runner {runner} with options {list(options)} cannot be used: {error}") from error
+
+
+def _told(error: Exception) -> TonemillError:
+    """What a worker in another process said last."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return OutputError(f"A worker failed: {lines[-1]}. What was finished stays; give the same command again to go on.")

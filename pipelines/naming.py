@@ -1,0 +1,43 @@
+"""Name files after their sources, so that no name leaves the folder and no two are the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+LONGEST: Final = 180
+"""Bytes of a folder's or file's name, which leaves room for a number, a role and a suffix within 255."""
+
+_NUMBERED: Final = re.compile(r"(.*)-\d+", re.DOTALL)
+
+
+def file_names(paths: Mapping[str, str]) -> dict[str, str]:
+    """For each key a path without suffix, fit for any folder and unlike every other, numbered clips included.
+
+    Args:
+        paths: of sources under their roots, by key. They may come from anyone's plan.
+
+    Returns:
+        `kicks/01` for `kicks/01.wav`; where two sources would share that, `kicks/01.wav` and `kicks/01.flac`; where
+        they still would, their keys are appended.
+    """
+    stems = {key: _safe(path.rpartition(".")[0] if "." in path.rpartition("/")[2][1:] else path) for key, path in paths.items()}
+    counts = Counter(name.casefold() for name in stems.values())
+    names = {key: stem if counts[stem.casefold()] == 1 else _safe(paths[key]) for key, stem in stems.items()}
+    counts = Counter(name.casefold() for name in names.values())
+
+    def is_taken(name: str) -> bool:
+        # `kick-0001` may be a source's own name or the second clip of `kick`.
+        numbered = _NUMBERED.fullmatch(name)
+        return counts[name.casefold()] > 1 or (numbered is not None and numbered[1].casefold() in counts)
+
+    return {key: f"{name}~{key}" if is_taken(name) else name for key, name in names.items()}
+
+
+def _safe(path: str) -> str:
+    """A relative path without `..`, control characters, leading dots or parts that are too long."""
+    parts = [re.sub(r"[\x00-\x1f\x7f]", "_", part) for part in path.replace("\\", "_").split("/")]
+    kept = [part.lstrip(".") or "_" for part in parts if part not in ("", ".", "..")]
+    return "/".join(part.encode()[:LONGEST].decode(errors="ignore") for part in kept) or "_"

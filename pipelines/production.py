@@ -1,0 +1,190 @@
+"""Carry out a plan in an output folder: claim the folder, cook what is not done, total what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.pipelines import commit
+from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, is_done, merge
+from tonemill.pipelines.plan import Plan, Shard, read_plan
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.shelve import PLAN, WORK
+
+MARK = "tonemill.json"
+"""What tells a folder of files that tonemill made from any other."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What does the work.
+
+    Args:
+        workers: threads of the local runner.
+        runner: a Beam runner's name; None for the local one.
+        options: Beam's own options, as typed.
+    """
+
+    workers: int
+    runner: str | None = None
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """How an output folder stands to a plan.
+
+    Args:
+        made: the plan it was made by; None where the folder is new or empty.
+        todo: numbers of the shards that must be cooked.
+        stale: names of shards there that the plan does not have, or has with other contents.
+    """
+
+    made: Plan | None
+    todo: tuple[int, ...]
+    stale: tuple[str, ...]
+
+
+def home(folder: Path, plan: Plan) -> Path:
+    """Where plan, sidecars and tables lie: in the corpus itself, but out of sight in a folder of files."""
+    return folder if plan.output.kind == "shards" else folder / WORK
+
+
+def look(folder: Path, plan: Plan) -> State:
+    """Compare an output folder with a plan; touches nothing.
+
+    Raises:
+        OutputError: the folder holds what tonemill did not make.
+    """
+    place = home(folder, plan)
+    if (place / PLAN).exists():
+        made = read_plan(place / PLAN)
+        kept = {shard.name: shard.digest for shard in plan.shards}
+        stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
+        todo = tuple(number for number, shard in enumerate(plan.shards) if not is_done(place, shard))
+        return State(made, todo, stale)
+    if folder.exists() and (not folder.is_dir() or any(path.name != commit.LOCK for path in folder.iterdir())):
+        raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
+    return State(None, tuple(range(len(plan.shards))), ())
+
+
+def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwrite: bool = False) -> dict[str, Any]:
+    """Make what a plan says, going on where an earlier command stopped; returns the description.
+
+    Raises:
+        OutputError: the folder is foreign, was made by another plan, is in use, or cannot be written.
+        CorpusError: nothing came of the plan, or some sources failed for a reason that may pass.
+    """
+    look(folder, plan)
+    with commit.locked(folder):
+        state = look(folder, plan)
+        if state.made is not None and state.made.digest != plan.digest:
+            _refuse_other_plan(folder, state, plan, overwrite)
+        place = home(folder, plan)
+        _prepare(folder, place, plan, state, progress)
+        with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
+            _cook(folder, place, plan, state, engine, phase)
+        about = merge(place, plan)
+        if not about["examples"]:
+            raise CorpusError(_nothing_came(folder, about))
+        record = about if plan.output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
+        commit.write_json(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK), record)
+    return about
+
+
+def _refuse_other_plan(folder: Path, state: State, plan: Plan, overwrite: bool) -> None:
+    if overwrite:
+        return
+    raise OutputError(
+        f"{folder} was made by another plan: {len(state.stale)} of its {len(state.made.shards) if state.made else 0} shards "
+        f"do not fit this one. Name another folder, or say --overwrite: it keeps the shards that fit and makes "
+        f"{len(state.todo)} of {len(plan.shards)} anew."
+    )
+
+
+def _prepare(folder: Path, place: Path, plan: Plan, state: State, progress: Progress) -> None:
+    """Write the plan first, and take away what it makes untrue."""
+    if plan.output.kind == "files":
+        commit.write_json(folder / MARK, {"schema": 1, "plan_digest": plan.digest, "finished": False})
+    if state.todo:
+        # What describes the whole goes before any part of it changes.
+        for name in (DESCRIPTION, INDEX, REJECTS):
+            (place / name).unlink(missing_ok=True)
+    if state.made is None or state.made.digest != plan.digest or state.todo:
+        with commit.Part(place / PLAN) as part:
+            plan.write(part.path)
+            part.commit()
+    names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
+    for name in sorted(names):
+        _remove_shard(folder, place, name)
+    fitting = len(plan.shards) - len(state.todo)
+    if fitting:
+        progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
+        _tell_other_environment(place, plan, state, progress)
+
+
+def _remove_shard(folder: Path, place: Path, name: str) -> None:
+    base = place / name
+    sidecar = commit.read_json(base.with_suffix(".json"))
+    base.with_suffix(".json").unlink(missing_ok=True)
+    for suffix in (".tar", ".index.parquet", ".rejects.parquet"):
+        base.with_suffix(suffix).unlink(missing_ok=True)
+    for written in (sidecar or {}).get("files", ()):
+        (folder / written).unlink(missing_ok=True)
+
+
+def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Progress) -> None:
+    here = commit.environment()
+    for number, shard in enumerate(plan.shards):
+        if number in state.todo:
+            continue
+        there = (commit.read_json((place / shard.name).with_suffix(".json")) or {}).get("environment", here)
+        changed = [f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name]]
+        if changed:
+            progress.say(f"{shard.name} was made with {', '.join(changed)}: the audio is the same, the bytes may differ")
+            return
+
+
+def _cook(folder: Path, place: Path, plan: Plan, state: State, engine: Engine, phase: Any) -> None:
+    waiting: dict[int, Shard] = {number: plan.shards[number] for number in state.todo}
+    phase.advance(plan.seconds - sum(shard.seconds for shard in waiting.values()), counted=False)
+    if not waiting:
+        return
+
+    def watch() -> None:
+        done = [number for number, shard in waiting.items() if (place / shard.name).with_suffix(".json").exists()]
+        for number in done:
+            phase.advance(waiting.pop(number).seconds)
+        phase.refresh()
+
+    with silenced():
+        from tonemill.pipelines import graph
+
+        graph.run(folder, state.todo, engine.workers, watch, engine.runner, engine.options)
+    watch()
+
+
+def _nothing_came(folder: Path, about: dict[str, Any]) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
+    return (
+        f"Not one example came of {about['ledger']['sources']} sources ({reasons}). "
+        f"{folder / REJECTS} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
+    )
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep the notices of Beam and its imports off the person's screen; errors come as exceptions all the same."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,216 @@
+"""Recipes, the one thing that flows between stages: read and write streams of them.
+
+A stream is JSON lines: recipes, and trailers that say how many (docs/streams.md has every field).
+
+    {"tonemill": 1, "path": "kicks/01.wav", "sources": {"audio": {"uri": ...}}, "fields": {}, "steps": [...]}
+    {"tonemill": 1, "trailer": {"recipes": 1}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Final
+
+from tonemill.audiotools.errors import StreamError
+
+VERSION: Final = 1
+LONGEST_LINE: Final = 1 << 20
+"""Bytes; a longer line is refused before it fills the memory."""
+
+PLACES: Final = frozenset({"uri", "modified_ns", "run_uri"})
+"""Keys that say where something lies and not what it is: they are kept out of digests and shards."""
+
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_dump_sorted = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which audio to read and which steps to apply to it.
+
+    Args:
+        path: of the source under its root, for people and for keys.
+        sources: by role, as `{"audio": {"uri": ..., "sha256": ..., "frames": ...}}`; empty for a seed.
+        fields: metadata that every step, sink and `open` keeps.
+        steps: in order, each `{"step": name, "version": n, parameter: value, ...}`.
+        start: first frame to read.
+        frames: how many to read; None reads to the end.
+        extra: what other programs added to the line; kept.
+    """
+
+    path: str
+    sources: dict[str, dict[str, Any]]
+    fields: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    start: int = 0
+    frames: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def then(self, step: dict[str, Any]) -> Recipe:
+        """The same recipe with one more step."""
+        return replace(self, steps=[*self.steps, step])
+
+    def to_json(self) -> dict[str, Any]:
+        part = {"start": self.start, "frames": self.frames} if self.start or self.frames is not None else {}
+        return {
+            "tonemill": VERSION,
+            "path": self.path,
+            "sources": self.sources,
+            **part,
+            "fields": self.fields,
+            "steps": self.steps,
+            **self.extra,
+        }
+
+    def to_line(self) -> str:
+        return _dump(self.to_json())
+
+    def lineage(self) -> dict[str, Any]:
+        """The recipe without the places of things: the same on every machine, and safe to publish."""
+        return {
+            **self.to_json(),
+            "sources": {role: _placeless(source) for role, source in self.sources.items()},
+            "steps": [_placeless(step) for step in self.steps],
+        }
+
+    def canonical(self) -> str:
+        """One text for equal recipes, wherever their sources lie; digests are made of it."""
+        return _dump_sorted(self.lineage())
+
+
+def parse_recipe(record: dict[str, Any]) -> Recipe:
+    """Make a recipe of a decoded line.
+
+    Raises:
+        StreamError: a part is missing or of the wrong type; says which.
+    """
+    rest = dict(record)
+    rest.pop("tonemill", None)
+    recipe = Recipe(
+        path=rest.pop("path", None),
+        sources=rest.pop("sources", None),
+        fields=rest.pop("fields", {}),
+        steps=rest.pop("steps", []),
+        start=rest.pop("start", 0),
+        frames=rest.pop("frames", None),
+        extra=rest,
+    )
+    if not isinstance(recipe.path, str):
+        raise StreamError('it has no "path"')
+    if not isinstance(recipe.sources, dict) or not all(isinstance(s, dict) for s in recipe.sources.values()):
+        raise StreamError('its "sources" is not an object of objects')
+    if not isinstance(recipe.fields, dict):
+        raise StreamError('its "fields" is not an object')
+    if not isinstance(recipe.steps, list) or not all(isinstance(s, dict) and "step" in s for s in recipe.steps):
+        raise StreamError('its "steps" is not a list of objects that name a "step"')
+    if not _is_count(recipe.start) or not (recipe.frames is None or _is_count(recipe.frames)):
+        raise StreamError('its "start" and "frames" are not whole numbers from 0')
+    return recipe
+
+
+class RecipeReader:
+    """Iterate over the recipes of a stream; afterwards `fits` says whether all of it came.
+
+    Raises:
+        StreamError: a line is no recipe; the message names its number.
+    """
+
+    def __init__(self, lines: BinaryIO, name: str = "the stream") -> None:
+        self._lines = lines
+        self._name = name
+        self.recipes = 0
+        self.announced: int | None = None
+
+    def __iter__(self) -> Iterator[Recipe]:
+        number = 0
+        while line := self._lines.readline(LONGEST_LINE):
+            number += 1
+            if not line.strip():
+                continue
+            try:
+                record = _decoded(line)
+                trailer = record.get("trailer")
+                recipe = parse_recipe(record) if trailer is None else None
+                if recipe is None:
+                    self.announced = (self.announced or 0) + _announced(trailer)
+            except StreamError as error:
+                raise StreamError(f"Line {number} of {self._name} is not a recipe: {error}.") from error
+            if recipe is not None:
+                self.recipes += 1
+                yield recipe
+
+    @property
+    def fits(self) -> bool:
+        """Whether trailers came, and announce as many recipes as came."""
+        return self.announced == self.recipes
+
+    def require_whole(self) -> None:
+        """Refuse a stream that was cut.
+
+        Raises:
+            StreamError: the trailer is missing or announces another number.
+        """
+        if self.fits:
+            return
+        announced = "its trailer is missing" if self.announced is None else f"its trailer announces {self.announced}"
+        raise StreamError(
+            f"{self._name[0].upper() + self._name[1:]} holds {self.recipes} recipes, but {announced}: a stage before "
+            "this one failed or cut it. Mend that stage, choose recipes with `tonemill select`, "
+            "or say --partial if it was cut on purpose."
+        )
+
+
+def write_stream(recipes: Iterable[Recipe], out: BinaryIO) -> int:
+    """Write recipes and their trailer; returns how many."""
+    count = 0
+    for recipe in recipes:
+        out.write(_encoded(recipe.to_line()))
+        count += 1
+    write_trailer(count, out)
+    return count
+
+
+def write_recipe(recipe: Recipe, out: BinaryIO) -> None:
+    out.write(_encoded(recipe.to_line()))
+
+
+def write_trailer(count: int, out: BinaryIO) -> None:
+    out.write(_encoded(_dump({"tonemill": VERSION, "trailer": {"recipes": count}})))
+
+
+def _encoded(line: str) -> bytes:
+    # A lone surrogate can only come from a field someone else wrote; it must not stop the stream.
+    return line.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _decoded(line: bytes) -> dict[str, Any]:
+    if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
+        raise StreamError(f"it is longer than {LONGEST_LINE} bytes")
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise StreamError(f"{str(error)[:200]}") from error
+    if not isinstance(record, dict) or "tonemill" not in record:
+        raise StreamError('it is not an object with "tonemill": 1')
+    if record["tonemill"] != VERSION:
+        raise StreamError(f"it is of version {record['tonemill']!r} and this tonemill reads version {VERSION}")
+    return record
+
+
+def _announced(trailer: Any) -> int:
+    count = trailer.get("recipes") if isinstance(trailer, dict) else None
+    if not _is_count(count):
+        raise StreamError("its trailer does not count recipes")
+    return int(count)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _placeless(record: dict[str, Any]) -> dict[str, Any]:
+    # Without a digest of the bytes, the time of their last change is what tells one file from another.
+    kept = set() if "sha256" in record else {"modified_ns"}
+    return {key: value for key, value in record.items() if key not in PLACES or key in kept}

@@ -1,0 +1,211 @@
+"""Where recipes start: files and folders, the examples of a corpus, and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from tonemill.audiotools import files
+from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
+from tonemill.pipelines.example import RESERVED
+from tonemill.pipelines.recipe import Recipe
+from tonemill.pipelines.uri import readable, to_uri
+
+CHUNK: Final = 64
+"""Files that one thread takes at a time."""
+
+
+@dataclass
+class Found:
+    """What a walk over files and folders found.
+
+    Args:
+        audio: (path under its root, path), sorted: any order of arguments gives the same.
+        passed_over: how many files of each suffix are not audio.
+    """
+
+    audio: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+
+def find_audio(places: Sequence[str]) -> Found:
+    """Walk folders, links included, and take files as they are; a file that is reached twice counts once.
+
+    Raises:
+        UsageError: a place does not exist.
+        CorpusError: there is no audio; says what was passed over.
+    """
+    found = Found()
+    by_identity: dict[str, tuple[str, str]] = {}
+    # From the outermost folder inwards, so that a file keeps its longest path whatever the order of arguments.
+    for place in sorted({os.path.abspath(place) for place in places}):  # noqa: PTH100
+        if not os.path.lexists(place):
+            raise UsageError(f"There is no file or folder {readable(place)}.")
+        if Path(place).is_dir():
+            for path in _walk(place):
+                if Path(path).name.startswith(".") or not files.is_audio(path):
+                    found.passed_over[Path(path).suffix.lower() or "no suffix"] += 1
+                else:
+                    by_identity.setdefault(path, (readable(os.path.relpath(path, place)), path))
+        else:
+            by_identity.setdefault(place, (readable(Path(place).name), place))
+    found.audio = sorted(by_identity.values())
+    if not found.audio:
+        passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(8))
+        raise CorpusError(
+            f"There is no audio in {', '.join(map(readable, places))}"
+            + (f" (passed over: {passed})" if passed else ", which is empty")
+            + f". Files of these kinds are read: {' '.join(sorted(files.DECODABLE))}."
+        )
+    return found
+
+
+def scan(
+    found: Found,
+    digest: bool = True,
+    metadata: Callable[[str], Mapping[str, Any]] = lambda path: {},
+    workers: int | None = None,
+) -> Iterator[Recipe]:
+    """One recipe per file, with its header and the SHA-256 of its bytes; nothing is decoded.
+
+    Args:
+        found: by `find_audio`.
+        digest: read every byte; otherwise size and time of last change must do.
+        metadata: fields for a path under its root.
+        workers: threads; None for one per core.
+    """
+
+    def probe_chunk(chunk: list[tuple[str, str]]) -> list[Recipe]:
+        return [Recipe(path, {"audio": describe(Path(place), digest)}, dict(metadata(path))) for path, place in chunk]
+
+    chunks = iter(lambda rows=iter(found.audio): list(islice(rows, CHUNK)), [])
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        # A bounded window of chunks, for `map` would queue a million files at once.
+        waiting = [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 16)]
+        while waiting:
+            ready = waiting.pop(0).result()
+            waiting += [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 1)]
+            yield from ready
+
+
+def describe(place: Path, digest: bool = True) -> dict[str, Any]:
+    """A recipe's entry for a local file; one that cannot be read is left to be rejected when it is cooked."""
+    entry: dict[str, Any] = {"uri": to_uri(place)}
+    try:
+        status = place.stat()
+        entry |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        if digest:
+            with place.open("rb") as file:
+                entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        header = files.probe(place)
+    except (AudioError, OSError):
+        return entry
+    return entry | {
+        "sample_rate": header.sample_rate,
+        "channels": header.channels,
+        "frames": header.frames,
+        "subtype": header.subtype,
+    }
+
+
+def seeds(count: int, seed: int, fields: Mapping[str, Any]) -> Iterator[Recipe]:
+    """Recipes without audio, for models that render from seeds; different `seed`s share none.
+
+    Raises:
+        UsageError: a field's name is one that tonemill writes itself.
+    """
+    _check_names(fields)
+    for index in range(count):
+        # 48 bits: any JSON reader keeps them exactly.
+        value = int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:6], "big")
+        yield Recipe(f"seed-{seed}-{index:06d}", {}, {"seed": value, **fields})
+
+
+def fields_from_name(pattern: str) -> Callable[[str], dict[str, str]]:
+    """Read fields from paths by a pattern such as `{label}_{speaker}_{index}` or `{label}/{take}`.
+
+    The pattern is held against the end of the path without its suffix, as many folders deep as it has slashes.
+    A field takes the least text that fits and never a slash.
+
+    Raises:
+        UsageError: the pattern has no fields, or names one twice or one that tonemill writes itself.
+    """
+    parts = re.split(r"\{(\w*)\}", pattern)
+    names = parts[1::2]
+    if not names or "" in names or len(set(names)) < len(names) or any(name[0].isdigit() for name in names):
+        raise UsageError(f"--fields is {pattern!r}; it must name fields in braces, each once, as '{{label}}_{{take}}'.")
+    _check_names(dict.fromkeys(names))
+    expression = "".join(
+        f"(?P<{part}>[^/]+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts)
+    )
+    matcher = re.compile(rf"(?:.*/)?{expression}", re.DOTALL)
+
+    def read(path: str) -> dict[str, str]:
+        stem = os.path.splitext(path)[0]  # noqa: PTH122
+        match = matcher.fullmatch(stem)
+        return match.groupdict() if match else {}
+
+    return read
+
+
+def fields_from_table(table: Path) -> Callable[[str], dict[str, Any]]:
+    """Read fields from a CSV, TSV, JSONL or Parquet table, joined on its column `path` (or `file`, or `name`).
+
+    Raises:
+        UsageError: the table cannot be read, has no such column, or names a column that tonemill writes itself.
+    """
+    rows = _read_table(table)
+    column = next((name for name in ("path", "file", "filename", "name") if rows and name in rows[0]), None)
+    if column is None:
+        raise UsageError(f"{table} has no column 'path' to join on; it has: {', '.join(rows[0]) if rows else 'no rows'}.")
+    _check_names({name: None for name in rows[0] if name != column})
+    joined = {str(row[column]): {k: _plain(v) for k, v in row.items() if k != column and v is not None} for row in rows}
+    return lambda path: joined.get(path) or joined.get(path.rsplit("/", 1)[-1]) or {}
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has; a date, say, becomes its text."""
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _read_table(table: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    from pyarrow import csv, json, parquet
+
+    try:
+        if table.suffix == ".parquet":
+            return parquet.read_table(table).to_pylist()
+        if table.suffix in (".jsonl", ".json", ".ndjson"):
+            return json.read_json(table).to_pylist()
+        options = csv.ParseOptions(delimiter="\t" if table.suffix == ".tsv" else ",")
+        return csv.read_csv(table, parse_options=options).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"--table {table} cannot be read: {error}.") from error
+
+
+def _check_names(names: Mapping[str, Any]) -> None:
+    taken = sorted(RESERVED & set(names))
+    if taken:
+        raise UsageError(f"Fields cannot be called {' or '.join(taken)}: tonemill writes these itself. Choose other names.")
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Every file below a folder; a link back to a folder that is being walked is not followed."""
+    entered: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders.sort()
+        for name in names:
+            yield os.path.join(parent, name)  # noqa: PTH118

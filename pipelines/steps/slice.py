@@ -1,0 +1,80 @@
+"""Cut audio into clips of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tonemill.audiotools.errors import AudioError, Filtered, UsageError
+from tonemill.pipelines.step import Estimate, Step
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.example import Example
+
+
+@dataclass(frozen=True)
+class Slice(Step):
+    seconds: Annotated[float | None, "Length of a clip, in seconds."] = None
+    samples: Annotated[int | None, "Length of a clip, in samples, instead of --seconds."] = None
+    hop_seconds: Annotated[float | None, "From one clip's start to the next; the clip's length if not given."] = None
+    short: Annotated[Literal["pad", "drop", "keep"], "A source shorter than one clip."] = "drop"
+    tail: Annotated[Literal["pad", "drop", "keep"], "What is left at the end of a longer source."] = "drop"
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.samples is None):
+            raise UsageError("slice needs one of --seconds and --samples, as in --samples 16384.")
+        for flag, value in (("--seconds", self.seconds), ("--samples", self.samples), ("--hop-seconds", self.hop_seconds)):
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"{flag} is {value}; it must be more than 0.")
+
+    def apply(self, example: Example) -> Iterator[Example]:
+        from tonemill.audiotools.slicing import windows
+        from tonemill.audiotools.waveform import Waveform
+
+        rate = example.sample_rate
+        length, hop = self._frames(rate)
+        roles = list(example.sounds)
+        cuts = [windows(sound.blocks(), length, hop, self.short, self.tail) for sound in example.sounds.values()]
+        empty = True
+        for parts in _in_step(cuts):
+            empty = False
+            sounds = {role: Waveform(samples, rate) for role, (_, samples) in zip(roles, parts, strict=True)}
+            start_seconds = example.start_seconds + parts[0][0] / rate
+            yield example.with_sounds(sounds, start_seconds=start_seconds, is_clip=True)
+        if empty:
+            raise Filtered("too_short", f"it is shorter than {length} samples at {rate} Hz; --short pad keeps such sounds")
+
+    def estimate(self, expected: Estimate) -> Estimate:
+        from tonemill.audiotools.slicing import window_count
+
+        length, hop = self._frames(expected.sample_rate)
+        clips = expected.clips * window_count(expected.frames, length, hop, self.short, self.tail)
+        shortened = expected.frames if self.short == "keep" and expected.frames < length else length
+        return replace(expected, clips=clips, frames=shortened)
+
+    def _frames(self, sample_rate: int) -> tuple[int, int]:
+        length = self.samples or round((self.seconds or 0) * sample_rate)
+        hop = length if self.hop_seconds is None else round(self.hop_seconds * sample_rate)
+        if length < 1 or hop < 1:
+            raise UsageError(f"slice: its length or hop is less than one sample at {sample_rate} Hz.")
+        return length, hop
+
+
+def _in_step(cuts: list[Iterator[tuple[int, object]]]) -> Iterator[tuple]:  # type: ignore[type-arg]
+    """Windows of all roles side by side.
+
+    Raises:
+        AudioError: roles: one ends before another.
+    """
+    while True:
+        parts = [next(cut, None) for cut in cuts]
+        ended = [part is None for part in parts]
+        if all(ended):
+            return
+        if any(ended) or len({part[1].shape[1] for part in parts}) > 1:  # type: ignore[index, attr-defined]
+            raise AudioError("roles", "its roles differ in length; `tonemill align` trims them to the same")
+        yield tuple(parts)
+
+
+STEP = Slice

@@ -1,13 +1,13 @@
 """The errors a person can meet; each message says the value, what was expected and how to mend it.
 
-    TonemillError             anything a person can mend
-    ├── UsageError            a flag, a parameter or an expression is wrong (exit code 2)
-    ├── StreamError           a stream of recipes is broken or was cut
-    ├── AudioError            one source or clip cannot be used: a row of the rejects, never a stop
-    │   └── Filtered          it could be used, but a step was asked to leave it out
-    ├── OutputError           an output folder is taken, full, or made by another plan
-    ├── CorpusError           a corpus is missing, unfinished, damaged, or does not fit
-    └── RunError              a run is missing, made with other settings, or damaged
+TonemillError             anything a person can mend
+├── UsageError            a flag, a parameter or an expression is wrong (exit code 2)
+├── StreamError           a stream of recipes is broken or was cut
+├── AudioError            one source or clip cannot be used: a row of the rejects, never a stop
+│   └── Filtered          it could be used, but a step was asked to leave it out
+├── OutputError           an output folder is taken, full, or made by another plan
+├── CorpusError           a corpus is missing, unfinished, damaged, or does not fit
+└── RunError              a run is missing, made with other settings, or damaged
 """
 
 from __future__ import annotations

@@ -19,9 +19,12 @@ from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow, Sound
 
 DECODABLE: Final = frozenset(
-    "aif aifc aiff au caf flac mp3 nist oga ogg opus paf rf64 sd2 snd sph svx voc w64 wav wave".split()
+    ("aif", "aifc", "aiff", "au", "caf", "flac", "mp3", "nist", "oga", "ogg", "opus", "paf", "rf64", "sd2", "snd")
+    + ("sph", "svx", "voc", "w64", "wav", "wave")
 )
-UNDECODABLE: Final = frozenset("aac ac3 alac amr ape dsf m4a mka mp2 mpc ra shn tta webm wma wv".split())
+UNDECODABLE: Final = frozenset(
+    ("aac", "ac3", "alac", "amr", "ape", "dsf", "m4a", "mka", "mp2", "mpc", "ra", "shn", "tta", "webm", "wma", "wv")
+)
 """Suffixes of audio for which there is no codec here: they are listed and rejected, never passed over."""
 
 BLOCK_FRAMES: Final = 1 << 17
@@ -211,7 +214,9 @@ def _opened(source: Source) -> Iterator[Any]:
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         if suffix in UNDECODABLE:
-            raise AudioError("unsupported", f"no codec here reads .{suffix}; convert it to FLAC or WAV first") from error
+            raise AudioError(
+                "unsupported", f"no codec here reads .{suffix}; convert it to FLAC or WAV first"
+            ) from error
         raise AudioError("unreadable", f"not audio that can be read: {_plainly(error)}") from error
     with file:
         yield file

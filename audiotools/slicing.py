@@ -12,9 +12,13 @@ Policy = Literal["pad", "drop", "keep"]
 """What to do with too little sound: append zeros, leave it out, or keep it as it is."""
 
 
+Window = tuple[int, Float32[np.ndarray, "channels window"]]
+"""The frame that it starts at, and its samples."""
+
+
 def windows(
     blocks: Iterator[Float32[np.ndarray, "channels time"]], length: int, hop: int, short: Policy, tail: Policy
-) -> Iterator[tuple[int, Float32[np.ndarray, "channels window"]]]:
+) -> Iterator[Window]:
     """Yield windows and the frame that each starts at, holding no more than one window and one block.
 
     Windows start at 0, hop, 2 hop, ... A sound shorter than one window falls under `short`. In a longer one,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -28,8 +28,8 @@ class LazyGroup(TyperGroup):
     """A group that lists commands by name and summary, and makes one when it is run."""
 
     def summaries(self) -> Mapping[str, tuple[str, str]]:
-        """For each command its panel and its summary."""
-        return {}
+        """For each command its panel and its summary; asked for often."""
+        raise NotImplementedError
 
     def make(self, name: str) -> TyperCommand | TyperGroup | None:
         """The command itself, or None if there is none of that name."""
@@ -46,7 +46,8 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         made = self.make(args[0])
         if made is None:
-            self.commands = dict.fromkeys(self.summaries())  # type: ignore[arg-type]  (names to suggest)
+            # Only the names matter: they are what a misspelt one is held against.
+            self.commands = {name: TyperCommand(name) for name in self.summaries()}
             return super().resolve_command(ctx, args)
         return args[0], made, args[1:]
 
@@ -54,6 +55,7 @@ class LazyGroup(TyperGroup):
 class Stages(LazyGroup):
     """All stages and tools of tonemill."""
 
+    @cache  # noqa: B019  (there is one of it)
     def summaries(self) -> Mapping[str, tuple[str, str]]:
         found = {name: ("Steps", STEPS.summary(name)) for name in STEPS.names()}
         for name in COMMANDS.names():
@@ -101,7 +103,9 @@ app = typer.Typer(cls=Stages, no_args_is_help=True, pretty_exceptions_enable=Fal
 
 @app.callback()
 def tonemill(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Raw audio to sharded corpora to trained models to rendered audio, in one shell pipe.
@@ -117,4 +121,3 @@ def tonemill(
 def main() -> None:
     """Run the command that was typed."""
     app()
-

@@ -107,4 +107,6 @@ def named_place(text: str, key: str) -> Path:
     try:
         return Path(json.loads(lines[-1])[key])
     except (IndexError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}.") from error
+        raise UsageError(
+            f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}."
+        ) from error

@@ -12,7 +12,9 @@ from tonemill.pipelines.recipe import write_stream
 
 def command(
     corpus: Annotated[str, typer.Argument(help="A folder that `tonemill shard` made; - takes it from the pipe.")],
-    where: Annotated[str | None, typer.Option(help="Only examples that fit, as 'split == \"valid\"' or 'peak_db > -60'.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only examples that fit, as 'split == \"valid\"' or 'peak_db > -60'.")
+    ] = None,
 ) -> None:
     from tonemill.pipelines.corpus import open_corpus
     from tonemill.pipelines.expression import condition

@@ -13,7 +13,11 @@ from tonemill.pipelines.config import Setting, settings
 
 
 def parameters(
-    config: type, arguments: Collection[str] = (), hidden: Collection[str] = (), unset: bool = False, panel: str | None = None
+    config: type,
+    arguments: Collection[str] = (),
+    hidden: Collection[str] = (),
+    unset: bool = False,
+    panel: str | None = None,
 ) -> list[inspect.Parameter]:
     """One keyword parameter per field, annotated as Typer reads it.
 
@@ -24,27 +28,36 @@ def parameters(
         unset: the default becomes None, so that a flag that was given can be told from one that was not.
         panel: the heading under which help shows them.
     """
-    return [_parameter(setting, setting.name in arguments, unset, panel) for setting in settings(config) if setting.name not in hidden]
+    return [
+        _parameter(setting, setting.name in arguments, unset, panel)
+        for setting in settings(config)
+        if setting.name not in hidden
+    ]
 
 
 def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None) -> inspect.Parameter:
+    help_text = setting.help
     kind: Any = Literal[setting.choices] if setting.choices else setting.kind
     if setting.repeated:
         kind = list[kind]
     default: Any = inspect.Parameter.empty if setting.required else setting.default
-    shown: Any = True
     if unset or default is None:
         kind = kind | None
     if unset and not setting.required:
-        shown = False if default in (None, ()) else str(default)
+        # What stands in the dataclass is told in words, for the flag itself has no default here.
+        help_text += (
+            "" if default in (None, ()) else f" [default: {str(default).lower() if setting.kind is bool else default}]"
+        )
         default = None
     if setting.repeated and default is not None and default is not inspect.Parameter.empty:
         default = list(default)
     if argument:
-        about: Any = typer.Argument(help=setting.help, rich_help_panel=panel)
+        about: Any = typer.Argument(help=help_text, rich_help_panel=panel)
     else:
-        about = typer.Option(*_flags(setting), help=setting.help, show_default=shown, rich_help_panel=panel)
-    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about], default=default)
+        about = typer.Option(*_flags(setting), help=help_text, rich_help_panel=panel)
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about], default=default
+    )
 
 
 def _flags(setting: Setting) -> list[str]:

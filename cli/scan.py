@@ -15,10 +15,16 @@ from tonemill.pipelines.recipe import write_recipe, write_trailer
 
 
 def command(
-    places: Annotated[list[str], typer.Argument(help="Files and folders; - reads their names from the pipe, one a line.")],
+    places: Annotated[
+        list[str], typer.Argument(help="Files and folders; - reads their names from the pipe, one a line.")
+    ],
     fields: Annotated[str | None, typer.Option(help="Metadata from names, as '{label}_{speaker}_{index}'.")] = None,
-    table: Annotated[Path | None, typer.Option(help="Metadata from a CSV, TSV, JSONL or Parquet table with a column 'path'.")] = None,
-    digest: Annotated[Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")] = "sha256",
+    table: Annotated[
+        Path | None, typer.Option(help="Metadata from a CSV, TSV, JSONL or Parquet table with a column 'path'.")
+    ] = None,
+    digest: Annotated[
+        Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")
+    ] = "sha256",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -47,4 +53,6 @@ def command(
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(6))
         tell(f"Passed over {sum(found.passed_over.values())} files that are not audio: {passed}.")
     if unmatched:
-        tell(f"{unmatched} of {len(found.audio)} files got no fields: their names do not fit --fields, or --table lacks them.")
+        tell(
+            f"{unmatched} of {len(found.audio)} files got no fields: --fields does not fit them, or --table lacks them."
+        )

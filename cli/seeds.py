@@ -14,7 +14,9 @@ from tonemill.pipelines.recipe import write_stream
 def command(
     count: Annotated[int, typer.Argument(min=1, help="How many.")],
     seed: Annotated[int, typer.Option(help="Another seed gives other ones.")] = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A field for all, as label=3; may be repeated.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A field for all, as label=3; may be repeated.")
+    ] = None,
 ) -> None:
     from tonemill.pipelines import sources
 

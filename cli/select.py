@@ -12,9 +12,13 @@ from tonemill.pipelines.recipe import Recipe, RecipeReader, write_stream
 
 
 def command(
-    where: Annotated[str | None, typer.Argument(help="A condition on fields, as 'label in [\"kick\", \"snare\"]'.")] = None,
+    where: Annotated[
+        str | None, typer.Argument(help='A condition on fields, as \'label in ["kick", "snare"]\'.')
+    ] = None,
     head: Annotated[int | None, typer.Option(min=0, help="The first so many of those.")] = None,
-    sample: Annotated[int | None, typer.Option(min=0, help="So many of those, drawn by --seed, in their order.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="So many of those, drawn by --seed, in their order.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
     partial: Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")] = False,
 ) -> None:

@@ -29,7 +29,8 @@ def command(
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of groups for testing.")] = 0.0,
     valid_where: Annotated[str | None, typer.Option(help="What is for validation, as 'speaker == \"theo\"'.")] = None,
     group: Annotated[
-        str | None, typer.Option(help="A field, path or folder that must not straddle splits; equal bytes if not given.")
+        str | None,
+        typer.Option(help="A field, path or folder that must not straddle splits; equal bytes if not given."),
     ] = None,
     split_seed: Annotated[int, typer.Option(help="Another seed deals other groups.")] = 0,
     shard_seconds: ShardSeconds = 600.0,

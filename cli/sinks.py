@@ -23,7 +23,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make a folder that
 Partial = Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")]
 Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner; the local one if not given.")]
-Beam = Annotated[list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=multi_processing; may be repeated.")]
+Beam = Annotated[
+    list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=multi_processing; may be repeated.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -80,10 +82,12 @@ def carry_out(
 def summary(folder: Path, about: dict[str, Any]) -> str:
     """What came of every source, in a few lines for a person."""
     ledger = about["ledger"]
-    splits = ", ".join(f"{one['examples']} {split}" for split, one in about["splits"].items())
+    splits = " + ".join(f"{one['examples']} {split}" for split, one in about["splits"].items())
+    dealt = f" = {splits}" if len(about["splits"]) > 1 else ""
     lines = [
-        f"{folder}: {about['examples']} examples ({splits}), {duration(about['seconds'])}, {size(about['bytes'])}",
-        f"sources: {ledger['sources']} read = {ledger['kept']} kept + {ledger['rejected']} rejected + {ledger['filtered']} filtered",
+        f"{folder}: {about['examples']} examples{dealt}, {duration(about['seconds'])}, {size(about['bytes'])}",
+        f"sources: {ledger['sources']} read = {ledger['kept']} kept + {ledger['rejected']} rejected "
+        f"+ {ledger['filtered']} filtered",
     ]
     if ledger["clips"] != ledger["examples"]:
         lines.append(
@@ -120,7 +124,9 @@ def _show_plan(folder: Path, plan: Plan, key: str) -> None:
     from tonemill.pipelines.production import look
 
     state = look(folder, plan)
-    table = Table("split", "shards", "sources", "examples", "length", "bytes", "there already", title=f"{folder}, expected")
+    table = Table(
+        "split", "shards", "sources", "examples", "length", "bytes", "there already", title=f"{folder}, expected"
+    )
     totals: dict[str, Any] = {}
     todo = set(state.todo)
     for split in SPLITS:
@@ -136,10 +142,21 @@ def _show_plan(folder: Path, plan: Plan, key: str) -> None:
             "there_already": sum(number not in todo for number, _ in mine),
         }
         one = totals[split]
-        cells = (one["shards"], one["sources"], one["examples"], duration(one["seconds"]), size(one["bytes"]), one["there_already"])
+        cells = (
+            one["shards"],
+            one["sources"],
+            one["examples"],
+            duration(one["seconds"]),
+            size(one["bytes"]),
+            one["there_already"],
+        )
         table.add_row(split, *map(str, cells))
     Console(stderr=True).print(table)
     if state.stale:
         tell(f"{len(state.stale)} shards there were made by another plan; --overwrite would take them away.")
-    tell("Lengths come from headers and bytes from a usual rate of compression: what is really there shows when it is cooked.")
-    typer.echo(json.dumps({key: str(folder), "dry_run": True, "plan_digest": plan.digest, "splits": totals, "stale": len(state.stale)}))
+    tell("Lengths come from headers, bytes from a usual rate of compression: what is really there shows in cooking.")
+    typer.echo(
+        json.dumps(
+            {key: str(folder), "dry_run": True, "plan_digest": plan.digest, "splits": totals, "stale": len(state.stale)}
+        )
+    )

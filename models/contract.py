@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -12,15 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.models.plugins import Plugins
-
-MODELS = Plugins(
-    kind="model",
-    package="tonemill.models",
-    folder=Path(__file__).parent,
-    group="tonemill.models",
-    shared=frozenset({"__init__", "contract", "layers", "losses", "plugins"}),
-)
+from tonemill.models.plugins import MODELS
 
 
 @dataclass(frozen=True)

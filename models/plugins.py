@@ -8,7 +8,6 @@ A step or a model is one file (or folder) in its room, or an entry point of an i
 
 from __future__ import annotations
 
-import ast
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +51,8 @@ class Plugins:
 
     def summary(self, name: str) -> str:
         """First line of a plug-in's module, read without importing it where the file is ours."""
+        import ast
+
         path = self.own().get(name)
         doc = ast.get_docstring(ast.parse(path.read_bytes())) if path else self.module(name).__doc__
         return (doc or "").strip().split("\n")[0]
@@ -68,3 +69,12 @@ class Plugins:
         if name not in foreign:
             raise UsageError(f"There is no {self.kind} named {name!r}. There are: {', '.join(self.names())}.")
         return importlib.import_module(foreign[name])
+
+
+MODELS = Plugins(
+    kind="model",
+    package="tonemill.models",
+    folder=Path(__file__).parent,
+    group="tonemill.models",
+    shared=frozenset({"__init__", "contract", "layers", "losses", "plugins"}),
+)

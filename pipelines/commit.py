@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,6 +119,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_file(path: Path) -> None:
+    """Make a file's bytes last through a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def unwritable(target: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{target} cannot be written: {error.strerror or error}. What was finished stays; mend this and give the same "
@@ -144,7 +151,9 @@ def locked(folder: Path) -> Iterator[None]:
             if (folder / LOCK).stat().st_ino != os.fstat(file.fileno()).st_ino:
                 raise BlockingIOError
         except OSError as error:
-            raise OutputError(f"Another command is writing to {folder}. Wait for it, or name another folder.") from error
+            raise OutputError(
+                f"Another command is writing to {folder}. Wait for it, or name another folder."
+            ) from error
         try:
             sweep(folder)
             yield
@@ -156,7 +165,7 @@ def sweep(folder: Path) -> None:
     """Remove what killed commands left half-written; nothing else has such names."""
     for part in folder.rglob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            part.unlink()
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 @cache

@@ -1,9 +1,9 @@
 """One dataclass, three spellings: flags, TOML keys and recipe parameters all come from its annotated fields.
 
-    @dataclass(frozen=True)
-    class Resample(Step):
-        rate: Annotated[int, "Samples per second to convert to."]
-        engine: Annotated[Literal["soxr", "resampy"], "Who converts."] = "soxr"
+@dataclass(frozen=True)
+class Resample(Step):
+    rate: Annotated[int, "Samples per second to convert to."]
+    engine: Annotated[Literal["soxr", "resampy"], "Who converts."] = "soxr"
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def to_toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
     for section, values in sections.items():
         lines.append(f"[{section}]")
         # A JSON string, number, list or boolean is spelt the same in TOML.
-        lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]
+        lines += [
+            f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None
+        ]
         lines.append("")
     return "\n".join(lines)
 

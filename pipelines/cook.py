@@ -125,9 +125,8 @@ def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
 def _batched(step: BatchStep, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
     """Apply a step to many examples at once; those that have failed already keep their place among them."""
     name = step_name(type(step))
-    outcomes = iter(outcomes)
+    outcomes = (_checked(step, name, outcome) for outcome in outcomes)
     while waiting := _take(outcomes, step.examples_at_once):
-        ready = iter(())
         try:
             ready = iter(step.apply_batch([outcome.example for outcome in waiting if outcome.error is None]))
         except Exception as error:
@@ -135,6 +134,15 @@ def _batched(step: BatchStep, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
             continue
         for outcome in waiting:
             yield outcome if outcome.error else replace(outcome, example=next(ready))
+
+
+def _checked(step: BatchStep, name: str, outcome: Outcome) -> Outcome:
+    if outcome.error is None:
+        try:
+            step.check(outcome.example)
+        except Exception as error:
+            return _failed(outcome, error, name)
+    return outcome
 
 
 def _take(outcomes: Iterator[Outcome], examples: int) -> list[Outcome]:

@@ -111,11 +111,15 @@ def open_corpus(folder: Path) -> Corpus:
     about = commit.read_json(folder / DESCRIPTION)
     if about is None:
         if (folder / "plan.parquet").exists():
-            raise CorpusError(f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped.")
+            raise CorpusError(
+                f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
+            )
         what = "is no corpus" if folder.is_dir() else "does not exist"
         raise CorpusError(f"{folder} {what}. Make one with `tonemill scan FOLDER | tonemill shard {folder}`.")
     if about.get("schema") != SCHEMA:
-        raise CorpusError(f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it.")
+        raise CorpusError(
+            f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."
+        )
     return Corpus(folder, about)
 
 
@@ -145,7 +149,7 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
         ledger.update(one["ledger"])
     reasons = Counter(f"{row['outcome']}: {row['reason']}" for row in rejects.select(["outcome", "reason"]).to_pylist())
     roles = sorted(name.removesuffix("_sha256") for name in index.column_names if name.endswith("_sha256"))
-    digests = "\n".join(f"{one['shard']} {one.get('sha256')} {one.get('files')}" for one in sidecars)
+    digests = "\n".join(f"{one['shard']} {one['sha256']}" for one in sidecars)
     return {
         "schema": SCHEMA,
         "made_by": commit.environment(),
@@ -157,24 +161,32 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
         "channels": _only(index, "channels"),
         "examples": index.num_rows,
         "seconds": math.fsum(one["seconds"] for one in sidecars),
-        "bytes": sum(one.get("bytes", 0) for one in sidecars),
-        "splits": {split: _split_totals(sidecars, split) for split in SPLITS if _split_totals(sidecars, split)["examples"]},
+        "bytes": sum(one["bytes"] for one in sidecars),
+        "splits": {
+            split: _split_totals(sidecars, split) for split in SPLITS if _split_totals(sidecars, split)["examples"]
+        },
         "ledger": {name: ledger[name] for name in LEDGER},
         "reasons": dict(sorted(reasons.items())),
         "transient": sum(one["transient"] for one in sidecars),
-        "shards": [{name: one.get(name) for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars],
+        "shards": [
+            {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars
+        ],
     }
 
 
 def is_done(home: Path, shard: Shard) -> bool:
-    """Whether a shard's sidecar fits the plan, nothing of it failed for a passing reason, and its tar has its size."""
+    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass."""
     sidecar = commit.read_json((home / shard.name).with_suffix(".json"))
     if not isinstance(sidecar, dict) or sidecar.get("plan_digest") != shard.digest or sidecar.get("transient"):
         return False
-    if not sidecar.get("bytes"):
-        return True
-    tar = (home / shard.name).with_suffix(".tar")
-    return tar.exists() and tar.stat().st_size == sidecar["bytes"]
+    if "files" in sidecar:
+        made = {home.parent / one["name"]: one["bytes"] for one in sidecar["files"]}
+    else:
+        made = {(home / shard.name).with_suffix(".tar"): sidecar["bytes"]} if sidecar["bytes"] else {}
+    tables = [(home / shard.name).with_suffix(f".{name}.parquet") for name in ("index", "rejects")]
+    return all(path.exists() and path.stat().st_size == size for path, size in made.items()) and all(
+        table.exists() for table in tables
+    )
 
 
 def _sidecar(home: Path, shard: Shard) -> dict[str, Any]:
@@ -190,7 +202,7 @@ def _split_totals(sidecars: Sequence[dict[str, Any]], split: str) -> dict[str, A
         "shards": len(mine),
         "examples": sum(one["examples"] for one in mine),
         "seconds": math.fsum(one["seconds"] for one in mine),
-        "bytes": sum(one.get("bytes", 0) for one in mine),
+        "bytes": sum(one["bytes"] for one in mine),
     }
 
 
@@ -214,7 +226,12 @@ def _together(tables: list[pa.Table]) -> pa.Table:
                 kinds.setdefault(field.name, set()).add(field.type)
         mixed = {name for name, types in kinds.items() if len(types) > 1 and pa.string() in types}
         cast = [
-            pa.table({name: column.cast(pa.string()) if name in mixed else column for name, column in zip(table.column_names, table.columns, strict=True)})
+            pa.table(
+                {
+                    name: column.cast(pa.string()) if name in mixed else column
+                    for name, column in zip(table.column_names, table.columns, strict=True)
+                }
+            )
             for table in tables
         ]
         return pa.concat_tables(cast, promote_options="permissive")

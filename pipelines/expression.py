@@ -67,9 +67,9 @@ def _check(node: ast.AST, text: str, flag: str) -> None:
             f"{flag} {text!r} holds {ast.unparse(node)!r}, which a condition cannot have. It can have fields, numbers, "
             "text, lists, and or not, == != < <= > >= in, + - * / // %, int float str len abs, .startswith .endswith."
         )
-    children = list(ast.iter_child_nodes(node))
+    children: list[ast.AST] = list(ast.iter_child_nodes(node))
     if isinstance(node, ast.Call):
-        children = list(node.args) + ([node.func.value] if isinstance(node.func, ast.Attribute) else [])
+        children = [*node.args, *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
     for child in children:
         if isinstance(child, ast.expr):
             _check(child, text, flag)

@@ -23,7 +23,10 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
         `kicks/01` for `kicks/01.wav`; where two sources would share that, `kicks/01.wav` and `kicks/01.flac`; where
         they still would, their keys are appended.
     """
-    stems = {key: _safe(path.rpartition(".")[0] if "." in path.rpartition("/")[2][1:] else path) for key, path in paths.items()}
+    stems = {
+        key: _safe(path.rpartition(".")[0] if "." in path.rpartition("/")[2][1:] else path)
+        for key, path in paths.items()
+    }
     counts = Counter(name.casefold() for name in stems.values())
     names = {key: stem if counts[stem.casefold()] == 1 else _safe(paths[key]) for key, stem in stems.items()}
     counts = Counter(name.casefold() for name in names.values())

@@ -142,7 +142,9 @@ class Plan:
     def write(self, path: Path) -> None:
         """Write the plan file; the caller moves it into place."""
         about = {"schema": SCHEMA, "output": asdict(self.output), "shards": [asdict(shard) for shard in self.shards]}
-        with parquet.ParquetWriter(path, COLUMNS.with_metadata({"tonemill": json.dumps(about)}), compression="zstd") as file:
+        with parquet.ParquetWriter(
+            path, COLUMNS.with_metadata({"tonemill": json.dumps(about)}), compression="zstd"
+        ) as file:
             for shard, rows in zip(self.shards, self.rows, strict=True):
                 file.write_table(_table(shard, rows), row_group_size=len(rows))
 
@@ -158,7 +160,9 @@ def read_plan(path: Path) -> Plan:
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise CorpusError(f"{path} is not a plan: {error}.") from error
     if about["schema"] != SCHEMA:
-        raise CorpusError(f"{path} has schema {about['schema']}; this tonemill reads {SCHEMA}. Use the one that wrote it.")
+        raise CorpusError(
+            f"{path} has schema {about['schema']}; this tonemill reads {SCHEMA}. Use the one that wrote it."
+        )
     return Plan(Output(**about["output"]), tuple(Shard(**shard) for shard in about["shards"]))
 
 
@@ -166,7 +170,14 @@ def read_rows(path: Path, number: int) -> list[Planned]:
     """The recipes of one shard, in order."""
     table = parquet.ParquetFile(path).read_row_group(number)
     return [
-        Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], parse_recipe(json.loads(row["recipe"])))
+        Planned(
+            row["position"],
+            row["key"],
+            row["name"],
+            row["clips"],
+            row["seconds"],
+            parse_recipe(json.loads(row["recipe"])),
+        )
         for row in table.to_pylist()
     ]
 
@@ -281,7 +292,7 @@ def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting) -
         if wish and not dealt[split]:
             counts = ", ".join(f"{len(rows)} {name}" for name, rows in dealt.items())
             raise CorpusError(
-                f"The {split} split came out empty ({counts} recipes): there are too few groups for the shares asked for. "
+                f"The {split} split came out empty ({counts} recipes): there are too few groups for such shares. "
                 "Raise the share, choose by --valid-where, deal by another --group, or try another --split-seed."
             )
 

@@ -102,9 +102,9 @@ def _refuse_other_plan(folder: Path, state: State, plan: Plan, overwrite: bool) 
     if overwrite:
         return
     raise OutputError(
-        f"{folder} was made by another plan: {len(state.stale)} of its {len(state.made.shards) if state.made else 0} shards "
-        f"do not fit this one. Name another folder, or say --overwrite: it keeps the shards that fit and makes "
-        f"{len(state.todo)} of {len(plan.shards)} anew."
+        f"{folder} was made by another plan: {len(state.stale)} of the shards there do not fit this one. Name another "
+        f"folder, or say --overwrite: it keeps the shards that fit and makes {len(state.todo)} of "
+        f"{len(plan.shards)} anew."
     )
 
 
@@ -136,7 +136,7 @@ def _remove_shard(folder: Path, place: Path, name: str) -> None:
     for suffix in (".tar", ".index.parquet", ".rejects.parquet"):
         base.with_suffix(suffix).unlink(missing_ok=True)
     for written in (sidecar or {}).get("files", ()):
-        (folder / written).unlink(missing_ok=True)
+        (folder / written["name"]).unlink(missing_ok=True)
 
 
 def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Progress) -> None:
@@ -147,7 +147,9 @@ def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Pro
         there = (commit.read_json((place / shard.name).with_suffix(".json")) or {}).get("environment", here)
         changed = [f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name]]
         if changed:
-            progress.say(f"{shard.name} was made with {', '.join(changed)}: the audio is the same, the bytes may differ")
+            progress.say(
+                f"{shard.name} was made with {', '.join(changed)}: the audio is the same, the bytes may differ"
+            )
             return
 
 

@@ -27,7 +27,7 @@ class Progress:
     def say(self, text: str) -> None:
         """One line for the person."""
         if not self.quiet and self.stream is not None:
-            print(text, file=self.stream)  # noqa: T201
+            print(text, file=self.stream)
 
     @contextmanager
     def phase(self, name: str, total: float | None, unit: str = "s of audio") -> Iterator[Phase]:
@@ -98,5 +98,11 @@ def _bar(stream: TextIO) -> Any:
     from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[about]}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[about]}"),
+    )
     return Bars(*columns, console=Console(file=stream), refresh_per_second=5)

@@ -201,7 +201,7 @@ def _decoded(line: bytes) -> dict[str, Any]:
 
 def _announced(trailer: Any) -> int:
     count = trailer.get("recipes") if isinstance(trailer, dict) else None
-    if not _is_count(count):
+    if count is None or not _is_count(count):
         raise StreamError("its trailer does not count recipes")
     return int(count)
 

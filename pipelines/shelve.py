@@ -123,6 +123,15 @@ class TarShelf:
         self._part.discard()
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A file that waits for its final name."""
+
+    part: commit.Part
+    bytes: int
+    sha256: str
+
+
 class FileShelf:
     """Files in a folder, named after their sources: NAME.wav, NAME-0003.wav where there are several, NAME_dry.wav."""
 
@@ -130,40 +139,47 @@ class FileShelf:
         self._folder = folder
         self._work = work
         self._container = container
-        self._waiting: list[tuple[Piece, dict[str, commit.Part]]] = []
+        self._waiting: list[tuple[str, str, dict[str, _Written]]] = []
 
     def put(self, piece: Piece) -> dict[str, Any]:
-        parts: dict[str, commit.Part] = {}
-        # It waits among the sidecars: what a kill leaves there is swept, and the person's folder stays clean.
-        self._waiting.append((piece, parts))
+        parts: dict[str, _Written] = {}
+        self._waiting.append((piece.name, piece.key.rpartition("-")[2], parts))
         for role, one in piece.encoded.items():
-            parts[role] = part = commit.Part(self._work / piece.key, self._work)
+            # It waits among the sidecars: what a kill leaves there is swept, and the person's folder stays clean.
+            part = commit.Part(self._work / piece.key, self._work)
+            parts[role] = _Written(part, len(one.data), hashlib.sha256(one.data).hexdigest())
             try:
                 part.file.write(one.data)
             except OSError as error:
                 raise commit.unwritable(self._folder / piece.name, error) from error
             part.close()
-        return {f"{role}_sha256": hashlib.sha256(one.data).hexdigest() for role, one in piece.encoded.items()}
+        return {f"{role}_sha256": one.sha256 for role, one in parts.items()}
 
     def mark(self) -> int:
         return len(self._waiting)
 
     def roll_back(self, mark: int) -> None:
-        for _, parts in self._waiting[mark:]:
-            for part in parts.values():
-                part.discard()
+        for _, _, parts in self._waiting[mark:]:
+            for one in parts.values():
+                one.part.discard()
         del self._waiting[mark:]
 
     def finish(self) -> dict[str, Any]:
-        clips = Counter(piece.name for piece, _ in self._waiting)
-        written = []
-        for piece, parts in self._waiting:
-            number = "-" + piece.key.rpartition("-")[2] if clips[piece.name] > 1 else ""
-            for role, part in parts.items():
-                name = f"{piece.name}{number}{'' if set(parts) == {'audio'} else '_' + role}.{self._container}"
-                part.commit(self._folder / name)
-                written.append(name)
-        return {"files": written}
+        clips = Counter(name for name, _, _ in self._waiting)
+        files_written = []
+        for name, number, parts in self._waiting:
+            for role, one in parts.items():
+                full = (
+                    name + (f"-{number}" if clips[name] > 1 else "") + ("" if set(parts) == {"audio"} else f"_{role}")
+                )
+                one.part.commit(self._folder / f"{full}.{self._container}")
+                files_written.append({"name": f"{full}.{self._container}", "bytes": one.bytes, "sha256": one.sha256})
+        text = json.dumps(files_written, sort_keys=True)
+        return {
+            "bytes": sum(one["bytes"] for one in files_written),
+            "sha256": hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest(),
+            "files": files_written,
+        }
 
     def discard(self) -> None:
         self.roll_back(0)
@@ -281,9 +297,7 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -
     return tally
 
 
-def _stored(
-    shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], output: Output, tally: _Tally
-) -> Outcome:
+def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], output: Output, tally: _Tally) -> Outcome:
     """Encode and store an example and enter it into the index; the outcome, failed if that could not be done."""
     example, planned = outcome.example, outcome.planned
     bits = output.bits or example.bits
@@ -315,7 +329,7 @@ def _stored(
     }
     about = {"roles": sorted(encoded), **row, **example.fields, "recipe": planned.recipe.lineage()}
     del about["split"], about["shard"]
-    where = shelf.put(Piece(row["key"], names[planned.key], encoded, about))
+    where = shelf.put(Piece(str(row["key"]), names[planned.key], encoded, about))
     fields = {name: value for name, value in example.fields.items() if isinstance(value, str | int | float | bool)}
     tally.examples.append({**row, **fields, **where})
     return outcome

@@ -86,7 +86,8 @@ def scan(
     def probe_chunk(chunk: list[tuple[str, str]]) -> list[Recipe]:
         return [Recipe(path, {"audio": describe(Path(place), digest)}, dict(metadata(path))) for path, place in chunk]
 
-    chunks = iter(lambda rows=iter(found.audio): list(islice(rows, CHUNK)), [])
+    rows = iter(found.audio)
+    chunks = iter(lambda: list(islice(rows, CHUNK)), [])
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # A bounded window of chunks, for `map` would queue a million files at once.
         waiting = [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 16)]
@@ -143,9 +144,7 @@ def fields_from_name(pattern: str) -> Callable[[str], dict[str, str]]:
     if not names or "" in names or len(set(names)) < len(names) or any(name[0].isdigit() for name in names):
         raise UsageError(f"--fields is {pattern!r}; it must name fields in braces, each once, as '{{label}}_{{take}}'.")
     _check_names(dict.fromkeys(names))
-    expression = "".join(
-        f"(?P<{part}>[^/]+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts)
-    )
+    expression = "".join(f"(?P<{part}>[^/]+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts))
     matcher = re.compile(rf"(?:.*/)?{expression}", re.DOTALL)
 
     def read(path: str) -> dict[str, str]:
@@ -165,7 +164,9 @@ def fields_from_table(table: Path) -> Callable[[str], dict[str, Any]]:
     rows = _read_table(table)
     column = next((name for name in ("path", "file", "filename", "name") if rows and name in rows[0]), None)
     if column is None:
-        raise UsageError(f"{table} has no column 'path' to join on; it has: {', '.join(rows[0]) if rows else 'no rows'}.")
+        raise UsageError(
+            f"{table} has no column 'path' to join on; it has: {', '.join(rows[0]) if rows else 'no rows'}."
+        )
     _check_names({name: None for name in rows[0] if name != column})
     joined = {str(row[column]): {k: _plain(v) for k, v in row.items() if k != column and v is not None} for row in rows}
     return lambda path: joined.get(path) or joined.get(path.rsplit("/", 1)[-1]) or {}
@@ -194,7 +195,9 @@ def _read_table(table: Path) -> list[dict[str, Any]]:
 def _check_names(names: Mapping[str, Any]) -> None:
     taken = sorted(RESERVED & set(names))
     if taken:
-        raise UsageError(f"Fields cannot be called {' or '.join(taken)}: tonemill writes these itself. Choose other names.")
+        raise UsageError(
+            f"Fields cannot be called {' or '.join(taken)}: tonemill writes these itself. Choose other names."
+        )
 
 
 def _walk(folder: str) -> Iterator[str]:

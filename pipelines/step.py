@@ -89,6 +89,13 @@ class BatchStep(Step):
     def examples_at_once(self) -> int:
         raise NotImplementedError
 
+    def check(self, example: Example) -> None:
+        """Refuse one before it joins a batch, so that it does not spoil the others.
+
+        Raises:
+            AudioError: it cannot be used.
+        """
+
     def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
         """One example for each, in order; what comes of one must not depend on the others."""
         raise NotImplementedError

@@ -23,7 +23,9 @@ def to_path(uri: str) -> Path:
     if uri.startswith("file://"):
         return Path(os.fsdecode(unquote_to_bytes(uri[len("file://") :])))
     if "://" in uri:
-        raise UsageError(f"{uri} does not lie on this machine; tonemill reads local files only so far. Copy it here first.")
+        raise UsageError(
+            f"{uri} does not lie on this machine; tonemill reads local files only so far. Copy it here first."
+        )
     return Path(uri)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.step import Estimate, Step
 
 if TYPE_CHECKING:
+    from tonemill.audiotools.slicing import Window
     from tonemill.pipelines.example import Example
 
 
@@ -24,7 +26,11 @@ class Slice(Step):
     def __post_init__(self) -> None:
         if (self.seconds is None) == (self.samples is None):
             raise UsageError("slice needs one of --seconds and --samples, as in --samples 16384.")
-        for flag, value in (("--seconds", self.seconds), ("--samples", self.samples), ("--hop-seconds", self.hop_seconds)):
+        for flag, value in (
+            ("--seconds", self.seconds),
+            ("--samples", self.samples),
+            ("--hop-seconds", self.hop_seconds),
+        ):
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{flag} is {value}; it must be more than 0.")
 
@@ -43,7 +49,9 @@ class Slice(Step):
             start_seconds = example.start_seconds + parts[0][0] / rate
             yield example.with_sounds(sounds, start_seconds=start_seconds, is_clip=True)
         if empty:
-            raise Filtered("too_short", f"it is shorter than {length} samples at {rate} Hz; --short pad keeps such sounds")
+            raise Filtered(
+                "too_short", f"it is shorter than {length} samples at {rate} Hz; --short pad keeps such sounds"
+            )
 
     def estimate(self, expected: Estimate) -> Estimate:
         from tonemill.audiotools.slicing import window_count
@@ -61,20 +69,16 @@ class Slice(Step):
         return length, hop
 
 
-def _in_step(cuts: list[Iterator[tuple[int, object]]]) -> Iterator[tuple]:  # type: ignore[type-arg]
+def _in_step(cuts: list[Iterator[Window]]) -> Iterator[tuple[Window, ...]]:
     """Windows of all roles side by side.
 
     Raises:
         AudioError: roles: one ends before another.
     """
-    while True:
-        parts = [next(cut, None) for cut in cuts]
-        ended = [part is None for part in parts]
-        if all(ended):
-            return
-        if any(ended) or len({part[1].shape[1] for part in parts}) > 1:  # type: ignore[index, attr-defined]
+    for parts in zip_longest(*cuts):
+        if None in parts or len({part[1].shape[1] for part in parts}) > 1:
             raise AudioError("roles", "its roles differ in length; `tonemill align` trims them to the same")
-        yield tuple(parts)
+        yield parts
 
 
 STEP = Slice

@@ -1,0 +1,97 @@
+"""What a model sounds like while it trains: clips, a picture of them, and a distance to real ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tonemill.audiotools import files
+from tonemill.audiotools.spectrogram import mel_distance, mel_spread, save_spectrogram_picture
+from tonemill.audiotools.waveform import Waveform
+from tonemill.models.contract import Model, Request
+from tonemill.pipelines import commit
+from tonemill.pipelines.checkpoints import State, rendering_weights
+from tonemill.pipelines.corpus import Corpus
+from tonemill.pipelines.loader import Batches
+from tonemill.pipelines.metrics import Metrics
+from tonemill.pipelines.rendering import render
+from tonemill.pipelines.run import TrainConfig
+
+REFERENCE_CLIPS = 64
+"""Real clips that rendered ones are held against."""
+
+
+class Listener:
+    """Renders the same seeds again and again.
+
+    Args:
+        folder: of the run.
+        corpus: where real clips come from; held-out ones, if it has any.
+        settings: how many clips.
+        model: one that renders from seeds; for others nothing is rendered yet.
+        metrics: where distances are written.
+    """
+
+    def __init__(self, folder: Path, corpus: Corpus, settings: TrainConfig, model: Model, metrics: Metrics) -> None:
+        self._folder = folder / "clips"
+        self._settings = settings
+        self._metrics = metrics
+        split = "valid" if "valid" in corpus.about["splits"] else settings.split
+        reference = Batches(corpus, split, model.roles, model.length, REFERENCE_CLIPS, settings.seed).batch(0)
+        self._real = [clip.numpy() for clip in reference.audio[model.roles[0]]]
+        self._fields = [
+            dict(zip(reference.fields, values, strict=True)) for values in zip(*reference.fields.values(), strict=True)
+        ]
+        if not (self._folder / "real").exists():
+            self._leave("real", self._real[: settings.listen_clips], model.sample_rate)
+
+    def listen(self, state: State, device: torch.device) -> float | None:
+        """Leave clips and a picture; returns the distance to real clips in dB, the smaller the better."""
+        model = state.model
+        if model.renders_from != "seeds":
+            return None
+        requests = [
+            Request(seed, self._fields[seed % len(self._fields)] if self._fields else {}, {})
+            for seed in range(max(self._settings.listen_clips, REFERENCE_CLIPS // 2))
+        ]
+        with _averaged(state):
+            model.eval()
+            clips = [
+                one.samples for one in render(model, requests, min(len(requests), self._settings.batch_size), device)
+            ]
+        if not all(np.isfinite(clip).all() for clip in clips):
+            return None
+        distance = mel_distance(clips, self._real, model.sample_rate)
+        spread = mel_spread(clips, model.sample_rate)
+        self._metrics.add(state.step, {"mel_distance_db": float(distance), "mel_spread_db": float(spread)})
+        self._leave(f"{state.step:08d}", clips[: self._settings.listen_clips], model.sample_rate)
+        return float(distance)
+
+    def _leave(self, name: str, clips: list[np.ndarray], sample_rate: int) -> None:
+        folder = self._folder / name
+        for number, clip in enumerate(clips):
+            with commit.pending(folder / f"{number:02d}.wav") as file:
+                file.write(files.encode(Waveform(clip, sample_rate), "wav", 16).data)
+        with commit.pending(folder / "spectrograms.png") as file:
+            picture = io.BytesIO()
+            save_spectrogram_picture(picture, clips, sample_rate)
+            file.write(picture.getvalue())
+
+
+@contextmanager
+def _averaged(state: State) -> Iterator[None]:
+    """Hold the averaged weights in the model, if there are any, and put its own back afterwards."""
+    own = rendering_weights(state.model) if state.average else {}
+    kept = {name: tensor.clone() for name, tensor in own.items()}
+    try:
+        for name, tensor in own.items():
+            tensor.copy_(state.average[name])
+        yield
+    finally:
+        for name, tensor in own.items():
+            tensor.copy_(kept[name])

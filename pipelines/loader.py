@@ -1,0 +1,144 @@
+"""From a corpus to batches: every epoch another order, and the n-th batch always the same.
+
+The order is a permutation of all examples, drawn from seed and epoch; batch n is a slice of the permutations laid end
+to end. So it depends on neither the number of loader processes nor on how often training was interrupted, and going on
+at step n costs nothing. Examples are read from their places in the tars, which the index knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from tonemill.audiotools import files
+from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.models.contract import Batch
+from tonemill.pipelines.corpus import Corpus, is_field
+
+
+class Batches(IterableDataset[Batch]):
+    """Batches of one split, without end.
+
+    Args:
+        corpus: where from.
+        split: train, valid or test.
+        roles: waveforms to read.
+        length: samples per example; longer ones are cropped at a place drawn from seed, epoch and key.
+        batch_size: examples per batch.
+        seed: decides order and crops.
+        first: number of the first batch.
+        rank: of this process among `ranks`; each gets every so many-th batch.
+
+    Raises:
+        CorpusError: the split is empty, its examples are too short, or a shard is not what its sidecar promises.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        roles: tuple[str, ...],
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        first: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        super().__init__()
+        self._folder = corpus.folder
+        self._roles = roles
+        self._length = length
+        self._batch_size = batch_size
+        self._seed = seed
+        self._first = first
+        self._rank, self._ranks = rank, ranks
+        table = corpus.index()
+        mask = np.array(table["split"]) == split if table.num_rows else np.zeros(0, bool)
+        # One chunk per column: picking a row out of many chunks is a search in each.
+        self._rows = table.filter(mask).combine_chunks()
+        self._fields = [name for name in table.column_names if is_field(name)]
+        places = [f"{role}_{what}" for role in roles for what in ("offset", "bytes")]
+        self._wanted = ["key", "shard", "samples", *places, *self._fields]
+        self.examples = self._rows.num_rows
+        self._check(corpus, split)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        lane, lanes = (worker.id, worker.num_workers) if worker else (0, 1)
+        number = self._first + lane
+        while True:
+            yield self.batch(number * self._ranks + self._rank)
+            number += lanes
+
+    def batch(self, number: int) -> Batch:
+        """The batch of a number, counted over all ranks."""
+        audio: dict[str, list[np.ndarray]] = {role: [] for role in self._roles}
+        fields: dict[str, list[Any]] = {name: [] for name in self._fields}
+        for place in range(number * self._batch_size, (number + 1) * self._batch_size):
+            epoch, position = divmod(place, self.examples)
+            row = int(_permutation(self.examples, self._seed, epoch)[position])
+            record = {name: self._rows[name][row].as_py() for name in self._wanted}
+            start = self._crop(record, epoch)
+            for role in self._roles:
+                audio[role].append(self._read(record, role, start))
+            for name in self._fields:
+                fields[name].append(record[name])
+        return Batch({role: torch.from_numpy(np.stack(clips)) for role, clips in audio.items()}, fields)
+
+    def _crop(self, record: dict[str, Any], epoch: int) -> int:
+        spare = record["samples"] - self._length
+        if spare == 0:
+            return 0
+        digest = hashlib.sha256(f"{self._seed} {epoch} {record['key']}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") % (spare + 1)
+
+    def _read(self, record: dict[str, Any], role: str, start: int) -> np.ndarray:
+        tar = self._folder / f"{record['shard']}.tar"
+        with tar.open("rb") as file:
+            file.seek(record[f"{role}_offset"])
+            data = file.read(record[f"{role}_bytes"])
+        try:
+            samples = files.read(data, start, self._length).whole().samples
+        except AudioError as error:
+            raise CorpusError(
+                f"{record['key']} in {tar} cannot be read: {error}. Remove that tar and shard again."
+            ) from error
+        return samples
+
+    def _check(self, corpus: Corpus, split: str) -> None:
+        if not self.examples:
+            splits = ", ".join(corpus.about["splits"])
+            raise CorpusError(f"{corpus.name} has no {split} split; it has {splits}. Choose one with --split.")
+        shortest = min(self._rows["samples"].to_pylist())
+        if shortest < self._length:
+            raise CorpusError(
+                f"{corpus.name} holds clips of {shortest} samples and this model reads {self._length}. Rebuild it with "
+                f"`tonemill slice --samples {self._length} --short pad`, or train with a smaller --length."
+            )
+        counts = dict(zip(*np.unique(np.array(self._rows["shard"]), return_counts=True), strict=True))
+        for shard in corpus.shards(split):
+            tar = corpus.folder / f"{shard['shard']}.tar"
+            size = tar.stat().st_size if tar.exists() else None
+            # A tar that was cut between two members still reads as a whole, shorter one.
+            if size != shard["bytes"] or counts.get(shard["shard"]) != shard["examples"]:
+                what = "is missing" if size is None else f"has {size} of {shard['bytes']} bytes"
+                raise CorpusError(f"{tar} {what}: it is not what its sidecar promises. Remove it and shard again.")
+
+
+def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:
+    """Iterate over a dataset with so many processes that decode ahead; the batches are the same for any number."""
+    if processes == 0:
+        return iter(dataset)
+    return iter(DataLoader(dataset, batch_size=None, num_workers=processes, prefetch_factor=2, pin_memory=pin))
+
+
+@lru_cache(maxsize=2)
+def _permutation(examples: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed % 2**63, epoch]).permutation(examples)

@@ -1,0 +1,103 @@
+"""Render audio with a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tonemill.audiotools.errors import AudioError, UsageError
+from tonemill.pipelines.step import BatchStep, Estimate
+
+if TYPE_CHECKING:
+    from tonemill.models.contract import Request
+    from tonemill.pipelines.example import Example
+
+
+@dataclass(frozen=True)
+class Render(BatchStep):
+    run: Annotated[str, "The folder that `tonemill train` made."]
+    checkpoint: Annotated[str, "last, best, or the number of its step."] = "last"
+    batch_size: Annotated[int, "Examples rendered at once; it decides the last bits of the sound."] = 16
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "Where to compute; auto takes an accelerator."] = "auto"
+    run_uri: Annotated[str, "Where the run lies."] = ""
+    trained_steps: Annotated[int, "The step of the checkpoint."] = 0
+    sha256: Annotated[str, "Of the checkpoint's weights."] = ""
+    renders_from: Annotated[Literal["seeds", "audio"], "What the model needs."] = "seeds"
+    sample_rate: Annotated[int, "Of what it renders, in hertz."] = 1
+    output_channels: Annotated[int, "Of what it renders."] = 1
+    samples: Annotated[int, "Of each clip that it renders from a seed."] = 0
+
+    arguments = ("run",)
+    hidden = ("run_uri", "trained_steps", "sha256", "renders_from", "sample_rate", "output_channels", "samples")
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
+
+    def settle(self) -> Render:
+        """Look up the checkpoint now, so that the recipe says which one, whatever is trained later."""
+        from pathlib import Path
+
+        from tonemill.pipelines.run import open_run
+        from tonemill.pipelines.uri import readable, to_uri
+
+        run = open_run(Path(self.run))
+        checkpoint = run.checkpoint(self.checkpoint)
+        return replace(
+            self,
+            # The folder's own name; where it lies is nobody's business but the reader's.
+            run=readable(Path(self.run).resolve().name),
+            run_uri=to_uri(self.run),
+            trained_steps=checkpoint.step,
+            sha256=checkpoint.digest,
+            renders_from=run.about["renders_from"],
+            sample_rate=run.about["sample_rate"],
+            output_channels=run.about["channels"],
+            samples=run.about["length"],
+        )
+
+    @property
+    def examples_at_once(self) -> int:
+        return self.batch_size
+
+    def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
+        from tonemill.pipelines.rendering import loaded_for, render
+
+        model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, self.device)
+        waveforms = render(model, [self._request(example) for example in examples], self.batch_size, device)
+        return [
+            example.with_sounds({"audio": waveform}, bits=max(16, example.bits))
+            for example, waveform in zip(examples, waveforms, strict=True)
+        ]
+
+    def apply(self, example: Example) -> Iterator[Example]:
+        yield from self.apply_batch([example])
+
+    def estimate(self, expected: Estimate) -> Estimate:
+        if self.renders_from == "audio":
+            return replace(expected, channels=self.output_channels)
+        return Estimate(max(1, expected.clips), self.samples, self.sample_rate, self.output_channels)
+
+    def check(self, example: Example) -> None:
+        """Refuse an example that the model cannot render, before it joins a batch.
+
+        Raises:
+            AudioError: roles: it has no seed, or no audio of the model's rate.
+        """
+        if self.renders_from == "seeds" and not isinstance(example.fields.get("seed"), int):
+            raise AudioError("roles", f"{self.run} renders from seeds; make recipes with `tonemill seeds`")
+        if self.renders_from == "audio" and example.sample_rate != self.sample_rate:
+            wanted = f"`tonemill resample --rate {self.sample_rate}`"
+            raise AudioError(
+                "roles", f"{self.run} renders {self.sample_rate} Hz audio, not {example.sample_rate} Hz; use {wanted}"
+            )
+
+    def _request(self, example: Example) -> Request:
+        from tonemill.models.contract import Request
+
+        audio = {role: waveform.samples for role, waveform in example.waveforms().items()}
+        return Request(example.fields.get("seed", 0), example.fields, audio)
+
+
+STEP = Render

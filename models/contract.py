@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -64,6 +64,7 @@ class Request:
     audio: Mapping[str, Float[np.ndarray, "channels time"]]
 
 
+@runtime_checkable
 class Update(Protocol):
     """One optimizer update, given by the training loop: backward, step, and gradients back to zero."""
 

@@ -1,0 +1,30 @@
+"""Make small corpora for tests, in this process."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from tonemill.pipelines import sources
+from tonemill.pipelines.corpus import Corpus, open_corpus
+from tonemill.pipelines.plan import Output
+from tonemill.pipelines.planning import Splitting, make_plan
+from tonemill.pipelines.production import Engine, produce
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.recipe import Recipe
+
+QUIET = Progress(quiet=True, stream=io.StringIO())
+CONDITIONING = (
+    {"step": "resample", "rate": 16000, "channels": "mono"},
+    {"step": "slice", "samples": 4096, "short": "pad"},
+)
+
+
+def shard_folder(raw: Path, corpus: Path, *, pattern: str = "{kind}/{take}", steps: tuple = CONDITIONING) -> Corpus:
+    """What `scan | resample | slice | shard` does, in this process."""
+    found = sources.find_audio([str(raw)])
+    recipes = sources.scan(found, metadata=sources.fields_from_name(pattern))
+    conditioned = [Recipe(one.path, one.sources, one.fields, list(steps)) for one in recipes]
+    plan = make_plan(conditioned, Output("shards"), Splitting(valid=0.2), 8.0)
+    produce(corpus, plan, Engine(2), QUIET)
+    return open_corpus(corpus)

@@ -1,0 +1,75 @@
+"""The rooms hold: imports point one way, modules say what they are for, and nothing grows past reading."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("audiotools", "models", "pipelines", "cli")
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+HOMES = {
+    "torch": {"models", "pipelines"},
+    "apache_beam": {"pipelines"},
+    "pyarrow": {"pipelines", "cli"},
+    "typer": {"cli"},
+    "soundfile": {"audiotools", "pipelines"},
+    "soxr": {"audiotools"},
+    "resampy": {"audiotools"},
+    "librosa": {"audiotools"},
+}
+HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names.add(node.module or "")
+    return names
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_stays_in_its_room(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    for name in imports(path):
+        first, *rest = name.split(".")
+        assert first not in ROOMS, f"import tonemill.{name}"
+        if first == "tonemill":
+            assert ROOMS.index(rest[0]) <= ROOMS.index(room), f"{room} must not import {name}"
+        assert room in HOMES.get(first, {room}), f"{first} does not belong in {room}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_says_what_it_is_for_and_can_be_read_at_one_sitting(path: Path) -> None:
+    text = path.read_text()
+    doc = ast.get_docstring(ast.parse(text))
+    assert doc, "it opens with no sentence"
+    assert doc.split("\n\n")[0].rstrip().endswith((".", ":")), "its first paragraph is no sentence"
+    assert text.count("\n") <= 300
+
+
+def test_no_module_is_a_drawer() -> None:
+    assert not {path.stem for path in MODULES} & {"utils", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("step", sorted(path.stem for path in (ROOT / "pipelines/steps").glob("[a-z]*.py")))
+def test_a_step_stage_imports_nothing_heavy(step: str) -> None:
+    program = (
+        "import sys; from tonemill.cli.app import command_of; from tonemill.cli.streams import step_stage;"
+        f"from tonemill.pipelines.steps.{step} import STEP; command_of('x', step_stage(STEP), 'x.');"
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.split() == []

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,8 +19,24 @@ from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow, Sound
 
 DECODABLE: Final = frozenset(
-    ("aif", "aifc", "aiff", "au", "caf", "flac", "mp3", "nist", "oga", "ogg", "opus", "paf", "rf64", "sd2", "snd")
-    + ("sph", "svx", "voc", "w64", "wav", "wave")
+    (
+        "aif",
+        "aifc",
+        "aiff",
+        "au",
+        "caf",
+        "flac",
+        "mp3",
+        "oga",
+        "ogg",
+        "opus",
+        "rf64",
+        "snd",
+        "sph",
+        "w64",
+        "wav",
+        "wave",
+    )
 )
 UNDECODABLE: Final = frozenset(
     ("aac", "ac3", "alac", "amr", "ape", "dsf", "m4a", "mka", "mp2", "mpc", "ra", "shn", "tta", "webm", "wma", "wv")
@@ -235,7 +251,7 @@ def _header(file: Any) -> Header:
     return Header(int(file.samplerate), int(file.channels), frames, str(file.subtype))
 
 
-def _refuse_short_container(raw: BinaryIO) -> None:
+def _refuse_short_container(raw: io.BufferedIOBase) -> None:
     """Compare a RIFF or AIFF file's chunks with its size, for libsndfile reads a cut one as a shorter one."""
     size = raw.seek(0, os.SEEK_END)
     if size == 0:

@@ -21,7 +21,7 @@ COMMANDS: Final = Plugins(
     group="tonemill.commands",
     shared=frozenset({"__init__", "app", "console", "options", "sinks", "streams"}),
 )
-KINDS: Final = ("Source", "Step", "Sink", "Tool")
+KINDS: Final = ("Source", "Step", "Sink", "Tool", "Hidden")
 
 
 class LazyGroup(TyperGroup):
@@ -41,7 +41,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """What help and completion need to know of a command."""
         panel, summary = self.summaries().get(cmd_name, (None, None))
-        return panel and TyperCommand(cmd_name, help=summary, rich_help_panel=panel)
+        return panel and TyperCommand(cmd_name, help=summary, rich_help_panel=panel, hidden=panel == "Hiddens")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         made = self.make(args[0])

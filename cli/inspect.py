@@ -136,16 +136,16 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 
 
 def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
-    from tonemill.pipelines.plan import expected, steps_of
+    from tonemill.pipelines.planning import expected
     from tonemill.pipelines.recipe import RecipeReader
-    from tonemill.pipelines.step import step_name
+    from tonemill.pipelines.step import load_steps, step_name
 
     reader = RecipeReader(lines, name)
     chains: Counter[str] = Counter()
     fields: Counter[str] = Counter()
     clips, seconds, unreadable = 0, 0.0, 0
     for recipe in reader:
-        chains[" | ".join(step_name(type(step)) for step in steps_of(recipe)) or "no steps"] += 1
+        chains[" | ".join(step_name(type(step)) for step in load_steps(recipe.steps)) or "no steps"] += 1
         fields.update(recipe.fields)
         estimate = expected(recipe)
         clips += estimate.clips

@@ -45,7 +45,8 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     from tonemill.pipelines.expression import condition
-    from tonemill.pipelines.plan import Output, Splitting
+    from tonemill.pipelines.plan import Output
+    from tonemill.pipelines.planning import Splitting
 
     if valid + test > 1:
         raise UsageError(f"--valid {valid} and --test {test} are more than everything together.")

@@ -14,7 +14,8 @@ from tonemill.audiotools.errors import OutputError
 from tonemill.cli.console import stdin, stop_on_termination, tell
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.plan import Output, Plan, Splitting
+    from tonemill.pipelines.plan import Output, Plan
+    from tonemill.pipelines.planning import Splitting
 
 Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); as the source if not given.")]
 ShardSeconds = Annotated[float, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
@@ -35,7 +36,7 @@ def read_and_plan(command: str, output: Output, splitting: Splitting, shard_seco
     Raises:
         StreamError: it was cut, and nobody said --partial.
     """
-    from tonemill.pipelines.plan import make_plan
+    from tonemill.pipelines.planning import make_plan
     from tonemill.pipelines.recipe import RecipeReader
 
     reader = RecipeReader(stdin(command))

@@ -36,7 +36,8 @@ def command(
     beam: Beam = None,
     quiet: Quiet = False,
 ) -> None:
-    from tonemill.pipelines.plan import Output, Splitting
+    from tonemill.pipelines.plan import Output
+    from tonemill.pipelines.planning import Splitting
 
     if bits not in (None, 16, 24) and not (bits == 32 and format == "wav"):
         raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")

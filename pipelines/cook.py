@@ -13,9 +13,9 @@ from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, Filtered, TonemillError
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.example import Example
-from tonemill.pipelines.plan import Planned, steps_of
+from tonemill.pipelines.plan import Planned
 from tonemill.pipelines.recipe import Recipe
-from tonemill.pipelines.step import BatchStep, Step, step_name
+from tonemill.pipelines.step import BatchStep, Step, load_steps, step_name
 from tonemill.pipelines.uri import to_path
 
 
@@ -50,7 +50,7 @@ def cook(rows: Sequence[Planned]) -> Iterator[Outcome]:
     for _, same in itertools.groupby(rows, key=lambda row: json.dumps(row.recipe.steps)):
         group = list(same)
         outcomes: Iterator[Outcome] = map(_begun, group)
-        for step in steps_of(group[0].recipe):
+        for step in load_steps(group[0].recipe.steps):
             outcomes = _batched(step, outcomes) if isinstance(step, BatchStep) else _applied(step, outcomes)
         yield from _with_empty_sources(group, outcomes)
 

@@ -20,7 +20,7 @@ from tonemill.pipelines import commit
 from tonemill.pipelines.example import RESERVED
 from tonemill.pipelines.plan import SPLITS, Plan, Shard
 from tonemill.pipelines.recipe import Recipe
-from tonemill.pipelines.shelve import LEDGER, REJECT_COLUMNS
+from tonemill.pipelines.shard import LEDGER, REJECT_COLUMNS
 from tonemill.pipelines.uri import to_uri
 
 SCHEMA: Final = 1

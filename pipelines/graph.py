@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
-from tonemill.pipelines import shelve
+from tonemill.pipelines import shard
 
 POLL_SECONDS: Final = 0.2
 
@@ -35,7 +35,7 @@ class CookShard(beam.DoFn):
 
     def process(self, number: int) -> None:
         try:
-            shelve.cook_shard(Path(self._folder), number)
+            shard.cook_shard(Path(self._folder), number)
         except TonemillError as error:
             _failures.append(error)
             raise
@@ -73,7 +73,7 @@ def run(
         except Exception as error:
             failure.append(error)
 
-    shelve.stopping.clear()
+    shard.stopping.clear()
     _failures.clear()
     # Beam waits without listening to signals, so it works beside the thread that Ctrl-C interrupts.
     thread = threading.Thread(target=work, daemon=True)
@@ -83,7 +83,7 @@ def run(
             thread.join(POLL_SECONDS)
             watch()
     except BaseException:
-        shelve.stopping.set()
+        shard.stopping.set()
         thread.join(2)
         raise
     if failure:

@@ -15,7 +15,7 @@ from tonemill.pipelines import commit
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, is_done, merge
 from tonemill.pipelines.plan import Plan, Shard, read_plan
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.shelve import PLAN, WORK
+from tonemill.pipelines.shard import PLAN, WORK
 
 MARK = "tonemill.json"
 """What tells a folder of files that tonemill made from any other."""

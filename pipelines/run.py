@@ -44,7 +44,7 @@ class TrainConfig:
     split: Annotated[str, "The part of the corpus to train on."] = "train"
     checkpoint_every: Annotated[int, "Steps between checkpoints."] = 500
     keep: Annotated[int, "How many of the last checkpoints stay, beside the best."] = 3
-    listen_every: Annotated[int, "Steps between sets of listening clips."] = 500
+    listen_every: Annotated[int, "Steps between sets of listening clips."] = 1000
     listen_clips: Annotated[int, "Clips in a set."] = 8
     log_every: Annotated[int, "Steps between lines of metrics.jsonl."] = 10
     loader_workers: Annotated[int | None, "Processes that decode; none on a CPU, 4 beside an accelerator."] = None

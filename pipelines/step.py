@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -122,3 +124,17 @@ def load_step(record: dict[str, Any]) -> Step:
         )
     parameters = {key: value for key, value in record.items() if key not in ("step", "version")}
     return config.build(step, parameters, name)
+
+
+def load_steps(records: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
+    """The steps of a recipe, made and checked once for all recipes that share them.
+
+    Raises:
+        UsageError: as `load_step`.
+    """
+    return _loaded(json.dumps(records))
+
+
+@lru_cache(maxsize=256)
+def _loaded(text: str) -> tuple[Step, ...]:
+    return tuple(load_step(record) for record in json.loads(text))

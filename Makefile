@@ -1,0 +1,44 @@
+# make setup | demo | test | check | benchmark        (make demo RAW=folder uses your own audio)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RAW ?=
+
+# The checkout's own audiotools/ and models/ must not shadow other packages of those names.
+export PYTHONSAFEPATH = 1
+
+.PHONY: setup demo test slow check benchmark clean
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh $(RAW)
+
+test: setup
+	$(BIN)/pytest
+
+slow: setup
+	$(BIN)/pytest -m slow
+
+# mypy finds tonemill.* through a link, for the checkout may have any name.
+check: setup
+	mkdir -p .cache/typing && ln -sfn ../.. .cache/typing/tonemill
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+benchmark: setup
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/resampling.py
+	$(BIN)/python benchmarks/shard.py
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/wavegan.py
+
+clean:
+	rm -rf $(VENV) .cache build *.egg-info

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32
 
+from tonemill.audiotools.containers import missing_bytes, with_fixed_ogg_serial, without_peak_time
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow, Sound
 
@@ -87,8 +87,13 @@ def probe(source: Source) -> Header:
     Raises:
         AudioError: missing, forbidden, empty, unreadable, unsupported, no_frames or truncated.
     """
+    _refuse_short_container(source)
     with _opened(source) as file:
-        return _header(file)
+        # libsndfile says 2**63 - 1 where a stream does not tell its length.
+        frames = int(file.frames) if file.frames < 1 << 62 else None
+        if frames == 0:
+            raise AudioError("no_frames", "its header announces no sound")
+        return Header(int(file.samplerate), int(file.channels), frames, str(file.subtype))
 
 
 def read(source: Source, start: int = 0, frames: int | None = None) -> Flow:
@@ -103,7 +108,7 @@ def read(source: Source, start: int = 0, frames: int | None = None) -> Flow:
         AudioError: as `probe`; while the blocks are read, also damaged and not_finite.
     """
     header = probe(source)
-    return Flow(lambda: _blocks(source, start, frames), header.sample_rate, header.channels)
+    return Flow(lambda: _blocks(source, header, start, frames), header.sample_rate, header.channels, header.bits)
 
 
 @dataclass(frozen=True)
@@ -160,9 +165,9 @@ def encode(sound: Sound, container: str, bits: int = 16) -> Encoded:
                 file.write(samples[first : first + (1 << 16)])
     data = buffer.getvalue()
     if container == "ogg":
-        data = _with_fixed_ogg_serial(data)
+        data = with_fixed_ogg_serial(data)
     elif subtype == "FLOAT":
-        data = _without_peak_time(data)
+        data = without_peak_time(data)
     return Encoded(data, frames, peak)
 
 
@@ -176,16 +181,19 @@ def _quantised(block: Float32[np.ndarray, "channels time"], bits: int) -> np.nda
     return scaled.astype(np.int16) if bits == 16 else scaled.astype(np.int32) << 8
 
 
-def _blocks(source: Source, start: int, frames: int | None) -> Iterator[Float32[np.ndarray, "channels time"]]:
+def _blocks(
+    source: Source, header: Header, start: int, frames: int | None
+) -> Iterator[Float32[np.ndarray, "channels time"]]:
     import soundfile
 
+    exact = header.subtype == "PCM_16"
+    wanted = None if header.frames is None else max(0, header.frames - start)
+    if frames is not None:
+        wanted = frames if wanted is None else min(frames, wanted)
+    if wanted == 0:
+        return
+    got = 0
     with _opened(source) as file:
-        header = _header(file)
-        exact = header.subtype == "PCM_16"
-        wanted = None if header.frames is None else max(0, header.frames - start)
-        if frames is not None:
-            wanted = frames if wanted is None else min(frames, wanted)
-        got = 0
         try:
             if start:
                 file.seek(start)
@@ -215,24 +223,13 @@ def _blocks(source: Source, start: int, frames: int | None) -> Iterator[Float32[
 def _opened(source: Source) -> Iterator[Any]:
     import soundfile
 
-    suffix = "" if isinstance(source, bytes) else source.suffix[1:].lower()
-    try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as raw:
-            _refuse_short_container(raw)
-    except FileNotFoundError as error:
-        raise AudioError("missing", "the file is not there any more") from error
-    except PermissionError as error:
-        raise AudioError("forbidden", "the file may not be read") from error
-    except IsADirectoryError as error:
-        raise AudioError("unreadable", "it is a folder") from error
     try:
         # Bytes as the name, for a name need not be UTF-8.
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        suffix = "" if isinstance(source, bytes) else source.suffix[1:].lower()
         if suffix in UNDECODABLE:
-            raise AudioError(
-                "unsupported", f"no codec here reads .{suffix}; convert it to FLAC or WAV first"
-            ) from error
+            raise AudioError("unsupported", f"no codec here reads .{suffix}; convert it to FLAC or WAV") from error
         raise AudioError("unreadable", f"not audio that can be read: {_plainly(error)}") from error
     with file:
         yield file
@@ -243,73 +240,20 @@ def _plainly(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1].strip()
 
 
-def _header(file: Any) -> Header:
-    # libsndfile says 2**63 - 1 where a stream does not tell its length.
-    frames = int(file.frames) if file.frames < 1 << 62 else None
-    if frames == 0:
-        raise AudioError("no_frames", "its header announces no sound")
-    return Header(int(file.samplerate), int(file.channels), frames, str(file.subtype))
-
-
-def _refuse_short_container(raw: io.BufferedIOBase) -> None:
+def _refuse_short_container(source: Source) -> None:
     """Compare a RIFF or AIFF file's chunks with its size, for libsndfile reads a cut one as a shorter one."""
-    size = raw.seek(0, os.SEEK_END)
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as raw:
+            size = raw.seek(0, os.SEEK_END)
+            raw.seek(0)
+            missing = missing_bytes(raw, size)
+    except FileNotFoundError as error:
+        raise AudioError("missing", "the file is not there any more") from error
+    except PermissionError as error:
+        raise AudioError("forbidden", "the file may not be read") from error
+    except IsADirectoryError as error:
+        raise AudioError("unreadable", "it is a folder") from error
     if size == 0:
         raise AudioError("empty", "it holds no bytes")
-    raw.seek(0)
-    form = raw.read(12)
-    if form[:4] == b"RIFF" and form[8:] == b"WAVE":
-        layout, wanted = "<4sI", b"data"
-    elif form[:4] == b"FORM" and form[8:] in (b"AIFF", b"AIFC"):
-        layout, wanted = ">4sI", b"SSND"
-    else:
-        return
-    while len(chunk := raw.read(8)) == 8:
-        name, length = struct.unpack(layout, chunk)
-        if name == wanted:
-            # Writers that stream leave 0 or the largest number: the sound then runs to the end.
-            if length not in (0, 0xFFFFFFFF, 0x7FFFFFFF) and raw.tell() + length > size:
-                raise AudioError("truncated", f"it holds {size - raw.tell()} of {length} announced bytes of sound")
-            return
-        raw.seek(length + length % 2, os.SEEK_CUR)
-
-
-def _without_peak_time(data: bytes) -> bytes:
-    """Blank the time of writing that libsndfile puts into a float WAV's PEAK chunk (after its version word)."""
-    at = data.find(b"PEAK", 0, 256)
-    return data if at < 0 else data[: at + 12] + bytes(4) + data[at + 16 :]
-
-
-def _with_fixed_ogg_serial(data: bytes) -> bytes:
-    """Give an Ogg stream the serial number 0, for libogg's is random; RFC 3533, section 6 has the page layout."""
-    pages = bytearray(data)
-    at = 0
-    while at < len(pages):
-        segments = pages[at + 26]
-        end = at + 27 + segments + sum(pages[at + 27 : at + 27 + segments])
-        pages[at + 14 : at + 18] = bytes(4)
-        pages[at + 22 : at + 26] = bytes(4)
-        pages[at + 22 : at + 26] = struct.pack("<I", _ogg_checksum(pages[at:end]))
-        at = end
-    return bytes(pages)
-
-
-def _ogg_checksum(page: bytearray) -> int:
-    """CRC-32 with polynomial 0x04c11db7, most significant bit first, starting from 0."""
-    crc = 0
-    for byte in page:
-        crc = ((crc << 8) & 0xFFFFFFFF) ^ _OGG_TABLE[(crc >> 24) ^ byte]
-    return crc
-
-
-def _ogg_table() -> list[int]:
-    table = []
-    for value in range(256):
-        crc = value << 24
-        for _ in range(8):
-            crc = ((crc << 1) ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
-        table.append(crc)
-    return table
-
-
-_OGG_TABLE: Final = _ogg_table()
+    if missing:
+        raise AudioError("truncated", f"it ends {missing} bytes before the sound that its header announces")

@@ -45,11 +45,13 @@ class Flow:
         open_blocks: starts a reading; yields arrays (channels, time) of any lengths.
         sample_rate: in hertz.
         channels: of every block.
+        bits: per sample, enough to keep what it is read from.
     """
 
     open_blocks: Callable[[], Iterator[Float32[np.ndarray, "channels time"]]]
     sample_rate: int
     channels: int
+    bits: int = 16
 
     def blocks(self) -> Iterator[Float32[np.ndarray, "channels time"]]:
         """Start a reading."""

@@ -59,18 +59,17 @@ def _begun(planned: Planned) -> Outcome:
     recipe = planned.recipe
     example = Example({}, recipe.fields)
     try:
-        opened = {role: _open(source, recipe) for role, source in recipe.sources.items()}
+        sounds = {role: _open(source, recipe) for role, source in recipe.sources.items()}
     except Exception as error:
         return _failed(Outcome(planned, example), error, "read")
-    rates = {flow.sample_rate for flow, _ in opened.values()}
+    rates = {sound.sample_rate for sound in sounds.values()}
     start_seconds = recipe.start / rates.pop() if len(rates) == 1 else 0.0
-    bits = max((bits for _, bits in opened.values()), default=16)
-    sounds = {role: flow for role, (flow, _) in opened.items()}
+    bits = max((sound.bits for sound in sounds.values()), default=16)
     return Outcome(planned, replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds))
 
 
-def _open(source: dict[str, Any], recipe: Recipe) -> tuple[Flow, int]:
-    """The sound of one role and the bits per sample that hold it."""
+def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
+    """The sound of one role."""
     place = to_path(source["uri"])
     try:
         if "offset" in source:
@@ -90,9 +89,8 @@ def _open(source: dict[str, Any], recipe: Recipe) -> tuple[Flow, int]:
         raise AudioError("missing", "the file is not there any more") from error
     except PermissionError as error:
         raise AudioError("forbidden", "the file may not be read") from error
-    header = files.probe(audio)
     flow = files.read(audio, recipe.start, recipe.frames)
-    return Flow(lambda: _read_blocks(flow), flow.sample_rate, flow.channels), header.bits
+    return replace(flow, open_blocks=lambda: _read_blocks(flow))
 
 
 def _refuse_change(source: dict[str, Any], digest: str) -> None:

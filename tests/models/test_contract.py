@@ -1,0 +1,100 @@
+"""What every model promises: it learns finite numbers, survives a checkpoint, and renders reproducibly."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_model
+from tonemill.models.plugins import MODELS
+from tonemill.pipelines import config
+
+SMALL = {"wavegan": {"length": 4096, "dim": 2, "critic_steps": 2}}
+"""Settings that make a model small enough to test; a new model adds its own."""
+
+FACTS = CorpusFacts("corpora/test", ("audio",), 16000, 1, {"label": ("a", "b")})
+NAMES = MODELS.names()
+
+
+def made(name: str) -> Model:
+    model_class = load_model(name)
+    torch.manual_seed(0)
+    return model_class(model_class.settle(config.build(model_class.Config, SMALL.get(name, {}), name), FACTS))
+
+
+def step(model: Model, number: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(number)
+    optimizers = model.optimizers()
+    audio = {role: torch.randn(4, model.channels, model.length) * 0.1 for role in model.roles}
+
+    def update(optimizer: str, loss: torch.Tensor) -> None:
+        optimizers[optimizer].zero_grad()
+        loss.backward()
+        optimizers[optimizer].step()
+
+    return model.train().training_step(Batch(audio, {"label": ["a", "b", "a", "b"]}), number, update)
+
+
+def rendered(model: Model, seeds: list[int]) -> torch.Tensor:
+    inputs = [model.inputs(Request(seed, {}, {})) for seed in seeds]
+    with torch.inference_mode():
+        return model.eval().render({name: torch.stack([one[name] for one in inputs]) for name in inputs[0]})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_has_a_default_and_a_line_of_help(name: str) -> None:
+    for setting in config.settings(load_model(name).Config):
+        assert setting.help and "\n" not in setting.help
+        assert not setting.required
+    assert dataclasses.is_dataclass(load_model(name).Config)
+    assert load_model(name).Config.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_give_finite_named_losses_and_change_weights(name: str) -> None:
+    model = made(name)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    losses = [step(model, number) for number in range(1, 7)]
+    assert all(
+        torch.isfinite(loss) and loss.ndim == 0 and not loss.requires_grad for one in losses for loss in one.values()
+    )
+    assert any(not torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_is_decided_by_its_seed(name: str) -> None:
+    first, second = step(made(name), 2), step(made(name), 2)
+    assert {key: float(loss) for key, loss in first.items()} == {key: float(loss) for key, loss in second.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_survive_safetensors_and_render_the_same(name: str, tmp_path: Path) -> None:
+    model = made(name)
+    step(model, 2)
+    save_file({key: t.contiguous() for key, t in model.state_dict().items()}, tmp_path / "weights.safetensors")
+    again = load_model(name)(config.build(load_model(name).Config, config.to_dict(model.config), name))
+    again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    assert torch.equal(rendered(model, [1, 2]), rendered(again, [1, 2]))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load_model(name).renders_from == "seeds"])
+def test_a_seed_gives_the_same_sound_beside_any_other(name: str) -> None:
+    model = made(name)
+    sound = rendered(model, [7, 1, 2, 3])
+    assert sound.shape[1] == model.channels
+    assert torch.equal(sound[0], rendered(model, [9, 8, 7, 6])[2])
+    assert not torch.equal(sound[0], sound[1])
+    torch.testing.assert_close(sound[0], rendered(model, [7])[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rendering_parts_are_parts_of_the_model(name: str) -> None:
+    model = made(name)
+    own = {id(parameter) for parameter in model.parameters()}
+    parts = model.rendering_parts()
+    assert parts
+    assert all(id(parameter) in own for part in parts.values() for parameter in part.parameters())

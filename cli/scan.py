@@ -45,10 +45,17 @@ def command(
 
     out, progress = stdout(), Progress(quiet)
     with progress.phase("scan", len(found.audio), "files") as phase:
+        seconds, unreadable = 0.0, 0
         for recipe in sources.scan(found, digest == "sha256", metadata, workers):
             write_recipe(recipe, out)
+            source = recipe.sources["audio"]
+            seconds += (source.get("frames") or 0) / source.get("sample_rate", 1)
+            unreadable += "sample_rate" not in source
+            phase.about = f"{seconds / 3600:.2f} h of audio"
             phase.advance(1)
     write_trailer(len(found.audio), out)
+    if unreadable and not quiet:
+        tell(f"{unreadable} files have no readable header: they will be rejected, with the reason, when cooked.")
     if found.passed_over and not quiet:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(6))
         tell(f"Passed over {sum(found.passed_over.values())} files that are not audio: {passed}.")

@@ -9,15 +9,14 @@ A step or a model is one file (or folder) in its room, or an entry point of an i
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from tonemill.audiotools.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Plugins:
+class Plugins(NamedTuple):
     """One kind of plug-in.
 
     Args:

@@ -21,8 +21,11 @@ from typing import Any, BinaryIO, Final
 
 from tonemill.audiotools.errors import OutputError
 
-TEMPORARY: Final = ".tonemill-part-"
-LOCK: Final = ".tonemill-lock"
+OURS: Final = ".tonemill"
+"""How the names of all files start that are not for people."""
+
+TEMPORARY: Final = f"{OURS}-part-"
+LOCK: Final = f"{OURS}-lock"
 
 
 class Part:
@@ -158,7 +161,15 @@ def locked(folder: Path) -> Iterator[None]:
             sweep(folder)
             yield
         finally:
+            sweep(folder)
             (folder / LOCK).unlink(missing_ok=True)
+
+
+def is_ours_or_empty(folder: Path, *marks: str) -> bool:
+    """Whether a folder is new, or holds nothing but these files and what a command that was killed early left."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(path.name.startswith(OURS) or path.name in marks for path in folder.iterdir())
 
 
 def sweep(folder: Path) -> None:

@@ -42,7 +42,8 @@ class Listener:
         self._settings = settings
         self._metrics = metrics
         split = "valid" if "valid" in corpus.about["splits"] else settings.split
-        reference = Batches(corpus, split, model.roles, model.length, REFERENCE_CLIPS, settings.seed).batch(0)
+        examples = min(REFERENCE_CLIPS, corpus.about["splits"].get(split, {}).get("examples", 1))
+        reference = Batches(corpus, split, model.roles, model.length, examples, settings.seed).batch(0)
         self._real = [clip.numpy() for clip in reference.audio[model.roles[0]]]
         self._fields = [
             dict(zip(reference.fields, values, strict=True)) for values in zip(*reference.fields.values(), strict=True)

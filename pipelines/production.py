@@ -13,7 +13,7 @@ from typing import Any
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines import commit
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, is_done, merge
-from tonemill.pipelines.plan import Plan, Shard, read_plan
+from tonemill.pipelines.plan import Plan, read_plan
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.shard import PLAN, WORK
 
@@ -69,7 +69,7 @@ def look(folder: Path, plan: Plan) -> State:
         stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
         todo = tuple(number for number, shard in enumerate(plan.shards) if not is_done(place, shard))
         return State(made, todo, stale)
-    if folder.exists() and (not folder.is_dir() or any(path.name != commit.LOCK for path in folder.iterdir())):
+    if not commit.is_ours_or_empty(folder, MARK):
         raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
     return State(None, tuple(range(len(plan.shards))), ())
 
@@ -154,22 +154,23 @@ def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Pro
 
 
 def _cook(folder: Path, place: Path, plan: Plan, state: State, engine: Engine, phase: Any) -> None:
-    waiting: dict[int, Shard] = {number: plan.shards[number] for number in state.todo}
-    phase.advance(plan.seconds - sum(shard.seconds for shard in waiting.values()), counted=False)
+    waiting = {number: plan.shards[number] for number in state.todo}
+    phase.reach(plan.seconds - sum(shard.seconds for shard in waiting.values()), counted=False)
     if not waiting:
         return
-
-    def watch() -> None:
-        done = [number for number, shard in waiting.items() if (place / shard.name).with_suffix(".json").exists()]
-        for number in done:
-            phase.advance(waiting.pop(number).seconds)
-        phase.refresh()
-
     with silenced():
-        from tonemill.pipelines import graph
+        from tonemill.pipelines import graph, shard
 
+        def watch() -> None:
+            # What is committed counts on any runner; what is under way is known of this process only.
+            for number in [n for n, one in waiting.items() if (place / one.name).with_suffix(".json").exists()]:
+                del waiting[number]
+            left = sum(max(0.0, one.seconds - shard.under_way.get(number, 0.0)) for number, one in waiting.items())
+            phase.reach(plan.seconds - left)
+
+        shard.under_way.clear()
         graph.run(folder, state.todo, engine.workers, watch, engine.runner, engine.options)
-    watch()
+        watch()
 
 
 def _nothing_came(folder: Path, about: dict[str, Any]) -> str:

@@ -60,10 +60,15 @@ class Phase:
         self.bar: Any = None
         self.task: Any = None
 
-    def advance(self, amount: float, counted: bool = True) -> None:
-        """So much more is done; what an earlier command did is not counted into the rate."""
-        self._done += amount
-        self._earlier += 0 if counted else amount
+    def advance(self, amount: float) -> None:
+        """So much more is done."""
+        self.reach(self._done + amount)
+
+    def reach(self, done: float, counted: bool = True) -> None:
+        """So much is done in all; what an earlier command did is not counted into the rate."""
+        self._done = done
+        if not counted:
+            self._earlier = done
         self.refresh()
 
     def refresh(self) -> None:

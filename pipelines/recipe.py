@@ -26,7 +26,7 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _dump_sorted = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
     """Which audio to read and which steps to apply to it.
 

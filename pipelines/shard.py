@@ -43,6 +43,10 @@ stopping = threading.Event()
 """Set when the person wants the command to end: the workers of this process stop before their next example."""
 
 
+under_way: dict[int, float] = {}
+"""Expected seconds cooked so far of each shard that this process is at, for the progress bar."""
+
+
 class Stopped(Exception):
     """The person asked for an end; nothing half-written stays."""
 
@@ -140,7 +144,7 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -
     tally = _Tally(shard)
     rows = read_rows(plan, number)
     names = {row.key: row.name for row in rows}
-    for _, outcomes in itertools.groupby(cook(rows), key=lambda outcome: outcome.planned.position):
+    for position, outcomes in itertools.groupby(cook(rows), key=lambda outcome: outcome.planned.position):
         mark, first_example, first_reject = shelf.mark(), len(tally.examples), len(tally.rejects)
         for clip, outcome in enumerate(outcomes):
             if stopping.is_set():
@@ -156,6 +160,7 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -
             if outcome.error is not None:
                 tally.refuse(outcome, clip)
         tally.close_source(first_example, first_reject)
+        under_way[number] = under_way.get(number, 0.0) + rows[position].seconds
     return tally
 
 

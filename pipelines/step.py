@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.plugins import Plugins
@@ -25,8 +24,7 @@ STEPS = Plugins(
 )
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What will come of one recipe, as far as headers tell.
 
     Args:
@@ -46,7 +44,6 @@ class Estimate:
         return self.clips * self.frames / self.sample_rate
 
 
-@dataclass(frozen=True)
 class Step:
     """A function from examples to examples with frozen, validated parameters.
 
@@ -83,7 +80,6 @@ class Step:
         return {"step": step_name(type(self)), "version": self.version, **config.to_dict(self)}
 
 
-@dataclass(frozen=True)
 class BatchStep(Step):
     """A step that is much faster on many examples at once; it gets `batch_size` of them, fewer at the end."""
 

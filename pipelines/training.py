@@ -104,7 +104,7 @@ def _loop(
     clock = _Clock(state.seconds)
     total = settings.steps if settings.steps is not None else None
     with progress.phase(f"train {run.folder}", total, "steps") as phase, _interruptible() as interrupted, metrics:
-        phase.advance(state.step, counted=False)
+        phase.reach(state.step, counted=False)
         incoming = batches(dataset, processes, pin=device.type == "cuda")
         while not interrupted and not _finished(state.step, clock.seconds, settings):
             batch = next(incoming).to(device)
@@ -144,12 +144,9 @@ def _finished(step: int, seconds: float, settings: TrainConfig) -> bool:
 
 def _claimed(folder: Path) -> Path:
     """The folder, if it is new, empty, or a run."""
-    if (folder / RUN_JSON).exists() or not folder.exists():
+    if (folder / RUN_JSON).exists() or commit.is_ours_or_empty(folder, RUN_TOML):
         return folder
-    begun = {commit.LOCK, RUN_TOML}
-    if not folder.is_dir() or any(path.name not in begun for path in folder.iterdir()):
-        raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder with -o.")
-    return folder
+    raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder with -o.")
 
 
 def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, corpus: Corpus, model: Model) -> Run:

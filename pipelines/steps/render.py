@@ -76,7 +76,7 @@ class Render(BatchStep):
 
     def estimate(self, expected: Estimate) -> Estimate:
         if self.renders_from == "audio":
-            return replace(expected, channels=self.output_channels)
+            return expected._replace(channels=self.output_channels)
         return Estimate(max(1, expected.clips), self.samples, self.sample_rate, self.output_channels)
 
     def check(self, example: Example) -> None:

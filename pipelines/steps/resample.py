@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import UsageError
@@ -31,7 +31,7 @@ class Resample(Step):
     def estimate(self, expected: Estimate) -> Estimate:
         frames = -(-expected.frames * self.rate // expected.sample_rate)
         channels = {"keep": expected.channels, "mono": 1, "stereo": 2}[self.channels]
-        return replace(expected, frames=frames, sample_rate=self.rate, channels=channels)
+        return expected._replace(frames=frames, sample_rate=self.rate, channels=channels)
 
     def _converted(self, sound: Sound) -> Sound:
         from tonemill.audiotools.channels import mixed, mixed_channels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,7 +59,7 @@ class Slice(Step):
         length, hop = self._frames(expected.sample_rate)
         clips = expected.clips * window_count(expected.frames, length, hop, self.short, self.tail)
         shortened = expected.frames if self.short == "keep" and expected.frames < length else length
-        return replace(expected, clips=clips, frames=shortened)
+        return expected._replace(clips=clips, frames=shortened)
 
     def _frames(self, sample_rate: int) -> tuple[int, int]:
         length = self.samples or round((self.seconds or 0) * sample_rate)

@@ -243,6 +243,9 @@ def _plainly(error: Exception) -> str:
 def _refuse_short_container(source: Source) -> None:
     """Compare a RIFF or AIFF file's chunks with its size, for libsndfile reads a cut one as a shorter one."""
     try:
+        # A named pipe would wait for a writer for ever.
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise AudioError("unreadable", "it is no regular file")
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as raw:
             size = raw.seek(0, os.SEEK_END)
             raw.seek(0)
@@ -251,8 +254,6 @@ def _refuse_short_container(source: Source) -> None:
         raise AudioError("missing", "the file is not there any more") from error
     except PermissionError as error:
         raise AudioError("forbidden", "the file may not be read") from error
-    except IsADirectoryError as error:
-        raise AudioError("unreadable", "it is a folder") from error
     if size == 0:
         raise AudioError("empty", "it holds no bytes")
     if missing:

@@ -81,6 +81,8 @@ def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
         else:
             status = place.stat()
             if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
+                if not place.is_file() and place.exists():
+                    raise AudioError("changed", "it is no regular file any more; scan again")
                 # Touched or copied is not changed, as long as the bytes are the same.
                 with place.open("rb") as file:
                     _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())

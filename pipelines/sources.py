@@ -103,7 +103,7 @@ def describe(place: Path, digest: bool = True) -> dict[str, Any]:
     try:
         status = place.stat()
         entry |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-        if digest:
+        if digest and place.is_file():
             with place.open("rb") as file:
                 entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         header = files.probe(place)

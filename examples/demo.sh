@@ -16,11 +16,12 @@ else
 fi
 
 say "Raw audio becomes a corpus of half-second clips at 16 kHz."
-show "tonemill scan '$raw' | ${choose}tonemill resample --rate 16000 --channels mono | tonemill slice --samples 8192 --short pad | tonemill shard '$out/corpus' --valid 0.1"
+show "tonemill scan '$raw' | ${choose}tonemill resample --rate 16000 --channels mono | tonemill slice --samples 8192 --short pad | tonemill shard '$out/corpus' --valid 0.2"
 show tonemill inspect "'$out/corpus'"
 
 say "Two minutes of WaveGAN, small enough for a CPU."
-show tonemill train wavegan "'$out/corpus'" -o "'$out/run'" --minutes 2 --length 8192 --dim 16 --batch-size 16 --listen-every 200
+show tonemill train wavegan "'$out/corpus'" -o "'$out/run'" --minutes 2 --length 8192 --dim 16 --batch-size 16 \
+    --upsampling nearest --learning-rate 0.0005 --listen-every 200
 
 say "Sixteen seeds are rendered."
 show "tonemill seeds 16 --seed 1 | tonemill render '$out/run' | tonemill write '$out/renders'"

@@ -42,7 +42,6 @@ REJECT_COLUMNS: Final = pa.schema(
 stopping = threading.Event()
 """Set when the person wants the command to end: the workers of this process stop before their next example."""
 
-
 under_way: dict[int, float] = {}
 """Expected seconds cooked so far of each shard that this process is at, for the progress bar."""
 
@@ -116,7 +115,7 @@ def cook_shard(folder: Path, number: int) -> None:
         raise commit.unwritable(base, error) from error
     finally:
         shelf.discard()
-    _write_table(base.with_suffix(".index.parquet"), pa.Table.from_pylist(tally.examples))
+    _write_table(base.with_suffix(".index.parquet"), _index(tally.examples))
     _write_table(base.with_suffix(".rejects.parquet"), pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS))
     sidecar = {
         "schema": SIDECAR_SCHEMA,
@@ -200,6 +199,18 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     fields = {name: value for name, value in example.fields.items() if isinstance(value, str | int | float | bool)}
     tally.examples.append({**row, **fields, **where})
     return outcome
+
+
+def _index(rows: list[dict[str, Any]]) -> pa.Table:
+    """A column for everything that any row has; a field that is a number here and text there becomes text."""
+    columns: dict[str, pa.Array] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            columns[name] = pa.array([None if value is None else str(value) for value in values])
+    return pa.table(columns)
 
 
 def _write_table(target: Path, table: pa.Table) -> None:

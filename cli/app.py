@@ -19,7 +19,7 @@ COMMANDS: Final = Plugins(
     package="tonemill.cli",
     folder=Path(__file__).parent,
     group="tonemill.commands",
-    shared=frozenset({"__init__", "app", "console", "options", "sinks", "streams"}),
+    shared=frozenset({"__init__", "app", "console", "options", "sinks", "start", "streams"}),
 )
 KINDS: Final = ("Source", "Step", "Sink", "Tool", "Hidden")
 
@@ -116,8 +116,3 @@ def tonemill(
         from tonemill.cli import console
 
         console.debug = True
-
-
-def main() -> None:
-    """Run the command that was typed."""
-    app()

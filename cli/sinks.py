@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,13 +38,16 @@ def read_and_plan(command: str, output: Output, splitting: Splitting, shard_seco
         StreamError: it was cut, and nobody said --partial.
     """
     from tonemill.pipelines.planning import make_plan
-    from tonemill.pipelines.recipe import RecipeReader
+    from tonemill.pipelines.recipe import Recipe, RecipeReader
 
     reader = RecipeReader(stdin(command))
-    recipes = list(reader)
-    if not partial:
-        reader.require_whole()
-    return make_plan(recipes, output, splitting, shard_seconds)
+
+    def recipes() -> Iterator[Recipe]:
+        yield from reader
+        if not partial:
+            reader.require_whole()
+
+    return make_plan(recipes(), output, splitting, shard_seconds)
 
 
 def carry_out(

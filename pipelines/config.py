@@ -71,7 +71,7 @@ class Setting(NamedTuple):
         return value
 
 
-def settings(config: type) -> list[Setting]:
+def settings(config: type) -> tuple[Setting, ...]:
     """The fields of a config dataclass, in order."""
     hints = typing.get_type_hints(config, include_extras=True)
     found = []
@@ -89,7 +89,7 @@ def settings(config: type) -> list[Setting]:
         if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         found.append(Setting(field.name, kind, choices, optional, repeated, about, default))
-    return found
+    return tuple(found)
 
 
 def build(config: type[T], values: Mapping[str, Any], owner: str) -> T:

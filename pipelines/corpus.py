@@ -9,19 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.models.contract import CorpusFacts
 from tonemill.pipelines import commit
 from tonemill.pipelines.example import RESERVED
 from tonemill.pipelines.plan import SPLITS, Plan, Shard
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.shard import LEDGER, REJECT_COLUMNS
 from tonemill.pipelines.uri import to_uri
+
+if TYPE_CHECKING:
+    from tonemill.models.contract import CorpusFacts
 
 SCHEMA: Final = 1
 DESCRIPTION: Final = "corpus.json"
@@ -59,6 +61,9 @@ class Corpus:
         Raises:
             CorpusError: its examples differ in rate or channels, which no model can read in one batch.
         """
+        # Models need torch, which everything else here does without.
+        from tonemill.models.contract import CorpusFacts
+
         for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
             if self.about[what] is None:
                 raise CorpusError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
@@ -58,7 +59,7 @@ class Planned:
         name: of its source's file, without suffix and fit for a folder; no other in the plan has it.
         clips: expected.
         seconds: expected.
-        recipe: what to cook.
+        line: the recipe, as it stands in a stream: a plan of a million would not fit in memory as objects.
     """
 
     position: int
@@ -66,7 +67,12 @@ class Planned:
     name: str
     clips: int
     seconds: float
-    recipe: Recipe
+    line: str
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What to cook."""
+        return parse_recipe(json.loads(self.line))
 
 
 @dataclass(frozen=True)
@@ -145,14 +151,7 @@ def read_rows(path: Path, number: int) -> list[Planned]:
     """The recipes of one shard, in order."""
     table = parquet.ParquetFile(path).read_row_group(number)
     return [
-        Planned(
-            row["position"],
-            row["key"],
-            row["name"],
-            row["clips"],
-            row["seconds"],
-            parse_recipe(json.loads(row["recipe"])),
-        )
+        Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], row["recipe"])
         for row in table.to_pylist()
     ]
 
@@ -166,7 +165,7 @@ def _table(shard: Shard, rows: tuple[Planned, ...]) -> pa.Table:
             "name": [row.name for row in rows],
             "clips": [row.clips for row in rows],
             "seconds": [row.seconds for row in rows],
-            "recipe": [row.recipe.to_line() for row in rows],
+            "recipe": [row.line for row in rows],
         },
         schema=COLUMNS,
     )

@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.naming import file_names
@@ -45,37 +45,57 @@ def make_plan(recipes: Iterable[Recipe], output: Output, splitting: Splitting, s
         UsageError: a step cannot be made, or the group is no field of a recipe.
         CorpusError: there are no recipes, or a wished split came out empty.
     """
-    by_path: dict[str, list[tuple[str, Recipe]]] = defaultdict(list)
+    by_path: dict[str, list[_Row]] = defaultdict(list)
     for recipe in recipes:
-        by_path[recipe.path].append((recipe.canonical(), recipe))
+        split, digest = _split_of(recipe, splitting), digest_of(recipe.canonical())
+        by_path[recipe.path].append(_Row(digest, recipe.to_line(), split, expected(recipe)))
     if not by_path:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
-    dealt: dict[str, list[tuple[str, str, Recipe]]] = {split: [] for split in SPLITS}
-    for path, same in by_path.items():
-        same.sort(key=lambda pair: pair[0])
-        for occurrence, (text, recipe) in enumerate(same):
-            dealt[_split_of(recipe, splitting)].append((_key(path, occurrence), text, recipe))
+    keyed = {
+        _key(path, occurrence): (path, row)
+        for path, same in by_path.items()
+        for occurrence, row in enumerate(sorted(same))
+    }
+    names = file_names({key: path for key, (path, _) in keyed.items()})
+    dealt: dict[str, list[tuple[str, _Row]]] = {split: [] for split in SPLITS}
+    for key in sorted(keyed):
+        dealt[keyed[key][1].split].append((key, keyed[key][1]))
     _refuse_empty_splits(dealt, splitting)
-    names = file_names({key: recipe.path for dealing in dealt.values() for key, _, recipe in dealing})
     shards, rows = [], []
     for split in SPLITS:
-        for number, part in enumerate(_grouped(sorted(dealt[split], key=lambda row: row[0]), shard_seconds)):
+        for number, part in enumerate(_grouped(dealt[split], shard_seconds)):
             planned = tuple(
-                Planned(position, key, names[key], estimate.clips, estimate.seconds, recipe)
-                for position, (key, _, recipe, estimate) in enumerate(part)
+                Planned(position, key, names[key], row.expected.clips, row.expected.seconds, row.line)
+                for position, (key, row) in enumerate(part)
             )
-            shards.append(
-                Shard(
-                    f"{split}/{number:06d}",
-                    digest_of("\n".join([json.dumps(asdict(output)), *(f"{key} {text}" for key, text, _, _ in part)])),
-                    len(planned),
-                    sum(row.clips for row in planned),
-                    sum(row.seconds for row in planned),
-                    sum(_expected_bytes(estimate, output) for _, _, _, estimate in part),
-                )
-            )
+            shards.append(_shard(f"{split}/{number:06d}", output, part, planned))
             rows.append(planned)
     return Plan(output, tuple(shards), tuple(rows))
+
+
+class _Row(NamedTuple):
+    """What is kept of a recipe while the plan is made; rows of one path are ordered by digest."""
+
+    digest: str
+    line: str
+    split: str
+    expected: Estimate
+
+
+def _shard(name: str, output: Output, part: list[tuple[str, _Row]], planned: tuple[Planned, ...]) -> Shard:
+    # A file's name depends on what else is in the plan; a member's of a tar does not.
+    named = output.kind == "files"
+    lines = [
+        f"{row.key} {mine.digest} {row.name if named else ''}" for row, (_, mine) in zip(planned, part, strict=True)
+    ]
+    return Shard(
+        name,
+        digest_of("\n".join([json.dumps(asdict(output)), *lines])),
+        len(planned),
+        sum(row.clips for row in planned),
+        sum(row.seconds for row in planned),
+        sum(_expected_bytes(row.expected, output) for _, row in part),
+    )
 
 
 def expected(recipe: Recipe) -> Estimate:
@@ -137,21 +157,19 @@ def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting) -
             )
 
 
-def _grouped(
-    rows: list[tuple[str, str, Recipe]], shard_seconds: float
-) -> list[list[tuple[str, str, Recipe, Estimate]]]:
+def _grouped(rows: list[tuple[str, _Row]], shard_seconds: float) -> list[list[tuple[str, _Row]]]:
     """Cut a list into runs of nearly equal expected seconds, as many as make each about `shard_seconds`."""
-    estimated = [(*row, expected(row[2])) for row in rows]
-    total = sum(row[3].seconds for row in estimated)
+    total = sum(row.expected.seconds for _, row in rows)
     count = max(1, min(len(rows), math.ceil(total / shard_seconds)))
     target = total / count
-    runs: list[list[tuple[str, str, Recipe, Estimate]]] = [[]]
+    runs: list[list[tuple[str, _Row]]] = [[]]
     so_far = 0.0
-    for row in estimated:
-        if runs[-1] and len(runs) < count and so_far + row[3].seconds / 2 > target * len(runs):
+    for key, row in rows:
+        seconds = row.expected.seconds
+        if runs[-1] and len(runs) < count and so_far + seconds / 2 > target * len(runs):
             runs.append([])
-        runs[-1].append(row)
-        so_far += row[3].seconds
+        runs[-1].append((key, row))
+        so_far += seconds
     return [run for run in runs if run]
 
 

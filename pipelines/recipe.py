@@ -9,8 +9,8 @@ A stream is JSON lines: recipes, and trailers that say how many (docs/streams.md
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
 from tonemill.audiotools.errors import StreamError
@@ -19,11 +19,15 @@ VERSION: Final = 1
 LONGEST_LINE: Final = 1 << 20
 """Bytes; a longer line is refused before it fills the memory."""
 
+KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames"})
+"""What this version knows of a line; it keeps the rest."""
+
 PLACES: Final = frozenset({"uri", "modified_ns", "run_uri"})
 """Keys that say where something lies and not what it is: they are kept out of digests and shards."""
 
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_dump_sorted = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+_dump = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+_load = json.JSONDecoder().decode
+_dump_sorted = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True).encode
 
 
 @dataclass(frozen=True)
@@ -50,19 +54,14 @@ class Recipe:
 
     def then(self, step: dict[str, Any]) -> Recipe:
         """The same recipe with one more step."""
-        return replace(self, steps=[*self.steps, step])
+        steps = [*self.steps, step]
+        return Recipe(self.path, self.sources, self.fields, steps, self.start, self.frames, self.extra)
 
     def to_json(self) -> dict[str, Any]:
-        part = {"start": self.start, "frames": self.frames} if self.start or self.frames is not None else {}
-        return {
-            "tonemill": VERSION,
-            "path": self.path,
-            "sources": self.sources,
-            **part,
-            "fields": self.fields,
-            "steps": self.steps,
-            **self.extra,
-        }
+        record: dict[str, Any] = {"tonemill": VERSION, "path": self.path, "sources": self.sources}
+        if self.start or self.frames is not None:
+            record |= {"start": self.start, "frames": self.frames}
+        return {**record, "fields": self.fields, "steps": self.steps, **self.extra}
 
     def to_line(self) -> str:
         return _dump(self.to_json())
@@ -86,24 +85,23 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
     Raises:
         StreamError: a part is missing or of the wrong type; says which.
     """
-    rest = dict(record)
-    rest.pop("tonemill", None)
+    get: Callable[..., Any] = record.get
     recipe = Recipe(
-        path=rest.pop("path", None),
-        sources=rest.pop("sources", None),
-        fields=rest.pop("fields", {}),
-        steps=rest.pop("steps", []),
-        start=rest.pop("start", 0),
-        frames=rest.pop("frames", None),
-        extra=rest,
+        get("path"),
+        get("sources"),
+        get("fields", {}),
+        get("steps", []),
+        get("start", 0),
+        get("frames"),
+        {} if record.keys() <= KEYS else {key: record[key] for key in record if key not in KEYS},
     )
-    if not isinstance(recipe.path, str):
+    if type(recipe.path) is not str:
         raise StreamError('it has no "path"')
-    if not isinstance(recipe.sources, dict) or not all(isinstance(s, dict) for s in recipe.sources.values()):
+    if not _are_objects(recipe.sources, dict):
         raise StreamError('its "sources" is not an object of objects')
-    if not isinstance(recipe.fields, dict):
+    if type(recipe.fields) is not dict:
         raise StreamError('its "fields" is not an object')
-    if not isinstance(recipe.steps, list) or not all(isinstance(s, dict) and "step" in s for s in recipe.steps):
+    if not _are_objects(recipe.steps, list) or not all("step" in step for step in recipe.steps):
         raise StreamError('its "steps" is not a list of objects that name a "step"')
     if not _is_count(recipe.start) or not (recipe.frames is None or _is_count(recipe.frames)):
         raise StreamError('its "start" and "frames" are not whole numbers from 0')
@@ -189,7 +187,7 @@ def _decoded(line: bytes) -> dict[str, Any]:
     if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
         raise StreamError(f"it is longer than {LONGEST_LINE} bytes")
     try:
-        record = json.loads(line)
+        record = _load(line.decode())
     except (ValueError, RecursionError) as error:
         raise StreamError(f"{str(error)[:200]}") from error
     if not isinstance(record, dict) or "tonemill" not in record:
@@ -204,6 +202,14 @@ def _announced(trailer: Any) -> int:
     if count is None or not _is_count(count):
         raise StreamError("its trailer does not count recipes")
     return int(count)
+
+
+def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) -> bool:
+    """Whether a list, or the values of an object, are all objects."""
+    if not isinstance(value, container):
+        return False
+    ones = value.values() if isinstance(value, dict) else value
+    return set(map(type, ones)) <= {dict}
 
 
 def _is_count(value: Any) -> bool:

@@ -1,0 +1,16 @@
+"""Where the `tonemill` script starts."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    import gc
+
+    # Looking for garbage among what imports leave, now and once more at the end, was a fifth of a stage's whole time.
+    gc.disable()
+    from tonemill.cli.app import app
+
+    gc.freeze()
+    gc.enable()
+    app()

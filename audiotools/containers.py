@@ -7,28 +7,73 @@ import os
 import struct
 from typing import Final
 
+UNKNOWN: Final = 0x7FFFF000
+"""From here up, a length that a writer to a pipe left because it could not know it: the sound runs to the end."""
+
 
 def missing_bytes(raw: io.BufferedIOBase, size: int) -> int:
-    """How many bytes a RIFF or AIFF file lacks of what its header announces; libsndfile reads it as a shorter one.
+    """How many bytes a file lacks of what its header announces; libsndfile reads such a file as a shorter one.
+
+    Knows RIFF, RF64, Sony Wave64, AIFF, Sun AU and Ogg; 0 for any other, and where nothing is announced.
 
     Args:
         raw: at its start.
         size: of the file.
     """
     form = raw.read(12)
-    if form[:4] == b"RIFF" and form[8:] == b"WAVE":
-        layout, wanted = "<4sI", b"data"
-    elif form[:4] == b"FORM" and form[8:] in (b"AIFF", b"AIFC"):
-        layout, wanted = ">4sI", b"SSND"
-    else:
-        return 0
+    raw.seek(0)
+    if form[:4] in (b"RIFF", b"RF64") and form[8:] == b"WAVE":
+        return _missing_of_chunk(raw, size, "<4sI", b"data")
+    if form[:4] == b"FORM" and form[8:] in (b"AIFF", b"AIFC"):
+        return _missing_of_chunk(raw, size, ">4sI", b"SSND")
+    if form[:4] == b".snd":
+        offset, length = struct.unpack(">II", form[4:])
+        return 0 if length >= UNKNOWN else max(0, offset + length - size)
+    if form[:4] == b"riff":
+        return _missing_of_wave64(raw, size)
+    return _missing_of_ogg(raw, size) if form[:4] == b"OggS" else 0
+
+
+def _missing_of_chunk(raw: io.BufferedIOBase, size: int, layout: str, wanted: bytes) -> int:
+    raw.seek(12)
+    long_length = None
     while len(chunk := raw.read(8)) == 8:
         name, length = struct.unpack(layout, chunk)
+        if name == b"ds64":
+            # EBU Tech 3306: the true lengths of an RF64 file, first the file's, then the sound's.
+            long_length = struct.unpack("<8xQ", raw.read(16))[0]
+            raw.seek(-16, os.SEEK_CUR)
         if name == wanted:
-            # Writers that stream leave 0 or the largest number: the sound then runs to the end.
-            return 0 if length in (0, 0xFFFFFFFF, 0x7FFFFFFF) else max(0, raw.tell() + length - size)
+            if length >= UNKNOWN:
+                length = long_length or 0
+            return max(0, raw.tell() + length - size)
         raw.seek(length + length % 2, os.SEEK_CUR)
     return 0
+
+
+def _missing_of_wave64(raw: io.BufferedIOBase, size: int) -> int:
+    """Chunks of a 16-byte name, which starts with four letters, and a length that counts these 24 bytes too."""
+    raw.seek(40)
+    while len(chunk := raw.read(24)) == 24:
+        name, length = struct.unpack("<4s12xQ", chunk)
+        if name == b"data":
+            return max(0, raw.tell() - 24 + length - size)
+        raw.seek(max(0, length - 24 + -length % 8), os.SEEK_CUR)
+    return 0
+
+
+def _missing_of_ogg(raw: io.BufferedIOBase, size: int) -> int:
+    """At least 1 unless the last page is whole and marked as the stream's last (RFC 3533, section 6)."""
+    # A page has at most 27 + 255 + 255 * 255 bytes.
+    raw.seek(max(0, size - 65_307))
+    tail = raw.read()
+    at = tail.rfind(b"OggS")
+    if at < 0 or len(tail) < at + 27:
+        return 1
+    segments = tail[at + 26]
+    end = at + 27 + segments + sum(tail[at + 27 : at + 27 + segments])
+    is_last = tail[at + 5] & 4
+    return max(0 if is_last else 1, end - len(tail))
 
 
 def without_peak_time(data: bytes) -> bytes:

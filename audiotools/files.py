@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -42,6 +43,9 @@ UNDECODABLE: Final = frozenset(
     ("aac", "ac3", "alac", "amr", "ape", "dsf", "m4a", "mka", "mp2", "mpc", "ra", "shn", "tta", "webm", "wma", "wv")
 )
 """Suffixes of audio for which there is no codec here: they are listed and rejected, never passed over."""
+
+CONTAINERS: Final = ("flac", "wav", "ogg")
+"""What `encode` writes."""
 
 BLOCK_FRAMES: Final = 1 << 17
 """Frames per block: 2.7 s at 48 kHz, 1 MiB of stereo float32."""
@@ -211,12 +215,27 @@ def _blocks(
                     raise AudioError("not_finite", f"sample {start + at} is NaN or infinite")
                 yield block
         except (soundfile.LibsndfileError, RuntimeError) as error:
+            if header.frames is None and not got:
+                raise AudioError("no_frames", "it ends where its sound should begin") from error
+            reason = "damaged" if _has_its_end(source, header) else "truncated"
             at_seconds = (start + got) / header.sample_rate
-            raise AudioError("damaged", f"decoding failed after {at_seconds:.2f} s: {error}") from error
+            raise AudioError(reason, f"decoding failed after {at_seconds:.2f} s: {_plainly(error)}") from error
         # An MP3 header may promise up to two granules that its decoder delay takes away.
         slack = 2304 if header.subtype.startswith("MPEG") else 0
         if wanted is not None and got < wanted - slack:
             raise AudioError("truncated", f"it ends after {got} of the {wanted} frames that its header announces")
+
+
+def _has_its_end(source: Source, header: Header) -> bool:
+    """Whether the last frame that a header announces can be decoded: a cut file's cannot, whatever else is wrong."""
+    import soundfile
+
+    try:
+        with _opened(source) as file:
+            file.seek((header.frames or 1) - 1)
+            return len(file.read(1)) == 1
+    except (soundfile.LibsndfileError, RuntimeError, AudioError):
+        return False
 
 
 @contextmanager
@@ -240,6 +259,17 @@ def _plainly(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1].strip()
 
 
+def unopenable(error: OSError) -> AudioError:
+    """What an error of the file system means for the file."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        return AudioError("missing", f"there is no such file: {error.strerror}")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AudioError("forbidden", "the file may not be read")
+    if error.errno == errno.EISDIR:
+        return AudioError("unreadable", "it is a folder")
+    return AudioError("network", f"the storage did not answer: {error.strerror or error}")
+
+
 def _refuse_short_container(source: Source) -> None:
     """Compare a RIFF or AIFF file's chunks with its size, for libsndfile reads a cut one as a shorter one."""
     try:
@@ -250,10 +280,8 @@ def _refuse_short_container(source: Source) -> None:
             size = raw.seek(0, os.SEEK_END)
             raw.seek(0)
             missing = missing_bytes(raw, size)
-    except FileNotFoundError as error:
-        raise AudioError("missing", "the file is not there any more") from error
-    except PermissionError as error:
-        raise AudioError("forbidden", "the file may not be read") from error
+    except OSError as error:
+        raise unopenable(error) from error
     if size == 0:
         raise AudioError("empty", "it holds no bytes")
     if missing:

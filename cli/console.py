@@ -42,10 +42,12 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             # Beam's threads would keep the process alive until they have finished.
             sys.stdout and sys.stdout.flush()
             os._exit(130)
-        except OSError as error:
+        except typer.Exit:
+            raise
+        except Exception as error:
             if debug:
                 raise
-            tell(f"Error: {error}")
+            tell(f"Error: {type(error).__name__}: {error}. `tonemill --debug ...` shows where; please report it.")
             raise typer.Exit(1) from error
 
     return command

@@ -44,15 +44,16 @@ def command(
         typer.echo(encoder.dumps(facts, ensure_ascii=False))
         return
     console = Console()
-    for table in tables:
-        console.print(table)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(table)
+    # Not printed by rich, which takes a closed pipe for an error.
+    typer.echo(captured.get(), nl=False)
 
 
 def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
-    from pyarrow import parquet
-
     from tonemill.pipelines.commit import read_json
-    from tonemill.pipelines.corpus import INDEX, REJECTS, open_corpus
+    from tonemill.pipelines.corpus import INDEX, REJECTS, open_corpus, read_table
 
     files = (folder / "tonemill.json").exists()
     about = read_json(folder / "tonemill.json") if files else open_corpus(folder).about
@@ -61,7 +62,7 @@ def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
             f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
         )
     home = folder / ".tonemill" if files else folder
-    index, rejects = parquet.read_table(home / INDEX), parquet.read_table(home / REJECTS)
+    index, rejects = read_table(home / INDEX), read_table(home / REJECTS)
     splits = _table(f"{folder}", "split", "shards", "examples", "length", "bytes")
     for split, one in about["splits"].items():
         splits.add_row(split, str(one["shards"]), str(one["examples"]), duration(one["seconds"]), size(one["bytes"]))
@@ -77,13 +78,13 @@ def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     account = _table("ledger", "", "read", "kept", "rejected", "filtered")
     account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
     account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
-    return about, [splits, sound, *_fields(index), account, *_rejects(rejects)]
+    return about, [splits, sound, *_fields(index, about["roles"]), account, *_rejects(rejects)]
 
 
-def _fields(index: Any) -> list[Table]:
+def _fields(index: Any, roles: list[str]) -> list[Table]:
     from tonemill.pipelines.corpus import is_field
 
-    names = [name for name in index.column_names if is_field(name)]
+    names = [name for name in index.column_names if is_field(name, roles)]
     if not names:
         return []
     table = _table("fields", "field", "values", "most frequent")

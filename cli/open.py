@@ -19,5 +19,5 @@ def command(
     from tonemill.pipelines.corpus import open_corpus
     from tonemill.pipelines.expression import condition
 
-    holds = condition(where, "--where") if where else None
+    holds = condition(where, "--where") if where is not None else None
     write_stream(open_corpus(named_place(corpus, "corpus")).recipes(holds), stdout())

@@ -82,7 +82,9 @@ def assignments(texts: Collection[str], flag: str) -> dict[str, Any]:
 def _number(text: str) -> int | float | str:
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        # JSON has no infinity and no NaN: then it is text.
+        return number if number - number == 0 else text
     return text

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import stdin, stdout, tell
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipe import write_recipe, write_trailer
@@ -30,10 +31,12 @@ def command(
 ) -> None:
     from tonemill.pipelines import sources
 
-    by_name = sources.fields_from_name(fields) if fields else None
+    by_name = sources.fields_from_name(fields) if fields is not None else None
     by_table = sources.fields_from_table(table) if table else None
     if places == ["-"]:
-        places = [os.fsdecode(line) for line in stdin("scan -").read().splitlines() if line]
+        places = [os.fsdecode(line) for line in stdin("scan -").read().split(b"\n") if line]
+        if not places:
+            raise UsageError("The pipe holds no names; `find FOLDER -name '*.wav' | tonemill scan -` makes some.")
     found = sources.find_audio(places)
     unmatched = 0
 
@@ -56,6 +59,8 @@ def command(
     write_trailer(len(found.audio), out)
     if unreadable and not quiet:
         tell(f"{unreadable} files have no readable header: they will be rejected, with the reason, when cooked.")
+    for folder in found.forbidden:
+        tell(f"{folder} may not be read; what it holds is missing.")
     if found.passed_over and not quiet:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(6))
         tell(f"Passed over {sum(found.passed_over.values())} files that are not audio: {passed}.")

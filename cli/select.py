@@ -30,7 +30,7 @@ def command(
 
     if head is not None and sample is not None:
         raise UsageError("Give one of --head and --sample.")
-    holds = condition(where, "WHERE") if where else None
+    holds = condition(where, "WHERE") if where is not None else None
     reader = RecipeReader(stdin("select"))
     chosen = [recipe for recipe in reader if holds is None or holds(_known(recipe))]
     if not partial:

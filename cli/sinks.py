@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonemill.audiotools.errors import OutputError
+from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.cli.console import stdin, stop_on_termination, tell
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def read_and_plan(command: str, output: Output, splitting: Splitting, shard_seco
     from tonemill.pipelines.planning import make_plan
     from tonemill.pipelines.recipe import Recipe, RecipeReader
 
+    if not 0 < shard_seconds < float("inf"):
+        raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
     reader = RecipeReader(stdin(command))
 
     def recipes() -> Iterator[Recipe]:
@@ -65,6 +67,7 @@ def carry_out(
     from tonemill.pipelines.corpus import describe_line
     from tonemill.pipelines.production import Engine, produce
     from tonemill.pipelines.progress import Progress
+    from tonemill.pipelines.uri import readable
 
     if dry_run:
         _show_plan(folder, plan, key)
@@ -74,9 +77,9 @@ def carry_out(
     engine = Engine(workers or os.cpu_count() or 1, runner, options)
     about = produce(folder, plan, engine, Progress(quiet), overwrite)
     if not quiet:
-        tell(summary(folder, about))
+        tell(summary(readable(str(folder)), about))
     if sys.stdout is not None:
-        typer.echo(describe_line(about, **{key: str(folder)}))
+        typer.echo(describe_line(about, **{key: readable(str(folder))}))
     if about["transient"]:
         raise OutputError(
             f"{about['transient']} sources or clips failed for a reason that may pass; {folder} holds the rest. "
@@ -84,7 +87,7 @@ def carry_out(
         )
 
 
-def summary(folder: Path, about: dict[str, Any]) -> str:
+def summary(folder: str, about: dict[str, Any]) -> str:
     """What came of every source, in a few lines for a person."""
     ledger = about["ledger"]
     splits = " + ".join(f"{one['examples']} {split}" for split, one in about["splits"].items())

@@ -9,8 +9,11 @@ def main() -> None:
 
     # Looking for garbage among what imports leave, now and once more at the end, was a fifth of a stage's whole time.
     gc.disable()
-    from tonemill.cli.app import app
+    try:
+        from tonemill.cli.app import app
 
-    gc.freeze()
-    gc.enable()
-    app()
+        gc.freeze()
+        gc.enable()
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -165,11 +165,19 @@ def locked(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
 
 
-def is_ours_or_empty(folder: Path, *marks: str) -> bool:
-    """Whether a folder is new, or holds nothing but these files and what a command that was killed early left."""
+def is_ours_or_empty(folder: Path, mark: str | None = None) -> bool:
+    """Whether a folder is new, or holds nothing but a mark of ours and what a command that was killed early left."""
     if not folder.exists():
         return True
-    return folder.is_dir() and all(path.name.startswith(OURS) or path.name in marks for path in folder.iterdir())
+    if not folder.is_dir():
+        return False
+    rest = [path for path in folder.iterdir() if not path.name.startswith(OURS)]
+    return all(path.name == mark and _is_mark(path) for path in rest)
+
+
+def _is_mark(path: Path) -> bool:
+    record = read_json(path)
+    return path.suffix == ".toml" or (isinstance(record, dict) and {"schema", "plan_digest"} <= record.keys())
 
 
 def sweep(folder: Path) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tonemill.audiotools import files
-from tonemill.audiotools.errors import AudioError, Filtered, TonemillError
+from tonemill.audiotools.errors import AudioError, Filtered, TonemillError, UsageError
+from tonemill.audiotools.files import unopenable
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.example import Example
 from tonemill.pipelines.plan import Planned
@@ -70,7 +71,10 @@ def _begun(planned: Planned) -> Outcome:
 
 def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
     """The sound of one role."""
-    place = to_path(source["uri"])
+    try:
+        place = to_path(source["uri"])
+    except UsageError as error:
+        raise AudioError("unsupported", str(error)) from error
     try:
         if "offset" in source:
             with place.open("rb") as file:
@@ -87,10 +91,8 @@ def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
                 with place.open("rb") as file:
                     _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())
             audio = place
-    except FileNotFoundError as error:
-        raise AudioError("missing", "the file is not there any more") from error
-    except PermissionError as error:
-        raise AudioError("forbidden", "the file may not be read") from error
+    except OSError as error:
+        raise unopenable(error) from error
     flow = files.read(audio, recipe.start, recipe.frames)
     return replace(flow, open_blocks=lambda: _read_blocks(flow))
 
@@ -186,5 +188,7 @@ def _failed(outcome: Outcome, error: Exception, step: str) -> Outcome:
         return replace(outcome, error=error, step="read" if reading else step)
     if isinstance(error, TonemillError):
         raise error
-    reason = "memory" if isinstance(error, MemoryError) else "network" if isinstance(error, OSError) else "step_failed"
+    if isinstance(error, OSError):
+        return replace(outcome, error=unopenable(error), step=step)
+    reason = "memory" if isinstance(error, MemoryError) else "step_failed"
     return replace(outcome, error=AudioError(reason, f"{type(error).__name__}: {error}"[:500]), step=step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.files import is_audio
 from tonemill.pipelines import commit
-from tonemill.pipelines.example import RESERVED
 from tonemill.pipelines.plan import SPLITS, Plan, Shard
-from tonemill.pipelines.recipe import Recipe
-from tonemill.pipelines.shard import LEDGER, REJECT_COLUMNS
+from tonemill.pipelines.recipe import RESERVED, Recipe
+from tonemill.pipelines.shard import LEDGER
 from tonemill.pipelines.uri import to_uri
 
 if TYPE_CHECKING:
@@ -50,10 +51,14 @@ class Corpus:
         return sorted(named, key=lambda one: str(one["shard"]))
 
     def index(self, columns: list[str] | None = None) -> pa.Table:
-        return parquet.read_table(self.folder / INDEX, columns=columns)
+        return read_table(self.folder / INDEX, columns)
 
     def rejects(self) -> pa.Table:
-        return parquet.read_table(self.folder / REJECTS)
+        return read_table(self.folder / REJECTS)
+
+    def fields(self) -> list[str]:
+        """Columns of the index that are metadata."""
+        return [name for name in self.about["columns"] if is_field(name, self.about["roles"])]
 
     def facts(self) -> CorpusFacts:
         """What a model asks before training.
@@ -70,27 +75,25 @@ class Corpus:
                     f"{self.name} holds examples of different {what.replace('_', ' ')}. Rebuild it with "
                     f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {self.name}`."
                 )
-        table = self.index()
-        values = {}
+        table, roles, values = self.index(), tuple(self.about["roles"]), {}
         for name, column in zip(table.column_names, table.columns, strict=True):
-            if is_field(name) and (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
+            if is_field(name, roles) and (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
                 distinct = column.unique().drop_null()
                 if len(distinct) <= MOST_VALUES:
                     values[name] = tuple(sorted(map(str, distinct.to_pylist())))
-        roles = tuple(self.about["roles"])
         return CorpusFacts(self.name, roles, self.about["sample_rate"], self.about["channels"], values)
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
         """One recipe per example whose row of the index fits, which reads its members out of their tar."""
         table = self.index()
         several = Counter(key.rpartition("-")[0] for key in table["key"].to_pylist())
-        fields = [name for name in table.column_names if is_field(name)]
+        fields = self.fields()
         for batch in table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
                 if holds is not None and not holds(row):
                     continue
                 stem, number = row["key"].rsplit("-", 1)
-                path = row["source"] if several[stem] == 1 else f"{_without_suffix(row['source'])}-{number}"
+                path = row["source"] if several[stem] == 1 else _numbered(row["source"], number)
                 sources = {
                     role: {
                         "uri": to_uri(self.folder / f"{row['shard']}.tar"),
@@ -128,10 +131,10 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(folder, about)
 
 
-def is_field(column: str) -> bool:
+def is_field(column: str, roles: Sequence[str]) -> bool:
     """Whether a column of the index is metadata, and not written by tonemill itself."""
-    ours = RESERVED | {"source"}
-    return column not in ours and not column.endswith(("_offset", "_bytes", "_sha256"))
+    places = {f"{role}_{what}" for role in roles for what in ("offset", "bytes", "sha256")}
+    return column not in RESERVED and column not in places
 
 
 def merge(home: Path, plan: Plan) -> dict[str, Any]:
@@ -141,11 +144,8 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
         CorpusError: a shard is missing.
     """
     sidecars = [_sidecar(home, shard) for shard in plan.shards]
-    index = _together([parquet.read_table((home / one["shard"]).with_suffix(".index.parquet")) for one in sidecars])
-    rejects = pa.concat_tables(
-        [parquet.read_table((home / one["shard"]).with_suffix(".rejects.parquet")) for one in sidecars]
-        or [REJECT_COLUMNS.empty_table()]
-    )
+    index = _together([read_table((home / one["shard"]).with_suffix(".index.parquet")) for one in sidecars])
+    rejects = pa.concat_tables([read_table((home / one["shard"]).with_suffix(".rejects.parquet")) for one in sidecars])
     for name, table in ((INDEX, index), (REJECTS, rejects)):
         with commit.pending(home / name) as file:
             parquet.write_table(table, file, compression="zstd")
@@ -153,7 +153,6 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
     for one in sidecars:
         ledger.update(one["ledger"])
     reasons = Counter(f"{row['outcome']}: {row['reason']}" for row in rejects.select(["outcome", "reason"]).to_pylist())
-    roles = sorted(name.removesuffix("_sha256") for name in index.column_names if name.endswith("_sha256"))
     digests = "\n".join(f"{one['shard']} {one['sha256']}" for one in sidecars)
     return {
         "schema": SCHEMA,
@@ -161,7 +160,8 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
         "plan_digest": plan.digest,
         "digest": hashlib.sha256(digests.encode("utf-8", "backslashreplace")).hexdigest(),
         "container": plan.output.container,
-        "roles": roles,
+        "roles": sorted({role for one in sidecars for role in one["roles"]}),
+        "columns": index.column_names,
         "sample_rate": _only(index, "sample_rate"),
         "channels": _only(index, "channels"),
         "examples": index.num_rows,
@@ -188,10 +188,8 @@ def is_done(home: Path, shard: Shard) -> bool:
         made = {home.parent / one["name"]: one["bytes"] for one in sidecar["files"]}
     else:
         made = {(home / shard.name).with_suffix(".tar"): sidecar["bytes"]} if sidecar["bytes"] else {}
-    tables = [(home / shard.name).with_suffix(f".{name}.parquet") for name in ("index", "rejects")]
-    return all(path.exists() and path.stat().st_size == size for path, size in made.items()) and all(
-        table.exists() for table in tables
-    )
+    made |= {(home / shard.name).with_suffix(f".{name}.parquet"): size for name, size in sidecar["tables"].items()}
+    return all(path.exists() and path.stat().st_size == size for path, size in made.items())
 
 
 def _sidecar(home: Path, shard: Shard) -> dict[str, Any]:
@@ -229,7 +227,8 @@ def _together(tables: list[pa.Table]) -> pa.Table:
         for table in tables:
             for field in table.schema:
                 kinds.setdefault(field.name, set()).add(field.type)
-        mixed = {name for name, types in kinds.items() if len(types) > 1 and pa.string() in types}
+        numbers = {pa.null(), pa.int64(), pa.float64()}
+        mixed = {name for name, types in kinds.items() if len(types - {pa.null()}) > 1 and not types <= numbers}
         cast = [
             pa.table(
                 {
@@ -242,9 +241,16 @@ def _together(tables: list[pa.Table]) -> pa.Table:
         return pa.concat_tables(cast, promote_options="permissive")
 
 
-def _without_suffix(path: str) -> str:
-    folder, slash, name = path.rpartition("/")
-    return folder + slash + (name.rpartition(".")[0] or name)
+def _numbered(path: str, number: str) -> str:
+    """A source's path with a clip's number before its suffix, as `loop-0003.wav`."""
+    stem, suffix = os.path.splitext(path) if is_audio(path) else (path, "")  # noqa: PTH122
+    return f"{stem}-{number}{suffix}"
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file's table; opened here, for pyarrow cannot open a name that is not UTF-8."""
+    with path.open("rb") as file:
+        return parquet.read_table(file, columns=columns)
 
 
 def describe_line(about: dict[str, Any], **more: Any) -> str:

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
-
-RESERVED: Final = frozenset(
-    {
-        "key",
-        "path",
-        "clip",
-        "split",
-        "shard",
-        "position",
-        "roles",
-        "sample_rate",
-        "channels",
-        "samples",
-        "seconds",
-        "bits",
-    }
-    | {"peak_db", "sha256", "start_seconds", "recipe", "tonemill"}
-)
-"""Names that tonemill writes itself into an example's JSON and the index; metadata cannot have them."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,14 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import UsageError
 
+
+def _product(one: Any, other: Any) -> Any:
+    # Text times a number would be that much text.
+    if not isinstance(one, int | float) or not isinstance(other, int | float):
+        raise TypeError
+    return one * other
+
+
 _COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -22,7 +30,7 @@ _COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
 _ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    ast.Mult: _product,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
@@ -46,7 +54,7 @@ def condition(text: str, flag: str) -> Callable[[Mapping[str, Any]], bool]:
     def holds(fields: Mapping[str, Any]) -> bool:
         try:
             return bool(_value(tree, fields))
-        except (TypeError, ValueError, AttributeError, ZeroDivisionError):
+        except (TypeError, ValueError, AttributeError, ArithmeticError, MemoryError):
             return False
 
     return holds

@@ -8,7 +8,10 @@ from the plan file, and audio never leaves the worker that decoded it.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,27 +87,53 @@ def run(
             watch()
     except BaseException:
         shard.stopping.set()
+        _stop_children()
         thread.join(2)
         raise
     if failure:
         raise _failures[0] if _failures else _told(failure[0])
 
 
+def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
+    """Refuse a runner or options that cannot be used, before anything is touched.
+
+    Raises:
+        UsageError: says what Beam says.
+    """
+    _pipeline(workers, runner, options)
+
+
 def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.Pipeline:
     # Local worker processes inherit the working folder, where a checkout's `audiotools` would shadow a foreign one.
     os.environ["PYTHONSAFEPATH"] = "1"
+    told = io.StringIO()
     try:
-        pipeline_options = PipelineOptions(list(options))
+        with contextlib.redirect_stderr(told):
+            pipeline_options = PipelineOptions(["--default_sdk_harness_log_level=CRITICAL", *options])
+            direct = pipeline_options.view_as(DirectOptions)
         if runner is not None:
             return beam.Pipeline(runner=runner, options=pipeline_options)
-        direct = pipeline_options.view_as(DirectOptions)
         direct.direct_num_workers = workers
         if direct.direct_running_mode == "in_memory":
             direct.direct_running_mode = "multi_threading"
         # By class, for the name DirectRunner first tries to download another runner.
         return beam.Pipeline(runner=FnApiRunner(), options=pipeline_options)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
-        raise UsageError(f"--runner {runner} with options {list(options)} cannot be used: {error}") from error
+        said = told.getvalue().strip().splitlines()[-1:] or [str(error)]
+        chosen = ", ".join(
+            [*([f"--runner {runner}"] if runner else []), *(f"--beam {option[2:]}" for option in options)]
+        )
+        raise UsageError(f"{chosen} cannot be used: {said[0]}") from error
+
+
+def _stop_children() -> None:
+    """End worker processes that this one started; an interrupt that was not typed at a terminal reaches only us."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            # After the name in parentheses, which may hold anything: state, then the parent's number.
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                os.kill(int(status.parent.name), signal.SIGTERM)
 
 
 def _told(error: Exception) -> TonemillError:

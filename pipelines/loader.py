@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.models.contract import Batch
-from tonemill.pipelines.corpus import Corpus, is_field
+from tonemill.pipelines.corpus import Corpus
 
 
 class Batches(IterableDataset[Batch]):
@@ -63,7 +63,7 @@ class Batches(IterableDataset[Batch]):
         mask = np.array(table["split"]) == split if table.num_rows else np.zeros(0, bool)
         # One chunk per column: picking a row out of many chunks is a search in each.
         self._rows = table.filter(mask).combine_chunks()
-        self._fields = [name for name in table.column_names if is_field(name)]
+        self._fields = corpus.fields()
         places = [f"{role}_{what}" for role in roles for what in ("offset", "bytes")]
         self._wanted = ["key", "shard", "samples", *places, *self._fields]
         self.examples = self._rows.num_rows

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Final
+
+from tonemill.audiotools.files import CONTAINERS, is_audio
 
 LONGEST: Final = 180
 """Bytes of a folder's or file's name, which leaves room for a number, a role and a suffix within 255."""
@@ -23,18 +27,21 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
         `kicks/01` for `kicks/01.wav`; where two sources would share that, `kicks/01.wav` and `kicks/01.flac`; where
         they still would, their keys are appended.
     """
-    stems = {
-        key: _safe(path.rpartition(".")[0] if "." in path.rpartition("/")[2][1:] else path)
-        for key, path in paths.items()
-    }
+    stems = {key: _safe(os.path.splitext(path)[0] if is_audio(path) else path) for key, path in paths.items()}  # noqa: PTH122
     counts = Counter(name.casefold() for name in stems.values())
     names = {key: stem if counts[stem.casefold()] == 1 else _safe(paths[key]) for key, stem in stems.items()}
     counts = Counter(name.casefold() for name in names.values())
+    folders = {str(parent).casefold() for name in names.values() for parent in PurePosixPath(name).parents}
 
     def is_taken(name: str) -> bool:
-        # `kick-0001` may be a source's own name or the second clip of `kick`.
-        numbered = _NUMBERED.fullmatch(name)
-        return counts[name.casefold()] > 1 or (numbered is not None and numbered[1].casefold() in counts)
+        folded = name.casefold()
+        # `kick-0001` may be a source's own name or the second clip of `kick`; `kick.wav` a file or a folder.
+        numbered = _NUMBERED.fullmatch(folded)
+        return (
+            counts[folded] > 1
+            or (numbered is not None and numbered[1] in counts)
+            or any(f"{folded}.{container}" in folders for container in CONTAINERS)
+        )
 
     return {key: f"{name}~{key}" if is_taken(name) else name for key, name in names.items()}
 

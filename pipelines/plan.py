@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -27,7 +27,7 @@ COLUMNS: Final = pa.schema(
         ("position", pa.int32()),
         ("key", pa.string()),
         ("name", pa.string()),
-        ("clips", pa.int32()),
+        ("clips", pa.int64()),
         ("seconds", pa.float64()),
         ("recipe", pa.string()),
     ]
@@ -120,14 +120,13 @@ class Plan:
     def recipes(self) -> int:
         return sum(shard.recipes for shard in self.shards)
 
-    def write(self, path: Path) -> None:
+    def write(self, file: BinaryIO) -> None:
         """Write the plan file; the caller moves it into place."""
         about = {"schema": SCHEMA, "output": asdict(self.output), "shards": [asdict(shard) for shard in self.shards]}
-        with parquet.ParquetWriter(
-            path, COLUMNS.with_metadata({"tonemill": json.dumps(about)}), compression="zstd"
-        ) as file:
+        schema = COLUMNS.with_metadata({"tonemill": json.dumps(about)})
+        with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
             for shard, rows in zip(self.shards, self.rows, strict=True):
-                file.write_table(_table(shard, rows), row_group_size=len(rows))
+                writer.write_table(_table(shard, rows), row_group_size=len(rows))
 
 
 def read_plan(path: Path) -> Plan:
@@ -137,7 +136,8 @@ def read_plan(path: Path) -> Plan:
         CorpusError: there is no plan, or one that this version cannot read.
     """
     try:
-        about = json.loads(parquet.read_schema(path).metadata[b"tonemill"])
+        with path.open("rb") as file:
+            about = json.loads(parquet.read_schema(file).metadata[b"tonemill"])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise CorpusError(f"{path} is not a plan: {error}.") from error
     if about["schema"] != SCHEMA:
@@ -149,7 +149,8 @@ def read_plan(path: Path) -> Plan:
 
 def read_rows(path: Path, number: int) -> list[Planned]:
     """The recipes of one shard, in order."""
-    table = parquet.ParquetFile(path).read_row_group(number)
+    with path.open("rb") as file:
+        table = parquet.ParquetFile(file).read_row_group(number)
     return [
         Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], row["recipe"])
         for row in table.to_pylist()

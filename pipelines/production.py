@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -69,7 +70,7 @@ def look(folder: Path, plan: Plan) -> State:
         stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
         todo = tuple(number for number, shard in enumerate(plan.shards) if not is_done(place, shard))
         return State(made, todo, stale)
-    if not commit.is_ours_or_empty(folder, MARK):
+    if not commit.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
         raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
     return State(None, tuple(range(len(plan.shards))), ())
 
@@ -87,12 +88,16 @@ def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwr
         if state.made is not None and state.made.digest != plan.digest:
             _refuse_other_plan(folder, state, plan, overwrite)
         place = home(folder, plan)
+        with silenced():
+            from tonemill.pipelines import graph
+
+            graph.check(engine.workers, engine.runner, engine.options)
         _prepare(folder, place, plan, state, progress)
         with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
             _cook(folder, place, plan, state, engine, phase)
         about = merge(place, plan)
         if not about["examples"]:
-            raise CorpusError(_nothing_came(folder, about))
+            raise CorpusError(_nothing_came(place, about))
         record = about if plan.output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
         commit.write_json(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK), record)
     return about
@@ -117,9 +122,8 @@ def _prepare(folder: Path, place: Path, plan: Plan, state: State, progress: Prog
         for name in (DESCRIPTION, INDEX, REJECTS):
             (place / name).unlink(missing_ok=True)
     if state.made is None or state.made.digest != plan.digest or state.todo:
-        with commit.Part(place / PLAN) as part:
-            plan.write(part.path)
-            part.commit()
+        with commit.pending(place / PLAN) as file:
+            plan.write(file)
     names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
     for name in sorted(names):
         _remove_shard(folder, place, name)
@@ -132,11 +136,11 @@ def _prepare(folder: Path, place: Path, plan: Plan, state: State, progress: Prog
 def _remove_shard(folder: Path, place: Path, name: str) -> None:
     base = place / name
     sidecar = commit.read_json(base.with_suffix(".json"))
-    base.with_suffix(".json").unlink(missing_ok=True)
-    for suffix in (".tar", ".index.parquet", ".rejects.parquet"):
-        base.with_suffix(suffix).unlink(missing_ok=True)
     for written in (sidecar or {}).get("files", ()):
         (folder / written["name"]).unlink(missing_ok=True)
+    # The sidecar goes last, for it alone knows which files were ours.
+    for suffix in (".tar", ".index.parquet", ".rejects.parquet", ".json"):
+        base.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Progress) -> None:
@@ -173,11 +177,11 @@ def _cook(folder: Path, place: Path, plan: Plan, state: State, engine: Engine, p
         watch()
 
 
-def _nothing_came(folder: Path, about: dict[str, Any]) -> str:
+def _nothing_came(place: Path, about: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
     return (
         f"Not one example came of {about['ledger']['sources']} sources ({reasons}). "
-        f"{folder / REJECTS} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
+        f"{place / REJECTS} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
     )
 
 
@@ -186,7 +190,7 @@ def silenced() -> Iterator[None]:
     """Keep the notices of Beam and its imports off the person's screen; errors come as exceptions all the same."""
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

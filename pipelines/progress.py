@@ -26,8 +26,13 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line for the person."""
-        if not self.quiet and self.stream is not None:
-            print(text, file=self.stream)
+        if self.quiet or self.stream is None:
+            return
+        try:
+            print(text, file=self.stream, flush=True)
+        except (BrokenPipeError, ValueError):
+            # Nobody reads; the work goes on all the same.
+            self.stream = None
 
     @contextmanager
     def phase(self, name: str, total: float | None, unit: str = "s of audio") -> Iterator[Phase]:

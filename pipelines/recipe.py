@@ -9,6 +9,7 @@ A stream is JSON lines: recipes, and trailers that say how many (docs/streams.md
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
@@ -25,8 +26,22 @@ KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "star
 PLACES: Final = frozenset({"uri", "modified_ns", "run_uri"})
 """Keys that say where something lies and not what it is: they are kept out of digests and shards."""
 
+RESERVED: Final = frozenset(
+    {"key", "source", "path", "clip", "split", "shard", "position", "roles", "sample_rate", "channels", "samples"}
+    | {"seconds", "bits", "peak_db", "sha256", "start_seconds", "recipe", "tonemill"}
+    | {f"{role}_{what}" for role in ("audio", "dry", "wet") for what in ("offset", "bytes", "sha256")}
+)
+"""Names that tonemill writes itself into an example's JSON and the index; metadata cannot have them."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_ROLE: Final = re.compile(r"[a-z][a-z0-9_]*")
+_NUMBERS: Final = ("sample_rate", "channels", "frames", "bytes", "offset")
 _dump = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-_load = json.JSONDecoder().decode
+_load = json.JSONDecoder(parse_constant=_refuse_constant).decode
 _dump_sorted = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True).encode
 
 
@@ -99,9 +114,14 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         raise StreamError('it has no "path"')
     if not _are_objects(recipe.sources, dict):
         raise StreamError('its "sources" is not an object of objects')
+    for role, source in recipe.sources.items():
+        _check_source(role, source)
     if type(recipe.fields) is not dict:
         raise StreamError('its "fields" is not an object')
-    if not _are_objects(recipe.steps, list) or not all("step" in step for step in recipe.steps):
+    if not RESERVED.isdisjoint(recipe.fields):
+        taken = ", ".join(sorted(RESERVED & recipe.fields.keys()))
+        raise StreamError(f"its fields have names that tonemill writes itself: {taken}")
+    if not _are_objects(recipe.steps, list) or not all(type(step.get("step")) is str for step in recipe.steps):
         raise StreamError('its "steps" is not a list of objects that name a "step"')
     if not _is_count(recipe.start) or not (recipe.frames is None or _is_count(recipe.frames)):
         raise StreamError('its "start" and "frames" are not whole numbers from 0')
@@ -188,6 +208,9 @@ def _decoded(line: bytes) -> dict[str, Any]:
         raise StreamError(f"it is longer than {LONGEST_LINE} bytes")
     try:
         record = _load(line.decode())
+        if b"\\ud" in line.lower():
+            # Half a surrogate pair is no character, and nothing that writes UTF-8 takes it.
+            record = _load(_dump(record).encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise StreamError(f"{str(error)[:200]}") from error
     if not isinstance(record, dict) or "tonemill" not in record:
@@ -204,6 +227,17 @@ def _announced(trailer: Any) -> int:
     return int(count)
 
 
+def _check_source(role: str, source: dict[str, Any]) -> None:
+    if not _ROLE.fullmatch(role):
+        raise StreamError(f"its role {role!r} is no plain name, as audio, dry or wet")
+    if type(source.get("uri")) is not str:
+        raise StreamError(f'its source {role} has no "uri"')
+    for name in _NUMBERS:
+        value = source.get(name, 0)
+        if not _is_count(value) and not (name == "frames" and value is None):
+            raise StreamError(f"the {name} of its source {role} is {value!r}, which is not a whole number from 0")
+
+
 def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) -> bool:
     """Whether a list, or the values of an object, are all objects."""
     if not isinstance(value, container):
@@ -213,7 +247,7 @@ def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) 
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 2**53
 
 
 def _placeless(record: dict[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class _Tally:
     examples: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
     ledger: Counter[str] = field(default_factory=Counter)
+    roles: set[str] = field(default_factory=set)
 
     def refuse(self, outcome: Outcome, clip: int | None) -> None:
         error = outcome.error
@@ -115,8 +116,7 @@ def cook_shard(folder: Path, number: int) -> None:
         raise commit.unwritable(base, error) from error
     finally:
         shelf.discard()
-    _write_table(base.with_suffix(".index.parquet"), _index(tally.examples))
-    _write_table(base.with_suffix(".rejects.parquet"), pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS))
+    tables = {"index": _index(tally.examples), "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS)}
     sidecar = {
         "schema": SIDECAR_SCHEMA,
         "shard": shard.name,
@@ -125,6 +125,8 @@ def cook_shard(folder: Path, number: int) -> None:
         "seconds": math.fsum(row["seconds"] for row in tally.examples),
         **stored,
         "ledger": {name: tally.ledger[name] for name in LEDGER},
+        "roles": sorted(tally.roles),
+        "tables": {name: _write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
         "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
         "environment": commit.environment(),
     }
@@ -197,6 +199,7 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     del about["split"], about["shard"]
     where = shelf.put(Piece(str(row["key"]), names[planned.key], encoded, about))
     fields = {name: value for name, value in example.fields.items() if isinstance(value, str | int | float | bool)}
+    tally.roles |= encoded.keys()
     tally.examples.append({**row, **fields, **where})
     return outcome
 
@@ -213,6 +216,8 @@ def _index(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.table(columns)
 
 
-def _write_table(target: Path, table: pa.Table) -> None:
+def _write_table(target: Path, table: pa.Table) -> int:
+    """Write a table; returns its bytes."""
     with commit.pending(target) as file:
         parquet.write_table(table, file, compression="zstd")
+        return file.tell()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tonemill.audiotools import files
+from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines import commit
 from tonemill.pipelines.tar import Mark, TarWriter
 
@@ -137,7 +138,10 @@ class FileShelf:
                 full = (
                     name + (f"-{number}" if clips[name] > 1 else "") + ("" if set(parts) == {"audio"} else f"_{role}")
                 )
-                one.part.commit(self._folder / f"{full}.{self._container}")
+                target = self._folder / f"{full}.{self._container}"
+                if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != one.sha256:
+                    raise OutputError(f"{target} is there already and is not ours. Move it away and try again.")
+                one.part.commit(target)
                 files_written.append({"name": f"{full}.{self._container}", "bytes": one.bytes, "sha256": one.sha256})
         text = json.dumps(files_written, sort_keys=True)
         return {

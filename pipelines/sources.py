@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 import re
 from collections import Counter
@@ -15,8 +17,7 @@ from typing import Any, Final
 
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
-from tonemill.pipelines.example import RESERVED
-from tonemill.pipelines.recipe import Recipe
+from tonemill.pipelines.recipe import RESERVED, Recipe
 from tonemill.pipelines.uri import readable, to_uri
 
 CHUNK: Final = 64
@@ -30,10 +31,12 @@ class Found:
     Args:
         audio: (path under its root, path), sorted: any order of arguments gives the same.
         passed_over: how many files of each suffix are not audio.
+        forbidden: folders that may not be read.
     """
 
     audio: list[tuple[str, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    forbidden: list[str] = field(default_factory=list)
 
 
 def find_audio(places: Sequence[str]) -> Found:
@@ -46,11 +49,11 @@ def find_audio(places: Sequence[str]) -> Found:
     found = Found()
     by_identity: dict[str, tuple[str, str]] = {}
     # From the outermost folder inwards, so that a file keeps its longest path whatever the order of arguments.
-    for place in sorted({os.path.abspath(place) for place in places}):  # noqa: PTH100
+    for place in sorted({os.path.abspath(place) if place else place for place in places}):  # noqa: PTH100
         if not os.path.lexists(place):
-            raise UsageError(f"There is no file or folder {readable(place)}.")
+            raise UsageError(f"There is no file or folder {readable(place)!r}.")
         if Path(place).is_dir():
-            for path in _walk(place):
+            for path in _walk(place, found.forbidden):
                 if Path(path).name.startswith(".") or not files.is_audio(path):
                     found.passed_over[Path(path).suffix.lower() or "no suffix"] += 1
                 else:
@@ -124,6 +127,8 @@ def seeds(count: int, seed: int, fields: Mapping[str, Any]) -> Iterator[Recipe]:
         UsageError: a field's name is one that tonemill writes itself.
     """
     _check_names(fields)
+    if "seed" in fields:
+        raise UsageError("--set seed would make all seeds one; --seed N gives other seeds.")
     for index in range(count):
         # 48 bits: any JSON reader keeps them exactly.
         value = int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:6], "big")
@@ -165,31 +170,54 @@ def fields_from_table(table: Path) -> Callable[[str], dict[str, Any]]:
     column = next((name for name in ("path", "file", "filename", "name") if rows and name in rows[0]), None)
     if column is None:
         raise UsageError(
-            f"{table} has no column 'path' to join on; it has: {', '.join(rows[0]) if rows else 'no rows'}."
+            f"{table} has no column 'path' to join on; it has: {', '.join(map(str, rows[0])) if rows else 'no rows'}."
         )
     _check_names({name: None for name in rows[0] if name != column})
-    joined = {str(row[column]): {k: _plain(v) for k, v in row.items() if k != column and v is not None} for row in rows}
+    joined = {str(row[column]): {k: _plain(v) for k, v in row.items() if k != column and _is_known(v)} for row in rows}
     return lambda path: joined.get(path) or joined.get(path.rsplit("/", 1)[-1]) or {}
+
+
+def _read_table(table: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    from pyarrow import json, parquet
+
+    try:
+        with table.open("rb") as file:
+            if table.suffix == ".parquet":
+                return parquet.read_table(file).to_pylist()
+            if table.suffix in (".jsonl", ".json", ".ndjson"):
+                return json.read_json(file).to_pylist()
+            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+            reader = csv.DictReader(text, delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
+            rows = list(reader)
+            if not reader.fieldnames or any(None in row or None in row.values() for row in rows):
+                raise csv.Error("it is empty, or a row has more or fewer cells than there are columns")
+    except (OSError, pa.ArrowInvalid, csv.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"--table {table} cannot be read: {error}.") from error
+    kinds = {name: _kind([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    return [{name: kind(row[name]) if row[name] else None for name, kind in kinds.items()} for row in rows]
+
+
+def _kind(texts: list[str | None]) -> type:
+    """What a column of text holds: a number only if every one is spelt as that number is, so that 007 stays 007."""
+    for kind in (int, float):
+        try:
+            if all(kind(text) == kind(text) and (kind is float or str(int(text)) == text) for text in texts if text):
+                if kind is float and any(re.match(r"-?0\d", text) for text in texts if text):
+                    return str
+                return kind
+        except (ValueError, OverflowError):
+            continue
+    return str
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and value == value
 
 
 def _plain(value: Any) -> Any:
     """A value that JSON has; a date, say, becomes its text."""
     return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _read_table(table: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    from pyarrow import csv, json, parquet
-
-    try:
-        if table.suffix == ".parquet":
-            return parquet.read_table(table).to_pylist()
-        if table.suffix in (".jsonl", ".json", ".ndjson"):
-            return json.read_json(table).to_pylist()
-        options = csv.ParseOptions(delimiter="\t" if table.suffix == ".tsv" else ",")
-        return csv.read_csv(table, parse_options=options).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"--table {table} cannot be read: {error}.") from error
 
 
 def _check_names(names: Mapping[str, Any]) -> None:
@@ -200,10 +228,11 @@ def _check_names(names: Mapping[str, Any]) -> None:
         )
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, forbidden: list[str]) -> Iterator[str]:
     """Every file below a folder; a link back to a folder that is being walked is not followed."""
     entered: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    note = lambda error: forbidden.append(readable(str(error.filename)))  # noqa: E731
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
         status = Path(parent).stat()
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()

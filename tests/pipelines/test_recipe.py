@@ -10,20 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonemill.audiotools.errors import StreamError
-from tonemill.pipelines.recipe import LONGEST_LINE, Recipe, RecipeReader, write_stream
+from tonemill.pipelines.recipe import LONGEST_LINE, RESERVED, Recipe, RecipeReader, write_stream
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
 EXTRA = st.dictionaries(st.text(min_size=1).filter(lambda key: key not in KNOWN), JSON, max_size=3)
 KNOWN = {"tonemill", "trailer", "path", "sources", "fields", "steps", "start", "frames"}
+SOURCES = st.fixed_dictionaries(
+    {"uri": st.text(), "frames": st.none() | st.integers(0, 2**53 - 1)},
+    optional={"note": JSON, "sample_rate": st.just(1)},
+)
 RECIPES = st.builds(
     Recipe,
     path=st.text(),
-    sources=st.dictionaries(st.text(), st.dictionaries(st.text(), JSON, max_size=3), max_size=2),
-    fields=st.dictionaries(st.text(), JSON, max_size=3),
+    sources=st.dictionaries(st.sampled_from(["audio", "dry", "wet"]), SOURCES, max_size=2),
+    fields=st.dictionaries(st.text().filter(lambda key: key not in RESERVED), JSON, max_size=3),
     steps=st.lists(st.fixed_dictionaries({"step": st.text()}), max_size=3),
     start=st.integers(0, 2**40),
     frames=st.none() | st.integers(0, 2**40),

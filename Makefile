@@ -34,11 +34,9 @@ check: setup
 	$(BIN)/mypy
 
 benchmark: setup
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/resampling.py
-	$(BIN)/python benchmarks/shard.py
-	$(BIN)/python benchmarks/loader.py
-	$(BIN)/python benchmarks/wavegan.py
+	for name in startup resampling shard shard_parts loader wavegan; do \
+	    env -u PYTHONSAFEPATH $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info

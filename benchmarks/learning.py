@@ -1,6 +1,6 @@
 """Measure how near a trained model's clips are to real ones that it never saw, beside real ones it did see and noise.
 
-    python benchmarks/learning.py runs/kicks corpora/kicks -o docs/images/kicks.png
+    python -m benchmarks.learning runs/kicks corpora/kicks -o docs/images/kicks.png
 
 Distance: mean over mel bands of the absolute difference between mean log-mel spectra, in dB. Spread: mean over bands of
 the standard deviation across clips, in dB; a model that renders one clip for every seed has almost none.

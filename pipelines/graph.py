@@ -33,29 +33,29 @@ _failures: list[TonemillError] = []
 class CookShard(beam.DoFn):
     """Cook the shards whose numbers arrive."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    def __init__(self, home: str) -> None:
+        self._home = home
 
     def process(self, number: int) -> None:
         try:
-            shard.cook_shard(Path(self._folder), number)
+            shard.cook_shard(Path(self._home), number)
         except TonemillError as error:
             _failures.append(error)
             raise
 
 
 def run(
-    folder: Path,
+    home: Path,
     numbers: Sequence[int],
     workers: int,
     watch: Callable[[], None],
     runner: str | None = None,
     options: Sequence[str] = (),
 ) -> None:
-    """Cook shards of the plan that lies in a folder; `watch` is called some times a second meanwhile.
+    """Cook shards of the plan that lies in a folder, its home; `watch` is called some times a second meanwhile.
 
     Args:
-        folder: an output folder with its plan.
+        home: where the plan lies: the corpus itself, or `.tonemill` in a folder of files.
         numbers: which shards.
         workers: threads of the local runner.
         watch: shows progress.
@@ -67,7 +67,7 @@ def run(
         KeyboardInterrupt: after the workers of this process have stopped and left nothing half-written.
     """
     pipeline = _pipeline(workers, runner, options)
-    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(folder)))
+    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home)))
     failure: list[Exception] = []
 
     def work() -> None:

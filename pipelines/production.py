@@ -88,13 +88,14 @@ def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwr
         if state.made is not None and state.made.digest != plan.digest:
             _refuse_other_plan(folder, state, plan, overwrite)
         place = home(folder, plan)
-        with silenced():
-            from tonemill.pipelines import graph
+        if state.todo:
+            with silenced():
+                from tonemill.pipelines import graph
 
-            graph.check(engine.workers, engine.runner, engine.options)
+                graph.check(engine.workers, engine.runner, engine.options)
         _prepare(folder, place, plan, state, progress)
         with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
-            _cook(folder, place, plan, state, engine, phase)
+            _cook(place, plan, state, engine, phase)
         about = merge(place, plan)
         if not about["examples"]:
             raise CorpusError(_nothing_came(place, about))
@@ -114,19 +115,19 @@ def _refuse_other_plan(folder: Path, state: State, plan: Plan, overwrite: bool) 
 
 
 def _prepare(folder: Path, place: Path, plan: Plan, state: State, progress: Progress) -> None:
-    """Write the plan first, and take away what it makes untrue."""
+    """Write the plan before any work, and take away what it makes untrue."""
     if plan.output.kind == "files":
         commit.write_json(folder / MARK, {"schema": 1, "plan_digest": plan.digest, "finished": False})
     if state.todo:
         # What describes the whole goes before any part of it changes.
         for name in (DESCRIPTION, INDEX, REJECTS):
             (place / name).unlink(missing_ok=True)
+    # What only the old plan knows goes before that plan does: killed in between, nothing is left that no plan names.
+    for name in sorted({*state.stale, *(plan.shards[number].name for number in state.todo)}):
+        _remove_shard(folder, place, name)
     if state.made is None or state.made.digest != plan.digest or state.todo:
         with commit.pending(place / PLAN) as file:
             plan.write(file)
-    names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
-    for name in sorted(names):
-        _remove_shard(folder, place, name)
     fitting = len(plan.shards) - len(state.todo)
     if fitting:
         progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
@@ -137,7 +138,10 @@ def _remove_shard(folder: Path, place: Path, name: str) -> None:
     base = place / name
     sidecar = commit.read_json(base.with_suffix(".json"))
     for written in (sidecar or {}).get("files", ()):
-        (folder / written["name"]).unlink(missing_ok=True)
+        path = folder / written["name"]
+        # A file that the person has changed since is theirs.
+        if path.is_file() and path.stat().st_size == written["bytes"]:
+            path.unlink()
     # The sidecar goes last, for it alone knows which files were ours.
     for suffix in (".tar", ".index.parquet", ".rejects.parquet", ".json"):
         base.with_suffix(suffix).unlink(missing_ok=True)
@@ -157,7 +161,7 @@ def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Pro
             return
 
 
-def _cook(folder: Path, place: Path, plan: Plan, state: State, engine: Engine, phase: Any) -> None:
+def _cook(place: Path, plan: Plan, state: State, engine: Engine, phase: Any) -> None:
     waiting = {number: plan.shards[number] for number in state.todo}
     phase.reach(plan.seconds - sum(shard.seconds for shard in waiting.values()), counted=False)
     if not waiting:
@@ -173,7 +177,7 @@ def _cook(folder: Path, place: Path, plan: Plan, state: State, engine: Engine, p
             phase.reach(plan.seconds - left)
 
         shard.under_way.clear()
-        graph.run(folder, state.todo, engine.workers, watch, engine.runner, engine.options)
+        graph.run(place, state.todo, engine.workers, watch, engine.runner, engine.options)
         watch()
 
 

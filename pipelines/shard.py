@@ -91,14 +91,13 @@ class _Tally:
             self.ledger["rejected" if any(row["outcome"] == "rejected" for row in refused) else "filtered"] += 1
 
 
-def cook_shard(folder: Path, number: int) -> None:
-    """Cook a shard of the plan that lies in an output folder and commit it: its files, its tables, its sidecar.
+def cook_shard(home: Path, number: int) -> None:
+    """Cook a shard of the plan that lies in a folder and commit it: its files, its tables, its sidecar.
 
     Raises:
         OutputError: something cannot be written.
         Stopped: the person asked for an end.
     """
-    home = home_of(folder)
     plan = read_plan(home / PLAN)
     shard = plan.shards[number]
     base = home / shard.name
@@ -108,7 +107,7 @@ def cook_shard(folder: Path, number: int) -> None:
     if plan.output.kind == "shards":
         shelf = TarShelf(base.with_suffix(".tar"), container)
     else:
-        shelf = FileShelf(folder, base.parent, container)
+        shelf = FileShelf(home.parent, base.parent, container)
     try:
         tally = _fill(shelf, shard, plan.output, home / PLAN, number)
         stored = shelf.finish()
@@ -134,11 +133,6 @@ def cook_shard(folder: Path, number: int) -> None:
 
 
 LEDGER: Final = ("sources", "kept", "rejected", "filtered", "clips", "examples", "clips_rejected", "clips_filtered")
-
-
-def home_of(folder: Path) -> Path:
-    """Where an output folder's plan lies: a folder of files keeps it out of sight."""
-    return folder / WORK if (folder / WORK).is_dir() else folder
 
 
 def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -> _Tally:

@@ -6,12 +6,11 @@ import errno
 import io
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float32
@@ -147,43 +146,33 @@ def encode(sound: Sound, container: str, bits: int = 16) -> Encoded:
     import soundfile
 
     subtype = "VORBIS" if container == "ogg" else "FLOAT" if bits == 32 else f"PCM_{bits}"
+    buffer = io.BytesIO()
     frames, peak, highest, lowest = 0, 0.0, 0.0, 0.0
-    with _scratch() as raw:
-        try:
-            kind: dict[str, Any] = {"subtype": subtype, "format": container.upper(), "closefd": False}
-            file = soundfile.SoundFile(raw.fileno(), "w", sound.sample_rate, sound.channels, **kind)
-        except (soundfile.LibsndfileError, ValueError) as error:
-            what = f"{sound.channels} channels at {sound.sample_rate} Hz"
-            raise AudioError("unsupported", f"{container} cannot hold {what}: {_plainly(error)}") from error
-        with file:
-            for block in sound.blocks():
-                frames += block.shape[1]
-                if block.shape[1]:
-                    highest, lowest = float(block.max()), float(block.min())
-                    peak = max(peak, highest, -lowest)
-                if not math.isfinite(highest - lowest):
-                    raise AudioError("not_finite", "its samples hold NaN or infinite values")
-                samples = _quantised(block, bits) if subtype.startswith("PCM") else block.T
-                # libsndfile's Vorbis encoder keeps a whole write on its stack.
-                for first in range(0, len(samples), 1 << 16):
-                    file.write(samples[first : first + (1 << 16)])
-        raw.seek(0)
-        data = raw.read()
+    try:
+        file = soundfile.SoundFile(
+            buffer, "w", sound.sample_rate, sound.channels, subtype=subtype, format=container.upper()
+        )
+    except (soundfile.LibsndfileError, ValueError) as error:
+        what = f"{sound.channels} channels at {sound.sample_rate} Hz"
+        raise AudioError("unsupported", f"{container} cannot hold {what}: {_plainly(error)}") from error
+    with file:
+        for block in sound.blocks():
+            frames += block.shape[1]
+            if block.shape[1]:
+                highest, lowest = float(block.max()), float(block.min())
+                peak = max(peak, highest, -lowest)
+            if not math.isfinite(highest - lowest):
+                raise AudioError("not_finite", "its samples hold NaN or infinite values")
+            samples = _quantised(block, bits) if subtype.startswith("PCM") else block.T
+            # libsndfile's Vorbis encoder keeps a whole write on its stack.
+            for first in range(0, len(samples), 1 << 16):
+                file.write(samples[first : first + (1 << 16)])
+    data = buffer.getvalue()
     if container == "ogg":
         data = with_fixed_ogg_serial(data)
     elif subtype == "FLOAT":
         data = without_peak_time(data)
     return Encoded(data, frames, peak)
-
-
-def _scratch() -> IO[bytes]:
-    """A file in memory, which libsndfile writes without asking Python for each frame, as it would for a BytesIO.
-
-    Those questions made two threads encode 1.4 times as fast as one; this way it is 1.8 times.
-    """
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("tonemill"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 def _quantised(block: Float32[np.ndarray, "channels time"], bits: int) -> np.ndarray:

@@ -27,10 +27,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError as error:
-            # Whoever read has enough; Python would complain once more when it flushes at the end.
-            if sys.stdout is None:
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read has enough.
             raise typer.Exit(0) from error
         except TonemillError as error:
             if debug:
@@ -44,6 +41,11 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             os._exit(130)
         except typer.Exit:
             raise
+        except OSError as error:
+            if debug:
+                raise
+            tell(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+            raise typer.Exit(1) from error
         except Exception as error:
             if debug:
                 raise
@@ -51,6 +53,16 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(1) from error
 
     return command
+
+
+def settle() -> None:
+    """Give up on streams that nobody reads, for Python would complain of them once more at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def tell(text: str) -> None:

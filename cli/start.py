@@ -11,9 +11,13 @@ def main() -> None:
     gc.disable()
     try:
         from tonemill.cli.app import app
+        from tonemill.cli.console import settle
 
         gc.freeze()
         gc.enable()
-        app()
+        try:
+            app()
+        finally:
+            settle()
     except KeyboardInterrupt:
         raise SystemExit(130) from None

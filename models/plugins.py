@@ -67,6 +67,9 @@ class Plugins(NamedTuple):
         foreign = self.foreign()
         if name not in foreign:
             raise UsageError(f"There is no {self.kind} named {name!r}. There are: {', '.join(self.names())}.")
+        if foreign[name].rpartition(".")[2] != name:
+            # A recipe names a step by its module, and a run its model.
+            raise UsageError(f"The entry point {name!r} names {foreign[name]}, whose last part must be {name!r} too.")
         return importlib.import_module(foreign[name])
 
 

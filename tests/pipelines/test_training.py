@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +106,16 @@ def test_a_seed_gives_the_same_bytes_whatever_its_neighbours(run: Run) -> None:
         assert one.samples.tobytes() == other.samples.tobytes()
     for one, other in zip(together, render(model, requests, 3, torch.device("cpu")), strict=True):
         np.testing.assert_allclose(one.samples, other.samples, atol=1e-5)
+
+
+def test_asked_to_stop_it_saves_first_and_goes_on(drums: Corpus, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SHORT, steps=100_000, checkpoint_every=100_000, listen_every=100_000)
+    timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    stopped = train("wavegan", TINY, settings, drums, tmp_path / "run", QUIET)
+    assert stopped.interrupted
+    assert stopped.run.checkpoint().step == stopped.step < 100_000
+    assert trained(drums, tmp_path / "run", steps=stopped.step + 1).checkpoint().step == stopped.step + 1
 
 
 def test_another_config_is_refused_by_name(run: Run, drums: Corpus) -> None:

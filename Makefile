@@ -18,7 +18,7 @@ $(VENV)/ready: pyproject.toml setup.py constraints.txt
 	touch $@
 
 demo: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh $(RAW)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh "$(RAW)"
 
 test: setup
 	$(BIN)/pytest

@@ -54,7 +54,7 @@ def command(
             source = recipe.sources["audio"]
             seconds += (source.get("frames") or 0) / source.get("sample_rate", 1)
             unreadable += "sample_rate" not in source
-            phase.about = f"{seconds / 3600:.2f} h of audio"
+            phase.about = f"({seconds / 3600:.2f} h of audio)"
             phase.advance(1)
     write_trailer(len(found.audio), out)
     if unreadable and not quiet:

@@ -19,6 +19,7 @@ from tonemill.cli.sinks import (
     ShardSeconds,
     Workers,
     carry_out,
+    output,
     read_and_plan,
 )
 
@@ -45,14 +46,11 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     from tonemill.pipelines.expression import condition
-    from tonemill.pipelines.plan import Output
     from tonemill.pipelines.planning import Splitting
 
     if not valid + test <= 1:
         raise UsageError(f"--valid {valid} and --test {test} are more than everything together.")
-    if bits not in (None, 16, 24) and not (bits == 32 and format == "wav"):
-        raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
     chosen = condition(valid_where, "--valid-where") if valid_where is not None else None
     splitting = Splitting(valid, test, chosen, group, split_seed)
-    plan = read_and_plan("shard", Output("shards", format, bits), splitting, shard_seconds, partial)
+    plan = read_and_plan("shard", output("shards", format, bits), splitting, shard_seconds, partial)
     carry_out(corpus, plan, "corpus", dry_run, overwrite, workers, runner, beam, quiet)

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,7 +31,20 @@ Beam = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
-def read_and_plan(command: str, output: Output, splitting: Splitting, shard_seconds: float, partial: bool) -> Plan:
+def output(kind: Literal["shards", "files"], container: str, bits: int | None) -> Output:
+    """What a sink was asked to make.
+
+    Raises:
+        UsageError: the container does not hold so many bits.
+    """
+    from tonemill.pipelines.plan import Output
+
+    if bits not in (None, 16, 24) and not (bits == 32 and container == "wav"):
+        raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
+    return Output(kind, container, bits)
+
+
+def read_and_plan(command: str, wished: Output, splitting: Splitting, shard_seconds: float, partial: bool) -> Plan:
     """Read the stream to its end and plan it.
 
     Raises:
@@ -49,7 +62,7 @@ def read_and_plan(command: str, output: Output, splitting: Splitting, shard_seco
         if not partial:
             reader.require_whole()
 
-    return make_plan(recipes(), output, splitting, shard_seconds)
+    return make_plan(recipes(), wished, splitting, shard_seconds)
 
 
 def carry_out(

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from tonemill.audiotools.errors import UsageError
 from tonemill.cli.sinks import (
     Beam,
     Bits,
@@ -19,6 +18,7 @@ from tonemill.cli.sinks import (
     ShardSeconds,
     Workers,
     carry_out,
+    output,
     read_and_plan,
 )
 
@@ -36,10 +36,7 @@ def command(
     beam: Beam = None,
     quiet: Quiet = False,
 ) -> None:
-    from tonemill.pipelines.plan import Output
     from tonemill.pipelines.planning import Splitting
 
-    if bits not in (None, 16, 24) and not (bits == 32 and format == "wav"):
-        raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
-    plan = read_and_plan("write", Output("files", format, bits), Splitting(), shard_seconds, partial)
+    plan = read_and_plan("write", output("files", format, bits), Splitting(), shard_seconds, partial)
     carry_out(folder, plan, "folder", dry_run, overwrite, workers, runner, beam, quiet)

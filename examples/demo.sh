@@ -29,6 +29,7 @@ show "tonemill seeds 16 --seed 1 | tonemill render '$out/run' | tonemill write '
 say "Listen to $out/renders, and compare $out/run/clips/real/spectrograms.png with the last of $out/run/clips."
 cat >&2 <<END
 How far this goes: two minutes on a CPU are about a thousandth of what the WaveGAN paper trained for. Expect the
-envelope and the register of the sound, with noise on top. For more, give the training line again with
---minutes 30 (it goes on where it stopped), or on a GPU a new run with --dim 64 --batch-size 64 --length 16384.
+attack and the register of the sound (of the drum machine's kicks a thump that is too short), faint noise after it,
+and little variety. For more, give the training line again with --minutes 30 (it goes on where it stopped), or on a
+GPU start a new run with --dim 64 --batch-size 64 --length 16384 on clips of 16384 samples.
 END

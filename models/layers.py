@@ -45,16 +45,19 @@ class SameConvTranspose1d(nn.ConvTranspose1d):
         kernel_size: at least the stride.
     """
 
-    # Uncropped there are (n - 1) s + k samples. The adjoint of padding by (left, right) is cropping by as much:
-    # `padding` crops floor((k - s) / 2) on both sides, and the slice drops the odd one on the right.
+    # Uncropped there are (n - 1) s + k samples. The adjoint of padding by (left, right) is cropping by as much, but
+    # PyTorch crops alike on both sides. Where right is left + 1, one more tap of zero in front of the kernel moves
+    # everything one sample later, and cropping by `right` on both sides is right: no copy of the result is needed.
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride) // 2)
+        missing = kernel_size - stride
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        self.shift, self.crop = missing % 2, missing - missing // 2
 
     def forward(  # type: ignore[override]  # a fixed output size replaces PyTorch's `output_size`
         self, x: Float[Tensor, "batch channels time"]
     ) -> Float[Tensor, "batch out_channels out_time"]:
-        return super().forward(x)[..., : x.shape[-1] * self.stride[0]]
+        return F.conv_transpose1d(x, F.pad(self.weight, (self.shift, 0)), self.bias, self.stride, self.crop)
 
 
 class NearestConv1d(nn.ConvTranspose1d):

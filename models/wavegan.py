@@ -28,6 +28,7 @@ from tonemill.models.losses import ADVERSARIAL_LOSSES, gradient_penalty
 
 SEED_TIME = 16  # time steps that the generator starts from and the discriminator ends with
 Labels = Int[Tensor, "batch"] | None
+ROW_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Generator(nn.Module):
         for stride, (width, next_width) in zip(steps, pairwise(widths), strict=True):
             if config.batch_norm:
                 stack.append(nn.BatchNorm1d(width, eps=1e-3, momentum=0.01))
-            stack += [nn.ReLU(), upsample(width, next_width, config.kernel_size, stride)]
+            stack += [nn.ReLU(inplace=True), upsample(width, next_width, config.kernel_size, stride)]
         stack.append(nn.Tanh())
         if config.post_filter is not None:
             stack.append(layers.SameConv1d(channels, channels, config.post_filter, groups=channels, bias=False))
@@ -108,10 +109,9 @@ class Generator(nn.Module):
     ) -> Float[Tensor, "batch channels time"]:
         if self.embedding is not None:
             latent = torch.cat([latent, self.embedding(label)], dim=1)
-        # Rendering goes row by row here: the last bits of a matrix product depend on a row's place in its batch;
-        # those of the convolutions do not (measured with oneDNN on AVX2, batches of 1 to 32).
-        rows = [latent] if self.training else torch.split(latent, 1)
-        x = torch.cat([self.dense(row) for row in rows])
+        # The last bits of a matrix product depend on a row's place in a batch that is not whole blocks of rows; those
+        # of the convolutions do not (measured with oneDNN on AVX2: 1 to 39, 64, 100 and 128 rows).
+        x = self.dense(nn.functional.pad(latent, (0, 0, 0, -len(latent) % ROW_BLOCK)))[: len(latent)]
         return self.layers(rearrange(x, "batch (time width) -> batch width time", time=SEED_TIME))
 
 

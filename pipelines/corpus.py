@@ -165,7 +165,7 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
         "sample_rate": _only(index, "sample_rate"),
         "channels": _only(index, "channels"),
         "examples": index.num_rows,
-        "seconds": math.fsum(one["seconds"] for one in sidecars),
+        "seconds": round(math.fsum(one["seconds"] for one in sidecars), 6),
         "bytes": sum(one["bytes"] for one in sidecars),
         "splits": {
             split: _split_totals(sidecars, split) for split in SPLITS if _split_totals(sidecars, split)["examples"]
@@ -204,7 +204,7 @@ def _split_totals(sidecars: Sequence[dict[str, Any]], split: str) -> dict[str, A
     return {
         "shards": len(mine),
         "examples": sum(one["examples"] for one in mine),
-        "seconds": math.fsum(one["seconds"] for one in mine),
+        "seconds": round(math.fsum(one["seconds"] for one in mine), 6),
         "bytes": sum(one["bytes"] for one in mine),
     }
 

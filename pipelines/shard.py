@@ -121,7 +121,7 @@ def cook_shard(home: Path, number: int) -> None:
         "shard": shard.name,
         "plan_digest": shard.digest,
         "examples": len(tally.examples),
-        "seconds": math.fsum(row["seconds"] for row in tally.examples),
+        "seconds": round(math.fsum(row["seconds"] for row in tally.examples), 6),
         **stored,
         "ledger": {name: tally.ledger[name] for name in LEDGER},
         "roles": sorted(tally.roles),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,8 @@ def command(
 
     path = Path(place)
     if place == "-":
+        path = _named_in_pipe() or path
+    if str(path) == "-":
         facts, tables = _stream(stdin("inspect -"), "the pipe")
     elif path.is_file():
         with path.open("rb") as file:
@@ -49,6 +52,20 @@ def command(
             console.print(table)
     # Not printed by rich, which takes a closed pipe for an error.
     typer.echo(captured.get(), nl=False)
+
+
+def _named_in_pipe() -> Path | None:
+    """The place that a sink's line in the pipe names; None where recipes are coming."""
+    import json
+
+    source = stdin("inspect -")
+    try:
+        record = json.loads(source.peek(1 << 16).split(b"\n")[0]) if isinstance(source, io.BufferedReader) else {}
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or "tonemill" in record:
+        return None
+    return next((Path(record[key]) for key in ("corpus", "run", "folder") if key in record), None)
 
 
 def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
@@ -161,7 +178,7 @@ def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     }
     table = _table(name, "what", "value")
     table.add_row("recipes", str(reader.recipes))
-    table.add_row("whole", "yes" if reader.fits else f"no: the trailer announces {reader.announced}")
+    table.add_row("whole", "yes" if reader.fits else f"no: {reader.announced or 'no trailer'} announced")
     table.add_row("expected examples", str(clips))
     table.add_row("expected length", duration(seconds))
     table.add_row("without a readable header", str(unreadable))

@@ -50,11 +50,8 @@ class Corpus:
         named = [one for one in self.about["shards"] if one["shard"].startswith(f"{split}/") and one["examples"]]
         return sorted(named, key=lambda one: str(one["shard"]))
 
-    def index(self, columns: list[str] | None = None) -> pa.Table:
-        return read_table(self.folder / INDEX, columns)
-
-    def rejects(self) -> pa.Table:
-        return read_table(self.folder / REJECTS)
+    def index(self) -> pa.Table:
+        return read_table(self.folder / INDEX)
 
     def fields(self) -> list[str]:
         """Columns of the index that are metadata."""
@@ -247,10 +244,10 @@ def _numbered(path: str, number: str) -> str:
     return f"{stem}-{number}{suffix}"
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
     """A Parquet file's table; opened here, for pyarrow cannot open a name that is not UTF-8."""
     with path.open("rb") as file:
-        return parquet.read_table(file, columns=columns)
+        return parquet.read_table(file)
 
 
 def describe_line(about: dict[str, Any], **more: Any) -> str:

@@ -49,6 +49,7 @@ def test_the_tour(tonemill: Tonemill, recordings: Path, tmp_path: Path, monkeypa
     facts = json.loads(tonemill("inspect", "--json", "corpora/digits").done().out)
     assert facts["sample_rate"] == 16000 and {"train", "valid"} == set(facts["splits"])
 
+    assert tonemill("inspect", "--json", "-", stdin=json.dumps({"corpus": "corpora/digits"}).encode()).done().out
     trained = pipe(
         "train wavegan corpora/digits -o runs/digits --steps 6 --dim 2 --batch-size 4 --length 4096 --label label"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import Tonemill
+from conftest import Shell, Tonemill
 from pyarrow import parquet
 
 from tonemill.audiotools.synthetic import write_drum_machine
@@ -29,7 +29,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_tour(tonemill: Tonemill, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tour(
+    tonemill: Tonemill, shell: Shell, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     def pipe(*stages: str) -> dict[str, object]:
@@ -49,7 +51,9 @@ def test_the_tour(tonemill: Tonemill, recordings: Path, tmp_path: Path, monkeypa
     facts = json.loads(tonemill("inspect", "--json", "corpora/digits").done().out)
     assert facts["sample_rate"] == 16000 and {"train", "valid"} == set(facts["splits"])
 
-    assert tonemill("inspect", "--json", "-", stdin=json.dumps({"corpus": "corpora/digits"}).encode()).done().out
+    named = shell("tonemill inspect --json -", stdin=json.dumps({"corpus": str(tmp_path / "corpora/digits")}).encode())
+    assert json.loads(named.done().out) == facts
+
     trained = pipe(
         "train wavegan corpora/digits -o runs/digits --steps 6 --dim 2 --batch-size 4 --length 4096 --label label"
     )

@@ -80,7 +80,7 @@ def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwr
 
     Raises:
         OutputError: the folder is foreign, was made by another plan, is in use, or cannot be written.
-        CorpusError: nothing came of the plan, or some sources failed for a reason that may pass.
+        CorpusError: nothing came of the plan.
     """
     look(folder, plan)
     with commit.locked(folder):

@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command that was typed."""
     import gc
 
-    # Looking for garbage among what imports leave, now and once more at the end, was about a seventh of a stage's whole time.
+    # Looking for garbage among what imports leave, now and at the end, took about a seventh of a stage's time.
     gc.disable()
     try:
         from tonemill.cli.app import app

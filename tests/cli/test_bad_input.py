@@ -476,7 +476,8 @@ def test_a_disk_that_fills_up_stops_cleanly_and_can_be_mended(
     anew = contents(tmp_path / "anew")
     assert contents(tmp_path / "out") == anew
     sounds = {name: data for name, data in left.items() if name.endswith((".tar", ".wav"))}
-    assert 0 < len(sounds) < len([name for name in anew if name.endswith((".tar", ".wav"))])
+    # Which shards were finished before the big one failed is the workers' luck: what stands there must be right.
+    assert len(sounds) < len([name for name in anew if name.endswith((".tar", ".wav"))])
     assert all(anew[name] == data for name, data in sounds.items())
     assert not [name for name in left if ".tonemill-part-" in name]
     ended.refused(1, "cannot be written", "the same command again")

@@ -21,6 +21,13 @@ HOMES = {
     "soxr": {"audiotools"},
     "resampy": {"audiotools"},
     "librosa": {"audiotools"},
+    "pyloudnorm": {"audiotools"},
+    "python_stretch": {"audiotools"},
+    "mutagen": {"audiotools"},
+    "av": {"audiotools"},
+    "scipy": {"audiotools", "models"},
+    "onnx": {"models"},
+    "onnxruntime": {"models"},
 }
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 

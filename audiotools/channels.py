@@ -1,13 +1,15 @@
-"""Change the number of channels of a block of samples."""
+"""Change the number of channels of a block of samples, or of a whole sound."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
 
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
 Layout = Literal["keep", "mono", "stereo"]
 
@@ -40,3 +42,44 @@ def mixed(block: Float32[np.ndarray, "channels time"], layout: Layout) -> Float3
         total += row
     total *= np.float32(1 / len(block))
     return total[None]
+
+
+def picked(sound: Sound, channel: int) -> Sound:
+    """One channel of a sound, as a Flow if it was one.
+
+    Args:
+        sound: any.
+        channel: counted from 0.
+    """
+    if isinstance(sound, Waveform):
+        return Waveform(sound.samples[channel : channel + 1], sound.sample_rate)
+
+    def blocks() -> Iterator[Float32[np.ndarray, "1 time"]]:
+        return (block[channel : channel + 1] for block in sound.blocks())
+
+    return Flow(blocks, sound.sample_rate, 1, sound.bits)
+
+
+def laid_out(sound: Sound, layout: Layout) -> Sound:
+    """A sound mixed to a layout, as a Flow if it was one.
+
+    Raises:
+        AudioError: as `mixed_channels`.
+    """
+    channels = mixed_channels(sound.channels, layout)
+    if isinstance(sound, Waveform):
+        return Waveform(mixed(sound.samples, layout), sound.sample_rate)
+
+    def blocks() -> Iterator[Float32[np.ndarray, "mixed time"]]:
+        return (mixed(block, layout) for block in sound.blocks())
+
+    return Flow(blocks, sound.sample_rate, channels, sound.bits)
+
+
+def channel_powers(sound: Sound) -> list[float]:
+    """The mean square of each channel; reads the sound once."""
+    total, frames = np.zeros(sound.channels), 0
+    for block in sound.blocks():
+        total += [float(np.einsum("t,t->", row, row, dtype=np.float64)) for row in block]
+        frames += block.shape[1]
+    return [float(power) for power in total / max(1, frames)]

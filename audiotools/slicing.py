@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -12,8 +12,18 @@ Policy = Literal["pad", "drop", "keep"]
 """What to do with too little sound: append zeros, leave it out, or keep it as it is."""
 
 
-Window = tuple[int, Float32[np.ndarray, "channels window"]]
-"""The frame that it starts at, and its samples."""
+class Window(NamedTuple):
+    """A part of a sound.
+
+    Args:
+        start: the frame that it starts at.
+        samples: (channels, time).
+        padded: so many zeros at its end are not of the sound.
+    """
+
+    start: int
+    samples: Float32[np.ndarray, "channels window"]
+    padded: int = 0
 
 
 def windows(
@@ -42,7 +52,7 @@ def windows(
             continue
         joined = np.concatenate(held, axis=1) if len(held) > 1 else block
         while first + ready >= start + length:
-            yield start, joined[:, start - first : start - first + length]
+            yield Window(start, joined[:, start - first : start - first + length])
             start += hop
         drop = min(start - first, ready)
         held, first, ready = [joined[:, drop:]], first + drop, ready - drop
@@ -54,7 +64,8 @@ def windows(
     if policy == "drop":
         return
     rest = np.concatenate(held, axis=1)[:, start - first :]
-    yield start, np.pad(rest, ((0, 0), (0, length - rest.shape[1]))) if policy == "pad" else rest
+    missing = length - rest.shape[1] if policy == "pad" else 0
+    yield Window(start, np.pad(rest, ((0, 0), (0, missing))) if missing else rest, missing)
 
 
 def window_count(frames: int, length: int, hop: int, short: Policy, tail: Policy) -> int:

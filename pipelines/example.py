@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
+
+MEASURED: Final = ("loudness_lufs", "loudness_gated", "rms_db", "silence_share", "clipping_share", "dc_offset")
+"""Fields that tell of a sound as it was when it was measured, alone or after the name of a role."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,36 @@ class Example:
         return rates.pop()
 
     def with_sounds(self, sounds: Mapping[str, Sound], **changes: Any) -> Example:
-        return replace(self, sounds=sounds, **changes)
+        """The same record with other sounds; what was measured of the old ones is no longer true, and goes."""
+        fields = changes.pop("fields", self.fields)
+        stale = {name for what in MEASURED for name in (what, *(f"{role}_{what}" for role in self.sounds))}
+        kept = {
+            name: value
+            for name, value in fields.items()
+            if name not in stale or (name, value) not in self.fields.items()
+        }
+        return replace(self, sounds=sounds, fields=kept, **changes)
+
+    def converted(self, sounds: Mapping[str, Sound], **changes: Any) -> Example:
+        """The same record with sounds of other channels, or another rate, and fields that say what was there before."""
+        before: dict[str, Any] = {}
+        for role, sound in self.sounds.items():
+            if sounds[role].channels != sound.channels:
+                before[self.name_for(role, "channels_from")] = sound.channels
+            if sounds[role].sample_rate != sound.sample_rate:
+                before[self.name_for(role, "sample_rate_from")] = sound.sample_rate
+        # Of several changes, the first tells what the source had.
+        return self.with_sounds(sounds, **changes).with_fields(
+            {name: self.fields.get(name, value) for name, value in before.items()}
+        )
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Example:
+        """The same record with more fields."""
+        return replace(self, fields={**self.fields, **fields})
+
+    def name_for(self, role: str, name: str) -> str:
+        """What a field of one role is called: its plain name where there is one role, else `wet_rms_db`."""
+        return name if len(self.sounds) == 1 else f"{role}_{name}"
 
     def waveforms(self) -> dict[str, Waveform]:
         """Every role, read whole."""

@@ -26,7 +26,7 @@ class Resample(Step):
             raise UsageError(f"--rate is {self.rate} Hz; it must lie from 1 to 1536000, as in --rate 44100.")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        yield example.with_sounds({role: self._converted(sound) for role, sound in example.sounds.items()})
+        yield example.converted({role: self._converted(sound) for role, sound in example.sounds.items()})
 
     def estimate(self, expected: Estimate) -> Estimate:
         frames = -(-expected.frames * self.rate // expected.sample_rate)

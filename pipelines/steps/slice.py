@@ -45,9 +45,10 @@ class Slice(Step):
         empty = True
         for parts in _in_step(cuts):
             empty = False
-            sounds = {role: Waveform(samples, rate) for role, (_, samples) in zip(roles, parts, strict=True)}
-            start_seconds = example.start_seconds + parts[0][0] / rate
-            yield example.with_sounds(sounds, start_seconds=start_seconds, is_clip=True)
+            sounds = {role: Waveform(samples, rate) for role, (_, samples, _) in zip(roles, parts, strict=True)}
+            start_seconds = example.start_seconds + parts[0].start / rate
+            clip = example.with_sounds(sounds, start_seconds=start_seconds, is_clip=True)
+            yield clip.with_fields({"padded_samples": parts[0].padded}) if parts[0].padded else clip
         if empty:
             raise Filtered(
                 "too_short", f"it is shorter than {length} samples at {rate} Hz; --short pad keeps such sounds"
@@ -76,7 +77,7 @@ def _in_step(cuts: list[Iterator[Window]]) -> Iterator[tuple[Window, ...]]:
         AudioError: roles: one ends before another.
     """
     for parts in zip_longest(*cuts):
-        if None in parts or len({part[1].shape[1] for part in parts}) > 1:
+        if None in parts or len({part.samples.shape[1] for part in parts}) > 1:
             raise AudioError("roles", "its roles differ in length; `tonemill align` trims them to the same")
         yield parts
 

@@ -20,11 +20,12 @@ def test_windows_are_what_the_rules_say(data, frames, length, hop, short, tail) 
     cuts = data.draw(st.lists(st.integers(0, frames), max_size=4).map(sorted))
     found = list(windows(iter(np.split(sound, cuts, axis=1)), length, hop, short, tail))
     assert len(found) == window_count(frames, length, hop, short, tail)
-    assert [start for start, _ in found] == [hop * index for index in range(len(found))]
-    for start, window in found:
+    assert [one.start for one in found] == [hop * index for index in range(len(found))]
+    for start, window, padded in found:
         held = sound[:, start : start + length]
         np.testing.assert_array_equal(window[:, : held.shape[1]], held)
         assert not window[:, held.shape[1] :].any()
+        assert padded == window.shape[1] - held.shape[1]
         policy = short if frames < length else tail
         assert window.shape[1] == (held.shape[1] if policy == "keep" else length)
 
@@ -33,7 +34,7 @@ def test_windows_are_what_the_rules_say(data, frames, length, hop, short, tail) 
 def test_with_pad_no_frame_is_lost(frames: int, length: int, hop: int) -> None:
     hop = min(hop, length)
     found = list(windows(iter([np.ones((1, frames), np.float32)]), length, hop, "pad", "pad"))
-    assert found[-1][0] + length >= frames
+    assert found[-1].start + length >= frames
 
 
 def test_mono_is_the_mean_and_stereo_is_mono_twice() -> None:

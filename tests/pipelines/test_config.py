@@ -53,8 +53,16 @@ def test_toml_is_taken_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(STEPS.own()))
 def test_every_step_writes_all_of_itself_and_reads_it_back(name: str) -> None:
     step = STEPS.module(name).STEP
-    needed = {"resample": {"rate": 8000}, "slice": {"seconds": 1.0}, "render": {"run": "x"}}
-    made = config.build(step, needed[name], name)
+    needed = {
+        "resample": {"rate": 8000},
+        "slice": {"seconds": 1.0},
+        "render": {"run": "x"},
+        "normalize": {"peak_db": -1.0},
+        "fade": {"in_ms": 5.0},
+        "filter": {"min_seconds": 0.1},
+        "channels": {"policy": "mean"},
+    }
+    made = config.build(step, needed.get(name, {}), name)
     record = made.to_json()
     assert set(record) == {"step", "version"} | {setting.name for setting in config.settings(step)}
     assert load_step(record) == made

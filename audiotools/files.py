@@ -123,21 +123,23 @@ class Encoded:
         data: a whole file.
         frames: samples per channel.
         peak: largest absolute sample, before any clipping; full scale is 1.
+        clipped: samples, of all channels, that lay beyond full scale and were stored as full scale.
     """
 
     data: bytes
     frames: int
     peak: float
+    clipped: int = 0
 
 
 def encode(sound: Sound, container: str, bits: int = 16) -> Encoded:
-    """Encode a sound block by block; samples beyond full scale are clipped, never wrapped.
+    """Encode a sound block by block; samples beyond full scale are clipped and counted, never wrapped.
 
     Equal samples give equal bytes, in every container.
 
     Args:
         sound: any number of channels that the container holds.
-        container: `flac`, `wav` or `ogg` (Vorbis, where `bits` means nothing).
+        container: `flac`, `wav` or `ogg` (Vorbis, where `bits` means nothing, and which clips nothing itself).
         bits: 16 or 24; `wav` also takes 32, which is float and clips nothing.
 
     Raises:
@@ -147,7 +149,7 @@ def encode(sound: Sound, container: str, bits: int = 16) -> Encoded:
 
     subtype = "VORBIS" if container == "ogg" else "FLOAT" if bits == 32 else f"PCM_{bits}"
     buffer = io.BytesIO()
-    frames, peak, highest, lowest = 0, 0.0, 0.0, 0.0
+    frames, peak, highest, lowest, clipped = 0, 0.0, 0.0, 0.0, 0
     try:
         file = soundfile.SoundFile(
             buffer, "w", sound.sample_rate, sound.channels, subtype=subtype, format=container.upper()
@@ -163,6 +165,8 @@ def encode(sound: Sound, container: str, bits: int = 16) -> Encoded:
                 peak = max(peak, highest, -lowest)
             if not math.isfinite(highest - lowest):
                 raise AudioError("not_finite", "its samples hold NaN or infinite values")
+            if subtype.startswith("PCM") and max(highest, -lowest) > 1:
+                clipped += int(np.count_nonzero(np.abs(block) > 1))
             samples = _quantised(block, bits) if subtype.startswith("PCM") else block.T
             # libsndfile's Vorbis encoder keeps a whole write on its stack.
             for first in range(0, len(samples), 1 << 16):
@@ -172,7 +176,7 @@ def encode(sound: Sound, container: str, bits: int = 16) -> Encoded:
         data = with_fixed_ogg_serial(data)
     elif subtype == "FLOAT":
         data = without_peak_time(data)
-    return Encoded(data, frames, peak)
+    return Encoded(data, frames, peak, clipped)
 
 
 def _quantised(block: Float32[np.ndarray, "channels time"], bits: int) -> np.ndarray:

@@ -23,12 +23,12 @@ WINDOW_SECONDS: Final = 0.01
 """Silence is told by the peak of 10 ms, for any wave passes through zero."""
 
 
-def to_db(amplitude: float) -> float | None:
+def to_db(amplitude: int | float) -> float | None:
     """Decibels of an amplitude, 1 being 0 dB; None for none at all."""
     return 20 * math.log10(amplitude) if amplitude > 0 else None
 
 
-def to_amplitude(db: float) -> float:
+def to_amplitude(db: int | float) -> float:
     return 10.0 ** (db / 20)
 
 
@@ -57,7 +57,7 @@ class Levels:
     loudness: Loudness | None
 
 
-def measure(sound: Sound, silence_db: float = -60.0, loudness: bool = False) -> Levels:
+def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = False) -> Levels:
     """Read a sound once, block by block, and measure it; where its blocks are cut changes nothing.
 
     Args:
@@ -96,7 +96,7 @@ def measure(sound: Sound, silence_db: float = -60.0, loudness: bool = False) -> 
     )
 
 
-def amplified(sound: Sound, gain_db: float) -> Sound:
+def amplified(sound: Sound, gain_db: int | float) -> Sound:
     """A sound with another level, as a Flow if it was one; nothing is clipped here."""
     factor = np.float32(to_amplitude(gain_db))
     if isinstance(sound, Waveform):

@@ -1,8 +1,8 @@
 """Loudness by ITU-R BS.1770-4, measured block by block, with pyloudnorm's filters.
 
-The filters are pyloudnorm's set "DeMan": at 48 kHz they are the table of BS.1770-4, annex 1, to its last digit, and a
-997 Hz sine at full scale reads -3.010 LUFS as the standard asks (pyloudnorm's default set reads -3.052). Gating blocks are
-pyloudnorm's too: 400 ms, a new one every 100 ms, and the last may lack up to 50 ms of sound.
+The filters are pyloudnorm's set "DeMan": at 48 kHz they are the table of BS.1770-4, annex 1, and a 997 Hz sine at full
+scale reads -3.010 LUFS as the standard asks (pyloudnorm's default set reads -3.052). Gating blocks are pyloudnorm's
+too: 400 ms, a new one every 100 ms, and the last may lack up to 50 ms of sound.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOWEST_RATE: Final = 4000
 """Hertz; below it the shelf of the filter, at 1682 Hz, comes too near to half the rate to have its shape."""
 
 _SURROUND: Final = {5: (1.0, 1.0, 1.0, 1.41, 1.41), 6: (1.0, 1.0, 1.0, 0.0, 1.41, 1.41)}
-"""Weights of left, right, centre, (low frequencies,) left and right surround (BS.1770-4, table 3); all others weigh 1."""
+"""Weights of left, right, centre, (low frequencies,) left and right surround (BS.1770-4, table 3); others weigh 1."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def parts(folder: Path, path: Path) -> list[Part]:
     blocks = [block.copy() for block in files.read(path).blocks()]
     mono = [mixed(block, "mono") for block in blocks]
     at_rate = list(resample_blocks(iter(mono), 48000, RATE))
-    clips = [Waveform(clip, RATE) for _, clip in windows(iter(at_rate), CLIP, CLIP, "drop", "drop")]
+    clips = [Waveform(clip, RATE) for _, clip, _ in windows(iter(at_rate), CLIP, CLIP, "drop", "drop")]
     as_int16 = [np.rint(clip.samples[0] * 32768).clip(-32768, 32767).astype(np.int16) for clip in clips]
     record = {"sample_rate": RATE, "recipe": next(sources.scan(sources.find_audio([str(path)]))).lineage()}
     name = hashlib.sha256(b"name").hexdigest()[:16]

@@ -91,6 +91,8 @@ def carry_out(
     about = produce(folder, plan, engine, Progress(quiet), overwrite)
     if not quiet:
         tell(summary(readable(str(folder)), about))
+    if cut_off := clipping(about):
+        tell(cut_off)
     if sys.stdout is not None:
         typer.echo(describe_line(about, **{key: readable(str(folder))}))
     if about["transient"]:
@@ -115,8 +117,22 @@ def summary(folder: str, about: dict[str, Any]) -> str:
             f"clips: {ledger['clips']} cut = {ledger['examples']} kept + {ledger['clips_rejected']} rejected "
             f"+ {ledger['clips_filtered']} filtered"
         )
-    lines += [f"  {count} {reason}" for reason, count in Counter(about["reasons"]).most_common()]
+    lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
+    if about["gain_limited"]:
+        lines.append(f"  {about['gain_limited']} normalize gave less gain than was asked: gain_limited_by says why")
     return "\n".join(lines)
+
+
+def clipping(about: dict[str, Any]) -> str:
+    """What was cut off in storing, and how to keep it; nothing where nothing was."""
+    if not about["clipped_examples"]:
+        return ""
+    return (
+        f"CLIPPED: {about['clipped_examples']} of {about['examples']} examples reach up to {about['peak_db']:+.2f} dB "
+        "of full scale, and what lies above 0 dB was cut off in storing (clipped_samples in the index). Put "
+        "`tonemill normalize --peak-db -1` before this command, leave them out with `tonemill filter --max-peak-db 0`, "
+        "or keep all of it with `tonemill write --format wav --bits 32`."
+    )
 
 
 def duration(seconds: float) -> str:

@@ -149,7 +149,9 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
     ledger: Counter[str] = Counter()
     for one in sidecars:
         ledger.update(one["ledger"])
-    reasons = Counter(f"{row['outcome']}: {row['reason']}" for row in rejects.select(["outcome", "reason"]).to_pylist())
+    refused = rejects.select(["step", "outcome", "reason"]).to_pylist()
+    reasons = Counter(f"{row['outcome']}: {row['reason']}" for row in refused)
+    by_step = Counter(f"{row['outcome']}: {row['reason']} ({row['step']})" for row in refused)
     digests = "\n".join(f"{one['shard']} {one['sha256']}" for one in sidecars)
     return {
         "schema": SCHEMA,
@@ -169,6 +171,10 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
         },
         "ledger": {name: ledger[name] for name in LEDGER},
         "reasons": dict(sorted(reasons.items())),
+        "refused_by": dict(sorted(by_step.items())),
+        "clipped_examples": sum(one.get("clipped_examples", 0) for one in sidecars),
+        "peak_db": _highest(index, "peak_db"),
+        "gain_limited": _trues(index, "gain_limited"),
         "transient": sum(one["transient"] for one in sidecars),
         "shards": [
             {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars
@@ -212,6 +218,18 @@ def _only(index: pa.Table, column: str) -> int | None:
     return distinct[0] if len(distinct) == 1 else None
 
 
+def _highest(index: pa.Table, column: str) -> float | None:
+    """The largest number of a column."""
+    values = index[column].to_pylist() if column in index.column_names else []
+    return max((value for value in values if isinstance(value, int | float)), default=None)
+
+
+def _trues(index: pa.Table, suffix: str) -> int:
+    """Rows in which a column of this name, alone or after a role's, is true."""
+    columns = [index[name].to_pylist() for name in index.column_names if name.endswith(suffix)]
+    return sum(any(value is True for value in row) for row in zip(*columns, strict=True))
+
+
 def _together(tables: list[pa.Table]) -> pa.Table:
     """One table of all shards'; a field that is a number here and text there becomes text."""
     tables = [table for table in tables if table.num_rows]
@@ -253,5 +271,15 @@ def read_table(path: Path) -> pa.Table:
 
 def describe_line(about: dict[str, Any], **more: Any) -> str:
     """The one line of JSON that a sink prints about what it made."""
-    names = ("examples", "seconds", "bytes", "sample_rate", "channels", "digest", "ledger", "reasons")
+    names = (
+        "examples",
+        "seconds",
+        "bytes",
+        "sample_rate",
+        "channels",
+        "digest",
+        "ledger",
+        "reasons",
+        "clipped_examples",
+    )
     return json.dumps({**more, **{name: about[name] for name in names}}, ensure_ascii=False)

@@ -28,7 +28,7 @@ PLACES: Final = frozenset({"uri", "modified_ns", "run_uri"})
 
 RESERVED: Final = frozenset(
     {"key", "source", "path", "clip", "split", "shard", "position", "roles", "sample_rate", "channels", "samples"}
-    | {"seconds", "bits", "peak_db", "sha256", "start_seconds", "recipe", "tonemill"}
+    | {"seconds", "bits", "peak_db", "clipped_samples", "sha256", "start_seconds", "recipe", "tonemill"}
     | {f"{role}_{what}" for role in ("audio", "dry", "wet") for what in ("offset", "bytes", "sha256")}
 )
 """Names that tonemill writes itself into an example's JSON and the index; metadata cannot have them."""

@@ -126,6 +126,7 @@ def cook_shard(home: Path, number: int) -> None:
         "ledger": {name: tally.ledger[name] for name in LEDGER},
         "roles": sorted(tally.roles),
         "tables": {name: _write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
+        "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
         "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
         "environment": commit.environment(),
     }
@@ -188,6 +189,7 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
         "channels": max(sound.channels for sound in example.sounds.values()),
         "bits": bits,
         "peak_db": 20 * math.log10(peak) if peak else None,
+        "clipped_samples": sum(one.clipped for one in encoded.values()),
     }
     about = {"roles": sorted(encoded), **row, **example.fields, "recipe": planned.recipe.lineage()}
     del about["split"], about["shard"]

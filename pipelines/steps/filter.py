@@ -107,13 +107,14 @@ class Filter(Step):
 
 
 _REASONS = {
-    "seconds": ("too_short", "too_long"),
-    "peak_db": ("too_quiet", "too_loud"),
-    "loudness_lufs": ("too_quiet", "too_loud"),
-    "silence": ("", "silent"),
-    "clipping": ("", "clipping"),
-    "dc": ("", "dc_offset"),
+    "seconds": ("length", "too_short", "too_long"),
+    "peak_db": ("peak", "too_quiet", "too_loud"),
+    "loudness_lufs": ("loudness", "too_quiet", "too_loud"),
+    "silence": ("share of silence", "", "silent"),
+    "clipping": ("share of clipped samples", "", "clipping"),
+    "dc": ("mean", "", "dc_offset"),
 }
+"""What each limit is of, and the reasons for lying below and above it."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,12 @@ class _Limits:
     def check(self, prefix: str) -> None:
         """Raises: Filtered, with the value and the limit."""
         flag = self.name.replace("_", "-")
-        what = f"{prefix}its {self.name.partition('_')[0]} is {self.value:.4g}{self.unit}"
+        name, below, above = _REASONS[self.name]
+        what = f"{prefix}its {name} is {self.value:.4g}{self.unit}"
         if self.low is not None and self.value < self.low:
-            raise Filtered(_REASONS[self.name][0], f"{what}, below --min-{flag} {self.low:g}")
+            raise Filtered(below, f"{what}, below --min-{flag} {self.low:g}")
         if self.high is not None and self.value > self.high:
-            raise Filtered(_REASONS[self.name][1], f"{what}, above --max-{flag} {self.high:g}")
+            raise Filtered(above, f"{what}, above --max-{flag} {self.high:g}")
 
 
 STEP = Filter

@@ -1,4 +1,4 @@
-"""Bring audio to a peak, RMS or loudness: before `slice` the whole file, after it each clip; never clipping silently."""
+"""Bring audio to a peak, RMS or loudness: before `slice` the whole file, after it each clip; nothing clips unsaid."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32
 
+from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.loudness import Loudness, LoudnessMeter
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
@@ -64,6 +65,9 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
         sound: any length.
         silence_db: windows whose peak lies under it are silence, in dB of full scale.
         loudness: whether to measure that too; it takes four times as long as all else.
+
+    Raises:
+        AudioError: not_finite: the samples hold NaN or infinite values.
     """
     meter = LoudnessMeter(sound.sample_rate, sound.channels) if loudness else None
     clipping = _Clipping([0] * sound.channels)
@@ -75,7 +79,10 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
         if not block.shape[1]:
             continue
         frames += block.shape[1]
-        loudest = float(max(block.max(), -block.min()))
+        highest, lowest = float(block.max()), float(block.min())
+        if not math.isfinite(highest - lowest):
+            raise AudioError("not_finite", "its samples hold NaN or infinite values")
+        loudest = max(highest, -lowest)
         peak = max(peak, loudest)
         squares += sum(float(np.einsum("t,t->", row, row, dtype=np.float64)) for row in block)
         sums += block.sum(axis=1, dtype=np.float64)

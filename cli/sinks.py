@@ -119,7 +119,7 @@ def summary(folder: str, about: dict[str, Any]) -> str:
         )
     lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
     if about["gain_limited"]:
-        lines.append(f"  {about['gain_limited']} normalize gave less gain than was asked: gain_limited_by says why")
+        lines.append(f"  {about['gain_limited']} got less gain than was asked of normalize (gain_limited_by says why)")
     return "\n".join(lines)
 
 

@@ -11,8 +11,16 @@ if TYPE_CHECKING:
 
 
 def levels_of(example: Example, silence_db: float = -60.0, loudness: bool = False) -> dict[str, Levels]:
-    """The levels of every role; each is read once."""
+    """The levels of every role; each is read once.
+
+    Raises:
+        AudioError: roles: it has no sound; and whatever reading finds.
+    """
+    from tonemill.audiotools.errors import AudioError
     from tonemill.audiotools.levels import measure
+
+    if not example.sounds:
+        raise AudioError("roles", "it has no sound to measure; `tonemill render` makes some of a seed")
 
     return {role: measure(sound, silence_db, loudness) for role, sound in example.sounds.items()}
 
@@ -25,7 +33,7 @@ def as_fields(
     Args:
         example: whose roles were measured.
         levels: by role.
-        gain_db: what each role's level was changed by since.
+        gain_db: what each role's level was changed by since; then only what is known after a gain is told.
     """
     fields: dict[str, Any] = {}
     for role, one in levels.items():
@@ -33,7 +41,7 @@ def as_fields(
         found: dict[str, Any] = {"rms_db": _shifted(one.rms_db, gain)}
         if one.loudness:
             found |= {"loudness_lufs": _shifted(one.loudness.lufs, gain), "loudness_gated": one.loudness.gated}
-        if not gain:
+        if gain_db is None:
             found |= {
                 "silence_share": round(one.silence_share, 6),
                 "clipping_share": round(one.clipping_share, 6),

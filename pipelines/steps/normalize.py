@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from tonemill.audiotools.levels import Levels
     from tonemill.pipelines.example import Example
 
+_ROUNDING_DB = 2e-6
+"""Four times what a product of float32 may be off by."""
+
+_SMALLEST_DB = 1e-4
+
 
 @dataclass(frozen=True)
 class Normalize(Step):
@@ -76,17 +81,18 @@ class Normalize(Step):
         if gain > self.max_gain_db:
             gain, limit = self.max_gain_db, "max_gain"
         headroom = self.ceiling_db - peak_db
-        # A peak that was told to be where the ceiling is may lie a rounding error above it.
-        if gain > headroom + 1e-6 and self.on_clip != "allow":
-            if self.on_clip == "reject":
+        if self.on_clip != "allow" and gain > headroom - _ROUNDING_DB:
+            # What is asked to reach the very ceiling misses nothing that can be heard.
+            above = gain > headroom + _ROUNDING_DB
+            if above and self.on_clip == "reject":
                 raise AudioError(
                     "clipping",
                     f"a gain of {gain:+.2f} dB to {target:g} {self._unit} would lift its peak to "
                     f"{peak_db + gain:+.2f} dB, above {self.ceiling_db:g}; --on-clip limit lowers the gain instead",
                 )
-            gain, limit = headroom, "ceiling"
+            gain, limit = headroom - _ROUNDING_DB, "ceiling" if above else limit
         # Rounded down, so that the field is the very gain applied and never leads above the ceiling.
-        return math.floor(gain * 1e4) / 1e4, limit
+        return (math.floor(gain * 1e4) / 1e4 if abs(gain) > _SMALLEST_DB else 0.0), limit
 
     def _level(self, levels: Levels) -> float | None:
         if self.lufs is not None:

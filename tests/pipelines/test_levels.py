@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Tonemill, adds_up, lines_of, reasons, stream_of, table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.audiotools.synthetic import sine
@@ -103,6 +105,31 @@ def test_two_roles_keep_their_ratio_unless_told() -> None:
     made = only(Normalize(peak_db=-6.0, roles="each"), pair)
     assert [peak_db(made.sounds[role]) for role in ("dry", "wet")] == pytest.approx([-6, -6], abs=0.01)
     assert made.fields["dry_gain_db"] - made.fields["wet_gain_db"] == pytest.approx(12.04, abs=0.01)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.0625, 8.0, width=32), st.sampled_from([Normalize(peak_db=0.0), Normalize(rms_db=0.0)]))
+def test_no_rounding_leads_above_full_scale(peak: float, step: Normalize) -> None:
+    sound = np.array([[peak, -peak / 3, 0.0, peak / 7]], np.float32)
+    made = only(step, example(audio=sound)).sounds["audio"].whole().samples
+    assert 1 - 3e-5 < np.abs(made).max() <= 1
+
+
+def test_before_slice_it_sees_the_file_and_after_it_the_clip() -> None:
+    sound = np.concatenate([tone(0.5), tone(0.05)], axis=1)
+    cut, level = Slice(seconds=1.0), Normalize(peak_db=-1.0)
+    loud, quiet = cut.apply(only(level, example(audio=sound)))
+    assert peak_db(loud.sounds["audio"]) - peak_db(quiet.sounds["audio"]) == pytest.approx(20, abs=0.01)
+    for clip in cut.apply(example(audio=sound)):
+        assert peak_db(only(level, clip).sounds["audio"]) == pytest.approx(-1, abs=0.001)
+
+
+@pytest.mark.parametrize("step", [Normalize(peak_db=-1.0), Measure(), Filter(min_seconds=0.1)])
+def test_what_cannot_be_measured_is_refused(step: Any) -> None:
+    with pytest.raises(AudioError, match="has no sound"):
+        only(step, Example({}, {"seed": 1}))
+    with pytest.raises(AudioError, match="NaN"):
+        only(step, example(audio=np.array([[0.1, np.nan]], np.float32)))
 
 
 def test_gains_of_two_steps_add_up() -> None:

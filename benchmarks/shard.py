@@ -1,6 +1,7 @@
 """Measure `scan | resample | slice | shard` as whole processes against a plain two-process pool around soundfile, soxr.
 
     python -m benchmarks.shard                 # one hour of audio, about three minutes; --hours 10 for ten
+    python -m benchmarks.shard --with measure --with 'normalize --lufs -23'     # and what a step after slice adds
 
 One-minute 48 kHz stereo 16-bit WAVs become mono 44.1 kHz two-second FLAC clips, on two workers; the two take turns. The
 plain loop is `plain_loop` below: soundfile.read, mean over channels, soxr.resample, soundfile.write, tarfile. The tuned
@@ -110,9 +111,14 @@ def cost_of(*stages: list[str]) -> Cost:
     return Cost(time.perf_counter() - start, cpu, peak)
 
 
-def ours(raw: Path, out: Path) -> Cost:
+def ours(raw: Path, out: Path, more: str = "") -> Cost:
     steps = [["resample", "--rate", str(RATE), "--channels", "mono"], ["slice", "--seconds", "2"]]
-    stages = [["scan", str(raw), "-q"], *steps, ["shard", str(out), "--workers", "2", "-q"]]
+    stages = [
+        ["scan", str(raw), "-q"],
+        *steps,
+        *([more.split()] if more else []),
+        ["shard", str(out), "--workers", "2", "-q"],
+    ]
     return cost_of(*([TONEMILL, *stage] for stage in stages))
 
 
@@ -145,7 +151,7 @@ def decoded_at(path: Path, offset: int) -> np.ndarray:
         return soundfile.read(io.BytesIO(file.read(4 * CLIP)), dtype="int16")[0].astype(int)
 
 
-def whole(folder: Path, hours: float, runs: int) -> None:
+def whole(folder: Path, hours: float, runs: int, more: list[str]) -> None:
     raw = folder / "raw"
     names = [f"{i:04d}.wav" for i in range(round(60 * hours))]
     for i, name in enumerate(names[FILES:]):
@@ -154,6 +160,7 @@ def whole(folder: Path, hours: float, runs: int) -> None:
         "tonemill": partial(ours, raw),
         "plain loop": partial(theirs, raw, kind="plain"),
         "tuned loop": partial(theirs, raw, kind="tuned"),
+        **{f"tonemill with {step}": partial(ours, raw, more=step) for step in more},
     }
     costs: dict[str, list[Cost]] = {name: [] for name in contenders}
     for turn in range(runs):
@@ -180,6 +187,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--hours", type=float, default=1.0, help="of audio (default 1)")
     parser.add_argument("--runs", type=int, default=3, help="of each contender (default 3)")
+    parser.add_argument(
+        "--with", action="append", default=[], dest="more", help="a step after slice, in a run of its own"
+    )
     parser.add_argument("--folder", type=Path, help="where to work; needs 1 GB and 0.7 GB for each hour")
     parser.add_argument("--loop", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -192,7 +202,7 @@ def main() -> None:
         (folder / "raw").mkdir()
         with Pool(2) as pool:  # not here: a process's peak counts what its parent held when it was started
             pool.starmap(make_minute, [(folder / "raw", number) for number in range(FILES)])
-        whole(folder, options.hours, options.runs)
+        whole(folder, options.hours, options.runs, options.more)
 
 
 if __name__ == "__main__":

@@ -265,8 +265,9 @@ def _numbered(path: str, number: str) -> str:
 def read_table(path: Path) -> pa.Table:
     """A Parquet file's table; opened here, for pyarrow cannot open a name that is not UTF-8."""
     with path.open("rb") as file:
-        # Without Arrow's threads: some were still starting when a short command ended, and aborted it.
-        return parquet.read_table(file, use_threads=False, pre_buffer=False)
+        # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's own
+        # read_table starts one whatever it is told, for it reads through its data sets.
+        return parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
 
 
 def describe_line(about: dict[str, Any], **more: Any) -> str:

@@ -184,7 +184,8 @@ def _read_table(table: Path) -> list[dict[str, Any]]:
     try:
         with table.open("rb") as file:
             if table.suffix == ".parquet":
-                return parquet.read_table(file).to_pylist()
+                # Not read_table, whose threads can abort a short command (corpus.read_table).
+                return parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False).to_pylist()
             if table.suffix in (".jsonl", ".json", ".ndjson"):
                 return json.read_json(file).to_pylist()
             text = io.TextIOWrapper(file, "utf-8-sig", newline="")

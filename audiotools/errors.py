@@ -12,7 +12,7 @@ TonemillError             anything a person can mend
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 REASONS: Final[dict[str, str]] = {
     "missing": "the file is not there any more",
@@ -32,6 +32,9 @@ REASONS: Final[dict[str, str]] = {
     "silent": "it holds more silence than was asked for, or nothing else",
     "clipping": "it was clipped before it came here, or a gain would clip it",
     "dc_offset": "its mean lies further from zero than was asked for",
+    "tempo": "its tempo is not certain enough, or no bars were found",
+    "stretch": "it would have to be stretched further than is allowed",
+    "seam": "its end does not lead into its start",
     "condition": "its fields do not fit the condition",
     "roles": "the roles do not fit the step, or differ in length or rate",
     "mixed": "the rate or channels differ from the rest of the corpus",
@@ -63,19 +66,26 @@ class AudioError(TonemillError):
     Args:
         reason: a key of `REASONS`.
         message: what was found in this file, for a person.
+        measured: the same for programs, as `tempo_bpm=120.0`.
     """
 
     outcome = "rejected"
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, **measured: int | float | str) -> None:
         if reason not in REASONS:
             raise ValueError(f"{reason!r} is not one of the reasons {', '.join(REASONS)}")
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.measured = measured
 
-    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str]]:
-        return type(self), (self.reason, self.message)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.reason, self.message, self.measured)
+
+
+def _again(kind: type[AudioError], reason: str, message: str, measured: dict[str, Any]) -> AudioError:
+    """What a pickle holds: an error is made from its parts."""
+    return kind(reason, message, **measured)
 
 
 class Filtered(AudioError):

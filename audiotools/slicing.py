@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -77,3 +77,30 @@ def window_count(frames: int, length: int, hop: int, short: Policy, tail: Policy
     whole = 1 + (frames - length) // hop
     has_tail = frames > max((whole - 1) * hop + length, whole * hop)
     return whole + int(has_tail and tail != "drop")
+
+
+def spans(
+    blocks: Iterator[Float32[np.ndarray, "channels time"]], edges: Sequence[tuple[int, int]]
+) -> Iterator[Float32[np.ndarray, "channels span"]]:
+    """Yield the samples from each first frame up to, not including, its last, holding no more than one span.
+
+    Args:
+        blocks: arrays (channels, time) of any lengths.
+        edges: first and last frame of each span, in order, none reaching into the next, all within the sound.
+    """
+    held: list[np.ndarray] = []
+    at = 0  # the frame that `held` starts at
+    ready = 0  # frames in `held`
+    for first, last in edges:
+        while at + ready < last:
+            block = next(blocks, None)
+            if block is None:
+                return
+            held.append(block)
+            ready += block.shape[1]
+            while held and at + held[0].shape[1] <= first:
+                gone = held.pop(0).shape[1]
+                at, ready = at + gone, ready - gone
+        joined = np.concatenate(held, axis=1) if len(held) > 1 else held[0]
+        yield joined[:, first - at : last - at]
+        held, at, ready = [joined[:, last - at :]], last, at + ready - last

@@ -13,7 +13,7 @@ from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, Filtered, TonemillError, UsageError
 from tonemill.audiotools.files import unopenable
 from tonemill.audiotools.waveform import Flow
-from tonemill.pipelines.example import Example
+from tonemill.pipelines.example import Example, Refusal
 from tonemill.pipelines.plan import Planned
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.step import BatchStep, Step, load_steps, step_name
@@ -58,7 +58,7 @@ def cook(rows: Sequence[Planned]) -> Iterator[Outcome]:
 
 def _begun(planned: Planned) -> Outcome:
     recipe = planned.recipe
-    example = Example({}, recipe.fields)
+    example = Example({}, recipe.fields, path=recipe.path)
     try:
         sounds = {role: _open(source, recipe) for role, source in recipe.sources.items()}
     except Exception as error:
@@ -66,7 +66,9 @@ def _begun(planned: Planned) -> Outcome:
     rates = {sound.sample_rate for sound in sounds.values()}
     start_seconds = recipe.start / rates.pop() if len(rates) == 1 else 0.0
     bits = max((sound.bits for sound in sounds.values()), default=16)
-    return Outcome(planned, replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds))
+    # A member of a tar has no tags of its own.
+    places = {role: to_path(source["uri"]) for role, source in recipe.sources.items() if "offset" not in source}
+    return Outcome(planned, replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places))
 
 
 def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
@@ -118,8 +120,11 @@ def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
             yield outcome
             continue
         try:
-            for example in step.apply(outcome.example):
-                yield replace(outcome, example=example)
+            for made in step.apply(outcome.example):
+                if isinstance(made, Refusal):
+                    yield replace(outcome, example=made.example, error=made.error, step=name)
+                else:
+                    yield replace(outcome, example=made)
         except Exception as error:
             yield _failed(outcome, error, name)
 

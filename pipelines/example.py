@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
@@ -23,6 +24,8 @@ class Example:
         bits: per sample, enough to keep what the source holds.
         start_seconds: where it starts in its source.
         is_clip: a step cut it out of its source, so what befalls it does not befall the source.
+        path: of its source, under the root that was scanned.
+        places: the source's files by role, for steps that read tags; never stored.
     """
 
     sounds: Mapping[str, Sound]
@@ -30,6 +33,8 @@ class Example:
     bits: int = 16
     start_seconds: float = 0.0
     is_clip: bool = False
+    path: str = ""
+    places: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def sample_rate(self) -> int:
@@ -78,3 +83,10 @@ class Example:
     def waveforms(self) -> dict[str, Waveform]:
         """Every role, read whole."""
         return {role: sound.whole() for role, sound in self.sounds.items()}
+
+
+class Refusal(NamedTuple):
+    """A clip that a step cut and then refused: it goes no further, and the other clips of its source do."""
+
+    example: Example
+    error: AudioError

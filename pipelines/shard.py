@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import threading
 from collections import Counter
@@ -36,6 +37,7 @@ REJECT_COLUMNS: Final = pa.schema(
         ("outcome", pa.string()),
         ("reason", pa.string()),
         ("message", pa.string()),
+        ("measured", pa.string()),
     ]
 )
 
@@ -73,6 +75,7 @@ class _Tally:
             "outcome": error.outcome,
             "reason": error.reason,
             "message": error.message,
+            "measured": json.dumps(error.measured) if error.measured else None,
         }
         self.rejects.append(row)
 

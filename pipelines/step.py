@@ -13,7 +13,7 @@ from tonemill.models.plugins import Plugins
 from tonemill.pipelines import config
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.example import Example, Refusal
 
 STEPS = Plugins(
     kind="step",
@@ -64,8 +64,8 @@ class Step:
         """Called once where the step is typed: check what needs more than the fields, fill in hidden ones."""
         return self
 
-    def apply(self, example: Example) -> Iterator[Example]:
-        """Yield zero, one or many examples for one.
+    def apply(self, example: Example) -> Iterator[Example | Refusal]:
+        """Yield zero, one or many examples for one; in place of a clip that it cut and refuses, a `Refusal`.
 
         Raises:
             AudioError: this one cannot be used; it becomes a row of the rejects.

@@ -1,0 +1,150 @@
+"""What beats are, and how well the onsets of a sound bear them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+
+from tonemill.audiotools.onsets import Onsets
+
+SLOWEST_BPM: Final = 50.0
+FASTEST_BPM: Final = 220.0
+USUAL_BPM: Final = 118.0
+SPREAD_OCTAVES: Final = 0.6
+NEAR_SECONDS: Final = 0.016
+"""An onset this near a grid line lies on it."""
+_BINS: Final = 12
+
+
+@dataclass(frozen=True)
+class Beats:
+    """Where the beats of a sound are.
+
+    Args:
+        times: of all beats in seconds, the end of the last one included; the first may lie at 0.
+        downbeat: which of them starts the first bar.
+        tempo_bpm: of the whole, beats per minute.
+        confidence: from 0 to 1, that tempo and octave are right.
+        exact: the sound is a whole number of beats of one length from its first sample to its last.
+    """
+
+    times: Float[np.ndarray, "beats"]
+    downbeat: int
+    tempo_bpm: float
+    confidence: float
+    exact: bool
+
+    def bars(self, beats_per_bar: int, bars: int = 1) -> Float[np.ndarray, "groups 2"]:
+        """Start and end in seconds of each whole group of bars."""
+        starts = np.arange(self.downbeat, len(self.times) - beats_per_bar * bars, beats_per_bar * bars)
+        return np.stack([self.times[starts], self.times[starts + beats_per_bar * bars]], axis=1).reshape(-1, 2)
+
+
+def tempo_prior(tempo_bpm: float) -> float:
+    """The logarithm of how usual a tempo is, up to a constant."""
+    return -0.5 * float(np.log2(tempo_bpm / USUAL_BPM) / SPREAD_OCTAVES) ** 2
+
+
+class Events:
+    """The onsets that stand out, and how well they lie on beats; the weights were set on generated patterns."""
+
+    def __init__(self, onsets: Onsets) -> None:
+        total = onsets.total.astype(np.float64)
+        around = np.stack([np.roll(total, shift) for shift in (-2, -1, 1, 2)]) if total.size else total[None]
+        if total.size:
+            around[:, [0, -1]] = np.minimum(around[:, [0, -1]], total[[0, -1]])
+        peaks = np.flatnonzero((total >= around.max(axis=0)) & (total > 0.08 * total.max(initial=0.0)) & (total > 0))
+        self.times = peaks * onsets.hop_seconds
+        self.total = total[peaks]
+        padded = np.pad(onsets.strength, ((0, 0), (2, 2)))
+        registers = np.stack([padded[:, peaks + shift] for shift in range(5)]).max(axis=0)
+        self.low, self.high = registers[0], registers[1] + registers[2]
+        # A drone or a wash of noise has a spectrum that flickers, but no events.
+        self.clear = bool(len(peaks) and len(peaks) < 25 * max(onsets.seconds, 0.3))
+
+    def score(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int, phases: Sequence[int]) -> float:
+        """The logarithm of how likely these are the beats, up to a constant.
+
+        Args:
+            phases: beats that may begin a bar.
+        """
+        tempo_bpm = 60 * (len(beats) - 1) / (beats[-1] - beats[0])
+        score = tempo_prior(tempo_bpm)
+        if len(self.times):
+            score += 5.0 * self.alignment(beats)
+            # A grid twice as fine has nothing off the beat: that alone is no merit.
+            score += 1.5 * min(0.4, self.salience(beats))
+            score += 3.0 * self.repetition(beats, beats_per_bar)
+            score += 0.8 * bool(np.abs(beats - self.times[0]).min() < 0.03)
+            score += 1.4 * max(self.backbeat(beats, beats_per_bar, phase) for phase in phases)
+        return float(score)
+
+    def alignment(self, beats: Float[np.ndarray, "beats"]) -> float:
+        """The share of onset strength on sixteenths, triplets or swung sixteenths, beyond what chance puts there."""
+        if not len(self.times):
+            return 0.0
+        position, period = self._position(beats)
+        return max(self._near(position, period, parts) - less for parts, less in ((4, 0.0), (3, 0.2), (6, 0.25)))
+
+    def salience(self, beats: Float[np.ndarray, "beats"]) -> float:
+        """How much stronger onsets are on the beats than half-way between them, from -1 to 1."""
+        position, period = self._position(beats)
+        on = self.total[_lies(position, period, 0.0)].sum()
+        off = self.total[_lies(position, period, 0.5)].sum()
+        return float((on - off) / (on + off)) if on + off > 0 else 0.0
+
+    def backbeat(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int, phase: int) -> float:
+        """How far low onsets keep to the strong beats of the bar and high ones to the weak ones, from 0 to 1."""
+        position, period = self._position(beats)
+        near = _lies(position, period, 0.0)
+        within = (np.round(position).astype(int) - phase) % beats_per_bar
+        strong = within % 2 == 0 if beats_per_bar % 2 == 0 else within == 0
+        share = 0.5 if beats_per_bar % 2 == 0 else 1 / beats_per_bar
+        contrasts = []
+        for register, sign in ((self.low, 1), (self.high, -1)):
+            on, off = register[near & strong].sum() / share, register[near & ~strong].sum() / (1 - share)
+            contrasts.append(sign * float((on - off) / (on + off)) if on + off > 0 else 0.0)
+        # Both must be so: on a grid twice too fine the low onsets keep to every other beat, but so do the high ones.
+        return max(0.0, min(contrasts))
+
+    def repetition(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> float:
+        """How alike neighbouring bars are, from 0 to 1; a loop of one bar is its own neighbour."""
+        bars = (len(beats) - 1) // beats_per_bar
+        if bars < 2:
+            return 1.0 if len(beats) - 1 == beats_per_bar else 0.5
+        position, _ = self._position(beats)
+        inside = (position > -0.5 / _BINS) & (position < bars * beats_per_bar - 0.5 / _BINS)
+        at = np.round(position[inside] * _BINS).astype(int)
+        drawn = np.stack(
+            [np.bincount(at, part[inside], bars * beats_per_bar * _BINS) for part in (self.low, self.high)]
+        )
+        blurred = drawn + 0.5 * (np.roll(drawn, 1, axis=1) + np.roll(drawn, -1, axis=1))
+        each = blurred.reshape(2, bars, -1)
+        norm = np.sqrt((each[:, :-1] ** 2).sum(axis=2) * (each[:, 1:] ** 2).sum(axis=2))
+        alike = (each[:, :-1] * each[:, 1:]).sum(axis=2)
+        return float(np.divide(alike, norm, out=np.zeros_like(alike), where=norm > 0).mean())
+
+    def _position(
+        self, beats: Float[np.ndarray, "beats"]
+    ) -> tuple[Float[np.ndarray, "events"], Float[np.ndarray, "events"]]:
+        """Each event's place in beats, and how long a beat is there."""
+        numbers = np.arange(len(beats), dtype=np.float64)
+        period = np.interp(self.times, (beats[1:] + beats[:-1]) / 2, np.diff(beats))
+        inside = np.interp(self.times, beats, numbers)
+        before, after = np.minimum(self.times - beats[0], 0), np.maximum(self.times - beats[-1], 0)
+        return inside + (before + after) / period, period
+
+    def _near(self, position: np.ndarray, period: np.ndarray, parts: int) -> float:
+        distance = np.abs(position * parts - np.round(position * parts)) / parts * period
+        chance = min(0.95, float(np.mean(2 * NEAR_SECONDS * parts / period)))
+        share = self.total[distance <= NEAR_SECONDS].sum() / self.total.sum()
+        return float((share - chance) / (1 - chance))
+
+
+def _lies(position: np.ndarray, period: np.ndarray, fraction: float) -> np.ndarray:
+    moved = position - fraction
+    return np.abs(moved - np.round(moved)) * period <= 0.025

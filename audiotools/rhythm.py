@@ -1,7 +1,7 @@
 """Tempo, beats and bars of a sound: a loop is taken as one, anything else is tracked.
 
-Every tempo that makes a file a whole number of beats is scored by how its onsets lie on that grid, by how alike its bars
-are and how many, and by how usual the tempo is. Where none fits, or beats that follow the onsets fit plainly better,
+Every tempo that makes a file a whole number of beats is scored by how its onsets lie on that grid, how alike its bars
+are and how many, and how usual the tempo is. Where none fits, or beats that follow the onsets fit plainly better,
 the sound is a recording and no loop.
 """
 

@@ -1,7 +1,7 @@
 """Follow the beats of a recording whose tempo may drift, and find where its bars begin.
 
-Beats follow the onsets (Ellis, "Beat Tracking by Dynamic Programming", 2007) at several tempi and phases; of these paths
-the one that the onsets bear out best is taken, and bars start on the beats that carry the bass.
+Beats follow the onsets (Ellis, "Beat Tracking by Dynamic Programming", 2007) at several tempi and phases; of these
+paths the one that the onsets bear out best is taken, and bars start on the beats that carry the bass.
 """
 
 from __future__ import annotations

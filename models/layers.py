@@ -79,6 +79,47 @@ class NearestConv1d(nn.ConvTranspose1d):
         return y[..., : x.shape[-1] * stride]
 
 
+class SameConv2d(nn.Conv2d):
+    """`SameConv1d` on both axes, with a square kernel."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        missing = kernel_size - stride
+        self.edges = (missing // 2, missing - missing // 2) * 2
+
+    def forward(self, x: Float[Tensor, "batch channels time bins"]) -> Float[Tensor, "batch out_channels t b"]:
+        return super().forward(F.pad(x, self.edges))
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """`SameConvTranspose1d` on both axes, with a square kernel."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int) -> None:
+        missing = kernel_size - stride
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        self.shift, self.crop = missing % 2, missing - missing // 2
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "batch channels time bins"]
+    ) -> Float[Tensor, "batch out_channels t b"]:
+        kernel = F.pad(self.weight, (self.shift, 0) * 2)
+        return F.conv_transpose2d(x, kernel, self.bias, self.stride, self.crop)
+
+
+class NearestConv2d(nn.ConvTranspose2d):
+    """`NearestConv1d` on both axes, with a square kernel."""
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "batch channels time bins"]
+    ) -> Float[Tensor, "batch out_channels t b"]:
+        stride = self.stride[0]
+        kernel = self.weight
+        for pads in (lambda i: (i, stride - 1 - i), lambda i: (0, 0, i, stride - 1 - i)):
+            kernel = torch.stack([F.pad(kernel, pads(i)) for i in range(stride)]).sum(0)
+        y = F.conv_transpose2d(x, kernel, self.bias, stride, (self.kernel_size[0] - 1) // 2)
+        return y[..., : x.shape[-2] * stride, : x.shape[-1] * stride]
+
+
 def phase_shuffle(
     x: Float[Tensor, "batch channels time"], shift: int | Sequence[int]
 ) -> Float[Tensor, "batch channels time"]:
@@ -115,14 +156,14 @@ class PhaseShuffle(nn.Module):
         return phase_shuffle(x, shifts[0] if self.per == "batch" else shifts)
 
 
-def flatten_time_major(x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch features"]:
+def flatten_channels_last(x: Float[Tensor, "batch channels *shape"]) -> Float[Tensor, "batch features"]:
     """All channels of the first time step, then of the second: TensorFlow's order."""
-    return rearrange(x, "batch channels time -> batch (time channels)")
+    return rearrange(x, "batch channels ... -> batch (... channels)")
 
 
 def glorot_(module: nn.Module) -> None:
     """Give a layer TensorFlow's initial weights: Glorot-uniform kernels, zero biases; for `Module.apply`."""
-    if isinstance(module, nn.Linear | nn.Conv1d | nn.ConvTranspose1d):
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.ConvTranspose1d | nn.Conv2d | nn.ConvTranspose2d):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -51,9 +51,9 @@ def least_squares_generator_loss(generated: Logits) -> Scalar:
 
 
 def gradient_penalty(
-    layers: Sequence[Callable[[Tensor], Tensor]], points: Float[Tensor, "batch channels time"]
+    layers: Sequence[Callable[[Tensor], Tensor]], points: Float[Tensor, "batch channels *shape"]
 ) -> Scalar:
-    """Mean of (norm - 1)^2, where norm is that of the critic's gradient at each point, over channels and time.
+    """Mean of (norm - 1)^2, where norm is that of the critic's gradient at each point, over all else.
 
     In float32 whatever the precision around it: a squared norm of 16384 small numbers is lost in half precision.
 
@@ -74,7 +74,7 @@ def gradient_penalty(
         gradient = torch.ones_like(y)
         for x, y in reversed(passes):
             (gradient,) = torch.autograd.grad(y, x, gradient, create_graph=True)
-        norm = (gradient.square().sum(dim=(1, 2)) + 1e-12).sqrt()  # without 1e-12 a gradient of 0 has none itself
+        norm = (gradient.flatten(1).square().sum(dim=1) + 1e-12).sqrt()  # without 1e-12 a gradient of 0 has none itself
         return (norm - 1).square().mean()
 
 

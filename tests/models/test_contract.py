@@ -13,7 +13,10 @@ from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_mo
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 
-SMALL = {"wavegan": {"length": 4096, "dim": 2, "critic_steps": 2}}
+SMALL = {
+    "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
+    "wavegan": {"length": 4096, "dim": 2, "critic_steps": 2},
+}
 """Settings that make a model small enough to test; a new model adds its own."""
 
 FACTS = CorpusFacts("corpora/test", ("audio",), 16000, 1, {"label": ("a", "b")})

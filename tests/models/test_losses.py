@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tonemill.models.layers import PhaseShuffle, SameConv1d, flatten_time_major
+from tonemill.models.layers import PhaseShuffle, SameConv1d, flatten_channels_last
 from tonemill.models.losses import ADVERSARIAL_LOSSES, TensorFlowRMSprop, gradient_penalty
 
 REAL, GENERATED = torch.tensor([1.0, 3.0]), torch.tensor([0.0, -2.0])
@@ -129,4 +129,4 @@ def test_rmsprop_goes_on_from_its_state() -> None:
 
 def test_flattening_is_time_major() -> None:
     x = torch.arange(6.0).reshape(1, 2, 3)  # two channels, three time steps
-    assert flatten_time_major(x).tolist() == [[0, 3, 1, 4, 2, 5]]
+    assert flatten_channels_last(x).tolist() == [[0, 3, 1, 4, 2, 5]]

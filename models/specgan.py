@@ -1,0 +1,169 @@
+"""SpecGAN: a GAN of log-magnitude spectrograms, heard through Griffin-Lim (Donahue et al., 2019, https://arxiv.org/abs/1802.04208).
+
+Representation, layout, padding, initial weights and losses are those of https://github.com/chrisdonahue/wavegan. It
+departs in inverting with a true inverse STFT and momentum (`--inversion reference --griffin-lim-iterations 16` is the
+original's, whose overlap-add modulates the sound every 128 samples), in any length of whole 4096 samples, in any number
+of channels, and in classes, with `--label` (see adversarial.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models import layers
+from tonemill.models.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
+from tonemill.models.contract import Batch, Request
+from tonemill.models.griffin_lim import griffin_lim, stft
+
+N_FFT = 256
+HOP_LENGTH = 128
+FRAMES_TO_SEED = 32
+"""Five stages of stride 2 lie between the first features and the spectrogram, on both axes."""
+LOG_FLOOR = 1e-6
+CLIP_DEVIATIONS = 3
+
+
+@dataclass(frozen=True)
+class SpecGANConfig(AdversarialConfig):
+    length: Annotated[int, "Samples of a clip: a multiple of 4096; the paper's is 16384."] = 16384
+    kernel_size: Annotated[int, "Width of each square kernel."] = 5
+    griffin_lim_iterations: Annotated[int, "Rounds of phase search for each rendered clip."] = 60
+    griffin_lim_momentum: Annotated[float, "How far each round overshoots; 0 is the original algorithm."] = 0.99
+    inversion: Annotated[Literal["true", "reference"], "A true inverse STFT, or the paper's code's."] = "true"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require({"griffin_lim_iterations": 0})
+        if self.length < 1 or self.length % (FRAMES_TO_SEED * HOP_LENGTH):
+            raise UsageError(f"--length is {self.length}; it must be a multiple of {FRAMES_TO_SEED * HOP_LENGTH}.")
+        if not 0 <= self.griffin_lim_momentum < 1:
+            raise UsageError(f"--griffin-lim-momentum is {self.griffin_lim_momentum}; it must be from 0 up to 1.")
+
+
+class LogSpectrogram(nn.Module):
+    """Clips to what the networks see, and back: log magnitudes, normalised per bin, clipped to three deviations.
+
+    Its buffers are the statistics of the corpus. The Nyquist bin is left out on the way there; on the way back it is
+    the corpus's mean.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        bins = N_FFT // 2 + 1
+        self.register_buffer("mean", torch.zeros(bins))
+        self.register_buffer("deviation", torch.ones(bins))
+
+    def logs(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels frames bins"]:
+        """ln(magnitude + 1e-6), a frame for each 128 samples."""
+        return (stft(F.pad(audio, (0, N_FFT - HOP_LENGTH)), N_FFT, HOP_LENGTH).abs() + LOG_FLOOR).log()
+
+    def fit(self, clips: Iterable[Float[Tensor, "batch channels time"]]) -> None:
+        """Mean and population deviation of each bin over all frames."""
+        count = 0
+        total, squares = torch.zeros(2, len(self.mean), dtype=torch.float64)
+        for audio in clips:
+            logs = rearrange(self.logs(audio).double(), "batch channels frames bins -> (batch channels frames) bins")
+            count += len(logs)
+            total += logs.sum(dim=0)
+            squares += logs.square().sum(dim=0)
+        mean = total / count
+        self.mean.copy_(mean)
+        # A bin that never changes (digital silence) must not divide by zero.
+        self.deviation.copy_((squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=LOG_FLOOR))
+
+    def forward(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels frames 128"]:
+        normalized = (self.logs(audio) - self.mean) / self.deviation / CLIP_DEVIATIONS
+        return normalized[..., :-1].clamp(-1, 1)
+
+    def magnitudes(
+        self, normalized: Float[Tensor, "batch channels frames 128"]
+    ) -> Float[Tensor, "batch channels frames bins"]:
+        return (F.pad(normalized, (0, 1)) * CLIP_DEVIATIONS * self.deviation + self.mean).exp()
+
+
+class Generator(LatentGenerator):
+    """Latent vectors (batch, latent_dim) to normalised spectrograms (batch, channels, frames, 128)."""
+
+    def __init__(self, config: SpecGANConfig, channels: int) -> None:
+        self.seed_frames = config.length // HOP_LENGTH // FRAMES_TO_SEED
+        widths = [config.dim * 2**i for i in (4, 3, 2, 1, 0)] + [channels]
+        upsample = {"zeros": layers.SameConvTranspose2d, "nearest": layers.NearestConv2d}[config.upsampling]
+        stack: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            if config.batch_norm:
+                stack.append(nn.BatchNorm2d(width, eps=1e-3, momentum=0.01))
+            stack += [nn.ReLU(inplace=True), upsample(width, next_width, config.kernel_size, 2)]
+        stack.append(nn.Tanh())
+        super().__init__(config, self.seed_frames * 4 * widths[0], stack)
+
+    def start(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch width frames bins"]:
+        return rearrange(x, "batch (frames bins width) -> batch width frames bins", frames=self.seed_frames, bins=4)
+
+
+class Discriminator(Critic):
+    """Normalised spectrograms (batch, channels, frames, 128) to logits (batch)."""
+
+    def __init__(self, config: SpecGANConfig, channels: int) -> None:
+        widths = [channels] + [config.dim * 2**i for i in range(5)]
+        stack: list[nn.Module] = []
+        for i, (width, next_width) in enumerate(pairwise(widths)):
+            stack.append(layers.SameConv2d(width, next_width, config.kernel_size, 2))
+            if config.batch_norm and i > 0:
+                stack.append(nn.BatchNorm2d(next_width, eps=1e-3, track_running_stats=False))
+            stack.append(nn.LeakyReLU(0.2))
+        super().__init__(config, config.length // HOP_LENGTH // FRAMES_TO_SEED * 4 * widths[-1], stack)
+
+
+class SpecGAN(Adversarial):
+    Config: ClassVar[type] = SpecGANConfig
+
+    def __init__(self, config: SpecGANConfig) -> None:
+        super().__init__(config)
+        self.spectrogram = LogSpectrogram()
+        self.generator = Generator(config, self.channels)
+        self.discriminator = Discriminator(config, self.channels)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        self.spectrogram.fit(self.normalized(batch.audio["audio"]) for batch in batches)
+
+    def seen(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels frames 128"]:
+        return self.spectrogram(audio)
+
+    def rendering_parts(self) -> dict[str, nn.Module]:
+        return {**super().rendering_parts(), "spectrogram": self.spectrogram}
+
+    def inputs(self, request: Request) -> dict[str, Tensor]:
+        inputs = super().inputs(request)
+        # A stream of its own, so that the number of latents drawn does not move it.
+        draws = np.random.Generator(np.random.PCG64([request.seed, 1]))
+        shape = (self.channels, self.length // HOP_LENGTH, N_FFT // 2 + 1)
+        inputs["phase"] = torch.from_numpy(draws.uniform(-np.pi, np.pi, shape).astype(np.float32))
+        return inputs
+
+    @torch.inference_mode()
+    def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
+        config = self.config
+        magnitudes = self.spectrogram.magnitudes(self.generated(inputs))
+        # The original starts from zero phase and knows no momentum.
+        original = config.inversion == "reference"
+        phase = None if original else inputs["phase"]
+        momentum = 0.0 if original else config.griffin_lim_momentum
+        audio = griffin_lim(magnitudes, phase, HOP_LENGTH, config.griffin_lim_iterations, momentum, config.inversion)
+        return audio[..., : config.length]
+
+
+MODEL = SpecGAN

@@ -105,7 +105,12 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
 
 def amplified(sound: Sound, gain_db: int | float) -> Sound:
     """A sound with another level, as a Flow if it was one; nothing is clipped here."""
-    factor = np.float32(to_amplitude(gain_db))
+    return scaled(sound, to_amplitude(gain_db))
+
+
+def scaled(sound: Sound, by: int | float) -> Sound:
+    """A sound times a factor, which may turn it upside down; as a Flow if it was one."""
+    factor = np.float32(by)
     if isinstance(sound, Waveform):
         return Waveform(sound.samples * factor, sound.sample_rate)
 

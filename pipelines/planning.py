@@ -119,7 +119,9 @@ def group_of(recipe: Recipe, group: str | None) -> str:
     Raises:
         UsageError: the recipe has no such field.
     """
-    digests = [str(source["sha256"]) for _, source in sorted(recipe.sources.items()) if "sha256" in source]
+    # Of pairs, the dry side decides: one riff through many effects must not be learned here and judged there.
+    deciding = {"dry": recipe.sources["dry"]} if "dry" in recipe.sources else recipe.sources
+    digests = [str(source["sha256"]) for _, source in sorted(deciding.items()) if "sha256" in source]
     if group == "path" or (group is None and not digests):
         return recipe.path
     if group is None:

@@ -126,7 +126,7 @@ def seeds(count: int, seed: int, fields: Mapping[str, Any]) -> Iterator[Recipe]:
     Raises:
         UsageError: a field's name is one that tonemill writes itself.
     """
-    _check_names(fields)
+    check_names(fields)
     if "seed" in fields:
         raise UsageError("--set seed would make all seeds one; --seed N gives other seeds.")
     for index in range(count):
@@ -148,7 +148,7 @@ def fields_from_name(pattern: str) -> Callable[[str], dict[str, str]]:
     names = parts[1::2]
     if not names or "" in names or len(set(names)) < len(names) or any(name[0].isdigit() for name in names):
         raise UsageError(f"--fields is {pattern!r}; it must name fields in braces, each once, as '{{label}}_{{take}}'.")
-    _check_names(dict.fromkeys(names))
+    check_names(dict.fromkeys(names))
     expression = "".join(f"(?P<{part}>[^/]+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts))
     matcher = re.compile(rf"(?:.*/)?{expression}", re.DOTALL)
 
@@ -166,18 +166,18 @@ def fields_from_table(table: Path) -> Callable[[str], dict[str, Any]]:
     Raises:
         UsageError: the table cannot be read, has no such column, or names a column that tonemill writes itself.
     """
-    rows = _read_table(table)
+    rows = read_table(table)
     column = next((name for name in ("path", "file", "filename", "name") if rows and name in rows[0]), None)
     if column is None:
         raise UsageError(
             f"{table} has no column 'path' to join on; it has: {', '.join(map(str, rows[0])) if rows else 'no rows'}."
         )
-    _check_names({name: None for name in rows[0] if name != column})
+    check_names({name: None for name in rows[0] if name != column})
     joined = {str(row[column]): {k: _plain(v) for k, v in row.items() if k != column and _is_known(v)} for row in rows}
     return lambda path: joined.get(path) or joined.get(path.rsplit("/", 1)[-1]) or {}
 
 
-def _read_table(table: Path) -> list[dict[str, Any]]:
+def read_table(table: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     from pyarrow import json, parquet
 
@@ -221,7 +221,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
-def _check_names(names: Mapping[str, Any]) -> None:
+def check_names(names: Mapping[str, Any]) -> None:
     taken = sorted(RESERVED & set(names))
     if taken:
         raise UsageError(

@@ -1,0 +1,170 @@
+"""Line wet up with dry: latency, polarity, gain and clock drift, found through the effect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tonemill.audiotools.errors import AudioError, Filtered, UsageError
+from tonemill.pipelines.step import Step
+
+if TYPE_CHECKING:
+    from tonemill.audiotools.alignment import Alignment
+    from tonemill.audiotools.waveform import Sound
+    from tonemill.pipelines.example import Example
+
+CORRECTIONS = ("latency", "polarity", "gain", "drift")
+STEADY_PPM = 2.0
+"""Clocks this near each other are one clock: over five minutes they part by half a millisecond."""
+
+
+@dataclass(frozen=True)
+class Align(Step):
+    correct: Annotated[str, "What to put right: any of latency, polarity, gain, drift, with commas; or none."] = (
+        "latency,polarity"
+    )
+    max_latency_ms: Annotated[float, "Look for delays up to this, either way."] = 200.0
+    margin_samples: Annotated[int, "Leave the wet so much late, so that it never leads through an effect."] = 1
+    min_confidence: Annotated[float, "Refuse a pair that is less surely related, from 0 to 1."] = 0.5
+    max_drift_ppm: Annotated[float, "Refuse a pair whose clocks differ more, unless drift is corrected."] = 15.0
+    max_clipping: Annotated[float, "Refuse a wet with a larger share of samples clipped in recording."] = 0.02
+    max_replicate_esr: Annotated[
+        float | None, "Refuse a wet that differs more where the dry repeats itself; reverbs and phasers do."
+    ] = None
+    min_seconds: Annotated[float, "Refuse a pair that is shorter after lining up."] = 0.25
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.corrections if name not in CORRECTIONS]
+        if unknown:
+            raise UsageError(f"--correct is {self.correct!r}; it can be none, or any of {', '.join(CORRECTIONS)}.")
+        for flag, value, least in (
+            ("--max-latency-ms", self.max_latency_ms, 1.0),
+            ("--margin-samples", self.margin_samples, 0),
+            ("--max-drift-ppm", self.max_drift_ppm, 0),
+            ("--max-clipping", self.max_clipping, 0),
+            ("--min-seconds", self.min_seconds, 0),
+        ):
+            if not least <= value < float("inf"):
+                raise UsageError(f"{flag} is {value}; it must be {least:g} or more.")
+        if self.max_latency_ms > 5000:
+            raise UsageError(f"--max-latency-ms is {self.max_latency_ms:g}; it must be at most 5000.")
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"--min-confidence is {self.min_confidence}; it must lie from 0 to 1.")
+
+    @property
+    def corrections(self) -> tuple[str, ...]:
+        return () if self.correct == "none" else tuple(name.strip() for name in self.correct.split(","))
+
+    def apply(self, example: Example) -> Iterator[Example]:
+        from tonemill.audiotools.alignment import align
+        from tonemill.audiotools.silence import extent
+
+        if set(example.sounds) != {"dry", "wet"}:
+            raise AudioError(
+                "roles",
+                f"it has {' and '.join(sorted(example.sounds)) or 'none'}, not dry and wet; see `tonemill pair`",
+            )
+        rate = example.sample_rate
+        dry, wet = example.sounds["dry"], example.sounds["wet"]
+        frames = {role: extent(sound)[0] for role, sound in example.sounds.items()}
+        if min(frames.values()) < self.min_seconds * rate:
+            raise Filtered(
+                "too_short", f"it is {min(frames.values()) / rate:.3f} s long, less than {self.min_seconds:g} s"
+            )
+        self._refuse_clipping(wet)
+        found = align(dry, wet, min(frames.values()), self.max_latency_ms)
+        about: dict[str, Any] = {
+            "latency_samples": round(found.latency_samples, 3),
+            "latency_ms": round(found.latency_samples / rate * 1000, 4),
+            "polarity": found.polarity,
+            "drift_ppm": round(found.drift_ppm, 2),
+            "align_confidence": round(found.confidence, 3),
+        }
+        self._refuse_strangers(found, about)
+        yield self._lined_up(example, found, frames, about)
+
+    def _refuse_clipping(self, wet: Sound) -> None:
+        from tonemill.audiotools.levels import measure
+
+        share = measure(wet).clipping_share
+        if share > self.max_clipping:
+            raise AudioError(
+                "clipping",
+                f"{share:.1%} of the wet is clipped in the recording, more than --max-clipping {self.max_clipping:g}; "
+                "record it again at a lower level",
+                clipping_share=share,
+            )
+
+    def _refuse_strangers(self, found: Alignment, about: dict[str, Any]) -> None:
+        if found.confidence < self.min_confidence:
+            raise AudioError(
+                "unrelated",
+                f"no delay within {self.max_latency_ms:g} ms makes wet follow dry (confidence {found.confidence:.2f}); "
+                "are these two a pair, and is --max-latency-ms large enough?",
+                **about,
+            )
+        if abs(found.drift_ppm) > self.max_drift_ppm and "drift" not in self.corrections:
+            raise AudioError(
+                "drift",
+                f"the clocks of wet and dry differ by {found.drift_ppm:.1f} ppm, more than --max-drift-ppm "
+                f"{self.max_drift_ppm:g}; `tonemill align --correct latency,polarity,drift` puts it right",
+                **about,
+            )
+
+    def _lined_up(self, example: Example, found: Alignment, frames: dict[str, int], about: dict[str, Any]) -> Example:
+        from tonemill.audiotools.alignment import gain_of
+        from tonemill.audiotools.levels import scaled
+        from tonemill.audiotools.replicas import replicate_esr
+        from tonemill.audiotools.silence import part
+
+        rate = example.sample_rate
+        sounds = dict(example.sounds)
+        if "drift" in self.corrections and abs(found.drift_ppm) > STEADY_PPM:
+            sounds["wet"], frames["wet"] = _without_drift(sounds["wet"], frames["wet"], found.drift_ppm)
+            about["drift_corrected_ppm"] = about["drift_ppm"]
+        shift = 0
+        if "latency" in self.corrections:
+            # Whole samples, so that every sample stays as it was recorded; and rather late than early.
+            shift = math.floor(found.latency_samples + 0.05) - self.margin_samples
+            about |= {"latency_corrected_samples": shift}
+        first = {"dry": max(0, -shift), "wet": max(0, shift)}
+        length = min(frames[role] - first[role] for role in sounds)
+        if length < self.min_seconds * rate:
+            raise Filtered("too_short", f"{max(0, length) / rate:.3f} s are left of it when lined up", **about)
+        sounds = {role: part(sound, first[role], first[role] + length) for role, sound in sounds.items()}
+        if found.polarity < 0 and "polarity" in self.corrections:
+            sounds["wet"] = scaled(sounds["wet"], -1.0)
+            about["polarity_corrected"] = True
+        gain, _ = gain_of(sounds["dry"], sounds["wet"])
+        about["gain_db"] = round(20 * math.log10(max(abs(gain), 1e-6)), 3)
+        if "gain" in self.corrections and gain:
+            sounds["wet"] = scaled(sounds["wet"], 1 / abs(gain))
+            about["gain_corrected_db"] = -about["gain_db"]
+        esr = replicate_esr(sounds["dry"], sounds["wet"], length)
+        if esr is not None:
+            about["replicate_esr"] = round(esr, 6)
+            if self.max_replicate_esr is not None and esr > self.max_replicate_esr:
+                raise AudioError(
+                    "replicate",
+                    f"where the dry repeats itself the wet differs by an ESR of {esr:.3g}, more than "
+                    f"--max-replicate-esr {self.max_replicate_esr:g}: noise, a moved knob, or an effect with a clock",
+                    **about,
+                )
+        start_seconds = example.start_seconds + first["dry"] / rate
+        return example.with_sounds(sounds, start_seconds=start_seconds).with_fields(about)
+
+
+def _without_drift(sound: Sound, frames: int, drift_ppm: float) -> tuple[Sound, int]:
+    """The wet as its dry's clock would have sampled it, and its length."""
+    from tonemill.audiotools.resampling import resample_blocks, resampled_length
+    from tonemill.audiotools.waveform import Flow
+
+    # Only the ratio of the two numbers counts: a tenth of a part in a million.
+    slow, steady = 10_000_000, round(10_000_000 / (1 + drift_ppm * 1e-6))
+    flow = Flow(lambda: resample_blocks(sound.blocks(), slow, steady), sound.sample_rate, sound.channels)
+    return flow, resampled_length(frames, slow, steady)
+
+
+STEP = Align

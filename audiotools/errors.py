@@ -36,6 +36,7 @@ REASONS: Final[dict[str, str]] = {
     "stretch": "it would have to be stretched further than is allowed",
     "seam": "its end does not lead into its start",
     "condition": "its fields do not fit the condition",
+    "duplicate": "a copy of it is kept instead",
     "roles": "the roles do not fit the step, or differ in length or rate",
     "mixed": "the rate or channels differ from the rest of the corpus",
     "step_failed": "a step failed in a way nobody foresaw",

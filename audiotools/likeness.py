@@ -24,7 +24,7 @@ MIN_SHARED: Final = 0.82
 MIN_SHARED_ANYWHERE: Final = 0.5
 """And so much in each quarter of a second: another fill in one bar is another loop."""
 
-MAX_EXCESS_DB: Final = 0.08
+MAX_EXCESS_DB: Final = 0.09
 """Level and phase may differ by so much more than coding noise explains."""
 
 MAX_EXCESS_ANYWHERE_DB: Final = 0.6

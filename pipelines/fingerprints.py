@@ -26,7 +26,8 @@ from tonemill.audiotools.waveform import Sound
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook
 from tonemill.pipelines.plan import Output, digest_of, read_plan, read_rows
-from tonemill.pipelines.planning import Splitting, make_plan
+from tonemill.pipelines.planning import make_plan
+from tonemill.pipelines.splitting import Splitting
 from tonemill.pipelines.production import Engine, cook_shards
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipe import Recipe

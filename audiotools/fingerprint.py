@@ -49,8 +49,8 @@ class Fingerprint:
     """What is known of one sound.
 
     Args:
-        pcm_digest: SHA-256 of rate, channels and samples as float32, so that 16 bits are equal in any lossless file, and
-            in 24 bits with zeros below.
+        pcm_digest: SHA-256 of rate, channels and samples as float32: 16 bits are equal in any lossless file, and in
+            24 bits with zeros below.
         sample_rate: in hertz.
         bandwidth_hz: below it there is sound; half the rate, or where the spectrum ends at a wall.
         bits: 8, 16 or 24, the fewest that hold every sample.
@@ -233,7 +233,13 @@ def outline(samples: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "104"]:
     Parts of equal energy begin and end at the same sounds whatever silence comes before, and need no level; their
     spectra are shares, in decibels, so gain does not matter; above 3.6 kHz copies at low rates have nothing.
     """
-    power = np.abs(spectra(samples)) ** 2
+    energy = np.cumsum(np.square(samples, dtype=np.float64))
+    if not energy.size or energy[-1] <= 0:
+        return np.zeros(OUTLINE, np.float32)
+    # Frames are counted from the onset, or a delay of half a frame would change those of a short sound.
+    onset = int(np.searchsorted(energy, 0.005 * energy[-1]))
+    from_onset = np.pad(samples, (WINDOW, 0))[onset:]
+    power = np.abs(spectra(from_onset)) ** 2
     edges = np.geomspace(*_OUTLINE_HZ, _BANDS + 1) * WINDOW / RATE
     bands = _split_bins(power, edges)
     course = np.concatenate([np.zeros((1, _BANDS)), np.cumsum(bands, axis=0)])
@@ -249,7 +255,9 @@ def outline(samples: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "104"]:
     return np.concatenate([colour.T.reshape(-1), lengths]).astype(np.float32)
 
 
-def _split_bins(power: Float32[np.ndarray, "frames bins"], edges: Float64[np.ndarray, "_"]) -> Float64[np.ndarray, "_ _"]:
+def _split_bins(
+    power: Float32[np.ndarray, "frames bins"], edges: Float64[np.ndarray, "_"]
+) -> Float64[np.ndarray, "_ _"]:
     """Power between edges given in bins; a bin that an edge cuts counts on both sides by its share."""
     course = np.concatenate([np.zeros((len(power), 1)), np.cumsum(power, axis=1, dtype=np.float64)], axis=1)
     # Bin k reaches from k - 1/2 to k + 1/2.

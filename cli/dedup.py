@@ -59,8 +59,8 @@ def command(
         clusters, deaf = len(set(found.clusters.values())), len(recipes) - found.heard
         what = "are marked" if mark else "are left out"
         tell(
-            f"dedup: {len(recipes)} recipes; {len(found.copies)} copies {what}, {found.exact} of them equal once decoded; "
-            f"{clusters} clusters"
+            f"dedup: {len(recipes)} recipes, {clusters} clusters; {len(found.copies)} copies {what}, "
+            f"{found.exact} of them equal once decoded"
         )
         if deaf:
             tell(f"{deaf} could not be heard: they pass on, and are rejected, with the reason, where they are cooked.")

@@ -23,10 +23,25 @@ from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.splitting import CLUSTER
 from tonemill.pipelines.steps.duplicate import Duplicate
 
-MAX_OUTLINE_DB: Final = 2.5
+MAX_OUTLINE_DB: Final = 1.5
 """Outlines of copies differ by no more, root mean square; benchmarks/dedup.py has how many do."""
 
-LOSSY: Final = ("VORBIS", "OPUS", "MPEG", "GSM", "ADPCM", "ULAW", "ALAW", "G72", "AAC", "MP2", "MP3", "WMA", "VOX", "NMS")
+LOSSY: Final = (
+    "VORBIS",
+    "OPUS",
+    "MPEG",
+    "GSM",
+    "ADPCM",
+    "ULAW",
+    "ALAW",
+    "G72",
+    "AAC",
+    "MP2",
+    "MP3",
+    "WMA",
+    "VOX",
+    "NMS",
+)
 _BLOCK: Final = 1024
 _LOADED: Final = 256
 
@@ -60,7 +75,9 @@ class Found:
         return replace(recipe, steps=[Duplicate(of).to_json(), *recipe.steps])
 
 
-def find(recipes: Sequence[Recipe], entries: Mapping[str, Entry], workers: int, tell: Callable[[int, int], None]) -> Found:
+def find(
+    recipes: Sequence[Recipe], entries: Mapping[str, Entry], workers: int, tell: Callable[[int, int], None]
+) -> Found:
     """Find clusters and choose what is kept of each.
 
     Args:
@@ -102,7 +119,7 @@ def find(recipes: Sequence[Recipe], entries: Mapping[str, Entry], workers: int, 
 
 
 def _rank(recipe: Recipe, entry: Entry) -> tuple[Any, ...]:
-    """The best copy first: lossless, with the most bandwidth, the most bits, not clipped, the longest, first by path."""
+    """The best copy first: lossless, most bandwidth, most bits, not clipped, the longest, first by path."""
     subtypes = [str(source.get("subtype", "")).upper() for source in recipe.sources.values()]
     lossy = any(subtype.startswith(LOSSY) or "ADPCM" in subtype for subtype in subtypes)
     # Thirds of an octave: 44.1 and 48 kHz differ, the same sound resampled up does not.
@@ -169,8 +186,10 @@ def _candidates(numbers: Sequence[int], entries: Mapping[int, Entry]) -> Iterato
     Sorted by length, each is held only against those that follow until they are too long; a product of matrices does
     a million pairs in some hundredths of a second, so nothing is guessed and none is missed.
     """
-    order = sorted((number for number in numbers if entries[number].sounding_seconds > 0), key=lambda n: (
-        entries[n].sounding_seconds, entries[n].pcm_digest))
+    order = sorted(
+        (number for number in numbers if entries[number].sounding_seconds > 0),
+        key=lambda n: (entries[n].sounding_seconds, entries[n].pcm_digest),
+    )
     if not order:
         return
     lengths = np.array([entries[number].sounding_seconds for number in order])
@@ -183,7 +202,9 @@ def _candidates(numbers: Sequence[int], entries: Mapping[int, Entry]) -> Iterato
         end = int(np.searchsorted(lengths, longest + 0.24))
         for first in range(start, end, 4 * _BLOCK):
             others = outlines[first : min(end, first + 4 * _BLOCK)]
-            about = squares[start : start + _BLOCK, None] + squares[None, first : first + len(others)] - 2 * rows @ others.T
+            about = (
+                squares[start : start + _BLOCK, None] + squares[None, first : first + len(others)] - 2 * rows @ others.T
+            )
             for one, other in np.argwhere(about < 1.02 * limit + 1):
                 a, b = start + int(one), first + int(other)
                 if a < b and lengths_fit(lengths[a], lengths[b]):

@@ -27,11 +27,11 @@ from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook
 from tonemill.pipelines.plan import Output, digest_of, read_plan, read_rows
 from tonemill.pipelines.planning import make_plan
-from tonemill.pipelines.splitting import Splitting
 from tonemill.pipelines.production import Engine, cook_shards
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.shard import PLAN, Stopped, stopping, under_way
+from tonemill.pipelines.splitting import Splitting
 
 MARK: Final = "tonemill-fingerprints.json"
 WORK: Final = "work"
@@ -127,6 +127,9 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
         commit.write_json(cache / MARK, {"schema": 1, "version": VERSION})
     # What a killed command had not committed is of no use, for what is missing is planned anew.
     shutil.rmtree(cache / WORK, ignore_errors=True)
+    for sketches in cache.glob("*.sketches"):
+        if not sketches.with_suffix(".parquet").exists():
+            sketches.unlink()
     wanted = {key_of(recipe): recipe for recipe in reversed(recipes)}
     found = _read(cache, wanted.keys())
     missing = [recipe for key, recipe in wanted.items() if key not in found]
@@ -170,9 +173,11 @@ def fingerprint_shard(home: Path, number: int) -> None:
                 except OSError as error:
                     raise commit.unwritable(base, error) from error
             under_way[number] = under_way.get(number, 0.0) + rows[position].seconds
-        part.commit()
-    with commit.pending(base.with_suffix(".parquet")) as file:
-        parquet.write_table(pa.Table.from_pylist(made, schema=_COLUMNS), file, compression="zstd")
+        if made:
+            part.commit()
+    if made:
+        with commit.pending(base.with_suffix(".parquet")) as file:
+            parquet.write_table(pa.Table.from_pylist(made, schema=_COLUMNS), file, compression="zstd")
     commit.write_json((home / shard.name).with_suffix(".json"), {"fingerprints": len(made)})
 
 

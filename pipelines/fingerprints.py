@@ -35,7 +35,7 @@ from tonemill.pipelines.splitting import Splitting
 
 MARK: Final = "tonemill-fingerprints.json"
 WORK: Final = "work"
-BATCH_SECONDS: Final = 120.0
+BATCH_SECONDS: Final = 60.0
 """Sound in one piece of work; a kill loses the pieces under way."""
 
 _MEASURES: Final = ("pcm_digest", "sample_rate", "bandwidth_hz", "bits", "clipped", "sounding_seconds")

@@ -40,7 +40,8 @@ def entry(samples: np.ndarray, **measures: object) -> Entry:
 
 
 def recipe(path: str, subtype: str = "PCM_16") -> Recipe:
-    return Recipe(path, {"audio": {"uri": path, "sha256": path, "subtype": subtype}})
+    channels = 2 if "stereo" in path else 1
+    return Recipe(path, {"audio": {"uri": path, "sha256": path, "subtype": subtype, "channels": channels}})
 
 
 def found(recipes: list[Recipe], entries: list[Entry], workers: int = 1) -> Found:
@@ -55,6 +56,7 @@ def copy(number: int, **measures: object) -> Entry:
 
 RANKED = [
     (recipe("z_wide.wav"), copy(1)),
+    (recipe("z_narrow_stereo.wav"), copy(7, bandwidth_hz=11000.0, bits=8)),
     (recipe("a_narrow.wav"), copy(2, bandwidth_hz=11000.0)),
     (recipe("a_narrow_8.wav"), copy(3, bandwidth_hz=11000.0, bits=8)),
     (recipe("a_narrow_8_clipped.wav"), copy(4, bandwidth_hz=11000.0, bits=8, clipped=True)),

@@ -36,6 +36,7 @@ REASONS: Final[dict[str, str]] = {
     "stretch": "it would have to be stretched further than is allowed",
     "seam": "its end does not lead into its start",
     "condition": "its fields do not fit the condition",
+    "duplicate": "a copy of it is kept instead",
     "roles": "the roles do not fit the step, or differ in length or rate",
     "unrelated": "no delay makes wet follow dry: they are not a pair",
     "drift": "the clocks of wet and dry differ",

@@ -1,4 +1,4 @@
-"""What the sinks `shard` and `write` share: their flags, and how they carry out a plan."""
+"""What the sinks `shard`, `write` and `dedup` share: their flags, who works, and how a plan is carried out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tonemill.cli.console import stdin, stop_on_termination, tell
 if TYPE_CHECKING:
     from tonemill.pipelines.plan import Output, Plan
     from tonemill.pipelines.planning import Splitting
+    from tonemill.pipelines.production import Engine
 
 Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); as the source if not given.")]
 ShardSeconds = Annotated[float, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
@@ -42,6 +43,14 @@ def output(kind: Literal["shards", "files"], container: str, bits: int | None) -
     if bits not in (None, 16, 24) and not (bits == 32 and container == "wav"):
         raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
     return Output(kind, container, bits)
+
+
+def engine(workers: int | None, runner: str | None, beam: list[str] | None) -> Engine:
+    """What does the work, as typed."""
+    from tonemill.pipelines.production import Engine
+
+    options = [option if option.startswith("--") else f"--{option}" for option in beam or []]
+    return Engine(workers or os.cpu_count() or 1, runner, options)
 
 
 def read_and_plan(command: str, wished: Output, splitting: Splitting, shard_seconds: float, partial: bool) -> Plan:
@@ -78,7 +87,7 @@ def carry_out(
 ) -> None:
     """Do what a plan says, or with `dry_run` say it; one line of JSON on stdout tells what was made."""
     from tonemill.pipelines.corpus import describe_line
-    from tonemill.pipelines.production import Engine, produce
+    from tonemill.pipelines.production import produce
     from tonemill.pipelines.progress import Progress
     from tonemill.pipelines.uri import readable
 
@@ -86,9 +95,7 @@ def carry_out(
         _show_plan(folder, plan, key)
         return
     stop_on_termination()
-    options = [option if option.startswith("--") else f"--{option}" for option in beam or []]
-    engine = Engine(workers or os.cpu_count() or 1, runner, options)
-    about = produce(folder, plan, engine, Progress(quiet), overwrite)
+    about = produce(folder, plan, engine(workers, runner, beam), Progress(quiet), overwrite)
     if not quiet:
         tell(summary(readable(str(folder)), about))
     if cut_off := clipping(about):

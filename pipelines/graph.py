@@ -30,15 +30,20 @@ _failures: list[TonemillError] = []
 """Errors of workers in this process, before Beam turns them into text."""
 
 
+Work = Callable[[Path, int], None]
+"""Does and commits one shard of the plan that lies in a folder; a function of a module, for workers import it."""
+
+
 class CookShard(beam.DoFn):
     """Cook the shards whose numbers arrive."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, work: Work) -> None:
         self._home = home
+        self._work = work
 
     def process(self, number: int) -> None:
         try:
-            shard.cook_shard(Path(self._home), number)
+            self._work(Path(self._home), number)
         except TonemillError as error:
             _failures.append(error)
             raise
@@ -51,6 +56,7 @@ def run(
     watch: Callable[[], None],
     runner: str | None = None,
     options: Sequence[str] = (),
+    work: Work = shard.cook_shard,
 ) -> None:
     """Cook shards of the plan that lies in a folder, its home; `watch` is called some times a second meanwhile.
 
@@ -61,16 +67,17 @@ def run(
         watch: shows progress.
         runner: a Beam runner's name; None for the local one.
         options: Beam's own, as typed.
+        work: what is done to each shard.
 
     Raises:
         TonemillError: a worker failed; what was committed stays.
         KeyboardInterrupt: after the workers of this process have stopped and left nothing half-written.
     """
     pipeline = _pipeline(workers, runner, options)
-    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home)))
+    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home), work))
     failure: list[Exception] = []
 
-    def work() -> None:
+    def run_pipeline() -> None:
         try:
             pipeline.run().wait_until_finish()
         except Exception as error:
@@ -79,7 +86,7 @@ def run(
     shard.stopping.clear()
     _failures.clear()
     # Beam waits without listening to signals, so it works beside the thread that Ctrl-C interrupts.
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run_pipeline, daemon=True)
     thread.start()
     try:
         while thread.is_alive():

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.naming import file_names
 from tonemill.pipelines.plan import SPLITS, Output, Plan, Planned, Shard, digest_of
 from tonemill.pipelines.recipe import Recipe
+from tonemill.pipelines.splitting import Groups, Place, Splitting
 from tonemill.pipelines.step import Estimate, load_steps
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """How recipes are dealt to splits.
-
-    Args:
-        valid: share of groups, from 0 to 1.
-        test: likewise.
-        valid_where: goes to valid by choice, whatever its group.
-        group: what must not straddle splits, as `group_of` takes it.
-        seed: another seed deals other groups.
-    """
-
-    valid: float = 0.0
-    test: float = 0.0
-    valid_where: Callable[[Mapping[str, Any]], bool] | None = None
-    group: str | None = None
-    seed: int = 0
 
 
 def make_plan(recipes: Iterable[Recipe], output: Output, splitting: Splitting, shard_seconds: float) -> Plan:
@@ -46,9 +27,10 @@ def make_plan(recipes: Iterable[Recipe], output: Output, splitting: Splitting, s
         CorpusError: there are no recipes, or a wished split came out empty.
     """
     by_path: dict[str, list[_Row]] = defaultdict(list)
+    groups = Groups(splitting)
     for recipe in recipes:
-        split, digest = _split_of(recipe, splitting), digest_of(recipe.canonical())
-        by_path[recipe.path].append(_Row(digest, recipe.to_line(), split, expected(recipe)))
+        place, digest = groups.enter(recipe), digest_of(recipe.canonical())
+        by_path[recipe.path].append(_Row(digest, recipe.to_line(), place, expected(recipe)))
     if not by_path:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
     keyed = {
@@ -59,7 +41,7 @@ def make_plan(recipes: Iterable[Recipe], output: Output, splitting: Splitting, s
     names = file_names({key: path for key, (path, _) in keyed.items()})
     dealt: dict[str, list[tuple[str, _Row]]] = {split: [] for split in SPLITS}
     for key in sorted(keyed):
-        dealt[keyed[key][1].split].append((key, keyed[key][1]))
+        dealt[groups.split_of(keyed[key][1].place)].append((key, keyed[key][1]))
     _refuse_empty_splits(dealt, splitting)
     shards, rows = [], []
     for split in SPLITS:
@@ -78,7 +60,7 @@ class _Row(NamedTuple):
 
     digest: str
     line: str
-    split: str
+    place: Place
     expected: Estimate
 
 
@@ -111,37 +93,6 @@ def expected(recipe: Recipe) -> Estimate:
     for step in load_steps(recipe.steps):
         estimate = step.estimate(estimate)
     return estimate
-
-
-def group_of(recipe: Recipe, group: str | None) -> str:
-    """What must not straddle splits: the content (None), the `path`, the `folder`, or a field.
-
-    Raises:
-        UsageError: the recipe has no such field.
-    """
-    # Of pairs, the dry side decides: one riff through many effects must not be learned here and judged there.
-    deciding = {"dry": recipe.sources["dry"]} if "dry" in recipe.sources else recipe.sources
-    digests = [str(source["sha256"]) for _, source in sorted(deciding.items()) if "sha256" in source]
-    if group == "path" or (group is None and not digests):
-        return recipe.path
-    if group is None:
-        return " ".join(digests)
-    if group == "folder":
-        return recipe.path.rpartition("/")[0]
-    if group not in recipe.fields:
-        known = ", ".join(["path", "folder", *recipe.fields])
-        raise UsageError(f"--group is {group!r}, but {recipe.path} has no such field; it has: {known}.")
-    return str(recipe.fields[group])
-
-
-def _split_of(recipe: Recipe, splitting: Splitting) -> str:
-    if splitting.valid_where and splitting.valid_where({**recipe.fields, "path": recipe.path}):
-        return "valid"
-    text = f"{splitting.seed}\0{group_of(recipe, splitting.group)}"
-    place = int.from_bytes(hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
-    if place < splitting.test:
-        return "test"
-    return "valid" if place < splitting.test + splitting.valid else "train"
 
 
 def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting) -> None:

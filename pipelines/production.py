@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines import commit
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, is_done, merge
 from tonemill.pipelines.plan import Plan, read_plan
-from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.progress import Phase, Progress
 from tonemill.pipelines.shard import PLAN, WORK
 
 MARK = "tonemill.json"
@@ -95,7 +95,7 @@ def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwr
                 graph.check(engine.workers, engine.runner, engine.options)
         _prepare(folder, place, plan, state, progress)
         with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
-            _cook(place, plan, state, engine, phase)
+            cook_shards(place, plan, state.todo, engine, phase)
         about = merge(place, plan)
         if not about["examples"]:
             raise CorpusError(_nothing_came(place, about))
@@ -161,8 +161,25 @@ def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Pro
             return
 
 
-def _cook(place: Path, plan: Plan, state: State, engine: Engine, phase: Any) -> None:
-    waiting = {number: plan.shards[number] for number in state.todo}
+def cook_shards(
+    place: Path,
+    plan: Plan,
+    todo: Sequence[int],
+    engine: Engine,
+    phase: Phase,
+    work: Callable[[Path, int], None] | None = None,
+) -> None:
+    """Let the workers of an engine do shards of the plan that lies in a folder, and show how far they are.
+
+    Args:
+        place: where the plan lies, and the sidecars of what is done.
+        plan: the same plan.
+        todo: numbers of its shards.
+        engine: who works.
+        phase: of `plan.seconds`.
+        work: what is done to a shard, which ends by writing its sidecar; `cook_shard` if not given.
+    """
+    waiting = {number: plan.shards[number] for number in todo}
     phase.reach(plan.seconds - sum(shard.seconds for shard in waiting.values()), counted=False)
     if not waiting:
         return
@@ -177,7 +194,7 @@ def _cook(place: Path, plan: Plan, state: State, engine: Engine, phase: Any) -> 
             phase.reach(plan.seconds - left)
 
         shard.under_way.clear()
-        graph.run(place, state.todo, engine.workers, watch, engine.runner, engine.options)
+        graph.run(place, todo, engine.workers, watch, engine.runner, engine.options, work or shard.cook_shard)
         watch()
 
 

@@ -61,6 +61,7 @@ def test_every_step_writes_all_of_itself_and_reads_it_back(name: str) -> None:
         "fade": {"in_ms": 5.0},
         "filter": {"min_seconds": 0.1},
         "channels": {"policy": "mean"},
+        "duplicate": {"of": "x"},
     }
     made = config.build(step, needed.get(name, {}), name)
     record = made.to_json()

@@ -16,9 +16,9 @@ from tonemill.audiotools.synthetic import loop
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.example import Example
 from tonemill.pipelines.pairs import effect_fields, pair_by_name, pair_by_table, sides
-from tonemill.pipelines.planning import group_of
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.sources import Found
+from tonemill.pipelines.splitting import group_of
 from tonemill.pipelines.steps.align import Align
 
 RATE = 22050

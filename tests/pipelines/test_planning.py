@@ -128,3 +128,33 @@ def test_no_file_name_leaves_the_folder_or_meets_another(paths: list[str]) -> No
 def test_file_names_stay_what_people_gave() -> None:
     paths = {"1": "kicks/01.wav", "2": "kicks/01.flac", "3": "snare", "4": "hat.v2.wav", "5": "hat-0001.wav"}
     assert list(file_names(paths).values()) == ["kicks/01.wav", "kicks/01.flac", "snare", "hat.v2", "hat-0001"]
+
+
+def test_copies_never_straddle_splits_whatever_the_group() -> None:
+    recipes = [
+        recipe(
+            f"{index}.wav", speaker=f"s{index % 50}", **({"duplicate_cluster": f"c{index // 2}"} if index % 5 else {})
+        )
+        for index in range(0, 300)
+    ]
+    mirrored = list(reversed(recipes))
+    for group in (None, "speaker", "path"):
+        splitting = Splitting(valid=0.3, test=0.3, group=group, valid_where=lambda known: known["path"] == "7.wav")
+        dealt = splits(make_plan(recipes, OUTPUT, splitting, 60))
+        assert dealt == splits(make_plan(mirrored, OUTPUT, splitting, 60))
+        clusters = defaultdict(set)
+        for one in recipes:
+            if "duplicate_cluster" in one.fields:
+                clusters[one.fields["duplicate_cluster"]].add(dealt[one.path])
+        assert all(len(where) == 1 for where in clusters.values())
+        assert dealt["6.wav"] == dealt["7.wav"] == "valid"
+        if group != "speaker":  # fifty speakers whose copies join them become one group
+            assert len(set(dealt.values())) == 3
+
+
+def test_a_cluster_moves_no_other_group() -> None:
+    recipes = [recipe(f"{index}.wav") for index in range(100)]
+    before = splits(make_plan(recipes, OUTPUT, Splitting(valid=0.5), 60))
+    copies = [recipe(f"{index}.wav", duplicate_cluster="c") for index in range(3)]
+    after = splits(make_plan([*copies, *recipes[3:]], OUTPUT, Splitting(valid=0.5), 60))
+    assert all(after[f"{index}.wav"] == before[f"{index}.wav"] for index in range(3, 100))

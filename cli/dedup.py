@@ -1,0 +1,77 @@
+"""Sink: find copies of one recording, keep the best of each, and pass recipes on."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonemill.audiotools.errors import StreamError
+from tonemill.cli.console import stdin, stdout, stop_on_termination, tell
+from tonemill.cli.sinks import Beam, Partial, Quiet, Runner, Workers, engine
+
+
+def command(
+    cache: Annotated[
+        Path | None, typer.Option(help="A folder that keeps fingerprints for the next run, or after a kill.")
+    ] = None,
+    mark: Annotated[
+        bool, typer.Option("--mark", help="Keep all copies; only record clusters, and duplicate_of.")
+    ] = False,
+    partial: Partial = False,
+    workers: Workers = None,
+    runner: Runner = None,
+    beam: Beam = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find copies of one recording, keep the best of each, and pass recipes on.
+
+    Copies are equal once decoded, or differ by gain, polarity, resampling, lossy coding and small trims. Each gets a
+    field duplicate_cluster, and `shard` keeps a cluster in one split. Those that are left out pass on too, with a step
+    that the next sink counts as filtered. It must hear everything first: nothing comes out before all is read.
+    """
+    from tonemill.pipelines.duplicates import find
+    from tonemill.pipelines.fingerprints import fingerprinted
+    from tonemill.pipelines.progress import Progress
+    from tonemill.pipelines.recipe import RecipeReader, write_stream
+
+    out, reader = stdout(), RecipeReader(stdin("dedup"))
+    recipes = list(reader)
+    if not partial:
+        reader.require_whole()
+    if not recipes:
+        raise StreamError("The stream holds no recipes.")
+    stop_on_termination()
+    progress, who = Progress(quiet), engine(workers, runner, beam)
+    with _held(cache) as folder:
+        entries = fingerprinted(folder, recipes, who, progress)
+        with progress.phase("compare", None, "pairs") as phase:
+            found = find(recipes, entries, who.workers, lambda done, of: phase.reach(done))
+    marked = (
+        found.marked(number, recipe, lambda kept: recipes[kept].path, mark) for number, recipe in enumerate(recipes)
+    )
+    write_stream(marked, out)
+    if not quiet:
+        clusters, deaf = len(set(found.clusters.values())), len(recipes) - found.heard
+        what = "are marked" if mark else "are left out"
+        tell(
+            f"dedup: {len(recipes)} recipes, {clusters} clusters; {len(found.copies)} copies {what}, "
+            f"{found.exact} of them equal once decoded"
+        )
+        if deaf:
+            tell(f"{deaf} could not be heard: they pass on, and are rejected, with the reason, where they are cooked.")
+
+
+@contextlib.contextmanager
+def _held(cache: Path | None) -> Iterator[Path]:
+    """The cache, held against other commands; one that is gone afterwards if none was named."""
+    from tonemill.pipelines import commit
+
+    with contextlib.ExitStack() as stack:
+        folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonemill-dedup-")))
+        stack.enter_context(commit.locked(folder))
+        yield folder

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -183,7 +181,7 @@ def test_killed_at_random_moments_it_goes_on_and_ends_the_same(
         while process.poll() is None and len(list(cache.glob("*.parquet"))) <= there:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.2))
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate()
         assert len(list(cache.glob("*.parquet"))) >= there, "what was committed stays"
         there = len(list(cache.glob("*.parquet")))

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from tonemill.audiotools.errors import StreamError
-from tonemill.cli.console import stdin, stdout, stop_on_termination, tell
-from tonemill.cli.sinks import Beam, Partial, Quiet, Runner, Workers, engine
+from tonemill.cli.console import stdin, stdout, stop_on_termination
+from tonemill.cli.sinks import Beam, Partial, ProgressFile, ProgressKind, Quiet, Runner, Workers, engine
 
 
 def command(
@@ -27,6 +27,8 @@ def command(
     runner: Runner = None,
     beam: Beam = None,
     quiet: Quiet = False,
+    progress: ProgressKind = "auto",
+    progress_file: ProgressFile = None,
 ) -> None:
     """Find copies of one recording, keep the best of each, and pass recipes on.
 
@@ -36,7 +38,7 @@ def command(
     """
     from tonemill.pipelines.duplicates import find
     from tonemill.pipelines.fingerprints import fingerprinted
-    from tonemill.pipelines.progress import Progress
+    from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipe import RecipeReader, write_stream
 
     out, reader = stdout(), RecipeReader(stdin("dedup"))
@@ -46,24 +48,23 @@ def command(
     if not recipes:
         raise StreamError("The stream holds no recipes.")
     stop_on_termination()
-    progress, who = Progress(quiet), engine(workers, runner, beam)
+    shown, who = open_progress(progress, progress_file, quiet), engine(workers, runner, beam)
     with _held(cache) as folder:
-        entries = fingerprinted(folder, recipes, who, progress)
-        with progress.phase("compare", None, "pairs") as phase:
+        entries = fingerprinted(folder, recipes, who, shown)
+        with shown.phase("compare", None, "pairs") as phase:
             found = find(recipes, entries, who.workers, lambda done, of: phase.reach(done))
     marked = (
         found.marked(number, recipe, lambda kept: recipes[kept].path, mark) for number, recipe in enumerate(recipes)
     )
     write_stream(marked, out)
-    if not quiet:
-        clusters, deaf = len(set(found.clusters.values())), len(recipes) - found.heard
-        what = "are marked" if mark else "are left out"
-        tell(
-            f"dedup: {len(recipes)} recipes, {clusters} clusters; {len(found.copies)} copies {what}, "
-            f"{found.exact} of them equal once decoded"
-        )
-        if deaf:
-            tell(f"{deaf} could not be heard: they pass on, and are rejected, with the reason, where they are cooked.")
+    clusters, deaf = len(set(found.clusters.values())), len(recipes) - found.heard
+    what = "are marked" if mark else "are left out"
+    shown.say(
+        f"dedup: {len(recipes)} recipes, {clusters} clusters; {len(found.copies)} copies {what}, "
+        f"{found.exact} of them equal once decoded"
+    )
+    if deaf:
+        shown.say(f"{deaf} could not be heard: they pass on, and are rejected, with the reason, where they are cooked.")
 
 
 @contextlib.contextmanager

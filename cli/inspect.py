@@ -83,6 +83,7 @@ def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     splits = _table(f"{folder}", "split", "shards", "examples", "length", "bytes")
     for split, one in about["splits"].items():
         splits.add_row(split, str(one["shards"]), str(one["examples"]), duration(one["seconds"]), size(one["bytes"]))
+    straddling, groups = _groups(home)
     ledger = about["ledger"]
     sound = _table("sound", "what", "value")
     for what in ("sample_rate", "channels", "roles", "container"):
@@ -95,7 +96,30 @@ def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     account = _table("ledger", "", "read", "kept", "rejected", "filtered")
     account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
     account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
-    return about, [splits, sound, *_fields(index, about["roles"]), account, *_rejects(rejects)]
+    about = {**about, "straddling": straddling}
+    return about, [splits, *groups, sound, *_fields(index, about["roles"]), account, *_rejects(rejects)]
+
+
+def _groups(home: Path) -> tuple[dict[str, int], list[Table]]:
+    """Groups that stand in more than one split, by kind; must be none of the kind that the plan was dealt by."""
+    from tonemill.pipelines.plan import read_whole
+    from tonemill.pipelines.shard import PLAN
+    from tonemill.pipelines.splitting import CLUSTER, straddling
+
+    plan = read_whole(home / PLAN)
+    if len({shard.split for shard in plan.shards}) < 2:
+        return {}, []
+    dealt = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]
+    kinds = {None: "equal bytes", plan.splitting.group: plan.splitting.group or "equal bytes"}
+    if any(CLUSTER in recipe.fields for _, recipe in dealt):
+        kinds[CLUSTER] = CLUSTER
+    found = {name: straddling(dealt, group) for group, name in kinds.items()}
+    table = _table("groups in more than one split", "group", "how many", "for example")
+    for name, groups in found.items():
+        chosen = " (dealt by)" if name == (plan.splitting.group or "equal bytes") else ""
+        first = ", ".join(next(iter(groups.values()))) if groups else ""
+        table.add_row(f"{name}{chosen}", str(len(groups)), first)
+    return {name: len(groups) for name, groups in found.items()}, [table]
 
 
 def _fields(index: Any, roles: list[str]) -> list[Table]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Collection
+import typing
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 
 import typer
@@ -62,6 +64,36 @@ def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None)
 
 def _flags(setting: Setting) -> list[str]:
     return [f"{setting.flag}/--no-{setting.flag[2:]}"] if setting.kind is bool else [setting.flag]
+
+
+def sharing(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags that it shares with others: it takes `options`, an object of this dataclass.
+
+    Args:
+        options: a dataclass whose fields are annotated as Typer reads them, each with a default.
+    """
+    hints = typing.get_type_hints(options, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[field.name], default=field.default
+        )
+        for field in dataclasses.fields(options)
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.name != "options"]
+
+        def with_options(**typed: Any) -> None:
+            chosen = options(**{one.name: typed.pop(one.name) for one in shared})
+            command(**typed, options=chosen)
+
+        keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+        with_options.__signature__ = inspect.Signature(keyword + shared)  # type: ignore[attr-defined]
+        with_options.__doc__ = command.__doc__
+        return with_options
+
+    return decorate
 
 
 def assignments(texts: Collection[str], flag: str) -> dict[str, Any]:

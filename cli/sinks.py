@@ -6,23 +6,22 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tonemill.audiotools.errors import OutputError, UsageError
+from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
 from tonemill.cli.console import stdin, stop_on_termination, tell
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.plan import Output, Plan
-    from tonemill.pipelines.planning import Splitting
+    from tonemill.pipelines.plan import Output, Plan, Splitting
     from tonemill.pipelines.production import Engine
+    from tonemill.pipelines.progress import Progress
 
 Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); as the source if not given.")]
 ShardSeconds = Annotated[float, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make a folder that another plan made fit this one.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")]
 Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner; the local one if not given.")]
@@ -30,6 +29,48 @@ Beam = Annotated[
     list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=multi_processing; may be repeated.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+ProgressKind = Annotated[
+    Literal["auto", "none", "jsonl"], typer.Option("--progress", help="For people, none, or lines of JSON on stderr.")
+]
+ProgressFile = Annotated[
+    Path | None, typer.Option("--progress-file", help="Where --progress jsonl writes instead, appending.")
+]
+
+
+@dataclass(frozen=True)
+class Sinking:
+    """The flags of every sink that cooks recipes."""
+
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")] = False
+    append: Annotated[
+        bool, typer.Option("--append", help="Put the stream's sources beside those that are there, in new shards.")
+    ] = False
+    update: Annotated[
+        bool, typer.Option("--update", help="Take over what changed; every other source stays in its shard.")
+    ] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make a folder that another plan made fit this one.")
+    ] = False
+    partial: Partial = False
+    workers: Workers = None
+    runner: Runner = None
+    beam: Beam = None
+    quiet: Quiet = False
+    progress: ProgressKind = "auto"
+    progress_file: ProgressFile = None
+
+    @property
+    def mode(self) -> Literal["append", "update", "overwrite"] | None:
+        """How another plan in the folder is met.
+
+        Raises:
+            UsageError: in two ways at once.
+        """
+        modes: tuple[Literal["append", "update", "overwrite"], ...] = ("append", "update", "overwrite")
+        chosen = [mode for mode in modes if getattr(self, mode)]
+        if len(chosen) > 1:
+            raise UsageError(f"Give one of --{' and --'.join(chosen)}.")
+        return chosen[0] if chosen else None
 
 
 def output(kind: Literal["shards", "files"], container: str, bits: int | None) -> Output:
@@ -53,53 +94,89 @@ def engine(workers: int | None, runner: str | None, beam: list[str] | None) -> E
     return Engine(workers or os.cpu_count() or 1, runner, options)
 
 
-def read_and_plan(command: str, wished: Output, splitting: Splitting, shard_seconds: float, partial: bool) -> Plan:
-    """Read the stream to its end and plan it.
+def there(folder: Path, wished: Output) -> Plan | None:
+    """The plan with its rows that lies in a folder; None where there is none that can be read."""
+    from tonemill.pipelines.plan import read_whole
+    from tonemill.pipelines.production import home_of
+    from tonemill.pipelines.shard import PLAN
+
+    place = home_of(folder, wished) / PLAN
+    try:
+        return read_whole(place) if place.exists() else None
+    except CorpusError:
+        # Whoever carries out the plan says what is wrong with this one, or mends it.
+        return None
+
+
+def sink(
+    command: str, folder: Path, key: str, wished: Output, splitting: Splitting, shard_seconds: float, options: Sinking
+) -> None:
+    """Read the stream to its end, plan it, and carry the plan out; one line of JSON on stdout tells what was made.
+
+    Args:
+        command: its name.
+        folder: to make.
+        key: the name of the folder in that line.
+        wished: what to make.
+        splitting: how recipes are dealt.
+        shard_seconds: about so much sound in each shard.
+        options: the rest of what was typed.
 
     Raises:
-        StreamError: it was cut, and nobody said --partial.
+        StreamError: the stream was cut, and nobody said --partial.
     """
+    from tonemill.pipelines.commit import locked
+    from tonemill.pipelines.growing import grow, regrown
     from tonemill.pipelines.planning import make_plan
+    from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipe import Recipe, RecipeReader
+    from tonemill.pipelines.removals import read_removals
+    from tonemill.pipelines.staging import STAGED, finish
 
     if not 0 < shard_seconds < float("inf"):
         raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
+    mode, progress = options.mode, open_progress(options.progress, options.progress_file, options.quiet)
     reader = RecipeReader(stdin(command))
+    if (folder / STAGED).is_dir() and not options.dry_run:
+        with locked(folder):
+            finish(folder)
+    removals = read_removals(folder)
 
     def recipes() -> Iterator[Recipe]:
-        yield from reader
-        if not partial:
+        yield from removals.leave_out(reader)
+        if not options.partial:
             reader.require_whole()
 
-    return make_plan(recipes(), wished, splitting, shard_seconds)
+    plan = make_plan(recipes(), wished, splitting, shard_seconds, may_lack_splits=mode == "append")
+    if removals.left_out:
+        progress.say(f"{removals.left_out} sources were removed from {folder} and stay out; removed.json bars them.")
+    old = there(folder, wished) if mode != "overwrite" else None
+    if old is not None and mode in ("append", "update"):
+        grown = grow(old, plan, "append" if mode == "append" else "update", shard_seconds)
+        told = {"there already": grown.there, "new": grown.added, "changed": grown.changed, "gone": grown.gone}
+        progress.say("sources: " + ", ".join(f"{count} {what}" for what, count in told.items() if count))
+        plan = grown.plan
+    elif old is not None:
+        plan = regrown(old, plan) or plan
+    _carry_out(folder, plan, key, options, progress, old.digest if old is not None and mode else None)
 
 
-def carry_out(
-    folder: Path,
-    plan: Plan,
-    key: str,
-    dry_run: bool,
-    overwrite: bool,
-    workers: int | None,
-    runner: str | None,
-    beam: list[str] | None,
-    quiet: bool,
+def _carry_out(
+    folder: Path, plan: Plan, key: str, options: Sinking, progress: Progress, instead_of: str | None
 ) -> None:
-    """Do what a plan says, or with `dry_run` say it; one line of JSON on stdout tells what was made."""
     from tonemill.pipelines.corpus import describe_line
     from tonemill.pipelines.production import produce
-    from tonemill.pipelines.progress import Progress
     from tonemill.pipelines.uri import readable
 
-    if dry_run:
+    if options.dry_run:
         _show_plan(folder, plan, key)
         return
     stop_on_termination()
-    about = produce(folder, plan, engine(workers, runner, beam), Progress(quiet), overwrite)
-    if not quiet:
-        tell(summary(readable(str(folder)), about))
+    who = engine(options.workers, options.runner, options.beam)
+    about = produce(folder, plan, who, progress, options.overwrite, instead_of)
+    progress.say(summary(readable(str(folder)), about))
     if cut_off := clipping(about):
-        tell(cut_off)
+        progress.warn(cut_off)
     if sys.stdout is not None:
         typer.echo(describe_line(about, **{key: readable(str(folder))}))
     if about["transient"]:
@@ -164,8 +241,9 @@ def _show_plan(folder: Path, plan: Plan, key: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tonemill.pipelines import changes
     from tonemill.pipelines.plan import SPLITS
-    from tonemill.pipelines.production import look
+    from tonemill.pipelines.production import home_of, look
 
     state = look(folder, plan)
     table = Table(
@@ -197,7 +275,9 @@ def _show_plan(folder: Path, plan: Plan, key: str) -> None:
         table.add_row(split, *map(str, cells))
     Console(stderr=True).print(table)
     if state.stale:
-        tell(f"{len(state.stale)} shards there were made by another plan; --overwrite would take them away.")
+        tell(f"{len(state.stale)} shards there were made by another plan and would be made anew or taken away.")
+    for line in changes.told(home_of(folder, plan.output), plan, state):
+        tell(line)
     tell("Lengths come from headers, bytes from a usual rate of compression: what is really there shows in cooking.")
     typer.echo(
         json.dumps(

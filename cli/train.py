@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -15,8 +15,10 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.cli.app import LazyGroup, command_of
 from tonemill.cli.console import named_place, tell
 from tonemill.cli.options import parameters
+from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
+from tonemill.pipelines.progress import Progress, open_progress
 from tonemill.pipelines.run import TrainConfig
 
 
@@ -37,13 +39,21 @@ class Models(LazyGroup):
 
 def _train_command(name: str, model: Any) -> Callable[..., None]:
     def train(
-        corpus: str, output: Path, config_file: Path | None, init_from: Path | None, quiet: bool, **typed: Any
+        corpus: str,
+        output: Path,
+        config_file: Path | None,
+        init_from: Path | None,
+        quiet: bool,
+        progress: Literal["auto", "none", "jsonl"],
+        progress_file: Path | None,
+        **typed: Any,
     ) -> None:
         file = config.read_toml(config_file) if config_file else {}
         _check_sections(file, config_file, name)
         settings = config.build(TrainConfig, _merged(TrainConfig, file.get("train", {}), typed), "train")
         model_config = config.build(model.Config, _merged(model.Config, file.get("model", {}), typed), name)
-        _run(name, model_config, settings, corpus, output, init_from, quiet)
+        shown = open_progress(progress, progress_file, quiet)
+        _run(name, model_config, settings, corpus, output, init_from, shown)
 
     fixed = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
@@ -58,24 +68,28 @@ def _train_command(name: str, model: Any) -> Callable[..., None]:
 
 
 def _run(
-    name: str, model_config: Any, settings: TrainConfig, corpus: str, output: Path, init_from: Path | None, quiet: bool
+    name: str,
+    model_config: Any,
+    settings: TrainConfig,
+    corpus: str,
+    output: Path,
+    init_from: Path | None,
+    progress: Progress,
 ) -> None:
     import json
 
     from tonemill.pipelines.corpus import open_corpus
-    from tonemill.pipelines.progress import Progress
     from tonemill.pipelines.run import open_run
     from tonemill.pipelines.training import train
 
     opened = open_corpus(named_place(corpus, "corpus"))
     source = open_run(init_from) if init_from else None
-    trained = train(name, model_config, settings, opened, output, Progress(quiet), source)
+    trained = train(name, model_config, settings, opened, output, progress, source)
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
-    if not quiet:
-        tell(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
-        tell(f"  tonemill seeds 16 | tonemill render {output} | tonemill write FOLDER")
+    progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
+    progress.say(f"  tonemill seeds 16 | tonemill render {output} | tonemill write FOLDER")
     if sys.stdout is not None:
         checkpoint = trained.run.checkpoint()
         typer.echo(
@@ -111,7 +125,9 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         None,
     ),
     ("init_from", Annotated[Path | None, typer.Option(help="Start from the weights of this run.")], None),
-    ("quiet", Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")], False),
+    ("quiet", Quiet, False),
+    ("progress", ProgressKind, "auto"),
+    ("progress_file", ProgressFile, None),
 ]
 
 _app = typer.Typer(cls=Models, no_args_is_help=True, add_completion=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -26,6 +27,9 @@ OURS: Final = ".tonemill"
 
 TEMPORARY: Final = f"{OURS}-part-"
 LOCK: Final = f"{OURS}-lock"
+
+SEAL: Final = "seal"
+"""The key of a JSON file's digest of itself."""
 
 
 class Part:
@@ -102,7 +106,35 @@ def pending(target: Path) -> Iterator[BinaryIO]:
 def write_json(target: Path, record: Any) -> None:
     """Write JSON for people and programs, all at once."""
     with pending(target) as file:
-        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+        file.write(_encoded(record))
+
+
+def write_sealed(target: Path, record: dict[str, Any]) -> None:
+    """Write JSON that holds the digest of the rest of itself, so that any flipped byte of it is noticed."""
+    write_json(target, {**record, SEAL: hashlib.sha256(_encoded(record)).hexdigest()})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `write_sealed` wrote, without the seal; None where one byte of it is another."""
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get(SEAL), str):
+        return None
+    rest = {name: value for name, value in record.items() if name != SEAL}
+    try:
+        whole = path.read_bytes() == _encoded({**rest, SEAL: record[SEAL]})
+    except (OSError, ValueError):
+        return None
+    return rest if whole and hashlib.sha256(_encoded(rest)).hexdigest() == record[SEAL] else None
+
+
+def _encoded(record: Any) -> bytes:
+    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Bytes and SHA-256 of a file, by which it is known again."""
+    with path.open("rb") as file:
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def read_json(path: Path) -> Any:

@@ -13,6 +13,7 @@ import io
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,15 @@ from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
 from tonemill.pipelines import shard
 
 POLL_SECONDS: Final = 0.2
+
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at the worker processes."""
+
+GRACE_SECONDS: Final = 3.0
+"""How long a worker may be gone before the work is."""
+
+START_SECONDS: Final = 30.0
+"""How long workers may take to start."""
 
 _failures: list[TonemillError] = []
 """Errors of workers in this process, before Beam turns them into text."""
@@ -88,10 +98,14 @@ def run(
     # Beam waits without listening to signals, so it works beside the thread that Ctrl-C interrupts.
     thread = threading.Thread(target=run_pipeline, daemon=True)
     thread.start()
+    in_processes = pipeline.options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+    processes = _Workers(workers if in_processes and runner is None else 0)
     try:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             watch()
+            if thread.is_alive():
+                processes.require()
     except BaseException:
         shard.stopping.set()
         _stop_children()
@@ -133,14 +147,63 @@ def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.
         raise UsageError(f"{chosen} cannot be used: {said[0]}") from error
 
 
-def _stop_children() -> None:
-    """End worker processes that this one started; an interrupt that was not typed at a terminal reaches only us."""
+class _Workers:
+    """Local worker processes. The runner waits for ever for one that was killed, so somebody else must notice.
+
+    Args:
+        expected: how many there must be; 0 where the work is done in this process.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+        self._looked = self._complete = time.monotonic()
+        self._patience = START_SECONDS
+
+    def require(self) -> None:
+        """Notice, some seconds later, that a worker is gone and the work is not done.
+
+        Raises:
+            OutputError: one is.
+        """
+        now = time.monotonic()
+        if not self._expected or now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        if sum(_is_worker(number) for number in _children(os.getpid())) >= self._expected:
+            # At the end of the work the runner stops them itself, and is then soon done.
+            self._complete, self._patience = now, GRACE_SECONDS
+        elif now - self._complete > self._patience:
+            raise OutputError(
+                "A worker process was killed; if nobody did it, the machine ran out of memory: try fewer --workers. "
+                "What was finished stays; give the same command again to go on."
+            )
+
+
+def _children(parent: int) -> list[int]:
+    """Processes that one started and that have not ended."""
+    found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
             # After the name in parentheses, which may hold anything: state, then the parent's number.
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid():
-                os.kill(int(status.parent.name), signal.SIGTERM)
+            state, number = status.read_text().rpartition(")")[2].split()[:2]
+            if int(number) == parent and state != "Z":
+                found.append(int(status.parent.name))
+    return found
+
+
+def _is_worker(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"sdk_worker_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
+
+
+def _stop_children() -> None:
+    """End worker processes that this one started; an interrupt that was not typed at a terminal reaches only us."""
+    for shell in _children(os.getpid()):
+        # A worker runs in a shell, which does not hand on what it is sent.
+        for process in [*_children(shell), shell] if _is_worker(shell) else [shell]:
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGTERM)
 
 
 def _told(error: Exception) -> TonemillError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -47,6 +47,25 @@ class Output:
     kind: Literal["shards", "files"]
     container: str = "flac"
     bits: int | None = None
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How recipes are dealt to splits; it stands in the plan, for what is added later must be dealt alike.
+
+    Args:
+        valid: share of groups, from 0 to 1.
+        test: likewise.
+        valid_where: a condition on fields and path; what it holds for goes to valid by choice.
+        group: what must not straddle splits, as `planning.group_of` takes it.
+        seed: another seed deals other groups.
+    """
+
+    valid: float = 0.0
+    test: float = 0.0
+    valid_where: str | None = None
+    group: str | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,11 +121,21 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """All shards; `rows` has each one's recipes."""
+    """All shards; `rows` has each one's recipes.
+
+    Args:
+        output: what cooking leaves.
+        shards: by split and number.
+        rows: the recipes of each, where they were read.
+        splitting: how they were dealt.
+        grown: sources were added or taken away later, so that their places follow from more than one stream.
+    """
 
     output: Output
     shards: tuple[Shard, ...]
     rows: tuple[tuple[Planned, ...], ...] = ()
+    splitting: Splitting = Splitting()
+    grown: bool = False
 
     @property
     def digest(self) -> str:
@@ -122,7 +151,13 @@ class Plan:
 
     def write(self, file: BinaryIO) -> None:
         """Write the plan file; the caller moves it into place."""
-        about = {"schema": SCHEMA, "output": asdict(self.output), "shards": [asdict(shard) for shard in self.shards]}
+        about = {
+            "schema": SCHEMA,
+            "output": asdict(self.output),
+            "splitting": asdict(self.splitting),
+            "grown": self.grown,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
         schema = COLUMNS.with_metadata({"tonemill": json.dumps(about)})
         with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
             for shard, rows in zip(self.shards, self.rows, strict=True):
@@ -144,7 +179,23 @@ def read_plan(path: Path) -> Plan:
         raise CorpusError(
             f"{path} has schema {about['schema']}; this tonemill reads {SCHEMA}. Use the one that wrote it."
         )
-    return Plan(Output(**about["output"]), tuple(Shard(**shard) for shard in about["shards"]))
+    shards = tuple(Shard(**shard) for shard in about["shards"])
+    return Plan(
+        Output(**about["output"]), shards, (), Splitting(**about.get("splitting", {})), about.get("grown", False)
+    )
+
+
+def read_whole(path: Path) -> Plan:
+    """A plan with all its rows.
+
+    Raises:
+        CorpusError: as `read_plan`.
+    """
+    plan = read_plan(path)
+    try:
+        return replace(plan, rows=tuple(tuple(read_rows(path, number)) for number in range(len(plan.shards))))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise CorpusError(f"{path} is damaged: {error}.") from error
 
 
 def read_rows(path: Path, number: int) -> list[Planned]:

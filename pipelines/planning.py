@@ -5,26 +5,34 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.naming import file_names
-from tonemill.pipelines.plan import SPLITS, Output, Plan, Planned, Shard, digest_of
+from tonemill.pipelines.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of
 from tonemill.pipelines.recipe import Recipe
-from tonemill.pipelines.splitting import Groups, Place, Splitting
+from tonemill.pipelines.splitting import Groups, Place
 from tonemill.pipelines.step import Estimate, load_steps
 
+T = TypeVar("T")
 
-def make_plan(recipes: Iterable[Recipe], output: Output, splitting: Splitting, shard_seconds: float) -> Plan:
+
+def make_plan(
+    recipes: Iterable[Recipe],
+    output: Output,
+    splitting: Splitting,
+    shard_seconds: float,
+    may_lack_splits: bool = False,
+) -> Plan:
     """Sort recipes by key, deal them to splits, and group them into shards of about equal expected seconds.
 
     The order is that of digests of paths: the same for any order of recipes, and each shard is a mixture.
 
     Raises:
         UsageError: a step cannot be made, or the group is no field of a recipe.
-        CorpusError: there are no recipes, or a wished split came out empty.
+        CorpusError: there are no recipes, a wished split came out empty, or a choice cuts a group in two.
     """
     by_path: dict[str, list[_Row]] = defaultdict(list)
     groups = Groups(splitting)
@@ -34,7 +42,7 @@ def make_plan(recipes: Iterable[Recipe], output: Output, splitting: Splitting, s
     if not by_path:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
     keyed = {
-        _key(path, occurrence): (path, row)
+        key_of(path, occurrence): (path, row)
         for path, same in by_path.items()
         for occurrence, row in enumerate(sorted(same))
     }
@@ -42,17 +50,19 @@ def make_plan(recipes: Iterable[Recipe], output: Output, splitting: Splitting, s
     dealt: dict[str, list[tuple[str, _Row]]] = {split: [] for split in SPLITS}
     for key in sorted(keyed):
         dealt[groups.split_of(keyed[key][1].place)].append((key, keyed[key][1]))
-    _refuse_empty_splits(dealt, splitting)
+    if not may_lack_splits:
+        _refuse_empty_splits(dealt, splitting)
     shards, rows = [], []
     for split in SPLITS:
-        for number, part in enumerate(_grouped(dealt[split], shard_seconds)):
+        seconds = [((key, row), row.expected.seconds) for key, row in dealt[split]]
+        for number, part in enumerate(grouped(seconds, shard_seconds)):
             planned = tuple(
                 Planned(position, key, names[key], row.expected.clips, row.expected.seconds, row.line)
                 for position, (key, row) in enumerate(part)
             )
-            shards.append(_shard(f"{split}/{number:06d}", output, part, planned))
+            shards.append(_shard(f"{split}/{number:06d}", output, [row for _, row in part], planned))
             rows.append(planned)
-    return Plan(output, tuple(shards), tuple(rows))
+    return Plan(output, tuple(shards), tuple(rows), splitting)
 
 
 class _Row(NamedTuple):
@@ -64,20 +74,39 @@ class _Row(NamedTuple):
     expected: Estimate
 
 
-def _shard(name: str, output: Output, part: list[tuple[str, _Row]], planned: tuple[Planned, ...]) -> Shard:
-    # A file's name depends on what else is in the plan; a member's of a tar does not.
-    named = output.kind == "files"
-    lines = [
-        f"{row.key} {mine.digest} {row.name if named else ''}" for row, (_, mine) in zip(planned, part, strict=True)
-    ]
+def _shard(name: str, output: Output, part: Sequence[_Row], planned: tuple[Planned, ...]) -> Shard:
     return Shard(
         name,
-        digest_of("\n".join([json.dumps(asdict(output)), *lines])),
+        shard_digest(output, planned, [row.digest for row in part]),
         len(planned),
         sum(row.clips for row in planned),
         sum(row.seconds for row in planned),
-        sum(_expected_bytes(row.expected, output) for _, row in part),
+        sum(_expected_bytes(row.expected, output) for row in part),
     )
+
+
+def shard_digest(output: Output, planned: Sequence[Planned], digests: Sequence[str]) -> str:
+    """The digest of a shard.
+
+    Args:
+        output: what cooking it leaves.
+        planned: its recipes, in order.
+        digests: of their canonical texts.
+    """
+    # A file's name depends on what else is in the plan; a member's of a tar does not.
+    named = output.kind == "files"
+    lines = [f"{row.key} {digest} {row.name if named else ''}" for row, digest in zip(planned, digests, strict=True)]
+    return digest_of("\n".join([json.dumps(asdict(output)), *lines]))
+
+
+NOWHERE: Final = Place("", None, False, "")
+"""Of a recipe that was dealt long ago."""
+
+
+def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
+    """A shard of recipes that another plan holds already; their positions are made to fit by the caller."""
+    rows = [_Row(digest_of(row.recipe.canonical()), row.line, NOWHERE, expected(row.recipe)) for row in planned]
+    return _shard(name, output, rows, tuple(planned))
 
 
 def expected(recipe: Recipe) -> Estimate:
@@ -110,18 +139,17 @@ def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting) -
             )
 
 
-def _grouped(rows: list[tuple[str, _Row]], shard_seconds: float) -> list[list[tuple[str, _Row]]]:
-    """Cut a list into runs of nearly equal expected seconds, as many as make each about `shard_seconds`."""
-    total = sum(row.expected.seconds for _, row in rows)
+def grouped(rows: Sequence[tuple[T, float]], shard_seconds: float) -> list[list[T]]:
+    """Cut a list of things and their seconds into runs of nearly equal length, each of about `shard_seconds`."""
+    total = sum(seconds for _, seconds in rows)
     count = max(1, min(len(rows), math.ceil(total / shard_seconds)))
     target = total / count
-    runs: list[list[tuple[str, _Row]]] = [[]]
+    runs: list[list[T]] = [[]]
     so_far = 0.0
-    for key, row in rows:
-        seconds = row.expected.seconds
+    for thing, seconds in rows:
         if runs[-1] and len(runs) < count and so_far + seconds / 2 > target * len(runs):
             runs.append([])
-        runs[-1].append((key, row))
+        runs[-1].append(thing)
         so_far += seconds
     return [run for run in runs if run]
 
@@ -133,5 +161,6 @@ def _expected_bytes(estimate: Estimate, output: Output) -> int:
     return round(samples * (output.bits or 16) / 8 * kept)
 
 
-def _key(path: str, occurrence: int) -> str:
+def key_of(path: str, occurrence: int) -> str:
+    """The key of a source: of its path, and which one of those with that path it is."""
     return digest_of(f"{path}\0{occurrence}")[:16]

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tonemill.audiotools.errors import CorpusError, OutputError
-from tonemill.pipelines import commit
-from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, is_done, merge
-from tonemill.pipelines.plan import Plan, read_plan
+from tonemill.pipelines import changes, commit
+from tonemill.pipelines.changes import State
+from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
+from tonemill.pipelines.merging import MARK, describe, is_done, plan_is_whole, write_plan
+from tonemill.pipelines.plan import Output, Plan, read_plan
 from tonemill.pipelines.progress import Phase, Progress
 from tonemill.pipelines.shard import PLAN, WORK
-
-MARK = "tonemill.json"
-"""What tells a folder of files that tonemill made from any other."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +36,9 @@ class Engine:
     options: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class State:
-    """How an output folder stands to a plan.
-
-    Args:
-        made: the plan it was made by; None where the folder is new or empty.
-        todo: numbers of the shards that must be cooked.
-        stale: names of shards there that the plan does not have, or has with other contents.
-    """
-
-    made: Plan | None
-    todo: tuple[int, ...]
-    stale: tuple[str, ...]
-
-
-def home(folder: Path, plan: Plan) -> Path:
+def home_of(folder: Path, output: Output) -> Path:
     """Where plan, sidecars and tables lie: in the corpus itself, but out of sight in a folder of files."""
-    return folder if plan.output.kind == "shards" else folder / WORK
+    return folder if output.kind == "shards" else folder / WORK
 
 
 def look(folder: Path, plan: Plan) -> State:
@@ -63,9 +47,9 @@ def look(folder: Path, plan: Plan) -> State:
     Raises:
         OutputError: the folder holds what tonemill did not make.
     """
-    place = home(folder, plan)
+    place = home_of(folder, plan.output)
     if (place / PLAN).exists():
-        made = read_plan(place / PLAN)
+        made = _made(folder, place, plan)
         kept = {shard.name: shard.digest for shard in plan.shards}
         stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
         todo = tuple(number for number, shard in enumerate(plan.shards) if not is_done(place, shard))
@@ -75,8 +59,34 @@ def look(folder: Path, plan: Plan) -> State:
     return State(None, tuple(range(len(plan.shards))), ())
 
 
-def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwrite: bool = False) -> dict[str, Any]:
+def _made(folder: Path, place: Path, plan: Plan) -> Plan:
+    """The plan that lies there; where it is damaged but the description says that it was this one, this one."""
+    try:
+        return read_plan(place / PLAN)
+    except CorpusError:
+        about = commit.read_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK))
+        if about is not None and about["plan_digest"] == plan.digest:
+            return plan
+        raise
+
+
+def produce(
+    folder: Path,
+    plan: Plan,
+    engine: Engine,
+    progress: Progress,
+    overwrite: bool = False,
+    instead_of: str | None = None,
+) -> dict[str, Any]:
     """Make what a plan says, going on where an earlier command stopped; returns the description.
+
+    Args:
+        folder: to make.
+        plan: with its rows.
+        engine: what does the work.
+        progress: where it is shown.
+        overwrite: another plan's shards that do not fit are taken away.
+        instead_of: digest of the plan that this one was made from, and may take the place of.
 
     Raises:
         OutputError: the folder is foreign, was made by another plan, is in use, or cannot be written.
@@ -85,9 +95,11 @@ def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwr
     look(folder, plan)
     with commit.locked(folder):
         state = look(folder, plan)
-        if state.made is not None and state.made.digest != plan.digest:
-            _refuse_other_plan(folder, state, plan, overwrite)
-        place = home(folder, plan)
+        if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
+            raise OutputError(_other_plan(folder, state, plan))
+        place = home_of(folder, plan.output)
+        for line in changes.told(place, plan, state):
+            progress.say(line)
         if state.todo:
             with silenced():
                 from tonemill.pipelines import graph
@@ -96,21 +108,14 @@ def produce(folder: Path, plan: Plan, engine: Engine, progress: Progress, overwr
         _prepare(folder, place, plan, state, progress)
         with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
             cook_shards(place, plan, state.todo, engine, phase)
-        about = merge(place, plan)
-        if not about["examples"]:
-            raise CorpusError(_nothing_came(place, about))
-        record = about if plan.output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
-        commit.write_json(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK), record)
-    return about
+        return describe(folder, place, plan)
 
 
-def _refuse_other_plan(folder: Path, state: State, plan: Plan, overwrite: bool) -> None:
-    if overwrite:
-        return
-    raise OutputError(
+def _other_plan(folder: Path, state: State, plan: Plan) -> str:
+    return (
         f"{folder} was made by another plan: {len(state.stale)} of the shards there do not fit this one. Name another "
-        f"folder, or say --overwrite: it keeps the shards that fit and makes {len(state.todo)} of "
-        f"{len(plan.shards)} anew."
+        f"folder; or say --update, which leaves every source in its shard and makes only those anew that changed, or "
+        f"--overwrite, which deals all sources anew and would make {len(state.todo)} of {len(plan.shards)} shards."
     )
 
 
@@ -125,9 +130,8 @@ def _prepare(folder: Path, place: Path, plan: Plan, state: State, progress: Prog
     # What only the old plan knows goes before that plan does: killed in between, nothing is left that no plan names.
     for name in sorted({*state.stale, *(plan.shards[number].name for number in state.todo)}):
         _remove_shard(folder, place, name)
-    if state.made is None or state.made.digest != plan.digest or state.todo:
-        with commit.pending(place / PLAN) as file:
-            plan.write(file)
+    if state.made is None or state.made.digest != plan.digest or state.todo or not plan_is_whole(place):
+        write_plan(place, plan)
     fitting = len(plan.shards) - len(state.todo)
     if fitting:
         progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
@@ -136,7 +140,7 @@ def _prepare(folder: Path, place: Path, plan: Plan, state: State, progress: Prog
 
 def _remove_shard(folder: Path, place: Path, name: str) -> None:
     base = place / name
-    sidecar = commit.read_json(base.with_suffix(".json"))
+    sidecar = commit.read_sealed(base.with_suffix(".json"))
     for written in (sidecar or {}).get("files", ()):
         path = folder / written["name"]
         # A file that the person has changed since is theirs.
@@ -189,21 +193,21 @@ def cook_shards(
         def watch() -> None:
             # What is committed counts on any runner; what is under way is known of this process only.
             for number in [n for n, one in waiting.items() if (place / one.name).with_suffix(".json").exists()]:
-                del waiting[number]
+                phase.rejects += _refused(place, waiting.pop(number).name)
+                shard.refused.pop(number, None)
             left = sum(max(0.0, one.seconds - shard.under_way.get(number, 0.0)) for number, one in waiting.items())
-            phase.reach(plan.seconds - left)
+            phase.reach(plan.seconds - left, rejects_under_way=sum(shard.refused.values()))
 
         shard.under_way.clear()
+        shard.refused.clear()
         graph.run(place, todo, engine.workers, watch, engine.runner, engine.options, work or shard.cook_shard)
         watch()
 
 
-def _nothing_came(place: Path, about: dict[str, Any]) -> str:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
-    return (
-        f"Not one example came of {about['ledger']['sources']} sources ({reasons}). "
-        f"{place / REJECTS} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
-    )
+def _refused(place: Path, name: str) -> int:
+    """Sources and clips that a finished shard refused."""
+    ledger = (commit.read_json((place / name).with_suffix(".json")) or {}).get("ledger", {})
+    return sum(ledger.get(what, 0) for what in ("rejected", "filtered", "clips_rejected", "clips_filtered"))
 
 
 @contextlib.contextmanager

@@ -1,15 +1,26 @@
-"""Show how far a command is: bars on a terminal, plain lines elsewhere, always on stderr."""
+"""Show how far a command is: bars on a terminal, plain lines elsewhere, lines of JSON for programs; all on stderr."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
+
+from tonemill.audiotools.errors import UsageError
 
 PLAIN_SECONDS: Final = 10.0
 """Between two plain lines."""
+
+MACHINE_SECONDS: Final = 0.5
+"""Between two lines of JSON."""
+
+AUDIO: Final = "s of audio"
+"""The unit of work that is sound."""
 
 
 class Progress:
@@ -18,14 +29,29 @@ class Progress:
     Args:
         quiet: show nothing.
         stream: stderr unless a test looks.
+        machine: where a line of JSON goes some times a second, besides.
     """
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None, machine: TextIO | None = None) -> None:
         self.quiet = quiet
         self.stream = stream or sys.stderr
+        self.machine = machine
 
     def say(self, text: str) -> None:
-        """One line for the person."""
+        """One line for the person; for a program that reads the same stream it is JSON too."""
+        self.record({"message": text})
+        self.show(text)
+
+    def warn(self, text: str) -> None:
+        """One line that even a quiet command tells."""
+        self.record({"message": text})
+        if self.machine is not sys.stderr and sys.stderr is not None:
+            with contextlib.suppress(BrokenPipeError, ValueError):
+                sys.stderr.write(f"{text}\n")
+                sys.stderr.flush()
+
+    def show(self, text: str) -> None:
+        """One line for the person alone."""
         if self.quiet or self.stream is None:
             return
         try:
@@ -34,20 +60,58 @@ class Progress:
             # Nobody reads; the work goes on all the same.
             self.stream = None
 
+    def record(self, entry: dict[str, Any]) -> None:
+        """One line of JSON for a program."""
+        if self.machine is None:
+            return
+        try:
+            print(
+                json.dumps({"time": round(time.time(), 3), **entry}, ensure_ascii=False), file=self.machine, flush=True
+            )
+        except (OSError, ValueError):
+            # Neither a full disk nor a reader that left may stop the work.
+            self.machine = None
+
     @contextmanager
-    def phase(self, name: str, total: float | None, unit: str = "s of audio") -> Iterator[Phase]:
+    def phase(self, name: str, total: float | None, unit: str = AUDIO) -> Iterator[Phase]:
         """Show one piece of work, of `total` units, until the block ends."""
         phase = Phase(self, name, total, unit)
         if self.quiet or self.stream is None:
             yield phase
+            phase.tell_program("done")
             return
         if not self.stream.isatty():
             yield phase
             phase.line()
+            phase.tell_program("done")
             return
         with _bar(self.stream) as bar:
             phase.bar, phase.task = bar, bar.add_task(name, total=total, unit=unit, about="")
             yield phase
+            phase.tell_program("done")
+
+
+def open_progress(kind: Literal["auto", "none", "jsonl"], file: Path | None = None, quiet: bool = False) -> Progress:
+    """Progress as a person asked for it.
+
+    Args:
+        kind: `auto` for people, `none`, or `jsonl` for programs.
+        file: where lines of JSON go, appended to what is there; stderr if None.
+        quiet: nothing for people.
+
+    Raises:
+        UsageError: the file cannot be written, or is named without a wish for lines of JSON.
+    """
+    if file is not None and kind != "jsonl":
+        raise UsageError(f"--progress-file {file} is for lines of JSON; say --progress jsonl with it.")
+    if kind != "jsonl":
+        return Progress(quiet or kind == "none")
+    if file is None:
+        return Progress(quiet=True, machine=sys.stderr)
+    try:
+        return Progress(quiet, machine=file.open("a", encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--progress-file {file} cannot be written: {error.strerror}.") from error
 
 
 class Phase:
@@ -60,41 +124,87 @@ class Phase:
         self._unit = unit
         self._done = 0.0
         self._earlier = 0.0
-        self._begun = self._told = time.monotonic()
+        self._begun = self._told = self._recorded = time.monotonic()
+        self._first: tuple[float, float] | None = None
+        self.rejects = 0
+        self._rejects_under_way = 0
         self.about = ""
         self.bar: Any = None
         self.task: Any = None
+        self.tell_program("begun")
 
     def advance(self, amount: float) -> None:
         """So much more is done."""
         self.reach(self._done + amount)
 
-    def reach(self, done: float, counted: bool = True) -> None:
+    def reach(self, done: float, counted: bool = True, rejects_under_way: int = 0) -> None:
         """So much is done in all; what an earlier command did is not counted into the rate."""
-        self._done = done
+        self._rejects_under_way = rejects_under_way
         if not counted:
             self._earlier = done
+        elif self._first is None and done > self._done:
+            # What it takes to start says nothing about what is left: time is taken from the first thing done.
+            self._first = (time.monotonic(), done)
+        self._done = done
         self.refresh()
 
     def refresh(self) -> None:
+        now = time.monotonic()
+        if self._progress.machine is not None and now - self._recorded > MACHINE_SECONDS:
+            self.tell_program("working")
         if self.bar is not None:
-            self.bar.update(self.task, completed=self._done, about=f"{self._rate()}  {self.about}")
-        elif not self._progress.quiet and time.monotonic() - self._told > PLAIN_SECONDS:
+            self.bar.update(self.task, completed=self._done, about=f"{self._shown()}  {self.about}")
+        elif not self._progress.quiet and now - self._told > PLAIN_SECONDS:
             self.line()
 
     def line(self) -> None:
         """Tell the state in one plain line."""
         self._told = time.monotonic()
         of = f" of {self._total:.0f}" if self._total is not None else ""
-        self._progress.say(f"{self._name}: {self._done:.0f}{of} {self._unit}, {self._rate()} {self.about}".rstrip())
+        self._progress.show(f"{self._name}: {self._done:.0f}{of} {self._unit}, {self._shown()} {self.about}".rstrip())
 
-    def _rate(self) -> str:
-        seconds = time.monotonic() - self._begun
-        rate = (self._done - self._earlier) / seconds if seconds > 0 else 0.0
-        unit = "x real time" if self._unit == "s of audio" else f"{self._unit}/s"
-        left = (self._total - self._done) / rate if self._total is not None and rate > 0 else None
+    def tell_program(self, state: Literal["begun", "working", "done"]) -> None:
+        """Tell the state in one line of JSON."""
+        self._recorded = time.monotonic()
+        rate = self.rate()
+        left = self.seconds_left()
+        self._progress.record(
+            {
+                "phase": self._name,
+                "state": state,
+                "done": round(self._done, 3),
+                "total": None if self._total is None else round(self._total, 3),
+                "unit": self._unit,
+                "seconds_of_audio": round(self._done, 3) if self._unit == AUDIO else None,
+                "rate": round(rate, 3),
+                "elapsed_seconds": round(self._recorded - self._begun, 3),
+                "eta_seconds": None if left is None else round(left, 3),
+                "rejects": self.rejects + self._rejects_under_way,
+                "about": self.about or None,
+            }
+        )
+
+    def rate(self) -> float:
+        """Units a second, from the first thing done on; 0 as long as that is all."""
+        if self._first is None:
+            return 0.0
+        begun, first = self._first
+        seconds, more = time.monotonic() - begun, self._done - first
+        if more > 0 and seconds > 0:
+            return more / seconds
+        # One thing is done: the best guess has the start of the command in it.
+        whole = time.monotonic() - self._begun
+        return (self._done - self._earlier) / whole if whole > 0 else 0.0
+
+    def seconds_left(self) -> float | None:
+        rate = self.rate()
+        return None if self._total is None or rate <= 0 else max(0.0, (self._total - self._done) / rate)
+
+    def _shown(self) -> str:
+        rate, left = self.rate(), self.seconds_left()
+        unit = "x real time" if self._unit == AUDIO else f"{self._unit}/s"
         text = f"{rate:.0f} {unit}" if rate >= 10 else f"{rate:.2g} {unit}"
-        return text if not left or left <= 0 else f"{text}, {_clock(left)} left"
+        return f"{text}, {_clock(left)} left" if left else text
 
 
 def _clock(seconds: float) -> str:

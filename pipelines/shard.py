@@ -21,7 +21,7 @@ from tonemill.pipelines.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.plan import Output, Shard, read_plan, read_rows
 from tonemill.pipelines.shelves import FileShelf, Piece, Shelf, TarShelf
 
-SIDECAR_SCHEMA: Final = 1
+SIDECAR_SCHEMA: Final = 2
 PLAN: Final = "plan.parquet"
 WORK: Final = ".tonemill"
 """Where the plan and the sidecars of a folder of files lie; those of a corpus lie in the corpus itself."""
@@ -47,13 +47,16 @@ stopping = threading.Event()
 under_way: dict[int, float] = {}
 """Expected seconds cooked so far of each shard that this process is at, for the progress bar."""
 
+refused: dict[int, int] = {}
+"""Sources and clips refused so far in each shard that this process is at."""
+
 
 class Stopped(Exception):
     """The person asked for an end; nothing half-written stays."""
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What came of a shard's sources so far: rows for the tables, and the ledger."""
 
     shard: Shard
@@ -118,7 +121,25 @@ def cook_shard(home: Path, number: int) -> None:
         raise commit.unwritable(base, error) from error
     finally:
         shelf.discard()
-    tables = {"index": _index(tally.examples), "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS)}
+    commit_tables(base, shard, tally, stored, commit.environment())
+
+
+def commit_tables(
+    base: Path, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
+) -> dict[str, Any]:
+    """Write the tables of a shard whose sound is in place, and last its sidecar, which is returned.
+
+    Args:
+        base: path of the shard's files without their suffixes.
+        shard: of the plan.
+        tally: what came of its sources.
+        stored: what the shelf says of the sound.
+        environment: what the sound was made with.
+    """
+    tables = {
+        "index": index_table(tally.examples),
+        "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS),
+    }
     sidecar = {
         "schema": SIDECAR_SCHEMA,
         "shard": shard.name,
@@ -128,19 +149,20 @@ def cook_shard(home: Path, number: int) -> None:
         **stored,
         "ledger": {name: tally.ledger[name] for name in LEDGER},
         "roles": sorted(tally.roles),
-        "tables": {name: _write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
+        "tables": {name: write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
         "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
         "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
-        "environment": commit.environment(),
+        "environment": environment,
     }
-    commit.write_json(base.with_suffix(".json"), sidecar)
+    commit.write_sealed(base.with_suffix(".json"), sidecar)
+    return sidecar
 
 
 LEDGER: Final = ("sources", "kept", "rejected", "filtered", "clips", "examples", "clips_rejected", "clips_filtered")
 
 
-def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -> _Tally:
-    tally = _Tally(shard)
+def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -> Tally:
+    tally = Tally(shard)
     rows = read_rows(plan, number)
     names = {row.key: row.name for row in rows}
     for position, outcomes in itertools.groupby(cook(rows), key=lambda outcome: outcome.planned.position):
@@ -160,10 +182,11 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -
                 tally.refuse(outcome, clip)
         tally.close_source(first_example, first_reject)
         under_way[number] = under_way.get(number, 0.0) + rows[position].seconds
+        refused[number] = len(tally.rejects)
     return tally
 
 
-def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], output: Output, tally: _Tally) -> Outcome:
+def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], output: Output, tally: Tally) -> Outcome:
     """Encode and store an example and enter it into the index; the outcome, failed if that could not be done."""
     example, planned = outcome.example, outcome.planned
     bits = output.bits or example.bits
@@ -203,7 +226,7 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     return outcome
 
 
-def _index(rows: list[dict[str, Any]]) -> pa.Table:
+def index_table(rows: list[dict[str, Any]]) -> pa.Table:
     """A column for everything that any row has; a field that is a number here and text there becomes text."""
     columns: dict[str, pa.Array] = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -215,8 +238,8 @@ def _index(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.table(columns)
 
 
-def _write_table(target: Path, table: pa.Table) -> int:
-    """Write a table; returns its bytes."""
+def write_table(target: Path, table: pa.Table) -> dict[str, Any]:
+    """Write a table; returns its bytes and SHA-256."""
     with commit.pending(target) as file:
         parquet.write_table(table, file, compression="zstd")
-        return file.tell()
+    return commit.fingerprint(target)

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.pipelines.expression import condition
+from tonemill.pipelines.plan import Splitting
 from tonemill.pipelines.recipe import Recipe
 
 CLUSTER: Final = "duplicate_cluster"
 """The field that `dedup` gives to copies of one recording; whatever the group, a cluster stays together."""
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """How recipes are dealt to splits.
-
-    Args:
-        valid: share of groups, from 0 to 1.
-        test: likewise.
-        valid_where: goes to valid by choice, whatever its group; its copies go with it.
-        group: what must not straddle splits, as `group_of` takes it.
-        seed: another seed deals other groups.
-    """
-
-    valid: float = 0.0
-    test: float = 0.0
-    valid_where: Callable[[Mapping[str, Any]], bool] | None = None
-    group: str | None = None
-    seed: int = 0
 
 
 def group_of(recipe: Recipe, group: str | None) -> str:
@@ -54,12 +37,42 @@ def group_of(recipe: Recipe, group: str | None) -> str:
     return str(recipe.fields[group])
 
 
+def has_group(recipe: Recipe, group: str | None) -> bool:
+    """Whether a recipe can be grouped so."""
+    return group in (None, "path", "folder") or group in recipe.fields
+
+
+def dealt_by_hash(group: str, splitting: Splitting) -> str:
+    """The split of a group."""
+    text = f"{splitting.seed}\0{group}"
+    at = int.from_bytes(hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
+    if at < splitting.test:
+        return "test"
+    return "valid" if at < splitting.test + splitting.valid else "train"
+
+
+def straddling(dealt: Iterable[tuple[str, Recipe]], group: str | None) -> dict[str, list[str]]:
+    """Groups that stand in more than one split, with a path of each; none in a plan that was dealt by that group.
+
+    Args:
+        dealt: recipes with their splits.
+        group: as `group_of` takes it; a recipe without that field belongs to none.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for split, recipe in dealt:
+        if has_group(recipe, group):
+            found[group_of(recipe, group)].setdefault(split, recipe.path)
+    several = {name: places for name, places in found.items() if len(places) > 1}
+    return {name: [f"{split}: {path}" for split, path in places.items()] for name, places in several.items()}
+
+
 class Place(NamedTuple):
-    """Where a recipe belongs: its group, its cluster, and whether it is chosen for validation."""
+    """Where a recipe belongs: its group, its cluster, whether it is chosen for validation; and its path."""
 
     group: str
     cluster: str | None
     chosen: bool
+    path: str
 
 
 class Groups:
@@ -73,6 +86,10 @@ class Groups:
         self._splitting = splitting
         self._parents: dict[tuple[str, str], tuple[str, str]] = {}
         self._chosen: set[str] = set()
+        where = splitting.valid_where
+        self._where = condition(where, "--valid-where") if where is not None else None
+        # Only a choice can cut a group in two, and only then must be remembered where each went.
+        self._dealt: dict[str, tuple[str, str]] = {}
 
     def enter(self, recipe: Recipe) -> Place:
         """Where a recipe belongs.
@@ -80,11 +97,13 @@ class Groups:
         Raises:
             UsageError: it has no field to be grouped by.
         """
-        where = self._splitting.valid_where
-        chosen = where is not None and where({**recipe.fields, "path": recipe.path})
+        chosen = self._where is not None and self._where({**recipe.fields, "path": recipe.path})
         cluster = str(recipe.fields[CLUSTER]) if CLUSTER in recipe.fields else None
         # Those that are chosen need no group, and may lack the field.
-        place = Place("" if chosen else group_of(recipe, self._splitting.group), cluster, chosen)
+        group = (
+            "" if chosen and not has_group(recipe, self._splitting.group) else group_of(recipe, self._splitting.group)
+        )
+        place = Place(group, cluster, chosen, recipe.path)
         if cluster is not None and chosen:
             self._chosen.add(cluster)
         elif cluster is not None:
@@ -92,17 +111,28 @@ class Groups:
         return place
 
     def split_of(self, place: Place) -> str:
-        """Train, valid or test; a pure function of the group, or of what it was joined to, and the seed."""
-        if place.chosen or place.cluster in self._chosen:
-            return "valid"
+        """Train, valid or test; a pure function of the group, or of what it was joined to, and the seed.
+
+        Raises:
+            CorpusError: a condition chooses some of a group and not the rest.
+        """
+        chosen = place.chosen or place.cluster in self._chosen
         group = place.group
         if ("group", group) in self._parents:
             group = self._root(("group", group))[1]
-        text = f"{self._splitting.seed}\0{group}"
-        at = int.from_bytes(hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
-        if at < self._splitting.test:
-            return "test"
-        return "valid" if at < self._splitting.test + self._splitting.valid else "train"
+        split = "valid" if chosen else dealt_by_hash(group, self._splitting)
+        if self._where is None or not place.group:
+            return split
+        before, path = self._dealt.setdefault(place.group, (split, place.path))
+        if before != split:
+            by = self._splitting.group
+            what = "the same bytes" if by is None else f"the same {by}"
+            raise CorpusError(
+                f"--valid-where {self._splitting.valid_where!r} would put {path} into {before} and {place.path} into "
+                f"{split}, though they have {what}: what is learnt from one would show in the other. Choose both or "
+                "neither, leave one out with `tonemill select`, or say --group path to deal them by name alone."
+            )
+        return split
 
     def _join(self, one: tuple[str, str], other: tuple[str, str]) -> None:
         roots = {self._root(one), self._root(other)}

@@ -63,6 +63,7 @@ def test_where_sources_lie_does_not_matter(
     tonemill("shard", tmp_path / "out", *SHARDING, stdin=moved).done()
     mine, theirs = contents(tmp_path / "out"), contents(corpus)
     assert mine.pop("plan.parquet") != theirs.pop("plan.parquet")
+    assert mine.pop("plan.json") != theirs.pop("plan.json"), "the digest of the plan's file"
     assert mine == theirs
     assert not any(str(tmp_path).encode() in data for name, data in mine.items() if name.endswith(".tar"))
 
@@ -117,7 +118,7 @@ def test_the_layout_is_the_documented_one(corpus: Path) -> None:
     about = json.loads((corpus / "corpus.json").read_text())
     shards = [one["shard"] for one in about["shards"]]
     suffixes = (".tar", ".json", ".index.parquet", ".rejects.parquet")
-    top = {"plan.parquet", "corpus.json", "index.parquet", "rejects.parquet"}
+    top = {"plan.parquet", "plan.json", "corpus.json", "index.parquet", "rejects.parquet"}
     assert set(contents(corpus)) == top | {f"{shard}{suffix}" for shard in shards for suffix in suffixes}
     assert {shard.split("/")[0] for shard in shards} == {"train", "valid"}
     assert adds_up(about)
@@ -253,7 +254,10 @@ def test_a_group_never_straddles_splits(tonemill: Tonemill, plan: bytes, tmp_pat
 
 
 def test_validation_can_be_chosen(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
-    tonemill("shard", tmp_path / "out", "-q", "--valid-where", "speaker == 'bob'", stdin=plan).done()
+    chosen = ["--valid-where", "speaker == 'bob'"]
+    # Ann has a file with the same bytes as one of Bob's, which would stand on both sides.
+    tonemill("shard", tmp_path / "out", "-q", *chosen, stdin=plan).refused(1, "0_ann_0", "3_bob_15", "the same bytes")
+    tonemill("shard", tmp_path / "out", "-q", *chosen, "--group", "path", stdin=plan).done()
     assert {("_bob_" in source, split) for source, split in splits(tmp_path / "out").items()} == {
         (True, "valid"),
         (False, "train"),

@@ -1,0 +1,39 @@
+"""How `verify` and `repair` tell what they found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from tonemill.cli.sinks import size
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.progress import Progress
+    from tonemill.pipelines.verifying import Report
+
+MOST_LINES: Final = 50
+"""More findings than this stand in the line of JSON alone."""
+
+
+def tell_report(report: Report, progress: Progress, **more: Any) -> bool:
+    """A line for each finding on stderr, all of them in one line of JSON on stdout; whether there were any."""
+    from tonemill.pipelines.uri import readable
+
+    for one in report.findings[:MOST_LINES]:
+        progress.say(f"{readable(one.path)}: {one.kind}: {one.message}".rstrip(": "))
+    if len(report.findings) > MOST_LINES:
+        progress.say(f"... and {len(report.findings) - MOST_LINES} findings more")
+    name = readable(str(report.folder))
+    found = f"{len(report.findings)} findings" if report.findings else "nothing is wrong"
+    progress.say(
+        f"{name}: {found} in {report.shards} shards, {report.examples} examples, {size(report.bytes)} of sound"
+    )
+    findings = [{**asdict(one), "path": readable(one.path)} for one in report.findings]
+    checked = {"shards": report.shards, "examples": report.examples, "bytes": report.bytes}
+    digest = report.about["digest"] if report.about else None
+    line = {"place": name, "ok": not findings, "digest": digest, "checked": checked, "findings": findings, **more}
+    typer.echo(json.dumps(line, ensure_ascii=False))
+    return bool(findings)

@@ -1,0 +1,120 @@
+"""Cut a shard's tar into the runs of bytes that each source left, and put such runs together to another tar."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from tonemill.audiotools.errors import CorpusError
+
+
+class Run(NamedTuple):
+    """Bytes of a tar, whole members, as neighbours."""
+
+    path: Path
+    start: int
+    end: int
+
+
+class Member(NamedTuple):
+    """A member of a tar and where its data lies."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def members(file: BinaryIO) -> Iterator[Member]:
+    """The members of a tar, in order.
+
+    Raises:
+        CorpusError: a header is damaged, or the tar is cut.
+    """
+    place = 0
+    while True:
+        file.seek(place)
+        header = file.read(tarfile.BLOCKSIZE)
+        if header == bytes(tarfile.BLOCKSIZE):
+            return
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        except (tarfile.HeaderError, ValueError) as error:
+            raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
+        yield Member(info.name, place + tarfile.BLOCKSIZE, info.size)
+        place += tarfile.BLOCKSIZE + info.size + -info.size % tarfile.BLOCKSIZE
+
+
+def source_key(key: str) -> str:
+    """The key of an example's source."""
+    return key.rpartition("-")[0]
+
+
+def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
+    """For each source the run that it left in a tar.
+
+    Args:
+        tar: of the shard.
+        rows: of its index, in order, as they stand there.
+
+    Raises:
+        CorpusError: the tar does not reach so far.
+    """
+    starts: dict[str, int] = {}
+    for row in rows:
+        offsets = [value for name, value in row.items() if name.endswith("_offset") and value is not None]
+        starts.setdefault(source_key(row["key"]), min(offsets) - tarfile.BLOCKSIZE)
+    keys = list(starts)
+    ends = [starts[key] for key in keys[1:]]
+    if keys:
+        with tar.open("rb") as file:
+            size = file.seek(0, 2)
+            ends.append(_end(file, starts[keys[-1]], size))
+        if ends[-1] > size:
+            raise CorpusError(f"{tar} is cut")
+    return {key: Run(tar, starts[key], end) for key, end in zip(keys, ends, strict=True)}
+
+
+def _end(file: BinaryIO, start: int, size: int) -> int:
+    """Where the last source's members end: before the zeros."""
+    place = start
+    while place + tarfile.BLOCKSIZE <= size:
+        file.seek(place)
+        header = file.read(tarfile.BLOCKSIZE)
+        if header == bytes(tarfile.BLOCKSIZE):
+            return place
+        try:
+            length = tarfile.TarInfo.frombuf(header, "utf-8", "strict").size
+        except (tarfile.HeaderError, ValueError) as error:
+            raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
+        place += tarfile.BLOCKSIZE + length + -length % tarfile.BLOCKSIZE
+    raise CorpusError("the tar has no end")
+
+
+def splice(parts: Iterable[Run], out: BinaryIO) -> dict[str, Any]:
+    """Write a tar of runs; returns its bytes and SHA-256, as a sidecar has them."""
+    digest, size = hashlib.sha256(), 0
+
+    def write(data: bytes) -> None:
+        nonlocal size
+        out.write(data)
+        digest.update(data)
+        size += len(data)
+
+    for run in parts:
+        with run.path.open("rb") as file:
+            file.seek(run.start)
+            left = run.end - run.start
+            while left:
+                data = file.read(min(left, 1 << 20))
+                if not data:
+                    raise CorpusError(f"{run.path} is cut")
+                write(data)
+                left -= len(data)
+    if not size:
+        return {"bytes": 0, "sha256": None}
+    end = size + 2 * tarfile.BLOCKSIZE
+    write(bytes(end + -end % tarfile.RECORDSIZE - size))
+    return {"bytes": size, "sha256": digest.hexdigest()}

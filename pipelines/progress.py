@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import sys
@@ -18,6 +19,9 @@ PLAIN_SECONDS: Final = 10.0
 
 MACHINE_SECONDS: Final = 0.5
 """Between two lines of JSON."""
+
+MOST_SEEN: Final = 500
+"""So many moments are remembered, and at most twice as many."""
 
 AUDIO: Final = "s of audio"
 """The unit of work that is sound."""
@@ -125,7 +129,7 @@ class Phase:
         self._done = 0.0
         self._earlier = 0.0
         self._begun = self._told = self._recorded = time.monotonic()
-        self._first: tuple[float, float] | None = None
+        self._seen: list[tuple[float, float]] = []
         self.rejects = 0
         self._rejects_under_way = 0
         self.about = ""
@@ -142,9 +146,8 @@ class Phase:
         self._rejects_under_way = rejects_under_way
         if not counted:
             self._earlier = done
-        elif self._first is None and done > self._done:
-            # What it takes to start says nothing about what is left: time is taken from the first thing done.
-            self._first = (time.monotonic(), done)
+        elif done > self._done:
+            self._see(done)
         self._done = done
         self.refresh()
 
@@ -184,16 +187,28 @@ class Phase:
             }
         )
 
+    def _see(self, done: float) -> None:
+        """Remember when so much was done, some hundred times in all."""
+        now = time.monotonic()
+        if not self._seen or now - self._seen[-1][0] > (now - self._seen[0][0]) / MOST_SEEN:
+            self._seen.append((now, done))
+        if len(self._seen) > 2 * MOST_SEEN:
+            del self._seen[1::2]
+
     def rate(self) -> float:
-        """Units a second, from the first thing done on; 0 as long as that is all."""
-        if self._first is None:
+        """Units a second over the later half of the time since the first thing was done; 0 as long as nothing is.
+
+        What it takes to start, and to compile and load at the first examples, says nothing about what is left.
+        """
+        if not self._seen:
             return 0.0
-        begun, first = self._first
-        seconds, more = time.monotonic() - begun, self._done - first
-        if more > 0 and seconds > 0:
-            return more / seconds
-        # One thing is done: the best guess has the start of the command in it.
-        whole = time.monotonic() - self._begun
+        now = time.monotonic()
+        middle = (self._seen[0][0] + now) / 2
+        at, done = self._seen[max(0, bisect.bisect(self._seen, (middle,)) - 1)]
+        if self._done > done and now > at:
+            return (self._done - done) / (now - at)
+        # One thing is done, or one that takes long is under way: the best guess has all of the time in it.
+        whole = now - self._begun
         return (self._done - self._earlier) / whole if whole > 0 else 0.0
 
     def seconds_left(self) -> float | None:

@@ -15,34 +15,15 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32
 
+from tonemill.audiotools import ffmpeg
 from tonemill.audiotools.containers import missing_bytes, with_fixed_ogg_serial, without_peak_time
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow, Sound
 
 DECODABLE: Final = frozenset(
-    (
-        "aif",
-        "aifc",
-        "aiff",
-        "au",
-        "caf",
-        "flac",
-        "mp3",
-        "oga",
-        "ogg",
-        "opus",
-        "rf64",
-        "snd",
-        "sph",
-        "w64",
-        "wav",
-        "wave",
-    )
-)
-UNDECODABLE: Final = frozenset(
-    ("aac", "ac3", "alac", "amr", "ape", "dsf", "m4a", "mka", "mp2", "mpc", "ra", "shn", "tta", "webm", "wma", "wv")
-)
-"""Suffixes of audio for which there is no codec here: they are listed and rejected, never passed over."""
+    ("aif", "aifc", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "rf64", "snd", "sph", "w64", "wav")
+) | {"wave"}
+"""Suffixes that libsndfile reads; those of `ffmpeg.SUFFIXES` need an optional package, and are rejected without it."""
 
 CONTAINERS: Final = ("flac", "wav", "ogg")
 """What `encode` writes."""
@@ -82,7 +63,7 @@ Source = Path | bytes
 def is_audio(path: str | os.PathLike[str]) -> bool:
     """Whether a name ends like an audio file's."""
     suffix = os.path.splitext(os.fspath(path))[1][1:].lower()  # noqa: PTH122  (a million names pass here)
-    return suffix in DECODABLE or suffix in UNDECODABLE
+    return suffix in DECODABLE or suffix in ffmpeg.SUFFIXES
 
 
 def probe(source: Source) -> Header:
@@ -92,6 +73,9 @@ def probe(source: Source) -> Header:
         AudioError: missing, forbidden, empty, unreadable, unsupported, no_frames or truncated.
     """
     _refuse_short_container(source)
+    if _is_for_ffmpeg(source):
+        found = ffmpeg.probe(source)
+        return Header(found.sample_rate, found.channels, found.frames, found.codec)
     with _opened(source) as file:
         # libsndfile says 2**63 - 1 where a stream does not tell its length.
         frames = int(file.frames) if file.frames < 1 << 62 else None
@@ -112,6 +96,13 @@ def read(source: Source, start: int = 0, frames: int | None = None) -> Flow:
         AudioError: as `probe`; while the blocks are read, also damaged and not_finite.
     """
     header = probe(source)
+    if _is_for_ffmpeg(source):
+        return Flow(
+            lambda: ffmpeg.blocks(source, start, frames, header.frames),
+            header.sample_rate,
+            header.channels,
+            header.bits,
+        )
     return Flow(lambda: _blocks(source, header, start, frames), header.sample_rate, header.channels, header.bits)
 
 
@@ -250,12 +241,13 @@ def _opened(source: Source) -> Iterator[Any]:
         # Bytes as the name, for a name need not be UTF-8.
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        suffix = "" if isinstance(source, bytes) else source.suffix[1:].lower()
-        if suffix in UNDECODABLE:
-            raise AudioError("unsupported", f"no codec here reads .{suffix}; convert it to FLAC or WAV") from error
         raise AudioError("unreadable", f"not audio that can be read: {_plainly(error)}") from error
     with file:
         yield file
+
+
+def _is_for_ffmpeg(source: Source) -> bool:
+    return isinstance(source, Path) and source.suffix[1:].lower() in ffmpeg.SUFFIXES
 
 
 def _plainly(error: Exception) -> str:

@@ -107,7 +107,7 @@ BROKEN = (
     patched("rate of 0.wav", "unreadable", 24, bytes(4)),
     patched("no channels.wav", "unreadable", 22, bytes(2)),
     patched("nine channels.wav", "unsupported", 0, encoded("WAV", sound=np.zeros((100, 9)))),
-    holding("not ours.m4a", "unsupported", lambda: bytes(range(256)) * 5),
+    holding("not ours.m4a", "unreadable", lambda: bytes(range(256)) * 5),
     Broken("link to nothing.wav", "missing", lambda path: path.symlink_to("nothing.wav")),
     Broken("link to itself.wav", "missing", lambda path: path.symlink_to(path.name)),
 )

@@ -106,7 +106,7 @@ def test_what_is_broken_is_refused_for_its_reason(tmp_path: Path) -> None:
     assert reason(flac[: len(flac) // 2]) in ("truncated", "damaged")
     assert reason(aiff.read_bytes()[:60_000]) == "truncated"
     assert reason(tmp_path / "inf.wav") == "not_finite"
-    assert reason(tmp_path / "song.m4a") == "unsupported"
+    assert reason(tmp_path / "song.m4a") == "unreadable"
     assert reason(tmp_path / "gone.wav") == "missing"
     assert reason(tmp_path) == "unreadable"
     assert reason(files.encode(noise(1, 0), "wav", 16).data) == "no_frames"

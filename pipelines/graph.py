@@ -36,9 +36,15 @@ GRACE_SECONDS: Final = 3.0
 START_SECONDS: Final = 30.0
 """How long workers may take to start."""
 
+STOP_SECONDS: Final = 10.0
+"""How long the other workers of this process may take to stop after one has failed."""
+
 _failures: list[TonemillError] = []
 """Errors of workers in this process, before Beam turns them into text."""
 
+
+_at_work: set[object] = set()
+"""Shards that threads of this process are at; Beam lets the others go on when one fails."""
 
 Work = Callable[[Path, int], None]
 """Does and commits one shard of the plan that lies in a folder; a function of a module, for workers import it."""
@@ -52,11 +58,15 @@ class CookShard(beam.DoFn):
         self._work = work
 
     def process(self, number: int) -> None:
+        mine = object()
+        _at_work.add(mine)
         try:
             self._work(Path(self._home), number)
         except TonemillError as error:
             _failures.append(error)
             raise
+        finally:
+            _at_work.discard(mine)
 
 
 def run(
@@ -112,6 +122,11 @@ def run(
         thread.join(2)
         raise
     if failure:
+        # What they have begun would be left half-written, for the folder is swept and given free next.
+        shard.stopping.set()
+        until = time.monotonic() + STOP_SECONDS
+        while _at_work and time.monotonic() < until:
+            time.sleep(POLL_SECONDS / 4)
         raise _failures[0] if _failures else _told(failure[0])
 
 

@@ -28,9 +28,10 @@ def steps(plan: bytes, **changes: Any) -> list[dict[str, Any]]:
     return [one | {"steps": [one["steps"][0] | changes]} for one in lines_of(plan)]
 
 
-def inodes(folder: Path) -> dict[str, int]:
-    """A file that is written anew gets another."""
-    return {path.parent.name + "/" + path.stem: path.stat().st_ino for path in folder.rglob("*.tar")}
+def inodes(folder: Path) -> dict[str, tuple[int, int]]:
+    """What tells a file that was written anew from the one before; a number alone may be given out again."""
+    stats = {path.parent.name + "/" + path.stem: path.stat() for path in folder.rglob("*.tar")}
+    return {name: (one.st_ino, one.st_mtime_ns) for name, one in stats.items()}
 
 
 @pytest.fixture

@@ -144,8 +144,8 @@ def save_spectrogram_picture(
     cells = figure.subfigures(rows, columns, squeeze=False).ravel()
     for clip, title, cell in zip(clips, titles or [""] * len(clips), cells, strict=False):
         above, below = cell.subplots(2, 1, sharex=True, height_ratios=(1, 3))
-        _draw_waveform(above, clip, sample_rate)
-        _draw_spectrogram(below, clip, sample_rate)
+        draw_waveform(above, clip, sample_rate)
+        draw_spectrogram(below, clip, sample_rate)
         above.set_title(title, fontsize=9)
         above.set_xlim(0, max(longest_seconds, 1 / sample_rate))
     figure.savefig(path_or_file, format="png", metadata={"Software": None})
@@ -161,7 +161,7 @@ def _clip_spectra_db(
     return np.stack([10 * np.log10(power.mean(axis=(0, 2))) for power in powers])
 
 
-def _draw_waveform(axes: Any, clip: Float32[np.ndarray, "channels time"], sample_rate: int) -> None:
+def draw_waveform(axes: Any, clip: Float32[np.ndarray, "channels time"], sample_rate: int) -> None:
     """Draw the extremes of up to 600 spans, so that no peak falls between pixels and long clips stay small."""
     spans = np.unique(np.linspace(0, clip.shape[1], 601).astype(int)[:-1])
     for channel in clip if clip.shape[1] else ():
@@ -172,7 +172,8 @@ def _draw_waveform(axes: Any, clip: Float32[np.ndarray, "channels time"], sample
     axes.tick_params(labelsize=7, labelbottom=False)
 
 
-def _draw_spectrogram(axes: Any, clip: Float32[np.ndarray, "channels time"], sample_rate: int) -> None:
+def draw_spectrogram(axes: Any, clip: Float32[np.ndarray, "channels time"], sample_rate: int) -> None:
+    """Draw the log-mel spectrogram, the mean of all channels, over seconds."""
     import librosa
 
     levels_db: Float[np.ndarray, "n_mels frames"] = mel_spectrogram_db(clip, sample_rate, n_mels=96, hop_ms=5).mean(

@@ -79,7 +79,12 @@ class Loops(Step):
             )
         rate = example.sample_rate
         for number, (first, last, clip) in enumerate(_cut(example, bars)):
-            fields = {**about, "bar": number * self.bars + 1, "beats": self.bars * self.beats_per_bar}
+            fields = {
+                **about,
+                "bar": number * self.bars + 1,
+                "beats": self.bars * self.beats_per_bar,
+                "beats_per_bar": self.beats_per_bar,
+            }
             if not beats.exact:
                 fields["tempo_bpm"] = round(fields["beats"] * 60 * rate / (last - first), 3)
             made = example.with_sounds(clip, start_seconds=example.start_seconds + first / rate, is_clip=True)

@@ -71,7 +71,7 @@ class LogSpectrogram(nn.Module):
         """ln(magnitude + 1e-6), a frame for each 128 samples."""
         return (stft(F.pad(audio, (0, N_FFT - HOP_LENGTH)), N_FFT, HOP_LENGTH).abs() + LOG_FLOOR).log()
 
-    def fit(self, clips: Iterable[Float[Tensor, "batch channels time"]]) -> None:
+    def fit(self, clips: Iterable[Float[Tensor, "_ _ _"]]) -> None:
         """Mean and population deviation of each bin over all frames."""
         count = 0
         total, squares = torch.zeros(2, len(self.mean), dtype=torch.float64)

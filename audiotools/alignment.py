@@ -9,14 +9,15 @@ clocks; those of strangers agree on nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Float32
 
+from tonemill.audiotools.resampling import resample_blocks, resampled_length
 from tonemill.audiotools.slicing import spans
-from tonemill.audiotools.waveform import Sound
+from tonemill.audiotools.waveform import Flow, Sound
 
 WHITENING: Final = 0.8
 """0 is plain correlation, whose peak is as wide as the music's; 1 whitens all, silent bands included."""
@@ -27,6 +28,7 @@ MOST_DRIFT_PPM: Final = 400.0
 LEAST_SHARPNESS: Final = 7.0
 """A window whose peak stands less far above the rest of its correlation, in standard deviations, says nothing."""
 AGREEMENT_SAMPLES: Final = 3.0
+PLAIN_DRIFT_PPM: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,37 @@ def align(dry: Sound, wet: Sound, frames: int, max_latency_ms: int | float = 200
         frames: of the shorter one.
         max_latency_ms: delays up to this, either way, are looked for.
     """
+    found = _measured(dry, wet, frames, max_latency_ms)
+    if found.confidence < 0.5 or abs(found.drift_ppm) < PLAIN_DRIFT_PPM:
+        return found
+    # Within a window a drifting clock smears the peak, to one side or the other: without most of it we see better.
+    again = _measured(dry, without_drift(wet, found.drift_ppm), frames, max_latency_ms)
+    if again.confidence < 0.5:
+        return found
+    return replace(again, drift_ppm=found.drift_ppm + again.drift_ppm)
+
+
+def without_drift(sound: Sound, drift_ppm: int | float) -> Sound:
+    """A wet sound as its dry's clock would have sampled it; `steady_frames` of them."""
+    return Flow(
+        lambda: resample_blocks(sound.blocks(), _CLOCK_HZ, _steady_hz(drift_ppm)), sound.sample_rate, sound.channels
+    )
+
+
+def steady_frames(frames: int, drift_ppm: int | float) -> int:
+    """How many frames `without_drift` leaves of so many."""
+    return resampled_length(frames, _CLOCK_HZ, _steady_hz(drift_ppm))
+
+
+_CLOCK_HZ: Final = 10_000_000
+"""Only the ratio of two clocks counts: this one tells a tenth of a part in a million."""
+
+
+def _steady_hz(drift_ppm: int | float) -> int:
+    return round(_CLOCK_HZ / (1 + drift_ppm * 1e-6))
+
+
+def _measured(dry: Sound, wet: Sound, frames: int, max_latency_ms: int | float) -> Alignment:
     rate = dry.sample_rate
     most = max(8, round(max_latency_ms * rate / 1000))
     length = min(frames, round(WINDOW_SECONDS * rate))

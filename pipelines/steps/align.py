@@ -114,7 +114,7 @@ class Align(Step):
             )
 
     def _lined_up(self, example: Example, found: Alignment, frames: dict[str, int], about: dict[str, Any]) -> Example:
-        from tonemill.audiotools.alignment import gain_of
+        from tonemill.audiotools.alignment import gain_of, steady_frames, without_drift
         from tonemill.audiotools.levels import scaled
         from tonemill.audiotools.replicas import replicate_esr
         from tonemill.audiotools.silence import part
@@ -122,7 +122,8 @@ class Align(Step):
         rate = example.sample_rate
         sounds = dict(example.sounds)
         if "drift" in self.corrections and abs(found.drift_ppm) > STEADY_PPM:
-            sounds["wet"], frames["wet"] = _without_drift(sounds["wet"], frames["wet"], found.drift_ppm)
+            sounds["wet"] = without_drift(sounds["wet"], found.drift_ppm)
+            frames["wet"] = steady_frames(frames["wet"], found.drift_ppm)
             about["drift_corrected_ppm"] = about["drift_ppm"]
         shift = 0
         if "latency" in self.corrections:
@@ -154,17 +155,6 @@ class Align(Step):
                 )
         start_seconds = example.start_seconds + first["dry"] / rate
         return example.with_sounds(sounds, start_seconds=start_seconds).with_fields(about)
-
-
-def _without_drift(sound: Sound, frames: int, drift_ppm: float) -> tuple[Sound, int]:
-    """The wet as its dry's clock would have sampled it, and its length."""
-    from tonemill.audiotools.resampling import resample_blocks, resampled_length
-    from tonemill.audiotools.waveform import Flow
-
-    # Only the ratio of the two numbers counts: a tenth of a part in a million.
-    slow, steady = 10_000_000, round(10_000_000 / (1 + drift_ppm * 1e-6))
-    flow = Flow(lambda: resample_blocks(sound.blocks(), slow, steady), sound.sample_rate, sound.channels)
-    return flow, resampled_length(frames, slow, steady)
 
 
 STEP = Align

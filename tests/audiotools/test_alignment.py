@@ -118,8 +118,8 @@ def test_drift_is_measured_through_distortion(drift_ppm: float) -> None:
     times = np.arange(len(dry)) / (1 + drift_ppm * 1e-6) - 200
     wet = np.tanh(3 * CubicSpline(np.arange(len(dry)), dry)(np.clip(times, 0, len(dry) - 1)))
     alignment = found(dry, wet)
-    assert alignment.drift_ppm == pytest.approx(drift_ppm, abs=max(5, 0.06 * abs(drift_ppm)))
-    assert alignment.latency_samples == pytest.approx(200, abs=3)
+    assert alignment.drift_ppm == pytest.approx(drift_ppm, abs=1)
+    assert alignment.latency_samples == pytest.approx(200, abs=1)
 
 
 def test_strangers_of_one_kind_are_refused() -> None:

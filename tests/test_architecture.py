@@ -26,8 +26,6 @@ HOMES = {
     "mutagen": {"audiotools"},
     "av": {"audiotools"},
     "scipy": {"audiotools", "models"},
-    "onnx": {"models"},
-    "onnxruntime": {"models"},
 }
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 

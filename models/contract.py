@@ -64,6 +64,21 @@ class Request:
     audio: Mapping[str, Float[np.ndarray, "channels time"]]
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What a model did with held-out examples.
+
+    Args:
+        score: by which the best checkpoint is chosen, the smaller the better.
+        values: by name, for `metrics.jsonl`.
+        files: content by file name, as pictures, tables and clips that a person looks at.
+    """
+
+    score: float
+    values: Mapping[str, float]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 @runtime_checkable
 class Update(Protocol):
     """One optimizer update, given by the training loop: backward, step, and gradients back to zero."""
@@ -131,6 +146,18 @@ class Model(nn.Module):
             named losses, scalars without gradients.
         """
         raise NotImplementedError
+
+    def validate(self, held_out: Iterable[Request]) -> Validation | None:
+        """Try the model, which is in eval mode, on examples that it does not learn from.
+
+        Args:
+            held_out: each example of the validation split once, whole, with the waveforms of `roles`; of the training
+                split, where the corpus holds none out. It may be left unread.
+
+        Returns:
+            None where nothing is to be compared, as with a model that renders from seeds.
+        """
+        return None
 
     def rendering_parts(self) -> dict[str, nn.Module]:
         """The parts that `render` uses, by name: these are averaged by `--ema` and are all a render loads."""

@@ -8,17 +8,19 @@ at step n costs nothing. Examples are read from their places in the tars, which 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError
-from tonemill.models.contract import Batch
+from tonemill.models.contract import Batch, Request
 from tonemill.pipelines.corpus import Corpus
 
 
@@ -100,17 +102,7 @@ class Batches(IterableDataset[Batch]):
         return int.from_bytes(digest[:8], "big") % (spare + 1)
 
     def _read(self, record: dict[str, Any], role: str, start: int) -> np.ndarray:
-        tar = self._folder / f"{record['shard']}.tar"
-        with tar.open("rb") as file:
-            file.seek(record[f"{role}_offset"])
-            data = file.read(record[f"{role}_bytes"])
-        try:
-            samples = files.read(data, start, self._length).whole().samples
-        except AudioError as error:
-            raise CorpusError(
-                f"{record['key']} in {tar} cannot be read: {error}. Remove that tar and shard again."
-            ) from error
-        return samples
+        return _samples(self._folder, record, role, start, self._length)
 
     def _check(self, corpus: Corpus, split: str) -> None:
         if not self.examples:
@@ -137,6 +129,34 @@ def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:
     if processes == 0:
         return iter(dataset)
     return iter(DataLoader(dataset, batch_size=None, num_workers=processes, prefetch_factor=2, pin_memory=pin))
+
+
+def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...]) -> Iterator[Request]:
+    """Every example of a split, whole, in the order of the index; its number there is its seed.
+
+    Raises:
+        CorpusError: one cannot be read.
+    """
+    table = corpus.index()
+    for number, record in enumerate(table.filter(pc.equal(table["split"], split)).to_pylist()):
+        audio = {role: _samples(corpus.folder, record, role) for role in roles}
+        yield Request(number, {name: record[name] for name in corpus.fields()}, audio)
+
+
+def _samples(
+    folder: Path, record: Mapping[str, Any], role: str, start: int = 0, frames: int | None = None
+) -> np.ndarray:
+    """Samples of one role of an example, from its place in the tar, (channels, time)."""
+    tar = folder / f"{record['shard']}.tar"
+    with tar.open("rb") as file:
+        file.seek(record[f"{role}_offset"])
+        data = file.read(record[f"{role}_bytes"])
+    try:
+        return files.read(data, start, frames).whole().samples
+    except AudioError as error:
+        raise CorpusError(
+            f"{record['key']} in {tar} cannot be read: {error}. Remove that tar and shard again."
+        ) from error
 
 
 @lru_cache(maxsize=2)

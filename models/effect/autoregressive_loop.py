@@ -1,8 +1,8 @@
 """The autoregressive network run sample by sample: one stream through a compiled loop, many streams in lock-step.
 
-One stream needs each sample before the next, so every weight is read once a sample: 1.6 MB at the default size, more than
-a second-level cache holds, and the way from the cache beyond it is the limit. So the weights are laid out in the order
-in which they are read, and the part of the first layer that sees the dry signal alone is one matrix product for
+One stream needs each sample before the next, so every weight is read once a sample: 1.6 MB at the default size, more
+than a second-level cache holds, and the way from the cache beyond it is the limit. So the weights are laid out in the
+order in which they are read, and the part of the first layer that sees the dry signal alone is one matrix product for
 many samples. Many streams share one reading of the weights: there the matrix product is the limit.
 
 Imported when something is rendered, not before: numba takes a second to import and to compile. The compiled code is
@@ -12,6 +12,7 @@ not kept on disk, where an installation may not be writable.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import unwrap
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ BLOCK: Final = 2048
 """Samples whose dry part is computed at once, and steps that the buffer of the lock-step holds."""
 
 CHUNK: Final = 16
+"""Samples for which the first layer's view of the older outputs is summed at one reading of its weights."""
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weight (outputs, inputs) and bias (outputs) of one linear layer."""
@@ -35,8 +37,7 @@ Layer = tuple[np.ndarray, np.ndarray]
 # erf(z) = z P(z^2) / Q(z^2) for |z| <= 3.95, beyond which erf is 1 to float32's last bit: least squares on 4000
 # Chebyshev nodes, reweighted until the largest errors were level, at 1.8e-8 in float64; 3.6e-7 as float32 computes it.
 _P: Final = tuple(
-    np.float32(c)
-    for c in (1.1283790062, 0.1940352225, 0.0532070036, 3.917300967e-3, 2.876008e-4, 2.0117515755e-6)
+    np.float32(c) for c in (1.1283790062, 0.1940352225, 0.0532070036, 3.917300967e-3, 2.876008e-4, 2.0117515755e-6)
 )
 _Q: Final = tuple(
     np.float32(c) for c in (1.0, 0.5052907261, 0.115590565, 0.0152706655, 1.1981979134e-3, 3.7839815714e-5)
@@ -47,10 +48,17 @@ _EDGE: Final = np.float32(3.95)
 _HALF: Final = np.float32(0.5)
 _ROOT_HALF: Final = np.float32(0.5**0.5)
 
-_FAST: Final[dict[str, Any]] = {"fastmath": True, "boundscheck": False, "error_model": "numpy", "nogil": True}
+
+def _compiled(function: Any) -> Any:
+    # Checks of types that tests wrap around each function are not for the compiler.
+    return njit(fastmath=True, boundscheck=False, error_model="numpy", nogil=True)(unwrap(function))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+def _generated(function: Any) -> Any:
+    return intrinsic(unwrap(function))
+
+
+@_generated
 def _add_product(_: Any, weights: Any, x: Any, count: Any, y: Any) -> Any:
     """y[:TILE] += the sum over j < count of weights[j, :TILE] * x[j], with y in registers all the while.
 
@@ -59,9 +67,7 @@ def _add_product(_: Any, weights: Any, x: Any, count: Any, y: Any) -> Any:
     signature = types.void(weights, x, count, y)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        weights, x, y = (
-            context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 1, 3)
-        )
+        weights, x, y = (context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 1, 3))
         number, index = ir.FloatType(), ir.IntType(64)
         vector = ir.VectorType(number, LANES)
         multiply_add = cgutils.get_or_insert_function(
@@ -107,7 +113,7 @@ def _add_product(_: Any, weights: Any, x: Any, count: Any, y: Any) -> Any:
     return signature, generate
 
 
-@njit(**_FAST)  # type: ignore[untyped-decorator]
+@_compiled
 def _gelu(x: np.float32) -> np.float32:
     """x/2 (1 + erf(x / sqrt 2)), the exact form and not the one with tanh."""
     z = min(max(x * _ROOT_HALF, -_EDGE), _EDGE)
@@ -117,7 +123,7 @@ def _gelu(x: np.float32) -> np.float32:
     return x * (_HALF + _HALF * z * (p / q))
 
 
-@njit(**_FAST)  # type: ignore[untyped-decorator]
+@_compiled
 def _run(
     dry_part: Any, wet: Any, context: int, first: Any, hidden: Any, biases: Any, head: Any, head_bias: Any, limit: Any
 ) -> None:
@@ -169,14 +175,14 @@ def _run(
         wet[t + past] = min(max(total, -limit), limit)
 
 
-@njit(**_FAST)  # type: ignore[untyped-decorator]
+@_compiled
 def _from_bin(best: int, residual: np.float32, bins: int) -> np.float32:
     """The centre of a bin, and the residual within it, as `representations.OneHot` defines them."""
     residual = min(max(residual, -_HALF), _HALF)
     return np.float32((np.float32(best) + residual) / np.float32(0.5 * (bins - 1)) - np.float32(1))
 
 
-@njit(**_FAST)  # type: ignore[untyped-decorator]
+@_compiled
 def _activate(rows: Any, bias: Any) -> None:
     """GELU in place of (rows, streams), after a bias for each row."""
     for i in range(rows.shape[0]):
@@ -261,7 +267,9 @@ class Loop:
                     x, y = y, x
                 np.matmul(head, x, out=out)
                 out += head_bias[:, None]
-                np.clip(out[0] if len(out) == 1 else _best(out), -self.limit, self.limit, out=buffer[2 * (t + past) + 1])
+                np.clip(
+                    out[0] if len(out) == 1 else _best(out), -self.limit, self.limit, out=buffer[2 * (t + past) + 1]
+                )
             result[:, start : start + steps] = buffer[2 * past + 1 : 2 * (past + steps) : 2].T
             buffer[1 : 2 * past : 2] = buffer[2 * steps + 1 : 2 * (steps + past) : 2].copy()
         return result
@@ -283,5 +291,5 @@ def _padded(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _tiled(weight: np.ndarray) -> np.ndarray:
     """(outputs, inputs) to (tiles, inputs, TILE), in the order of reading."""
-    tiles = weight.reshape(-1, TILE, weight.shape[1])
+    tiles = weight.reshape(len(weight) // TILE, TILE, weight.shape[1])
     return np.ascontiguousarray(tiles.transpose(0, 2, 1))

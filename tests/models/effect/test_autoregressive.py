@@ -28,7 +28,7 @@ def noise(frames: int, seed: int = 0, level: float = 0.2) -> np.ndarray:
 @torch.no_grad()
 def louder(net: Autoregressive) -> Autoregressive:
     """With an ear for the dry signal so large that the output moves, and one for itself so small that it stays."""
-    net.layers[0].weight[:, : net.config.context] *= 10
+    net.layers[0].weight[:, : net.config.context] *= 4
     net.layers[0].weight[:, net.config.context :] *= 0.2
     return net
 

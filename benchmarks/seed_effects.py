@@ -199,7 +199,7 @@ def feedback() -> None:
         print(f"| {what} | {cells} |", flush=True)
 
 
-def stability(seconds: int = 60, steps: int = 800) -> None:
+def stability(seconds: int = 60, steps: int = 500) -> None:
     print("| seed | closed loop | silence: largest | noise: largest | 20 dB louder: largest | softer: ESR | runaway |")
     print("|--:|--:|--:|--:|--:|--:|--:|")
     dry, held = music(40, 0), music(4, 1)

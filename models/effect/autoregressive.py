@@ -34,6 +34,9 @@ class AutoregressiveConfig:
     representation: Annotated[
         Literal["linear", "mulaw", "onehot"], "Samples as they are, companded, or in 256 bins with a residual."
     ] = "linear"
+    skip: Annotated[bool, "Add the current dry sample to what the network says, so that it learns the difference."] = (
+        False
+    )
     residual_weight: Annotated[float, "Of the residual's error beside the cross-entropy of onehot."] = 1.0
     windows: Annotated[int, "Places per training step, spread over the clips of a batch."] = 1024
     history_noise: Annotated[float, "Noise on the past output in training, as a share of its RMS."] = 0.1
@@ -64,8 +67,10 @@ class AutoregressiveConfig:
                 raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {bound}.")
         if not 0 <= self.scheduled_sampling <= 1:
             raise UsageError(f"--scheduled-sampling is {self.scheduled_sampling}; it must be from 0 to 1.")
-        if self.unroll and self.representation == "onehot":
-            raise UsageError("--unroll needs an output with a gradient; use --representation linear or mulaw.")
+        if (self.unroll or self.skip) and self.representation == "onehot":
+            raise UsageError(
+                "--unroll and --skip need an output that is a sample; use --representation linear or mulaw."
+            )
 
 
 class Autoregressive(nn.Module):
@@ -97,7 +102,8 @@ class Autoregressive(nn.Module):
         x = windows
         for layer in self.layers[:-1]:
             x = functional.gelu(layer(x))
-        return self.layers[-1](x)
+        output = self.layers[-1](x)
+        return output + windows[..., self.past : self.past + 1] if self.config.skip else output
 
     def teacher_forced(self, dry: Streams, wet: Streams) -> Streams:
         """The prediction of each sample from the true past; before the start is silence. In blocks, to save memory."""
@@ -166,11 +172,12 @@ class Autoregressive(nn.Module):
         seen = encode(dry).unfold(1, self.config.context, 1)
         from_dry = functional.linear(seen, first.weight[:, : self.config.context], first.bias)
         history, codes = encode(past), []
-        for part in from_dry.unbind(1):
+        for part, current in zip(from_dry.unbind(1), seen[:, :, -1:].unbind(1), strict=True):
             x = functional.gelu(part + functional.linear(history, first.weight[:, self.config.context :]))
             for layer in self.layers[1:-1]:
                 x = functional.gelu(layer(x))
-            code = self._kept(self.representation.code(self.layers[-1](x)))
+            output = self.layers[-1](x) + current if self.config.skip else self.layers[-1](x)
+            code = self._kept(self.representation.code(output))
             codes.append(code)
             history = torch.cat([history, code[:, None]], dim=1)[:, 1:]
         return self.representation.decode(torch.stack(codes, dim=1))

@@ -125,14 +125,14 @@ def _gelu(x: np.float32) -> np.float32:
 
 @_compiled
 def _run(
-    dry_part: Any, wet: Any, context: int, first: Any, hidden: Any, biases: Any, head: Any, head_bias: Any, limit: Any
+    dry_part: Any, direct: Any, wet: Any, first: Any, hidden: Any, biases: Any, head: Any, head_bias: Any, limit: Any
 ) -> None:
-    """Fill wet[context - 1:] in order; wet[:context - 1] is what came before.
+    """Fill wet[past:] in order; wet[:past] is what came before.
 
-    Shapes: dry_part (time, width), wet (context - 1 + time), first (tiles, context - 1, TILE),
+    Shapes: dry_part (time, width), direct (time) to add to the output, wet (past + time), first (tiles, past, TILE),
     hidden (layers, tiles, width, TILE), biases (layers, width), head (tiles, width, TILE) or (1, 1, width).
     """
-    width, past = dry_part.shape[1], context - 1
+    width, past = dry_part.shape[1], wet.size - dry_part.shape[0]
     x, y = np.empty(width, np.float32), np.empty(width, np.float32)
     out = np.empty(head_bias.size, np.float32)
     for t in range(dry_part.shape[0]):
@@ -159,7 +159,7 @@ def _run(
             for i in range(width):
                 x[i] = _gelu(y[i])
         if head_bias.size == 1:
-            total = head_bias[0]
+            total = head_bias[0] + direct[t]
             for i in range(width):
                 total += head[0, 0, i] * x[i]
         else:
@@ -198,10 +198,11 @@ class Loop:
             first. The last gives 1 number, or twice as many as there are bins: their logits and their residuals.
         context: dry samples that the network sees.
         limit: the outputs are kept within this of 0.
+        skip: add the current dry sample to an output of 1 number.
     """
 
-    def __init__(self, layers: Sequence[Layer], context: int, limit: float) -> None:
-        self.context, self.limit = context, np.float32(limit)
+    def __init__(self, layers: Sequence[Layer], context: int, limit: float, skip: bool = False) -> None:
+        self.context, self.limit, self.skip = context, np.float32(limit), np.float32(skip)
         self.layers = [(np.ascontiguousarray(w, np.float32), np.ascontiguousarray(b, np.float32)) for w, b in layers]
         (first, bias), *hidden, (head, head_bias) = self.layers
         width = -(-len(first) // TILE) * TILE  # a unit whose weights are 0 gives 0
@@ -232,8 +233,8 @@ class Loop:
             windows = np.lib.stride_tricks.sliding_window_view(seen, self.context)
             dry_part = windows @ self._dry_weights + self._first_bias
             _run(
-                dry_part, result[start : start + len(dry_part) + past], self.context, self._first, self._hidden,
-                self._biases, self._head, self._head_bias, self.limit,
+                dry_part, self.skip * seen[past:], result[start : start + len(dry_part) + past], self._first,
+                self._hidden, self._biases, self._head, self._head_bias, self.limit,
             )  # fmt: skip
         return result[past:]
 
@@ -267,9 +268,8 @@ class Loop:
                     x, y = y, x
                 np.matmul(head, x, out=out)
                 out += head_bias[:, None]
-                np.clip(
-                    out[0] if len(out) == 1 else _best(out), -self.limit, self.limit, out=buffer[2 * (t + past) + 1]
-                )
+                said = _best(out) if len(out) > 1 else out[0] + self.skip * buffer[2 * (t + past)]
+                np.clip(said, -self.limit, self.limit, out=buffer[2 * (t + past) + 1])
             result[:, start : start + steps] = buffer[2 * past + 1 : 2 * (past + steps) : 2].T
             buffer[1 : 2 * past : 2] = buffer[2 * steps + 1 : 2 * (steps + past) : 2].copy()
         return result

@@ -28,7 +28,7 @@ class Runner:
             (layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy())
             for layer in network.layers
         ]
-        self.loop = Loop(layers, network.config.context, network.code_limit)
+        self.loop = Loop(layers, network.config.context, network.code_limit, network.config.skip)
         self.past = network.past
 
     def run(self, dry: Signal, dry_past: Past | None = None, wet_past: Past | None = None) -> Signal:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.models.plugins import MODELS
+
+
+class Range(NamedTuple):
+    """What a numeric metadata field holds.
+
+    Args:
+        low: the least value.
+        high: the largest one.
+        missing: examples that have none.
+    """
+
+    low: float
+    high: float
+    missing: int
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,8 @@ class CorpusFacts:
         sample_rate: in hertz, the same for all examples.
         channels: the same for all examples.
         values: for each metadata field that is text or a whole number, its distinct values, sorted.
+        given: for each numeric metadata field that came with the sources, from a name or a table, and was not measured
+            by a step, what it holds.
     """
 
     name: str
@@ -31,6 +48,7 @@ class CorpusFacts:
     sample_rate: int
     channels: int
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    given: Mapping[str, Range] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,14 @@ class Update(Protocol):
     def __call__(self, optimizer: str, loss: Tensor) -> None: ...
 
 
+class Player(Protocol):
+    """Audio to audio as a stream: what it says does not hang on how the stream is cut, and its memory does not grow."""
+
+    def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
+        """The next samples in, as many out."""
+        ...
+
+
 class Model(nn.Module):
     """A network that can be trained on a corpus and rendered with.
 
@@ -96,9 +122,33 @@ class Model(nn.Module):
     Config: ClassVar[type]
     """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
 
+    chooser: ClassVar[str] = ""
+    """The setting that decides which others there are, as the kind of network; empty where none does."""
+
     renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
 
     config: Any
+
+    @classmethod
+    def variants(cls) -> Mapping[str, type]:
+        """For each value of the `chooser` the dataclass of all settings that it has: those of `Config` and its own."""
+        return {}
+
+    @classmethod
+    def config_of(cls, values: Mapping[str, Any]) -> type:
+        """The dataclass that settings of these values belong to.
+
+        Raises:
+            UsageError: the chooser has a value that there is none for.
+        """
+        if not cls.chooser:
+            return cls.Config
+        chosen = values.get(cls.chooser, getattr(cls.Config, cls.chooser))
+        variants = cls.variants()
+        if chosen not in variants:
+            flag = cls.chooser.replace("_", "-")
+            raise UsageError(f"--{flag} is {chosen!r}; it must be one of {', '.join(variants)}.")
+        return variants[chosen]
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
@@ -127,6 +177,13 @@ class Model(nn.Module):
     def roles(self) -> tuple[str, ...]:
         """The waveforms it reads in training."""
         return ("audio",)
+
+    def check_examples(self, examples: Iterable[Request]) -> None:
+        """Look at all training examples, whole, before the first step of a new run; they may be left unread.
+
+        Raises:
+            CorpusError: nothing good would come of training on them; the message names the mend.
+        """
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn statistics of the corpus once, before the first step; they belong in buffers."""
@@ -168,6 +225,14 @@ class Model(nn.Module):
 
         Raises:
             UsageError: a field of the request cannot be used, as a label the model was not trained on.
+        """
+        raise NotImplementedError
+
+    def player(self, request: Request) -> Player:
+        """What a model that renders from audio plays one channel of it with; the request holds fields, and no audio.
+
+        Raises:
+            UsageError: a field of the request is missing or cannot be used.
         """
         raise NotImplementedError
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
@@ -20,7 +21,7 @@ from tonemill.pipelines.recipe import RESERVED, Recipe
 from tonemill.pipelines.uri import to_uri
 
 if TYPE_CHECKING:
-    from tonemill.models.contract import CorpusFacts
+    from tonemill.models.contract import CorpusFacts, Range
 
 SCHEMA: Final = 1
 DESCRIPTION: Final = "corpus.json"
@@ -60,7 +61,7 @@ class Corpus:
             CorpusError: its examples differ in rate or channels, which no model can read in one batch.
         """
         # Models need torch, which everything else here does without.
-        from tonemill.models.contract import CorpusFacts
+        from tonemill.models.contract import CorpusFacts, Range
 
         for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
             if self.about[what] is None:
@@ -74,7 +75,23 @@ class Corpus:
                 distinct = column.unique().drop_null()
                 if len(distinct) <= MOST_VALUES:
                     values[name] = tuple(sorted(map(str, distinct.to_pylist())))
-        return CorpusFacts(self.name, roles, self.about["sample_rate"], self.about["channels"], values)
+        rate, channels = self.about["sample_rate"], self.about["channels"]
+        return CorpusFacts(self.name, roles, rate, channels, values, self._given(table))
+
+    def _given(self, table: pa.Table) -> dict[str, Range]:
+        """The numeric fields that the plan's recipes hold, with what the index has of them."""
+        from tonemill.models.contract import Range
+
+        recipes = read_table(self.folder / "plan.parquet")["recipe"].to_pylist()
+        given = sorted({name for recipe in recipes for name in json.loads(recipe).get("fields", {})})
+        found = {}
+        for name in given:
+            column = table[name] if name in table.column_names else pa.chunked_array([], pa.string())
+            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+                about = pc.min_max(column)
+                if about["min"].is_valid:
+                    found[name] = Range(float(about["min"].as_py()), float(about["max"].as_py()), column.null_count)
+        return found
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
         """One recipe per example whose row of the index fits, which reads its members out of their tar."""

@@ -4,27 +4,18 @@ One stream needs each sample before the next, so every weight is read once a sam
 than a second-level cache holds, and the way from the cache beyond it is the limit. So the weights are laid out in the
 order in which they are read, and the part of the first layer that sees the dry signal alone is one matrix product for
 many samples. Many streams share one reading of the weights: there the matrix product is the limit.
-
-Imported when something is rendered, not before: numba takes a second to import and to compile. The compiled code is
-not kept on disk, where an installation may not be writable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import unwrap
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float32
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-TILE: Final = 64
-"""Outputs of a layer that are summed at once: 8 registers of 8 numbers, as many as hide the time of an addition."""
-LANES: Final = 16
+from tonemill.models.effect.vectors import TILE, add_product, compiled
+
 BLOCK: Final = 2048
 """Samples whose dry part is computed at once, and steps that the buffer of the lock-step holds."""
 
@@ -49,71 +40,7 @@ _HALF: Final = np.float32(0.5)
 _ROOT_HALF: Final = np.float32(0.5**0.5)
 
 
-def _compiled(function: Any) -> Any:
-    # Checks of types that tests wrap around each function are not for the compiler.
-    return njit(fastmath=True, boundscheck=False, error_model="numpy", nogil=True)(unwrap(function))
-
-
-def _generated(function: Any) -> Any:
-    return intrinsic(unwrap(function))
-
-
-@_generated
-def _add_product(_: Any, weights: Any, x: Any, count: Any, y: Any) -> Any:
-    """y[:TILE] += the sum over j < count of weights[j, :TILE] * x[j], with y in registers all the while.
-
-    LLVM's own vectoriser keeps y in memory between the terms, which takes 1.5 times as long (measured on AVX2).
-    """
-    signature = types.void(weights, x, count, y)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        weights, x, y = (context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 1, 3))
-        number, index = ir.FloatType(), ir.IntType(64)
-        vector = ir.VectorType(number, LANES)
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f32"
-        )
-
-        def place(base: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
-
-        def load(base: Any, offset: Any) -> Any:
-            loaded = builder.load(place(base, offset))
-            loaded.align = 4
-            return loaded
-
-        parts = range(0, TILE, LANES)
-        before = builder.block
-        first = [load(y, index(part)) for part in parts]
-        loop, after = builder.append_basic_block("terms"), builder.append_basic_block("summed")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        j = builder.phi(index)
-        sums = [builder.phi(vector) for _ in parts]
-        undefined = ir.Constant(vector, ir.Undefined)
-        one = builder.insert_element(undefined, builder.load(builder.gep(x, [j])), ir.IntType(32)(0))
-        every = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
-        row = builder.mul(j, index(TILE))
-        added = [
-            builder.call(multiply_add, [load(weights, builder.add(row, index(part))), every, total])
-            for part, total in zip(parts, sums, strict=True)
-        ]
-        following = builder.add(j, index(1))
-        j.add_incoming(index(0), before)
-        j.add_incoming(following, loop)
-        for total, start, new in zip(sums, first, added, strict=True):
-            total.add_incoming(start, before)
-            total.add_incoming(new, loop)
-        builder.cbranch(builder.icmp_signed("<", following, arguments[2]), loop, after)
-        builder.position_at_end(after)
-        for part, total in zip(parts, added, strict=True):
-            builder.store(total, place(y, index(part))).align = 4
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@_compiled
+@compiled
 def _gelu(x: np.float32) -> np.float32:
     """x/2 (1 + erf(x / sqrt 2)), the exact form and not the one with tanh."""
     z = min(max(x * _ROOT_HALF, -_EDGE), _EDGE)
@@ -123,7 +50,7 @@ def _gelu(x: np.float32) -> np.float32:
     return x * (_HALF + _HALF * z * (p / q))
 
 
-@_compiled
+@compiled
 def _run(
     dry_part: Any, direct: Any, wet: Any, first: Any, hidden: Any, biases: Any, head: Any, head_bias: Any, limit: Any
 ) -> None:
@@ -142,20 +69,22 @@ def _run(
         if since == 0:
             for tile in range(width // TILE):
                 for ahead in range(min(CHUNK, past, dry_part.shape[0] - t)):
-                    _add_product(first[tile], wet[t + ahead :], past - ahead, dry_part[t + ahead, tile * TILE :])
+                    add_product(
+                        first[tile], 0, TILE, wet, t + ahead, 1, past - ahead, dry_part[t + ahead], tile * TILE
+                    )
         for i in range(width):
             x[i] = dry_part[t, i]
         since = min(since, past)
         if since > 0:
             for tile in range(width // TILE):
-                _add_product(first[tile, past - since :], wet[t + past - since :], since, x[tile * TILE :])
+                add_product(first[tile, past - since :], 0, TILE, wet, t + past - since, 1, since, x, tile * TILE)
         for i in range(width):
             x[i] = _gelu(x[i])
         for layer in range(hidden.shape[0]):
             for i in range(width):
                 y[i] = biases[layer, i]
             for tile in range(width // TILE):
-                _add_product(hidden[layer, tile], x, width, y[tile * TILE :])
+                add_product(hidden[layer, tile], 0, TILE, x, 0, 1, width, y, tile * TILE)
             for i in range(width):
                 x[i] = _gelu(y[i])
         if head_bias.size == 1:
@@ -166,7 +95,7 @@ def _run(
             for i in range(out.size):
                 out[i] = head_bias[i]
             for tile in range(out.size // TILE):
-                _add_product(head[tile], x, width, out[tile * TILE :])
+                add_product(head[tile], 0, TILE, x, 0, 1, width, out, tile * TILE)
             best = 0
             for i in range(1, out.size // 2):
                 if out[i] > out[best]:
@@ -175,14 +104,14 @@ def _run(
         wet[t + past] = min(max(total, -limit), limit)
 
 
-@_compiled
+@compiled
 def _from_bin(best: int, residual: np.float32, bins: int) -> np.float32:
     """The centre of a bin, and the residual within it, as `representations.OneHot` defines them."""
     residual = min(max(residual, -_HALF), _HALF)
     return np.float32((np.float32(best) + residual) / np.float32(0.5 * (bins - 1)) - np.float32(1))
 
 
-@_compiled
+@compiled
 def _activate(rows: Any, bias: Any) -> None:
     """GELU in place of (rows, streams), after a bias for each row."""
     for i in range(rows.shape[0]):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tonemill.models.effect.autoregressive import Autoregressive, AutoregressiveConfig
+from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 from tonemill.models.effect.autoregressive_running import Runner
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from scipy.signal import butter, lfilter
 
-from tonemill.models.effect.autoregressive import Autoregressive, AutoregressiveConfig
+from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 from tonemill.models.effect.autoregressive_running import Runner
 
 RATE = 44100

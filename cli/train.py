@@ -39,7 +39,11 @@ class Models(LazyGroup):
 
 def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[..., None]:
     """The command of one model, with the settings of the variant that was typed or that `--config` names."""
-    chosen = model.config_of(_choice(model.chooser, words))
+    wrong: UsageError | None = None
+    try:
+        chosen = model.config_of(_choice(model.chooser, words))
+    except UsageError as error:
+        chosen, wrong = model.config_of({}), error
     foreign = _foreign(model, chosen)
 
     def train(
@@ -52,6 +56,8 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         progress_file: Path | None,
         **typed: Any,
     ) -> None:
+        if wrong is not None:
+            raise wrong
         file = config.read_toml(config_file) if config_file else {}
         _check_sections(file, config_file, name)
         settings = config.build(TrainConfig, _merged(TrainConfig, file.get("train", {}), typed), "train")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from tonemill.models.effect.autoregressive import Autoregressive
 from tonemill.models.effect.autoregressive_loop import Loop
+from tonemill.models.effect.networks.autoregressive import Autoregressive
 
 Signal = Float32[np.ndarray, "time"]
 Past = Float32[np.ndarray, "_"]
@@ -22,12 +22,17 @@ WARM_UP: Final = 2048
 class Runner:
     """A network with its weights laid out once; each of its methods starts from silence unless told otherwise."""
 
-    def __init__(self, network: Autoregressive) -> None:
+    def __init__(self, network: Autoregressive, knobs: Float32[np.ndarray, "knobs"] | None = None) -> None:
         self.network = network
         layers = [
             (layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy())
             for layer in network.layers
         ]
+        # Knobs that stand still are a part of the bias.
+        weight, bias = layers[0]
+        seen = 2 * network.config.context - 1
+        turned = np.zeros(weight.shape[1] - seen, np.float32) if knobs is None else knobs.astype(np.float32)
+        layers[0] = weight[:, :seen], bias + weight[:, seen:] @ turned
         self.loop = Loop(layers, network.config.context, network.code_limit, network.config.skip)
         self.past = network.past
 

@@ -37,9 +37,9 @@ def _play(
             if now[b] + TILE > spans[b]:
                 past = pasts[b]
                 for r in range(counts[b]):
-                    row = places[b] + r * spans[b]
+                    begin = places[b] + r * spans[b]
                     for i in range(past):
-                        memory[row + i] = memory[row + now[b] - past + i]
+                        memory[begin + i] = memory[begin + now[b] - past + i]
                 now[b] = past
         for i in range(TILE):
             memory[places[0] + now[0] + i] = x[start + i] if i < size else np.float32(0)
@@ -50,35 +50,35 @@ def _play(
             if kind == CONVOLVE:
                 inputs, outputs, heard = counts[source], counts[target], places[source] + now[source]
                 for c in range(outputs):
-                    row = into + c * span
-                    bias = weights[biases + c]
+                    first = into + c * span
+                    bias, filled = weights[biases + c], memory[first : first + TILE]
                     if base < 0:
                         for i in range(TILE):
-                            memory[row + i] = bias
+                            filled[i] = bias
                     else:
                         below = places[base] + now[base] + c * spans[base]
+                        under = memory[below : below + TILE]
                         for i in range(TILE):
-                            memory[row + i] = memory[below + i] + bias
+                            filled[i] = under[i] + bias
                     for tap in range(kernel):
                         at = heard - (kernel - 1 - tap) * dilation
                         wanted = w + (c * kernel + tap) * inputs
-                        add_product(memory, at, spans[source], weights, wanted, 1, inputs, memory, row)
+                        add_product(memory, at, spans[source], weights, wanted, 1, inputs, memory, first)
             elif kind == TANH:
                 for c in range(counts[target]):
+                    row = memory[into + c * span : into + c * span + TILE]
                     for i in range(TILE):
-                        memory[into + c * span + i] = tanh(memory[into + c * span + i])
+                        row[i] = tanh(row[i])
             elif kind == LEAK:
                 for c in range(counts[target]):
-                    slope = weights[w + c]
+                    slope, row = weights[w + c], memory[into + c * span : into + c * span + TILE]
                     for i in range(TILE):
-                        value = memory[into + c * span + i]
-                        memory[into + c * span + i] = value if value > 0 else slope * value
+                        row[i] = row[i] if row[i] > 0 else slope * row[i]
             else:
                 heard = places[source] + now[source]
                 for c in range(counts[target]):
-                    gain = weights[w + c]
-                    for i in range(TILE):
-                        memory[into + c * span + i] += gain * memory[heard + c * spans[source] + i]
+                    at = heard + c * spans[source]
+                    add_product(memory, at, 0, weights, w + c, 1, 1, memory, into + c * span)
         last = now.size - 1
         for i in range(size):
             y[start + i] = memory[places[last] + now[last] + i]

@@ -10,17 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models.contract import Player, Update
+from tonemill.models.effect.losses import BlockLoss
+from tonemill.models.effect.network import Knobs, Network, Pairs
 from tonemill.models.effect.representations import REPRESENTATIONS, Linear, OneHot
 
 Streams = Float[Tensor, "streams time"]
+Turned = Float[Tensor, "streams knobs"]
+"""Where the knobs of each stream stand."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,6 @@ class AutoregressiveConfig:
     scheduled_sampling: Annotated[float, "Share of windows trained behind the network's own output, at the end."] = 0.0
     sampling_ramp: Annotated[int, "Steps in which that share rises from 0."] = 1000
     sampling_steps: Annotated[int, "Newest samples of the past that are then the network's own."] = 16
-    level_augment_db: Annotated[
-        float, "Play dry and wet softer by up to so many dB; only for effects that do not care for level."
-    ] = 0.0
     unroll: Annotated[int, "Samples to run in closed loop, with gradients, for losses on blocks; 0: none."] = 0
     unroll_streams: Annotated[int, "How many places are unrolled per step."] = 16
     limit: Annotated[float, "Outputs are kept within this of 0 as the network runs on them; 0: no limit."] = 0.0
@@ -58,7 +61,6 @@ class AutoregressiveConfig:
             "unroll": 0,
             "history_noise": 0,
             "noise_floor": 0,
-            "level_augment_db": 0,
             "limit": 0,
         }
         for name, bound in (least | {"residual_weight": 0}).items():
@@ -73,13 +75,18 @@ class AutoregressiveConfig:
             )
 
 
-class Autoregressive(nn.Module):
+class Autoregressive(Network):
     """Dry and past wet windows to the next wet sample.
 
-    The layers read `context` dry samples and `context - 1` wet ones, each oldest first, all in the representation.
+    The layers read `context` dry samples and `context - 1` wet ones, each oldest first, all in the representation,
+    and then the knobs.
     """
 
-    def __init__(self, config: AutoregressiveConfig) -> None:
+    Config: ClassVar[type] = AutoregressiveConfig
+    learning_rate = 2e-3
+    feeds_back = True
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()
         self.config = config
         self.representation: Linear = (
@@ -87,7 +94,7 @@ class Autoregressive(nn.Module):
             if config.representation == "onehot"
             else REPRESENTATIONS[config.representation]()
         )
-        sizes = [2 * config.context - 1] + [config.width] * config.depth + [self.representation.outputs]
+        sizes = [2 * config.context - 1 + knobs] + [config.width] * config.depth + [self.representation.outputs]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         if config.init == "seed":
             for parameter in self.parameters():
@@ -98,14 +105,41 @@ class Autoregressive(nn.Module):
         """Samples before the current one that are seen, of either signal."""
         return self.config.context - 1
 
-    def forward(self, windows: Float[Tensor, "*places seen"]) -> Float[Tensor, "*places outputs"]:
+    @property
+    def warm_up(self) -> int:
+        return self.past + (self.config.sampling_steps if self.config.scheduled_sampling else 0)
+
+    @property
+    def reach(self) -> None:
+        return None
+
+    def forward(self, dry: Streams, knobs: Knobs, wet: Streams | None = None) -> Streams:
+        if wet is None:
+            raise ValueError("a network that hears its own output predicts from the true wet signal, or is played")
+        return self.teacher_forced(dry, wet, knobs)
+
+    def training_step(self, pairs: Pairs, step: int, loss: BlockLoss, update: Update) -> dict[str, Tensor]:
+        losses = {"next_sample": self.window_loss(pairs.dry, pairs.wet, step, pairs.knobs)}
+        if self.config.unroll:
+            losses["unrolled"] = self.block_loss(pairs.dry, pairs.wet, loss, pairs.knobs)
+        total = torch.stack(list(losses.values())).sum()
+        update("network", total)
+        return {name: value.detach() for name, value in {"loss": total, **losses}.items()}
+
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        from tonemill.models.effect.autoregressive_running import Runner
+
+        return Runner(self, knobs).stream()
+
+    def outputs(self, windows: Float[Tensor, "*places seen"]) -> Float[Tensor, "*places outputs"]:
+        """What the layers say about windows; the representation makes samples of it."""
         x = windows
         for layer in self.layers[:-1]:
             x = functional.gelu(layer(x))
         output = self.layers[-1](x)
         return output + windows[..., self.past : self.past + 1] if self.config.skip else output
 
-    def teacher_forced(self, dry: Streams, wet: Streams) -> Streams:
+    def teacher_forced(self, dry: Streams, wet: Streams, knobs: Turned | None = None) -> Streams:
         """The prediction of each sample from the true past; before the start is silence. In blocks, to save memory."""
         code_dry, code_wet = (self.representation.encode(x) for x in (dry, wet))
         seen = functional.pad(code_dry, (self.past, 0)).unfold(1, self.config.context, 1)
@@ -113,12 +147,12 @@ class Autoregressive(nn.Module):
         history = history[:, -dry.shape[1] :, : self.past]
         step = max(1, 16384 // len(dry))
         blocks = [
-            self.representation.code(self(torch.cat([a, b], dim=2)))
+            self.representation.code(self.outputs(_seen(a, b, knobs)))
             for a, b in zip(seen.split(step, 1), history.split(step, 1), strict=True)
         ]
         return self.representation.decode(torch.cat(blocks, dim=1))
 
-    def window_loss(self, dry: Streams, wet: Streams, step: int) -> Tensor:
+    def window_loss(self, dry: Streams, wet: Streams, step: int, knobs: Turned | None = None) -> Tensor:
         """The loss at random places of the clips, each behind a true past that is noisy, or in part the network's own.
 
         With scheduled sampling, a window is chosen with a probability that rises linearly, over `sampling_ramp` steps,
@@ -129,9 +163,9 @@ class Autoregressive(nn.Module):
         own = config.sampling_steps if config.scheduled_sampling else 0
         place = torch.arange(config.windows, device=dry.device) % len(dry)
         at = torch.randint(self.past + own, dry.shape[1], (config.windows,), device=dry.device)
-        gain = 10 ** (-config.level_augment_db / 20 * torch.rand(config.windows, 1, device=dry.device))
-        seen = gain * dry.unfold(1, config.context + own, 1)[place, at - self.past - own]
-        heard = gain * wet.unfold(1, config.context + own, 1)[place, at - self.past - own]
+        seen = dry.unfold(1, config.context + own, 1)[place, at - self.past - own]
+        heard = wet.unfold(1, config.context + own, 1)[place, at - self.past - own]
+        turned = None if knobs is None else knobs[place]
         target, heard = heard[:, -1], heard[:, :-1]
         rms = heard.square().mean(dim=1, keepdim=True).sqrt() if self.past + own else heard.new_zeros(len(heard), 1)
         heard = heard + (config.history_noise * rms + config.noise_floor) * torch.randn_like(heard)
@@ -139,41 +173,54 @@ class Autoregressive(nn.Module):
         seen, heard = encode(seen), encode(heard)
         if own:
             share = config.scheduled_sampling * min(1.0, step / config.sampling_ramp)
-            heard = self._own(seen, heard, torch.rand(config.windows, device=dry.device) < share)
-        output = self(torch.cat([seen[:, own:], heard[:, own:]], dim=1))
+            heard = self._own(seen, heard, torch.rand(config.windows, device=dry.device) < share, turned)
+        output = self.outputs(_seen(seen[:, own:], heard[:, own:], turned))
         return self.representation.loss(output, encode(target))
 
     @torch.no_grad()
-    def _own(self, seen: Tensor, heard: Tensor, chosen: Tensor) -> Tensor:
+    def _own(self, seen: Tensor, heard: Tensor, chosen: Tensor, knobs: Tensor | None = None) -> Tensor:
         """Replace the newest samples of the chosen rows by what the network says in closed loop."""
         heard, rows = heard.clone(), chosen.nonzero()[:, 0]
         if len(rows):
-            seen, past = seen[rows], heard[rows]
+            seen, past, knobs = seen[rows], heard[rows], None if knobs is None else knobs[rows]
             for k in range(self.config.sampling_steps):
-                windows = torch.cat([seen[:, k : k + self.config.context], past[:, k : k + self.past]], dim=1)
-                past[:, self.past + k] = self._kept(self.representation.code(self(windows)))
+                windows = _seen(seen[:, k : k + self.config.context], past[:, k : k + self.past], knobs)
+                past[:, self.past + k] = self._kept(self.representation.code(self.outputs(windows)))
             heard[rows] = past
         return heard
 
-    def block_loss(self, dry: Streams, wet: Streams, loss: Callable[[Streams, Streams], Tensor]) -> Tensor:
+    def block_loss(
+        self,
+        dry: Streams,
+        wet: Streams,
+        loss: Callable[[Streams, Streams], Tensor],
+        knobs: Turned | None = None,
+    ) -> Tensor:
         """A loss on blocks of `unroll` samples, run in closed loop from the true past, with gradients all the way."""
         config, length = self.config, self.config.unroll
         place = torch.arange(config.unroll_streams, device=dry.device) % len(dry)
         at = torch.randint(self.past, dry.shape[1] - length + 1, (config.unroll_streams,), device=dry.device)
         seen = dry.unfold(1, self.past + length, 1)[place, at - self.past]
         heard = wet.unfold(1, self.past + length, 1)[place, at - self.past]
-        rendered = self.unrolled(seen, heard[:, : self.past])
+        rendered = self.unrolled(seen, heard[:, : self.past], None if knobs is None else knobs[place])
         return loss(rendered, heard[:, self.past :])
 
-    def unrolled(self, dry: Streams, past: Float[Tensor, "streams past"]) -> Float[Tensor, "streams length"]:
+    def unrolled(
+        self, dry: Streams, past: Float[Tensor, "streams past"], knobs: Turned | None = None
+    ) -> Float[Tensor, "streams length"]:
         """Run in closed loop with gradients: dry holds `past` samples more than come out."""
         encode = self.representation.encode
         first = self.layers[0]
         seen = encode(dry).unfold(1, self.config.context, 1)
         from_dry = functional.linear(seen, first.weight[:, : self.config.context], first.bias)
+        from_past, from_knobs = first.weight[:, self.config.context :].split(
+            [self.past, first.in_features - self.config.context - self.past], dim=1
+        )
+        if knobs is not None:
+            from_dry = from_dry + functional.linear(knobs, from_knobs)[:, None]
         history, codes = encode(past), []
         for part, current in zip(from_dry.unbind(1), seen[:, :, -1:].unbind(1), strict=True):
-            x = functional.gelu(part + functional.linear(history, first.weight[:, self.config.context :]))
+            x = functional.gelu(part + functional.linear(history, from_past))
             for layer in self.layers[1:-1]:
                 x = functional.gelu(layer(x))
             output = self.layers[-1](x) + current if self.config.skip else self.layers[-1](x)
@@ -192,3 +239,14 @@ class Autoregressive(nn.Module):
         if self.config.representation == "linear":
             return min(limit, 3e38)
         return float(self.representation.encode(torch.tensor(min(limit, 1.0))))
+
+
+def _seen(dry: Tensor, wet: Tensor, knobs: Tensor | None) -> Tensor:
+    """Windows of both signals and the knobs beside each, along the last axis."""
+    if knobs is None or not knobs.shape[-1]:
+        return torch.cat([dry, wet], dim=-1)
+    turned = knobs if dry.ndim == 2 else knobs[:, None].expand(-1, dry.shape[1], -1)
+    return torch.cat([dry, wet, turned], dim=-1)
+
+
+NETWORK = Autoregressive

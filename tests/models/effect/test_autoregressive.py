@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.autoregressive import Autoregressive, AutoregressiveConfig
+from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 from tonemill.models.effect.autoregressive_running import Runner
 from tonemill.models.effect.representations import OneHot, compress, expand
 

@@ -1,0 +1,62 @@
+"""A WaveNet and then a long linear response, learned together: an amp with its cabinet, a pedal into a room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from tonemill.models.contract import Player
+from tonemill.models.effect.network import Knobs, Network, Signals, silence_before
+from tonemill.models.effect.networks.fir import FIR, FIRConfig
+from tonemill.models.effect.networks.wavenet import WaveNet, WaveNetConfig
+
+
+@dataclass(frozen=True)
+class ChainConfig(WaveNetConfig, FIRConfig):
+    taps: Annotated[int, "Length of the linear response in samples."] = 2048
+
+
+class Links:
+    """Streams one after another."""
+
+    def __init__(self, players: list[Player]) -> None:
+        self._players = players
+
+    def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
+        for player in self._players:
+            block = player.push(block)
+        return block
+
+
+class Chain(Network):
+    Config: ClassVar[type] = ChainConfig
+    learning_rate = 4e-3
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.wavenet = WaveNet(config, knobs)
+        self.fir = FIR(config)
+
+    @property
+    def warm_up(self) -> int:
+        return self.wavenet.warm_up + self.fir.warm_up
+
+    @property
+    def reach(self) -> int:
+        return self.warm_up + 1
+
+    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
+        return self.fir(self.wavenet(dry, knobs), knobs)
+
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+        return self.fir.after_warm_up(self.wavenet.after_warm_up(dry, knobs), knobs)
+
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        return Links([self.wavenet.player(knobs), self.fir.player(knobs[:0])])
+
+
+NETWORK = Chain

@@ -1,0 +1,94 @@
+"""One long linear response, for cabinets and reverb tails; its first guess is the least-squares one of the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.contract import Player
+from tonemill.models.effect.network import Knobs, Network, Pairs, Signals, silence_before
+
+
+@dataclass(frozen=True)
+class FIRConfig:
+    taps: Annotated[int, "Length of the response in samples; 8192 for cabinets, a second and more for rooms."] = 8192
+
+    def __post_init__(self) -> None:
+        if self.taps < 1:
+            raise UsageError(f"--taps is {self.taps}; it must be at least 1.")
+
+
+def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Signals:
+    """What a response makes of signals that hold `taps - 1` samples more than come out."""
+    size = 1 << (dry.shape[1] + len(response) - 2).bit_length()
+    with torch.autocast(dry.device.type, enabled=False):
+        product = torch.fft.rfft(dry.float(), size) * torch.fft.rfft(response.float(), size)
+        return torch.fft.irfft(product, size)[:, len(response) - 1 : dry.shape[1]]
+
+
+class FIR(Network):
+    Config: ClassVar[type] = FIRConfig
+    learning_rate = 1e-4
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
+        super().__init__()
+        if knobs:
+            raise UsageError(
+                "--network fir is one response for all settings and has no knobs. Select the pairs of one setting, "
+                "choose another network, or give --no-conditioning."
+            )
+        self.config = config
+        self.response = nn.Parameter(torch.zeros(config.taps))
+        with torch.no_grad():
+            self.response[0] = 1.0
+
+    @property
+    def warm_up(self) -> int:
+        return int(self.config.taps) - 1
+
+    @property
+    def reach(self) -> int:
+        return int(self.config.taps)
+
+    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
+        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
+
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+        return convolved(dry, self.response)
+
+    @torch.no_grad()
+    def fit(self, clips: Iterable[Pairs]) -> None:
+        """Least squares by the correlations of dry with itself and with wet (Wiener, 1949).
+
+        The dry is taken to be stationary, so the equations are Toeplitz and solved by Levinson's recursion; a
+        hundred-thousandth of its power on the diagonal keeps bands that it does not play from growing. It is where
+        gradients start from.
+        """
+        from scipy.linalg import solve_toeplitz
+
+        taps = self.config.taps
+        own, across = np.zeros(taps), np.zeros(taps)
+        for pairs in clips:
+            dry, wet = pairs.dry.double().cpu().numpy(), pairs.wet.double().cpu().numpy()
+            size = 1 << (2 * dry.shape[1] - 1).bit_length()
+            spectrum = np.fft.rfft(dry, size)
+            own += np.fft.irfft((np.abs(spectrum) ** 2).sum(0), size)[:taps]
+            across += np.fft.irfft((spectrum.conj() * np.fft.rfft(wet, size)).sum(0), size)[:taps]
+        if own[0] > 0:
+            own[0] *= 1 + 1e-5
+            self.response.copy_(torch.from_numpy(solve_toeplitz(own, across)))
+
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        from tonemill.models.effect.convolver import Convolver
+
+        return Convolver(self.response.detach().float().cpu().numpy())
+
+
+NETWORK = FIR

@@ -60,7 +60,9 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
             raise wrong
         file = config.read_toml(config_file) if config_file else {}
         _check_sections(file, config_file, name)
-        settings = config.build(TrainConfig, _merged(TrainConfig, file.get("train", {}), typed), "train")
+        merged = _merged(TrainConfig, file.get("train", {}), typed)
+        usual = {key: value for key, value in model.usual.items() if key != "steps" or "minutes" not in merged}
+        settings = config.build(TrainConfig, {**usual, **merged}, "train")
         for setting, owners in foreign.items():
             if typed.get(setting) not in (None, []):
                 flag, chooser = setting.replace("_", "-"), model.chooser.replace("_", "-")
@@ -134,13 +136,14 @@ def _run(
     from tonemill.pipelines.training import train
 
     opened = open_corpus(named_place(corpus, "corpus"))
-    source = open_run(init_from) if init_from else None
-    trained = train(name, model_config, settings, opened, output, progress, source)
+    earlier = open_run(init_from) if init_from else None
+    trained = train(name, model_config, settings, opened, output, progress, earlier)
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
     progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
-    progress.say(f"  tonemill seeds 16 | tonemill render {output} | tonemill write FOLDER")
+    source = "tonemill seeds 16" if trained.run.about["renders_from"] == "seeds" else "tonemill scan FOLDER"
+    progress.say(f"  {source} | tonemill render {output} | tonemill write FOLDER")
     if sys.stdout is not None:
         checkpoint = trained.run.checkpoint()
         typer.echo(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -125,6 +125,9 @@ class Model(nn.Module):
     chooser: ClassVar[str] = ""
     """The setting that decides which others there are, as the kind of network; empty where none does."""
 
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the training loop that suit it better than the loop's own defaults."""
+
     renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
 
     config: Any
@@ -233,6 +236,21 @@ class Model(nn.Module):
 
         Raises:
             UsageError: a field of the request is missing or cannot be used.
+        """
+        raise NotImplementedError
+
+    def play_together(
+        self, requests: Sequence[Request], streams: int, segments: int = 1
+    ) -> list[Float[np.ndarray, "channels _"]]:
+        """Play whole files side by side, where that is faster than one after another; `audio` holds each one's.
+
+        Args:
+            requests: with the audio in the role `audio`.
+            streams: how many run at once; what comes of one does not hang on the others.
+            segments: into how many each file is cut, so that they run at once too.
+
+        Raises:
+            UsageError: it plays one file as fast.
         """
         raise NotImplementedError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final
@@ -97,6 +97,7 @@ class Effect(Model):
     Config: ClassVar[type] = EffectConfig
     chooser = "network"
     renders_from = "audio"
+    usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16}
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -185,6 +186,14 @@ class Effect(Model):
 
     def player(self, request: Request) -> Player:
         return self.network.player(self.turned(request.fields))
+
+    def play_together(
+        self, requests: Sequence[Request], streams: int, segments: int = 1
+    ) -> list[Float[np.ndarray, "channels _"]]:
+        signals = [channel for request in requests for channel in request.audio["audio"]]
+        settings = [self.turned(request.fields) for request in requests for _ in request.audio["audio"]]
+        said = iter(self.network.play_many(signals, settings, streams, segments))
+        return [np.stack([next(said) for _ in request.audio["audio"]]) for request in requests]
 
     def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
         """Where the knobs stand, from -1 to 1 over the range that was learned.

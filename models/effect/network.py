@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player, Update
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.plugins import Plugins
@@ -91,6 +92,20 @@ class Network(nn.Module):
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
         """One stream, from silence; on the CPU."""
         raise NotImplementedError
+
+    def play_many(
+        self,
+        signals: Sequence[Float[np.ndarray, "_"]],
+        knobs: Sequence[Float[np.ndarray, "knobs"]],
+        streams: int,
+        segments: int = 1,
+    ) -> list[Float[np.ndarray, "_"]]:
+        """Whole signals side by side, `streams` at once, or each cut into `segments` that run at once.
+
+        Raises:
+            UsageError: one after another is as fast.
+        """
+        raise UsageError("this network plays one file as fast as many at once: leave --lockstep and --segments out.")
 
 
 def played(player: Player, dry: Float[np.ndarray, "time"], block: int = 8192) -> Float[np.ndarray, "time"]:

@@ -128,7 +128,9 @@ class Align(Step):
         shift = 0
         if "latency" in self.corrections:
             # Whole samples, so that every sample stays as it was recorded; and rather late than early.
-            shift = math.floor(found.latency_samples + 0.05) - self.margin_samples
+            # Behind a margin to the nearest sample, for what is measured of one effect scatters by a tenth of a sample
+            # from pair to pair, and its pairs must all come to lie alike.
+            shift = math.floor(found.latency_samples + (0.5 if self.margin_samples else 0.05)) - self.margin_samples
             about |= {"latency_corrected_samples": shift}
         first = {"dry": max(0, -shift), "wet": max(0, shift)}
         length = min(frames[role] - first[role] for role in sounds)

@@ -7,7 +7,7 @@ and its oscillators run sharp. Here training and rendering cut the same windows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
@@ -130,6 +130,32 @@ class Autoregressive(Network):
         from tonemill.models.effect.autoregressive_running import Runner
 
         return Runner(self, knobs).stream()
+
+    def play_many(
+        self,
+        signals: Sequence[Float[np.ndarray, "_"]],
+        knobs: Sequence[Float[np.ndarray, "knobs"]],
+        streams: int,
+        segments: int = 1,
+    ) -> list[Float[np.ndarray, "_"]]:
+        from tonemill.models.effect.autoregressive_running import Runner
+
+        said: dict[int, np.ndarray] = {}
+        for turned in {one.tobytes(): one for one in knobs}.values():
+            runner = Runner(self, turned)
+            alike = [n for n, one in enumerate(knobs) if one.tobytes() == turned.tobytes()]
+            if segments > 1:
+                said |= {n: runner.run_segments(signals[n], segments) for n in alike}
+                continue
+            for first in range(0, len(alike), streams):
+                chosen = alike[first : first + streams]
+                # Always as many streams: another number may choose another kernel, and so other roundings.
+                dry = np.zeros((streams, max(signals[n].size for n in chosen)), np.float32)
+                for row, n in enumerate(chosen):
+                    dry[row, : signals[n].size] = signals[n]
+                both = zip(chosen, runner.run_many(dry), strict=False)
+                said |= {n: one[: signals[n].size] for n, one in both}
+        return [said[n] for n in range(len(signals))]
 
     def outputs(self, windows: Float[Tensor, "*places seen"]) -> Float[Tensor, "*places outputs"]:
         """What the layers say about windows; the representation makes samples of it."""

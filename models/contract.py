@@ -128,6 +128,9 @@ class Model(nn.Module):
     usual: ClassVar[Mapping[str, Any]] = {}
     """Settings of the training loop that suit it better than the loop's own defaults."""
 
+    exports: ClassVar[tuple[str, ...]] = ()
+    """Forms that `exported` can write it in."""
+
     renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
 
     config: Any
@@ -251,6 +254,18 @@ class Model(nn.Module):
 
         Raises:
             UsageError: it plays one file as fast.
+        """
+        raise NotImplementedError
+
+    def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
+        """The trained model as a file for other programs.
+
+        Args:
+            form: one of `exports`.
+            metadata: what the file may say of itself.
+
+        Raises:
+            UsageError: the form cannot hold this model, or a package for it is missing.
         """
         raise NotImplementedError
 

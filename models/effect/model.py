@@ -97,6 +97,7 @@ class Effect(Model):
     Config: ClassVar[type] = EffectConfig
     chooser = "network"
     renders_from = "audio"
+    exports = ("nam", "onnx", "torchscript")
     usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16}
 
     def __init__(self, config: Any) -> None:
@@ -194,6 +195,16 @@ class Effect(Model):
         settings = [self.turned(request.fields) for request in requests for _ in request.audio["audio"]]
         said = iter(self.network.play_many(signals, settings, streams, segments))
         return [np.stack([next(said) for _ in request.audio["audio"]]) for request in requests]
+
+    def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
+        from tonemill.models.effect import nam, portable
+
+        knobs = len(self.config.knobs)
+        if form == "nam":
+            return nam.written(self.network, self.sample_rate, metadata)
+        if form == "onnx":
+            return portable.onnx_bytes(self.network, knobs, self.sample_rate)
+        return portable.torchscript_bytes(self.network, knobs)
 
     def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
         """Where the knobs stand, from -1 to 1 over the range that was learned.

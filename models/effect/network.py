@@ -107,6 +107,27 @@ class Network(nn.Module):
         """
         raise UsageError("this network plays one file as fast as many at once: leave --lockstep and --segments out.")
 
+    def pasts(self) -> list[tuple[int, ...]]:
+        """Shapes of what `step` keeps from block to block."""
+        raise NotImplementedError
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        """One block of a stream, in PyTorch's operations alone, for export: what is said, and what is kept."""
+        raise NotImplementedError
+
+    def at_rest(self, knobs: Knobs) -> list[Tensor]:
+        """What is kept after silence, as it stands before a file begins."""
+        nothing = [knobs.new_zeros(shape) for shape in self.pasts()]
+        return self.step(knobs.new_zeros(1, self.warm_up), knobs, nothing)[1] if self.warm_up else nothing
+
+
+def followed(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """What a convolution reads, and as much of its end as it must keep."""
+    if not past.shape[-1]:
+        return new, past
+    both = torch.cat([past, new], dim=-1)
+    return both, both[..., both.shape[-1] - past.shape[-1] :]
+
 
 def played(player: Player, dry: Float[np.ndarray, "time"], block: int = 8192) -> Float[np.ndarray, "time"]:
     """A whole signal through a player, in blocks."""

@@ -46,6 +46,7 @@ class Recurrent(Network):
     def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.silence = SILENCE
         make = {"lstm": nn.LSTM, "gru": nn.GRU}[self.kind]
         self.cells = make(1 + knobs, config.hidden_size, config.layers, batch_first=True)
         self.head = nn.Linear(config.hidden_size, 1)
@@ -63,7 +64,9 @@ class Recurrent(Network):
         return None
 
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        _, state = self._run(dry.new_zeros(len(dry), SILENCE), knobs, self._first(len(dry)))
+        state = self._first(len(dry))
+        if self.silence:
+            _, state = self._run(dry.new_zeros(len(dry), self.silence), knobs, state)
         return self._run(dry, knobs, state)[0]
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
@@ -95,6 +98,19 @@ class Recurrent(Network):
         said: Tensor = self.head(h) + x if self.config.skip else self.head(h)
         return said[:, :, 0], state
 
+    def pasts(self) -> list[tuple[int, ...]]:
+        return [(self.config.layers, 1, self.config.hidden_size)] * (2 if self.kind == "lstm" else 1)
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        said, state = self._run(dry, knobs, tuple(pasts) if self.kind == "lstm" else pasts[0])
+        return said, list(state) if isinstance(state, tuple) else [state]
+
+    def at_rest(self, knobs: Knobs) -> list[Tensor]:
+        state = self._first(1)
+        if self.silence:
+            _, state = self._run(knobs.new_zeros(1, self.silence), knobs, state)
+        return list(state) if isinstance(state, tuple) else [state]
+
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
         from tonemill.models.effect.recurrent_loop import Recurring
@@ -106,5 +122,5 @@ class Recurrent(Network):
         state = self._first(1)
         start = torch.stack(state if isinstance(state, tuple) else (state,))[:, :, 0].float().cpu().numpy()
         return Recurring(
-            self.kind, layers, knobs.astype(np.float32), head, float(self.config.skip), start, SILENCE
+            self.kind, layers, knobs.astype(np.float32), head, float(self.config.skip), start, self.silence
         )

@@ -126,6 +126,18 @@ class Autoregressive(Network):
         update("network", total)
         return {name: value.detach() for name, value in {"loss": total, **losses}.items()}
 
+    def pasts(self) -> list[tuple[int, ...]]:
+        return [(1, self.past), (1, self.past)]
+
+    def step(self, dry: Streams, knobs: Knobs, pasts: list[Tensor]) -> tuple[Streams, list[Tensor]]:
+        """One sample: `dry` has one, for the next waits for what is said now."""
+        seen = torch.cat([pasts[0], self.representation.encode(dry)], dim=1)
+        code = self._kept(self.representation.code(self.outputs(_seen(seen, pasts[1], knobs))))[:, None]
+        return self.representation.decode(code), [seen[:, 1:], torch.cat([pasts[1], code], dim=1)[:, 1:]]
+
+    def at_rest(self, knobs: Knobs) -> list[Tensor]:
+        return [knobs.new_zeros(shape) for shape in self.pasts()]
+
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
         from tonemill.models.effect.autoregressive_running import Runner
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from tonemill.models.contract import Player
 from tonemill.models.effect.network import Knobs, Network, Signals, silence_before
@@ -54,6 +55,17 @@ class Chain(Network):
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
         return self.fir.after_warm_up(self.wavenet.after_warm_up(dry, knobs), knobs)
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        return self.wavenet.pasts() + self.fir.pasts()
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        driven, first = self.wavenet.step(dry, knobs, pasts[:-1])
+        said, second = self.fir.step(driven, knobs, pasts[-1:])
+        return said, first + second
+
+    def at_rest(self, knobs: Knobs) -> list[Tensor]:
+        return self.wavenet.at_rest(knobs) + [knobs.new_zeros(shape) for shape in self.fir.pasts()]
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
         return Links([self.wavenet.player(knobs), self.fir.player(knobs[:0])])

@@ -13,7 +13,7 @@ from torch import nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Pairs, Signals, silence_before
+from tonemill.models.effect.network import Knobs, Network, Pairs, Signals, followed, silence_before
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ class FIR(Network):
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
         return convolved(dry, self.response)
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        return [(1, 1, self.warm_up)]
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[torch.Tensor]) -> tuple[Signals, list[torch.Tensor]]:
+        both, past = followed(pasts[0], dry[:, None])
+        return nn.functional.conv1d(both, self.response.flip(0)[None, None])[:, 0], [past]
 
     @torch.no_grad()
     def fit(self, clips: Iterable[Pairs]) -> None:

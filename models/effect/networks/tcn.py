@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Signals, silence_before
+from tonemill.models.effect.network import Knobs, Network, Signals, followed, silence_before
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,20 @@ class TCN(Network):
         for block in self.blocks:
             x = block(x, embedding)
         return torch.tanh(self.output(x))[:, 0]
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        widths = [1] + [self.config.tcn_channels] * self.config.blocks
+        lengths = [(self.config.kernel_size - 1) * self.config.growth**n for n in range(self.config.blocks)]
+        return [(1, width, length) for width, length in zip(widths, lengths, strict=False)]
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        embedding = None if self.embed is None else self.embed(knobs)
+        x, kept = dry[:, None], []
+        for block, past in zip(self.blocks, pasts, strict=True):
+            both, last = followed(past, x)
+            x = block(both, embedding)
+            kept.append(last)
+        return torch.tanh(self.output(x))[:, 0], kept
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Signals, silence_before
+from tonemill.models.effect.network import Knobs, Network, Signals, followed, silence_before
 
 
 class StackShape(NamedTuple):
@@ -131,10 +131,11 @@ class WaveNet(Network):
     Config: ClassVar[type] = WaveNetConfig
     learning_rate = 4e-3
 
-    def __init__(self, config: Any, knobs: int = 0) -> None:
+    def __init__(self, config: Any, knobs: int = 0, shape: Shape | None = None) -> None:
+        """The preset's shape, or another."""
         super().__init__()
         self.config = config
-        self.shape = PRESETS[config.preset]
+        self.shape = shape or PRESETS[config.preset]
         inputs = [1, *(stack.channels for stack in self.shape.stacks)]
         self.stacks = nn.ModuleList(
             Stack(shape, width, 1 + knobs) for shape, width in zip(self.shape.stacks, inputs, strict=False)
@@ -158,6 +159,31 @@ class WaveNet(Network):
         for stack in self.stacks:
             x, head = stack(x, condition, head)
         return self.shape.head_scale * head[:, 0]
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        found = []
+        for stack in self.stacks:
+            layers = zip(stack.shape.kernels, stack.shape.dilations, strict=True)
+            lengths = [(kernel - 1) * dilation for kernel, dilation in layers] + [stack.shape.head_kernel - 1]
+            found += [(1, stack.shape.channels, length) for length in lengths]
+        return found
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        waiting, kept = iter(pasts), []
+        x = dry[:, None]
+        condition = torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1)
+        head = None
+        for stack in self.stacks:
+            h = stack.rechannel(x)
+            for layer in stack.layers:
+                both, past = followed(next(waiting), h)
+                h, a = layer(both, condition)
+                head = a if head is None else head + a
+                kept.append(past)
+            both, past = followed(next(waiting), head)
+            kept.append(past)
+            x, head = h, stack.head(both)
+        return self.shape.head_scale * head[:, 0], kept
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
         from tonemill.models.effect.programs import Program

@@ -43,7 +43,9 @@ def save_error_spectrum_picture(file: BytesIO, wet: Signal, said: Signal, sample
         frames = np.lib.stride_tricks.sliding_window_view(np.pad(signal, (0, max(0, n_fft - signal.size))), n_fft)
         power = np.square(np.abs(np.fft.rfft(frames[:: n_fft // 2] * np.hanning(n_fft)))).mean(axis=0)
         level_db = 10 * np.log10(power / (n_fft / 4) ** 2 + 1e-14)
-        panels[0].semilogx(np.fft.rfftfreq(n_fft, 1 / sample_rate)[1:], level_db[1:], color=colour, label=name, linewidth=1)
+        panels[0].semilogx(
+            np.fft.rfftfreq(n_fft, 1 / sample_rate)[1:], level_db[1:], color=colour, label=name, linewidth=1
+        )
     panels[0].set_xlim(20, sample_rate / 2)
     panels[0].set_xlabel("Hz", fontsize=8)
     panels[0].set_ylabel("dB", fontsize=8)

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 from tonemill.models.effect.autoregressive_running import Runner
+from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 
 
 def best(call: Callable[[], object], rounds: int = 8) -> float:

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from scipy.signal import butter, lfilter
 
-from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 from tonemill.models.effect.autoregressive_running import Runner
+from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 
 RATE = 44100
 CARRIER_HZ = 1000

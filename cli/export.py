@@ -22,7 +22,9 @@ from tonemill.cli.console import named_place, tell
 
 
 def command(
-    run: Annotated[str, typer.Argument(help="The folder that `tonemill train` made, or a .nam file; - takes it from the pipe.")],
+    run: Annotated[
+        str, typer.Argument(help="The folder that `tonemill train` made, or a .nam file; - takes it from the pipe.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
     form: Annotated[Literal["nam", "onnx", "torchscript"], typer.Option("--format", help="See above.")] = "nam",
     checkpoint: Annotated[str, typer.Option(help="last, best, or the number of its step.")] = "last",
@@ -70,7 +72,11 @@ def _rewritten(place: Path, form: str, given: dict[str, Any]) -> bytes:
         raise UsageError(f"{place}: {error}") from error
     if form == "nam":
         return nam.written(amp.network, amp.sample_rate, {**amp.metadata, **given})
-    return portable.onnx_bytes(amp.network, 0, amp.sample_rate) if form == "onnx" else portable.torchscript_bytes(amp.network, 0)
+    return (
+        portable.onnx_bytes(amp.network, 0, amp.sample_rate)
+        if form == "onnx"
+        else portable.torchscript_bytes(amp.network, 0)
+    )
 
 
 def _write(output: Path, data: bytes) -> None:

@@ -116,7 +116,9 @@ def _foreign(model: Any, chosen: type) -> dict[str, list[str]]:
 
 def _hidden(model: Any, foreign: Mapping[str, Sequence[str]]) -> list[inspect.Parameter]:
     """Flags of other variants: help does not show them, and they are refused by name."""
-    every = {one.name: one for variant in model.variants().values() for one in parameters(variant, unset=True, shown=False)}
+    every = {
+        one.name: one for variant in model.variants().values() for one in parameters(variant, unset=True, shown=False)
+    }
     return [every[name] for name in foreign]
 
 

@@ -61,7 +61,7 @@ class Corpus:
             CorpusError: its examples differ in rate or channels, which no model can read in one batch.
         """
         # Models need torch, which everything else here does without.
-        from tonemill.models.contract import CorpusFacts, Range
+        from tonemill.models.contract import CorpusFacts
 
         for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
             if self.about[what] is None:

@@ -44,7 +44,9 @@ def refuse_settings(settings: Mapping[str, float], run: Run) -> None:
     about = run.model_config
     ranges = {
         name: (low, high)
-        for name, low, high in zip(about.get("knobs", ()), about.get("knob_low", ()), about.get("knob_high", ()), strict=True)
+        for name, low, high in zip(
+            about.get("knobs", ()), about.get("knob_low", ()), about.get("knob_high", ()), strict=True
+        )
     }
     for name, value in settings.items():
         if name not in ranges:
@@ -69,10 +71,14 @@ def check(step: Render, example: Example) -> None:
             f"`tonemill resample --rate {step.sample_rate}`, or --other-rate resample",
         )
     given = {**example.fields, **assigned(step.set)}
-    missing = [name for name in step.knobs if isinstance(given.get(name), bool) or not isinstance(given.get(name), int | float)]
+    missing = [
+        name for name in step.knobs if isinstance(given.get(name), bool) or not isinstance(given.get(name), int | float)
+    ]
     if missing:
         flags = " ".join(f"--set {name}=NUMBER" for name in missing)
-        raise AudioError("condition", f"{step.run} needs to know where {' and '.join(missing)} stood; render with {flags}")
+        raise AudioError(
+            "condition", f"{step.run} needs to know where {' and '.join(missing)} stood; render with {flags}"
+        )
 
 
 def play(step: Render, examples: Sequence[Example]) -> list[Example]:
@@ -105,7 +111,9 @@ def _streamed(model: Model, request: Request, sound: Sound) -> Sound:
         players = [model.player(request) for _ in range(sound.channels)]
         for block in resample_blocks(sound.blocks(), sound.sample_rate, model.sample_rate):
             if block.shape[1]:
-                yield np.stack([player.push(np.ascontiguousarray(row)) for player, row in zip(players, block, strict=True)])
+                yield np.stack(
+                    [player.push(np.ascontiguousarray(row)) for player, row in zip(players, block, strict=True)]
+                )
 
     flow = Flow(blocks, model.sample_rate, sound.channels)
     return flow.whole() if isinstance(sound, Waveform) else flow

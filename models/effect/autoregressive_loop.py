@@ -69,9 +69,7 @@ def _run(
         if since == 0:
             for tile in range(width // TILE):
                 for ahead in range(min(CHUNK, past, dry_part.shape[0] - t)):
-                    add_product(
-                        first[tile], 0, TILE, wet, t + ahead, 1, past - ahead, dry_part[t + ahead], tile * TILE
-                    )
+                    add_product(first[tile], 0, TILE, wet, t + ahead, 1, past - ahead, dry_part[t + ahead], tile * TILE)
         for i in range(width):
             x[i] = dry_part[t, i]
         since = min(since, past)

@@ -1,11 +1,11 @@
 """What speaks against training on pairs of dry and wet, in a guitarist's words; each can be overridden with `--allow`.
 
-    latency     the wet is late (or leads) by more than 2 samples in most of the pairs that tell
-    clipping    more than a thousandth of a wet lies at full scale in runs: the interface was overdriven, not the amp
-    short       less than 5 s of sound in all
-    silence     a wet holds nothing, or the dry plays less than a fifth of the time
-    noise       where the dry rests, the wet is less than 30 dB below its mean level
-    stereo, effects   are told by the corpus alone; see `model`
+latency     the wet is late (or leads) by more than 2 samples in most of the pairs that tell
+clipping    more than a thousandth of a wet lies at full scale in runs: the interface was overdriven, not the amp
+short       less than 5 s of sound in all
+silence     a wet holds nothing, or the dry plays less than a fifth of the time
+noise       where the dry rests, the wet is less than 30 dB below its mean level
+stereo, effects   are told by the corpus alone; see `model`
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
         seconds += dry.frames / sample_rate
         played += (1 - about_dry.silence_share) * dry.frames / sample_rate
         name = f"pair {number + 1}"
-        if about_wet.peak_db is None or (about_wet.peak_db < -80 and about_dry.peak_db is not None and about_dry.peak_db > -60):
+        if about_wet.peak_db is None or (
+            about_wet.peak_db < -80 and about_dry.peak_db is not None and about_dry.peak_db > -60
+        ):
             found.setdefault(
                 "silence",
                 f"the wet of {name} is silent while its dry plays: a cable was out or a track muted. Leave it out with "
@@ -97,7 +99,10 @@ def _note_noise(dry: Waveform, wet: Waveform, sample_rate: int, resting: list[fl
     count = min(dry.frames, wet.frames) // size
     if count < 4:
         return
-    levels = [np.square(one.samples[:, : count * size]).reshape(one.channels, count, size).mean(axis=(0, 2)) for one in (dry, wet)]
+    levels = [
+        np.square(one.samples[:, : count * size]).reshape(one.channels, count, size).mean(axis=(0, 2))
+        for one in (dry, wet)
+    ]
     quiet = levels[0] < 1e-7
     rested = quiet[3:] & quiet[2:-1] & quiet[1:-2] & quiet[:-3]
     resting += levels[1][3:][rested].tolist()

@@ -47,7 +47,13 @@ NOISES: Final = 3
 """Noises of different seeds and levels that a model must not run away on, beside silence."""
 MOST_SECONDS_SHOWN: Final = 20
 CHUNK_SECONDS: Final = 10
-VERDICTS: Final = ((0.01, "very close"), (0.035, "close"), (0.1, "may pass"), (0.3, "probably not"), (math.inf, "wrong"))
+VERDICTS: Final = (
+    (0.01, "very close"),
+    (0.035, "close"),
+    (0.1, "may pass"),
+    (0.3, "probably not"),
+    (math.inf, "wrong"),
+)
 """Words for an ESR; the bounds are Neural Amp Modeler's."""
 
 
@@ -111,7 +117,9 @@ def judged(model: Effect, held_out: Iterable[Request]) -> Validation | None:
     values |= {"mrstft": distance / samples, "mae": absolute / samples}
     values["dc"] = (means[0] - means[1]) ** 2 / samples / max(sums.signals["esr"], 1e-12)
     values |= plain.ratios()
-    values |= _stability(network, rate, float(model.config.stability_seconds or 0.0), max(peak, 1e-3), len(model.config.knobs))
+    values |= _stability(
+        network, rate, float(model.config.stability_seconds or 0.0), max(peak, 1e-3), len(model.config.knobs)
+    )
     return Validation(values["esr"], values, _files(values, shown, rate, heard))
 
 
@@ -199,5 +207,8 @@ def _table(values: Mapping[str, float], heard: float) -> str:
     lines += [f"| {name} | {value:.3g} |" for name, value in values.items()]
     if min(values["esr_early"], values["esr_late"]) < values["esr"]:
         side = "earlier" if values["esr_early"] < values["esr_late"] else "later"
-        lines += ["", f"A sample {side} would be nearer: the pairs are not lined up. Make them anew with `tonemill align`."]
+        lines += [
+            "",
+            f"A sample {side} would be nearer: the pairs are not lined up. Make them anew with `tonemill align`.",
+        ]
     return "\n".join(lines) + "\n"

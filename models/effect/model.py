@@ -28,7 +28,9 @@ class EffectConfig(LossConfig):
     network: Annotated[str, _NETWORKS] = "wavenet"
     length: Annotated[int, "Samples of each training clip that are scored, after what the network needs before."] = 8192
     learning_rate: Annotated[float | None, "Adam's; the network's own if left out."] = None
-    decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = 6000
+    decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = (
+        6000
+    )
     clip_norm: Annotated[float, "Gradients longer than this are shortened to it; 0: never."] = 1.0
     level_augment_db: Annotated[
         float, "Play dry and wet softer by up to so many dB; only for effects that do not care for level."
@@ -271,7 +273,9 @@ def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple
                 "of `tonemill pair --table`."
             )
         if name not in varying:
-            raise CorpusError(f"{name!r} is {corpus.given[name].low:g} in all of {corpus.name}: nothing can be learned of it.")
+            raise CorpusError(
+                f"{name!r} is {corpus.given[name].low:g} in all of {corpus.name}: nothing can be learned of it."
+            )
     names = config.knobs or tuple(varying)
     for name in names:
         if corpus.given[name].missing:

@@ -154,7 +154,7 @@ def _current(stack: StackShape) -> dict[str, Any]:
         "head": {"out_channels": stack.head, "kernel_size": stack.head_kernel, "bias": stack.head_bias},
         "groups_input": 1,
         "groups_input_mixin": 1,
-        **{name: _NO_FILM for name in _FILMS},
+        **dict.fromkeys(_FILMS, _NO_FILM),
         "slimmable": None,
     }
 
@@ -165,7 +165,9 @@ def _wavenet_shape(config: Mapping[str, Any], _: str) -> WaveNet:
         dilations = tuple(layer["dilations"])
         active = [name for name in _FILMS if (layer.get(name) or {}).get("active")]
         gates = layer.get("gating_mode", ["none"])
-        gated = layer.get("gated", False) or any(gate != "none" for gate in ([gates] if isinstance(gates, str) else gates))
+        gated = layer.get("gated", False) or any(
+            gate != "none" for gate in ([gates] if isinstance(gates, str) else gates)
+        )
         narrow = layer.get("bottleneck", layer["channels"]) != layer["channels"]
         grouped = [layer.get(name, 1) for name in ("groups_input", "groups_input_mixin")] != [1, 1]
         if active or gated or narrow or grouped or layer["condition_size"] != 1 or config.get("head"):
@@ -176,7 +178,9 @@ def _wavenet_shape(config: Mapping[str, Any], _: str) -> WaveNet:
         head = layer.get("head") or {"out_channels": layer["head_size"], "kernel_size": 1, "bias": layer["head_bias"]}
         slope = _slope(layer["activation"])
         stacks.append(
-            StackShape(layer["channels"], head["out_channels"], kernels, dilations, head["kernel_size"], head["bias"], slope)
+            StackShape(
+                layer["channels"], head["out_channels"], kernels, dilations, head["kernel_size"], head["bias"], slope
+            )
         )
     return WaveNet(WaveNetConfig(), 0, Shape(tuple(stacks), float(config["head_scale"])))
 
@@ -186,7 +190,9 @@ def _slope(activation: Any) -> float | None:
     several = activation if isinstance(activation, list) else [activation]
     named = [{"type": one} if isinstance(one, str) else one for one in several]
     if any(one != named[0] for one in named) or named[0]["type"] not in ("Tanh", "LeakyReLU"):
-        raise ValueError(f"its activations are {activation!r}; Tanh and LeakyReLU, alike in a stack, are supported here")
+        raise ValueError(
+            f"its activations are {activation!r}; Tanh and LeakyReLU, alike in a stack, are supported here"
+        )
     return None if named[0]["type"] == "Tanh" else float(named[0].get("negative_slope", 0.01))
 
 

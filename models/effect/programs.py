@@ -24,7 +24,16 @@ Weights = Float32[np.ndarray, "..."]
 
 @compiled
 def _play(
-    operations: Any, weights: Any, memory: Any, places: Any, spans: Any, counts: Any, pasts: Any, now: Any, x: Any, y: Any
+    operations: Any,
+    weights: Any,
+    memory: Any,
+    places: Any,
+    spans: Any,
+    counts: Any,
+    pasts: Any,
+    now: Any,
+    x: Any,
+    y: Any,
 ) -> None:
     """Run x through all operations into y.
 

@@ -21,7 +21,8 @@ class Render(BatchStep):
     batch_size: Annotated[int, "Examples rendered at once; it decides the last bits of the sound."] = 16
     set: Annotated[tuple[str, ...], "Where a knob of the model stands, as drive=0.7; may be repeated."] = ()
     other_rate: Annotated[
-        Literal["resample", "refuse"], "What to do with audio of another rate than the model's, which is what comes out."
+        Literal["resample", "refuse"],
+        "What to do with audio of another rate than the model's, which is what comes out.",
     ] = "resample"
     lockstep: Annotated[
         int, "Files that a network which hears its own output plays at once, each whole in memory; 1: streams."
@@ -40,7 +41,16 @@ class Render(BatchStep):
     knobs: Annotated[tuple[str, ...], "Of the model: numbers that it needs beside the audio."] = ()
 
     arguments = ("run",)
-    hidden = ("run_uri", "trained_steps", "sha256", "renders_from", "sample_rate", "output_channels", "samples", "knobs")
+    hidden = (
+        "run_uri",
+        "trained_steps",
+        "sha256",
+        "renders_from",
+        "sample_rate",
+        "output_channels",
+        "samples",
+        "knobs",
+    )
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -95,7 +95,7 @@ class Autoregressive(Network):
             else REPRESENTATIONS[config.representation]()
         )
         sizes = [2 * config.context - 1 + knobs] + [config.width] * config.depth + [self.representation.outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.layers: Any = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         if config.init == "seed":
             for parameter in self.parameters():
                 nn.init.normal_(parameter, std=config.width**-0.5)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Signals, silence_before
+from tonemill.models.effect.network import Knobs, Network, Signals
 from tonemill.models.effect.networks.fir import FIR, FIRConfig
 from tonemill.models.effect.networks.wavenet import WaveNet, WaveNetConfig
 

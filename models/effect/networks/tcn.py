@@ -57,8 +57,8 @@ class Block(nn.Module):
         super().__init__()
         channels = config.tcn_channels
         normed = config.norm == "batch"
-        self.conv = nn.Conv1d(inputs, channels, config.kernel_size, dilation=dilation, bias=not normed)
-        self.norm = nn.BatchNorm1d(channels, affine=False) if normed else None
+        self.conv: Any = nn.Conv1d(inputs, channels, config.kernel_size, dilation=dilation, bias=not normed)
+        self.norm: Any = nn.BatchNorm1d(channels, affine=False) if normed else None
         self.film = FiLM(embedded, channels)
         self.act = nn.PReLU(channels)
         self.res = nn.Conv1d(inputs, channels, 1, groups=inputs, bias=False)
@@ -96,10 +96,8 @@ class TCN(Network):
             else None
         )
         widths = [1] + [config.tcn_channels] * config.blocks
-        self.blocks = nn.ModuleList(
-            Block(widths[n], config, config.growth**n, embedded) for n in range(config.blocks)
-        )
-        self.output = nn.Conv1d(config.tcn_channels, 1, 1)
+        self.blocks: Any = nn.ModuleList(Block(widths[n], config, config.growth**n, embedded) for n in range(config.blocks))
+        self.output: Any = nn.Conv1d(config.tcn_channels, 1, 1)
 
     @property
     def warm_up(self) -> int:

@@ -107,7 +107,7 @@ class Stack(nn.Module):
         super().__init__()
         self.shape = shape
         self.rechannel = nn.Conv1d(inputs, shape.channels, 1, bias=False)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             Layer(shape, kernel, dilation, condition)
             for kernel, dilation in zip(shape.kernels, shape.dilations, strict=True)
         )
@@ -137,7 +137,7 @@ class WaveNet(Network):
         self.config = config
         self.shape = shape or PRESETS[config.preset]
         inputs = [1, *(stack.channels for stack in self.shape.stacks)]
-        self.stacks = nn.ModuleList(
+        self.stacks: Any = nn.ModuleList(
             Stack(shape, width, 1 + knobs) for shape, width in zip(self.shape.stacks, inputs, strict=False)
         )
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 from tonemill.models.effect.autoregressive_running import Runner
+from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 from tonemill.models.effect.representations import OneHot, compress, expand
 
 SMALL = {"context": 24, "width": 40, "depth": 3}

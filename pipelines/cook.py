@@ -13,9 +13,10 @@ from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, Filtered, TonemillError, UsageError
 from tonemill.audiotools.files import unopenable
 from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines import isolation
 from tonemill.pipelines.example import Example, Refusal
+from tonemill.pipelines.journal import Journal
 from tonemill.pipelines.plan import Planned
-from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.step import BatchStep, Step, load_steps, step_name
 from tonemill.pipelines.uri import to_path
 
@@ -42,25 +43,32 @@ class Outcome:
         return self.error is not None and not self.example.is_clip
 
 
-def cook(rows: Sequence[Planned]) -> Iterator[Outcome]:
+def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Outcome]:
     """Outcomes of recipes, in their order; those of one recipe are neighbours.
 
     A source that fails part of the way yields examples first and then an error that is `of_source`: whoever keeps
     the examples takes that source's back. A source of which nothing comes yields an error of its own.
+
+    Args:
+        rows: recipes of one shard.
+        journal: of that shard, where it is noted what is read, for a decoder may end this very process.
     """
+    journal = journal or Journal()
     for _, same in itertools.groupby(rows, key=lambda row: json.dumps(row.recipe.steps)):
         group = list(same)
-        outcomes: Iterator[Outcome] = map(_begun, group)
+        outcomes: Iterator[Outcome] = (_begun(planned, journal) for planned in group)
         for step in load_steps(group[0].recipe.steps):
             outcomes = _batched(step, outcomes) if isinstance(step, BatchStep) else _applied(step, outcomes)
         yield from _with_empty_sources(group, outcomes)
 
 
-def _begun(planned: Planned) -> Outcome:
+def _begun(planned: Planned, journal: Journal) -> Outcome:
     recipe = planned.recipe
     example = Example({}, recipe.fields, path=recipe.path)
     try:
-        sounds = {role: _open(source, recipe) for role, source in recipe.sources.items()}
+        journal.refuse_deadly(planned.position)
+        with journal.reading(planned.position):
+            sounds = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
     except Exception as error:
         return _failed(Outcome(planned, example), error, "read")
     rates = {sound.sample_rate for sound in sounds.values()}
@@ -71,8 +79,9 @@ def _begun(planned: Planned) -> Outcome:
     return Outcome(planned, replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places))
 
 
-def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
+def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> Flow:
     """The sound of one role."""
+    recipe = planned.recipe
     try:
         place = to_path(source["uri"])
     except UsageError as error:
@@ -95,8 +104,11 @@ def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
             audio = place
     except OSError as error:
         raise unopenable(error) from error
-    flow = files.read(audio, recipe.start, recipe.frames)
-    return replace(flow, open_blocks=lambda: _read_blocks(flow))
+    if journal.is_suspect(planned.position) or source.get("suspect"):
+        flow = isolation.read(audio, recipe.start, recipe.frames, journal.patience)
+    else:
+        flow = files.read(audio, recipe.start, recipe.frames)
+    return replace(flow, open_blocks=lambda: _read_blocks(flow, planned.position, journal))
 
 
 def _refuse_change(source: dict[str, Any], digest: str) -> None:
@@ -104,10 +116,16 @@ def _refuse_change(source: dict[str, Any], digest: str) -> None:
         raise AudioError("changed", "the file is not the one that was scanned; scan again")
 
 
-def _read_blocks(flow: Flow) -> Iterator[Any]:
+def _read_blocks(flow: Flow, position: int, journal: Journal) -> Iterator[Any]:
     """Blocks of a source, whose errors are known to come from reading, whichever step asked for the block."""
+    blocks = flow.blocks()
     try:
-        yield from flow.blocks()
+        while True:
+            with journal.reading(position):
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
     except AudioError as error:
         error.add_note("read")
         raise

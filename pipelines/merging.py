@@ -141,12 +141,18 @@ def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, A
     return made | {base.with_suffix(f".{name}.parquet"): dict(one) for name, one in sidecar["tables"].items()}
 
 
-def is_done(home: Path, shard: Shard) -> bool:
-    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass."""
+def is_done(home: Path, shard: Shard, transient: bool = False) -> bool:
+    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
+
+    Args:
+        home: where the sidecar lies.
+        shard: of the plan.
+        transient: that last matters not.
+    """
     sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
     if sidecar is None or sidecar.get("schema") != SIDECAR_SCHEMA or sidecar["shard"] != shard.name:
         return False
-    if sidecar["plan_digest"] != shard.digest or sidecar["transient"]:
+    if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
         return False
     made = made_files(home, sidecar)
     return all(path.is_file() and path.stat().st_size == one["bytes"] for path, one in made.items())

@@ -23,8 +23,8 @@ LONGEST_LINE: Final = 1 << 20
 KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames"})
 """What this version knows of a line; it keeps the rest."""
 
-PLACES: Final = frozenset({"uri", "modified_ns", "run_uri"})
-"""Keys that say where something lies and not what it is: they are kept out of digests and shards."""
+PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri"})
+"""Keys that say where something lies, or how it is read, and not what it is: kept out of digests and shards."""
 
 RESERVED: Final = frozenset(
     {"key", "source", "path", "clip", "split", "shard", "position", "roles", "sample_rate", "channels", "samples"}

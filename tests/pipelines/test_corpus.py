@@ -15,9 +15,10 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines import sources
 from tonemill.pipelines.corpus import Corpus, open_corpus
+from tonemill.pipelines.engine import Engine
 from tonemill.pipelines.plan import Output
 from tonemill.pipelines.planning import Splitting, make_plan
-from tonemill.pipelines.production import Engine, produce
+from tonemill.pipelines.production import produce
 from tonemill.pipelines.recipe import Recipe
 
 FIELDS = (

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32
 
-from tonemill.audiotools import ffmpeg
+from tonemill.audiotools import ffmpeg, mpeg
 from tonemill.audiotools.containers import missing_bytes, with_fixed_ogg_serial, without_peak_time
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow, Sound
@@ -30,6 +30,9 @@ CONTAINERS: Final = ("flac", "wav", "ogg")
 
 BLOCK_FRAMES: Final = 1 << 17
 """Frames per block: 2.7 s at 48 kHz, 1 MiB of stereo float32."""
+
+MP3_SLACK_FRAMES: Final = 2304
+"""An MP3 header may promise up to two granules that its decoder delay takes away."""
 
 _DEPTHS: Final = {"PCM_24": 24, "PCM_32": 24, "FLOAT": 24, "DOUBLE": 24, "ALAC_24": 24, "ALAC_32": 24}
 
@@ -215,8 +218,7 @@ def _blocks(
             reason = "damaged" if _has_its_end(source, header) else "truncated"
             at_seconds = (start + got) / header.sample_rate
             raise AudioError(reason, f"decoding failed after {at_seconds:.2f} s: {_plainly(error)}") from error
-        # An MP3 header may promise up to two granules that its decoder delay takes away.
-        slack = 2304 if header.subtype.startswith("MPEG") else 0
+        slack = MP3_SLACK_FRAMES if header.subtype.startswith("MPEG") else 0
         if wanted is not None and got < wanted - slack:
             raise AudioError("truncated", f"it ends after {got} of the {wanted} frames that its header announces")
 
@@ -240,6 +242,11 @@ def _opened(source: Source) -> Iterator[Any]:
     try:
         # Bytes as the name, for a name need not be UTF-8.
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
+        if file.subtype.startswith("MPEG"):
+            tagged = mpeg.with_length(source, file.frames, MP3_SLACK_FRAMES)
+            if tagged is not None:
+                file.close()
+                file = soundfile.SoundFile(tagged)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise AudioError("unreadable", f"not audio that can be read: {_plainly(error)}") from error
     with file:

@@ -32,6 +32,11 @@ def summary(folder: str, about: dict[str, Any]) -> str:
     lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
     if about["gain_limited"]:
         lines.append(f"  {about['gain_limited']} got less gain than was asked of normalize (gain_limited_by says why)")
+    if about["other_lengths"]:
+        lines.append(
+            f"  {about['other_lengths']} sources are longer or shorter than they declare (declared_samples, "
+            "decoded_samples in the index); what was decoded counts"
+        )
     return "\n".join(lines)
 
 

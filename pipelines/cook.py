@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tonemill.audiotools import files
@@ -30,17 +31,31 @@ class Outcome:
         example: what goes on to the next step; where there is an error, what it befell.
         error: why it goes no further.
         step: where that happened.
+        decoded: samples per channel that came of each role, of those that were read from first to last so far.
     """
 
     planned: Planned
     example: Example
     error: AudioError | None = None
     step: str = ""
+    decoded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def of_source(self) -> bool:
         """Whether it ends the whole source and not one clip."""
         return self.error is not None and not self.example.is_clip
+
+    @property
+    def surprises(self) -> dict[str, int]:
+        """Lengths that a header declares and decoding does not bear out, in samples, by the name of an index column."""
+        recipe = self.planned.recipe
+        found: dict[str, int] = {}
+        for role, decoded in self.decoded.items():
+            declared = recipe.sources[role].get("frames")
+            if isinstance(declared, int) and declared != decoded and recipe.is_whole:
+                prefix = "" if len(recipe.sources) == 1 else f"{role}_"
+                found |= {f"{prefix}declared_samples": declared, f"{prefix}decoded_samples": decoded}
+        return found
 
 
 def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Outcome]:
@@ -65,10 +80,15 @@ def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Ou
 def _begun(planned: Planned, journal: Journal) -> Outcome:
     recipe = planned.recipe
     example = Example({}, recipe.fields, path=recipe.path)
+    decoded: dict[str, int] = {}
     try:
         journal.refuse_deadly(planned.position)
         with journal.reading(planned.position):
-            sounds = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
+            flows = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
+        sounds = {
+            role: replace(flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded))
+            for role, flow in flows.items()
+        }
     except Exception as error:
         return _failed(Outcome(planned, example), error, "read")
     rates = {sound.sample_rate for sound in sounds.values()}
@@ -76,7 +96,8 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     bits = max((sound.bits for sound in sounds.values()), default=16)
     # A member of a tar has no tags of its own.
     places = {role: to_path(source["uri"]) for role, source in recipe.sources.items() if "offset" not in source}
-    return Outcome(planned, replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places))
+    example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places)
+    return Outcome(planned, example, decoded=decoded)
 
 
 def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> Flow:
@@ -105,10 +126,8 @@ def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> Flow:
     except OSError as error:
         raise unopenable(error) from error
     if journal.is_suspect(planned.position) or source.get("suspect"):
-        flow = isolation.read(audio, recipe.start, recipe.frames, journal.patience)
-    else:
-        flow = files.read(audio, recipe.start, recipe.frames)
-    return replace(flow, open_blocks=lambda: _read_blocks(flow, planned.position, journal))
+        return isolation.read(audio, recipe.start, recipe.frames, journal.patience)
+    return files.read(audio, recipe.start, recipe.frames)
 
 
 def _refuse_change(source: dict[str, Any], digest: str) -> None:
@@ -116,15 +135,17 @@ def _refuse_change(source: dict[str, Any], digest: str) -> None:
         raise AudioError("changed", "the file is not the one that was scanned; scan again")
 
 
-def _read_blocks(flow: Flow, position: int, journal: Journal) -> Iterator[Any]:
+def _read_blocks(flow: Flow, position: int, journal: Journal, role: str, decoded: dict[str, int]) -> Iterator[Any]:
     """Blocks of a source, whose errors are known to come from reading, whichever step asked for the block."""
-    blocks = flow.blocks()
+    blocks, samples = flow.blocks(), 0
     try:
         while True:
             with journal.reading(position):
                 block = next(blocks, None)
             if block is None:
+                decoded[role] = samples
                 return
+            samples += block.shape[1]
             yield block
     except AudioError as error:
         error.add_note("read")

@@ -72,9 +72,14 @@ class Recipe:
         steps = [*self.steps, step]
         return Recipe(self.path, self.sources, self.fields, steps, self.start, self.frames, self.extra)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it reads its sources from first to last."""
+        return not self.start and self.frames is None
+
     def to_json(self) -> dict[str, Any]:
         record: dict[str, Any] = {"tonemill": VERSION, "path": self.path, "sources": self.sources}
-        if self.start or self.frames is not None:
+        if not self.is_whole:
             record |= {"start": self.start, "frames": self.frames}
         return {**record, "fields": self.fields, "steps": self.steps, **self.extra}
 

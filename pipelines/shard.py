@@ -185,6 +185,8 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], n
                 break
             if outcome.error is not None:
                 tally.refuse(outcome, clip)
+        for row in tally.examples[first_example:]:
+            row |= outcome.surprises
         tally.close_source(first_example, first_reject)
         under_way[number] = under_way.get(number, 0.0) + rows[position].seconds
         refused[number] = len(tally.rejects)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from tonemill.audiotools import files
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import TRANSIENT, AudioError
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook, failed_encoding
@@ -200,12 +200,14 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     bits = output.bits or example.bits
     try:
         rate = example.sample_rate
-        encoded = {role: files.encode(sound, output.container, bits) for role, sound in example.sounds.items()}
+        encoded = {role: encode(sound, output.container, bits, shelf.spill) for role, sound in example.sounds.items()}
         lengths = {one.frames for one in encoded.values()}
         if len(lengths) != 1:
             raise AudioError("roles", f"its roles have {sorted(lengths)} samples; `tonemill align` makes them equal")
         if lengths == {0}:
             raise AudioError("no_frames", "no sound was left of it")
+        if max(one.size for one in encoded.values()) > shelf.most_bytes:
+            raise AudioError("unsupported", "a member of a tar holds less than 8 GiB, and this is more; slice it")
     except Exception as error:
         return failed_encoding(outcome, error)
     frames = lengths.pop()

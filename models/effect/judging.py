@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from tonemill.audiotools import files
 from tonemill.audiotools.effect_pictures import (
     save_error_spectrum_picture,
     save_overlay_picture,
     save_transfer_picture,
 )
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Request, Validation
 from tonemill.models.effect.losses import mrstft
@@ -196,7 +196,7 @@ def _files(values: Mapping[str, float], shown: Shown, rate: int, heard: float) -
         found["transfer.png"] = file.getvalue()
     for name, signal in (("dry", shown.dry), ("wet", shown.wet), ("model", shown.said)):
         kept = np.clip(signal[None, : MOST_SECONDS_SHOWN * rate], -1, 1).astype(np.float32)
-        found[f"00-{name}.wav"] = files.encode(Waveform(kept, rate), "wav", 16).data
+        found[f"00-{name}.wav"] = encode(Waveform(kept, rate), "wav", 16).data
     found["figures.md"] = _table(values, heard).encode()
     return found
 

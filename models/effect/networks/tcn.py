@@ -96,7 +96,9 @@ class TCN(Network):
             else None
         )
         widths = [1] + [config.tcn_channels] * config.blocks
-        self.blocks: Any = nn.ModuleList(Block(widths[n], config, config.growth**n, embedded) for n in range(config.blocks))
+        self.blocks: Any = nn.ModuleList(
+            Block(widths[n], config, config.growth**n, embedded) for n in range(config.blocks)
+        )
         self.output: Any = nn.Conv1d(config.tcn_channels, 1, 1)
 
     @property

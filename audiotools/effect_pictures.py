@@ -1,4 +1,4 @@
-"""Pictures of how a model of an effect does: waveforms overlaid, the spectrum of its error, its transfer curve, a curve of training."""
+"""Pictures of how a model of an effect does: waveforms overlaid, spectrum of the error, transfer curve, training."""
 
 from __future__ import annotations
 

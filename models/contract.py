@@ -104,6 +104,7 @@ class Update(Protocol):
     def __call__(self, optimizer: str, loss: Tensor) -> None: ...
 
 
+@runtime_checkable
 class Player(Protocol):
     """Audio to audio as a stream: what it says does not hang on how the stream is cut, and its memory does not grow."""
 

@@ -1,4 +1,4 @@
-"""Effect emulation: from pairs of dry and wet to a model that plays (Neural Amp Modeler, Wright et al., audiofx and others).
+"""Effect emulation: from pairs of dry and wet to a model that plays (Neural Amp Modeler, Wright et al., audiofx).
 
 The default network is a small WaveNet; `--network` picks another, and its `--help` shows that one's settings.
 """

@@ -58,8 +58,8 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
         elif about_wet.clipping_share > MOST_CLIPPING:
             found.setdefault(
                 "clipping",
-                f"the wet of {name} is flat at full scale for {about_wet.clipping_share:.2%} of the time: the input of the "
-                "interface was too loud. Record it again with less gain, or `tonemill align --max-clipping 0.001`",
+                f"the wet of {name} is flat at full scale for {about_wet.clipping_share:.2%} of the time: the input of "
+                "the interface was too loud. Record it again with less gain, or `tonemill align --max-clipping 0.001`",
             )
         if len(latencies) < ALIGNED_PAIRS and about_dry.silence_share < 0.8 and dry.frames > sample_rate:
             lined = align(dry, wet, dry.frames)
@@ -69,22 +69,24 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
     if len(latencies) and abs(float(np.median(latencies))) > MOST_LATENCY_SAMPLES:
         late = float(np.median(latencies))
         found["latency"] = (
-            f"the wet {'is late' if late > 0 else 'leads'} by {abs(late):.1f} samples: it is not lined up with the dry. Put "
-            "`tonemill align` into the pipe that makes it. (An effect that filters may be late by itself; then allow it)"
+            f"the wet {'is late' if late > 0 else 'leads'} by {abs(late):.1f} samples: it is not lined up with the "
+            "dry. Put `tonemill align` into the pipe that makes it. (An effect that filters may be late by itself; "
+            "then allow it)"
         )
     if seconds < LEAST_SECONDS:
         found["short"] = f"{seconds:.1f} s are too short to learn from; three minutes of varied playing are plenty"
     elif played < LEAST_PLAYED * seconds:
         found.setdefault(
             "silence",
-            f"the dry plays in {played:.1f} of {seconds:.1f} s only. Trim it with `tonemill trim` before `tonemill pair`",
+            f"the dry plays in {played:.1f} of {seconds:.1f} s only. Trim it with `tonemill trim` before "
+            "`tonemill pair`",
         )
     if resting and playing:
         floor = 10 * np.log10(max(float(np.mean(resting)), 1e-20) / max(float(np.mean(playing)), 1e-20))
         if floor > MOST_NOISE_DB:
             found["noise"] = (
-                f"where the dry rests, the wet still sounds at {floor:.0f} dB of its mean level: hum or hiss that a model "
-                "would have to learn by heart, or a long tail (reverb, delay), for which this is right"
+                f"where the dry rests, the wet still sounds at {floor:.0f} dB of its mean level: hum or hiss that a "
+                "model would have to learn by heart, or a long tail (reverb, delay), for which this is right"
             )
     doubts = {name: text for name, text in found.items() if name not in allowed}
     if doubts:

@@ -113,7 +113,7 @@ def judged(model: Effect, held_out: Iterable[Request]) -> Validation | None:
             break
     if shown is None or not samples:
         return None
-    values = {name: value for name, value in sums.ratios().items()}
+    values = dict(sums.ratios())
     values |= {"mrstft": distance / samples, "mae": absolute / samples}
     values["dc"] = (means[0] - means[1]) ** 2 / samples / max(sums.signals["esr"], 1e-12)
     values |= plain.ratios()

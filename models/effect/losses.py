@@ -4,11 +4,11 @@
     mu-law    mean (F(y) - F(p))^2, F the companding curve of G.711, mu 255
     ESR       sum (y - p)^2 / sum y^2 of each clip, mean over clips; as a figure over all samples at once
     DC        (mean y - mean p)^2 / mean y^2 of each clip, mean over clips
-    MR-STFT   at each resolution ||Y - P|| / ||Y|| + mean |ln Y - ln P|, mean over resolutions (Steinmetz and Reiss, auraloss,
-              2020); here each clip has its own ratio, for one over the batch would mix clips
+    MR-STFT   at each resolution ||Y - P|| / ||Y|| + mean |ln Y - ln P|, mean over resolutions (Steinmetz and Reiss,
+              auraloss, 2020); here each clip has its own ratio, for one over the batch would mix clips
 
-ESR and MR-STFT may hear both signals through the pre-emphasis z[n] = y[n] - c y[n - 1] (Wright et al., DAFx 2019), whose
-first sample is dropped.
+ESR and MR-STFT may hear both signals through the pre-emphasis z[n] = y[n] - c y[n - 1] (Wright et al., DAFx 2019),
+whose first sample is dropped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RESOLUTIONS: Final = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 """Samples of FFT, hop and Hann window."""
 
 
-def pre_emphasised(x: Signals, coefficient: float) -> Signals:
+def pre_emphasised(x: Signals, coefficient: float) -> Float[Tensor, "batch _"]:
     return x[:, 1:] - coefficient * x[:, :-1] if coefficient else x
 
 

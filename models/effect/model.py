@@ -248,15 +248,15 @@ def _refuse_other_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
         )
     if corpus.channels != 1 and "stereo" not in config.allow:
         raise CorpusError(
-            f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill channels "
-            "mono` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
+            f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill "
+            "channels mono` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
         )
     effects = corpus.values.get("effect", ())
     if len(effects) > 1 and "effects" not in config.allow:
+        named = ", ".join([*effects[:5], *["..."][: len(effects) > 5]])
         raise CorpusError(
-            f"{corpus.name} holds {len(effects)} effects ({', '.join(effects[:5])}{', ...' if len(effects) > 5 else ''}), and "
-            f"a model learns one. Put `tonemill select 'effect == \"{effects[0]}\"'` into the pipe that makes it, or "
-            "train on all of them with --allow effects."
+            f"{corpus.name} holds {len(effects)} effects ({named}), and a model learns one. Put `tonemill select "
+            f"'effect == \"{effects[0]}\"'` into the pipe that makes it, or train on all of them with --allow effects."
         )
 
 
@@ -269,8 +269,8 @@ def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple
         if name not in corpus.given:
             raise CorpusError(
                 f"{corpus.name} holds no numbers named {name!r} that came with the pairs; it has "
-                f"{', '.join(corpus.given) or 'none'}. Name them in the files (riff__fuzz_drive=0.7.wav) or in the table "
-                "of `tonemill pair --table`."
+                f"{', '.join(corpus.given) or 'none'}. Name them in the files (riff__fuzz_drive=0.7.wav) or in the "
+                "table of `tonemill pair --table`."
             )
         if name not in varying:
             raise CorpusError(
@@ -280,9 +280,9 @@ def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple
     for name in names:
         if corpus.given[name].missing:
             raise CorpusError(
-                f"{corpus.given[name].missing} examples of {corpus.name} do not say where the knob {name!r} stood. Leave them "
-                f"out with `tonemill select '{name} is not None'` in the pipe that makes it, name others with --knobs, or "
-                "train without with --no-conditioning."
+                f"{corpus.given[name].missing} examples of {corpus.name} do not say where the knob {name!r} stood. "
+                f"Leave them out with `tonemill select '{name} is not None'` in the pipe that makes it, name others "
+                "with --knobs, or train without with --no-conditioning."
             )
     return {
         "knobs": names,

@@ -60,8 +60,8 @@ def written(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> 
         config = {"receptive_field": network.reach, "bias": False}
     else:
         raise UsageError(
-            "a .nam file can hold a wavenet, an lstm without --skip, or a fir, none of them with knobs. Export this one with "
-            "--format onnx."
+            "a .nam file can hold a wavenet, an lstm without --skip, or a fir, none of them with knobs. Export this "
+            "one with --format onnx."
         )
     version = "0.7.0" if "layers" in config and "kernel_sizes" in config["layers"][0] else "0.5.4"
     # A float32 becomes the double of the same value, whose shortest spelling reads back to it.

@@ -26,6 +26,9 @@ NETWORKS: Final = Plugins(
 )
 
 Signals = Float[Tensor, "batch time"]
+Shorter = Float[Tensor, "batch _"]
+"""Signals without their warm-up."""
+
 Knobs = Float[Tensor, "batch knobs"]
 
 
@@ -74,7 +77,7 @@ class Network(nn.Module):
         """Whole files from silence; a network that feeds back predicts each sample from the true past in `wet`."""
         raise NotImplementedError
 
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         """What training scores: the output for all but the first `warm_up` samples of clips from the midst of files."""
         return self(dry, knobs)[:, self.warm_up :]
 
@@ -135,5 +138,5 @@ def played(player: Player, dry: Float[np.ndarray, "time"], block: int = 8192) ->
     return np.concatenate(parts) if parts else dry
 
 
-def silence_before(dry: Signals, samples: int) -> Signals:
+def silence_before(dry: Signals, samples: int) -> Float[Tensor, "batch _"]:
     return torch.nn.functional.pad(dry, (samples, 0))

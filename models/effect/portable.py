@@ -1,6 +1,7 @@
 """A network as a graph that plug-ins and other programs run: ONNX and TorchScript, one block of a stream at a time.
 
-Both take `dry` (1, time), `knobs` (1, knobs) if there are any, and `state`, and give `wet` (1, time) and the next state.
+Both take `dry` (1, time), `knobs` (1, knobs) if there are any, and `state`, and give `wet` (1, time) and the next
+state.
 What the state is before a file begins stands in the graph: in ONNX as the default of that input, in TorchScript as the
 attribute `rest`. A network that hears its own output takes one sample at a time; others blocks of any length.
 """
@@ -85,7 +86,7 @@ def onnx_bytes(network: Network, knobs: int, sample_rate: int) -> bytes:
         torch.onnx.export(
             graph,
             tuple(inputs.values()),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # it says it takes a path, and takes a file
             input_names=list(inputs),
             output_names=["wet", "state_after"],
             dynamic_axes=time,

@@ -115,7 +115,7 @@ class Program:
     def convolve(
         self, source: int, target: int, weight: Weights, bias: Weights | None, dilation: int = 1, base: int = -1
     ) -> None:
-        """target = bias + weight * source, causally, and `base`, which may be the target itself; weight is (out, in, tap)."""
+        """target = bias + weight * source, causally, + `base`, which may be the target; weight is (out, in, tap)."""
         outputs, _, kernel = weight.shape
         self.pasts[source] = max(self.pasts[source], (kernel - 1) * dilation)
         at = self._stored(np.ascontiguousarray(weight.transpose(0, 2, 1)))

@@ -1,7 +1,7 @@
 """What LSTM and GRU share: a warmed-up state, gradients cut on the way, and a stream of their own.
 
-Clips of training come from the midst of files: the first `burn_in` samples bring the state to where it would be, without
-gradients, and behind them gradients are cut every `truncate` samples (Wright et al., DAFx 2019).
+Clips of training come from the midst of files: the first `burn_in` samples bring the state to where it would be,
+without gradients, and behind them gradients are cut every `truncate` samples (Wright et al., DAFx 2019).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Signals
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals
 
 SILENCE: Final = 48_000
 """Samples of silence that a file is preceded by, so that the state is at rest where it starts."""
@@ -69,7 +69,7 @@ class Recurrent(Network):
             _, state = self._run(dry.new_zeros(len(dry), self.silence), knobs, state)
         return self._run(dry, knobs, state)[0]
 
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         state = self._first(len(dry))
         if self.config.burn_in:
             with torch.no_grad():

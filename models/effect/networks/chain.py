@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Signals
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals
 from tonemill.models.effect.networks.fir import FIR, FIRConfig
 from tonemill.models.effect.networks.wavenet import WaveNet, WaveNetConfig
 
@@ -53,7 +53,7 @@ class Chain(Network):
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
         return self.fir(self.wavenet(dry, knobs), knobs)
 
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         return self.fir.after_warm_up(self.wavenet.after_warm_up(dry, knobs), knobs)
 
     def pasts(self) -> list[tuple[int, ...]]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Pairs, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, Pairs, Shorter, Signals, followed, silence_before
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FIRConfig:
             raise UsageError(f"--taps is {self.taps}; it must be at least 1.")
 
 
-def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Signals:
+def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Shorter:
     """What a response makes of signals that hold `taps - 1` samples more than come out."""
     size = 1 << (dry.shape[1] + len(response) - 2).bit_length()
     with torch.autocast(dry.device.type, enabled=False):
@@ -60,7 +60,7 @@ class FIR(Network):
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
         return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
 
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         return convolved(dry, self.response)
 
     def pasts(self) -> list[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Long short-term memory, as in Neural Amp Modeler (`--skip` as in Wright et al., DAFx 2019): light, and right for amps."""
+"""Long short-term memory, as in Neural Amp Modeler (`--skip` as in Wright et al., DAFx 2019): light, right for amps."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Block(nn.Module):
         return y + self.res(x[..., -y.shape[-1] :])
 
     def folded(self, embedding: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        """Weight and bias of the one convolution that convolution, normalisation and FiLM make up when all stand still."""
+        """Weight and bias of the one convolution that convolution, normalisation and FiLM make up at rest."""
         gain, bias = (part[0] for part in self.film(embedding))
         if self.norm is None:
             return (self.conv.weight * gain[:, None, None]).numpy(), (self.conv.bias * gain + bias).numpy()
@@ -112,7 +112,7 @@ class TCN(Network):
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
         return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
 
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         embedding = None if self.embed is None else self.embed(knobs)
         x = dry[:, None]
         for block in self.blocks:

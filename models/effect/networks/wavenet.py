@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
 
 
 class StackShape(NamedTuple):
@@ -152,16 +152,16 @@ class WaveNet(Network):
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
         return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
 
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Signals:
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         x = dry[:, None]
         condition = torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1)
-        head = None
+        head: Any = None
         for stack in self.stacks:
             x, head = stack(x, condition, head)
         return self.shape.head_scale * head[:, 0]
 
     def pasts(self) -> list[tuple[int, ...]]:
-        found = []
+        found: list[tuple[int, ...]] = []
         for stack in self.stacks:
             layers = zip(stack.shape.kernels, stack.shape.dilations, strict=True)
             lengths = [(kernel - 1) * dilation for kernel, dilation in layers] + [stack.shape.head_kernel - 1]
@@ -172,7 +172,7 @@ class WaveNet(Network):
         waiting, kept = iter(pasts), []
         x = dry[:, None]
         condition = torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1)
-        head = None
+        head: Any = None
         for stack in self.stacks:
             h = stack.rechannel(x)
             for layer in stack.layers:
@@ -190,6 +190,7 @@ class WaveNet(Network):
 
         program = Program()
         x, head = 0, -1
+        previous: Any = None
         for number, stack in enumerate(self.stacks):
             last = number == len(self.stacks) - 1
             h, summed = program.buffer(stack.shape.channels), program.buffer(stack.shape.channels)

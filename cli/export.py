@@ -45,14 +45,13 @@ def command(
 
 
 def _exported(place: Path, form: str, which: str, given: dict[str, Any]) -> bytes:
-    import torch
-
     from tonemill.pipelines.checkpoints import load_for_rendering
+    from tonemill.pipelines.rendering import pick_device
     from tonemill.pipelines.run import open_run
 
     opened = open_run(place)
     checkpoint = opened.checkpoint(which)
-    model = load_for_rendering(opened, checkpoint, torch.device("cpu"))
+    model = load_for_rendering(opened, checkpoint, pick_device("cpu"))
     if form not in model.exports:
         raise UsageError(
             f"{opened.model} can be exported as {', '.join(model.exports) or 'nothing'}, and --format is {form}."

@@ -195,6 +195,9 @@ class Model(nn.Module):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn statistics of the corpus once, before the first step; they belong in buffers."""
 
+    def fit_examples(self, examples: Iterable[Request]) -> None:
+        """The same from all training examples, whole; they may be left unread."""
+
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Make the optimizers that `training_step` names."""
         raise NotImplementedError

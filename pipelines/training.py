@@ -74,6 +74,7 @@ def train(
         else:
             fitting = Batches(corpus, settings.split, model.roles, model.length, settings.batch_size, settings.seed)
             model.fit(batch.to(device) for batch in _epoch(fitting, settings.batch_size))
+            model.fit_examples(examples_of(corpus, settings.split, model.roles))
         return _loop(state, run, settings, corpus, device, progress)
 
 

@@ -140,8 +140,12 @@ class Effect(Model):
 
         refuse_doubtful(examples, self.sample_rate, self.config.allow)
 
-    def fit(self, batches: Iterable[Batch]) -> None:
-        self.network.fit(self._pairs(batch) for batch in batches)
+    def fit_examples(self, examples: Iterable[Request]) -> None:
+        self.network.fit(
+            (np.ascontiguousarray(one.audio["dry"][channel]), np.ascontiguousarray(one.audio["wet"][channel]))
+            for one in examples
+            for channel in range(self.channels)
+        )
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config

@@ -89,8 +89,8 @@ class Network(nn.Module):
         update("network", total)
         return {name: value.detach() for name, value in {"loss": total, **losses}.items()}
 
-    def fit(self, clips: Iterable[Pairs]) -> None:
-        """Choose first weights by the corpus, once."""
+    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+        """Choose first weights by whole pairs of dry and wet, once; they may be left unread."""
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
         """One stream, from silence; on the CPU."""

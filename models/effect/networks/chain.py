@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -51,7 +52,8 @@ class Chain(Network):
         return self.warm_up + 1
 
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        return self.fir(self.wavenet(dry, knobs), knobs)
+        before = self._at_rest(knobs).expand(-1, self.fir.warm_up)
+        return self.fir.after_warm_up(torch.cat([before, self.wavenet(dry, knobs)], dim=1), knobs)
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         return self.fir.after_warm_up(self.wavenet.after_warm_up(dry, knobs), knobs)
@@ -65,10 +67,17 @@ class Chain(Network):
         return said, first + second
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
-        return self.wavenet.at_rest(knobs) + [knobs.new_zeros(shape) for shape in self.fir.pasts()]
+        past = self._at_rest(knobs)[:, :, None].expand(-1, -1, self.fir.warm_up).clone()
+        return [*self.wavenet.at_rest(knobs), past]
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        return Links([self.wavenet.player(knobs), self.fir.player(knobs[:0])])
+        links = Links([self.wavenet.player(knobs), self.fir.player(knobs[:0])])
+        links.push(np.zeros(self.fir.warm_up, np.float32))
+        return links
+
+    def _at_rest(self, knobs: Knobs) -> Float[Tensor, "batch 1"]:
+        """What the WaveNet says to silence; the response has heard nothing else before a file begins."""
+        return self.wavenet.after_warm_up(knobs.new_zeros(len(knobs), self.wavenet.warm_up + 1), knobs)
 
 
 NETWORK = Chain

@@ -1,10 +1,10 @@
-"""One long linear response, for cabinets and reverb tails; its first guess is the least-squares one of the corpus."""
+"""One long linear response, for cabinets and reverb tails: least squares before the first step, which steps polish."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -13,7 +13,10 @@ from torch import nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Pairs, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+
+MOST_FRAMES: Final = 30_000_000
+"""Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Shorter:
 
 class FIR(Network):
     Config: ClassVar[type] = FIRConfig
-    learning_rate = 1e-4
+    learning_rate = 1e-5
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()
@@ -71,26 +74,18 @@ class FIR(Network):
         return nn.functional.conv1d(both, self.response.flip(0)[None, None])[:, 0], [past]
 
     @torch.no_grad()
-    def fit(self, clips: Iterable[Pairs]) -> None:
-        """Least squares by the correlations of dry with itself and with wet (Wiener, 1949).
+    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+        from tonemill.audiotools.response import least_squares_response
 
-        The dry is taken to be stationary, so the equations are Toeplitz and solved by Levinson's recursion; a
-        hundred-thousandth of its power on the diagonal keeps bands that it does not play from growing. It is where
-        gradients start from.
-        """
-        from scipy.linalg import solve_toeplitz
-
-        taps = self.config.taps
-        own, across = np.zeros(taps), np.zeros(taps)
-        for pairs in clips:
-            dry, wet = pairs.dry.double().cpu().numpy(), pairs.wet.double().cpu().numpy()
-            size = 1 << (2 * dry.shape[1] - 1).bit_length()
-            spectrum = np.fft.rfft(dry, size)
-            own += np.fft.irfft((np.abs(spectrum) ** 2).sum(0), size)[:taps]
-            across += np.fft.irfft((spectrum.conj() * np.fft.rfft(wet, size)).sum(0), size)[:taps]
-        if own[0] > 0:
-            own[0] *= 1 + 1e-5
-            self.response.copy_(torch.from_numpy(solve_toeplitz(own, across)))
+        chosen, frames = [], 0
+        for dry, wet in pairs:
+            chosen.append((dry, wet))
+            frames += dry.size
+            if frames > MOST_FRAMES:
+                break
+        response = least_squares_response(chosen, self.config.taps)
+        if response.any():
+            self.response.copy_(torch.from_numpy(response))
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
         from tonemill.models.effect.convolver import Convolver

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final
 
@@ -293,9 +293,3 @@ def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple
         "knob_low": tuple(corpus.given[name].low for name in names),
         "knob_high": tuple(corpus.given[name].high for name in names),
     }
-
-
-def own_settings(config: Any) -> dict[str, Any]:
-    """What the network itself is set to, without what all networks share."""
-    names = {field.name for field in fields(NETWORKS.module(config.network).NETWORK.Config)}
-    return {name: getattr(config, name) for name in sorted(names)}

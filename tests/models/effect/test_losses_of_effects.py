@@ -51,7 +51,7 @@ def test_the_mulaw_loss_hears_a_quiet_error_beside_a_loud_one() -> None:
 
 
 def test_the_stft_distance_is_auraloss_s() -> None:
-    """Of a signal and half of it: spectral convergence 1/2 and |ln 2| at every resolution, where bins are not floored."""
+    """Of a signal and half of it: spectral convergence 1/2 and |ln 2| at every resolution."""
     torch.manual_seed(0)
     noise = torch.randn(1, 20000)
     assert float(losses.mrstft(noise / 2, noise)) == pytest.approx(0.5 + np.log(2), rel=1e-4)

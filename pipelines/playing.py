@@ -93,7 +93,7 @@ def play(step: Render, examples: Sequence[Example]) -> list[Example]:
     if step.lockstep > 1 or step.segments > 1:
         said: list[Sound] = list(_together(step, model, requests, sounds))
     else:
-        said = [_streamed(model, request, sound) for request, sound in zip(requests, sounds, strict=True)]
+        said = [_streamed(model, request, sound, step.block) for request, sound in zip(requests, sounds, strict=True)]
     return [_told(example, sound, step) for example, sound in zip(examples, said, strict=True)]
 
 
@@ -104,16 +104,15 @@ def _heard(example: Example) -> Sound:
     raise AudioError("roles", f"it has {' and '.join(example.sounds) or 'no sound'} and no audio to play")
 
 
-def _streamed(model: Model, request: Request, sound: Sound) -> Sound:
+def _streamed(model: Model, request: Request, sound: Sound, size: int) -> Sound:
     """Each channel through a player of its own, which every reading starts anew."""
 
     def blocks() -> Iterator[Float32[np.ndarray, "channels time"]]:
         players = [model.player(request) for _ in range(sound.channels)]
         for block in resample_blocks(sound.blocks(), sound.sample_rate, model.sample_rate):
-            if block.shape[1]:
-                yield np.stack(
-                    [player.push(np.ascontiguousarray(row)) for player, row in zip(players, block, strict=True)]
-                )
+            for first in range(0, block.shape[1], size):
+                rows = [np.ascontiguousarray(row) for row in block[:, first : first + size]]
+                yield np.stack([player.push(row) for player, row in zip(players, rows, strict=True)])
 
     flow = Flow(blocks, model.sample_rate, sound.channels)
     return flow.whole() if isinstance(sound, Waveform) else flow

@@ -47,7 +47,7 @@ LEVELS_DB: Final = (0, -20, -40, -60)
 NOISES: Final = 3
 """Noises of different seeds and levels that a model must not run away on, beside silence."""
 MOST_SECONDS_SHOWN: Final = 20
-MOST: Final = np.float32(1e6)
+MOST: Final = 1e6
 """What a runaway is taken to have come to, so that figures stay finite."""
 CHUNK_SECONDS: Final = 10
 VERDICTS: Final = (

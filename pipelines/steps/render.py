@@ -30,6 +30,7 @@ class Render(BatchStep):
     segments: Annotated[
         int, "Cut each file into so many overlapping segments that such a network plays at once; 1: in order."
     ] = 1
+    block: Annotated[int, "Samples of audio played at a time; it changes nothing of what is said."] = 8192
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "Where to compute; auto takes an accelerator."] = "auto"
     run_uri: Annotated[str, "Where the run lies."] = ""
     trained_steps: Annotated[int, "The step of the checkpoint."] = 0
@@ -55,7 +56,7 @@ class Render(BatchStep):
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UsageError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
-        for name in ("lockstep", "segments"):
+        for name in ("lockstep", "segments", "block"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
 

@@ -1,9 +1,9 @@
 """A network as a graph that plug-ins and other programs run: ONNX and TorchScript, one block of a stream at a time.
 
 Both take `dry` (1, time), `knobs` (1, knobs) if there are any, and `state`, and give `wet` (1, time) and the next
-state.
-What the state is before a file begins stands in the graph: in ONNX as the default of that input, in TorchScript as the
-attribute `rest`. A network that hears its own output takes one sample at a time; others blocks of any length.
+state. What the state is before a file begins, with all knobs in the middle, stands in the graph: in ONNX as the default
+of that input, in TorchScript as the attribute `rest`. A network that hears its own output takes one sample at a time;
+others blocks of any length.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect import nam, portable
 from tonemill.models.effect.network import Network, played
 
-NAM: list[tuple[str, dict[str, Any], int]] = [
-    ("wavenet", {"preset": "standard"}, 13_802),
+NAM: list[Any] = [
+    pytest.param("wavenet", {"preset": "standard"}, 13_802, marks=pytest.mark.slow),
     ("wavenet", {"preset": "nano"}, 842),
     ("wavenet", {"preset": "a2-lite"}, 1_871),
     ("lstm", {"hidden_size": 3}, 70),
@@ -117,12 +117,20 @@ def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str)
             nam.read(data)
 
 
-def blocks(name: str, dry: np.ndarray) -> list[np.ndarray]:
-    """One sample at a time for a network that hears itself, and uneven blocks for others."""
-    return [*dry[:50, None]] if name == "autoregressive" else np.split(dry, [64, 65, 600])
+SOME = {("wavenet", 0), ("lstm", 2), ("autoregressive", 0)}
+ALL = [case if case in SOME else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 
 
-@pytest.mark.parametrize(("name", "knobs"), CASES)
+def blocks(name: str, dry: np.ndarray, knobs: int) -> list[np.ndarray]:
+    """One sample at a time for a network that hears itself, and uneven blocks for others.
+
+    The state that stands in a file is at rest with all knobs in the middle; silence brings it to where they stand.
+    """
+    silence = [np.zeros(6500, np.float32)] if knobs else []
+    return [*dry[:50, None]] if name == "autoregressive" else [*silence, *np.split(dry, [64, 65, 600])]
+
+
+@pytest.mark.parametrize(("name", "knobs"), ALL)
 def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
     runtime = pytest.importorskip("onnxruntime")
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
@@ -130,24 +138,25 @@ def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["sample_rate"] == "44100"
     said, state = [], {}
-    for block in blocks(name, dry):
+    for block in blocks(name, dry, knobs):
         setting = {"knobs": turned[None]} if knobs else {}
         wet, after = session.run(["wet", "state_after"], {"dry": block[None], **setting, **state})
         state = {"state": after}
         said.append(wet[0])
-    whole = np.concatenate(said)
+    whole = np.concatenate(said)[-dry.size :]
     assert np.abs(whole - played(net.player(turned), dry)[: whole.size]).max() < 1e-5
 
 
-@pytest.mark.parametrize(("name", "knobs"), CASES)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("name", "knobs"), ALL)
 def test_torchscript_says_what_the_player_says(name: str, knobs: int) -> None:
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
     loaded = torch.jit.load(io.BytesIO(portable.torchscript_bytes(net, knobs)))
     said, state = [], loaded.rest
     with torch.inference_mode():
-        for block in blocks(name, dry):
+        for block in blocks(name, dry, knobs):
             setting = (torch.from_numpy(turned)[None],) if knobs else ()
             wet, state = loaded(torch.from_numpy(block)[None], *setting, state)
             said.append(wet[0].numpy())
-    whole = np.concatenate(said)
+    whole = np.concatenate(said)[-dry.size :]
     assert np.abs(whole - played(net.player(turned), dry)[: whole.size]).max() < 1e-5

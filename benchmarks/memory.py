@@ -1,11 +1,12 @@
 """Measure what each step holds in memory while it works on one recording of hours.
 
-    python -m benchmarks.memory                # three hours of 96 kHz stereo, 24 bit; needs 16 GB of disk, and half an hour
+    python -m benchmarks.memory        # three hours of 96 kHz stereo, 24 bit; needs 16 GB of disk, and half an hour
     python -m benchmarks.memory --hours 0.2 --only trim --only fade
 
-The recording is an RF64 file of drum loops, noise and a minute of silence here and there, with another gain each minute, so
-that no two minutes are equal. Every pipe is `scan | step | slice --seconds 10 | shard`, on one worker, unless the table
-names another. The dry/wet pair is the recording and itself, 100 samples later, with its polarity turned.
+The recording is an RF64 file of drum loops, noise and a minute of silence here and there, with another gain each
+minute, so that no two are equal. Every pipe is `scan | step | slice --seconds 10 --hop-seconds 300 | shard`, on one
+worker, unless the table names another: clips are few, so that the codec of the output does not take all the time. The
+dry/wet pair is the recording and itself, 100 samples later, with its polarity turned.
 
     peak        resident memory of the largest process of the pipe, its workers among them
     speed       seconds of sound in a second, whole pipe
@@ -34,7 +35,7 @@ RATE: Final = 96_000
 LIMIT_MB: Final = 600.0
 
 CASES: Final = {
-    "scan and shard alone": "{scan} | {slice} | {shard}",
+    "slice --seconds 10, every clip": "{scan} | slice --seconds 10 | {shard}",
     "resample (soxr, 44.1 kHz, mono)": "{scan} | resample --rate 44100 --channels mono | {slice} | {shard}",
     "resample (resampy, 44.1 kHz)": "{scan} | resample --rate 44100 --engine resampy | {slice} | {shard}",
     "channels left": "{scan} | channels left | {slice} | {shard}",
@@ -80,7 +81,8 @@ class Cost:
 def cost_of(pipe: str) -> Cost:
     """What the processes of a pipe cost; the largest of them, and of those that they started and waited for."""
     begun = time.monotonic()
-    process = subprocess.Popen(["bash", "-o", "pipefail", "-c", pipe], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    shell = ["bash", "-o", "pipefail", "-c", pipe]
+    process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = process.stderr.read().decode(errors="replace")
     _, status, usage = os.wait4(process.pid, 0)
@@ -94,7 +96,7 @@ def command(pipe: str, folder: Path) -> str:
     known = {
         "scan": f"scan {folder / 'raw' / 'long.wav'} -q",
         "pair": f"pair {folder / 'raw' / 'long.wav'} {folder / 'wet' / 'long.wav'}",
-        "slice": "slice --seconds 10",
+        "slice": "slice --seconds 10 --hop-seconds 300",
         "shard": f"shard {folder / 'out'} --workers 1 -q",
     }
     words = pipe.format(**known, **{name: shlex.quote(str(place)) for name, place in places.items()})

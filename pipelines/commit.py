@@ -21,13 +21,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
-from tonemill.audiotools.errors import OutputError
+from tonemill.audiotools.errors import CorpusError, OutputError
 
 OURS: Final = ".tonemill"
 """How the names of all files start that are not for people."""
 
 TEMPORARY: Final = f"{OURS}-part-"
 LOCK: Final = f"{OURS}-lock"
+
+MOST_JSON: Final = 256 << 20
+"""Bytes of a JSON file of ours: the description of about a million shards."""
 
 SEAL: Final = "seal"
 """The key of a JSON file's digest of itself."""
@@ -117,13 +120,14 @@ def write_sealed(target: Path, record: dict[str, Any]) -> None:
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """What `write_sealed` wrote, without the seal; None where one byte of it is another."""
-    record = read_json(path)
+    data = _bounded(path)
+    record = _parsed(data)
     if not isinstance(record, dict) or not isinstance(record.get(SEAL), str):
         return None
     rest = {name: value for name, value in record.items() if name != SEAL}
     try:
-        whole = path.read_bytes() == _encoded({**rest, SEAL: record[SEAL]})
-    except (OSError, ValueError):
+        whole = data == _encoded({**rest, SEAL: record[SEAL]})
+    except (ValueError, RecursionError):
         return None
     return rest if whole and hashlib.sha256(_encoded(rest)).hexdigest() == record[SEAL] else None
 
@@ -139,11 +143,41 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file, or None where there is no whole one."""
+    """The JSON in a file, or None where there is no whole one, or one that is larger than any of ours."""
+    return _parsed(_bounded(path))
+
+
+def _bounded(path: Path) -> bytes:
+    """A regular file's bytes; nothing of one that is larger than `MOST_JSON`."""
     try:
-        return json.loads(path.read_bytes())
+        if not path.is_file() or path.stat().st_size > MOST_JSON:
+            return b""
+        return path.read_bytes()
     except (OSError, ValueError):
+        return b""
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
         return None
+
+
+def inside(folder: Path, name: Any) -> Path:
+    """A file of a folder by the name that a plan or a sidecar gives it, which anyone may have written.
+
+    Raises:
+        CorpusError: the name leads elsewhere.
+    """
+    if not is_plain(name):
+        raise CorpusError(f"{folder} names a file {name!r}, which does not lie in it. It was made to do harm.")
+    return folder / name
+
+
+def is_plain(name: Any) -> bool:
+    """Whether a name leads from a folder to something below it: relative, in parts, none of which leads up."""
+    return type(name) is str and "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def sync_folder(folder: Path) -> None:

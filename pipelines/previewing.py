@@ -72,7 +72,7 @@ def _clear(folder: Path) -> None:
     if ours:
         for name in record["files"]:
             # A name with a folder in it was not written by us.
-            if isinstance(name, str) and Path(name).name == name:
+            if commit.is_plain(name) and "/" not in name:
                 (folder / name).unlink(missing_ok=True)
         (folder / MARK).unlink(missing_ok=True)
     if not commit.is_ours_or_empty(folder):

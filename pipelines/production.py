@@ -169,7 +169,7 @@ def _remove_shard(folder: Path, place: Path, name: str) -> None:
     base = place / name
     sidecar = commit.read_sealed(base.with_suffix(".json"))
     for written in (sidecar or {}).get("files", ()):
-        path = folder / written["name"]
+        path = commit.inside(folder, written["name"])
         # A file that the person has changed since is theirs.
         if path.is_file() and path.stat().st_size == written["bytes"]:
             path.unlink()

@@ -25,6 +25,7 @@ def finish(folder: Path) -> None:
 
     Raises:
         OutputError: something cannot be written.
+        CorpusError: what is ready would reach out of the folder.
     """
     ready = folder / STAGED
     if not ready.is_dir():
@@ -36,9 +37,9 @@ def finish(folder: Path) -> None:
             path.replace(folder / path.relative_to(ready))
         for name in commit.read_json(ready / GONE) or ():
             for suffix in SHARD_SUFFIXES:
-                Path(f"{folder / name}{suffix}").unlink(missing_ok=True)
+                Path(f"{commit.inside(folder, name)}{suffix}").unlink(missing_ok=True)
         for name in _without_sound(folder):
-            (folder / name).with_suffix(".tar").unlink(missing_ok=True)
+            commit.inside(folder, name).with_suffix(".tar").unlink(missing_ok=True)
         shutil.rmtree(ready)
         commit.sync_folder(folder)
     except OSError as error:

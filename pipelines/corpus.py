@@ -65,9 +65,7 @@ class Corpus:
         if not wrong and not all(SHARD_NAME.fullmatch(name) for name in table["shard"].unique().to_pylist()):
             wrong = ["shard"]
         if wrong:
-            raise CorpusError(
-                f"{self.folder / INDEX} is damaged: see its {wrong[0]}. `tonemill repair` mends it."
-            )
+            raise CorpusError(f"{self.folder / INDEX} is damaged: see its {wrong[0]}. `tonemill repair` mends it.")
         return table
 
     def fields(self) -> list[str]:

@@ -82,6 +82,7 @@ class Progress:
     @contextmanager
     def phase(self, name: str, total: float | None, unit: str = AUDIO) -> Iterator[Phase]:
         """Show one piece of work, of `total` units, until the block ends."""
+        name = without_secrets(name)
         phase = Phase(self, name, total, unit)
         if self.quiet or self.stream is None:
             yield phase

@@ -58,7 +58,7 @@ def _member_at(file: BinaryIO, place: int, size: int) -> Member | None:
     # A size may be negative, and lead back to where the reader has been.
     if not 0 <= info.size <= size - place - tarfile.BLOCKSIZE:
         raise CorpusError(
-            f"the member {info.name!r} at byte {place} says it has {info.size} bytes, and the tar has not"
+            f"the member {info.name!r} at byte {place} announces {info.size} bytes, which the tar has not"
         )
     return Member(info.name, place + tarfile.BLOCKSIZE, info.size)
 

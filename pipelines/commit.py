@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
-from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.audiotools.errors import OutputError
 
 OURS: Final = ".tonemill"
 """How the names of all files start that are not for people."""
@@ -162,22 +162,6 @@ def _parsed(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
-
-
-def inside(folder: Path, name: Any) -> Path:
-    """A file of a folder by the name that a plan or a sidecar gives it, which anyone may have written.
-
-    Raises:
-        CorpusError: the name leads elsewhere.
-    """
-    if not is_plain(name):
-        raise CorpusError(f"{folder} names a file {name!r}, which does not lie in it. It was made to do harm.")
-    return folder / name
-
-
-def is_plain(name: Any) -> bool:
-    """Whether a name leads from a folder to something below it: relative, in parts, none of which leads up."""
-    return type(name) is str and "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def sync_folder(folder: Path) -> None:

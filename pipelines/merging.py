@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines import commit
+from tonemill.pipelines.confines import inside, is_plain
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, SCHEMA
 from tonemill.pipelines.plan import SPLITS, Plan, Shard, digest_of
 from tonemill.pipelines.shard import LEDGER, PLAN, SIDECAR_SCHEMA
@@ -138,9 +139,9 @@ def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, A
     Raises:
         CorpusError: the sidecar names one that does not lie there.
     """
-    base = commit.inside(home, sidecar["shard"])
+    base = inside(home, sidecar["shard"])
     if "files" in sidecar:
-        made = {commit.inside(home.parent, one["name"]): one for one in sidecar["files"]}
+        made = {inside(home.parent, one["name"]): one for one in sidecar["files"]}
     else:
         made = {base.with_suffix(".tar"): sidecar} if sidecar["bytes"] else {}
     made = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in made.items()}
@@ -164,8 +165,8 @@ def is_sidecar(record: Any) -> bool:
         and all(type(count) is int and count >= 0 for count in [*counts, *(ledger.get(name) for name in LEDGER)])
         and all(_is_file(tables.get(name)) for name in ("index", "rejects"))
         and isinstance(files, list)
-        and all(_is_file(one) and commit.is_plain(one.get("name")) for one in files)
-        and commit.is_plain(record["shard"])
+        and all(_is_file(one) and is_plain(one.get("name")) for one in files)
+        and is_plain(record["shard"])
         and "sha256" in record
     )
 

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, Final, Literal
 import pyarrow as pa
 from pyarrow import parquet
 
+from tonemill.audiotools.encoding import CONTAINERS
 from tonemill.audiotools.errors import CorpusError
-from tonemill.audiotools.files import CONTAINERS
-from tonemill.pipelines.commit import is_plain
+from tonemill.pipelines.confines import is_plain
 from tonemill.pipelines.recipe import Recipe, recipe_of
 from tonemill.pipelines.tables import read_metadata, read_row_group
 

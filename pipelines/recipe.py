@@ -279,9 +279,7 @@ def _check_source(role: str, source: dict[str, Any]) -> None:
             raise StreamError(f"the {name} of its source {role} is {value!r}, which is not a whole number from 0")
 
 
-_SECRET: Final = (
-    "holds a password, key or signature. A plan is kept and passed on: give secrets to programs through the environment"
-)
+_SECRET: Final = "holds a password or key, and plans are passed on: give it to programs through the environment"
 
 
 def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) -> bool:

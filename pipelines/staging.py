@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tonemill.pipelines import commit
+from tonemill.pipelines.confines import inside
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
 from tonemill.pipelines.plan import read_plan
 from tonemill.pipelines.shard import PLAN
@@ -37,9 +38,9 @@ def finish(folder: Path) -> None:
             path.replace(folder / path.relative_to(ready))
         for name in commit.read_json(ready / GONE) or ():
             for suffix in SHARD_SUFFIXES:
-                Path(f"{commit.inside(folder, name)}{suffix}").unlink(missing_ok=True)
+                Path(f"{inside(folder, name)}{suffix}").unlink(missing_ok=True)
         for name in _without_sound(folder):
-            commit.inside(folder, name).with_suffix(".tar").unlink(missing_ok=True)
+            inside(folder, name).with_suffix(".tar").unlink(missing_ok=True)
         shutil.rmtree(ready)
         commit.sync_folder(folder)
     except OSError as error:

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, TonemillError
 from tonemill.pipelines import commit
+from tonemill.pipelines.confines import is_plain
 from tonemill.pipelines.merging import is_sidecar, made_files
 from tonemill.pipelines.plan import Output, Plan, Splitting, read_whole
 from tonemill.pipelines.planning import make_plan
@@ -99,7 +100,7 @@ def read_stream(data: bytes, folder: Path) -> None:
     except TonemillError:
         return
     for row in (row for rows in plan.rows for row in rows):
-        assert commit.is_plain(row.name)
+        assert is_plain(row.name)
         assert len(row.name.encode()) < 4000
 
 

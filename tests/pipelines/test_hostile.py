@@ -41,8 +41,8 @@ def small_tar() -> bytes:
     out = io.BytesIO()
     tar = TarWriter(out)
     for number in range(3):
-        tar.add(f"00000000000000{number:02d}-0000.flac", bytes(range(256)) * 3)
-        tar.add(f"00000000000000{number:02d}-0000.json", b'{"key": 1}')
+        tar.add(f"00000000000000{number:02d}-0000.flac", 768, [bytes(range(256)) * 3])
+        tar.add(f"00000000000000{number:02d}-0000.json", 10, [b'{"key": 1}'])
     tar.finish()
     return out.getvalue()
 

@@ -108,6 +108,7 @@ def _read(file: BinaryIO, path: Path, number: int | None = None) -> pa.Table:
         _refuse_more(total, path)
         if batch.nbytes > LONGEST_ROW * max(1, batch.num_rows):
             raise CorpusError(f"{path} has rows of {batch.nbytes // batch.num_rows} bytes. It was made to do harm.")
+        batch.validate(full=True)  # text that is not UTF-8 would be an error later, wherever it is read
         batches.append(batch)
     return pa.Table.from_batches(batches, schema)
 

@@ -81,7 +81,8 @@ WHOLE: dict[str, list[bytes]] = {
     "index": [small_index()],
     "sidecar": [json.dumps(SIDECAR).encode()],
     "audio": [
-        encoded(kind, None, noise(300, 2)) for kind in ("WAV", "FLAC", "OGG", "AIFF", "AU", "W64", "RF64", "CAF")
+        *(encoded(kind, None, noise(300, 2)) for kind in ("WAV", "FLAC", "OGG", "AIFF", "AU", "W64", "RF64", "CAF")),
+        encoded("MP3", None, noise(3000)),
     ],
 }
 

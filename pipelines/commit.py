@@ -80,10 +80,11 @@ class Part:
             raise unwritable(target, error) from error
 
     def discard(self) -> None:
-        """Remove it, unless it was committed."""
+        """Remove it, unless it was committed; where that fails, the next command sweeps it."""
         with contextlib.suppress(OSError):
             self.file.close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.unlink()
 
     def __enter__(self) -> Part:
         return self
@@ -150,9 +151,7 @@ def read_json(path: Path) -> Any:
 def _bounded(path: Path) -> bytes:
     """A regular file's bytes; nothing of one that is larger than `MOST_JSON`."""
     try:
-        if not path.is_file() or path.stat().st_size > MOST_JSON:
-            return b""
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() and path.stat().st_size <= MOST_JSON else b""
     except (OSError, ValueError):
         return b""
 
@@ -210,7 +209,8 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             sweep(folder)
-            (folder / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()
             _held.remove(file.fileno())
 
 

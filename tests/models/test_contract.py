@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contracts import given
 from safetensors.torch import load_file, save_file
 
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_model
@@ -42,12 +43,12 @@ def made(case: str) -> Model:
     return model_class(model_class.settle(settings, facts))
 
 
-def classed(case: str, given: Mapping[str, Any] | None = None) -> tuple[type[Model], Any]:
+def classed(case: str, written: Mapping[str, Any] | None = None) -> tuple[type[Model], Any]:
     """The class of a case, and its small settings or those given."""
     name, _, variant = case.partition(" ")
     model_class = load_model(name)
     chosen = {model_class.chooser: variant} if variant else {}
-    values = {**chosen, **SMALL.get(case, {})} if given is None else given
+    values = {**chosen, **SMALL.get(case, {}), **given("models", name)} if written is None else written
     return model_class, config.build(model_class.config_of(chosen), values, name)
 
 

@@ -148,7 +148,7 @@ def forced_start(runner: Runner, dry: np.ndarray, wet: np.ndarray) -> None:
     print(f"  median of these {len(errors)}: {np.median(errors):.3f} %", flush=True)
 
 
-def levels() -> None:
+def levels(wanted: list[str]) -> None:
     print("| tanh(5x): representation, levels learned | closed loop at 0 dB | -20 dB | -40 dB |")
     print("|---|--:|--:|--:|")
     held = music(4, 1)
@@ -156,7 +156,10 @@ def levels() -> None:
     for levels_db in ((0,), (0, -10, -20, -30, -40)):
         dry = np.concatenate([10 ** (db / 20) * music(40 / len(levels_db), 10 + n) for n, db in enumerate(levels_db)])
         dry = dry.astype(np.float32)
+        what = "as recorded" if len(levels_db) == 1 else "0 to -40 dB"
         for kind in ("linear", "mulaw", "onehot"):
+            if wanted and f"{kind}, {what}" not in wanted:
+                continue
             start = time.process_time()
             runner = trained(dry, np.tanh(5 * dry), steps, representation=kind)
             seconds = time.process_time() - start
@@ -164,23 +167,24 @@ def levels() -> None:
                 esr(np.tanh(5 * gain * held), runner.run(gain * held))
                 for gain in (np.float32(g) for g in (1, 0.1, 0.01))
             ]
-            what = "as recorded" if len(levels_db) == 1 else "0 to -40 dB"
             cells = " | ".join(f"{one:.2e}" for one in found)
             print(f"| {kind}, {what} ({steps} steps, {seconds:.0f} s) | {cells} |", flush=True)
 
 
-def data() -> None:
+def data(wanted: list[str]) -> None:
     print("| tanh(5x), 500 steps: seconds learned from | teacher-forced | closed loop |")
     print("|--:|--:|--:|")
     held = music(4, 1)
     for seconds in (1, 5, 20, 40):
+        if wanted and str(seconds) not in wanted:
+            continue
         dry = music(40, 0)[: seconds * RATE]
         runner = trained(dry, np.tanh(5 * dry), 500)
         forced = forced_esr(runner, held, np.tanh(5 * held))
         print(f"| {seconds} | {forced:.2e} | {esr(np.tanh(5 * held), runner.run(held)):.2e} |", flush=True)
 
 
-def feedback() -> None:
+def feedback(wanted: list[str]) -> None:
     print("| tanh(5x), 500 steps: the past in training | teacher-forced | closed loop | from noise, after 0.1 s |")
     print("|---|--:|--:|--:|")
     held = music(4, 1)
@@ -195,6 +199,8 @@ def feedback() -> None:
         "0.1, and half its own (scheduled sampling)": {"scheduled_sampling": 0.5, "sampling_ramp": 500},
     }
     for what, settings in rows.items():
+        if wanted and what not in wanted:
+            continue
         dry = music(40, 0)
         runner = trained(dry, np.tanh(5 * dry), 500, **settings)
         said = runner.run(held[RATE:], held[:RATE], bogus)
@@ -225,10 +231,10 @@ def stability(seconds: int = 60, steps: int = 500) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["effects", "levels", "data", "feedback", "stability"])
-    parser.add_argument("only", nargs="*", help="names of the effects")
+    parser.add_argument("only", nargs="*", help="names of the rows")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.part == "effects":
-        effects(arguments.only)
+    if arguments.part == "stability":
+        stability()
     else:
-        {"levels": levels, "data": data, "feedback": feedback, "stability": stability}[arguments.part]()
+        {"effects": effects, "levels": levels, "data": data, "feedback": feedback}[arguments.part](arguments.only)

@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from tonemill.models.contract import CorpusFacts, Request, Validation
+from tonemill.models.effect import judging
 from tonemill.models.effect.judging import judged
 from tonemill.models.effect.model import Effect, config_of_network
 
@@ -35,6 +36,14 @@ def pairs(effect: Callable[[np.ndarray], np.ndarray], count: int = 2) -> Iterato
         dry = np.concatenate([10 ** (db / 20) * draws.uniform(-1, 1, RATE) for db in (0, -20, -40, -60)])
         dry = dry[None].astype(np.float32)
         yield Request(0, {}, {"dry": dry, "wet": effect(dry).astype(np.float32)})
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time, and one test looks at them."""
+    if "pictures" not in request.node.name:
+        for name in ("overlay", "error_spectrum", "transfer"):
+            monkeypatch.setattr(judging, f"save_{name}_picture", lambda *_: None)
 
 
 def found(one: Effect, effect: Callable[[np.ndarray], np.ndarray]) -> Validation:

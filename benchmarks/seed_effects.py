@@ -272,6 +272,7 @@ if __name__ == "__main__":
     if arguments.part == "stability":
         stability()
     else:
-        {"effects": effects, "levels": levels, "losses": losses, "data": data, "feedback": feedback}[arguments.part](
+        parts = {"effects": effects, "levels": levels, "losses": losses, "data": data, "feedback": feedback}
+        parts[arguments.part](arguments.only)
             arguments.only
         )

@@ -274,5 +274,3 @@ if __name__ == "__main__":
     else:
         parts = {"effects": effects, "levels": levels, "losses": losses, "data": data, "feedback": feedback}
         parts[arguments.part](arguments.only)
-            arguments.only
-        )

@@ -101,7 +101,7 @@ class Classifier(Model):
         super().__init__()
         self.config = config
         self.spectrogram = LogMel(self.sample_rate, config.n_mels)
-        self.network = ShortChunkCNN(len(config.labels), config.dropout).to(memory_format=torch.channels_last)
+        self.network = ShortChunkCNN(len(config.labels), config.dropout)
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:

@@ -17,9 +17,9 @@ FLOOR_DB: Final = -80.0
 
 
 class LogMel(nn.Module):
-    """Clips (batch, time) to decibels (batch, n_mels, time // hop_length); 0 dB is a full-scale sine in a band's middle.
+    """Clips (batch, time) to decibels (batch, n_mels, time // hop_length); 0 dB is a full-scale sine in mid-band.
 
-    The window is padded with zeros to a power of two of at least `8 * n_mels`, so that no band stays empty at a low rate.
+    The window is padded with zeros to a power of two of at least `8 * n_mels`: no band stays empty at a low rate.
 
     Args:
         sample_rate: in hertz.

@@ -39,7 +39,7 @@ class Batches(IterableDataset[Batch]):
         pad: lengthen shorter examples by silence, instead of refusing them.
 
     Raises:
-        CorpusError: the split is empty, its examples are too short and not padded, or a shard is not what its sidecar promises.
+        CorpusError: the split is empty, its examples are too short, or a shard is not what its sidecar promises.
     """
 
     def __init__(

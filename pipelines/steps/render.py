@@ -32,7 +32,16 @@ class Render(BatchStep):
     samples: Annotated[int, "Of each clip that it renders from a seed."] = 0
 
     arguments = ("run",)
-    hidden = ("run_uri", "trained_steps", "sha256", "renders_from", "makes", "sample_rate", "output_channels", "samples")
+    hidden = (
+        "run_uri",
+        "trained_steps",
+        "sha256",
+        "renders_from",
+        "makes",
+        "sample_rate",
+        "output_channels",
+        "samples",
+    )
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

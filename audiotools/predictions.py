@@ -29,8 +29,8 @@ def inception_score(probabilities: Probabilities) -> float:
 def modified_inception_score(probabilities: Probabilities) -> float:
     """exp of the mean divergence between the classes of two different clips (Gurumurthy et al., 2017).
 
-    https://arxiv.org/abs/1706.02071, as in DiffWave (Kong et al., 2021, https://arxiv.org/abs/2009.09761), over all pairs. It has no bound but that of
-    the least probability, and grows with how sure the classifier is.
+    https://arxiv.org/abs/1706.02071, over all pairs as in DiffWave (Kong et al., 2021, https://arxiv.org/abs/2009.09761).
+    It has no bound but that of the least probability, and grows with how sure the classifier is.
 
     Raises:
         ValueError: there are fewer than two clips.

@@ -107,8 +107,8 @@ class Batches(IterableDataset[Batch]):
     def _read(self, record: dict[str, Any], role: str, start: int) -> np.ndarray:
         short = self._length - record["samples"]
         if short <= 0:
-            return _samples(self._folder, record, role, start, self._length)
-        return np.pad(_samples(self._folder, record, role), ((0, 0), (0, short)))
+            return samples_of(self._folder, record, role, start, self._length)
+        return np.pad(samples_of(self._folder, record, role), ((0, 0), (0, short)))
 
     def _check(self, corpus: Corpus, split: str) -> None:
         if not self.examples:
@@ -145,7 +145,7 @@ def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...]) -> Iterator[
     """
     table, fields = corpus.index(), corpus.fields()
     for number, record in enumerate(table.filter(pc.equal(table["split"], split)).to_pylist()):
-        audio = {role: _samples(corpus.folder, record, role) for role in roles}
+        audio = {role: samples_of(corpus.folder, record, role) for role in roles}
         yield Request(number, _with_folder(record, fields), audio)
 
 
@@ -154,7 +154,7 @@ def _with_folder(record: Mapping[str, Any], fields: Sequence[str]) -> dict[str, 
     return {FOLDER: folder_of(record["source"]), **{name: record[name] for name in fields}}
 
 
-def _samples(
+def samples_of(
     folder: Path, record: Mapping[str, Any], role: str, start: int = 0, frames: int | None = None
 ) -> np.ndarray:
     """Samples of one role of an example, from its place in the tar, (channels, time)."""

@@ -111,7 +111,7 @@ def mean_spectrum(clips: list[Float32[np.ndarray, "_ _"]], bins: int = 513) -> F
     if not clips:
         raise ValueError("no clips have no spectrum")
     size = 2 * (bins - 1)
-    total, frames = np.zeros(bins), 0
+    total, frames = np.zeros(bins), 0.0
     for clip in clips:
         for channel in clip:
             padded = np.pad(channel, (0, -len(channel) % size)).reshape(-1, size)

@@ -82,33 +82,34 @@ def kernel_distance(a: Vectors, b: Vectors, groups_a: Groups, groups_b: Groups) 
     The kernel inception distance (Bińkowski et al., 2018, https://arxiv.org/abs/1801.01401, eq. 4). Sets of one
     distribution have 0 on average, so it may be negative, and its mean does not depend on how many clips there are.
     """
-    sets = {"aa": (a, a, groups_a, groups_a), "bb": (b, b, groups_b, groups_b), "ab": (a, b, groups_a, groups_b)}
-    sums, pairs = {}, {}
-    for name, both in sets.items():
-        sums[name], pairs[name] = _kernel_sums(*both, same=name != "ab")
+    aa = _kernel_sums(a, a, groups_a, groups_a, same=True)
+    bb = _kernel_sums(b, b, groups_b, groups_b, same=True)
+    ab = _kernel_sums(a, b, groups_a, groups_b, same=False)
 
-    def statistic(without_a: int | None, without_b: int | None) -> float:
-        def average(name: str, row: int | None, column: int | None) -> float:
-            kept = [
-                np.delete(np.delete(t[name], [] if row is None else row, 0), [] if column is None else column, 1).sum()
-                for t in (sums, pairs)
-            ]
-            return float(kept[0] / kept[1])
+    def mean(sums: np.ndarray, pairs: np.ndarray) -> float:
+        return float(sums.sum() / pairs.sum())
 
-        return (
-            average("aa", without_a, without_a)
-            + average("bb", without_b, without_b)
-            - 2 * average("ab", without_a, without_b)
-        )
-
-    value, variance = statistic(None, None), 0.0
-    if min(len(sums["aa"]), len(sums["bb"])) < 3:
+    within_a, within_b, between = mean(*aa), mean(*bb), mean(*ab)
+    value = within_a + within_b - 2 * between
+    if min(len(aa[0]), len(bb[0])) < 3:
         return Interval(value, count=len(a))
-    for number, parts in enumerate((len(sums["aa"]), len(sums["bb"]))):
-        left_out = np.array([statistic(*((part, None) if number == 0 else (None, part))) for part in range(parts)])
-        variance += (parts - 1) / parts * float(np.square(left_out - left_out.mean()).sum())
+    # Each value without one group of a, and without one of b.
+    without_a = _without(*aa, both=True) + within_b - 2 * _without(*ab, both=False)
+    without_b = _without(*bb, both=True) + within_a - 2 * _without(ab[0].T, ab[1].T, both=False)
+    variance = sum(
+        (len(left_out) - 1) / len(left_out) * float(np.square(left_out - left_out.mean()).sum())
+        for left_out in (without_a, without_b)
+    )
     half = intervals.Z95 * float(np.sqrt(variance))
     return Interval(value, value - half, value + half, len(a))
+
+
+def _without(
+    sums: Float64[np.ndarray, "_ _"], pairs: Float64[np.ndarray, "_ _"], both: bool
+) -> Float64[np.ndarray, "_"]:
+    """Means over all pairs but those of one group: of rows, or of rows and columns, which are one set then."""
+    left = [t.sum() - t.sum(axis=1) - (t.sum(axis=0) - np.diag(t) if both else 0) for t in (sums, pairs)]
+    return left[0] / left[1]
 
 
 def _kernel_sums(

@@ -40,7 +40,8 @@ def share(hits: int, count: int) -> Interval:
     p, z2 = hits / count, Z95**2
     middle = (p + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 * math.sqrt(p * (1 - p) / count + z2 / (4 * count**2)) / (1 + z2 / count)
-    return Interval(p, max(0.0, middle - half), min(1.0, middle + half), count)
+    low, high = middle - half, middle + half
+    return Interval(p, max(0.0, low) if hits else 0.0, min(1.0, high) if hits < count else 1.0, count)
 
 
 def mean(values: Float[np.ndarray, "clips"], groups: Int[np.ndarray, "clips"] | None = None) -> Interval:

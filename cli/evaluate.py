@@ -66,7 +66,7 @@ def command(
     elif against is None:
         raise UsageError("evaluate needs real clips: `tonemill evaluate GENERATED --against REAL`.")
     else:
-        from tonemill.pipelines.evaluating import METRICS as TITLES
+        from tonemill.pipelines.comparing import METRICS as TITLES
         from tonemill.pipelines.evaluating import Options, evaluate
 
         options = Options(checkpoint, device, every, most, seed, threads)

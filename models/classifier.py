@@ -63,18 +63,50 @@ class ClassifierConfig:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be above 0.")
 
 
+class Block(nn.Module):
+    """Convolution, batch norm, ReLU, and the largest of each two by two: half the bands and half the frames."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Float[Tensor, "batch channels bands frames"]) -> Float[Tensor, "batch out_channels _ _"]:
+        # The largest of four ReLUs is the ReLU of the largest, on a quarter of the numbers.
+        if self.training:
+            return F.relu(F.max_pool2d(self.norm(self.conv(x)), 2, ceil_mode=True))
+        # With fixed statistics the norm is a line, and lines of lines are one convolution.
+        mean, variance, bias = self.norm.running_mean, self.norm.running_var, self.conv.bias
+        assert mean is not None and variance is not None and bias is not None
+        scale = self.norm.weight * (variance + self.norm.eps).rsqrt()
+        weight = (self.conv.weight * scale.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
+        x = F.conv2d(x, weight, (bias - mean) * scale + self.norm.bias, padding=1)
+        return F.relu(_halved(_halved(x, 2), 3))
+
+
+def _halved(x: Float[Tensor, "batch channels bands frames"], axis: int) -> Float[Tensor, "batch channels _ _"]:
+    """The larger of each two along an axis; an odd one at the end stays, so that the end of a chunk counts.
+
+    On a CPU PyTorch's pooling takes two thirds of the time of the convolutions, and this a tenth.
+    """
+    size = x.shape[axis]
+    pairs = torch.maximum(
+        x.narrow(axis, 0, size - 1)[_every_other(axis)], x.narrow(axis, 1, size - 1)[_every_other(axis)]
+    )
+    return pairs if size % 2 == 0 else torch.cat([pairs, x.narrow(axis, size - 1, 1)], dim=axis)
+
+
+def _every_other(axis: int) -> tuple[slice, ...]:
+    return (*[slice(None)] * axis, slice(None, None, 2))
+
+
 class ShortChunkCNN(nn.Module):
     """Decibels (batch, n_mels, frames) to the embedding before its last normalisation, and from there to classes."""
 
     def __init__(self, classes: int, dropout: float) -> None:
         super().__init__()
         self.input_norm = nn.BatchNorm2d(1)
-        self.blocks = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(width, next_width, 3, padding=1), nn.BatchNorm2d(next_width), nn.ReLU())
-                for width, next_width in pairwise(WIDTHS)
-            )
-        )
+        self.blocks = nn.ModuleList(Block(width, next_width) for width, next_width in pairwise(WIDTHS))
         self.dense = nn.Linear(WIDTHS[-1], EMBEDDING)
         self.dense_norm = nn.BatchNorm1d(EMBEDDING)
         self.dropout = nn.Dropout(dropout)
@@ -83,8 +115,7 @@ class ShortChunkCNN(nn.Module):
     def embed(self, spectrograms: Float[Tensor, "batch n_mels frames"]) -> Float[Tensor, "batch 256"]:
         x = self.input_norm(spectrograms.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
-            # Rounded up, so that the end of a chunk counts whatever its length.
-            x = F.max_pool2d(block(x), 2, ceil_mode=True)
+            x = block(x)
         return F.relu(self.dense_norm(self.dense(x.amax(dim=(2, 3)))))
 
     def forward(self, spectrograms: Float[Tensor, "batch n_mels frames"]) -> Float[Tensor, "batch classes"]:

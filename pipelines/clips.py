@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -174,7 +175,9 @@ def hear(name: str, members: Sequence[Member], hearing: Hearing, phase: Phase) -
         while some := list(islice(numbered, TOGETHER)):
             phase.advance(len(some))
             found: list[_Heard] = []
-            for one in pool.map(lambda pair: _heard(*pair, hearing, len(members), timed), some):
+            numbers, these = zip(*some, strict=True)
+            hearer = partial(_heard, hearing=hearing, members=len(members), timed=timed)
+            for one in pool.map(hearer, numbers, these):
                 if isinstance(one, str):
                     clips.left_out[one] = clips.left_out.get(one, 0) + 1
                 else:
@@ -216,7 +219,7 @@ def _judged(
         yield one, (vector, None if judgement.probabilities is None else np.asarray(judgement.probabilities))
 
 
-def _heard(number: int, member: Member, hearing: Hearing, members: int, timed: int) -> _Heard | str:
+def _heard(number: int, member: Member, *, hearing: Hearing, members: int, timed: int) -> _Heard | str:
     """What can be measured of one clip, or why it cannot be used."""
     if member.read is None:
         return _Heard(member, None, None, {}, False, float("nan"))

@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from tonemill.audiotools import embeddings, intervals, predictions
-from tonemill.audiotools.character import MEASURES, mean_spectrum
+from tonemill.audiotools.character import mean_spectrum
 from tonemill.audiotools.errors import CorpusError
-from tonemill.audiotools.intervals import Interval
-from tonemill.pipelines.clips import Clips, Hearing, Member, chosen, halves, hear, members_of, noise_like
+from tonemill.pipelines.clips import Hearing, Member, chosen, halves, hear, members_of, noise_like
+from tonemill.pipelines.comparing import compare
 from tonemill.pipelines.corpus import Corpus, open_corpus
 from tonemill.pipelines.judging import TABLES, Judge, judge_in, judge_of_files, judge_of_run, read_vectors, stored_in
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering import heard_at
 
 SCHEMA: Final = 1
-ROWS: Final = ("generated", "held_out", "noise")
 MOST_FRAMES: Final = 100
 """Outlines are compared over 4 s at most."""
 
-QUERIES: Final = 1000
-COPY_DB: Final = 1.0
-"""A clip whose outline lies this near to one that was learned from, cell for cell, is a copy of it."""
-
-FEW: Final = 50
 SPECTRUM_CLIPS: Final = 256
-
-METRICS: Final[dict[str, tuple[str, str, str]]] = {
-    "frechet": ("Fréchet distance", "", "lower"),
-    "kernel_distance": ("kernel distance, unbiased", "", "lower"),
-    "precision": ("precision: looks real", "", "higher"),
-    "recall": ("recall: covers the real", "", "higher"),
-    "jensen_shannon": ("JS divergence over bins", "nats", "lower"),
-    "different_bins": ("NDB/K: bins filled differently", "", "lower"),
-    "nearest_train": ("nearest real clip", "", "as held out"),
-    "nearest_self": ("nearest clip of the set", "", "as held out"),
-    "inception_score": ("inception score", "", "higher"),
-    "modified_inception_score": ("modified inception score", "", "higher"),
-    "label_imbalance": ("label imbalance", "", "lower"),
-    "label_agreement": ("has the label asked for", "", "higher"),
-    "mel_nearest_train": ("nearest real clip, log-mel", "dB", "as held out"),
-    "mel_nearest_self": ("nearest clip of the set, log-mel", "dB", "as held out"),
-    "copies": ("copies of real clips", "", "lower"),
-    "silent": ("silent clips", "", "as held out"),
-    "tempo_agreement": ("has the tempo it is said to", "", "higher"),
-    **{
-        name: (name.rpartition("_")[0].replace("_", " ") or name, unit, "as held out")
-        for name, unit in MEASURES.items()
-    },
-}
-"""For each metric what people call it, its unit, and which way is better."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +123,7 @@ def evaluate(
                 "hundreds say something. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill shard`."
             )
     with progress.phase("compare", None, "metrics"):
-        metrics, more = _compared(heard, who, notes)
+        metrics, more = compare(heard, who, notes)
     return {
         "evaluate": SCHEMA,
         "generated": places["generated"].about(),
@@ -265,136 +232,3 @@ def _noise(
     ]
     even = [Member(one.key, one.source, {**one.fields, "sample_rate": rate}, one.read) for one in rows]
     return noise_like(even, mean_spectrum(sounds), len(like), options.seed)
-
-
-def _compared(
-    heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    reference = heard["reference"]
-    found: dict[str, dict[str, Interval]] = {name: {} for name in METRICS}
-    labels: dict[str, dict[str, int]] = {}
-    bins = embeddings.make_bins(reference.vectors) if reference.vectors is not None else None
-    for row in (name for name in ROWS if name in heard):
-        clips = heard[row]
-        values = {**_of_sound(clips, reference)}
-        if clips.vectors is not None and reference.vectors is not None and bins is not None:
-            values |= _of_vectors(clips, reference, bins)
-        if judge is not None and clips.probabilities is not None:
-            values |= _of_labels(clips, reference, judge)
-        for name, interval in values.items():
-            if interval.value is not None:
-                found[name][row] = interval
-    if judge is not None and judge.labels:
-        for name, clips in heard.items():
-            if clips.probabilities is not None:
-                counts = Counter(judge.labels[number] for number in clips.probabilities.argmax(axis=1))
-                labels[name] = {label: counts.get(label, 0) for label in judge.labels}
-    _warn(heard, judge, notes)
-    metrics = {name: {row: _plain(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
-    nearest = _nearest(heard["generated"], reference)
-    return metrics, {"labels": labels, "bins": None if bins is None else len(bins.counts), "nearest": nearest}
-
-
-def _plain(interval: Interval) -> dict[str, Any]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
-
-
-def _of_vectors(clips: Clips, reference: Clips, bins: embeddings.Bins) -> dict[str, Interval]:
-    a, b = clips.vectors, reference.vectors
-    assert a is not None and b is not None
-    if a.shape[1] != b.shape[1]:
-        raise CorpusError(f"Vectors of {clips.name} have {a.shape[1]} numbers and those of real clips {b.shape[1]}.")
-    precision, recall = embeddings.precision_and_recall(a, b)
-    cells = bins.deal(a)
-    return {
-        "frechet": embeddings.frechet_interval(a, b, clips.groups, reference.groups),
-        "kernel_distance": embeddings.kernel_distance(a, b, clips.groups, reference.groups),
-        "precision": precision,
-        "recall": recall,
-        "jensen_shannon": embeddings.divergence(bins, cells, clips.groups),
-        "different_bins": embeddings.different_bins(bins, cells),
-        "nearest_train": _mean(embeddings.nearest(a, b)[0][:, 0], clips),
-        "nearest_self": _mean(embeddings.nearest(a, a, same=True)[0][:, 0], clips),
-    }
-
-
-def _of_labels(clips: Clips, reference: Clips, judge: Judge) -> dict[str, Interval]:
-    p = clips.probabilities
-    assert p is not None
-    inception, modified = predictions.scores(p, clips.groups)
-    values = {"inception_score": inception, "modified_inception_score": modified}
-    predicted = p.argmax(axis=1)
-    if reference.probabilities is not None:
-        wanted = reference.probabilities.argmax(axis=1)
-        values["label_imbalance"] = predictions.imbalance(predicted, wanted, clips.groups, len(judge.labels))
-    known = [(label, judge.labels[number]) for label, number in zip(clips.asked, predicted, strict=False)]
-    known = [pair for pair in known if pair[0] in judge.labels]
-    values["label_agreement"] = intervals.share(sum(a == b for a, b in known), len(known))
-    return values
-
-
-def _of_sound(clips: Clips, reference: Clips) -> dict[str, Interval]:
-    values: dict[str, Interval] = {}
-    if clips.outlines is None or reference.outlines is None or clips.silent is None or clips.tempo_fits is None:
-        return values
-    # Root mean square decibels a cell: comparable whatever the length.
-    size = np.sqrt(clips.outlines.shape[1])
-    part = slice(QUERIES)
-    to_train = embeddings.nearest(clips.outlines[part], reference.outlines)[0][:, 0] / size
-    ownself = embeddings.nearest(clips.outlines[part], clips.outlines, count=1, same=True)[0][:, 0] / size
-    values["mel_nearest_train"] = _mean(to_train, clips)
-    values["mel_nearest_self"] = _mean(ownself, clips)
-    heard = ~clips.silent[part]
-    values["copies"] = intervals.share(int((to_train[heard] < COPY_DB).sum()), int(heard.sum()))
-    values["silent"] = intervals.share(int(clips.silent.sum()), len(clips))
-    fits = clips.tempo_fits[np.isfinite(clips.tempo_fits)]
-    values["tempo_agreement"] = intervals.share(int(fits.sum()), len(fits))
-    return values | {name: _mean(each, clips) for name, each in clips.measures.items()}
-
-
-def _mean(each: np.ndarray, clips: Clips) -> Interval:
-    sources = np.unique(clips.sources[: len(each)], return_inverse=True)[1]
-    return intervals.mean(each, sources)
-
-
-def _nearest(clips: Clips, reference: Clips, most: int = 20) -> list[dict[str, Any]]:
-    """The generated clips that lie nearest to real ones, and to which: what to listen to for memorisation."""
-    sides: list[tuple[Callable[[Clips], np.ndarray | None], str]] = [
-        (lambda one: one.outlines, "dB"),
-        (lambda one: one.vectors, "embedding"),
-    ]
-    for side, unit in sides:
-        a, b = side(clips), side(reference)
-        if a is not None and b is not None:
-            scale = np.sqrt(a.shape[1]) if unit == "dB" else 1.0
-            distances, which = embeddings.nearest(a[:QUERIES], b)
-            order = np.argsort(distances[:, 0], kind="stable")[:most]
-            return [
-                {
-                    "key": clips.keys[i],
-                    "real_key": reference.keys[which[i, 0]],
-                    "distance": float(distances[i, 0] / scale),
-                    "unit": unit,
-                }
-                for i in order
-            ]
-    return []
-
-
-def _warn(heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]) -> None:
-    vectors = heard["reference"].vectors
-    least = min(len(heard[name]) for name in ("generated", "held_out", "reference"))
-    if vectors is not None and least <= vectors.shape[1]:
-        notes.append(
-            f"{least} clips are too few for a Fréchet distance in {vectors.shape[1]} dimensions: it is biased, on both "
-            "sides alike. The kernel distance has no such bias; go by that."
-        )
-    if least < FEW:
-        notes.append(f"With {least} clips intervals are rough themselves, and tails are not seen.")
-    silent = heard["generated"].silent
-    if silent is not None and silent.any():
-        notes.append(f"{int(silent.sum())} of {len(silent)} generated clips are silent.")
-    if judge is not None and judge.labels and heard["generated"].asked:
-        asked = {label for label in heard["generated"].asked if label is not None}
-        if strange := sorted(asked - set(judge.labels)):
-            notes.append(f"The judge does not know {judge.label} {', '.join(strange[:8])}: agreement leaves them out.")

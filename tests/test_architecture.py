@@ -26,6 +26,7 @@ HOMES = {
     "mutagen": {"audiotools"},
     "av": {"audiotools"},
     "scipy": {"audiotools", "models"},
+    "sklearn": {"audiotools"},
 }
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 

@@ -17,7 +17,7 @@ FLOOR_DB: Final = -80.0
 
 
 class LogMel(nn.Module):
-    """Clips (batch, time) to decibels (batch, n_mels, time // hop_length); 0 dB is a full-scale sine in mid-band.
+    """Clips (batch, time) to decibels (batch, n_mels, time // hop_length); a full-scale sine has some more than 0 dB.
 
     The window is padded with zeros to a power of two of at least `8 * n_mels`: no band stays empty at a low rate.
 

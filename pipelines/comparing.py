@@ -1,4 +1,4 @@
-"""The numbers that compare sets of heard clips with a reference: by the judge's embedding, its labels, and the sound."""
+"""The numbers that compare sets of heard clips with a reference: by a judge's embedding, its labels, and the sound."""
 
 from __future__ import annotations
 

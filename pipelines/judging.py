@@ -64,7 +64,7 @@ class Judge:
         """Of what it was trained on."""
         return self.about.get("corpus_digest")
 
-    def judge(self, clips: Sequence[tuple[str, Waveform]], batch_size: int = 8) -> list[Judgement]:
+    def judge(self, clips: Sequence[tuple[str, Waveform]], batch_size: int = 16) -> list[Judgement]:
         """What it says of clips, by key; those it knows already are not heard again."""
         new = {key: waveform for key, waveform in clips if key not in self.known}
         heard: dict[str, Judgement] = {}

@@ -3,10 +3,10 @@
     python -m benchmarks.evaluate                       # 10,000 clips a set, of which 1,000 are judged
     python -m benchmarks.evaluate --clips 2000 --judged 256
 
-A corpus of one-second clips at 16 kHz (hits of the drum machine) is cooked, and its clips are heard again and again until
-there are enough: read, decoded, outlined, the first 2,000 of them measured. A classifier with the default settings and
-ten classes, untrained, which costs what a trained one does, judges some of them. The statistics are those of
-generated, held-out and noise clips beside a reference, all of that size, in 256 dimensions.
+A corpus of one-second clips at 16 kHz (hits of the drum machine) is cooked, and its clips are heard again and again
+until there are enough: read, decoded, outlined, and 2,000 of them measured. A classifier with the default settings and
+ten classes, untrained, which costs what a trained one does, judges some of them. The statistics are those of generated,
+held-out and noise clips beside a reference, all of that size, in 256 dimensions.
 
     real time    seconds of sound for each second on the clock, and of CPU time
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -60,12 +61,12 @@ def compare(
     reference = heard["reference"]
     found: dict[str, dict[str, Interval]] = {name: {} for name in METRICS}
     labels: dict[str, dict[str, int]] = {}
-    bins = embeddings.make_bins(reference.vectors) if reference.vectors is not None else None
+    known = _Reference.of(reference)
     for row in (name for name in ROWS if name in heard):
         clips = heard[row]
         values = {**_of_sound(clips, reference)}
-        if clips.vectors is not None and reference.vectors is not None and bins is not None:
-            values |= _of_vectors(clips, reference, bins)
+        if clips.vectors is not None and known is not None:
+            values |= _of_vectors(clips, known)
         if judge is not None and clips.probabilities is not None:
             values |= _of_labels(clips, reference, judge)
         for name, interval in values.items():
@@ -79,29 +80,57 @@ def compare(
     _warn(heard, judge, notes)
     metrics = {name: {row: _plain(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
     nearest = _nearest(heard["generated"], reference)
-    return metrics, {"labels": labels, "bins": None if bins is None else len(bins.counts), "nearest": nearest}
+    return metrics, {"labels": labels, "bins": None if known is None else len(known.bins.counts), "nearest": nearest}
 
 
 def _plain(interval: Interval) -> dict[str, Any]:
     return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
 
 
-def _of_vectors(clips: Clips, reference: Clips, bins: embeddings.Bins) -> dict[str, Interval]:
-    a, b = clips.vectors, reference.vectors
-    assert a is not None and b is not None
+@dataclass(frozen=True)
+class _Reference:
+    """What every row is held against, computed once.
+
+    Args:
+        vectors, groups: of the real clips.
+        bins: their k-means.
+        reach: of each.
+        within: the kernel among them.
+    """
+
+    vectors: np.ndarray
+    groups: np.ndarray
+    bins: embeddings.Bins
+    reach: np.ndarray
+    within: embeddings.KernelSums
+
+    @classmethod
+    def of(cls, clips: Clips) -> _Reference | None:
+        x, groups = clips.vectors, clips.groups
+        if x is None:
+            return None
+        return cls(
+            x, groups, embeddings.make_bins(x), embeddings.reach(x), embeddings.kernel_sums(x, x, groups, groups)
+        )
+
+
+def _of_vectors(clips: Clips, real: _Reference) -> dict[str, Interval]:
+    a, b = clips.vectors, real.vectors
+    assert a is not None
     if a.shape[1] != b.shape[1]:
         raise CorpusError(f"Vectors of {clips.name} have {a.shape[1]} numbers and those of real clips {b.shape[1]}.")
-    precision, recall = embeddings.precision_and_recall(a, b)
-    cells = bins.deal(a)
+    own = embeddings.nearest(a, a, min(embeddings.NEIGHBOURS, len(a) - 1))[0]
+    precision, recall = embeddings.precision_and_recall(a, b, own[:, -1], real.reach)
+    cells = real.bins.deal(a)
     return {
-        "frechet": embeddings.frechet_interval(a, b, clips.groups, reference.groups),
-        "kernel_distance": embeddings.kernel_distance(a, b, clips.groups, reference.groups),
+        "frechet": embeddings.frechet_interval(a, b, clips.groups, real.groups),
+        "kernel_distance": embeddings.kernel_distance(a, b, clips.groups, real.groups, real.within),
         "precision": precision,
         "recall": recall,
-        "jensen_shannon": embeddings.divergence(bins, cells, clips.groups),
-        "different_bins": embeddings.different_bins(bins, cells),
+        "jensen_shannon": embeddings.divergence(real.bins, cells, clips.groups),
+        "different_bins": embeddings.different_bins(real.bins, cells),
         "nearest_train": _mean(embeddings.nearest(a, b)[0][:, 0], clips),
-        "nearest_self": _mean(embeddings.nearest(a, a, same=True)[0][:, 0], clips),
+        "nearest_self": _mean(own[:, 0], clips),
     }
 
 
@@ -126,12 +155,12 @@ def _of_sound(clips: Clips, reference: Clips) -> dict[str, Interval]:
         return values
     # Root mean square decibels a cell: comparable whatever the length.
     size = np.sqrt(clips.outlines.shape[1])
-    part = slice(QUERIES)
-    to_train = embeddings.nearest(clips.outlines[part], reference.outlines)[0][:, 0] / size
-    ownself = embeddings.nearest(clips.outlines[part], clips.outlines, count=1, same=True)[0][:, 0] / size
+    some = clips.outlines[:QUERIES]
+    to_train = embeddings.nearest(some, reference.outlines)[0][:, 0] / size
+    ownself = embeddings.nearest(some, some)[0][:, 0] / size
     values["mel_nearest_train"] = _mean(to_train, clips)
     values["mel_nearest_self"] = _mean(ownself, clips)
-    heard = ~clips.silent[part]
+    heard = ~clips.silent[:QUERIES]
     values["copies"] = intervals.share(int((to_train[heard] < COPY_DB).sum()), int(heard.sum()))
     values["silent"] = intervals.share(int(clips.silent.sum()), len(clips))
     fits = clips.tempo_fits[np.isfinite(clips.tempo_fits)]

@@ -1,4 +1,4 @@
-"""Evaluating tells copies, silence and distance as they are, labels without touching sounds, and refuses in plain words."""
+"""Evaluating tells copies, silence and distance as they are; labelling touches no sound; errors are in plain words."""
 
 from __future__ import annotations
 

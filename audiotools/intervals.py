@@ -90,14 +90,14 @@ def jackknife(
         value: of all clips, where it is known.
 
     Returns:
-        value, low, high; the last two None where a set has one group only.
+        value, low, high; the last two None where a set has one group only, or without one has fewer than two clips.
     """
     whole = [np.ones(len(groups), bool) for groups in sets]
     value = statistic(*whole) if value is None else value
     variance = 0.0
     for place, groups in enumerate(sets):
         numbers = np.unique(groups)
-        if len(numbers) < 2:
+        if len(numbers) < 2 or len(groups) - np.unique(groups, return_counts=True)[1].max() < 2:
             return value, None, None
         left_out = []
         for number in numbers:

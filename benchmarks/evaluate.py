@@ -90,16 +90,16 @@ def main() -> None:
     config = ClassifierConfig(label="label", labels=labels, sample_rate=RATE, channels=1)
     judge = Judge({"sample_rate": RATE}, labels, "label", Classifier(config).eval())
     workers = os.cpu_count() or 1
-    with tempfile.TemporaryDirectory() as folder, QUIET.phase("listen", None, "clips") as phase:
+    with tempfile.TemporaryDirectory() as folder, QUIET.phase("evaluate", None, "clips") as phase:
         members = corpus_of_hits(Path(folder))
         sounds = [(one.key, one.read()) for one in repeated(members, options.judged) if one.read is not None]
         judge.judge(sounds[:32])  # the first chooses kernels
         _, judged_s, judged_cpu = timed(lambda: judge.judge(sounds))
         wanted, hearing = repeated(members, options.clips), Hearing(None, RATE, FRAMES, workers)
         heard, heard_s, heard_cpu = timed(lambda: hear("generated", wanted, hearing, phase))
-    rows = (("reference", 0.0), ("held_out", 0.0), ("generated", 0.1), ("noise", 0.5))
-    sets = {name: judged_as(heard, name, seed, shift) for seed, (name, shift) in enumerate(rows, 1)}
-    _, compared_s, compared_cpu = timed(lambda: compare(sets, judge, []))
+        rows = (("reference", 0.0), ("held_out", 0.0), ("generated", 0.1), ("noise", 0.5))
+        sets = {name: judged_as(heard, name, seed, shift) for seed, (name, shift) in enumerate(rows, 1)}
+        _, compared_s, compared_cpu = timed(lambda: compare(sets, judge, [], phase))
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.clips} clips of 1 s a set\n")
     print("| | clips | wall, s | CPU, s | real time, wall | real time, CPU | target |\n|---|--:|--:|--:|--:|--:|--:|")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.intervals import Interval
 from tonemill.pipelines.clips import Clips
 from tonemill.pipelines.judging import Judge
+from tonemill.pipelines.progress import Phase
 
 ROWS: Final = ("generated", "held_out", "noise")
 QUERIES: Final = 1000
@@ -41,7 +43,7 @@ METRICS: Final[dict[str, tuple[str, str, str]]] = {
     "silent": ("silent clips", "", "as held out"),
     "tempo_agreement": ("has the tempo it is said to", "", "higher"),
     **{
-        name: (name.rpartition("_")[0].replace("_", " ") or name, unit, "as held out")
+        name: (re.sub("_(lufs|db|hz)$", "", name).replace("_", " "), unit, "as held out")
         for name, unit in MEASURES.items()
     },
 }
@@ -49,7 +51,7 @@ METRICS: Final[dict[str, tuple[str, str, str]]] = {
 
 
 def compare(
-    heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]
+    heard: Mapping[str, Clips], judge: Judge | None, notes: list[str], phase: Phase
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Every metric of every row with its interval, and beside them labels, bins and the nearest clips; notes grow.
 
@@ -57,6 +59,7 @@ def compare(
         heard: generated, held_out and reference, and noise if there is any.
         judge: who described them.
         notes: what a person must know to read the numbers.
+        phase: advances by each set.
     """
     reference = heard["reference"]
     found: dict[str, dict[str, Interval]] = {name: {} for name in METRICS}
@@ -72,12 +75,14 @@ def compare(
         for name, interval in values.items():
             if interval.value is not None:
                 found[name][row] = interval
+        phase.advance(1)
     if judge is not None and judge.labels:
         for name, clips in heard.items():
             if clips.probabilities is not None:
                 counts = Counter(judge.labels[number] for number in clips.probabilities.argmax(axis=1))
                 labels[name] = {label: counts.get(label, 0) for label in judge.labels}
     _warn(heard, judge, notes)
+    _warn_of_reach(found["precision"], notes)
     metrics = {name: {row: _plain(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
     nearest = _nearest(heard["generated"], reference)
     return metrics, {"labels": labels, "bins": None if known is None else len(known.bins.counts), "nearest": nearest}
@@ -207,10 +212,22 @@ def _warn(heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]) -> 
         )
     if least < FEW:
         notes.append(f"With {least} clips intervals are rough themselves, and tails are not seen.")
-    silent = heard["generated"].silent
-    if silent is not None and silent.any():
-        notes.append(f"{int(silent.sum())} of {len(silent)} generated clips are silent.")
+    for name in ("generated", "held_out", "reference"):
+        silent = heard[name].silent
+        if silent is not None and silent.any():
+            title = name.replace("_", " ")
+            notes.append(f"{int(silent.sum())} of {len(silent)} {title} clips are silent; a judge hears them as alike.")
     if judge is not None and judge.labels and heard["generated"].asked:
         asked = {label for label in heard["generated"].asked if label is not None}
         if strange := sorted(asked - set(judge.labels)):
             notes.append(f"The judge does not know {judge.label} {', '.join(strange[:8])}: agreement leaves them out.")
+
+
+def _warn_of_reach(precision: Mapping[str, Interval], notes: list[str]) -> None:
+    """Say so where noise looks as real as real clips do."""
+    real, noise = precision.get("held_out"), precision.get("noise")
+    if real and noise and real.low is not None and noise.value is not None and noise.value >= real.low:
+        notes.append(
+            f"Noise has a precision of {noise.value:.3g}: a few odd real clips, far from all others, reach as far as "
+            "that. Precision says nothing here; go by recall and the distances."
+        )

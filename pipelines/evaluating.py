@@ -122,8 +122,8 @@ def evaluate(
                 f"Of the {name.replace('_', ' ')} clips {len(clips)} can be used, and sets need at least two; some "
                 "hundreds say something. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill shard`."
             )
-    with progress.phase("compare", None, "metrics"):
-        metrics, more = compare(heard, who, notes)
+    with progress.phase("compare", len(heard) - 1, "sets") as phase:
+        metrics, more = compare(heard, who, notes, phase)
     return {
         "evaluate": SCHEMA,
         "generated": places["generated"].about(),

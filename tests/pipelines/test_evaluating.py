@@ -187,6 +187,26 @@ def test_fail_if_is_an_exit_code(tonemill: Tonemill, tmp_path: Path) -> None:
     tonemill(*words, "--fail-if", "silent > 0.1").refused(1, "cannot be told")
 
 
+def test_two_clips_have_numbers_but_no_intervals(tonemill: Tonemill, tmp_path: Path) -> None:
+    two, real = vectors(tmp_path / "two.npz", 2, 0), vectors(tmp_path / "r.npz", 20, 1)
+    found = result(tonemill, two, "--against", real)
+    assert found["metrics"]["frechet"]["generated"]["low"] is None
+    assert found["metrics"]["kernel_distance"]["generated"]["count"] == 2
+    assert any("2 clips are too few for a Fréchet distance in 8 dimensions" in note for note in found["notes"])
+
+
+def test_nothing_but_silence_is_told_as_that(drums: Corpus, tonemill: Tonemill, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "raw" / f"{number}.wav", np.zeros(4096), 16000)
+    tonemill("shard", tmp_path / "silent", "-q", stdin=tonemill("scan", tmp_path / "raw").out).done()
+    found = result(tonemill, tmp_path / "silent", "--against", drums.folder)
+    assert found["metrics"]["silent"]["generated"]["value"] == 1
+    assert found["metrics"]["mel_nearest_self"]["generated"]["value"] == 0
+    assert "generated" not in found["metrics"]["loudness_lufs"] and "generated" not in found["metrics"]["copies"]
+    assert any("4 of 4 generated clips are silent" in note for note in found["notes"])
+
+
 def test_bad_input_is_refused_in_words_that_help(drums: Corpus, judge: Run, tonemill: Tonemill, tmp_path: Path) -> None:
     one, real = vectors(tmp_path / "one.npz", 1, 0), vectors(tmp_path / "r.npz", 20, 0)
     tonemill("evaluate", one, "--against", real, "-q").refused(1, "1 can be used", "at least two")

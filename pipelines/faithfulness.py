@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from tonemill.pipelines.clips import chosen, members_of
 from tonemill.pipelines.corpus import Corpus, open_corpus
 from tonemill.pipelines.loader import samples_of
 from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.records import records_of
 from tonemill.pipelines.rendering import heard_at
 
 METRICS: Final[dict[str, tuple[str, str, str]]] = {
@@ -157,21 +156,12 @@ def _origins(corpus: Corpus) -> dict[str, str]:
     """For each example the key of the one that it was made from, where its recipe read one."""
     return {
         key: origin
-        for key, record in _records(corpus)
+        for key, record in records_of(corpus)
         for origin in [
             next((s["key"] for s in record.get("recipe", {}).get("sources", {}).values() if "key" in s), None)
         ]
         if origin is not None
     }
-
-
-def _records(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for split in corpus.about["splits"]:
-        for shard in corpus.shards(split):
-            with tarfile.open(corpus.folder / f"{shard['shard']}.tar") as tar:
-                for member in tar:
-                    if member.name.endswith(".json") and (file := tar.extractfile(member)) is not None:
-                        yield member.name.removesuffix(".json"), json.loads(file.read())
 
 
 def _measured(pair: _Pair, other: _Pair) -> dict[str, dict[str, float]] | str:

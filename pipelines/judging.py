@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from tonemill.audiotools.errors import CorpusError, RunError, UsageError
+from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
-from tonemill.pipelines.corpus import Corpus, read_table
+from tonemill.pipelines.corpus import Corpus
+from tonemill.pipelines.records import records_of
 from tonemill.pipelines.rendering import describe, heard_at, loaded_for
 from tonemill.pipelines.run import open_run
+from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.uri import to_uri
 
 TABLES: Final = (".parquet", ".npz")
@@ -166,21 +167,11 @@ def stored_in(corpus: Corpus, keys: set[str]) -> dict[str, dict[str, Any]]:
     """
     if "judge" not in corpus.about["columns"]:
         return {}
-    found = {}
-    for split in corpus.about["splits"]:
-        for shard in corpus.shards(split):
-            place = corpus.folder / f"{shard['shard']}.tar"
-            try:
-                with tarfile.open(place) as tar:
-                    for member in tar:
-                        key = member.name.removesuffix(".json")
-                        if key in keys and key != member.name and (file := tar.extractfile(member)) is not None:
-                            record = json.loads(file.read())
-                            if "embedding" in record and "judge" in record:
-                                found[key] = record
-            except (OSError, tarfile.TarError, ValueError) as error:
-                raise CorpusError(f"{place} cannot be read: {error}. Remove that tar and shard again.") from error
-    return found
+    return {
+        key: record
+        for key, record in records_of(corpus)
+        if key in keys and isinstance(record.get("embedding"), list) and "judge" in record
+    }
 
 
 def _judgement(record: Mapping[str, Any]) -> Judgement:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contracts import given
 from safetensors.torch import load_file, save_file
 
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_model
@@ -30,8 +31,9 @@ DESCRIBING = [name for name in NAMES if load_model(name).makes == "fields"]
 
 def made(name: str) -> Model:
     model_class = load_model(name)
+    settings = {**SMALL.get(name, {}), **given("models", name)}
     torch.manual_seed(0)
-    return model_class(model_class.settle(config.build(model_class.Config, SMALL.get(name, {}), name), FACTS))
+    return model_class(model_class.settle(config.build(model_class.Config, settings, name), FACTS))
 
 
 def step(model: Model, number: int) -> dict[str, torch.Tensor]:

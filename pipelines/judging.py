@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 
-from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.audiotools.errors import CorpusError, RunError, UsageError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.pipelines.corpus import Corpus
@@ -144,7 +146,8 @@ def read_vectors(file: Path) -> dict[str, np.ndarray]:
     wanted = f"{file} must hold `key` and `vector`, as many of each: Parquet columns, or arrays of an .npz."
     try:
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as arrays:
+            # It refuses pickles unless told otherwise.
+            with file.open("rb") as opened, NpzFile(opened) as arrays:
                 name = next(name for name in VECTOR_NAMES if name in arrays)
                 keys, vectors = arrays["key"], np.asarray(arrays[name], np.float64)
         else:
@@ -152,7 +155,7 @@ def read_vectors(file: Path) -> dict[str, np.ndarray]:
             name = next(name for name in VECTOR_NAMES if name in table.column_names)
             keys = np.array(table["key"].to_pylist())
             vectors = np.array(table[name].to_pylist(), np.float64)
-    except (KeyError, StopIteration, ValueError, OSError) as error:
+    except (KeyError, StopIteration, ValueError, OSError, MemoryError, BadZipFile, CorpusError) as error:
         raise UsageError(f"{wanted} ({type(error).__name__}: {error})") from error
     if vectors.ndim != 2 or len(keys) != len(vectors):
         raise UsageError(f"{wanted} It holds {len(keys)} keys and vectors of shape {vectors.shape}.")

@@ -216,6 +216,11 @@ def test_bad_input_is_refused_in_words_that_help(drums: Corpus, judge: Run, tone
     tonemill("evaluate", drums.folder, "--against", drums.folder, "--embeddings", real).refused(1, "have no vector")
     np.savez(tmp_path / "odd.npz", key=np.array(["a"]), other=np.zeros((1, 2)))
     tonemill("evaluate", tmp_path / "odd.npz", "--against", real).refused(2, "`key` and `vector`")
+    np.savez(tmp_path / "pickle.npz", key=np.array(["a"]), vector=np.array([{}], object))
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.parquet").write_text("no table")
+    for name in ("pickle.npz", "text.npz", "text.parquet"):
+        tonemill("evaluate", tmp_path / name, "--against", real).refused(2, "`key` and `vector`")
     wide = tmp_path / "wide.npz"
     np.savez(wide, key=np.array(["w1", "w2", "w3"]), vector=np.zeros((3, 5)))
     tonemill("evaluate", wide, "--against", real).refused(2, "different sizes")

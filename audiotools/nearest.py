@@ -70,7 +70,7 @@ def nearest(
 
     Args:
         queries: one or more.
-        among: one or more; with `but_itself` the queries themselves, two or more, and none finds itself.
+        among: one or more; with `but_itself` they begin with the queries themselves, and none finds itself.
 
     Raises:
         ValueError: there is nothing to find.

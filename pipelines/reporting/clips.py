@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -92,15 +92,15 @@ class Budget:
     """How much sound and how many pictures the page may still hold, in bytes as they stand in the page."""
 
     left: float
-    dropped: int = field(default=0)
+    used: float = 0.0
 
     def take(self, card: Card) -> bool:
         """Whether a card still fits; then its room is taken."""
         size = sum(len(side.sound) + len(side.outline) + len(side.picture) for side in card.sides)
         if size > self.left:
-            self.dropped += 1
             return False
         self.left -= size
+        self.used += size
         return True
 
 

@@ -1,0 +1,174 @@
+"""Gather all that a report tells, and write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
+from tonemill.pipelines import commit
+from tonemill.pipelines.leaks import leaks
+from tonemill.pipelines.reporting import overview
+from tonemill.pipelines.reporting.charts import plain
+from tonemill.pipelines.reporting.clips import Budget
+from tonemill.pipelines.reporting.curves import curves
+from tonemill.pipelines.reporting.distributions import distributions
+from tonemill.pipelines.reporting.judged import read_judged
+from tonemill.pipelines.reporting.listening import listen
+from tonemill.pipelines.reporting.neighbours import Neighbours, neighbours, read_vectors
+from tonemill.pipelines.reporting.page import GENERATOR, page
+from tonemill.pipelines.reporting.places import Place, open_place
+from tonemill.pipelines.reporting.refusals import refusals
+from tonemill.pipelines.reporting.sampling import by_lot, label_of
+from tonemill.pipelines.shard import PLAN
+
+TABLE_ROWS: Final = 200
+TABLE_COLUMNS: Final = 12
+_OWN: Final = ("source", "split", "start_seconds", "seconds", "peak_db")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a report shall be.
+
+    Args:
+        metrics: files as `tonemill evaluate --json` prints them.
+        against: the real corpus that renders are held against; None looks for the one that the model was trained on.
+        embeddings: files of vectors by key, by which neighbours are found.
+        clips: of each place, at most.
+        seconds: of each clip, at most.
+        megabytes: of sound and pictures, at most.
+        title: of the page.
+    """
+
+    metrics: Sequence[Path] = ()
+    against: str | None = None
+    embeddings: Sequence[Path] = ()
+    clips: int = 24
+    seconds: float = 10.0
+    megabytes: float = 6.0
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A table of examples: names of columns, and rows as text and as what they are sorted by."""
+
+    place: int
+    columns: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, str], ...], ...]
+    note: str
+
+
+def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]:
+    """Write a report; returns what a command says of it.
+
+    Args:
+        names: corpora, runs and folders, one or more.
+        target: the HTML file; an earlier report there is replaced.
+        wishes: how it shall be.
+
+    Raises:
+        UsageError: a place or a file is nothing that can be reported on.
+        CorpusError: a place is unfinished or damaged.
+        OutputError: the target is another's, or cannot be written.
+    """
+    refuse_other_file(target)
+    judged = read_judged(wishes.metrics)
+    vectors = read_vectors(wishes.embeddings)
+    places = [open_place(name) for name in names]
+    against = open_place(wishes.against) if wishes.against is not None else None
+    if against is not None and against.run is not None:
+        raise UsageError(f"--against {against.name} is a run; name the corpus of real clips.")
+    found = [leaks(place.home / PLAN) if place.run is None else [] for place in places]
+    charts, lost = curves(places)
+    heard = []
+    prepared: dict[Path, Neighbours | None] = {}
+    for number, place in enumerate(places):
+        # Every place has its share, and what one leaves the next may have.
+        left = wishes.megabytes * 1e6 - sum(one.used for _, one in heard)
+        budget = Budget(left / (len(places) - number))
+        heard.append((listen(number, place, wishes.clips, wishes.seconds, budget, _real(place, against, vectors, prepared)), budget))
+    told = {
+        "title": wishes.title or ", ".join(names),
+        "places": places,
+        "kinds": overview.KINDS,
+        "findings": overview.findings(places, found, charts, lost),
+        "facts": overview.facts(places),
+        "judged": judged,
+        "curves": charts,
+        "heard": [one for one, _ in heard],
+        "distributions": distributions([place for place in places]),
+        "splits": [overview.splits(place) for place in places],
+        "leaks": found,
+        "refusals": [refusals(place.rejects) for place in places],
+        "examples": [_examples(number, place) for number, place in enumerate(places) if place.index.num_rows],
+        "plain": plain,
+    }
+    content = page(told)
+    with commit.pending(target) as file:
+        file.write(content)
+    clips = sum(len(one.cards) for listening, _ in heard for one in listening.sets)
+    return {"report": str(target), "bytes": len(content), "places": len(places), "clips": clips}
+
+
+def refuse_other_file(target: Path) -> None:
+    """Refuse to replace what is no report.
+
+    Raises:
+        OutputError: it is not.
+    """
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder. Name a file, as in -o {target}/report.html.")
+    if target.exists() and GENERATOR.encode() not in target.read_bytes()[:2000]:
+        raise OutputError(f"{target} is there already and is no report. Name another file with -o.")
+
+
+def _real(
+    place: Place, against: Place | None, vectors: Mapping[str, Any], prepared: dict[Path, Neighbours | None]
+) -> Neighbours | None:
+    """The real clips to hold a place's against: those asked for, else those that its model was trained on."""
+    corpus = against if against is not None else _trained_on(place)
+    if corpus is None or not corpus.index.num_rows or corpus.folder.resolve() == place.folder.resolve():
+        return None
+    if corpus.folder not in prepared:
+        prepared[corpus.folder] = neighbours(corpus, vectors)
+    return prepared[corpus.folder]
+
+
+def _trained_on(place: Place) -> Place | None:
+    try:
+        run = place.run
+        if run is None:
+            folder = place.rendered_by()
+            run = open_place(str(folder)).run if folder is not None else None
+        return open_place(str(run.about["corpus"])) if run is not None else None
+    except (TonemillError, OSError, KeyError):
+        # The run or its corpus lies elsewhere now.
+        return None
+
+
+def _examples(number: int, place: Place) -> Examples:
+    index = place.index
+    columns = [name for name in (*_OWN, *place.fields()) if name in index.column_names]
+    columns = [name for name in columns if name != "start_seconds" or len(index["start_seconds"].unique()) > 1]
+    shown = tuple(columns[:TABLE_COLUMNS])
+    rows = sorted(by_lot(index, TABLE_ROWS, label_of(index, place.fields())))
+    cells = (tuple(_cell(row[name]) for name in shown) for row in index.take(rows).select(shown).to_pylist())
+    note = f"{len(rows):,} of {index.num_rows:,} examples, drawn by lot" if len(rows) < index.num_rows else "All examples"
+    more = f", {len(columns) - len(shown)} more fields in the index" if len(columns) > len(shown) else ""
+    return Examples(number, shown, tuple(islice(cells, TABLE_ROWS)), f"{note}{more}.")
+
+
+def _cell(value: Any) -> tuple[str, str]:
+    """What a cell shows, and what it is sorted by: a number as it is, nothing for what is missing."""
+    if value is None:
+        return "", ""
+    if isinstance(value, bool):
+        return ("yes", "1") if value else ("no", "0")
+    if isinstance(value, int | float):
+        return plain(value) if isinstance(value, float) else str(value), repr(value) if value == value else ""
+    return str(value), str(value)

@@ -20,13 +20,14 @@ _FRAMES: Final = 280
 _BANDS: Final = 72
 
 
-def outline_path(samples: Float32[np.ndarray, "channels time"], spans: int = _SPANS) -> str:
+def outline_path(samples: Float32[np.ndarray, "channels time"], peak: float = 1.0, spans: int = _SPANS) -> str:
     """The extremes of a clip over time, all channels together, as the `d` of an SVG path in a WIDTH x HEIGHT box.
 
-    No peak falls between spans. What lies beyond full scale is cut at the edge.
+    No peak falls between spans. What lies beyond `peak` is cut at the edge.
 
     Args:
         samples: (channels, time), finite.
+        peak: the amplitude that reaches the edge, more than 0.
         spans: how many extremes, at most.
     """
     time = samples.shape[1]
@@ -36,8 +37,8 @@ def outline_path(samples: Float32[np.ndarray, "channels time"], spans: int = _SP
     highest = np.maximum.reduceat(samples.max(axis=0), starts)
     lowest = np.minimum.reduceat(samples.min(axis=0), starts)
     middles = (starts + np.append(starts[1:], time)) / 2 * WIDTH / time
-    above = _points(middles, highest)
-    below = _points(middles[::-1], lowest[::-1])
+    above = _points(middles, highest / peak)
+    below = _points(middles[::-1], lowest[::-1] / peak)
     return f"M{'L'.join(above + below)}Z"
 
 

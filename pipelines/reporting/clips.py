@@ -147,17 +147,18 @@ def card_of(
         AudioError: it holds no sound, or samples that are not finite.
     """
     encoded = {role: playable(clip) for role, clip in sounds.items()}
+    peak = max((float(np.abs(clip.samples).max(initial=0)) for clip in sounds.values()), default=0.0)
     sides = tuple(
         Side(
             role,
             _data_uri(encoded[role].mime, encoded[role].data),
-            outline_path(clip.samples),
+            # Roles share one scale, so that they can be compared.
+            outline_path(clip.samples, peak or 1.0),
             _data_uri("image/webp", spectrogram_image(clip.samples, clip.sample_rate)),
         )
         for role, clip in sounds.items()
     )
     seconds = max((clip.frames / clip.sample_rate for clip in sounds.values()), default=0.0)
-    peak = max((float(np.abs(clip.samples).max(initial=0)) for clip in sounds.values()), default=0.0)
     peak_db = 20 * float(np.log10(peak)) if peak else None
     marks = list(tags)
     if peak_db is None:

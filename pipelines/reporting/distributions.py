@@ -18,6 +18,9 @@ from tonemill.pipelines.reporting.sampling import numbers
 OWN: Final = ("seconds", "peak_db", "sample_rate", "channels", "clipped_samples")
 """Columns that every index has and a person asks about."""
 
+NAMES: Final = frozenset({"seed"})
+"""Numbers that only name something."""
+
 FIRST: Final = ("seconds", "loudness_lufs", "rms_db", "peak_db", "tempo_bpm", "label")
 MOST_BARS: Final = 16
 FEW: Final = 12
@@ -71,7 +74,7 @@ class Distributions:
 def distributions(places: Sequence[Place]) -> Distributions:
     """All fields of all places; every row counts, for counting is fast."""
     named = list(dict.fromkeys(name for place in places for name in (*OWN, *place.fields())))
-    named = [name for name in named if any(name in place.index.column_names for place in places)]
+    named = [name for name in named if name not in NAMES and any(name in one.index.column_names for one in places)]
     named.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     shown: list[Chart | Values] = []
     constant: list[Constant] = []
@@ -121,9 +124,9 @@ def _values(name: str, counts: list[Counter[Any]], places: Sequence[Place]) -> V
     for count, place in zip(counts, places, strict=True):
         for value, number in count.items():
             together[value] += number / max(1, place.index.num_rows)
-    frequent = [value for value, _ in together.most_common(MOST_BARS)]
-    if all(isinstance(value, int | float) for value in frequent):
-        frequent.sort()
+    frequent = sorted(together, key=lambda value: (-together[value], str(value)))[:MOST_BARS]
+    if all(_is_whole(value) for value in frequent):
+        frequent.sort(key=float)
     shares = [
         [count.get(value, 0) / max(1, place.index.num_rows) for value in frequent]
         for count, place in zip(counts, places, strict=True)
@@ -148,6 +151,11 @@ def _values(name: str, counts: list[Counter[Any]], places: Sequence[Place]) -> V
     )
     rest = [f"{more:,} more values"] * (more > 0) + [f"{without:,} without"] * (without > 0)
     return Values(name, bars, ", ".join(rest))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value has its place among numbers, as a digit that is a label has."""
+    return isinstance(value, int | float) or (isinstance(value, str) and value.isascii() and value.isdecimal())
 
 
 def _is_number(kind: pa.DataType) -> bool:

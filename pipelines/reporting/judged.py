@@ -23,7 +23,7 @@ class Figure:
     """One metric of one file.
 
     Args:
-        place: the number of the file, which decides its colour.
+        place: the number of the place, or of the file after all places, which decides its colour.
         source: the file's name.
         value: of the metric; None or NaN where it could not be measured.
         text: value and interval for a person.
@@ -66,17 +66,24 @@ class Judged:
     judges: tuple[str, ...]
 
 
-def read_judged(paths: Sequence[Path]) -> Judged:
+def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
     """Read metric files: `{"metrics": [{"name", "value", "low", "high", "n", "reference", "noise", "note"}], "judge"}`.
+
+    Args:
+        paths: of the files.
+        places: names of what the report shows; a file about one of them has its colour.
 
     Raises:
         UsageError: a file cannot be read, or holds something else.
     """
     rows: dict[str, list[tuple[int, str, Mapping[str, Any]]]] = {}
     judges = []
-    for number, path in enumerate(paths):
+    others = len(places)
+    for path in paths:
         record = _read(path)
         source = str(record.get("corpus") or record.get("name") or path.stem)
+        number = places.index(source) if source in places else others
+        others += source not in places
         if record.get("judge") is not None:
             judges.append(f"{source}: {_words(record['judge'])}")
         for row in record["metrics"]:

@@ -57,7 +57,7 @@ def _facts(place: Place) -> dict[str, str]:
             "trained on": str(about.get("corpus", "")),
             "parameters": ", ".join(f"{part} {count:,}" for part, count in about.get("parameters", {}).items()),
             "sample rate": _rate(about.get("sample_rate")),
-            "length": f"{about.get('length')} samples",
+            "clip length": f"{about.get('length')} samples",
             "steps": f"{done[-1].step:,}" if done else "no checkpoint yet",
             "training time": duration(done[-1].state["seconds"]) if done else "",
             "best distance to real": f"{plain(min(best))} dB" if best else "",
@@ -68,13 +68,13 @@ def _facts(place: Place) -> dict[str, str]:
     told = {
         "kind": KINDS[place.kind],
         "examples": f"{about['examples']:,}",
-        "length": duration(about["seconds"]),
-        "a clip": f"{plain(seconds.min())} to {plain(seconds.max())} s" if seconds.size else "",
+        "total length": duration(about["seconds"]),
+        "clip length": _range(seconds, 4, "s"),
         "sample rate": _rate(about["sample_rate"]),
         "channels": "mixed" if about["channels"] is None else str(about["channels"]),
         "roles": ", ".join(about["roles"]),
         "stored as": f"{about['container']}, {size(about['bytes'])}",
-        "peak": f"{plain(heard.min(), 3)} to {plain(heard.max(), 3)} dB" if heard.size else "",
+        "peak": _range(heard, 3, "dB"),
         "sources": f"{ledger['kept']:,} kept of {ledger['sources']:,}",
         "refused sources": f"{ledger['rejected']:,} rejected, {ledger['filtered']:,} filtered",
         "refused clips": f"{ledger['clips_rejected']:,} rejected, {ledger['clips_filtered']:,} filtered",
@@ -163,6 +163,13 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def _range(values: Any, digits: int, unit: str) -> str:
+    if not values.size:
+        return ""
+    low, high = plain(values.min(), digits), plain(values.max(), digits)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
 def _rate(hertz: int | None) -> str:

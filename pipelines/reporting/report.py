@@ -77,7 +77,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
         OutputError: the target is another's, or cannot be written.
     """
     refuse_other_file(target)
-    judged = read_judged(wishes.metrics)
+    judged = read_judged(wishes.metrics, list(names))
     vectors = read_vectors(wishes.embeddings)
     places = [open_place(name) for name in names]
     against = open_place(wishes.against) if wishes.against is not None else None
@@ -101,7 +101,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
         "judged": judged,
         "curves": charts,
         "heard": [one for one, _ in heard],
-        "distributions": distributions([place for place in places]),
+        "distributions": distributions(places),
         "splits": [overview.splits(place) for place in places],
         "leaks": found,
         "refusals": [refusals(place.rejects) for place in places],

@@ -125,7 +125,7 @@
     const order = Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, undefined, { numeric: true }) : x - y;
     return down ? -order : order;
   };
-  for (const table of all("table.data")) {
+  for (const table of all("table.data:not([data-fixed])")) {
     const body = table.tBodies[0];
     if (body.rows.length < 2) continue;
     all("thead th", table).forEach((head, column) => {
@@ -158,6 +158,6 @@
   const links = new Map(all("nav a").map((link) => [link.hash.slice(1), link]));
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) links.get(entry.target.id)?.classList.toggle("here", entry.isIntersecting);
-  }, { rootMargin: "-30% 0px -60% 0px" });
+  }, { rootMargin: "-25% 0px -75% 0px" });
   for (const section of all("main section")) watcher.observe(section);
 })();

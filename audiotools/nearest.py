@@ -65,8 +65,8 @@ def nearest(
     """For each clip the place of the one that is most like it, and their distance in dB.
 
     The distance is the root mean square of the difference of two log-mel spectrograms, their own levels taken out, over
-    the bands and the frames of the longer clip: 0 is the same sound; of 400 spoken digits the nearest other was 6 dB away
-    and any other 17 dB (medians).
+    the bands and the frames of the longer clip: 0 is the same sound; of 400 spoken digits the nearest other was
+    6 dB away, and any other 17 dB (medians).
 
     Args:
         queries: one or more.

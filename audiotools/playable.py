@@ -14,7 +14,7 @@ from tonemill.audiotools.resampling import resample
 from tonemill.audiotools.waveform import Waveform
 
 EXACT_BYTES: Final = 40_000
-"""A clip whose FLAC is no larger stays exact; a longer one becomes an MP3, which Safari plays where it plays no Vorbis."""
+"""A clip whose FLAC is no larger stays exact; a longer one becomes an MP3, for not every Safari plays Vorbis."""
 
 _MP3_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _MP3_LEVEL: Final = 0.4

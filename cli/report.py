@@ -58,4 +58,6 @@ def _named_in_pipe() -> str:
         record = json.loads(stdin("report -").read(1 << 20).splitlines()[-1])
         return next(str(record[key]) for key in ("corpus", "run", "folder") if key in record)
     except (IndexError, ValueError, TypeError, StopIteration) as error:
-        raise UsageError("- stands for the corpus, run or folder that a sink names, but the pipe names none.") from error
+        raise UsageError(
+            "- stands for the corpus, run or folder that a sink names, but the pipe names none."
+        ) from error

@@ -116,7 +116,9 @@ def _counts(column: pa.ChunkedArray | None) -> Counter[Any] | None:
         return None
     tally = compute.value_counts(column.combine_chunks()).to_pylist()
     # What is missing is None, or NaN, which is not even itself.
-    return Counter({one["values"]: one["counts"] for one in tally if one["values"] is not None and one["values"] == one["values"]})
+    return Counter(
+        {one["values"]: one["counts"] for one in tally if one["values"] is not None and one["values"] == one["values"]}
+    )
 
 
 def _values(name: str, counts: list[Counter[Any]], places: Sequence[Place]) -> Values:

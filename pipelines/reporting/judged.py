@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,17 @@ from tonemill.pipelines.reporting.charts import plain
 SCALE: Final = 200
 """Length of the picture of an interval."""
 
+MOST_WORDS: Final = 12
 _MARGIN: Final = 6
+_WANTED: Final = 'It takes what `tonemill evaluate --json` prints, or {"metrics": [{"name": "frechet", "value": 8.1}]}.'
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a number stands beside, as held-out real clips: for a person, and where on the common scale."""
+
+    text: str = ""
+    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,10 @@ class Figure:
         value: of the metric; None or NaN where it could not be measured.
         text: value and interval for a person.
         count: of clips.
-        reference: held-out real against real, for a person.
-        noise: the same for noise.
         note: what else is known.
-        at: positions of value, low, high, reference and noise on the common scale, None where there is none.
+        at: position on the common scale of the value, None where there is none.
+        reach: of the interval.
+        beside: one for each name in `Judged.beside`.
     """
 
     place: int
@@ -39,10 +49,10 @@ class Figure:
     value: float | None
     text: str
     count: str
-    reference: str
-    noise: str
     note: str
-    at: Mapping[str, float | None]
+    at: float | None
+    reach: tuple[float, float] | None
+    beside: tuple[Beside, ...]
 
 
 @dataclass(frozen=True)
@@ -59,15 +69,41 @@ class Judged:
 
     Args:
         metrics: in the order they first come.
-        judges: who judged, a line for each file that says so.
+        beside: names of what numbers stand beside, as `held out` and `noise`.
+        notes: who judged, and what the files warn of.
     """
 
     metrics: tuple[Metric, ...]
-    judges: tuple[str, ...]
+    beside: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def remarks(self) -> bool:
+        """Whether any number has a note of its own."""
+        return any(figure.note for metric in self.metrics for figure in metric.figures)
+
+    @property
+    def sources(self) -> int:
+        """How many different things were judged."""
+        return len({figure.source for metric in self.metrics for figure in metric.figures})
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A metric of a file as read: the number itself, and others by name."""
+
+    place: int
+    source: str
+    main: Mapping[str, Any]
+    others: Mapping[str, Any]
 
 
 def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
-    """Read metric files: `{"metrics": [{"name", "value", "low", "high", "n", "reference", "noise", "note"}], "judge"}`.
+    """Read metric files, as `tonemill evaluate --json` prints them or as a plain list.
+
+    `{"metrics": {"frechet": {"generated": {"value", "low", "high", "count"}, "held_out": ..., "noise": ...}}}` has a
+    row for each set, of which the first is what is judged. `{"metrics": [{"name": "frechet", "value", "low", "high",
+    "n", "reference", "noise", "note"}]}` says the same. Both may have `judge`, `notes` and `generated` or `corpus`.
 
     Args:
         paths: of the files.
@@ -76,67 +112,89 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
     Raises:
         UsageError: a file cannot be read, or holds something else.
     """
-    rows: dict[str, list[tuple[int, str, Mapping[str, Any]]]] = {}
-    judges = []
+    metrics: dict[str, list[_Row]] = {}
+    notes: list[str] = []
     others = len(places)
     for path in paths:
         record = _read(path)
-        source = str(record.get("corpus") or record.get("name") or path.stem)
-        number = places.index(source) if source in places else others
-        others += source not in places
+        source = _source(record) or path.stem
+        known = next((number for number, name in enumerate(places) if Path(name) == Path(source)), None)
+        place, others = (others, others + 1) if known is None else (known, others)
         if record.get("judge") is not None:
-            judges.append(f"{source}: {_words(record['judge'])}")
-        for row in record["metrics"]:
-            rows.setdefault(str(row["name"]), []).append((number, source, row))
-    return Judged(tuple(_metric(name, some) for name, some in rows.items()), tuple(judges))
+            notes.append(f"{source} was judged by {_words(record['judge'])}")
+        given = record.get("notes")
+        notes += [f"{source}: {note}" for note in (given if isinstance(given, list) else ())]
+        for name, main, more in _rows(path, record["metrics"]):
+            metrics.setdefault(name, []).append(_Row(place, source, main, more))
+    beside = tuple(dict.fromkeys(name for rows in metrics.values() for row in rows for name in row.others))
+    found = tuple(_metric(name, rows, beside) for name, rows in metrics.items())
+    return Judged(found, tuple(name.replace("_", " ") for name in beside), tuple(notes))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    shape = '{"metrics": [{"name": "frechet", "value": 8.1, "low": 7.5, "high": 8.9, "n": 500}, ...], "judge": "..."}'
     try:
         record = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UsageError(f"--metrics {path} cannot be read: {error}. It takes JSON like {shape}.") from error
-    rows = record.get("metrics") if isinstance(record, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
-        raise UsageError(f"--metrics {path} holds no list of metrics. It takes JSON like {shape}.")
+        raise UsageError(f"--metrics {path} cannot be read: {error}. {_WANTED}") from error
+    if not isinstance(record, dict) or "metrics" not in record:
+        raise UsageError(f"--metrics {path} holds no metrics. {_WANTED}")
     return record
 
 
-def _metric(name: str, rows: list[tuple[int, str, Mapping[str, Any]]]) -> Metric:
-    numbers = [
-        found
-        for _, _, row in rows
-        for key in ("value", "low", "high", "reference", "noise")
-        if (found := _number(row.get(key))) is not None
-    ]
+def _rows(path: Path, metrics: Any) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any]]]:
+    """Each metric's name, its number, and what that stands beside."""
+    for one in _pairs(metrics) if isinstance(metrics, dict | list) else [None]:
+        if one is None or not isinstance(one[1], Mapping) or not one[1]:
+            raise UsageError(f"--metrics {path} holds no list of metrics. {_WANTED}")
+        name, row = one
+        if isinstance(next(iter(row.values())), Mapping):
+            (_, main), *rest = row.items()
+            yield name, main, dict(rest)
+        else:
+            renamed = {"reference": "held_out", "noise": "noise"}
+            yield name, row, {renamed[key]: row[key] for key in renamed if row.get(key) is not None}
+
+
+def _pairs(metrics: dict[str, Any] | list[Any]) -> Iterator[tuple[str, Any] | None]:
+    if isinstance(metrics, dict):
+        yield from metrics.items()
+    else:
+        yield from ((str(row["name"]), row) if isinstance(row, dict) and "name" in row else None for row in metrics)
+
+
+def _source(record: Mapping[str, Any]) -> str | None:
+    generated = record.get("generated")
+    found = generated.get("place") if isinstance(generated, Mapping) else record.get("corpus") or record.get("name")
+    return str(found) if found else None
+
+
+def _metric(name: str, rows: list[_Row], beside: tuple[str, ...]) -> Metric:
+    given = [row.main.get(key) for row in rows for key in ("value", "low", "high")]
+    given += [value for row in rows for value in row.others.values()]
+    numbers = [number for value in given if (number := _number(value)) is not None]
     low, high = min(numbers, default=0.0), max(numbers, default=0.0)
-    span = (high - low) or 1.0
 
     def at(value: Any) -> float | None:
         number = _number(value)
         if number is None:
             return None
-        return SCALE / 2 if high == low else round(_MARGIN + (number - low) / span * (SCALE - 2 * _MARGIN), 1)
+        return SCALE / 2 if high == low else round(_MARGIN + (number - low) / (high - low) * (SCALE - 2 * _MARGIN), 1)
 
     figures = []
-    for place, source, row in rows:
-        value, least, most = (_number(row.get(key)) for key in ("value", "low", "high"))
-        text = plain(value) if value is not None else "not measured"
-        if value is not None and least is not None and most is not None:
-            text += f" ({plain(least)} to {plain(most)})"
-        count = _number(row.get("n"))
+    for row in rows:
+        least, most = at(row.main.get("low")), at(row.main.get("high"))
+        count = _number(row.main.get("count", row.main.get("n")))
         figures.append(
             Figure(
-                place,
-                source,
-                value,
-                text,
+                row.place,
+                row.source,
+                _number(row.main.get("value")),
+                _told(row.main) or "not measured",
                 "" if count is None else plain(count),
-                _told(row.get("reference")),
-                _told(row.get("noise")),
-                " ".join(str(row[key]) for key in ("unit", "note", "warning") if row.get(key)),
-                {key: at(row.get(key)) for key in ("value", "low", "high", "reference", "noise")},
+                " ".join(str(row.main[key]) for key in ("unit", "note", "warning") if row.main.get(key)),
+                at(row.main.get("value")),
+                None if least is None or most is None else (least, most),
+                tuple(Beside(_told(row.others.get(one)), at(row.others.get(one))) for one in beside),
             )
         )
     return Metric(name, tuple(figures))
@@ -152,11 +210,17 @@ def _number(value: Any) -> float | None:
 
 
 def _told(value: Any) -> str:
+    """A number with its interval, where it has one."""
     number = _number(value)
-    return plain(number) if number is not None else ""
+    if number is None:
+        return ""
+    ends = [_number(value.get(key)) for key in ("low", "high")] if isinstance(value, Mapping) else [None]
+    return plain(number) + ("" if None in ends else f" ({' to '.join(map(plain, ends))})")
 
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name.replace('_', ' ')} {_words(one)}" for name, one in value.items())
+        return ", ".join(f"{name.replace('_', ' ')} {_words(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, list):
+        return ", ".join(map(_words, value[:MOST_WORDS])) + (", ..." if len(value) > MOST_WORDS else "")
     return plain(value) if isinstance(value, float) else str(value)

@@ -53,9 +53,7 @@ class Heard:
     trouble: Exception | None = None
 
 
-def listen(
-    number: int, place: Place, count: int, seconds: float, budget: Budget, real: Neighbours | None
-) -> Listening:
+def listen(number: int, place: Place, count: int, seconds: float, budget: Budget, real: Neighbours | None) -> Listening:
     """Clips of a place, as many as asked for and as the budget bears.
 
     Args:
@@ -126,17 +124,16 @@ def _sounds_in(folder: Path) -> list[Path]:
 
 
 def _read_file(path: Path, title: str, seconds: float) -> Heard:
-    told = (path.stem, title, (), {}, (("file", f"{path.parent.name}/{path.name}"),))
+    sounds: dict[str, Waveform] = {}
+    trouble: Exception | None = None
     try:
-        flow = files.read(path)
-        return Heard(*told, read_start({"audio": flow}, seconds), None)
+        sounds = read_start({"audio": files.read(path)}, seconds)
     except (AudioError, OSError) as error:
-        return Heard(*told, {}, None, error)
+        trouble = error
+    return Heard(path.stem, title, (), {}, (("file", f"{path.parent.name}/{path.name}"),), sounds, None, trouble)
 
 
-def _set(
-    title: str, note: str, heard: list[Heard], seconds: float, budget: Budget, real: Neighbours | None
-) -> Set:
+def _set(title: str, note: str, heard: list[Heard], seconds: float, budget: Budget, real: Neighbours | None) -> Set:
     """Cards of what was heard, as many as the budget bears."""
     sounding = [one for one in heard if one.trouble is None and _plays(one)]
     found = dict(zip((id(one) for one in sounding), _found(sounding, real), strict=True))

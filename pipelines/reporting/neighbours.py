@@ -13,6 +13,7 @@ import numpy as np
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.audiotools.nearest import SECONDS, Likenesses, likenesses, nearest
 from tonemill.audiotools.waveform import Waveform
+from tonemill.pipelines.corpus import read_table
 from tonemill.pipelines.reporting.clips import read_start
 from tonemill.pipelines.reporting.places import Place
 
@@ -122,7 +123,7 @@ def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:
 
 
 def read_vectors(paths: Sequence[Path]) -> dict[str, Any]:
-    """Embeddings by key: an .npz of `keys` and `vectors`, or a Parquet table of `key` and `vector`.
+    """Embeddings by key: a Parquet table with `key` and `vector` (or `embedding`), or an .npz of such arrays.
 
     Raises:
         UsageError: a file cannot be read, holds something else, or its vectors have another length.
@@ -131,28 +132,31 @@ def read_vectors(paths: Sequence[Path]) -> dict[str, Any]:
     for path in paths:
         try:
             keys, vectors = _read_vectors(path)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, StopIteration) as error:
             raise UsageError(
-                f"--embeddings {path} cannot be read: {error}. It takes an .npz with `keys` and `vectors`, or a Parquet "
-                "table with columns `key` and `vector`."
+                f"--embeddings {path} cannot be read: {error}. It takes a Parquet table with columns `key` and "
+                "`vector`, or an .npz with arrays of those names."
             ) from error
         if vectors.ndim != 2 or len(keys) != len(vectors) or not np.isfinite(vectors).all():
             raise UsageError(f"--embeddings {path}: one finite vector of one length is needed for each key.")
         found |= dict(zip(map(str, keys), vectors, strict=True))
     lengths = {len(vector) for vector in found.values()}
     if len(lengths) > 1:
-        raise UsageError(f"--embeddings: vectors have {' and '.join(map(str, sorted(lengths)))} numbers; all need alike many.")
+        raise UsageError(
+            f"--embeddings: vectors have {' and '.join(map(str, sorted(lengths)))} numbers; all need alike many."
+        )
     return found
 
 
 def _read_vectors(path: Path) -> tuple[Any, Any]:
+    names = ("vector", "embedding")
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as loaded:
-            return loaded["keys"], np.asarray(loaded["vectors"], np.float64)
-    from tonemill.pipelines.corpus import read_table
-
+            name = next(name for name in names if name in loaded)
+            return loaded["key"].tolist(), np.asarray(loaded[name], np.float64)
     table = read_table(path)
-    return table["key"].to_pylist(), np.array(table["vector"].to_pylist(), np.float64)
+    name = next(name for name in names if name in table.column_names)
+    return table["key"].to_pylist(), np.array(table[name].to_pylist(), np.float64)
 
 
 def _one_role(sounds: Mapping[str, Waveform]) -> Waveform:

@@ -80,7 +80,7 @@ class Place:
 
     @cached_property
     def _file_names(self) -> dict[str, dict[str, str]]:
-        """Of a folder of files: each example's names by role, found by their digests, which sidecars and index share."""
+        """Of a folder of files: each example's names by role, by the digests in sidecars and index."""
         found: dict[str, dict[str, str]] = {}
         for shard in read_plan(self.home / PLAN).shards:
             sidecar = commit.read_sealed(self.home / f"{shard.name}.json") or {}
@@ -121,7 +121,9 @@ def open_place(text: str) -> Place:
         return _with_tables(Place(text, "files", folder, about))
     if (folder / DESCRIPTION).exists() or (folder / PLAN).exists():
         return _with_tables(Place(text, "corpus", folder, open_corpus(folder).about))
-    what = "is neither a corpus, a run, nor a folder that `tonemill write` made" if folder.exists() else "does not exist"
+    what = (
+        "is neither a corpus, a run, nor a folder that `tonemill write` made" if folder.exists() else "does not exist"
+    )
     raise UsageError(f"{text} {what}. `tonemill report corpora/loops -o report.html` shows how it is meant.")
 
 

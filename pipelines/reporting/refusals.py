@@ -83,7 +83,7 @@ def refusals(rejects: pa.Table) -> Refusals:
     counts = dict(zip(by_source["source"].to_pylist(), by_source["count_all"].to_pylist(), strict=True))
     worst = rejects.filter(compute.is_in(rejects["source"], by_source["source"].combine_chunks())).slice(0, 50 * ROWS)
     seen: dict[tuple[str, str], int] = {}
-    rows = []
+    rows: list[Refused] = []
     for row in sorted(worst.to_pylist(), key=lambda row: (-counts[row["source"]], row["source"], row["clip"] or 0)):
         # Of a source that lost a thousand clips for one reason, three tell enough.
         about = (row["source"], row["reason"])
@@ -92,6 +92,8 @@ def refusals(rejects: pa.Table) -> Refusals:
             texts = (str(row[name] or "") for name in ("outcome", "reason", "message"))
             outcome, reason, message = texts
             rows.append(
-                Refused(row["source"], row["clip"], row["step"] or "encode", outcome, reason, message, counts[row["source"]])
+                Refused(
+                    row["source"], row["clip"], row["step"] or "encode", outcome, reason, message, counts[row["source"]]
+                )
             )
     return Refusals(rejects.num_rows, reasons, tuple(rows))

@@ -17,7 +17,7 @@ from tonemill.pipelines.reporting.clips import Budget
 from tonemill.pipelines.reporting.curves import curves
 from tonemill.pipelines.reporting.distributions import distributions
 from tonemill.pipelines.reporting.judged import read_judged
-from tonemill.pipelines.reporting.listening import listen
+from tonemill.pipelines.reporting.listening import Listening, listen
 from tonemill.pipelines.reporting.neighbours import Neighbours, neighbours, read_vectors
 from tonemill.pipelines.reporting.page import GENERATOR, page
 from tonemill.pipelines.reporting.places import Place, open_place
@@ -85,13 +85,15 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
         raise UsageError(f"--against {against.name} is a run; name the corpus of real clips.")
     found = [leaks(place.home / PLAN) if place.run is None else [] for place in places]
     charts, lost = curves(places)
-    heard = []
+    heard: list[Listening] = []
+    spent = 0.0
     prepared: dict[Path, Neighbours | None] = {}
     for number, place in enumerate(places):
         # Every place has its share, and what one leaves the next may have.
-        left = wishes.megabytes * 1e6 - sum(one.used for _, one in heard)
-        budget = Budget(left / (len(places) - number))
-        heard.append((listen(number, place, wishes.clips, wishes.seconds, budget, _real(place, against, vectors, prepared)), budget))
+        budget = Budget((wishes.megabytes * 1e6 - spent) / (len(places) - number))
+        real = _real(place, against, vectors, prepared)
+        heard.append(listen(number, place, wishes.clips, wishes.seconds, budget, real))
+        spent += budget.used
     told = {
         "title": wishes.title or ", ".join(names),
         "places": places,
@@ -100,7 +102,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
         "facts": overview.facts(places),
         "judged": judged,
         "curves": charts,
-        "heard": [one for one, _ in heard],
+        "heard": heard,
         "distributions": distributions(places),
         "splits": [overview.splits(place) for place in places],
         "leaks": found,
@@ -111,7 +113,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
     content = page(told)
     with commit.pending(target) as file:
         file.write(content)
-    clips = sum(len(one.cards) for listening, _ in heard for one in listening.sets)
+    clips = sum(len(one.cards) for listening in heard for one in listening.sets)
     return {"report": str(target), "bytes": len(content), "places": len(places), "clips": clips}
 
 
@@ -158,7 +160,9 @@ def _examples(number: int, place: Place) -> Examples:
     shown = tuple(columns[:TABLE_COLUMNS])
     rows = sorted(by_lot(index, TABLE_ROWS, label_of(index, place.fields())))
     cells = (tuple(_cell(row[name]) for name in shown) for row in index.take(rows).select(shown).to_pylist())
-    note = f"{len(rows):,} of {index.num_rows:,} examples, drawn by lot" if len(rows) < index.num_rows else "All examples"
+    note = (
+        f"{len(rows):,} of {index.num_rows:,} examples, drawn by lot" if len(rows) < index.num_rows else "All examples"
+    )
     more = f", {len(columns) - len(shown)} more fields in the index" if len(columns) > len(shown) else ""
     return Examples(number, shown, tuple(islice(cells, TABLE_ROWS)), f"{note}{more}.")
 

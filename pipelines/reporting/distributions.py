@@ -110,7 +110,7 @@ def _field(name: str, places: Sequence[Place]) -> Chart | Values | Constant | No
 
 def _counts(column: pa.ChunkedArray | None) -> Counter[Any] | None:
     """How often each value comes; None where there are too many for that."""
-    if column is None:
+    if column is None or pa.types.is_null(column.type):
         return Counter()
     if compute.count_distinct(column).as_py() > (FEW if _is_number(column.type) else MOST_VALUES):
         return None
@@ -161,7 +161,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    # A column that holds nothing is of any kind.
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
 
 
 def _text(value: Any) -> str:

@@ -60,7 +60,8 @@ def label_of(index: pa.Table, fields: list[str]) -> str | None:
     """The field that tells most of what is in the examples: `label`, else the first text of a few values."""
     for name in sorted(fields, key=lambda name: name != "label"):
         column = index[name]
-        if (pa.types.is_string(column.type) or name == "label") and 2 <= _distinct(column) <= MOST_LABELS:
+        fits = pa.types.is_string(column.type) or (name == "label" and pa.types.is_integer(column.type))
+        if fits and 2 <= _distinct(column) <= MOST_LABELS:
             return name
     return None
 

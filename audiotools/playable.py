@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import AudioError
-from tonemill.audiotools.files import encode
 from tonemill.audiotools.resampling import resample
 from tonemill.audiotools.waveform import Waveform
 

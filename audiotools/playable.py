@@ -16,6 +16,9 @@ from tonemill.audiotools.waveform import Waveform
 EXACT_BYTES: Final = 40_000
 """A clip whose FLAC is no larger stays exact; a longer one becomes an MP3, for not every Safari plays Vorbis."""
 
+_LEAST_RATIO: Final = 10
+"""Sound that is no silence does not become smaller than a tenth as FLAC, so a long clip is not tried."""
+
 _MP3_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _MP3_LEVEL: Final = 0.4
 
@@ -52,9 +55,10 @@ def playable(clip: Waveform) -> Playable:
     if not np.isfinite(clip.samples).all():
         raise AudioError("not_finite", "its samples hold NaN or infinite values")
     clip = _at_common_rate(Waveform(clip.samples[:2], clip.sample_rate))
-    exact = encode(clip, "flac", 16).data
-    if len(exact) <= EXACT_BYTES:
-        return Playable(exact, "audio/flac")
+    if clip.samples.size * 2 <= EXACT_BYTES * _LEAST_RATIO:
+        exact = encode(clip, "flac", 16).data
+        if len(exact) <= EXACT_BYTES:
+            return Playable(exact, "audio/flac")
     buffer = io.BytesIO()
     samples = np.clip(clip.samples, -1, 1).T
     soundfile.write(

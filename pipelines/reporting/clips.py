@@ -60,7 +60,8 @@ class Card:
 
     Args:
         title: its source.
-        tags: short words: the label, why it was chosen, `silent`.
+        tags: short words: the label, why it was chosen.
+        alerts: what may be wrong: `silent`, `12 samples clipped`.
         notes: what is known of it, name and value.
         seconds: of what is played.
         peak_db: of what is played, or None for silence.
@@ -75,6 +76,7 @@ class Card:
 
     title: str
     tags: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
     peak_db: float | None = None
@@ -139,7 +141,7 @@ def card_of(
     Args:
         title: stands above.
         sounds: by role, with finite samples.
-        fields: `tempo_bpm` and `beats_per_bar` draw beats from the clip's start.
+        fields: `tempo_bpm` and `beats_per_bar` draw beats from the clip's start; `clipped_samples` is told.
         tags, notes: as in `Card`.
         whole_seconds: of the clip, where only its start is shown.
 
@@ -160,18 +162,21 @@ def card_of(
     )
     seconds = max((clip.frames / clip.sample_rate for clip in sounds.values()), default=0.0)
     peak_db = 20 * float(np.log10(peak)) if peak else None
-    marks = list(tags)
+    clipped = fields.get("clipped_samples")
+    alerts = [f"{clipped:,} sample{'s' * (clipped != 1)} clipped"] if isinstance(clipped, int) and clipped else []
     if peak_db is None:
-        marks.append("silent")
+        alerts.append("silent")
     elif peak_db < SILENCE_DB:
-        marks.append("nearly silent")
+        alerts.append("nearly silent")
     elif peak_db > 0:
-        marks.append("clips")
+        alerts.append("above full scale")
+    marks = list(tags)
     if whole_seconds is not None and whole_seconds > seconds + 0.05:
         marks.append(f"first {plain(seconds)} of {plain(whole_seconds)} s")
     return Card(
         title,
         tuple(marks),
+        tuple(alerts),
         tuple(notes),
         seconds,
         peak_db,
@@ -209,7 +214,7 @@ def _attack_of(sounds: Mapping[str, Waveform]) -> Attack | None:
 def troubled(title: str, error: Exception, tags: Iterable[str] = (), notes: Iterable[tuple[str, str]] = ()) -> Card:
     """A card for a clip that cannot be heard, which says why."""
     what = f"{error.reason}: {error}" if isinstance(error, AudioError) else str(error)
-    return Card(title, tuple(tags), tuple(notes), trouble=what)
+    return Card(title, tuple(tags), (), tuple(notes), trouble=what)
 
 
 def _data_uri(mime: str, data: bytes) -> str:

@@ -24,7 +24,9 @@ NAMES: Final = frozenset({"seed"})
 FIRST: Final = ("seconds", "loudness_lufs", "rms_db", "peak_db", "tempo_bpm", "label")
 MOST_BARS: Final = 16
 FEW: Final = 12
-"""Numbers with no more distinct values than this are shown by value."""
+"""Whole numbers with no more distinct values than this are shown by value, where values come again and again."""
+
+AGAIN: Final = 4
 
 MOST_VALUES: Final = 10_000
 MOST_FIELDS: Final = 40
@@ -95,7 +97,7 @@ def _field(name: str, places: Sequence[Place]) -> Chart | Values | Constant | No
     counts = [_counts(column) for column in columns]
     numeric = all(column is None or _is_number(column.type) for column in columns)
     distinct = {value for count in counts if count is not None for value in count}
-    if numeric and (len(distinct) > FEW or None in counts):
+    if numeric and (None in counts or not _is_kind(distinct, counts)):
         values = [np.zeros(0) if column is None else numbers(column) for column in columns]
         return histogram(name, values, [place.index.num_rows for place in places])
     if None in counts:
@@ -126,8 +128,10 @@ def _values(name: str, counts: list[Counter[Any]], places: Sequence[Place]) -> V
     for count, place in zip(counts, places, strict=True):
         for value, number in count.items():
             together[value] += number / max(1, place.index.num_rows)
-    frequent = sorted(together, key=lambda value: (-together[value], str(value)))[:MOST_BARS]
-    if all(_is_whole(value) for value in frequent):
+    whole = all(_is_whole(value) for value in together)
+    named = sorted(together, key=float if whole else str)
+    frequent = sorted(named, key=lambda value: -together[value])[:MOST_BARS]
+    if whole:
         frequent.sort(key=float)
     shares = [
         [count.get(value, 0) / max(1, place.index.num_rows) for value in frequent]
@@ -153,6 +157,15 @@ def _values(name: str, counts: list[Counter[Any]], places: Sequence[Place]) -> V
     )
     rest = [f"{more:,} more values"] * (more > 0) + [f"{without:,} without"] * (without > 0)
     return Values(name, bars, ", ".join(rest))
+
+
+def _is_kind(distinct: set[Any], counts: Sequence[Counter[Any] | None]) -> bool:
+    """Whether numbers tell kinds apart, as rates do, and do not measure, as decibels do."""
+    if len(distinct) < 2:
+        return True
+    rows = sum(sum(count.values()) for count in counts if count is not None)
+    often = len(distinct) <= AGAIN or rows >= AGAIN * len(distinct)
+    return len(distinct) <= FEW and often and all(float(value).is_integer() for value in distinct)
 
 
 def _is_whole(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +64,34 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """How a judge labelled the sets of a file, as percentages of each set.
+
+    Args:
+        source: the file's name.
+        sets: their names.
+        rows: each label, and a share of every set.
+    """
+
+    source: str
+    sets: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Closest:
+    """Clips that were found to lie nearest to real ones.
+
+    Args:
+        against: the corpus of the real ones.
+        pairs: key, key of the real clip, distance and its unit; the nearest first.
+    """
+
+    against: str
+    pairs: tuple[tuple[str, str, float, str], ...]
+
+
+@dataclass(frozen=True)
 class Judged:
     """All metric files.
 
@@ -71,11 +99,15 @@ class Judged:
         metrics: in the order they first come.
         beside: names of what numbers stand beside, as `held out` and `noise`.
         notes: who judged, and what the files warn of.
+        labels: of each file that tells them.
+        closest: by the number of the place whose clips they are.
     """
 
     metrics: tuple[Metric, ...]
     beside: tuple[str, ...]
     notes: tuple[str, ...]
+    labels: tuple[Labels, ...] = ()
+    closest: Mapping[int, Closest] = field(default_factory=dict)
 
     @property
     def remarks(self) -> bool:
@@ -99,7 +131,7 @@ class _Row:
 
 
 def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
-    """Read metric files, as `tonemill evaluate --json` prints them or as a plain list.
+    """Read metric files, as `tonemill evaluate --json` prints them, or a plain list of numbers.
 
     `{"metrics": {"frechet": {"generated": {"value", "low", "high", "count"}, "held_out": ..., "noise": ...}}}` has a
     row for each set, of which the first is what is judged. `{"metrics": [{"name": "frechet", "value", "low", "high",
@@ -114,21 +146,55 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
     """
     metrics: dict[str, list[_Row]] = {}
     notes: list[str] = []
+    labels: list[Labels] = []
+    closest: dict[int, Closest] = {}
     others = len(places)
     for path in paths:
         record = _read(path)
         source = _source(record) or path.stem
-        known = next((number for number, name in enumerate(places) if Path(name) == Path(source)), None)
+        known = next((number for number, name in enumerate(places) if _same(name, source)), None)
         place, others = (others, others + 1) if known is None else (known, others)
         if record.get("judge") is not None:
             notes.append(f"{source} was judged by {_words(record['judge'])}")
+        labels += _labels(source, record.get("labels"))
+        if known is not None and (found := _closest(record)) is not None:
+            closest[known] = found
         given = record.get("notes")
         notes += [f"{source}: {note}" for note in (given if isinstance(given, list) else ())]
         for name, main, more in _rows(path, record["metrics"]):
             metrics.setdefault(name, []).append(_Row(place, source, main, more))
     beside = tuple(dict.fromkeys(name for rows in metrics.values() for row in rows for name in row.others))
-    found = tuple(_metric(name, rows, beside) for name, rows in metrics.items())
-    return Judged(found, tuple(name.replace("_", " ") for name in beside), tuple(notes))
+    told = tuple(_metric(name, rows, beside) for name, rows in metrics.items())
+    return Judged(told, tuple(name.replace("_", " ") for name in beside), tuple(notes), tuple(labels), closest)
+
+
+def _same(name: str, other: str) -> bool:
+    return Path(name) == Path(other) or Path(name).resolve() == Path(other).resolve()
+
+
+def _labels(source: str, given: Any) -> Iterator[Labels]:
+    sets = given if isinstance(given, Mapping) else {}
+    sets = {name: one for name, one in sets.items() if isinstance(one, Mapping) and sum(one.values())}
+    values = dict.fromkeys(label for one in sets.values() for label in one)
+    if values:
+        rows = [
+            (str(label), tuple(100 * one.get(label, 0) / sum(one.values()) for one in sets.values()))
+            for label in values
+        ]
+        yield Labels(source, tuple(name.replace("_", " ") for name in sets), tuple(rows))
+
+
+def _closest(record: Mapping[str, Any]) -> Closest | None:
+    against, rows = record.get("against"), record.get("nearest")
+    if not isinstance(against, Mapping) or not isinstance(rows, list) or not rows:
+        return None
+    wanted = ("key", "real_key", "distance")
+    pairs = [
+        (str(row["key"]), str(row["real_key"]), float(row["distance"]), str(row.get("unit", "")))
+        for row in rows
+        if isinstance(row, Mapping) and all(name in row for name in wanted)
+    ]
+    return Closest(str(against.get("place", "")), tuple(pairs)) if pairs else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,12 +12,15 @@ from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.reporting.charts import plain
 from tonemill.pipelines.reporting.clips import Budget, Card, card_of, read_start, troubled
-from tonemill.pipelines.reporting.neighbours import Found, Neighbours
+from tonemill.pipelines.reporting.neighbours import Found, Neighbours, Told
 from tonemill.pipelines.reporting.places import SOUNDS, Place
 from tonemill.pipelines.reporting.sampling import Chosen, at_the_edges, by_lot, label_of
 
 COURSE: Final = 8
 """Sets of a run that are heard one after another."""
+
+CLOSEST: Final = 9
+"""Clips that lie nearest to real ones, of those that were told."""
 
 _OWN: Final = ("key", "split", "start_seconds", "seconds", "sample_rate", "channels", "peak_db")
 
@@ -53,7 +56,15 @@ class Heard:
     trouble: Exception | None = None
 
 
-def listen(number: int, place: Place, count: int, seconds: float, budget: Budget, real: Neighbours | None) -> Listening:
+def listen(
+    number: int,
+    place: Place,
+    count: int,
+    seconds: float,
+    budget: Budget,
+    real: Neighbours | None = None,
+    closest: Told | None = None,
+) -> Listening:
     """Clips of a place, as many as asked for and as the budget bears.
 
     Args:
@@ -63,6 +74,7 @@ def listen(number: int, place: Place, count: int, seconds: float, budget: Budget
         seconds: of each clip, at most.
         budget: what is left of the page.
         real: beside each clip stands the nearest of these.
+        closest: clips that were found to lie nearest to real ones, to be heard beside those.
     """
     if place.run is not None:
         return Listening(number, tuple(_of_run(place, count, seconds, budget, real)))
@@ -72,8 +84,15 @@ def listen(number: int, place: Place, count: int, seconds: float, budget: Budget
     label = label_of(index, place.fields())
     chosen = [Chosen(row) for row in by_lot(index, count, label)]
     what = f"{len(chosen):,} of {index.num_rows:,}, drawn by lot" if len(chosen) < index.num_rows else "All of them"
-    what += f", of every {label} alike many" if label and len(chosen) < index.num_rows else ""
+    what += f", equally many of each {label}" if label and len(chosen) < index.num_rows else ""
     sets = [_set("Clips", what, list(_read(place, chosen, label, seconds)), seconds, budget, real)]
+    if closest is not None and closest.by_key:
+        at = {key: row for row, key in enumerate(index["key"].to_pylist()) if key in closest.by_key}
+        nearest = [Chosen(at[key]) for key in closest.by_key if key in at][:CLOSEST]
+        heard = list(_read(place, nearest, label, seconds))
+        sets.append(
+            _set("Nearest to real clips", "What may have been learnt by heart.", heard, seconds, budget, closest)
+        )
     edges = at_the_edges(index) if index.num_rows > 8 else []
     if edges:
         heard = list(_read(place, edges, label, seconds))
@@ -89,7 +108,7 @@ def _read(place: Place, chosen: list[Chosen], label: str | None, seconds: float)
         notes = tuple((name, plain(row[name]) if isinstance(row[name], float) else str(row[name])) for name in shown)
         tags = [f"{label} {row[label]}"] if label and row[label] is not None else []
         title = str(row["source"]) + (f", from {plain(row['start_seconds'])} s" if row.get("start_seconds") else "")
-        known = {name: row[name] for name in fields}
+        known = {name: row.get(name) for name in (*fields, "clipped_samples")}
         told = (row["key"], title, tuple([*tags, one.why] if one.why else tags), known, notes)
         try:
             yield Heard(*told, read_start(place.sounds(row), seconds), row["seconds"])
@@ -133,7 +152,9 @@ def _read_file(path: Path, title: str, seconds: float) -> Heard:
     return Heard(path.stem, title, (), {}, (("file", f"{path.parent.name}/{path.name}"),), sounds, None, trouble)
 
 
-def _set(title: str, note: str, heard: list[Heard], seconds: float, budget: Budget, real: Neighbours | None) -> Set:
+def _set(
+    title: str, note: str, heard: list[Heard], seconds: float, budget: Budget, real: Neighbours | Told | None
+) -> Set:
     """Cards of what was heard, as many as the budget bears."""
     sounding = [one for one in heard if one.trouble is None and _plays(one)]
     found = dict(zip((id(one) for one in sounding), _found(sounding, real), strict=True))
@@ -161,7 +182,7 @@ def _plays(one: Heard) -> bool:
     return bool(one.sounds) and all(clip.frames for clip in one.sounds.values())
 
 
-def _found(heard: list[Heard], real: Neighbours | None) -> list[Found | None]:
+def _found(heard: list[Heard], real: Neighbours | Told | None) -> list[Found | None]:
     if real is None or not heard:
         return [None] * len(heard)
     return real.find([(one.key, one.sounds) for one in heard])
@@ -178,7 +199,7 @@ def _card(one: Heard) -> Card:
         return troubled(one.title, error, one.tags, one.notes)
 
 
-def _beside(card: Card, near: Found, real: Neighbours, seconds: float) -> Card:
+def _beside(card: Card, near: Found, real: Neighbours | Told, seconds: float) -> Card:
     """A card with its nearest real clip; a clip that cannot be read is named all the same."""
     title = str(near.row["source"])
     try:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import compute
 
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.audiotools.nearest import SECONDS, Likenesses, likenesses, nearest
@@ -73,6 +75,33 @@ class Neighbours:
             far = np.linalg.norm(real - self.vectors[key], axis=1)
             found.append(Found(self.rows[int(far.argmin())], float(far.min()), "in the embedding"))
         return found
+
+
+@dataclass(frozen=True)
+class Told:
+    """Neighbours that were found before, by whoever judged the clips; searched like `Neighbours`."""
+
+    place: Place
+    by_key: Mapping[str, Found]
+    note: str
+
+    def find(self, clips: Sequence[tuple[str, Mapping[str, Waveform]]]) -> list[Found | None]:
+        """The real clip that was told of each."""
+        return [self.by_key.get(key) for key, _ in clips]
+
+
+def told(place: Place, pairs: Sequence[tuple[str, str, float, str]]) -> Told:
+    """The real clips that someone found nearest to others.
+
+    Args:
+        place: the corpus of the real ones; those that it lacks are left out.
+        pairs: key, key of the real clip, distance and its unit.
+    """
+    keys = {real for _, real, _, _ in pairs}
+    at = np.flatnonzero(compute.is_in(place.index["key"], pa.array(sorted(keys))).to_numpy())
+    rows = {row["key"]: row for row in place.index.take(at).to_pylist()}
+    by_key = {key: Found(rows[real], far, unit) for key, real, far, unit in pairs if real in rows}
+    return Told(place, by_key, f"Beside each stands the clip of {place.name} that was found to be nearest.")
 
 
 def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:

@@ -74,10 +74,10 @@ def _facts(place: Place) -> dict[str, str]:
         "channels": "mixed" if about["channels"] is None else str(about["channels"]),
         "roles": ", ".join(about["roles"]),
         "stored as": f"{about['container']}, {size(about['bytes'])}",
-        "peak": _range(heard, 3, "dB"),
+        "peak": _range(np.round(heard, 1), 3, "dB"),
         "sources": f"{ledger['kept']:,} kept of {ledger['sources']:,}",
-        "refused sources": f"{ledger['rejected']:,} rejected, {ledger['filtered']:,} filtered",
-        "refused clips": f"{ledger['clips_rejected']:,} rejected, {ledger['clips_filtered']:,} filtered",
+        "refused sources": _refused(ledger["rejected"], ledger["filtered"]),
+        "refused clips": _refused(ledger["clips_rejected"], ledger["clips_filtered"]),
         "made by": f"tonemill {about.get('made_by', {}).get('tonemill', '')}",
     }
     rendered = place.rendered_by()
@@ -106,11 +106,11 @@ def findings(
     """What stands out, in sentences; nothing if nothing does."""
     told = []
     for place, some in zip(places, found, strict=True):
-        told += [f"{place.name}: {text}" for text in _findings(place, some)]
+        told += [f"{place.name}: {text}" if len(places) > 1 else _capital(text) for text in _findings(place, some)]
     told += [f"{name} was not finite in any step." for name in lost]
     for chart in curves:
         told += [
-            f"{chart.title} of {places[one.place].name} was not finite in some steps."
+            f"{chart.title}{f' of {places[one.place].name}' if len(places) > 1 else ''} was not finite in some steps."
             for one in chart.series
             if "not finite" in one.note
         ]
@@ -149,6 +149,11 @@ def _findings(place: Place, found: Sequence[Leak]) -> list[str]:
     return told
 
 
+def _capital(text: str) -> str:
+    # A sentence may begin with the name of a field, which stays as it is.
+    return f"I{text[1:]}" if text.startswith(("it ", "its ")) else text
+
+
 def duration(seconds: float) -> str:
     """A length as a person says it."""
     if seconds < 120:
@@ -163,6 +168,11 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def _refused(rejected: int, filtered: int) -> str:
+    told = [f"{count:,} {word}" for count, word in ((rejected, "rejected"), (filtered, "filtered")) if count]
+    return ", ".join(told) or "none"
 
 
 def _range(values: Any, digits: int, unit: str) -> str:

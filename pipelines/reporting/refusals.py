@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 from pyarrow import compute
@@ -36,7 +36,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Refused:
-    """A row of the rejects."""
+    """What a source lost for one reason: how much, and where and why at first."""
 
     source: str
     clip: int | None
@@ -44,16 +44,17 @@ class Refused:
     outcome: str
     reason: str
     message: str
-    of_source: int
+    lost: int
 
 
 @dataclass(frozen=True)
 class Refusals:
-    """All refusals of a place by reason, and some of them, those of the worst sources first."""
+    """All refusals of a place by reason, and of `kinds` sources and reasons the worst."""
 
     total: int
     reasons: tuple[Reason, ...]
     rows: tuple[Refused, ...]
+    kinds: int = 0
 
 
 def refusals(rejects: pa.Table) -> Refusals:
@@ -78,22 +79,37 @@ def refusals(rejects: pa.Table) -> Refusals:
         )
         for row in by_reason.to_pylist()
     )
-    by_source = rejects.group_by("source").aggregate([([], "count_all")])
-    by_source = by_source.sort_by([("count_all", "descending"), ("source", "ascending")]).slice(0, ROWS)
-    counts = dict(zip(by_source["source"].to_pylist(), by_source["count_all"].to_pylist(), strict=True))
-    worst = rejects.filter(compute.is_in(rejects["source"], by_source["source"].combine_chunks())).slice(0, 50 * ROWS)
-    seen: dict[tuple[str, str], int] = {}
-    rows: list[Refused] = []
-    for row in sorted(worst.to_pylist(), key=lambda row: (-counts[row["source"]], row["source"], row["clip"] or 0)):
-        # Of a source that lost a thousand clips for one reason, three tell enough.
-        about = (row["source"], row["reason"])
-        seen[about] = seen.get(about, 0) + 1
-        if seen[about] <= 3 and len(rows) < ROWS:
-            texts = (str(row[name] or "") for name in ("outcome", "reason", "message"))
-            outcome, reason, message = texts
-            rows.append(
-                Refused(
-                    row["source"], row["clip"], row["step"] or "encode", outcome, reason, message, counts[row["source"]]
-                )
-            )
-    return Refusals(rejects.num_rows, reasons, tuple(rows))
+    kinds = rejects.group_by(["outcome", "reason", "source"]).aggregate([]).num_rows
+    return Refusals(rejects.num_rows, reasons, tuple(_worst(rejects)), kinds)
+
+
+def _worst(rejects: pa.Table) -> list[Refused]:
+    """Sources by what they lost for a reason: the worst of each reason, however rare it is, the worst of all first."""
+    first = [(name, "first") for name in ("clip", "step", "message")]
+    keys = ["outcome", "reason", "source"]
+    # Threads would make of "first" any.
+    by = rejects.group_by(keys, use_threads=False).aggregate([*first, ([], "count_all")])
+    by = by.sort_by([("count_all", "descending"), ("source", "ascending")])
+    kinds = by.group_by(["outcome", "reason"]).aggregate([([], "count_all")]).to_pylist()
+    found: list[tuple[int, int, dict[str, Any]]] = []
+    for kind in kinds:
+        same = [compute.equal(by[name], kind[name]) for name in ("outcome", "reason")]
+        for turn, row in enumerate(by.filter(compute.and_(*same)).slice(0, ROWS).to_pylist()):
+            found.append((turn, kind["count_all"], row))
+    # Every reason has its turn; of those that lost alike much stands the broken before the unfit, the rare first.
+    found.sort(key=lambda one: one[0])
+    chosen = sorted(
+        found[:ROWS], key=lambda one: (-one[2]["count_all"], one[2]["outcome"] != "rejected", one[1], one[0])
+    )
+    return [
+        Refused(
+            row["source"],
+            row["clip_first"],
+            row["step_first"] or "encode",
+            row["outcome"],
+            row["reason"],
+            row["message_first"] or "",
+            row["count_all"],
+        )
+        for _, _, row in chosen
+    ]

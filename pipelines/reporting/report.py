@@ -8,6 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
+
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
 from tonemill.pipelines import commit
 from tonemill.pipelines.leaks import leaks
@@ -16,13 +19,13 @@ from tonemill.pipelines.reporting.charts import plain
 from tonemill.pipelines.reporting.clips import Budget
 from tonemill.pipelines.reporting.curves import curves
 from tonemill.pipelines.reporting.distributions import distributions
-from tonemill.pipelines.reporting.judged import read_judged
+from tonemill.pipelines.reporting.judged import Closest, read_judged
 from tonemill.pipelines.reporting.listening import Listening, listen
-from tonemill.pipelines.reporting.neighbours import Neighbours, neighbours, read_vectors
+from tonemill.pipelines.reporting.neighbours import Neighbours, Told, neighbours, read_vectors, told
 from tonemill.pipelines.reporting.page import GENERATOR, page
 from tonemill.pipelines.reporting.places import Place, open_place
 from tonemill.pipelines.reporting.refusals import refusals
-from tonemill.pipelines.reporting.sampling import by_lot, label_of
+from tonemill.pipelines.reporting.sampling import by_lot, label_of, numbers
 from tonemill.pipelines.shard import PLAN
 
 TABLE_ROWS: Final = 200
@@ -55,10 +58,10 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Examples:
-    """A table of examples: names of columns, and rows as text and as what they are sorted by."""
+    """A table of examples: names of columns and whether they hold numbers, and rows as text and what sorts them."""
 
     place: int
-    columns: tuple[str, ...]
+    columns: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[tuple[str, str], ...], ...]
     note: str
 
@@ -92,25 +95,27 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
         # Every place has its share, and what one leaves the next may have.
         budget = Budget((wishes.megabytes * 1e6 - spent) / (len(places) - number))
         real = _real(place, against, vectors, prepared)
-        heard.append(listen(number, place, wishes.clips, wishes.seconds, budget, real))
+        closest = _told(judged.closest.get(number), place, against)
+        heard.append(listen(number, place, wishes.clips, wishes.seconds, budget, real, closest))
         spent += budget.used
-    told = {
-        "title": wishes.title or ", ".join(names),
-        "places": places,
-        "kinds": overview.KINDS,
-        "findings": overview.findings(places, found, charts, lost),
-        "facts": overview.facts(places),
-        "judged": judged,
-        "curves": charts,
-        "heard": heard,
-        "distributions": distributions(places),
-        "splits": [overview.splits(place) for place in places],
-        "leaks": found,
-        "refusals": [refusals(place.rejects) for place in places],
-        "examples": [_examples(number, place) for number, place in enumerate(places) if place.index.num_rows],
-        "plain": plain,
-    }
-    content = page(told)
+    content = page(
+        {
+            "title": wishes.title or ", ".join(names),
+            "places": places,
+            "kinds": overview.KINDS,
+            "findings": overview.findings(places, found, charts, lost),
+            "facts": overview.facts(places),
+            "judged": judged,
+            "curves": charts,
+            "heard": heard,
+            "distributions": distributions(places),
+            "splits": [overview.splits(place) for place in places],
+            "leaks": found,
+            "refusals": [refusals(place.rejects) for place in places],
+            "examples": [_examples(number, place) for number, place in enumerate(places) if place.index.num_rows],
+            "plain": plain,
+        }
+    )
     with commit.pending(target) as file:
         file.write(content)
     clips = sum(len(one.cards) for listening in heard for one in listening.sets)
@@ -141,6 +146,18 @@ def _real(
     return prepared[corpus.folder]
 
 
+def _told(closest: Closest | None, place: Place, against: Place | None) -> Told | None:
+    """The neighbours that a file of metrics names, where their corpus is still there."""
+    if closest is None or place.run is not None:
+        return None
+    try:
+        named = Path(closest.against).resolve()
+        real = against if against is not None and against.folder.resolve() == named else open_place(closest.against)
+    except TonemillError:
+        return None
+    return None if real.run is not None or not real.index.num_rows else told(real, closest.pairs)
+
+
 def _trained_on(place: Place) -> Place | None:
     try:
         run = place.run
@@ -159,20 +176,36 @@ def _examples(number: int, place: Place) -> Examples:
     columns = [name for name in columns if name != "start_seconds" or len(index["start_seconds"].unique()) > 1]
     shown = tuple(columns[:TABLE_COLUMNS])
     rows = sorted(by_lot(index, TABLE_ROWS, label_of(index, place.fields())))
-    cells = (tuple(_cell(row[name]) for name in shown) for row in index.take(rows).select(shown).to_pylist())
+    taken = index.take(rows).select(shown)
+    digits = {name: _digits(taken[name]) for name in shown}
+    cells = (tuple(_cell(row[name], digits[name]) for name in shown) for row in taken.to_pylist())
     note = (
         f"{len(rows):,} of {index.num_rows:,} examples, drawn by lot" if len(rows) < index.num_rows else "All examples"
     )
     more = f", {len(columns) - len(shown)} more fields in the index" if len(columns) > len(shown) else ""
-    return Examples(number, shown, tuple(islice(cells, TABLE_ROWS)), f"{note}{more}.")
+    heads = tuple((name, digits[name] is not None) for name in shown)
+    return Examples(number, heads, tuple(islice(cells, TABLE_ROWS)), f"{note}{more}.")
 
 
-def _cell(value: Any) -> tuple[str, str]:
+def _digits(column: pa.ChunkedArray) -> int | None:
+    """Digits behind the point that tell a column's numbers alike, in line; None where they are none."""
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        return None
+    values = numbers(column)
+    values = values[np.isfinite(values)]
+    if not values.size or not (values % 1).any():
+        return 0
+    return int(np.clip(3 - np.floor(np.log10(np.abs(values).max())), 0, 6))
+
+
+def _cell(value: Any, digits: int | None) -> tuple[str, str]:
     """What a cell shows, and what it is sorted by: a number as it is, nothing for what is missing."""
     if value is None:
         return "", ""
     if isinstance(value, bool):
         return ("yes", "1") if value else ("no", "0")
     if isinstance(value, int | float):
-        return plain(value) if isinstance(value, float) else str(value), repr(value) if value == value else ""
+        if not np.isfinite(value):
+            return plain(value), ""
+        return f"{value:.{digits or 0}f}".replace("-", "−"), repr(value)
     return str(value), str(value)

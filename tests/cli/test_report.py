@@ -80,8 +80,8 @@ def test_a_corpus_is_shown_in_one_file_that_needs_no_other(tonemill: Tonemill, c
     assert all(link.startswith(("data:", "#")) for link in links if link)
     assert "http:" not in target.read_text()
     examples = json.loads((corpus / "corpus.json").read_bytes())["examples"]
-    assert f"6 of {examples}, drawn by lot, of every label alike many." in page.text
-    assert "equal bytes (dealt by): no group stands in more than one split" in " ".join(page.text.split())
+    assert f"6 of {examples}, drawn by lot, equally many of each label." in page.text
+    assert "No group of equal bytes stands in more than one split" in " ".join(page.text.split())
     # Again is the same, and a report may be replaced.
     before = target.read_bytes()
     tonemill("report", corpus, "-o", target, "--clips", 6, "-q").done()
@@ -147,7 +147,7 @@ def test_renders_stand_beside_the_real_clip_they_are_most_like(
     tonemill("report", tmp_path / "copies", "--against", corpus, "-o", target, "-q").done()
     text = target.read_text()
     cards = re.findall(r'<article class="clip" data-name="([^"]+)"[^>]* data-distance="([^"]+)"', text)
-    neighbours = re.findall(r"Nearest real, [^<]+</p>\s.*?Play ([^\"]+)\"", text, re.DOTALL)
+    neighbours = re.findall(r"Nearest real, [^<]+</p>.*?Play ([^\"]+)\"", text, re.DOTALL)
     assert len(cards) == len(neighbours) == 3
     for (name, distance), neighbour in zip(cards, neighbours, strict=True):
         assert float(distance) < 1
@@ -177,7 +177,7 @@ def test_a_run_has_curves_and_what_it_sounded_like(tonemill: Tonemill, tmp_path:
     told = " ".join(page.text.split())
     assert "odd was not finite in any step." in told
     assert "distance_db was not finite in any step." in told
-    assert f"loss of {run} was not finite in some steps." in told
+    assert "loss was not finite in some steps." in told
     assert "no checkpoint yet" in told
 
 
@@ -208,7 +208,7 @@ def test_bad_input_is_told_and_never_fatal(tonemill: Tonemill, piped: Piped, tmp
     tonemill("shard", tmp_path / "one", "-q", stdin=piped(["scan", raw, "-q"])).done()
     tonemill("report", tmp_path / "one", "-o", tmp_path / "one.html", "-q").done()
     told = " ".join(Page(tmp_path / "one.html").text.split())
-    assert "it holds one example" in told
+    assert "It holds one example" in told
     assert "1 of 1 examples are silent." in told
     write_wav(raw / "b.wav", 3000)
     tonemill("shard", tmp_path / "two", "-q", stdin=piped(["scan", raw, "-q"])).done()
@@ -229,7 +229,7 @@ def test_a_corpus_of_which_nothing_was_kept_shows_why(tonemill: Tonemill, piped:
     ended = tonemill("report", tmp_path / "none", "-o", tmp_path / "r.html", "-q")
     if (tmp_path / "none/corpus.json").exists():
         ended.done()
-        assert "it holds no examples." in " ".join(Page(tmp_path / "r.html").text.split())
+        assert "It holds no examples." in " ".join(Page(tmp_path / "r.html").text.split())
         assert "too_short" in Page(tmp_path / "r.html").text
     else:
         ended.refused(1, "not finished")

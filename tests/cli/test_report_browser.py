@@ -88,7 +88,7 @@ def test_it_asks_for_nothing_and_the_console_is_empty(page: Any) -> None:
     assert page.find_elements("css selector", "b[onclick], img[onerror], main script") == []
     assert requests(page) == []
     assert complaints(page) == []
-    drawn = "return [...document.querySelectorAll('img')].every(one => one.complete && one.naturalWidth > 100)"
+    drawn = "return [...document.querySelectorAll('img')].every(one => one.complete && one.naturalWidth > 40)"
     wait(lambda: page.execute_script(drawn), "pictures")
 
 

@@ -173,9 +173,12 @@ def test_refusals_are_counted_and_the_worst_come_first() -> None:
     assert found.total == 349
     assert [(one.reason, one.count) for one in found.reasons] == [("seam", 309), ("duplicate", 40)]
     assert found.reasons[0].meaning == "its end does not lead into its start"
-    assert [row.source for row in found.rows[:7]] == ["worse"] * 3 + ["s250"] * 3 + ["s0"]
-    assert found.rows[0].of_source == 40
-    assert len(found.rows) == 200
+    assert [(row.source, row.lost) for row in found.rows[:3]] == [("worse", 40), ("s250", 10), ("s0", 1)]
+    assert (len(found.rows), found.kinds) == (200, 301)
+    # One broken file among thousands that did not fit is shown, and before those that lost as much.
+    rows = [_reject(f"s{number}", "too_short", 0) for number in range(2000)]
+    rows.insert(1000, {**_reject("torn", "truncated", 0), "outcome": "rejected"})
+    assert refusals(pa.Table.from_pylist(rows, schema=REJECT_COLUMNS)).rows[0].source == "torn"
 
 
 def _reject(source: str, reason: str, clip: int) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def lines(title: str, series: Sequence[tuple[int, Any, Any]]) -> Chart | None:
         best = int(values.argmin())
         note = f"last {plain(values[-1])} at {steps[-1]:.0f}, least {plain(values[best])} at {steps[best]:.0f}"
         drawn.append(Series(place, path, f"{note}, {lost} not finite" if lost else note, band))
-    upright = tuple(Tick(HEIGHT - one.at, one.text) for one in ticks(low, high, HEIGHT, 3))
+    upright = tuple(Tick(HEIGHT - one.at, one.text) for one in ticks(low, high, HEIGHT))
     return Chart(title, "lines", tuple(drawn), ticks(left, right, WIDTH), upright)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.reporting.charts import plain
+from tonemill.pipelines.reporting.evaluated import Closest, Labels, closest_in, labels_in
 
 SCALE: Final = 200
 """Length of the picture of an interval."""
@@ -22,9 +23,11 @@ _WANTED: Final = 'It takes what `tonemill evaluate --json` prints, or {"metrics"
 
 @dataclass(frozen=True)
 class Beside:
-    """What a number stands beside, as held-out real clips: for a person, and where on the common scale."""
+    """What a number stands beside, as held-out real clips: for a person, its interval, and where on the scale."""
 
     text: str = ""
+    interval: str = ""
+    value: float | None = None
     at: float | None = None
 
 
@@ -36,7 +39,8 @@ class Figure:
         place: the number of the place, or of the file after all places, which decides its colour.
         source: the file's name.
         value: of the metric; None or NaN where it could not be measured.
-        text: value and interval for a person.
+        text: value for a person.
+        interval: likewise, nothing where there is none.
         count: of clips.
         note: what else is known.
         at: position on the common scale of the value, None where there is none.
@@ -48,6 +52,7 @@ class Figure:
     source: str
     value: float | None
     text: str
+    interval: str
     count: str
     note: str
     at: float | None
@@ -61,34 +66,6 @@ class Metric:
 
     name: str
     figures: tuple[Figure, ...]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """How a judge labelled the sets of a file, as percentages of each set.
-
-    Args:
-        source: the file's name.
-        sets: their names.
-        rows: each label, and a share of every set.
-    """
-
-    source: str
-    sets: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[float, ...]], ...]
-
-
-@dataclass(frozen=True)
-class Closest:
-    """Clips that were found to lie nearest to real ones.
-
-    Args:
-        against: the corpus of the real ones.
-        pairs: key, key of the real clip, distance and its unit; the nearest first.
-    """
-
-    against: str
-    pairs: tuple[tuple[str, str, float, str], ...]
 
 
 @dataclass(frozen=True)
@@ -145,7 +122,7 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
         UsageError: a file cannot be read, or holds something else.
     """
     metrics: dict[str, list[_Row]] = {}
-    notes: list[str] = []
+    told: dict[str, list[str]] = {}
     labels: list[Labels] = []
     closest: dict[int, Closest] = {}
     others = len(places)
@@ -155,46 +132,24 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
         known = next((number for number, name in enumerate(places) if _same(name, source)), None)
         place, others = (others, others + 1) if known is None else (known, others)
         if record.get("judge") is not None:
-            notes.append(f"{source} was judged by {_words(record['judge'])}")
-        labels += _labels(source, record.get("labels"))
-        if known is not None and (found := _closest(record)) is not None:
+            told.setdefault(f"judged by {_words(record['judge'])}", []).append(source)
+        labels += labels_in(source, record.get("labels"))
+        if known is not None and (found := closest_in(record)) is not None:
             closest[known] = found
         given = record.get("notes")
-        notes += [f"{source}: {note}" for note in (given if isinstance(given, list) else ())]
+        for note in given if isinstance(given, list) else ():
+            told.setdefault(str(note), []).append(source)
         for name, main, more in _rows(path, record["metrics"]):
             metrics.setdefault(name, []).append(_Row(place, source, main, more))
     beside = tuple(dict.fromkeys(name for rows in metrics.values() for row in rows for name in row.others))
-    told = tuple(_metric(name, rows, beside) for name, rows in metrics.items())
-    return Judged(told, tuple(name.replace("_", " ") for name in beside), tuple(notes), tuple(labels), closest)
+    judged = tuple(_metric(name, rows, beside) for name, rows in metrics.items())
+    names = tuple(name.replace("_", " ") for name in beside)
+    notes = tuple(f"{', '.join(sources)}: {note}" for note, sources in told.items())
+    return Judged(judged, names, notes, tuple(labels), closest)
 
 
 def _same(name: str, other: str) -> bool:
     return Path(name) == Path(other) or Path(name).resolve() == Path(other).resolve()
-
-
-def _labels(source: str, given: Any) -> Iterator[Labels]:
-    sets = given if isinstance(given, Mapping) else {}
-    sets = {name: one for name, one in sets.items() if isinstance(one, Mapping) and sum(one.values())}
-    values = dict.fromkeys(label for one in sets.values() for label in one)
-    if values:
-        rows = [
-            (str(label), tuple(100 * one.get(label, 0) / sum(one.values()) for one in sets.values()))
-            for label in values
-        ]
-        yield Labels(source, tuple(name.replace("_", " ") for name in sets), tuple(rows))
-
-
-def _closest(record: Mapping[str, Any]) -> Closest | None:
-    against, rows = record.get("against"), record.get("nearest")
-    if not isinstance(against, Mapping) or not isinstance(rows, list) or not rows:
-        return None
-    wanted = ("key", "real_key", "distance")
-    pairs = [
-        (str(row["key"]), str(row["real_key"]), float(row["distance"]), str(row.get("unit", "")))
-        for row in rows
-        if isinstance(row, Mapping) and all(name in row for name in wanted)
-    ]
-    return Closest(str(against.get("place", "")), tuple(pairs)) if pairs else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -255,15 +210,19 @@ def _metric(name: str, rows: list[_Row], beside: tuple[str, ...]) -> Metric:
                 row.place,
                 row.source,
                 _number(row.main.get("value")),
-                _told(row.main) or "not measured",
+                *(_told(row.main) if _number(row.main.get("value")) is not None else ("not measured", "")),
                 "" if count is None else plain(count),
                 " ".join(str(row.main[key]) for key in ("unit", "note", "warning") if row.main.get(key)),
                 at(row.main.get("value")),
                 None if least is None or most is None else (least, most),
-                tuple(Beside(_told(row.others.get(one)), at(row.others.get(one))) for one in beside),
+                tuple(_beside(row.others.get(one), at) for one in beside),
             )
         )
     return Metric(name, tuple(figures))
+
+
+def _beside(value: Any, at: Callable[[Any], float | None]) -> Beside:
+    return Beside(*_told(value), _number(value), at(value))
 
 
 def _number(value: Any) -> float | None:
@@ -275,13 +234,13 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def _told(value: Any) -> str:
-    """A number with its interval, where it has one."""
+def _told(value: Any) -> tuple[str, str]:
+    """A number, and its interval where it has one."""
     number = _number(value)
     if number is None:
-        return ""
+        return "", ""
     ends = [_number(value.get(key)) for key in ("low", "high")] if isinstance(value, Mapping) else [None]
-    return plain(number) + ("" if None in ends else f" ({' to '.join(map(plain, ends))})")
+    return plain(number, 3), "" if None in ends else " to ".join(plain(end, 3) for end in ends)
 
 
 def _words(value: Any) -> str:

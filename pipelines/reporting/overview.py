@@ -81,7 +81,7 @@ def _facts(place: Place) -> dict[str, str]:
         "made by": f"tonemill {about.get('made_by', {}).get('tonemill', '')}",
     }
     rendered = place.rendered_by()
-    return told if rendered is None else {**told, "rendered by": str(rendered)}
+    return told if rendered is None else {**told, "rendered by": rendered.name}
 
 
 def splits(place: Place) -> list[Split]:

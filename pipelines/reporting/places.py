@@ -19,6 +19,7 @@ from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, is_field, ope
 from tonemill.pipelines.plan import read_plan, read_rows
 from tonemill.pipelines.run import RUN_JSON, Run, open_run
 from tonemill.pipelines.shard import PLAN, WORK
+from tonemill.pipelines.uri import to_path
 
 Kind = Literal["corpus", "files", "run"]
 MARK: Final = "tonemill.json"
@@ -92,15 +93,19 @@ class Place:
         return found
 
     def rendered_by(self) -> Path | None:
-        """The run whose model made these examples, as their first recipe names it."""
+        """The run whose model made these examples, where it lay then, as their first recipe tells."""
         if self.kind == "run" or not (self.home / PLAN).exists():
             return None
         plan = read_plan(self.home / PLAN)
         number = next((number for number, shard in enumerate(plan.shards) if shard.recipes), None)
         rows = read_rows(self.home / PLAN, number) if number is not None else []
         steps = rows[0].recipe.steps if rows else []
-        runs = [step["run"] for step in steps if step.get("step") == "render" and isinstance(step.get("run"), str)]
-        return Path(runs[-1]) if runs else None
+        made_by = [step for step in steps if step.get("step") == "render"]
+        if not made_by:
+            return None
+        where, name = made_by[-1].get("run_uri"), made_by[-1].get("run", "")
+        # A run on another machine is known by its name alone.
+        return to_path(where) if where and where.startswith("file:") else Path(name)
 
 
 def open_place(text: str) -> Place:

@@ -19,7 +19,8 @@ from tonemill.pipelines.reporting.charts import plain
 from tonemill.pipelines.reporting.clips import Budget
 from tonemill.pipelines.reporting.curves import curves
 from tonemill.pipelines.reporting.distributions import distributions
-from tonemill.pipelines.reporting.judged import Closest, read_judged
+from tonemill.pipelines.reporting.evaluated import Closest
+from tonemill.pipelines.reporting.judged import read_judged
 from tonemill.pipelines.reporting.listening import Listening, listen
 from tonemill.pipelines.reporting.neighbours import Neighbours, Told, neighbours, read_vectors, told
 from tonemill.pipelines.reporting.page import GENERATOR, page
@@ -100,7 +101,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
         spent += budget.used
     content = page(
         {
-            "title": wishes.title or ", ".join(names),
+            "title": wishes.title or _title(names),
             "places": places,
             "kinds": overview.KINDS,
             "findings": overview.findings(places, found, charts, lost),
@@ -122,6 +123,10 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
     return {"report": str(target), "bytes": len(content), "places": len(places), "clips": clips}
 
 
+def _title(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+
+
 def refuse_other_file(target: Path) -> None:
     """Refuse to replace what is no report.
 
@@ -137,7 +142,10 @@ def refuse_other_file(target: Path) -> None:
 def _real(
     place: Place, against: Place | None, vectors: Mapping[str, Any], prepared: dict[Path, Neighbours | None]
 ) -> Neighbours | None:
-    """The real clips to hold a place's against: those asked for, else those that its model was trained on."""
+    """The real clips to hold a place's against: those asked for, else those that its model was trained on.
+
+    What was not made by a model is no render, and is held against nothing unless it is asked for.
+    """
     corpus = against if against is not None else _trained_on(place)
     if corpus is None or not corpus.index.num_rows or corpus.folder.resolve() == place.folder.resolve():
         return None

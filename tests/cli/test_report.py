@@ -160,6 +160,34 @@ def test_renders_stand_beside_the_real_clip_they_are_most_like(
     assert "in the embedding" in Page(target).text
 
 
+def test_what_evaluate_found_nearest_is_heard_beside_it(
+    tonemill: Tonemill, piped: Piped, corpus: Path, tmp_path: Path
+) -> None:
+    copies = piped(["open", corpus, "--where", 'split == "train"'], ["select", "--head", 12])
+    tonemill("shard", tmp_path / "made", "-q", stdin=copies).done()
+    made, real = _index(tmp_path / "made"), _index(corpus)
+    pairs = [(made[5]["key"], real[3]), (made[2]["key"], real[1]), ("gone-0000", real[0])]
+    record = {
+        "generated": {"place": str(tmp_path / "made")},
+        "against": {"place": str(corpus)},
+        "metrics": {"copies": {"generated": {"value": 1.0}}},
+        "nearest": [{"key": key, "real_key": row["key"], "distance": 0.25, "unit": "dB"} for key, row in pairs],
+    }
+    (tmp_path / "m.json").write_text(json.dumps(record))
+    words = ("--metrics", tmp_path / "m.json", "-o", tmp_path / "r.html", "--clips", 1, "-q")
+    tonemill("report", tmp_path / "made", *words).done()
+    text = (tmp_path / "r.html").read_text()
+    part = text[text.index("Nearest to real clips") :]
+    assert re.findall(r"Nearest real, ([^<]+)</p>.*?Play ([^\",]+)", part, re.DOTALL) == [
+        ("0.25 dB", row["source"]) for _, row in pairs[:2]
+    ]
+    # The real clips may be gone since.
+    record["against"] = {"place": str(tmp_path / "nowhere")}
+    (tmp_path / "m.json").write_text(json.dumps(record))
+    tonemill("report", tmp_path / "made", *words).done()
+    assert "Nearest to real clips" not in (tmp_path / "r.html").read_text()
+
+
 def _index(folder: Path) -> list[dict[str, Any]]:
     from pyarrow import parquet
 

@@ -29,6 +29,7 @@ from tonemill.pipelines.reporting.refusals import refusals
 from tonemill.pipelines.reporting.sampling import at_the_edges, by_lot, label_of
 from tonemill.pipelines.shard import REJECT_COLUMNS
 from tonemill.pipelines.splitting import Splitting, straddling
+from tonemill.pipelines.uri import to_uri
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -216,11 +217,11 @@ def test_both_shapes_of_metrics_say_the_same(tmp_path: Path) -> None:
     ]
     assert found[0] == found[1]
     (figure,) = found[0].metrics[0].figures
-    assert (figure.place, figure.text, figure.count) == (1, "8 (7 to 9)", "40")
+    assert (figure.place, figure.text, figure.interval, figure.count) == (1, "8", "7 to 9", "40")
     assert [one.text for one in figure.beside] == ["2", "90"]
     places = [figure.beside[0].at, figure.reach[0], figure.at, figure.reach[1], figure.beside[1].at]
     assert places == sorted(places)
-    assert found[0].notes == ("made was judged by run r", "made: few")
+    assert found[0].notes == ("made: judged by run r", "made: few")
 
 
 def test_metrics_that_are_not_numbers_are_not_measured(tmp_path: Path) -> None:
@@ -231,6 +232,50 @@ def test_metrics_that_are_not_numbers_are_not_measured(tmp_path: Path) -> None:
     for wrong in ([], {"metrics": 3}, {"metrics": [{"value": 3}]}, {"metrics": {"x": 3}}):
         with pytest.raises(UsageError, match="It takes"):
             read_judged([_written(tmp_path / "b.json", wrong)])
+
+
+def test_renders_name_the_run_that_made_them(tmp_path: Path) -> None:
+    step = {"step": "render", "version": 1, "run": "drums", "run_uri": to_uri(tmp_path / "runs/drums")}
+    for steps, made_by in (([step], tmp_path / "runs/drums"), ([{**step, "run_uri": ""}], Path("drums")), ([], None)):
+        plan = make_plan([Recipe("seed-0", {}, {"seed": 0}, steps)], Output("shards"), Splitting(), 5.0)
+        with (tmp_path / "plan.parquet").open("wb") as file:
+            plan.write(file)
+        assert Place("made", "corpus", tmp_path, {}).rendered_by() == made_by
+
+
+def test_what_was_found_nearest_and_how_it_was_labelled_is_read(tmp_path: Path) -> None:
+    pair = {"key": "made-0", "real_key": "real-7", "distance": 0.5, "unit": "dB"}
+    record = {
+        "generated": {"place": str(tmp_path / "made")},
+        "against": {"place": "corpora/real"},
+        "metrics": {"copies": {"generated": _number(0.1)}},
+        "labels": {"generated": {"kick": 3, "snare": 1}, "held_out": {"kick": 1, "snare": 1}, "noise": {"kick": 0}},
+        "nearest": [pair, {"key": "half a row"}],
+    }
+    judged = read_judged([_written(tmp_path / "a.json", record)], ["corpora/real", str(tmp_path / "x/../made")])
+    assert judged.closest[1].against == "corpora/real"
+    assert judged.closest[1].pairs == (("made-0", "real-7", 0.5, "dB"),)
+    assert judged.labels[0].sets == ("generated", "held out")
+    assert judged.labels[0].rows == (("kick", (75.0, 50.0)), ("snare", (25.0, 50.0)))
+    # Of a place that the report does not show nobody can hear a clip.
+    assert not read_judged([tmp_path / "a.json"], ["corpora/real"]).closest
+
+
+def test_numbers_that_name_a_kind_are_counted_and_those_that_measure_are_binned() -> None:
+    random = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "rate": random.choice([8000, 16000, 44100, 48000, 96000], 100),
+            "clipped": np.arange(100) // 9,
+            "gain": random.choice([0.5, 0.25, 0.125], 100),
+            "take": [str(number % 50) for number in range(100)],
+        }
+    )
+    kinds = {one.title: one for one in distributions([_place("a", table)]).shown}
+    assert [kinds[name].kind for name in ("rate", "clipped", "gain", "take")] == ["values", "values", "bars", "values"]
+    assert [bar.value for bar in kinds["take"].bars] == [str(number) for number in range(16)]
+    few = {one.title: one.kind for one in distributions([_place("a", table.take(list(range(0, 100, 9))))]).shown}
+    assert few["clipped"] == "bars"
 
 
 def _number(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:

@@ -138,8 +138,12 @@
         const down = head.getAttribute("aria-sort") === "ascending";
         for (const other of all("thead th", table)) other.removeAttribute("aria-sort");
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.replaceAll(",", "");
+        const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.replaceAll(",", "").replace("−", "-");
         body.append(...[...body.rows].sort((a, b) => compare(value(a), value(b), down)));
+        // A metric's name stands once above its rows.
+        if (table.classList.contains("metrics"))
+          [...body.rows].forEach((row, at, rows) =>
+            row.cells[0].classList.toggle("again", at > 0 && rows[at - 1].cells[0].textContent === row.cells[0].textContent));
       });
     });
   }

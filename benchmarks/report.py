@@ -47,7 +47,7 @@ def make_corpus(folder: Path, rows: int) -> Path:
     raw, corpus = folder / "raw", folder / "corpus"
     raw.mkdir()
     for number in range(CLIPS):
-        sound = loop(60 + number % 120, 4, RATE, seed=number)[0, :RATE]
+        sound = loop(60 + number % 120, 4, RATE, seed=number)[0, : round(RATE * (0.5 + number % 17 / 16))]
         soundfile.write(raw / f"{number % 10}_{number}.wav", 0.9 * sound / (1 + number % 7), RATE)
     pipe = f"{TONEMILL} scan {raw} --fields '{{label}}_{{take}}' -q | {TONEMILL} shard {corpus} --valid 0.1 -q"
     subprocess.run(pipe, shell=True, check=True, stdout=subprocess.DEVNULL)
@@ -64,10 +64,9 @@ def _grow(corpus: Path, rows: int) -> None:
     columns: dict[str, Any] = {
         "key": [f"{number:016x}-0000" for number in range(rows)],
         "source": names,
-        "seconds": rng.gamma(4, 0.5, rows),
         "peak_db": -rng.gamma(2, 3, rows),
         "loudness_lufs": -14 - rng.gamma(2, 3, rows),
-        "tempo_bpm": rng.choice([90.0, 120.0, 140.0], rows) + rng.normal(0, 3, rows),
+        "confidence": rng.beta(4, 2, rows),
     }
     for name, values in columns.items():
         at = grown.column_names.index(name) if name in grown.column_names else grown.num_columns
@@ -81,7 +80,7 @@ def _grow(corpus: Path, rows: int) -> None:
             "step": "filter" if number % 50 else "read",
             "outcome": "filtered" if number % 50 else "rejected",
             "reason": "too_short" if number % 50 else "unreadable",
-            "message": f"its length is {number % 100} ms, below --min-seconds 0.1",
+            "message": f"its length is {number % 100} ms, below --min-seconds 0.1" if number % 50 else "no header",
         }
         for number in range(rows // 10)
     ]
@@ -93,8 +92,9 @@ def _grow(corpus: Path, rows: int) -> None:
     about = {name: value for name, value in about.items() if name != commit.SEAL}
     split = grown["split"].to_pylist()
     for name, one in about["splits"].items():
-        one.update(examples=split.count(name), seconds=one["seconds"] * times, bytes=one["bytes"] * times)
+        one.update({key: value * times for key, value in one.items()}, examples=split.count(name))
     about |= {"examples": rows, "columns": grown.column_names}
+    about |= {name: about[name] * times for name in ("seconds", "bytes")}
     about["ledger"] |= {"sources": rows + rows // 10, "kept": rows, "clips": rows, "examples": rows}
     about["ledger"] |= {
         "rejected": len(range(0, rows // 10, 50)),

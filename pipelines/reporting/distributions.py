@@ -28,6 +28,9 @@ FEW: Final = 12
 
 AGAIN: Final = 4
 
+MANY: Final = 60
+"""Values of which there are more, and none makes up a share of more than one in so many, are names, and not shown."""
+
 MOST_VALUES: Final = 10_000
 MOST_FIELDS: Final = 40
 
@@ -58,7 +61,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Constant:
-    """A field that has one value everywhere."""
+    """A field that has one value everywhere, or so many that only their number is told."""
 
     title: str
     value: str
@@ -105,6 +108,8 @@ def _field(name: str, places: Sequence[Place]) -> Chart | Values | Constant | No
     known = [count or Counter() for count in counts]
     held = sum(sum(count.values()) for count in known)
     rows = sum(place.index.num_rows for place, column in zip(places, columns, strict=True) if column is not None)
+    if len(distinct) > MANY and max(max(count.values(), default=0) for count in known) < held / MANY:
+        return Constant(name, f"{len(distinct):,} different values")
     if len(distinct) == 1 and held == rows:
         return Constant(name, _text(next(iter(distinct))))
     return _values(name, known, places) if distinct else None

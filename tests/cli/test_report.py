@@ -178,8 +178,8 @@ def test_what_evaluate_found_nearest_is_heard_beside_it(
     tonemill("report", tmp_path / "made", *words).done()
     text = (tmp_path / "r.html").read_text()
     part = text[text.index("Nearest to real clips") :]
-    assert re.findall(r"Nearest real, ([^<]+)</p>.*?Play ([^\",]+)", part, re.DOTALL) == [
-        ("0.25 dB", row["source"]) for _, row in pairs[:2]
+    assert re.findall(r"Nearest real, ([^<,]+),[^<]*</p>.*?Play ([^\",]+)", part, re.DOTALL) == [
+        ("0.25 dB away", row["source"]) for _, row in pairs[:2]
     ]
     # The real clips may be gone since.
     record["against"] = {"place": str(tmp_path / "nowhere")}

@@ -34,7 +34,8 @@ def report(tonemill: Tonemill, corpus: Path, tmp_path_factory: pytest.TempPathFa
     tonemill("shard", folder / "<b onclick=x>", "-q", stdin=stream).done()
     rows = [{"name": f"m{number}", "value": value} for number, value in enumerate((3.0, float("nan"), 20.0, -1.0))]
     (folder / "m.json").write_text(json.dumps({"metrics": [*rows, {"name": NASTY, "value": 4}]}))
-    words = ("--metrics", folder / "m.json", "--clips", 8, "--title", NASTY)
+    (folder / "n.json").write_text(json.dumps({"metrics": [{"name": "m0", "value": 5.0}]}))
+    words = ("--metrics", folder / "m.json", "--metrics", folder / "n.json", "--clips", 8, "--title", NASTY)
     tonemill("report", corpus, folder / "<b onclick=x>", "-o", folder / "report.html", *words, "-q").done()
     return folder / "report.html"
 
@@ -159,15 +160,19 @@ def test_the_keyboard_is_enough(page: Any) -> None:
 
 def test_tables_sort_by_number_and_by_word_with_what_is_missing_last(page: Any) -> None:
     names = "#metrics tbody th"
-    assert texts(page, names)[:4] == ["m0", "m1", "m2", "m3"]
+    again = "#metrics tbody .again"
+    assert texts(page, names)[:5] == ["m0", "m0", "m1", "m2", "m3"]
+    assert texts(page, again) == ["m0"]
     value = page.find_element("xpath", "//section[@id='metrics']//thead//button[starts-with(., 'value')]")
     value.click()
-    assert texts(page, names) == ["m3", "m0", NASTY, "m2", "m1"]
+    assert texts(page, names) == ["m3", "m0", NASTY, "m0", "m2", "m1"]
+    assert texts(page, again) == []
     value.click()
-    assert texts(page, names) == ["m2", NASTY, "m0", "m3", "m1"]
+    assert texts(page, names) == ["m2", "m0", NASTY, "m0", "m3", "m1"]
     assert page.execute_script("return arguments[0].closest('th').ariaSort", value) == "descending"
     page.find_element("xpath", "//section[@id='metrics']//thead//button[. = 'metric']").send_keys("\ue007")
-    assert texts(page, names) == [NASTY, "m0", "m1", "m2", "m3"]
+    assert texts(page, names) == [NASTY, "m0", "m0", "m1", "m2", "m3"]
+    assert texts(page, again) == ["m0"]
     source = page.find_element("xpath", "(//section[@id='examples']//thead//button[. = 'source'])[1]")
     source.click()
     shown = texts(page, "#examples .set:first-of-type tbody th")
@@ -198,6 +203,22 @@ def test_filters_leave_what_holds_every_word(page: Any) -> None:
     assert all("bob" in title for title in titles)
 
 
+def test_a_long_table_scrolls_by_itself_and_by_keyboard(page: Any) -> None:
+    place = page.find_element("css selector", "#examples .tall")
+    assert page.execute_script("return arguments[0].scrollHeight > arguments[0].clientHeight", place)
+    page.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'}); arguments[0].focus()", place
+    )
+    press(page, "END")
+    wait(lambda: page.execute_script("return arguments[0].scrollTop", place) > 0, "the table scrolls")
+    # Its heads stay in sight.
+    top, head = page.execute_script(
+        "return [arguments[0], arguments[0].querySelector('thead th')].map(one => one.getBoundingClientRect().top)",
+        place,
+    )
+    assert head == pytest.approx(top, abs=1)
+
+
 def test_clips_sort(page: Any) -> None:
     from selenium.webdriver.support.ui import Select
 
@@ -219,14 +240,15 @@ def test_it_can_be_read_on_a_phone_and_in_the_dark(page: Any, width: int, scheme
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     look(page, scheme)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
-    size, ink, dim, paper, least = page.execute_script(
+    size, ink, dim, warn, paper, least = page.execute_script(
         "const style = name => getComputedStyle(document.querySelector(name));"
-        "return [style('body').fontSize, style('body').color, style('.note').color, style('body').backgroundColor,"
+        "return [style('body').fontSize, style('body').color, style('.note').color,"
+        " style('.findings, .alert, .leak, .note').color, style('body').backgroundColor,"
         " Math.min(...[...document.querySelectorAll('.play')].map(one => one.getBoundingClientRect().height))]"
     )
     assert size == "16px"
     assert _contrast(ink, paper) > 7
-    assert _contrast(dim, paper) > 4.5
+    assert min(_contrast(dim, paper), _contrast(warn, paper)) > 4.5
     assert (_luminance(paper) < 0.1) == (scheme == "dark")
     # A finger finds it.
     assert least >= 36

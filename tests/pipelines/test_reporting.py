@@ -269,9 +269,12 @@ def test_numbers_that_name_a_kind_are_counted_and_those_that_measure_are_binned(
             "clipped": np.arange(100) // 9,
             "gain": random.choice([0.5, 0.25, 0.125], 100),
             "take": [str(number % 50) for number in range(100)],
+            "name": [f"n{number}" for number in range(100)],
         }
     )
-    kinds = {one.title: one for one in distributions([_place("a", table)]).shown}
+    found = distributions([_place("a", table)])
+    assert found.constant == (Constant("name", "100 different values"),)
+    kinds = {one.title: one for one in found.shown}
     assert [kinds[name].kind for name in ("rate", "clipped", "gain", "take")] == ["values", "values", "bars", "values"]
     assert [bar.value for bar in kinds["take"].bars] == [str(number) for number in range(16)]
     few = {one.title: one.kind for one in distributions([_place("a", table.take(list(range(0, 100, 9))))]).shown}

@@ -148,8 +148,10 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
     return Judged(judged, names, notes, tuple(labels), closest)
 
 
-def _same(name: str, other: str) -> bool:
-    return Path(name) == Path(other) or Path(name).resolve() == Path(other).resolve()
+def _same(name: str, source: str) -> bool:
+    """Whether a file speaks of a place, though it may have been written in another folder."""
+    parts = Path(source).parts
+    return Path(name).resolve() == Path(source).resolve() or Path(name).resolve().parts[-len(parts) :] == parts
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -159,8 +159,9 @@ def _told(closest: Closest | None, place: Place, against: Place | None) -> Told 
     if closest is None or place.run is not None:
         return None
     try:
-        named = Path(closest.against).resolve()
-        real = against if against is not None and against.folder.resolve() == named else open_place(closest.against)
+        named = _found_from(closest.against, place.folder)
+        known = against is not None and against.folder.resolve() == named.resolve()
+        real = against if against is not None and known else open_place(str(named))
     except TonemillError:
         return None
     return None if real.run is not None or not real.index.num_rows else told(real, closest.pairs)
@@ -172,10 +173,17 @@ def _trained_on(place: Place) -> Place | None:
         if run is None:
             folder = place.rendered_by()
             run = open_place(str(folder)).run if folder is not None else None
-        return open_place(str(run.about["corpus"])) if run is not None else None
+        return open_place(str(_found_from(str(run.about["corpus"]), run.folder))) if run is not None else None
     except (TonemillError, OSError, KeyError):
         # The run or its corpus lies elsewhere now.
         return None
+
+
+def _found_from(name: str, folder: Path) -> Path:
+    """A place by its name, as it was typed here or in a folder above another place."""
+    if Path(name).exists():
+        return Path(name)
+    return next((above / name for above in folder.resolve().parents if (above / name).exists()), Path(name))
 
 
 def _examples(number: int, place: Place) -> Examples:

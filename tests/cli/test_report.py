@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,7 +182,16 @@ def test_what_evaluate_found_nearest_is_heard_beside_it(
     assert re.findall(r"Nearest real, ([^<,]+),[^<]*</p>.*?Play ([^\",]+)", part, re.DOTALL) == [
         ("0.25 dB away", row["source"]) for _, row in pairs[:2]
     ]
+    # Its names may have been given elsewhere.
+    above = corpus.parents[1]
+    record["against"] = {"place": str(corpus.relative_to(above))}
+    made_there = shutil.copytree(tmp_path / "made", above / "elsewhere")
+    record["generated"] = {"place": "elsewhere"}
+    (tmp_path / "m.json").write_text(json.dumps(record))
+    tonemill("report", made_there, *words).done()
+    assert "Nearest to real clips" in (tmp_path / "r.html").read_text()
     # The real clips may be gone since.
+    record["generated"] = {"place": str(tmp_path / "made")}
     record["against"] = {"place": str(tmp_path / "nowhere")}
     (tmp_path / "m.json").write_text(json.dumps(record))
     tonemill("report", tmp_path / "made", *words).done()

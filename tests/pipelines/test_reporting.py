@@ -257,6 +257,11 @@ def test_what_was_found_nearest_and_how_it_was_labelled_is_read(tmp_path: Path) 
     assert judged.closest[1].pairs == (("made-0", "real-7", 0.5, "dB"),)
     assert judged.labels[0].sets == ("generated", "held out")
     assert judged.labels[0].rows == (("kick", (75.0, 50.0)), ("snare", (25.0, 50.0)))
+    assert read_judged([tmp_path / "a.json"], [str(tmp_path / "made")]).metrics[0].figures[0].place == 0
+    # It may have been written where its names are shorter.
+    _written(tmp_path / "b.json", {**record, "generated": {"place": "corpora/made"}})
+    judged = read_judged([tmp_path / "b.json"], [str(tmp_path / "made"), str(tmp_path / "corpora/made")])
+    assert judged.metrics[0].figures[0].place == 1
     # Of a place that the report does not show nobody can hear a clip.
     assert not read_judged([tmp_path / "a.json"], ["corpora/real"]).closest
 

@@ -303,6 +303,12 @@ def test_vectors_must_be_alike_and_finite(tmp_path: Path) -> None:
         np.savez(bad, **{name: np.array(value) for name, value in arrays.items()})
         with pytest.raises(UsageError, match="embeddings"):
             read_vectors([bad])
+    np.savez(bad, key=np.array([{}]), vector=np.ones((1, 2)))
+    with pytest.raises(UsageError, match="Object arrays cannot be loaded"):
+        read_vectors([bad])
+    bad.write_bytes(b"PK no zip")
+    with pytest.raises(UsageError, match="not a zip file"):
+        read_vectors([bad])
     np.savez(bad, key=np.array(["c"]), vector=np.ones((1, 3)))
     with pytest.raises(UsageError, match="2 and 3 numbers"):
         read_vectors([good, bad])

@@ -55,6 +55,14 @@ def save_clip_picture(
     figure.savefig(file, format="png", metadata={"Software": None})
 
 
+def strongest_attack(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -> tuple[int, int]:
+    """The sample where a clip rises most steeply, as far from its ends as fits, and how many make ZOOM_MS."""
+    mono = samples.mean(axis=0)
+    reach = max(2, round(ZOOM_MS / 1000 * sample_rate))
+    rises = np.abs(np.diff(mono))
+    return int(np.clip(rises.argmax() if rises.size else 0, reach, max(reach, len(mono) - reach))), reach
+
+
 def save_confusion_picture(file: BytesIO, counts: Int[np.ndarray, "true predicted"], labels: Sequence[str]) -> None:
     """Draw how often each class was taken for each, as shares of the true class, and save a PNG."""
     from matplotlib.figure import Figure
@@ -87,10 +95,7 @@ def _draw_beats(axes: Any, seconds: float, tempo_bpm: int | float | None, beats_
 
 def _draw_attack(axes: Any, dry: Float32[np.ndarray, "_ _"], wet: Float32[np.ndarray, "_ _"], sample_rate: int) -> None:
     """Both sides around the strongest attack of the dry, each scaled to its own peak there."""
-    mono = dry.mean(axis=0)
-    reach = max(2, round(ZOOM_MS / 1000 * sample_rate))
-    rises = np.abs(np.diff(mono))
-    middle = int(np.clip(rises.argmax() if rises.size else 0, reach, max(reach, len(mono) - reach)))
+    middle, reach = strongest_attack(dry, sample_rate)
     for samples, label, colour in ((dry, "dry", "C0"), (wet, "wet", "C1")):
         part = samples.mean(axis=0)[middle - reach : middle + reach]
         peak = float(np.abs(part).max(initial=0.0)) or 1.0

@@ -27,6 +27,8 @@ HOMES = {
     "av": {"audiotools"},
     "scipy": {"audiotools", "models"},
     "sklearn": {"audiotools"},
+    "PIL": {"audiotools"},
+    "jinja2": {"pipelines"},
 }
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 

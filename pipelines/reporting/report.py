@@ -22,12 +22,13 @@ from tonemill.pipelines.reporting.distributions import distributions
 from tonemill.pipelines.reporting.evaluated import Closest
 from tonemill.pipelines.reporting.judged import read_judged
 from tonemill.pipelines.reporting.listening import Listening, listen
-from tonemill.pipelines.reporting.neighbours import Neighbours, Told, neighbours, read_vectors, told
+from tonemill.pipelines.reporting.neighbours import Neighbours, Told, neighbours, told
 from tonemill.pipelines.reporting.page import GENERATOR, page
 from tonemill.pipelines.reporting.places import Place, open_place
 from tonemill.pipelines.reporting.refusals import refusals
 from tonemill.pipelines.reporting.sampling import by_lot, label_of, numbers
 from tonemill.pipelines.shard import PLAN
+from tonemill.pipelines.vectors import read_vectors
 
 TABLE_ROWS: Final = 200
 TABLE_COLUMNS: Final = 12

@@ -17,7 +17,7 @@ NAMES: Final = ("vector", "embedding")
 
 
 def read_vectors(paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Vectors by key, each of the same length, from Parquet tables or .npz files.
+    """Vectors by key, each of the same length, from Parquet tables or .npz files; not all need be finite.
 
     Raises:
         UsageError: a file is missing, or holds something else; or lengths differ.
@@ -51,6 +51,6 @@ def _read(path: Path) -> tuple[list[str], np.ndarray]:
             keys, vectors = table["key"].to_pylist(), np.array(table[name].to_pylist(), np.float64)
     except (KeyError, StopIteration, ValueError, OSError, MemoryError, BadZipFile, CorpusError) as error:
         raise UsageError(f"{wanted} ({type(error).__name__}: {error})") from error
-    if vectors.ndim != 2 or len(keys) != len(vectors) or not np.isfinite(vectors).all():
-        raise UsageError(f"{wanted} It holds {len(keys)} keys, and vectors of shape {vectors.shape}, not all finite.")
+    if vectors.ndim != 2 or len(keys) != len(vectors):
+        raise UsageError(f"{wanted} It holds {len(keys)} keys, and vectors of shape {vectors.shape}.")
     return [str(key) for key in keys], vectors

@@ -83,7 +83,8 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
     """
     refuse_other_file(target)
     judged = read_judged(wishes.metrics, list(names))
-    vectors = read_vectors(wishes.embeddings)
+    given = read_vectors(wishes.embeddings)
+    vectors = {key: vector for key, vector in given.items() if np.isfinite(vector).all()}
     places = [open_place(name) for name in names]
     against = open_place(wishes.against) if wishes.against is not None else None
     if against is not None and against.run is not None:

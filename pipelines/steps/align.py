@@ -77,6 +77,7 @@ class Align(Step):
         found = align(dry, wet, min(frames.values()), self.max_latency_ms)
         about: dict[str, Any] = {
             "latency_samples": round(found.latency_samples, 3),
+            "latency_error_samples": round(found.latency_error_samples, 3),
             "latency_ms": round(found.latency_samples / rate * 1000, 4),
             "polarity": found.polarity,
             "drift_ppm": round(found.drift_ppm, 2),
@@ -128,7 +129,8 @@ class Align(Step):
         shift = 0
         if "latency" in self.corrections:
             # Whole samples, so that every sample stays as it was recorded; and rather late than early.
-            shift = math.floor(found.latency_samples + 0.05) - self.margin_samples
+            early = found.latency_samples - min(found.latency_error_samples, 3.0)
+            shift = math.floor(early + 0.12) - self.margin_samples
             about |= {"latency_corrected_samples": shift}
         first = {"dry": max(0, -shift), "wet": max(0, shift)}
         length = min(frames[role] - first[role] for role in sounds)

@@ -122,6 +122,25 @@ def test_drift_is_measured_through_distortion(drift_ppm: float) -> None:
     assert alignment.latency_samples == pytest.approx(200, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("order", "band", "kind"), [(4, 1000, "low"), (8, 3000, "low"), (4, 1000, "high"), (2, 5000, "low")]
+)
+def test_a_filters_own_delay_is_no_latency(order: int, band: float, kind: str) -> None:
+    dry = plucks()
+    wet = sosfilt(butter(order, band, kind, fs=RATE, output="sos"), dry)
+    alignment = found(dry, -shifted(wet, 441))
+    # The fourth-order low-pass alone delays by 18 samples; a high-pass turns the phase, and not the polarity.
+    assert alignment.latency_samples == pytest.approx(441, abs=2)
+    assert alignment.polarity == -1
+
+
+def test_a_full_wave_rectifier_is_followed() -> None:
+    dry = plucks()
+    alignment = found(dry, shifted(np.abs(dry), 1234))
+    assert alignment.latency_samples == pytest.approx(1234, abs=0.5)
+    assert alignment.confidence >= 0.5
+
+
 def test_strangers_of_one_kind_are_refused() -> None:
     for make in (lambda seed: plucks(6, seed), lambda seed: drums(2, seed)):
         sounds = [make(seed) for seed in range(4)]

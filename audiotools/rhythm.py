@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float
 
 from tonemill.audiotools.beats import FASTEST_BPM, SLOWEST_BPM, Beats, Events
 from tonemill.audiotools.onsets import Onsets
@@ -20,18 +19,17 @@ LONGEST_LOOP_BEATS: Final = 136
 """Beyond 32 bars and a little, one tempo or another always fits the length: that is no evidence any more."""
 
 
-def find_beats(onsets: Onsets, low: Float[np.ndarray, "frames"], beats_per_bar: int = 4) -> Beats:
+def find_beats(onsets: Onsets, beats_per_bar: int = 4) -> Beats:
     """Beats of a sound of which nothing is known.
 
     Args:
         onsets: its onset envelope.
-        low: its energy below 150 Hz in hops of the same length (`onsets.low_level`).
         beats_per_bar: how many make a bar.
     """
     loop = as_loop(onsets, beats_per_bar)
     if loop is not None and onsets.seconds < 6:
         return loop
-    free = tracked(onsets, low, beats_per_bar)
+    free = tracked(onsets, beats_per_bar)
     events = Events(onsets)
     if loop is None or (events.clear and _better_tracked(events, loop, free, beats_per_bar)):
         return free
@@ -40,16 +38,12 @@ def find_beats(onsets: Onsets, low: Float[np.ndarray, "frames"], beats_per_bar: 
 
 def _better_tracked(events: Events, loop: Beats, free: Beats, beats_per_bar: int) -> bool:
     """Whether beats that follow the onsets explain them plainly better than the grid that the length suggests."""
-    followed = events.score(free.times, beats_per_bar, range(beats_per_bar)) if len(free.times) > 2 else -99.0
-    return bool(followed > events.score(loop.times, beats_per_bar, (0,)) + 0.8)
+    followed = events.scores(free.times, beats_per_bar).max() if len(free.times) > 2 else -99.0
+    return bool(followed > events.scores(loop.times, beats_per_bar)[0] + 0.8)
 
 
 def with_tempo(
-    onsets: Onsets,
-    low: Float[np.ndarray, "frames"],
-    tempo_bpm: float,
-    beats_per_bar: int = 4,
-    confidence: float = 1.0,
+    onsets: Onsets, tempo_bpm: float, beats_per_bar: int = 4, confidence: float = 1.0
 ) -> Beats:
     """Beats of a sound whose tempo is known: an exact grid if its length is whole beats of it, else tracked near it."""
     count = onsets.seconds * tempo_bpm / 60
@@ -57,7 +51,7 @@ def with_tempo(
     if whole >= 1 and abs(count - whole) <= min(0.2, 0.02 * count):
         # A tempo in a name is rounded and a length is not: the grid goes by the length.
         return Beats(np.linspace(0, onsets.seconds, whole + 1), 0, 60 * whole / onsets.seconds, confidence, True)
-    found = tracked(onsets, low, beats_per_bar, tempo_bpm)
+    found = tracked(onsets, beats_per_bar, tempo_bpm)
     return Beats(found.times, found.downbeat, tempo_bpm, confidence, False)
 
 
@@ -72,7 +66,7 @@ def as_loop(onsets: Onsets, beats_per_bar: int = 4) -> Beats | None:
     counts = list(range(least, min(most, LONGEST_LOOP_BEATS) + 1))
     grids = [np.linspace(0, seconds, count + 1) for count in counts]
     scores = np.array([_length_prior(len(grid) - 1, beats_per_bar) for grid in grids])
-    scores += [events.score(grid, beats_per_bar, (0,)) for grid in grids]
+    scores += [events.scores(grid, beats_per_bar)[0] for grid in grids]
     best = int(np.argmax(scores))
     grid, count = grids[best], counts[best]
     alignment = events.alignment(grid)

@@ -15,9 +15,7 @@ from tonemill.audiotools.beats import FASTEST_BPM, SLOWEST_BPM, USUAL_BPM, Beats
 from tonemill.audiotools.onsets import Onsets
 
 
-def tracked(
-    onsets: Onsets, low: Float[np.ndarray, "frames"], beats_per_bar: int = 4, tempo_bpm: float | None = None
-) -> Beats:
+def tracked(onsets: Onsets, beats_per_bar: int = 4, tempo_bpm: float | None = None) -> Beats:
     """Follow the beats of a recording, which may drift.
 
     Args:
@@ -38,14 +36,12 @@ def tracked(
         if len(beats) > 3
     ]
     events = Events(onsets)
-    scores = np.array(
-        [events.score(beats, beats_per_bar, range(beats_per_bar)) if len(beats) > 2 else -99.0 for beats in tries]
-    )
+    scores = np.array([events.scores(beats, beats_per_bar).max() if len(beats) > 2 else -99.0 for beats in tries])
     beats = tries[int(np.argmax(scores))]
     confidence = 1.0 if known else float(1 / np.exp(scores - scores.max()).sum())
     times = _completed(beats, onsets.seconds)
     period = float(np.median(np.diff(times))) if len(times) > 1 else 60 / USUAL_BPM
-    downbeat = _downbeat(times, onsets, low, beats_per_bar)
+    downbeat = int(np.argmax(events.scores(times, beats_per_bar))) if len(times) > beats_per_bar else 0
     return Beats(times, downbeat, 60 / period, confidence, False)
 
 
@@ -144,30 +140,3 @@ def _completed(times: Float[np.ndarray, "beats"], seconds: float) -> Float[np.nd
     after = np.arange(times[-1] + last, seconds + 0.12 * last, last)
     whole = np.concatenate([before, times, after])
     return np.clip(whole, 0, seconds)
-
-
-def _downbeat(
-    times: Float[np.ndarray, "beats"], onsets: Onsets, low: Float[np.ndarray, "frames"], beats_per_bar: int
-) -> int:
-    """The phase of the bar: its first beat has the most bass, and a recording likes to begin with one."""
-    if len(times) <= beats_per_bar:
-        return 0
-    at = np.clip(np.round(times[:-1] / onsets.hop_seconds).astype(int), 0, None)
-    reach = np.arange(0, max(2, round(0.08 / onsets.hop_seconds)))
-    bass = np.sqrt(low[np.clip(at[:, None] + reach, 0, max(0, len(low) - 1))].max(axis=1)) if len(low) else at * 0.0
-    attack = onsets.strength[0][np.clip(at[:, None] + reach - 2, 0, onsets.strength.shape[1] - 1)].max(axis=1)
-    total = onsets.total
-    begins = int(np.argmax(total > 0.2 * total.max())) * onsets.hop_seconds
-    first = int(np.argmin(np.abs(times - begins)))
-    events = Events(onsets)
-    scores = []
-    for phase in range(beats_per_bar):
-        scores.append(sum(_standing(part, phase, beats_per_bar) for part in (bass, attack)))
-        scores[-1] += 0.8 * (first % beats_per_bar == phase) + 0.8 * events.backbeat(times, beats_per_bar, phase)
-    return int(np.argmax(scores))
-
-
-def _standing(values: Float[np.ndarray, "beats"], phase: int, beats_per_bar: int) -> float:
-    """How far one beat of the bar stands above the mean of all, as a share of it."""
-    mean = float(values.mean())
-    return float(values[phase::beats_per_bar].mean() / mean - 1) if mean > 0 else 0.0

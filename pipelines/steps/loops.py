@@ -111,7 +111,7 @@ class Loops(Step):
 
     def _beats(self, example: Example) -> tuple[Beats, str]:
         """Where the beats are, and who said so."""
-        from tonemill.audiotools.onsets import low_level, onsets
+        from tonemill.audiotools.onsets import onsets
         from tonemill.audiotools.rhythm import find_beats, with_tempo
 
         found = _onsets(example, onsets)
@@ -123,12 +123,11 @@ class Loops(Step):
         heard = found[role]
         if not heard.frames:
             raise AudioError("no_frames", "there is no sound to cut")
-        low = low_level(example.sounds[role], heard.hop_seconds)
         tempo, origin = self._known_tempo(example)
         if tempo is None:
-            found_beats = find_beats(heard, low, self.beats_per_bar)
+            found_beats = find_beats(heard, self.beats_per_bar)
             return found_beats, "sound" if found_beats.exact else "beats"
-        return with_tempo(heard, low, tempo, self.beats_per_bar, CONFIDENCE[origin]), origin
+        return with_tempo(heard, tempo, self.beats_per_bar, CONFIDENCE[origin]), origin
 
     def _known_tempo(self, example: Example) -> tuple[float | None, str]:
         """The tempo that somebody wrote down, asked in order up to "sound"."""

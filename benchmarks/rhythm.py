@@ -1,0 +1,228 @@
+"""Measure tempo and bar lines on drum patterns whose every beat is known: per set, rhythm, tempo range and condition.
+
+    python -m benchmarks.rhythm                # the rhythms of tests/patterns.py, as a machine plays them
+    python -m benchmarks.rhythm --played       # other rhythms, as people play them, with made sounds
+    python -m benchmarks.rhythm --drums FOLDER # again others, with real drum hits: FOLDER/bd, sn, hh and so on
+    ... --misses                               # say which pieces were missed, and how
+
+loops   files of 1, 2 and 4 bars, cut to the sample: tempo within 1 %, octave included
+bars    recordings of 16 bars: bar lines within 10 ms, of all bar lines
+A played piece has hits up to 8 ms early or late, uneven velocities, ghost notes, a fill every fourth bar, and in turn
+a tempo that drifts by 2 %, silence before and after, or a pick-up before the first bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tonemill.audiotools import files
+from tonemill.audiotools.onsets import onsets
+from tonemill.audiotools.rhythm import find_beats
+from tonemill.audiotools.synthetic import VOICES, varied
+from tonemill.audiotools.waveform import Waveform
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from patterns import RHYTHMS, perform  # noqa: E402  (the tests' own patterns)
+
+Rhythms = Mapping[str, tuple[int, Mapping[str, str]]]
+Sounds = Callable[[str, np.random.Generator], np.ndarray]
+RATE = 22050
+
+# Sixteenth notes of one bar, or of two: x is a full hit, o a soft one.
+PLAYED: Rhythms = {
+    "half time": (4, {"kick": "x.....x.........", "snare": "........x.......", "hat": "x.x.x.x.x.x.x.x."}),
+    "boom bap": (4, {"kick": "x......xx.x.....", "snare": "....x.......x..o", "hat": "x.o.x.o.x.o.x.o."}),
+    "reggae": (4, {"kick": "........x.......", "snare": "........x.......", "hat": "x.o.x.o.x.o.x.o."}),
+    "dembow": (4, {"kick": "x...x...x...x...", "snare": "...x..x....x..x.", "hat": "x.x.x.x.x.x.x.x."}),
+    "jungle": (4, {"kick": "x.x.......x.....x.x.......x..x..", "snare": "....x..x.x..x.......x..x.x....x.",
+                   "hat": "x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x."}),
+    "motown": (4, {"kick": "x.....x.x.....x.", "snare": "x...x...x...x...", "hat": "x.x.x.x.x.x.x.x."}),
+    "slow waltz": (3, {"kick": "x.........x.", "snare": "....o...x...", "hat": "x.x.x.x.x.x."}),
+    "mazurka": (3, {"kick": "x...........", "clap": "....x.......", "hat": "x...x.o.x.o."}),
+}
+UNSEEN: Rhythms = {
+    "train": (4, {"kick": "x...x...x...x...", "snare": "oooxoooxoooxooox", "hat": "..x...x...x...x."}),
+    "disco": (4, {"kick": "x...x...x...x...", "snare": "....x.......x...", "hat": "xoxoxoxoxoxoxoxo"}),
+    "new wave": (4, {"kick": "x.......x.......", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."}),
+    "two step": (4, {"kick": "x.........x.....", "snare": "....x.......x...", "hat": "..xo..x..ox...x."}),
+    "broken": (4, {"kick": "x..x......x.....x.....x...x.....", "snare": "....x.......x.......x..o....x...",
+                   "hat": "x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x."}),
+    "linear funk": (4, {"kick": "x..o..x...xo....", "snare": "....x..o....x..o", "hat": "..x..x..x.....x."}),
+    "bossa": (4, {"kick": "x..xx..xx..xx..x", "rim": "x..x..x...x..x..", "hat": "xoxoxoxoxoxoxoxo"}),
+    "trap": (4, {"kick": "x.....x...x.....", "snare": "........x.......", "hat": "x.x.x.x.x.x.xxxx"}),
+    "rock waltz": (3, {"kick": "x.....x.....", "snare": "....x...x...", "hat": "x.x.x.x.x.x."}),
+    "pop in three": (3, {"kick": "x.....x...x.x...........", "snare": "........x.......x...x...",
+                         "hat": "x.x.x.x.x.x.x.x.x.x.x.x."}),
+}
+_GAINS = {"kick": 1.0, "snare": 0.8, "clap": 0.7, "rim": 0.6, "hat": 0.4}
+_FOLDERS = {"kick": ("bd", "808bd", "hardkick"), "snare": ("sn", "sd", "808sd"), "clap": ("cp",), "rim": ("rs",),
+            "hat": ("hh", "hc")}
+
+
+class Piece(NamedTuple):
+    """A sound and where its bars begin, the end of the last included, in seconds."""
+
+    group: str
+    rhythm: str
+    tempo_bpm: float
+    condition: str
+    beats_per_bar: int
+    samples: np.ndarray
+    bars: np.ndarray
+
+
+def played(
+    rhythm: tuple[int, Mapping[str, str]], tempo_bpm: float, bars: int, sounds: Sounds, seed: int, condition: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (1, time) and beats of a rhythm as a person plays it."""
+    beats_per_bar, pattern = rhythm
+    rng = np.random.default_rng(seed)
+    silence = 0.9 if condition == "silence" else 0.0
+    pickup = int(rng.integers(1, 3)) if condition == "pick-up" else 0
+    # Of a loop nothing drifts.
+    drift = 0.02 if condition == "drift" else 0.0
+    swing = (0.5, 0.5, 0.56, 0.62)[int(rng.integers(4))]
+    beats = [silence + pickup * 60 / tempo_bpm]
+    for _ in range(bars * beats_per_bar):
+        beats.append(beats[-1] + 60 / (tempo_bpm * (1 + drift * np.sin(2 * np.pi * beats[-1] / 25))))
+    samples = np.zeros(round((beats[-1] + silence) * RATE))
+    places = np.interp(np.arange(-4 * pickup, 4 * bars * beats_per_bar) / 4, np.arange(len(beats)), beats)
+    places[: 4 * pickup] = beats[0] + np.arange(-4 * pickup, 0) * 15 / tempo_bpm
+    steps = np.arange(-4 * pickup, 4 * bars * beats_per_bar)
+    sixteenth = 15 / tempo_bpm
+    chosen = {voice: sounds(voice, rng) for voice in (*pattern, "snare")}
+
+    def strike(voice: str, step: int, gain: float) -> None:
+        late = (2 * swing - 1) * sixteenth * (step % 2) + rng.uniform(-0.008, 0.008)
+        start = max(0, round((places[step + 4 * pickup] + late) * RATE))
+        piece = chosen[voice][: max(0, len(samples) - start)]
+        samples[start : start + len(piece)] += gain * _GAINS[voice] * piece
+
+    for voice, notes in pattern.items():
+        for step in steps[4 * pickup :]:
+            note = notes[step % len(notes)]
+            in_fill = step // (4 * beats_per_bar) % 4 == 3 and step % (4 * beats_per_bar) >= 4 * (beats_per_bar - 1)
+            if note != "." and not (in_fill and bars > 2 and voice != "kick"):
+                strike(voice, int(step), (1.0 if note == "x" else 0.4) * rng.uniform(0.6, 1.0))
+            elif in_fill and bars > 2 and voice == "snare":
+                strike("snare", int(step), rng.uniform(0.4, 0.9))
+            elif voice == "snare" and rng.random() < 0.08:
+                strike("snare", int(step), rng.uniform(0.1, 0.25))
+    for step in steps[: 4 * pickup]:
+        if rng.random() < 0.7:
+            strike("snare", int(step), rng.uniform(0.4, 0.9))
+    return (samples / np.abs(samples).max() * 0.8).astype(np.float32)[None], np.array(beats)
+
+
+def made_sounds(voice: str, rng: np.random.Generator) -> np.ndarray:
+    name = "clap" if voice == "rim" else voice
+    return VOICES[name](RATE, rng, **varied(name, rng))[0]
+
+
+def drum_sounds(folder: Path) -> Sounds:
+    from tonemill.audiotools.resampling import resample
+
+    hits = {
+        voice: sorted(path for name in names for path in (folder / name).glob("*") if path.suffix.lower() == ".wav")
+        for voice, names in _FOLDERS.items()
+    }
+
+    def sounds(voice: str, rng: np.random.Generator) -> np.ndarray:
+        path = hits[voice][int(rng.integers(len(hits[voice])))]
+        sound = files.read(path).whole()
+        mono = sound.samples.mean(axis=0, keepdims=True)[:, : sound.sample_rate]
+        mono = resample(mono, sound.sample_rate, RATE)[0]
+        return 0.8 * mono / max(float(np.abs(mono).max()), 1e-6)
+
+    return sounds
+
+
+def machine_pieces() -> Iterator[Piece]:
+    for rhythm, (beats_per_bar, _) in RHYTHMS.items():
+        for bpm in np.linspace(70, 180, 13):
+            for bars in (1, 2, 4):
+                for swing in (0.5, 0.6):
+                    one = perform(rhythm, bpm, bars, swing=swing, seed=bars)
+                    yield Piece("loops", rhythm, bpm, f"swing {swing}", beats_per_bar, one.samples,
+                                one.beats[::beats_per_bar])
+        for bpm in np.linspace(70, 180, 6):
+            conditions: dict[str, dict[str, Any]] = {
+                "drift": {"drift": 0.02},
+                "drift, silence": {"drift": 0.02, "lead_seconds": 0.7, "tail_seconds": 0.7},
+                "swing, 3 ms": {"swing": 0.6, "jitter_ms": 3.0, "lead_seconds": 0.5, "tail_seconds": 1.0},
+            }
+            for name, how in conditions.items():
+                one = perform(rhythm, bpm, 16, seed=int(bpm), **how)
+                yield Piece("bars", rhythm, bpm, name, beats_per_bar, one.samples, one.beats[::beats_per_bar])
+
+
+def played_pieces(rhythms: Rhythms, sounds: Sounds) -> Iterator[Piece]:
+    for place, (rhythm, what) in enumerate(rhythms.items()):
+        beats_per_bar = what[0]
+        for bpm in np.linspace(72, 178, 7):
+            for bars in (1, 2, 4):
+                samples, beats = played(what, bpm, bars, sounds, 1000 * place + int(bpm) + bars, "loop")
+                yield Piece("loops", rhythm, bpm, "loop", beats_per_bar, samples, beats[::beats_per_bar])
+            for number, condition in enumerate(("drift", "silence", "pick-up")):
+                samples, beats = played(what, bpm, 16, sounds, 5000 + 100 * place + int(bpm) + number, condition)
+                yield Piece("bars", rhythm, bpm, condition, beats_per_bar, samples, beats[::beats_per_bar])
+
+
+def measured(piece: Piece) -> tuple[int, int, str]:
+    """What is right, of how much; and what is wrong."""
+    sound = Waveform(piece.samples, RATE)
+    heard = onsets(sound)
+    found = find_beats(heard, piece.beats_per_bar)
+    ratio = found.tempo_bpm / piece.tempo_bpm
+    if piece.group == "loops":
+        right = abs(ratio - 1) < 0.01
+        return int(right), 1, "" if right else f"{found.tempo_bpm:.1f} BPM, {ratio:.2f} times"
+    lines = found.bars(piece.beats_per_bar).ravel()
+    near = [float(np.abs(lines - bar).min()) if len(lines) else np.inf for bar in piece.bars]
+    right = int(np.count_nonzero(np.array(near) <= 0.010))
+    if right >= 0.9 * len(near):
+        return right, len(near), ""
+    offset = "none"
+    if len(lines):
+        beat = 60 / piece.tempo_bpm
+        offset = f"{float(np.median([(lines[np.abs(lines - bar).argmin()] - bar) / beat for bar in piece.bars])):+.2f}"
+    return right, len(near), f"{ratio:.2f} times the tempo, bars {offset} beats off, {right} of {len(near)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--played", action="store_true")
+    parser.add_argument("--drums", type=Path)
+    parser.add_argument("--misses", action="store_true")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    if options.drums:
+        pieces = list(played_pieces(UNSEEN, drum_sounds(options.drums)))
+    else:
+        pieces = list(played_pieces(PLAYED, made_sounds) if options.played else machine_pieces())
+    counts: dict[tuple[str, str, str], np.ndarray] = defaultdict(lambda: np.zeros(2, int))
+    with ProcessPoolExecutor(options.workers) as pool:
+        for piece, (right, of, wrong) in zip(pieces, pool.map(measured, pieces, chunksize=8), strict=True):
+            speed = "under 90 BPM" if piece.tempo_bpm < 90 else "90 to 150 BPM" if piece.tempo_bpm <= 150 else "over 150 BPM"
+            meter = f"{piece.beats_per_bar}/4"
+            for kind, value in (("", "all"), ("rhythm", piece.rhythm), ("meter", meter), ("tempo", speed),
+                                ("condition", piece.condition)):
+                counts[piece.group, kind, value] += (right, of)
+            if wrong and options.misses:
+                print(f"{piece.group:6} {piece.rhythm:12} {piece.tempo_bpm:6.1f} {piece.condition:16} "
+                      f"{len(piece.bars) - 1:2} bars: {wrong}")
+    print("| what | | right | of | |\n|---|---|--:|--:|--:|")
+    for (group, kind, value), (right, of) in counts.items():
+        print(f"| {group} | {f'{kind}: ' if kind else ''}{value} | {right} | {of} | {right / of:.1%} |")
+
+
+if __name__ == "__main__":
+    main()

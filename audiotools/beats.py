@@ -13,9 +13,8 @@ from tonemill.audiotools.onsets import Onsets
 
 SLOWEST_BPM: Final = 50.0
 FASTEST_BPM: Final = 220.0
-USUAL_BPM: Final = 118.0
-USUAL: Final = (75.0, 170.0)
-SPREAD_OCTAVES: Final = 0.35
+USUAL_BPM: Final = 115.0
+SPREAD_OCTAVES: Final = 0.6
 NEAR_SECONDS: Final = 0.016
 """An onset this near a grid line lies on it."""
 BEGINS_ON_ONE: Final = 0.75
@@ -48,10 +47,8 @@ class Beats:
 
 
 def tempo_prior(tempo_bpm: float) -> float:
-    """The logarithm of how usual a tempo is, up to a constant: most music lies within `USUAL`."""
-    slowest, fastest = USUAL
-    octaves = max(0.0, float(np.log2(slowest / tempo_bpm)), float(np.log2(tempo_bpm / fastest)))
-    return -0.5 * (octaves / SPREAD_OCTAVES) ** 2
+    """The logarithm of how usual a tempo is, up to a constant: from 70 to 180 many are, beyond that few."""
+    return -0.5 * float(np.log2(tempo_bpm / USUAL_BPM) / SPREAD_OCTAVES) ** 4
 
 
 class Events:
@@ -98,12 +95,14 @@ class Events:
         strokes = np.zeros((3, count))
         for drum in range(3):
             np.maximum.at(strokes[drum], steps[inside], self.drums[drum, inside])
+        bars = count / bar
+        crowded = float(self.drums[:, inside].sum() - strokes.sum()) / bars
         folded = np.zeros((3, bar))
         heard = np.bincount(np.arange(count) % bar, minlength=bar)
         for drum in range(3):
             folded[drum] = np.bincount(np.arange(count) % bar, strokes[drum], bar) / np.maximum(heard, 1)
         seconds = float(beats[-1] - beats[0]) / (len(beats) - 1) * beats_per_bar
-        return groove(folded, beats_per_bar, seconds)
+        return groove(folded, beats_per_bar, seconds, crowded)
 
     def beginning(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> Float[np.ndarray, "phases"]:
         """A recording likes to begin with a downbeat, and if not, then with another beat."""
@@ -152,11 +151,14 @@ def _drums(onsets: Onsets, peaks: np.ndarray) -> Float[np.ndarray, "3 events"]:
     """How far each event is a stroke of kick, snare and hi-hat, from 0 to 1, by how loud its band becomes."""
     if not len(peaks):
         return np.zeros((3, 0))
-    padded = np.pad(onsets.level, ((0, 0), (6, 9)), mode="edge")
-    after = np.stack([padded[:, peaks + 6 + shift] for shift in range(0, 9)]).max(axis=0)
+    padded = np.pad(onsets.level, ((0, 0), (6, 13)), mode="edge")
+    # A beater's click is as bright as a snare, but over in 20 ms.
+    after = np.stack([padded[0:2, peaks + 6 + shift] for shift in range(5, 13)]).mean(axis=0)
+    struck = np.stack([padded[2:, peaks + 6 + shift] for shift in range(0, 8)]).max(axis=0)
     before = np.stack([padded[:, peaks + 6 + shift] for shift in range(-6, 0)]).min(axis=0)
-    rises = np.maximum(after - before, 0).astype(np.float64)
+    rises = np.maximum(np.concatenate([after, struck]) - before, 0).astype(np.float64)
     loud = np.percentile(rises, 95, axis=1)
     # A drum that does not play has a band all the same, with what other drums leave in it.
     loud = np.maximum(loud, 0.07 * loud.max())[:, None]
-    return np.clip(np.divide(rises, loud, out=np.zeros_like(rises), where=loud > 0), 0, 1)
+    share = np.divide(rises, loud, out=np.zeros_like(rises), where=loud > 0)
+    return np.clip((share - 0.1) / 0.5, 0, 1)

@@ -19,24 +19,27 @@ STEPS: Final = 4
 INDEPENDENT_SECONDS: Final = 4.0
 """A rhythm repeats: however long it is, it says no more than so many seconds of strokes."""
 
+UNEXPLAINED: Final = 0.05
+"""The chance of a stroke between steps: on a grid too coarse there are many."""
 
-def groove(strokes: Float[np.ndarray, "drums steps"], beats_per_bar: int, seconds: float) -> Float[np.ndarray, "beats"]:
+
+def groove(
+    strokes: Float[np.ndarray, "drums steps"], beats_per_bar: int, seconds: float, crowded: float = 0.0
+) -> Float[np.ndarray, "beats"]:
     """The log likelihood of strokes, for each beat that may begin the bar.
 
     Args:
         strokes: of kick, snare and hi-hat, from 0 to 1, per step of a bar, the mean of all bars; step 0 on a beat.
         beats_per_bar: how many; there are four times as many steps.
         seconds: of a bar.
+        crowded: strokes of a bar that fall on a step which another of their drum has taken.
     """
-    found = np.zeros(beats_per_bar)
+    found = np.full(beats_per_bar, crowded * np.log(UNEXPLAINED) * INDEPENDENT_SECONDS / seconds)
     for drum, ways in enumerate(_ways(beats_per_bar)):
-        # Against as many strokes anywhere: a coarse grid, on which strokes fall together, has no merit by that.
-        mean = float(np.clip(strokes[drum].mean(), 1e-3, 1 - 1e-3))
-        chance = strokes.shape[1] * (mean * np.log(mean) + (1 - mean) * np.log1p(-mean))
         for beat in range(beats_per_bar):
             turned = np.roll(strokes[drum], -STEPS * beat)
             each = turned @ np.log(ways.steps).T + (1 - turned) @ np.log1p(-ways.steps).T
-            found[beat] += np.logaddexp.reduce(np.log(ways.shares) + (each - chance) * (INDEPENDENT_SECONDS / seconds))
+            found[beat] += np.logaddexp.reduce(np.log(ways.shares) + each * (INDEPENDENT_SECONDS / seconds))
     return found
 
 

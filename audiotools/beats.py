@@ -14,11 +14,12 @@ from tonemill.audiotools.onsets import Onsets
 SLOWEST_BPM: Final = 50.0
 FASTEST_BPM: Final = 220.0
 USUAL_BPM: Final = 115.0
-SPREAD_OCTAVES: Final = 0.6
+SPREAD_OCTAVES: Final = 0.55
 NEAR_SECONDS: Final = 0.016
 """An onset this near a grid line lies on it."""
 BEGINS_ON_ONE: Final = 0.75
 """How many recordings begin with a downbeat."""
+PHASE: Final = 1.0
 _BINS: Final = 12
 
 
@@ -74,10 +75,19 @@ class Events:
         tempo_bpm = 60 * (len(beats) - 1) / (beats[-1] - beats[0])
         scores = np.full(beats_per_bar, tempo_prior(tempo_bpm))
         if len(self.times):
-            scores += 5.0 * self.alignment(beats) + 3.0 * self.repetition(beats, beats_per_bar)
-            scores += self.groove(beats, beats_per_bar)
-            scores += self.beginning(beats, beats_per_bar)
+            scores += 8.0 * self.alignment(beats) + 3.0 * self.repetition(beats, beats_per_bar)
+        if self.clear:
+            scores += self.beginning(beats, beats_per_bar) + 0.3 * self.groove(beats, beats_per_bar)
+            # Strokes that a coarse grid cannot tell apart cost it less than a fine one's empty steps.
+            scores += 2.0 * np.log2(tempo_bpm / USUAL_BPM)
         return scores
+
+    def downbeat(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> int:
+        """Which beat begins the first bar."""
+        if len(beats) <= beats_per_bar or not self.clear:
+            return 0
+        scores = self.beginning(beats, beats_per_bar) + PHASE * self.groove(beats, beats_per_bar)
+        return int(np.argmax(scores))
 
     def alignment(self, beats: Float[np.ndarray, "beats"]) -> float:
         """The share of onset strength on sixteenths, triplets or swung sixteenths, beyond what chance puts there."""

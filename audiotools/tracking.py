@@ -41,8 +41,7 @@ def tracked(onsets: Onsets, beats_per_bar: int = 4, tempo_bpm: float | None = No
     confidence = 1.0 if known else float(1 / np.exp(scores - scores.max()).sum())
     times = _completed(beats, onsets.seconds)
     period = float(np.median(np.diff(times))) if len(times) > 1 else 60 / USUAL_BPM
-    downbeat = int(np.argmax(events.scores(times, beats_per_bar))) if len(times) > beats_per_bar else 0
-    return Beats(times, downbeat, 60 / period, confidence, False)
+    return Beats(times, events.downbeat(times, beats_per_bar), 60 / period, confidence, False)
 
 
 def _tempi(total: Float[np.ndarray, "frames"], hop_seconds: float, beats_per_bar: int) -> list[float]:

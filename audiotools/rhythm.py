@@ -66,14 +66,17 @@ def as_loop(onsets: Onsets, beats_per_bar: int = 4) -> Beats | None:
     counts = list(range(least, min(most, LONGEST_LOOP_BEATS) + 1))
     grids = [np.linspace(0, seconds, count + 1) for count in counts]
     scores = np.array([_length_prior(len(grid) - 1, beats_per_bar) for grid in grids])
-    scores += [events.scores(grid, beats_per_bar)[0] for grid in grids]
+    # A file of whole bars begins with one; any other may begin with a pick-up.
+    whole = [slice(0, 1 if count % beats_per_bar == 0 else None) for count in counts]
+    scores += [events.scores(grid, beats_per_bar)[part].max() for grid, part in zip(grids, whole, strict=True)]
     best = int(np.argmax(scores))
     grid, count = grids[best], counts[best]
     alignment = events.alignment(grid)
     if events.clear and alignment < min(0.6, 0.2 + 0.4 * count / 16):
         return None
     confidence = float(1 / np.exp(scores - scores[best]).sum()) * (0.6 + 0.4 * float(np.clip(alignment, 0, 1)))
-    return Beats(grid, 0, 60 * count / seconds, confidence, True)
+    downbeat = events.downbeat(grid, beats_per_bar) if count % beats_per_bar else 0
+    return Beats(grid, downbeat, 60 * count / seconds, confidence, True)
 
 
 def _length_prior(count: int, beats_per_bar: int) -> float:

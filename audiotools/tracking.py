@@ -14,8 +14,8 @@ from jaxtyping import Float
 from tonemill.audiotools.beats import FASTEST_BPM, SLOWEST_BPM, USUAL_BPM, Beats, Events, tempo_prior
 from tonemill.audiotools.onsets import Onsets
 
-STIFFNESS: Final = 30.0
-"""Of the line of beats: it follows a tempo over some five beats to either side."""
+STIFFNESS: Final = 2.5
+"""Of the line of beats, times the cube of beats per second: it follows a tempo over some two seconds to either side."""
 
 
 def tracked(onsets: Onsets, beats_per_bar: int = 4, tempo_bpm: float | None = None) -> Beats:
@@ -149,7 +149,7 @@ def _smoothed(
     bands[1, 1 : count - 1] -= 2
     bands[1, 2:count] -= 2
     bands[0, 2:count] += 1
-    bands *= STIFFNESS
+    bands *= STIFFNESS / max(float(np.median(np.diff(measured))), 0.05) ** 3
     bands[2] += weights
     return np.asarray(solveh_banded(bands, weights * measured))
 

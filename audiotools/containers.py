@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from typing import Final
+from typing import Any, Final
 
 UNKNOWN: Final = 0x7FFFF000
 """From here up, a length that a writer to a pipe left because it could not know it: the sound runs to the end."""
@@ -76,10 +76,13 @@ def _missing_of_ogg(raw: io.BufferedIOBase, size: int) -> int:
     return max(0 if is_last else 1, end - len(tail))
 
 
-def without_peak_time(data: bytes) -> bytes:
+def blank_peak_time(file: Any) -> None:
     """Blank the time of writing that libsndfile puts into a float WAV's PEAK chunk (after its version word)."""
-    at = data.find(b"PEAK", 0, 256)
-    return data if at < 0 else data[: at + 12] + bytes(4) + data[at + 16 :]
+    file.seek(0)
+    at = file.read(256).find(b"PEAK")
+    if at >= 0:
+        file.seek(at + 12)
+        file.write(bytes(4))
 
 
 def with_fixed_ogg_serial(data: bytes) -> bytes:

@@ -43,12 +43,14 @@ REASONS: Final[dict[str, str]] = {
     "replicate": "where the dry repeats itself the wet does not",
     "mixed": "the rate or channels differ from the rest of the corpus",
     "step_failed": "a step failed in a way nobody foresaw",
+    "crashed": "its decoder crashed, or every worker that took it on",
+    "hung": "its decoder gave no sound for longer than it may",
     "memory": "the machine ran out of memory",
     "network": "the storage did not answer",
 }
 """Every reason a source or clip may be rejected for, and what it means."""
 
-TRANSIENT: Final = frozenset({"memory", "network"})
+TRANSIENT: Final = frozenset({"hung", "memory", "network"})
 """Reasons that lie in the moment and not in the bytes: the next run tries those sources again."""
 
 

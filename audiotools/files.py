@@ -1,10 +1,9 @@
-"""Audio files: probe a header, decode in blocks, encode; the only place that knows codecs."""
+"""Audio files: probe a header, decode in blocks; with `encoding`, the only place that knows codecs."""
 
 from __future__ import annotations
 
 import errno
 import io
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,21 +14,21 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32
 
-from tonemill.audiotools import ffmpeg
-from tonemill.audiotools.containers import missing_bytes, with_fixed_ogg_serial, without_peak_time
+from tonemill.audiotools import ffmpeg, mpeg
+from tonemill.audiotools.containers import missing_bytes
 from tonemill.audiotools.errors import AudioError
-from tonemill.audiotools.waveform import Flow, Sound
+from tonemill.audiotools.waveform import Flow
 
 DECODABLE: Final = frozenset(
     ("aif", "aifc", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "rf64", "snd", "sph", "w64", "wav")
 ) | {"wave"}
 """Suffixes that libsndfile reads; those of `ffmpeg.SUFFIXES` need an optional package, and are rejected without it."""
 
-CONTAINERS: Final = ("flac", "wav", "ogg")
-"""What `encode` writes."""
-
 BLOCK_FRAMES: Final = 1 << 17
 """Frames per block: 2.7 s at 48 kHz, 1 MiB of stereo float32."""
+
+MP3_SLACK_FRAMES: Final = 2304
+"""An MP3 header may promise up to two granules that its decoder delay takes away."""
 
 _DEPTHS: Final = {"PCM_24": 24, "PCM_32": 24, "FLOAT": 24, "DOUBLE": 24, "ALAC_24": 24, "ALAC_32": 24}
 
@@ -106,80 +105,6 @@ def read(source: Source, start: int = 0, frames: int | None = None) -> Flow:
     return Flow(lambda: _blocks(source, header, start, frames), header.sample_rate, header.channels, header.bits)
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """An encoded sound and what was learned on the way.
-
-    Args:
-        data: a whole file.
-        frames: samples per channel.
-        peak: largest absolute sample, before any clipping; full scale is 1.
-        clipped: samples, of all channels, that lay beyond full scale and were stored as full scale.
-    """
-
-    data: bytes
-    frames: int
-    peak: float
-    clipped: int = 0
-
-
-def encode(sound: Sound, container: str, bits: int = 16) -> Encoded:
-    """Encode a sound block by block; samples beyond full scale are clipped and counted, never wrapped.
-
-    Equal samples give equal bytes, in every container.
-
-    Args:
-        sound: any number of channels that the container holds.
-        container: `flac`, `wav` or `ogg` (Vorbis, where `bits` means nothing, and which clips nothing itself).
-        bits: 16 or 24; `wav` also takes 32, which is float and clips nothing.
-
-    Raises:
-        AudioError: not_finite: the samples hold NaN or infinite values; unsupported: the container cannot hold it.
-    """
-    import soundfile
-
-    subtype = "VORBIS" if container == "ogg" else "FLOAT" if bits == 32 else f"PCM_{bits}"
-    buffer = io.BytesIO()
-    frames, peak, highest, lowest, clipped = 0, 0.0, 0.0, 0.0, 0
-    try:
-        file = soundfile.SoundFile(
-            buffer, "w", sound.sample_rate, sound.channels, subtype=subtype, format=container.upper()
-        )
-    except (soundfile.LibsndfileError, ValueError) as error:
-        what = f"{sound.channels} channels at {sound.sample_rate} Hz"
-        raise AudioError("unsupported", f"{container} cannot hold {what}: {_plainly(error)}") from error
-    with file:
-        for block in sound.blocks():
-            frames += block.shape[1]
-            if block.shape[1]:
-                highest, lowest = float(block.max()), float(block.min())
-                peak = max(peak, highest, -lowest)
-            if not math.isfinite(highest - lowest):
-                raise AudioError("not_finite", "its samples hold NaN or infinite values")
-            if subtype.startswith("PCM") and max(highest, -lowest) > 1:
-                clipped += int(np.count_nonzero(np.abs(block) > 1))
-            samples = _quantised(block, bits) if subtype.startswith("PCM") else block.T
-            # libsndfile's Vorbis encoder keeps a whole write on its stack.
-            for first in range(0, len(samples), 1 << 16):
-                file.write(samples[first : first + (1 << 16)])
-    data = buffer.getvalue()
-    if container == "ogg":
-        data = with_fixed_ogg_serial(data)
-    elif subtype == "FLOAT":
-        data = without_peak_time(data)
-    return Encoded(data, frames, peak, clipped)
-
-
-def _quantised(block: Float32[np.ndarray, "channels time"], bits: int) -> np.ndarray:
-    """Round to 16 or 24 bits, clipped: (time, channels), int16 or int32."""
-    top = 1 << (bits - 1)
-    scaled = block.T * np.float32(top)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, -top, top - 1, out=scaled)
-    # libsndfile takes 24-bit samples in the upper bytes of int32.
-    return scaled.astype(np.int16) if bits == 16 else scaled.astype(np.int32) << 8
-
-
 def _blocks(
     source: Source, header: Header, start: int, frames: int | None
 ) -> Iterator[Float32[np.ndarray, "channels time"]]:
@@ -214,9 +139,8 @@ def _blocks(
                 raise AudioError("no_frames", "it ends where its sound should begin") from error
             reason = "damaged" if _has_its_end(source, header) else "truncated"
             at_seconds = (start + got) / header.sample_rate
-            raise AudioError(reason, f"decoding failed after {at_seconds:.2f} s: {_plainly(error)}") from error
-        # An MP3 header may promise up to two granules that its decoder delay takes away.
-        slack = 2304 if header.subtype.startswith("MPEG") else 0
+            raise AudioError(reason, f"decoding failed after {at_seconds:.2f} s: {plainly(error)}") from error
+        slack = MP3_SLACK_FRAMES if header.subtype.startswith("MPEG") else 0
         if wanted is not None and got < wanted - slack:
             raise AudioError("truncated", f"it ends after {got} of the {wanted} frames that its header announces")
 
@@ -240,8 +164,13 @@ def _opened(source: Source) -> Iterator[Any]:
     try:
         # Bytes as the name, for a name need not be UTF-8.
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
+        if file.subtype.startswith("MPEG"):
+            tagged = mpeg.with_length(source, file.frames, MP3_SLACK_FRAMES)
+            if tagged is not None:
+                file.close()
+                file = soundfile.SoundFile(tagged)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        raise AudioError("unreadable", f"not audio that can be read: {_plainly(error)}") from error
+        raise AudioError("unreadable", f"not audio that can be read: {plainly(error)}") from error
     with file:
         yield file
 
@@ -250,7 +179,7 @@ def _is_for_ffmpeg(source: Source) -> bool:
     return isinstance(source, Path) and source.suffix[1:].lower() in ffmpeg.SUFFIXES
 
 
-def _plainly(error: Exception) -> str:
+def plainly(error: Exception) -> str:
     """A libsndfile message without the path it was given."""
     return str(error).rsplit(": ", 1)[-1].strip()
 

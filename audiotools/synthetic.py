@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.random import Generator
 
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import OutputError, UsageError
-from tonemill.audiotools.files import encode
 from tonemill.audiotools.waveform import Waveform
 
 Number = int | float  # to beartype, an int is no float

@@ -1,6 +1,7 @@
 """Measure both resamplers, tone by tone and by the clock, and print one Markdown table.
 
-    python -m benchmarks.resampling            # about half a minute
+    python -m benchmarks.resampling                                # about half a minute
+    python -m benchmarks.resampling --page docs/resampling.md      # puts the table into the page
 
 Tones are two seconds long at half of full scale, and a quarter is cut off either end before measuring. Fractions are of
 the lower of the two Nyquist frequencies.
@@ -15,10 +16,12 @@ the lower of the two Nyquist frequencies.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -108,11 +111,23 @@ def rows(from_rate: int, to_rate: int) -> Iterator[str]:
         )
 
 
+def with_table(page: str, table: str) -> str:
+    """A page whose first table is another."""
+    lines = page.splitlines(keepends=True)
+    places = [number for number, line in enumerate(lines) if line.startswith("|")]
+    first = places[0]
+    last = next(n for n in range(first, len(lines) + 1) if n == len(lines) or not lines[n].startswith("|"))
+    return "".join([*lines[:first], table, *lines[last:]])
+
+
 def main() -> None:
-    print(HEADER)
-    for from_rate, to_rate in CONVERSIONS:
-        for row in rows(from_rate, to_rate):
-            print(row, flush=True)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--page", type=Path)
+    page = parser.parse_args().page
+    table = f"{HEADER}\n" + "".join(f"{row}\n" for rates in CONVERSIONS for row in rows(*rates))
+    print(table, end="")
+    if page:
+        page.write_text(with_table(page.read_text(), table))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import soxr
 from benchmarks.shard import CLIP, FILES, RATE, cost_of, make_minute, ours, plain_loop, theirs
 from tonemill.audiotools import files
 from tonemill.audiotools.channels import mixed
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.resampling import resample_blocks
 from tonemill.audiotools.slicing import windows
 from tonemill.audiotools.waveform import Waveform
@@ -80,7 +81,7 @@ def parts(folder: Path, path: Path) -> list[Part]:
     as_int16 = [np.rint(clip.samples[0] * 32768).clip(-32768, 32767).astype(np.int16) for clip in clips]
     record = {"sample_rate": RATE, "recipe": next(sources.scan(sources.find_audio([str(path)]))).lineage()}
     name = hashlib.sha256(b"name").hexdigest()[:16]
-    kept = [files.encode(clip, "flac") for clip in clips]
+    kept = [encode(clip, "flac") for clip in clips]
     pieces = [Piece(f"{name}-{i:04d}", "name", {"audio": one}, record) for i, one in enumerate(kept)]
     stereo, _ = soundfile.read(path, dtype="float32")
     mean = stereo.mean(axis=1)
@@ -96,7 +97,7 @@ def parts(folder: Path, path: Path) -> list[Part]:
         ("cut", lambda: drain(windows(iter(at_rate), CLIP, CLIP, "drop", "drop")), None),
         (
             "round to int16, find the peak, encode",
-            lambda: [files.encode(clip, "flac") for clip in clips],
+            lambda: [encode(clip, "flac") for clip in clips],
             lambda: [encoded(clip.samples[0]) for clip in clips],
         ),
         (

@@ -25,7 +25,7 @@ def command(
     The sources must lie where the plan says. What cannot be made as it was is told, and the exit code is 1.
     """
     from tonemill.cli.findings import tell_report
-    from tonemill.pipelines.production import Engine
+    from tonemill.pipelines.engine import Engine
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.repairing import repair
 

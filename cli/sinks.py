@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
-from tonemill.cli.console import stdin, stop_on_termination, tell
+from tonemill.cli.console import stdin, stop_on_termination
+from tonemill.cli.outcomes import clipping, show_plan, summary
 
 if TYPE_CHECKING:
+    from tonemill.pipelines.engine import Engine
     from tonemill.pipelines.plan import Output, Plan, Splitting
-    from tonemill.pipelines.production import Engine
     from tonemill.pipelines.progress import Progress
 
 Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); as the source if not given.")]
@@ -27,6 +28,9 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Threads; one per core 
 Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner; the local one if not given.")]
 Beam = Annotated[
     list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=multi_processing; may be repeated.")
+]
+DecodeSeconds = Annotated[
+    float, typer.Option(min=0.1, help="A decoder that gives no sound for so long is given up, and its source rejected.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 ProgressKind = Annotated[
@@ -51,7 +55,17 @@ class Sinking:
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make a folder that another plan made fit this one.")
     ] = False
+    max_rejects: Annotated[
+        str | None, typer.Option(help="Stop when more sources are rejected, as 20, or 5% of all of them.")
+    ] = None
+    keep_transient: Annotated[
+        bool,
+        typer.Option(
+            "--keep-transient", help="Leave out what failed for a reason that may pass, and do not try again."
+        ),
+    ] = False
     partial: Partial = False
+    decode_seconds: DecodeSeconds = 60.0
     workers: Workers = None
     runner: Runner = None
     beam: Beam = None
@@ -86,12 +100,12 @@ def output(kind: Literal["shards", "files"], container: str, bits: int | None) -
     return Output(kind, container, bits)
 
 
-def engine(workers: int | None, runner: str | None, beam: list[str] | None) -> Engine:
+def engine(workers: int | None, runner: str | None, beam: list[str] | None, decode_seconds: float = 60.0) -> Engine:
     """What does the work, as typed."""
-    from tonemill.pipelines.production import Engine
+    from tonemill.pipelines.engine import Engine
 
     options = [option if option.startswith("--") else f"--{option}" for option in beam or []]
-    return Engine(workers or os.cpu_count() or 1, runner, options)
+    return Engine(workers or os.cpu_count() or 1, runner, options, decode_seconds)
 
 
 def there(folder: Path, wished: Output) -> Plan | None:
@@ -125,6 +139,7 @@ def sink(
     Raises:
         StreamError: the stream was cut, and nobody said --partial.
     """
+    from tonemill.pipelines import engine as engine_process
     from tonemill.pipelines.commit import locked
     from tonemill.pipelines.growing import grow, regrown
     from tonemill.pipelines.planning import make_plan
@@ -135,6 +150,8 @@ def sink(
 
     if not 0 < shard_seconds < float("inf"):
         raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
+    if not options.dry_run:
+        engine_process.start()
     mode, progress = options.mode, open_progress(options.progress, options.progress_file, options.quiet)
     reader = RecipeReader(stdin(command))
     if (folder / STAGED).is_dir() and not options.dry_run:
@@ -165,122 +182,25 @@ def _carry_out(
     folder: Path, plan: Plan, key: str, options: Sinking, progress: Progress, instead_of: str | None
 ) -> None:
     from tonemill.pipelines.corpus import describe_line
-    from tonemill.pipelines.production import produce
+    from tonemill.pipelines.production import Tolerance, most_rejects, produce
     from tonemill.pipelines.uri import readable
 
     if options.dry_run:
-        _show_plan(folder, plan, key)
+        show_plan(folder, plan, key)
         return
     stop_on_termination()
-    who = engine(options.workers, options.runner, options.beam)
-    about = produce(folder, plan, who, progress, options.overwrite, instead_of)
+    who = engine(options.workers, options.runner, options.beam, options.decode_seconds)
+    sources = sum(shard.recipes for shard in plan.shards)
+    most = math.inf if options.max_rejects is None else most_rejects(options.max_rejects, sources)
+    tolerance = Tolerance(most, options.keep_transient)
+    about = produce(folder, plan, who, progress, options.overwrite, instead_of, tolerance)
     progress.say(summary(readable(str(folder)), about))
     if cut_off := clipping(about):
         progress.warn(cut_off)
     if sys.stdout is not None:
         typer.echo(describe_line(about, **{key: readable(str(folder))}))
-    if about["transient"]:
+    if about["transient"] and not options.keep_transient:
         raise OutputError(
             f"{about['transient']} sources or clips failed for a reason that may pass; {folder} holds the rest. "
-            "Give the same command again to try them once more."
+            "Give the same command again to try them once more, or say --keep-transient to leave them out."
         )
-
-
-def summary(folder: str, about: dict[str, Any]) -> str:
-    """What came of every source, in a few lines for a person."""
-    ledger = about["ledger"]
-    splits = " + ".join(f"{one['examples']} {split}" for split, one in about["splits"].items())
-    dealt = f" = {splits}" if len(about["splits"]) > 1 else ""
-    lines = [
-        f"{folder}: {about['examples']} examples{dealt}, {duration(about['seconds'])}, {size(about['bytes'])}",
-        f"sources: {ledger['sources']} read = {ledger['kept']} kept + {ledger['rejected']} rejected "
-        f"+ {ledger['filtered']} filtered",
-    ]
-    if ledger["clips"] != ledger["examples"]:
-        lines.append(
-            f"clips: {ledger['clips']} cut = {ledger['examples']} kept + {ledger['clips_rejected']} rejected "
-            f"+ {ledger['clips_filtered']} filtered"
-        )
-    lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
-    if about["gain_limited"]:
-        lines.append(f"  {about['gain_limited']} got less gain than was asked of normalize (gain_limited_by says why)")
-    return "\n".join(lines)
-
-
-def clipping(about: dict[str, Any]) -> str:
-    """What was cut off in storing, and how to keep it; nothing where nothing was."""
-    if not about["clipped_examples"]:
-        return ""
-    return (
-        f"CLIPPED: {about['clipped_examples']} of {about['examples']} examples reach up to {about['peak_db']:+.2f} dB "
-        "of full scale, and what lies above 0 dB was cut off in storing (clipped_samples in the index). Put "
-        "`tonemill normalize --peak-db -1` before this command, leave them out with `tonemill filter --max-peak-db 0`, "
-        "or keep all of it with `tonemill write --format wav --bits 32`."
-    )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: float) -> str:
-    """Bytes as a person reads them."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def _show_plan(folder: Path, plan: Plan, key: str) -> None:
-    import json
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from tonemill.pipelines import changes
-    from tonemill.pipelines.plan import SPLITS
-    from tonemill.pipelines.production import home_of, look
-
-    state = look(folder, plan)
-    table = Table(
-        "split", "shards", "sources", "examples", "length", "bytes", "there already", title=f"{folder}, expected"
-    )
-    totals: dict[str, Any] = {}
-    todo = set(state.todo)
-    for split in SPLITS:
-        mine = [(number, shard) for number, shard in enumerate(plan.shards) if shard.split == split]
-        if not mine:
-            continue
-        totals[split] = {
-            "shards": len(mine),
-            "sources": sum(shard.recipes for _, shard in mine),
-            "examples": sum(shard.clips for _, shard in mine),
-            "seconds": sum(shard.seconds for _, shard in mine),
-            "bytes": sum(shard.bytes for _, shard in mine),
-            "there_already": sum(number not in todo for number, _ in mine),
-        }
-        one = totals[split]
-        cells = (
-            one["shards"],
-            one["sources"],
-            one["examples"],
-            duration(one["seconds"]),
-            size(one["bytes"]),
-            one["there_already"],
-        )
-        table.add_row(split, *map(str, cells))
-    Console(stderr=True).print(table)
-    if state.stale:
-        tell(f"{len(state.stale)} shards there were made by another plan and would be made anew or taken away.")
-    for line in changes.told(home_of(folder, plan.output), plan, state):
-        tell(line)
-    tell("Lengths come from headers, bytes from a usual rate of compression: what is really there shows in cooking.")
-    typer.echo(
-        json.dumps(
-            {key: str(folder), "dry_run": True, "plan_digest": plan.digest, "splits": totals, "stale": len(state.stale)}
-        )
-    )

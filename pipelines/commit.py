@@ -14,11 +14,12 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TextIO
 
 from tonemill.audiotools.errors import OutputError
 
@@ -176,25 +177,64 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w")
+        file = (folder / LOCK).open("a+")
     except OSError as error:
         raise unwritable(folder, error) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last holder may have removed the very file that was opened here.
-            if (folder / LOCK).stat().st_ino != os.fstat(file.fileno()).st_ino:
-                raise BlockingIOError
-        except OSError as error:
-            raise OutputError(
-                f"Another command is writing to {folder}. Wait for it, or name another folder."
-            ) from error
+        if not _locks(file, folder / LOCK):
+            raise OutputError(f"Another command is writing to {folder}. Wait for it, or name another folder.")
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        _held.append(file.fileno())
         try:
             sweep(folder)
             yield
         finally:
             sweep(folder)
             (folder / LOCK).unlink(missing_ok=True)
+            _held.remove(file.fileno())
+
+
+def held() -> list[int]:
+    """File descriptors of the locks of this process; whoever works for it keeps them to its own end."""
+    return list(_held)
+
+
+_held: list[int] = []
+
+WORKER_SECONDS: Final = 10.0
+"""How long a worker may hold a folder whose command was killed."""
+
+
+def _locks(file: TextIO, path: Path) -> bool:
+    """Take a lock; where it is held for a command that is dead, wait for that command's worker to notice."""
+    until = time.monotonic() + WORKER_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read()
+            if not holder.isdigit() or _lives(int(holder)) or time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+            continue
+        try:
+            # The last holder may have removed the very file that was opened here.
+            return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except OSError:
+            return False
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def is_ours_or_empty(folder: Path, mark: str | None = None) -> bool:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, Filtered, TonemillError, UsageError
 from tonemill.audiotools.files import unopenable
 from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines import isolation
 from tonemill.pipelines.example import Example, Refusal
+from tonemill.pipelines.journal import Journal
 from tonemill.pipelines.plan import Planned
-from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.step import BatchStep, Step, load_steps, step_name
 from tonemill.pipelines.uri import to_path
 
@@ -29,38 +31,64 @@ class Outcome:
         example: what goes on to the next step; where there is an error, what it befell.
         error: why it goes no further.
         step: where that happened.
+        decoded: samples per channel that came of each role, of those that were read from first to last so far.
     """
 
     planned: Planned
     example: Example
     error: AudioError | None = None
     step: str = ""
+    decoded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def of_source(self) -> bool:
         """Whether it ends the whole source and not one clip."""
         return self.error is not None and not self.example.is_clip
 
+    @property
+    def surprises(self) -> dict[str, int]:
+        """Lengths that a header declares and decoding does not bear out, in samples, by the name of an index column."""
+        recipe = self.planned.recipe
+        found: dict[str, int] = {}
+        for role, decoded in self.decoded.items():
+            declared = recipe.sources[role].get("frames")
+            if isinstance(declared, int) and declared != decoded and recipe.is_whole:
+                prefix = "" if len(recipe.sources) == 1 else f"{role}_"
+                found |= {f"{prefix}declared_samples": declared, f"{prefix}decoded_samples": decoded}
+        return found
 
-def cook(rows: Sequence[Planned]) -> Iterator[Outcome]:
+
+def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Outcome]:
     """Outcomes of recipes, in their order; those of one recipe are neighbours.
 
     A source that fails part of the way yields examples first and then an error that is `of_source`: whoever keeps
     the examples takes that source's back. A source of which nothing comes yields an error of its own.
+
+    Args:
+        rows: recipes of one shard.
+        journal: of that shard, where it is noted what is read, for a decoder may end this very process.
     """
+    journal = journal or Journal()
     for _, same in itertools.groupby(rows, key=lambda row: json.dumps(row.recipe.steps)):
         group = list(same)
-        outcomes: Iterator[Outcome] = map(_begun, group)
+        outcomes: Iterator[Outcome] = (_begun(planned, journal) for planned in group)
         for step in load_steps(group[0].recipe.steps):
             outcomes = _batched(step, outcomes) if isinstance(step, BatchStep) else _applied(step, outcomes)
         yield from _with_empty_sources(group, outcomes)
 
 
-def _begun(planned: Planned) -> Outcome:
+def _begun(planned: Planned, journal: Journal) -> Outcome:
     recipe = planned.recipe
     example = Example({}, recipe.fields, path=recipe.path)
+    decoded: dict[str, int] = {}
     try:
-        sounds = {role: _open(source, recipe) for role, source in recipe.sources.items()}
+        journal.refuse_deadly(planned.position)
+        with journal.reading(planned.position):
+            flows = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
+        sounds = {
+            role: replace(flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded))
+            for role, flow in flows.items()
+        }
     except Exception as error:
         return _failed(Outcome(planned, example), error, "read")
     rates = {sound.sample_rate for sound in sounds.values()}
@@ -68,11 +96,13 @@ def _begun(planned: Planned) -> Outcome:
     bits = max((sound.bits for sound in sounds.values()), default=16)
     # A member of a tar has no tags of its own.
     places = {role: to_path(source["uri"]) for role, source in recipe.sources.items() if "offset" not in source}
-    return Outcome(planned, replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places))
+    example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places)
+    return Outcome(planned, example, decoded=decoded)
 
 
-def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
+def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> Flow:
     """The sound of one role."""
+    recipe = planned.recipe
     try:
         place = to_path(source["uri"])
     except UsageError as error:
@@ -95,8 +125,9 @@ def _open(source: dict[str, Any], recipe: Recipe) -> Flow:
             audio = place
     except OSError as error:
         raise unopenable(error) from error
-    flow = files.read(audio, recipe.start, recipe.frames)
-    return replace(flow, open_blocks=lambda: _read_blocks(flow))
+    if journal.is_suspect(planned.position) or source.get("suspect"):
+        return isolation.read(audio, recipe.start, recipe.frames, journal.patience)
+    return files.read(audio, recipe.start, recipe.frames)
 
 
 def _refuse_change(source: dict[str, Any], digest: str) -> None:
@@ -104,10 +135,18 @@ def _refuse_change(source: dict[str, Any], digest: str) -> None:
         raise AudioError("changed", "the file is not the one that was scanned; scan again")
 
 
-def _read_blocks(flow: Flow) -> Iterator[Any]:
+def _read_blocks(flow: Flow, position: int, journal: Journal, role: str, decoded: dict[str, int]) -> Iterator[Any]:
     """Blocks of a source, whose errors are known to come from reading, whichever step asked for the block."""
+    blocks, samples = flow.blocks(), 0
     try:
-        yield from flow.blocks()
+        while True:
+            with journal.reading(position):
+                block = next(blocks, None)
+            if block is None:
+                decoded[role] = samples
+                return
+            samples += block.shape[1]
+            yield block
     except AudioError as error:
         error.add_note("read")
         raise

@@ -25,9 +25,11 @@ from tonemill.audiotools.fingerprint import OUTLINE, SCALE_SAMPLES, VERSION, Fin
 from tonemill.audiotools.waveform import Sound
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook
+from tonemill.pipelines.engine import Engine
+from tonemill.pipelines.journal import journal_of
 from tonemill.pipelines.plan import Output, digest_of, read_plan, read_rows
 from tonemill.pipelines.planning import make_plan
-from tonemill.pipelines.production import Engine, cook_shards
+from tonemill.pipelines.production import Tolerance, cook_shards
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.shard import PLAN, Stopped, stopping, under_way
@@ -141,11 +143,14 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
             plan.write(file)
         try:
             with progress.phase("dedup", plan.seconds) as phase:
-                cook_shards(cache / WORK, plan, range(len(plan.shards)), engine, phase, fingerprint_shard)
+                cook_shards(cache / WORK, plan, range(len(plan.shards)), engine, phase, Tolerance(), FINGERPRINT)
         finally:
             shutil.rmtree(cache / WORK, ignore_errors=True)
         found = _read(cache, wanted.keys())
     return found
+
+
+FINGERPRINT: Final = f"{__name__}:fingerprint_shard"
 
 
 def fingerprint_shard(home: Path, number: int) -> None:
@@ -159,8 +164,8 @@ def fingerprint_shard(home: Path, number: int) -> None:
     base = home.parent / f"{shard.digest[:32]}"
     rows = read_rows(home / PLAN, number)
     made: list[dict[str, Any]] = []
-    with commit.Part(base.with_suffix(".sketches")) as part:
-        for position, outcomes in itertools.groupby(cook(rows), key=lambda outcome: outcome.planned.position):
+    with journal_of(home, number) as journal, commit.Part(base.with_suffix(".sketches")) as part:
+        for position, outcomes in itertools.groupby(cook(rows, journal), key=lambda outcome: outcome.planned.position):
             if stopping.is_set():
                 raise Stopped
             one = _fingerprint(outcomes)

@@ -74,9 +74,9 @@ def run(
     numbers: Sequence[int],
     workers: int,
     watch: Callable[[], None],
-    runner: str | None = None,
-    options: Sequence[str] = (),
-    work: Work = shard.cook_shard,
+    runner: str | None,
+    options: Sequence[str],
+    work: Work,
 ) -> None:
     """Cook shards of the plan that lies in a folder, its home; `watch` is called some times a second meanwhile.
 
@@ -162,6 +162,10 @@ def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.
         raise UsageError(f"{chosen} cannot be used: {said[0]}") from error
 
 
+class WorkerLost(OutputError):
+    """A worker process is gone, and its work is not done."""
+
+
 class _Workers:
     """Local worker processes. The runner waits for ever for one that was killed, so somebody else must notice.
 
@@ -178,7 +182,7 @@ class _Workers:
         """Notice, some seconds later, that a worker is gone and the work is not done.
 
         Raises:
-            OutputError: one is.
+            WorkerLost: one is.
         """
         now = time.monotonic()
         if not self._expected or now - self._looked < LOOK_SECONDS:
@@ -188,7 +192,7 @@ class _Workers:
             # At the end of the work the runner stops them itself, and is then soon done.
             self._complete, self._patience = now, GRACE_SECONDS
         elif now - self._complete > self._patience:
-            raise OutputError(
+            raise WorkerLost(
                 "A worker process was killed; if nobody did it, the machine ran out of memory: try fewer --workers. "
                 "What was finished stays; give the same command again to go on."
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tonemill.audiotools import files
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.spectrogram import mel_distance, mel_spread, save_spectrogram_picture
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request, Validation
@@ -100,7 +100,7 @@ class Listener:
         folder = self._folder / name
         for number, clip in enumerate(clips):
             with commit.pending(folder / f"{number:02d}.wav") as file:
-                file.write(files.encode(Waveform(clip, sample_rate), "wav", 16).data)
+                file.write(encode(Waveform(clip, sample_rate), "wav", 16).data)
         with commit.pending(folder / "spectrograms.png") as file:
             picture = io.BytesIO()
             save_spectrogram_picture(picture, clips, sample_rate)

@@ -78,6 +78,7 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, r
         "clipped_examples": sum(one["clipped_examples"] for one in sidecars),
         "peak_db": _highest(index, "peak_db"),
         "gain_limited": _trues(index, "gain_limited"),
+        "other_lengths": _sources_with(index, "declared_samples"),
         "transient": sum(one["transient"] for one in sidecars),
         "shards": [
             {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars
@@ -141,12 +142,18 @@ def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, A
     return made | {base.with_suffix(f".{name}.parquet"): dict(one) for name, one in sidecar["tables"].items()}
 
 
-def is_done(home: Path, shard: Shard) -> bool:
-    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass."""
+def is_done(home: Path, shard: Shard, transient: bool = False) -> bool:
+    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
+
+    Args:
+        home: where the sidecar lies.
+        shard: of the plan.
+        transient: that last matters not.
+    """
     sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
     if sidecar is None or sidecar.get("schema") != SIDECAR_SCHEMA or sidecar["shard"] != shard.name:
         return False
-    if sidecar["plan_digest"] != shard.digest or sidecar["transient"]:
+    if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
         return False
     made = made_files(home, sidecar)
     return all(path.is_file() and path.stat().st_size == one["bytes"] for path, one in made.items())
@@ -193,6 +200,13 @@ def _trues(index: pa.Table, suffix: str) -> int:
     """Rows in which a column of this name, alone or after a role's, is true."""
     columns = [index[name].to_pylist() for name in index.column_names if name.endswith(suffix)]
     return sum(any(value is True for value in row) for row in zip(*columns, strict=True))
+
+
+def _sources_with(index: pa.Table, suffix: str) -> int:
+    """How many sources have something in a column of this name, alone or after a role's."""
+    columns = [index[name].is_valid().to_pylist() for name in index.column_names if name.endswith(suffix)]
+    sources = index["source"].to_pylist() if columns else []
+    return len({source for source, *row in zip(sources, *columns, strict=True) if any(row)})
 
 
 def _together(tables: list[pa.Table]) -> pa.Table:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
-from tonemill.audiotools.files import CONTAINERS, is_audio
+from tonemill.audiotools.encoding import CONTAINERS
+from tonemill.audiotools.files import is_audio
 
 LONGEST: Final = 180
 """Bytes of a folder's or file's name, which leaves room for a number, a role and a suffix within 255."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tonemill.audiotools import files
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import AudioError, OutputError
 from tonemill.audiotools.pictures import save_clip_picture
 from tonemill.pipelines import commit
@@ -108,7 +108,7 @@ def _write_clip(folder: Path, name: str, outcome: Outcome, made: list[str]) -> l
     for role, waveform in waveforms.items():
         file_name = f"{name}.wav" if set(waveforms) == {"audio"} else f"{name}.{role}.wav"
         with commit.pending(folder / file_name) as file:
-            file.write(files.encode(waveform, "wav", 24).data)
+            file.write(encode(waveform, "wav", 24).data)
         made.append(file_name)
         written.append((role, file_name))
     picture = io.BytesIO()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
 from tonemill.pipelines import changes, commit
 from tonemill.pipelines.changes import State
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
+from tonemill.pipelines.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.merging import MARK, describe, is_done, plan_is_whole, write_plan
 from tonemill.pipelines.plan import Output, Plan, read_plan
 from tonemill.pipelines.progress import Phase, Progress
@@ -22,18 +20,45 @@ from tonemill.pipelines.shard import PLAN, WORK
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What does the work.
+class Tolerance:
+    """What may go wrong before a command says so.
 
     Args:
-        workers: threads of the local runner.
-        runner: a Beam runner's name; None for the local one.
-        options: Beam's own options, as typed.
+        rejects: how many sources may be rejected.
+        transient: sources that failed for a reason that may pass are left as they are, and not tried again.
     """
 
-    workers: int
-    runner: str | None = None
-    options: Sequence[str] = ()
+    rejects: float = math.inf
+    transient: bool = False
+
+    def require(self, rejected: int, place: Path) -> None:
+        """Stop a job that is plainly wrong.
+
+        Raises:
+            OutputError: too many sources were rejected.
+        """
+        if rejected > self.rejects:
+            raise OutputError(
+                f"{rejected} sources were rejected, and --max-rejects allows {self.rejects:g}. The tables beside the "
+                f"shards in {place} say why (*.rejects.parquet); what was finished stays, and the same command with "
+                "more --max-rejects goes on."
+            )
+
+
+def most_rejects(typed: str, sources: int) -> float:
+    """What `--max-rejects` allows, as `20`, or `5%` of all sources.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    number, percent = (typed[:-1], True) if typed.endswith("%") else (typed, False)
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < math.inf or (percent and limit > 100) or (not percent and limit != int(limit)):
+        raise UsageError(f"--max-rejects is {typed!r}; it must be a number of sources, as 20, or a share, as 5%.")
+    return math.floor(sources * limit / 100) if percent else limit
 
 
 def home_of(folder: Path, output: Output) -> Path:
@@ -41,7 +66,7 @@ def home_of(folder: Path, output: Output) -> Path:
     return folder if output.kind == "shards" else folder / WORK
 
 
-def look(folder: Path, plan: Plan) -> State:
+def look(folder: Path, plan: Plan, tolerance: Tolerance = Tolerance()) -> State:
     """Compare an output folder with a plan; touches nothing.
 
     Raises:
@@ -52,7 +77,9 @@ def look(folder: Path, plan: Plan) -> State:
         made = _made(folder, place, plan)
         kept = {shard.name: shard.digest for shard in plan.shards}
         stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
-        todo = tuple(number for number, shard in enumerate(plan.shards) if not is_done(place, shard))
+        todo = tuple(
+            number for number, shard in enumerate(plan.shards) if not is_done(place, shard, tolerance.transient)
+        )
         return State(made, todo, stale)
     if not commit.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
         raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
@@ -77,6 +104,7 @@ def produce(
     progress: Progress,
     overwrite: bool = False,
     instead_of: str | None = None,
+    tolerance: Tolerance = Tolerance(),
 ) -> dict[str, Any]:
     """Make what a plan says, going on where an earlier command stopped; returns the description.
 
@@ -87,27 +115,26 @@ def produce(
         progress: where it is shown.
         overwrite: another plan's shards that do not fit are taken away.
         instead_of: digest of the plan that this one was made from, and may take the place of.
+        tolerance: of what goes wrong.
 
     Raises:
-        OutputError: the folder is foreign, was made by another plan, is in use, or cannot be written.
+        OutputError: the folder is foreign, was made by another plan, is in use, or cannot be written; or too many
+            sources were rejected.
         CorpusError: nothing came of the plan.
     """
     look(folder, plan)
     with commit.locked(folder):
-        state = look(folder, plan)
+        state = look(folder, plan, tolerance)
         if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
             raise OutputError(_other_plan(folder, state, plan))
         place = home_of(folder, plan.output)
         for line in changes.told(place, plan, state):
             progress.say(line)
         if state.todo:
-            with silenced():
-                from tonemill.pipelines import graph
-
-                graph.check(engine.workers, engine.runner, engine.options)
+            check(engine)
         _prepare(folder, place, plan, state, progress)
         with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
-            cook_shards(place, plan, state.todo, engine, phase)
+            cook_shards(place, plan, state.todo, engine, phase, tolerance)
         return describe(folder, place, plan)
 
 
@@ -166,14 +193,9 @@ def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Pro
 
 
 def cook_shards(
-    place: Path,
-    plan: Plan,
-    todo: Sequence[int],
-    engine: Engine,
-    phase: Phase,
-    work: Callable[[Path, int], None] | None = None,
+    place: Path, plan: Plan, todo: Sequence[int], engine: Engine, phase: Phase, tolerance: Tolerance, work: str = COOK
 ) -> None:
-    """Let the workers of an engine do shards of the plan that lies in a folder, and show how far they are.
+    """Let an engine do shards of the plan that lies in a folder, and show how far it is.
 
     Args:
         place: where the plan lies, and the sidecars of what is done.
@@ -181,42 +203,39 @@ def cook_shards(
         todo: numbers of its shards.
         engine: who works.
         phase: of `plan.seconds`.
-        work: what is done to a shard, which ends by writing its sidecar; `cook_shard` if not given.
+        tolerance: of what goes wrong.
+        work: what is done to a shard, which ends by writing its sidecar.
+
+    Raises:
+        OutputError: too many sources were rejected.
     """
     waiting = {number: plan.shards[number] for number in todo}
     phase.reach(plan.seconds - sum(shard.seconds for shard in waiting.values()), counted=False)
-    if not waiting:
-        return
-    with silenced():
-        from tonemill.pipelines import graph, shard
+    rejected = sum(_ledger(place, one.name).get("rejected", 0) for one in plan.shards if one not in waiting.values())
 
-        def watch() -> None:
-            # What is committed counts on any runner; what is under way is known of this process only.
-            for number in [n for n, one in waiting.items() if (place / one.name).with_suffix(".json").exists()]:
-                phase.rejects += _refused(place, waiting.pop(number).name)
-                shard.refused.pop(number, None)
-            left = sum(max(0.0, one.seconds - shard.under_way.get(number, 0.0)) for number, one in waiting.items())
-            phase.reach(plan.seconds - left, rejects_under_way=sum(shard.refused.values()))
+    def left() -> Collection[int]:
+        nonlocal rejected
+        for number in [n for n, one in waiting.items() if (place / one.name).with_suffix(".json").exists()]:
+            ledger = _ledger(place, waiting.pop(number).name)
+            phase.rejects += sum(ledger.get(name, 0) for name in REFUSALS)
+            rejected += ledger.get("rejected", 0)
+        return waiting.keys()
 
-        shard.under_way.clear()
-        shard.refused.clear()
-        graph.run(place, todo, engine.workers, watch, engine.runner, engine.options, work or shard.cook_shard)
-        watch()
+    def watch(now: UnderWay) -> None:
+        # What is committed counts on any runner; what is under way is known of workers on this machine only.
+        mine = left()
+        seconds = sum(max(0.0, one.seconds - now.seconds.get(number, 0.0)) for number, one in waiting.items())
+        phase.reach(plan.seconds - seconds, rejects_under_way=sum(now.refused.get(number, 0) for number in mine))
+        tolerance.require(rejected + sum(now.rejected.get(number, 0) for number in mine), place)
 
-
-def _refused(place: Path, name: str) -> int:
-    """Sources and clips that a finished shard refused."""
-    ledger = (commit.read_json((place / name).with_suffix(".json")) or {}).get("ledger", {})
-    return sum(ledger.get(what, 0) for what in ("rejected", "filtered", "clips_rejected", "clips_filtered"))
+    run(place, left, engine, watch, work)
+    watch(UnderWay())
 
 
-@contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Keep the notices of Beam and its imports off the person's screen; errors come as exceptions all the same."""
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
+
+
+def _ledger(place: Path, name: str) -> dict[str, int]:
+    """What a finished shard says of its sources and clips; nothing where it says nothing."""
+    ledger: dict[str, int] = (commit.read_json((place / name).with_suffix(".json")) or {}).get("ledger", {})
+    return ledger

@@ -23,8 +23,8 @@ LONGEST_LINE: Final = 1 << 20
 KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames"})
 """What this version knows of a line; it keeps the rest."""
 
-PLACES: Final = frozenset({"uri", "modified_ns", "run_uri"})
-"""Keys that say where something lies and not what it is: they are kept out of digests and shards."""
+PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri"})
+"""Keys that say where something lies, or how it is read, and not what it is: kept out of digests and shards."""
 
 RESERVED: Final = frozenset(
     {"key", "source", "path", "clip", "split", "shard", "position", "roles", "sample_rate", "channels", "samples"}
@@ -72,9 +72,14 @@ class Recipe:
         steps = [*self.steps, step]
         return Recipe(self.path, self.sources, self.fields, steps, self.start, self.frames, self.extra)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it reads its sources from first to last."""
+        return not self.start and self.frames is None
+
     def to_json(self) -> dict[str, Any]:
         record: dict[str, Any] = {"tonemill": VERSION, "path": self.path, "sources": self.sources}
-        if self.start or self.frames is not None:
+        if not self.is_whole:
             record |= {"start": self.start, "frames": self.frames}
         return {**record, "fields": self.fields, "steps": self.steps, **self.extra}
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines import commit
 from tonemill.pipelines.corpus import read_table
+from tonemill.pipelines.engine import Engine, UnderWay, run
 from tonemill.pipelines.merging import PLAN_SEAL, describe, made_files, plan_is_whole, write_plan
 from tonemill.pipelines.plan import Plan
-from tonemill.pipelines.production import Engine, silenced
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.shard import PLAN, WORK
 from tonemill.pipelines.splicing import Run, runs, splice
@@ -126,15 +126,15 @@ def _remake(
     shutil.copyfile(home / PLAN, scratch_home / PLAN)
     numbers = [number for number, shard in enumerate(plan.shards) if shard.name in broken]
     with progress.phase(f"repair {folder}", len(numbers), "shards") as phase:
-        with silenced():
-            from tonemill.pipelines import graph
 
-        def watch() -> None:
-            done = [n for n in numbers if (scratch_home / plan.shards[n].name).with_suffix(".json").exists()]
-            phase.reach(len(done))
+        def left() -> list[int]:
+            return [n for n in numbers if not (scratch_home / plan.shards[n].name).with_suffix(".json").exists()]
 
-        graph.run(scratch_home, numbers, engine.workers, watch, engine.runner, engine.options)
-        watch()
+        def watch(_: UnderWay) -> None:
+            phase.reach(len(numbers) - len(left()))
+
+        run(scratch_home, left, engine, watch)
+        watch(UnderWay())
     entries = {one["shard"]: one for one in (about or {}).get("shards", ())}
     for number in numbers:
         name = plan.shards[number].name

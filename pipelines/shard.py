@@ -7,6 +7,7 @@ import json
 import math
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +15,12 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from tonemill.audiotools import files
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import TRANSIENT, AudioError
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook, failed_encoding
-from tonemill.pipelines.plan import Output, Shard, read_plan, read_rows
+from tonemill.pipelines.journal import Journal, journal_of
+from tonemill.pipelines.plan import Output, Planned, Shard, read_plan, read_rows
 from tonemill.pipelines.shelves import FileShelf, Piece, Shelf, TarShelf
 
 SIDECAR_SCHEMA: Final = 2
@@ -49,6 +51,9 @@ under_way: dict[int, float] = {}
 
 refused: dict[int, int] = {}
 """Sources and clips refused so far in each shard that this process is at."""
+
+rejected: dict[int, int] = {}
+"""Whole sources rejected so far in each shard that this process is at."""
 
 
 class Stopped(Exception):
@@ -114,14 +119,15 @@ def cook_shard(home: Path, number: int) -> None:
         shelf = TarShelf(base.with_suffix(".tar"), container)
     else:
         shelf = FileShelf(home.parent, base.parent, container)
-    try:
-        tally = _fill(shelf, shard, plan.output, home / PLAN, number)
-        stored = shelf.finish()
-    except OSError as error:
-        raise commit.unwritable(base, error) from error
-    finally:
-        shelf.discard()
-    commit_tables(base, shard, tally, stored, commit.environment())
+    with journal_of(home, number) as journal:
+        try:
+            tally = _fill(shelf, shard, plan.output, read_rows(home / PLAN, number), number, journal)
+            stored = shelf.finish()
+        except OSError as error:
+            raise commit.unwritable(base, error) from error
+        finally:
+            shelf.discard()
+        commit_tables(base, shard, tally, stored, commit.environment())
 
 
 def commit_tables(
@@ -161,11 +167,10 @@ def commit_tables(
 LEDGER: Final = ("sources", "kept", "rejected", "filtered", "clips", "examples", "clips_rejected", "clips_filtered")
 
 
-def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -> Tally:
+def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], number: int, journal: Journal) -> Tally:
     tally = Tally(shard)
-    rows = read_rows(plan, number)
     names = {row.key: row.name for row in rows}
-    for position, outcomes in itertools.groupby(cook(rows), key=lambda outcome: outcome.planned.position):
+    for position, outcomes in itertools.groupby(cook(rows, journal), key=lambda outcome: outcome.planned.position):
         mark, first_example, first_reject = shelf.mark(), len(tally.examples), len(tally.rejects)
         for clip, outcome in enumerate(outcomes):
             if stopping.is_set():
@@ -180,9 +185,12 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, plan: Path, number: int) -
                 break
             if outcome.error is not None:
                 tally.refuse(outcome, clip)
+        for row in tally.examples[first_example:]:
+            row |= outcome.surprises
         tally.close_source(first_example, first_reject)
         under_way[number] = under_way.get(number, 0.0) + rows[position].seconds
         refused[number] = len(tally.rejects)
+        rejected[number] = tally.ledger["rejected"]
     return tally
 
 
@@ -192,12 +200,14 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     bits = output.bits or example.bits
     try:
         rate = example.sample_rate
-        encoded = {role: files.encode(sound, output.container, bits) for role, sound in example.sounds.items()}
+        encoded = {role: encode(sound, output.container, bits, shelf.spill) for role, sound in example.sounds.items()}
         lengths = {one.frames for one in encoded.values()}
         if len(lengths) != 1:
             raise AudioError("roles", f"its roles have {sorted(lengths)} samples; `tonemill align` makes them equal")
         if lengths == {0}:
             raise AudioError("no_frames", "no sound was left of it")
+        if max(one.size for one in encoded.values()) > shelf.most_bytes:
+            raise AudioError("unsupported", "a member of a tar holds less than 8 GiB, and this is more; slice it")
     except Exception as error:
         return failed_encoding(outcome, error)
     frames = lengths.pop()

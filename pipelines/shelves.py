@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tonemill.audiotools import files
+from tonemill.audiotools.encoding import Encoded
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines import commit
-from tonemill.pipelines.tar import Mark, TarWriter
+from tonemill.pipelines.tar import MEMBER_BYTES, Mark, TarWriter
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,20 @@ class Piece:
 
     key: str
     name: str
-    encoded: dict[str, files.Encoded]
+    encoded: dict[str, Encoded]
     record: dict[str, Any]
 
 
 class Shelf(Protocol):
-    """Where a shard's examples are put; those of a source that fails later are taken back."""
+    """Where a shard's examples are put; those of a source that fails later are taken back.
+
+    Args:
+        spill: folder on the same disk, where sound waits that is too much for memory.
+        most_bytes: that one file may have.
+    """
+
+    spill: Path
+    most_bytes: float
 
     def put(self, piece: Piece) -> dict[str, Any]:
         """Store an example; returns columns for the index that say where."""
@@ -55,6 +64,7 @@ class TarShelf:
     """A shard of a corpus. An example's members are neighbours: KEY.flac or KEY.ROLE.flac, then KEY.json."""
 
     def __init__(self, target: Path, container: str) -> None:
+        self.spill, self.most_bytes = target.parent, float(MEMBER_BYTES - 1)
         self._part = commit.Part(target)
         self._tar = TarWriter(self._part.file)
         self._container = container
@@ -63,11 +73,11 @@ class TarShelf:
         columns: dict[str, Any] = {}
         for role, one in piece.encoded.items():
             extension = self._container if set(piece.encoded) == {"audio"} else f"{role}.{self._container}"
-            columns[f"{role}_offset"] = self._tar.add(f"{piece.key}.{extension}", one.data)
-            columns[f"{role}_bytes"] = len(one.data)
-            columns[f"{role}_sha256"] = hashlib.sha256(one.data).hexdigest()
-        text = json.dumps(piece.record, ensure_ascii=False, sort_keys=True)
-        self._tar.add(f"{piece.key}.json", text.encode("utf-8", "backslashreplace"))
+            columns[f"{role}_offset"] = self._tar.add(f"{piece.key}.{extension}", one.size, one.pieces())
+            columns[f"{role}_bytes"] = one.size
+            columns[f"{role}_sha256"] = one.sha256
+        text = json.dumps(piece.record, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
+        self._tar.add(f"{piece.key}.json", len(text), [text])
         return columns
 
     def mark(self) -> Mark:
@@ -102,6 +112,7 @@ class FileShelf:
     """Files in a folder, named after their sources: NAME.wav, NAME-0003.wav where there are several, NAME_dry.wav."""
 
     def __init__(self, folder: Path, work: Path, container: str) -> None:
+        self.spill, self.most_bytes = work, math.inf
         self._folder = folder
         self._work = work
         self._container = container
@@ -113,9 +124,9 @@ class FileShelf:
         for role, one in piece.encoded.items():
             # It waits among the sidecars: what a kill leaves there is swept, and the person's folder stays clean.
             part = commit.Part(self._work / piece.key, self._work)
-            parts[role] = _Written(part, len(one.data), hashlib.sha256(one.data).hexdigest())
+            parts[role] = _Written(part, one.size, one.sha256)
             try:
-                part.file.write(one.data)
+                part.file.writelines(one.pieces())
             except OSError as error:
                 raise commit.unwritable(self._folder / piece.name, error) from error
             part.close()
@@ -139,7 +150,7 @@ class FileShelf:
                     name + (f"-{number}" if clips[name] > 1 else "") + ("" if set(parts) == {"audio"} else f"_{role}")
                 )
                 target = self._folder / f"{full}.{self._container}"
-                if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != one.sha256:
+                if target.exists() and commit.fingerprint(target)["sha256"] != one.sha256:
                     raise OutputError(f"{target} is there already and is not ours. Move it away and try again.")
                 one.part.commit(target)
                 files_written.append({"name": f"{full}.{self._container}", "bytes": one.bytes, "sha256": one.sha256})

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from typing import Any, Final
 
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
+from tonemill.pipelines.isolation import ENDS, Prober
+from tonemill.pipelines.journal import PATIENCE
 from tonemill.pipelines.recipe import RESERVED, Recipe
 from tonemill.pipelines.uri import readable, to_uri
 
@@ -86,22 +89,42 @@ def scan(
         workers: threads; None for one per core.
     """
 
+    mine = threading.local()
+    probers: list[Prober] = []
+
     def probe_chunk(chunk: list[tuple[str, str]]) -> list[Recipe]:
-        return [Recipe(path, {"audio": describe(Path(place), digest)}, dict(metadata(path))) for path, place in chunk]
+        if not hasattr(mine, "prober"):
+            mine.prober = Prober(PATIENCE)
+            probers.append(mine.prober)
+        header = mine.prober.header
+        return [
+            Recipe(path, {"audio": describe(Path(place), digest, header)}, dict(metadata(path)))
+            for path, place in chunk
+        ]
 
     rows = iter(found.audio)
     chunks = iter(lambda: list(islice(rows, CHUNK)), [])
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # A bounded window of chunks, for `map` would queue a million files at once.
         waiting = [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 16)]
-        while waiting:
-            ready = waiting.pop(0).result()
-            waiting += [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 1)]
-            yield from ready
+        try:
+            while waiting:
+                ready = waiting.pop(0).result()
+                waiting += [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 1)]
+                yield from ready
+        finally:
+            for one in probers:
+                one.close()
 
 
-def describe(place: Path, digest: bool = True) -> dict[str, Any]:
-    """A recipe's entry for a local file; one that cannot be read is left to be rejected when it is cooked."""
+def describe(place: Path, digest: bool = True, probe: Callable[[Path], files.Header] = files.probe) -> dict[str, Any]:
+    """A recipe's entry for a local file; one that cannot be read is left to be rejected when it is cooked.
+
+    Args:
+        place: of the file.
+        digest: read every byte.
+        probe: reads its header.
+    """
     entry: dict[str, Any] = {"uri": to_uri(place)}
     try:
         status = place.stat()
@@ -109,8 +132,11 @@ def describe(place: Path, digest: bool = True) -> dict[str, Any]:
         if digest and place.is_file():
             with place.open("rb") as file:
                 entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        header = files.probe(place)
-    except (AudioError, OSError):
+        header = probe(place)
+    except AudioError as error:
+        # What ended a process here is decoded in one of its own from the start.
+        return entry | ({"suspect": True} if error.reason in ENDS else {})
+    except OSError:
         return entry
     return entry | {
         "sample_rate": header.sample_rate,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
+
+MEMBER_BYTES: Final = 8**11
+"""What a USTAR header, with eleven octal digits, can no longer say."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,23 @@ class TarWriter:
         self._digest = hashlib.sha256()
         self.size = 0
 
-    def add(self, name: str, data: bytes) -> int:
-        """Append a member; returns the offset of its data."""
+    def add(self, name: str, size: int, pieces: Iterable[bytes]) -> int:
+        """Append a member; returns the offset of its data.
+
+        Args:
+            name: of the member.
+            size: of all pieces together, less than `MEMBER_BYTES`.
+            pieces: its content.
+        """
         info = tarfile.TarInfo(name)
-        info.size = len(data)
+        info.size = size
         info.mode = 0o644
         header = info.tobuf(tarfile.USTAR_FORMAT)
         offset = self.size + len(header)
         self._write(header)
-        self._write(data)
-        self._write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        for piece in pieces:
+            self._write(piece)
+        self._write(bytes(-size % tarfile.BLOCKSIZE))
         return offset
 
     def mark(self) -> Mark:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tonemill.audiotools import files
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import cook
@@ -170,7 +171,7 @@ def remake(found: Trace) -> dict[str, Remade]:
         made = {}
         for role, sound in outcome.example.sounds.items():
             old = stored(found.home, found.sidecar, found.row, role)
-            made[role] = against(files.encode(sound, found.output.container, bits).data, old)
+            made[role] = against(encode(sound, found.output.container, bits).data, old)
         return made
     raise CorpusError(
         f"{found.row['source']} gives fewer clips than it did: {found.row['key']} does not come any more."

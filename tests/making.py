@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tonemill.pipelines import sources
 from tonemill.pipelines.corpus import Corpus, open_corpus
+from tonemill.pipelines.engine import Engine
 from tonemill.pipelines.plan import Output
 from tonemill.pipelines.planning import Splitting, make_plan
-from tonemill.pipelines.production import Engine, produce
+from tonemill.pipelines.production import produce
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipe import Recipe
 

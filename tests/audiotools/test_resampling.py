@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from math import ceil
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.resampling import CONVERSIONS as BENCHMARKED_RATES
+from benchmarks.resampling import PASS_BAND as BENCHMARKED
+from benchmarks.resampling import Conversion
 from tonemill.audiotools.errors import UsageError
-from tonemill.audiotools.resampling import Engine, Quality, resample, resample_blocks, resampled_length
+from tonemill.audiotools.resampling import RECIPES, Engine, Quality, resample, resample_blocks, resampled_length
 
 CONVERSIONS = [(48000, 44100), (44100, 48000), (44100, 16000), (16000, 48000), (44100, 44099)]
 TIERS = [(engine, quality) for engine in get_args(Engine) for quality in get_args(Quality)]
@@ -198,3 +202,35 @@ def test_resampy_says_where_its_filter_table_ends() -> None:
 def test_importing_the_module_loads_no_engine() -> None:
     code = "import sys, tonemill.audiotools.resampling; assert not {'soxr', 'resampy', 'numba'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PAGE = Path(__file__).parents[2] / "docs/resampling.md"
+
+
+def rows_of_page() -> list[list[str]]:
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "->" in line]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("row", rows_of_page(), ids=lambda row: " ".join(row[:2]))
+def test_each_filter_is_as_good_as_its_row_in_the_documentation_says(row: list[str]) -> None:
+    rates, filter_name, tiers, aliases, images, ripple, *_ = row
+    from_rate, to_rate = map(int, rates.split(" -> "))
+    engine, _ = filter_name.split()
+    for quality in tiers.split(", "):
+        assert RECIPES[engine][quality] == filter_name.split()[1]
+    measured = Conversion(from_rate, to_rate, engine, tiers.split(", ")[0])
+    # Of the page's tones every tenth, so the worst of these is no worse than its worst.
+    gains, delays, beside = np.array([measured.pass_band_tone(f * measured.nyquist_hz) for f in BENCHMARKED[::10]]).T
+    assert beside.max() < float(images) + 1
+    assert np.abs(gains[BENCHMARKED[::10] <= 0.8]).max() < float(ripple.split(" / ")[0]) + 1e-4
+    assert np.abs(delays).max() < 1e-4
+    if aliases != "none possible":
+        found = measured.aliases_db()
+        assert found is not None and found < float(aliases) + 1
+
+
+def test_the_documentation_has_a_row_for_every_tier() -> None:
+    listed = {(row[0], row[1].split()[0], tier) for row in rows_of_page() for tier in row[2].split(", ")}
+    rates = {f"{from_rate} -> {to_rate}" for from_rate, to_rate in BENCHMARKED_RATES}
+    assert listed == {(one, engine, tier) for one in rates for engine, tier in TIERS}

@@ -296,3 +296,17 @@ def test_a_command_killed_at_its_very_start_goes_on(
     tonemill(sink, out, "-q", stdin=stream).done()
     tonemill(sink, tmp_path / "anew", "-q", stdin=stream).done()
     assert contents(out) == contents(tmp_path / "anew")
+
+
+def test_a_length_that_a_header_declares_wrongly_is_recorded(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
+    recipes = lines_of(plan)
+    recipes[1]["sources"]["audio"]["frames"] += 7
+    ended = tonemill("shard", tmp_path / "corpus", stdin=stream_of(recipes)).done()
+    assert "1 sources are longer or shorter than they declare" in ended.err
+    told = {
+        row["source"]: (row["declared_samples"], row["decoded_samples"])
+        for row in table(tmp_path / "corpus" / "index.parquet")
+        if row["declared_samples"] is not None
+    }
+    declared = recipes[1]["sources"]["audio"]["frames"]
+    assert told == {recipes[1]["path"]: (declared, declared - 7)}

@@ -11,13 +11,15 @@ import pytest
 from making import QUIET
 
 from tonemill.audiotools import files
+from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines import sources
 from tonemill.pipelines.corpus import Corpus, open_corpus
+from tonemill.pipelines.engine import Engine
 from tonemill.pipelines.plan import Output
 from tonemill.pipelines.planning import Splitting, make_plan
-from tonemill.pipelines.production import Engine, produce
+from tonemill.pipelines.production import produce
 from tonemill.pipelines.recipe import Recipe
 
 FIELDS = (
@@ -35,7 +37,7 @@ def sharded(folder: Path, shard_seconds: float, rate: int = 8000) -> Corpus:
         place = folder / "raw" / f"{number}.wav"
         place.parent.mkdir(exist_ok=True)
         tone = np.sin(np.arange(800 + number, dtype=np.float32))[None] * 0.5
-        place.write_bytes(files.encode(Waveform(tone, rate * (1 + number % 2) if rate > 8000 else 8000), "wav").data)
+        place.write_bytes(encode(Waveform(tone, rate * (1 + number % 2) if rate > 8000 else 8000), "wav").data)
         recipes.append(Recipe(place.name, {"audio": sources.describe(place)}, dict(fields)))
     produce(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(), shard_seconds), Engine(1), QUIET)
     return open_corpus(folder / "corpus")

@@ -1,0 +1,119 @@
+"""How a sink tells a person what it would do, and what came of every source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tonemill.cli.console import tell
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.plan import Plan
+
+
+def summary(folder: str, about: dict[str, Any]) -> str:
+    """What came of every source, in a few lines for a person."""
+    ledger = about["ledger"]
+    splits = " + ".join(f"{one['examples']} {split}" for split, one in about["splits"].items())
+    dealt = f" = {splits}" if len(about["splits"]) > 1 else ""
+    lines = [
+        f"{folder}: {about['examples']} examples{dealt}, {duration(about['seconds'])}, {size(about['bytes'])}",
+        f"sources: {ledger['sources']} read = {ledger['kept']} kept + {ledger['rejected']} rejected "
+        f"+ {ledger['filtered']} filtered",
+    ]
+    if ledger["clips"] != ledger["examples"]:
+        lines.append(
+            f"clips: {ledger['clips']} cut = {ledger['examples']} kept + {ledger['clips_rejected']} rejected "
+            f"+ {ledger['clips_filtered']} filtered"
+        )
+    lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
+    if about["gain_limited"]:
+        lines.append(f"  {about['gain_limited']} got less gain than was asked of normalize (gain_limited_by says why)")
+    if about["other_lengths"]:
+        lines.append(
+            f"  {about['other_lengths']} sources are longer or shorter than they declare (declared_samples, "
+            "decoded_samples in the index); what was decoded counts"
+        )
+    return "\n".join(lines)
+
+
+def clipping(about: dict[str, Any]) -> str:
+    """What was cut off in storing, and how to keep it; nothing where nothing was."""
+    if not about["clipped_examples"]:
+        return ""
+    return (
+        f"CLIPPED: {about['clipped_examples']} of {about['examples']} examples reach up to {about['peak_db']:+.2f} dB "
+        "of full scale, and what lies above 0 dB was cut off in storing (clipped_samples in the index). Put "
+        "`tonemill normalize --peak-db -1` before this command, leave them out with `tonemill filter --max-peak-db 0`, "
+        "or keep all of it with `tonemill write --format wav --bits 32`."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def show_plan(folder: Path, plan: Plan, key: str) -> None:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from tonemill.pipelines import changes
+    from tonemill.pipelines.plan import SPLITS
+    from tonemill.pipelines.production import home_of, look
+
+    state = look(folder, plan)
+    table = Table(
+        "split", "shards", "sources", "examples", "length", "bytes", "there already", title=f"{folder}, expected"
+    )
+    totals: dict[str, Any] = {}
+    todo = set(state.todo)
+    for split in SPLITS:
+        mine = [(number, shard) for number, shard in enumerate(plan.shards) if shard.split == split]
+        if not mine:
+            continue
+        totals[split] = {
+            "shards": len(mine),
+            "sources": sum(shard.recipes for _, shard in mine),
+            "examples": sum(shard.clips for _, shard in mine),
+            "seconds": sum(shard.seconds for _, shard in mine),
+            "bytes": sum(shard.bytes for _, shard in mine),
+            "there_already": sum(number not in todo for number, _ in mine),
+        }
+        one = totals[split]
+        cells = (
+            one["shards"],
+            one["sources"],
+            one["examples"],
+            duration(one["seconds"]),
+            size(one["bytes"]),
+            one["there_already"],
+        )
+        table.add_row(split, *map(str, cells))
+    Console(stderr=True).print(table)
+    if state.stale:
+        tell(f"{len(state.stale)} shards there were made by another plan and would be made anew or taken away.")
+    for line in changes.told(home_of(folder, plan.output), plan, state):
+        tell(line)
+    tell("Lengths come from headers, bytes from a usual rate of compression: what is really there shows in cooking.")
+    typer.echo(
+        json.dumps(
+            {key: str(folder), "dry_run": True, "plan_digest": plan.digest, "splits": totals, "stale": len(state.stale)}
+        )
+    )

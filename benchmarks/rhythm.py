@@ -3,6 +3,8 @@
     python -m benchmarks.rhythm                # the rhythms of tests/patterns.py, as a machine plays them
     python -m benchmarks.rhythm --played       # other rhythms, as people play them, with made sounds
     python -m benchmarks.rhythm --drums FOLDER # again others, with real drum hits: FOLDER/bd, sn, hh and so on
+    ... --tones                                # with bass, and chords that change each bar, on top
+    ... --hits PART                            # with every other hit of FOLDER: even or odd
     ... --misses                               # say which pieces were missed, and how
 
 loops   files of 1, 2 and 4 bars, cut to the sample: tempo within 1 %, octave included
@@ -122,18 +124,58 @@ def played(
     return (samples / np.abs(samples).max() * 0.8).astype(np.float32)[None], np.array(beats)
 
 
+def with_tones(piece: Piece, seed: int) -> Piece:
+    """A piece with a bass and chords on top: attacks of 3 to 30 ms, up to 10 ms early or late, two thirds as loud."""
+    rng = np.random.default_rng(seed)
+    tones = np.zeros(piece.samples.shape[1])
+    root = 41.2 * 2 ** (rng.integers(12) / 12)
+    walking = bool(rng.integers(2))
+    for start, end in zip(piece.bars[:-1], piece.bars[1:], strict=True):
+        beat = (end - start) / piece.beats_per_bar
+        pitch = root * 2 ** (rng.choice([0, 3, 5, 7, 10]) / 12)
+        steps = np.arange(0, piece.beats_per_bar, 0.5)
+        played_steps = steps if walking else steps[(rng.random(len(steps)) < 0.4) | (steps == 0)]
+        for step in played_steps:
+            fifth = 1.5 if rng.random() < 0.25 else 1.0
+            _add_tone(tones, start + step * beat, 0.45 * beat, [pitch * fifth], 0.5, 0.003, rng)
+        triad = [4 * pitch * ratio for ratio in (1.0, 1.2599, 1.4983)]
+        off = 0.0 if rng.random() < 0.7 else 0.5 * beat
+        _add_tone(tones, start + off, end - start - off, triad, 0.15, float(rng.uniform(0.005, 0.03)), rng)
+    peak = float(np.abs(tones).max())
+    mixed = piece.samples[0] + (0.53 / max(peak, 1e-9)) * tones
+    mixed *= 0.8 / np.abs(mixed).max()
+    return piece._replace(samples=mixed.astype(np.float32)[None], condition=f"{piece.condition}, tones")
+
+
+def _add_tone(
+    samples: np.ndarray, at: float, seconds: float, pitches: list[float], gain: float, attack: float,
+    rng: np.random.Generator,
+) -> None:
+    """Six falling partials of each pitch, that decay."""
+    start = max(0, round((at + rng.uniform(-0.01, 0.01)) * RATE))
+    count = min(round(seconds * RATE), len(samples) - start)
+    time = np.arange(max(0, count)) / RATE
+    shape = np.minimum(time / attack, 1) * np.exp(-2 * time) * np.minimum((seconds - time) / 0.02, 1)
+    for pitch in pitches:
+        for partial in range(1, 7):
+            phase = rng.uniform(0, 2 * np.pi)
+            samples[start : start + len(time)] += gain / partial * shape * np.sin(2 * np.pi * pitch * partial * time + phase)
+
+
 def made_sounds(voice: str, rng: np.random.Generator) -> np.ndarray:
     name = "clap" if voice == "rim" else voice
     return VOICES[name](RATE, rng, **varied(name, rng))[0]
 
 
-def drum_sounds(folder: Path) -> Sounds:
+def drum_sounds(folder: Path, hits_used: str = "all") -> Sounds:
     from tonemill.audiotools.resampling import resample
 
+    first, step = {"all": (0, 1), "even": (0, 2), "odd": (1, 2)}[hits_used]
     hits = {
         voice: sorted(path for name in names for path in (folder / name).glob("*") if path.suffix.lower() == ".wav")
         for voice, names in _FOLDERS.items()
     }
+    hits = {voice: found[first::step] for voice, found in hits.items()}
 
     def sounds(voice: str, rng: np.random.Generator) -> np.ndarray:
         path = hits[voice][int(rng.integers(len(hits[voice])))]
@@ -201,13 +243,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--played", action="store_true")
     parser.add_argument("--drums", type=Path)
+    parser.add_argument("--hits", choices=("all", "even", "odd"), default="all")
+    parser.add_argument("--tones", action="store_true")
     parser.add_argument("--misses", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     if options.drums:
-        pieces = list(played_pieces(UNSEEN, drum_sounds(options.drums)))
+        pieces = list(played_pieces(UNSEEN, drum_sounds(options.drums, options.hits)))
     else:
         pieces = list(played_pieces(PLAYED, made_sounds) if options.played else machine_pieces())
+    if options.tones:
+        pieces = [with_tones(piece, seed) for seed, piece in enumerate(pieces)]
     counts: dict[tuple[str, str, str], np.ndarray] = defaultdict(lambda: np.zeros(2, int))
     with ProcessPoolExecutor(options.workers) as pool:
         for piece, (right, of, wrong) in zip(pieces, pool.map(measured, pieces, chunksize=8), strict=True):

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tonemill.audiotools.groove import STEPS, groove
-from tonemill.audiotools.onsets import Onsets
+from tonemill.audiotools.harmony import harmony_changes
+from tonemill.audiotools.onsets import TONE_HOPS, Onsets
 
 SLOWEST_BPM: Final = 50.0
 FASTEST_BPM: Final = 220.0
@@ -19,7 +20,6 @@ NEAR_SECONDS: Final = 0.016
 """An onset this near a grid line lies on it."""
 BEGINS_ON_ONE: Final = 0.75
 """How many recordings begin with a downbeat."""
-PHASE: Final = 1.0
 _BINS: Final = 12
 
 
@@ -67,6 +67,7 @@ class Events:
         registers = np.stack([padded[:, peaks + shift] for shift in range(5)]).max(axis=0)
         self.low, self.high = registers[0], registers[1] + registers[2]
         self.drums = _drums(onsets, peaks)
+        self.tones, self.tone_seconds = onsets.tones, onsets.hop_seconds * TONE_HOPS
         # A drone or a wash of noise has a spectrum that flickers, but no events.
         self.clear = bool(len(peaks) and len(peaks) < 25 * max(onsets.seconds, 0.3))
 
@@ -75,18 +76,20 @@ class Events:
         tempo_bpm = 60 * (len(beats) - 1) / (beats[-1] - beats[0])
         scores = np.full(beats_per_bar, tempo_prior(tempo_bpm))
         if len(self.times):
-            scores += 8.0 * self.alignment(beats) + 3.0 * self.repetition(beats, beats_per_bar)
+            scores += 11.0 * self.alignment(beats) + 5.5 * self.repetition(beats, beats_per_bar)
         if self.clear:
-            scores += self.beginning(beats, beats_per_bar) + 0.3 * self.groove(beats, beats_per_bar)
+            scores += 0.5 * self.beginning(beats, beats_per_bar) + 0.15 * self.groove(beats, beats_per_bar)
+            scores += self.changes(beats, beats_per_bar)
             # Strokes that a coarse grid cannot tell apart cost it less than a fine one's empty steps.
-            scores += 2.0 * np.log2(tempo_bpm / USUAL_BPM)
+            scores += 0.5 * np.log2(tempo_bpm / USUAL_BPM)
         return scores
 
     def downbeat(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> int:
         """Which beat begins the first bar."""
         if len(beats) <= beats_per_bar or not self.clear:
             return 0
-        scores = self.beginning(beats, beats_per_bar) + PHASE * self.groove(beats, beats_per_bar)
+        scores = 0.5 * self.beginning(beats, beats_per_bar) + 0.5 * self.groove(beats, beats_per_bar)
+        scores += 3.0 * self.changes(beats, beats_per_bar)
         return int(np.argmax(scores))
 
     def alignment(self, beats: Float[np.ndarray, "beats"]) -> float:
@@ -122,6 +125,10 @@ class Events:
         if abs(first - beat) * period[0] < 0.03:
             scores[beat % beats_per_bar] = np.log(BEGINS_ON_ONE)
         return scores
+
+    def changes(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> Float[np.ndarray, "phases"]:
+        """How much more the harmony changes with each beat of the bar than with the others."""
+        return harmony_changes(self.tones, self.tone_seconds, beats, beats_per_bar)
 
     def repetition(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> float:
         """How alike neighbouring bars are, from 0 to 1; a loop of one bar is its own neighbour."""

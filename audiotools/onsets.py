@@ -19,6 +19,11 @@ EDGES_HZ: Final = (130.0, 2000.0)
 DRUMS_HZ: Final = ((30.0, 110.0), (600.0, 3000.0), (6500.0, 11000.0))
 """Where a kick, a snare and a hi-hat are loudest against the other two."""
 
+TONES_HZ: Final = 1500.0
+"""Up to here chords and basses have their strongest partials."""
+TONE_HOPS: Final = 8
+"""Harmony changes slowly: one frame of so many is kept."""
+
 _COMPRESSION: Final = 1000.0
 _BANDS: Final = 40
 
@@ -30,6 +35,7 @@ class Onsets:
     Args:
         strength: (registers, frames): how much louder low, middle and high bands became.
         level: (drums, frames): amplitude in the bands of DRUMS_HZ.
+        tones: (bins, frames / TONE_HOPS, rounded up): a log spectrum up to TONES_HZ.
         hop_seconds: from one frame to the next; frame i tells of the time i * hop_seconds.
         seconds: the length of the sound.
         frames: the same, in samples.
@@ -37,6 +43,7 @@ class Onsets:
 
     strength: Float32[np.ndarray, "3 frames"]
     level: Float32[np.ndarray, "3 frames"]
+    tones: Float32[np.ndarray, "bins tone_frames"]
     hop_seconds: float
     seconds: float
     frames: int
@@ -66,6 +73,9 @@ def onsets(sound: Sound) -> Onsets:
     drums = np.stack([(frequencies >= min(low, 0.35 * rate)) & (frequencies < high) for low, high in DRUMS_HZ], axis=1)
     parts: list[np.ndarray] = []
     levels: list[np.ndarray] = []
+    tones: list[np.ndarray] = []
+    bins = max(1, int(np.count_nonzero(frequencies <= TONES_HZ)))
+    heard = 0
     before: np.ndarray | None = None
     frames = 0
     for spans, count in _framed(sound, n_fft, hop):
@@ -74,6 +84,8 @@ def onsets(sound: Sound) -> Onsets:
             continue
         spectrum = np.abs(np.fft.rfft(spans * window, axis=1))
         levels.append(np.sqrt(np.square(spectrum) @ drums.astype(np.float64)).T.astype(np.float32))
+        tones.append(np.log1p(gain * spectrum[-heard % TONE_HOPS :: TONE_HOPS, :bins]).T.astype(np.float32))
+        heard += len(spectrum)
         bands = np.log1p(gain * spectrum @ filters)
         first = np.zeros_like(bands[:1]) if before is None else before
         rises = np.maximum(np.diff(bands, axis=0, prepend=first), 0)
@@ -83,7 +95,8 @@ def onsets(sound: Sound) -> Onsets:
     # A rise between two frames lies between their middles; half a hop is put right by interpolating.
     strength = (strength + np.pad(strength[:, 1:], ((0, 0), (0, 1)))) / 2
     level = np.concatenate(levels, axis=1) if levels else np.zeros((3, 0), np.float32)
-    return Onsets(strength.astype(np.float32), level, hop / rate, frames / rate, frames)
+    tone = np.concatenate(tones, axis=1) if tones else np.zeros((bins, 0), np.float32)
+    return Onsets(strength.astype(np.float32), level, tone, hop / rate, frames / rate, frames)
 
 
 def _framed(sound: Sound, n_fft: int, hop: int) -> Iterator[tuple[Float32[np.ndarray, "frames n_fft"], int]]:

@@ -173,4 +173,4 @@ def _completed(times: Float[np.ndarray, "beats"], seconds: float) -> Float[np.nd
     before = np.arange(times[0] - first, -0.12 * first, -first)[::-1]
     after = np.arange(times[-1] + last, seconds + 0.12 * last, last)
     whole = np.concatenate([before, times, after])
-    return np.clip(whole, 0, seconds)
+    return np.unique(np.clip(whole, 0, seconds))

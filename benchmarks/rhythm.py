@@ -175,7 +175,7 @@ def drum_sounds(folder: Path, hits_used: str = "all") -> Sounds:
         voice: sorted(path for name in names for path in (folder / name).glob("*") if path.suffix.lower() == ".wav")
         for voice, names in _FOLDERS.items()
     }
-    hits = {voice: found[first::step] for voice, found in hits.items()}
+    hits = {voice: found[first::step] or found for voice, found in hits.items()}
 
     def sounds(voice: str, rng: np.random.Generator) -> np.ndarray:
         path = hits[voice][int(rng.integers(len(hits[voice])))]

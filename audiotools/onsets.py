@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from tonemill.audiotools.waveform import Sound
 

@@ -42,9 +42,7 @@ def _better_tracked(events: Events, loop: Beats, free: Beats, beats_per_bar: int
     return bool(followed > events.scores(loop.times, beats_per_bar)[0] + 0.8)
 
 
-def with_tempo(
-    onsets: Onsets, tempo_bpm: float, beats_per_bar: int = 4, confidence: float = 1.0
-) -> Beats:
+def with_tempo(onsets: Onsets, tempo_bpm: float, beats_per_bar: int = 4, confidence: float = 1.0) -> Beats:
     """Beats of a sound whose tempo is known: an exact grid if its length is whole beats of it, else tracked near it."""
     count = onsets.seconds * tempo_bpm / 60
     whole = round(count)

@@ -134,9 +134,7 @@ def _refined(
     return smooth
 
 
-def _smoothed(
-    measured: Float[np.ndarray, "beats"], weights: Float[np.ndarray, "beats"]
-) -> Float[np.ndarray, "beats"]:
+def _smoothed(measured: Float[np.ndarray, "beats"], weights: Float[np.ndarray, "beats"]) -> Float[np.ndarray, "beats"]:
     """The steadiest line near what was measured: least squares, with its bends held down (Whittaker 1923)."""
     from scipy.linalg import solveh_banded
 
@@ -154,9 +152,7 @@ def _smoothed(
     return np.asarray(solveh_banded(bands, weights * measured))
 
 
-def _heard(
-    beats: Float[np.ndarray, "beats"], events: Float[np.ndarray, "events"]
-) -> Float[np.ndarray, "heard"]:
+def _heard(beats: Float[np.ndarray, "beats"], events: Float[np.ndarray, "events"]) -> Float[np.ndarray, "heard"]:
     """Beats from the first onset to the last: beyond them a tracker follows noise."""
     if len(beats) < 5 or not len(events):
         return beats

@@ -158,7 +158,9 @@ class Server:
         """
         # A worker holds the locks of its command until it ends, even when the command was killed.
         job = {**job, "path": sys.path, "folder": os.fspath(Path.cwd())}
-        socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], commit.held())
+        # Whether a server that has just died could still be told is no matter: what it said comes as a message.
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], commit.held())
         worker, failure, lost = 0, None, ""
         try:
             while True:
@@ -214,6 +216,8 @@ class Server:
                 data = self._socket.recv(1 << 16)
             except TimeoutError:
                 return None
+            except ConnectionError:
+                data = b""  # it died before it read what it was sent
             finally:
                 self._socket.settimeout(None)
             if not data:

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.secrets import without_secrets
 
 
 def to_uri(path: str | os.PathLike[str]) -> str:
@@ -18,17 +19,27 @@ def to_path(uri: str) -> Path:
     """The local path of a `file:` URI or of a plain path.
 
     Raises:
-        UsageError: it lies elsewhere, where this version cannot read.
+        UsageError: it lies elsewhere, where this version cannot read, or holds a byte that no path has.
     """
+    path = uri
     if uri.startswith("file://"):
-        return Path(os.fsdecode(unquote_to_bytes(uri[len("file://") :])))
-    if "://" in uri:
+        path = os.fsdecode(unquote_to_bytes(uri[len("file://") :]))
+    elif "://" in uri:
         raise UsageError(
             f"{uri} does not lie on this machine; tonemill reads local files only so far. Copy it here first."
         )
-    return Path(uri)
+    if "\0" in path:
+        raise UsageError(f"{uri!r} names no file: no path holds a zero byte.")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{uri!r} names no file: it holds half a character.") from error
+    return Path(path)
 
 
 def readable(path: str) -> str:
-    """A path for people, keys and JSON: bytes that are not UTF-8 are spelt out, as in `caf\\xe9.wav`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path for people, keys and JSON: bytes that are not UTF-8 are spelt out, as in `caf\\xe9.wav`.
+
+    What a folder is called that looks like a URI with a password in it is told without the password.
+    """
+    return without_secrets(os.fsencode(path).decode("utf-8", "backslashreplace"))

@@ -86,8 +86,8 @@ def measured(piece: Piece) -> tuple[int, int, str]:
     found = find_beats(heard, piece.beats_per_bar)
     ratio = found.tempo_bpm / piece.tempo_bpm
     if piece.group == "loops":
-        right = abs(ratio - 1) < 0.01
-        return int(right), 1, "" if right else f"{found.tempo_bpm:.1f} BPM, {ratio:.2f} times"
+        right = int(abs(ratio - 1) < 0.01)
+        return right, 1, "" if right else f"{found.tempo_bpm:.1f} BPM, {ratio:.2f} times"
     lines = found.bars(piece.beats_per_bar).ravel()
     near = [float(np.abs(lines - bar).min()) if len(lines) else np.inf for bar in piece.bars]
     right = int(np.count_nonzero(np.array(near) <= 0.010))

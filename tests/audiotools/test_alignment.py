@@ -91,6 +91,23 @@ def test_every_real_pair_is_found_and_every_stranger_refused() -> None:
                 assert alignment.confidence < 0.5, (name, row)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not EFFECTS.is_dir(), reason="the real effects are not beside this checkout")
+def test_every_wet_is_refused_with_every_other_dry() -> None:
+    sounds = {path: files.read(path).whole() for path in sorted(EFFECTS.glob("*/*.flac"))}
+    dry = {path: sound for path, sound in sounds.items() if path.parent.name == "dry"}
+    strangers = [
+        (one, other) for one in dry for other in sounds if other != one and other.stem.partition("__")[0] != one.stem
+    ]
+    assert len(strangers) == 4 * 3 * 6
+    taken = [
+        (one.stem, other.stem)
+        for one, other in strangers
+        if align(dry[one], sounds[other], min(dry[one].frames, sounds[other].frames)).confidence >= 0.5
+    ]
+    assert taken == []
+
+
 @pytest.mark.parametrize("source", ["plucks", "drums"])
 @pytest.mark.parametrize(("latency", "polarity"), [(37, 1), (1800, -1), (-200, 1)])
 def test_delays_are_found_through_effects(source: str, latency: int, polarity: int) -> None:

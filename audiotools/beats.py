@@ -15,7 +15,7 @@ from tonemill.audiotools.onsets import TONE_HOPS, Onsets
 SLOWEST_BPM: Final = 50.0
 FASTEST_BPM: Final = 220.0
 USUAL_BPM: Final = 115.0
-SPREAD_OCTAVES: Final = 0.55
+SPREAD_OCTAVES: Final = 0.8
 NEAR_SECONDS: Final = 0.016
 """An onset this near a grid line lies on it."""
 BEGINS_ON_ONE: Final = 0.75
@@ -48,8 +48,8 @@ class Beats:
 
 
 def tempo_prior(tempo_bpm: float) -> float:
-    """The logarithm of how usual a tempo is, up to a constant: from 70 to 180 many are, beyond that few."""
-    return -0.5 * float(np.log2(tempo_bpm / USUAL_BPM) / SPREAD_OCTAVES) ** 4
+    """The logarithm of how usual a tempo is, up to a constant: from 70 to 180 all are, beyond that few."""
+    return -0.5 * float(np.log2(tempo_bpm / USUAL_BPM) / SPREAD_OCTAVES) ** 8
 
 
 class Events:

@@ -70,7 +70,7 @@ def as_loop(onsets: Onsets, beats_per_bar: int = 4) -> Beats | None:
     best = int(np.argmax(scores))
     grid, count = grids[best], counts[best]
     alignment = events.alignment(grid)
-    if events.clear and alignment < min(0.6, 0.2 + 0.4 * count / 16):
+    if events.clear and alignment < min(0.45, 0.2 + 0.25 * count / 16):
         return None
     confidence = float(1 / np.exp(scores - scores[best]).sum()) * (0.6 + 0.4 * float(np.clip(alignment, 0, 1)))
     downbeat = events.downbeat(grid, beats_per_bar) if count % beats_per_bar else 0

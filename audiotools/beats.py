@@ -131,10 +131,10 @@ class Events:
         return harmony_changes(self.tones, self.tone_seconds, beats, beats_per_bar)
 
     def repetition(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> float:
-        """How alike neighbouring bars are, from 0 to 1; a loop of one bar is its own neighbour."""
+        """How alike neighbouring bars are, from 0 to 1; of a loop of one bar, what is usual."""
         bars = (len(beats) - 1) // beats_per_bar
         if bars < 2:
-            return 1.0 if len(beats) - 1 == beats_per_bar else 0.5
+            return 0.9 if len(beats) - 1 == beats_per_bar else 0.5
         position, _ = self._position(beats)
         inside = (position > -0.5 / _BINS) & (position < bars * beats_per_bar - 0.5 / _BINS)
         at = np.round(position[inside] * _BINS).astype(int)

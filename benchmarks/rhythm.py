@@ -6,6 +6,7 @@
     ... --fresh                                # rhythms that were looked at only when everything was set
     ... --tones                                # with bass, and chords that change each bar, on top
     ... --hits PART                            # with every other hit of FOLDER: even or odd
+    ... --every N                              # of the pieces, the first of N
     ... --misses                               # say which pieces were missed, and how
 
 loops   files of 1, 2 and 4 bars, cut to the sample: tempo within 1 %, octave included
@@ -108,12 +109,14 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--tones", action="store_true")
     parser.add_argument("--misses", action="store_true")
+    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     if options.drums:
         pieces = list(played_pieces(FRESH if options.fresh else UNSEEN, drum_sounds(options.drums, options.hits)))
     else:
         pieces = list(played_pieces(PLAYED, made_sounds) if options.played else machine_pieces())
+    pieces = pieces[:: options.every]
     if options.tones:
         pieces = [with_tones(piece, seed) for seed, piece in enumerate(pieces)]
     counts: dict[tuple[str, str, str], np.ndarray] = defaultdict(lambda: np.zeros(2, int))

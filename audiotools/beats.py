@@ -81,7 +81,7 @@ class Events:
             scores += 0.5 * self.beginning(beats, beats_per_bar) + 0.15 * self.groove(beats, beats_per_bar)
             scores += self.changes(beats, beats_per_bar)
             # Strokes that a coarse grid cannot tell apart cost it less than a fine one's empty steps.
-            scores += 0.5 * np.log2(tempo_bpm / USUAL_BPM)
+            scores += 0.8 * np.log2(tempo_bpm / USUAL_BPM)
         return scores
 
     def downbeat(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> int:

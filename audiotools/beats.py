@@ -55,8 +55,8 @@ def tempo_prior(tempo_bpm: float) -> float:
 class Events:
     """The onsets that stand out, and how well they lie on beats.
 
-    The weights were fitted, as of a conditional logit, to loops with made and with recorded drum hits
-    (`benchmarks/rhythm.py`), and rounded.
+    The weights of alignment, repetition and groove were fitted, as of a conditional logit, to loops with made and with
+    recorded drum hits (`benchmarks/playing.py`) and rounded; those of phases the best of a coarse grid on the same.
     """
 
     def __init__(self, onsets: Onsets) -> None:

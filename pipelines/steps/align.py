@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.step import Step
@@ -22,6 +22,8 @@ STEADY_PPM = 2.0
 
 @dataclass(frozen=True)
 class Align(Step):
+    version: ClassVar[int] = 2
+
     correct: Annotated[str, "What to put right: any of latency, polarity, gain, drift, with commas; or none."] = (
         "latency,polarity"
     )

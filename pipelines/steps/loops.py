@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.step import Estimate, Step
@@ -25,6 +25,8 @@ ASSUMED_BPM = 120.0
 
 @dataclass(frozen=True)
 class Loops(Step):
+    version: ClassVar[int] = 2
+
     bars: Annotated[int, "Bars in a clip."] = 1
     bpm: Annotated[str, "Tempo in beats per minute; auto asks field, tags, name and sound, in this order."] = "auto"
     beats_per_bar: Annotated[int, "Beats in a bar: 4 for most music, 3 for a waltz."] = 4

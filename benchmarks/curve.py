@@ -4,7 +4,8 @@
     python -m benchmarks.curve corpora/real runs/judge runs/wavegan --steps 100,400,1600 --clips 1000
 
 Keep checkpoints for it: `train ... --checkpoint-every 100 --keep 1000`. As many seeds are rendered as the corpus has
-held-out clips; those, the reference and the noise are heard once. Seconds are those of training, by the clock.
+held-out clips; those, the reference and the noise are heard once. Seconds are those of training, by the clock; on a
+machine that others use, measure what a step takes in CPU time, and say so: `--seconds-per-step 0.12,0.18`.
 """
 
 from __future__ import annotations
@@ -106,22 +107,25 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=5, help="checkpoints of each run (default 5)")
     parser.add_argument("--steps", default="", help="these instead, as 100,400,1600")
     parser.add_argument("--clips", type=int, help="of a set, at most (default: as many as are held out)")
+    parser.add_argument("--seconds-per-step", default="", help="of each run, in place of the clock's")
     parser.add_argument("-o", "--picture", type=Path)
     parser.add_argument("--json", type=Path, help="where to leave all metrics, a line for each checkpoint")
     options = parser.parse_args()
     steps = [int(step) for step in options.steps.split(",") if step]
+    per_step = [float(seconds) for seconds in options.seconds_per_step.split(",") if seconds]
     judge, corpus = judge_of_run(options.judge, "last", "cpu", {}), open_corpus(options.corpus)
     frames = max(1, round(max(corpus.index()["samples"].to_pylist()) / corpus.about["sample_rate"] / 0.04))
     hearing = Hearing(judge, corpus.about["sample_rate"], frames, os.cpu_count() or 1)
     rows: list[dict[str, Any]] = []
     with Progress(quiet=True, stream=io.StringIO()).phase("curve", None, "clips") as phase:
         known = real_and_noise(corpus, judge, hearing, options.clips, phase)
-        for folder in options.runs:
+        for number, folder in enumerate(options.runs):
             run = open_run(folder)
             for checkpoint in points(run, steps, options.points):
                 clips = hear("generated", rendered(run, checkpoint, len(known["held_out"])), hearing, phase)
                 metrics, _ = compare({"generated": clips, **known}, judge, [], phase)
-                about = {"run": folder.name, "step": checkpoint.step, "seconds": checkpoint.state["seconds"]}
+                seconds = checkpoint.step * per_step[number] if per_step else checkpoint.state["seconds"]
+                about = {"run": folder.name, "step": checkpoint.step, "seconds": seconds}
                 rows.append({**about, "metrics": metrics})
     print(f"{len(known['held_out'])} clips a set, judged by {options.judge}\n")
     print(f"| run | step | seconds | {' | '.join(SHOWN.values())} |\n|---|--:|--:|{'--:|' * len(SHOWN)}")

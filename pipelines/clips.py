@@ -15,7 +15,7 @@ import numpy as np
 from tonemill.audiotools import intervals
 from tonemill.audiotools.character import MEASURES, character, is_silent, noise_with, outline
 from tonemill.audiotools.errors import AudioError, CorpusError
-from tonemill.audiotools.onsets import low_level, onsets
+from tonemill.audiotools.onsets import onsets
 from tonemill.audiotools.rhythm import find_beats
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.corpus import FOLDER, Corpus, folder_of
@@ -249,6 +249,5 @@ def _is_due(number: int, count: int, most: int) -> bool:
 
 def _tempo_fits(waveform: Waveform, tempo_bpm: float) -> bool:
     """Whether the tempo that is heard is the one that is claimed, octave included."""
-    found = onsets(waveform)
-    beats = find_beats(found, low_level(waveform, found.hop_seconds))
+    beats = find_beats(onsets(waveform))
     return abs(beats.tempo_bpm / tempo_bpm - 1) <= SAME_TEMPO

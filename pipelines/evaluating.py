@@ -14,9 +14,10 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.clips import Hearing, Member, chosen, halves, hear, members_of, noise_like
 from tonemill.pipelines.comparing import compare
 from tonemill.pipelines.corpus import Corpus, open_corpus
-from tonemill.pipelines.judging import TABLES, Judge, judge_in, judge_of_files, judge_of_run, read_vectors, stored_in
+from tonemill.pipelines.judging import TABLES, Judge, judge_in, judge_of_files, judge_of_run, stored_in
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering import heard_at
+from tonemill.pipelines.vectors import read_vectors
 
 SCHEMA: Final = 1
 MOST_FRAMES: Final = 100
@@ -139,7 +140,7 @@ def evaluate(
 
 def _opened(path: Path) -> _Place:
     if path.suffix in TABLES:
-        members = [Member(key, key.rpartition("-")[0] or key, {}) for key in read_vectors(path)]
+        members = [Member(key, key.rpartition("-")[0] or key, {}) for key in read_vectors([path])]
         return _Place(path, None, {"all": members})
     corpus = open_corpus(path)
     return _Place(path, corpus, {split: members_of(corpus, [split]) for split in corpus.about["splits"]})

@@ -7,26 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 
-from tonemill.audiotools.errors import CorpusError, RunError, UsageError
+from tonemill.audiotools.errors import RunError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.pipelines.corpus import Corpus
 from tonemill.pipelines.records import records_of
 from tonemill.pipelines.rendering import describe, heard_at, loaded_for
 from tonemill.pipelines.run import open_run
-from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.uri import to_uri
+from tonemill.pipelines.vectors import read_vectors
 
 TABLES: Final = (".parquet", ".npz")
 """Files that may hold vectors by key."""
-
-VECTOR_NAMES: Final = ("vector", "embedding")
 
 
 @dataclass(frozen=True)
@@ -121,9 +116,7 @@ def judge_of_files(files: Sequence[Path]) -> Judge:
     Raises:
         UsageError: a file has no keys or vectors, or vectors differ in size.
     """
-    known = {key: Judgement(vector.tolist()) for file in files for key, vector in read_vectors(file).items()}
-    if len({len(one.vector) for one in known.values()}) > 1:
-        raise UsageError(f"{' and '.join(map(str, files))} hold vectors of different sizes; one judge makes one size.")
+    known = {key: Judgement(vector.tolist()) for key, vector in read_vectors(files).items()}
     return Judge({"files": [str(file) for file in files]}, known=known)
 
 
@@ -133,33 +126,6 @@ def judge_in(stored: Mapping[str, dict[str, Any]], examples: int) -> Judge | Non
     if len(names) != 1 or len(stored) < examples:
         return None
     return Judge({"stored": names.pop()}, known={key: _judgement(record) for key, record in stored.items()})
-
-
-def read_vectors(file: Path) -> dict[str, np.ndarray]:
-    """Vectors by key: a table with columns `key` and `vector` (or `embedding`), or an .npz with arrays of those names.
-
-    Raises:
-        UsageError: it is missing, or holds something else.
-    """
-    if not file.exists():
-        raise UsageError(f"There is no file {file}.")
-    wanted = f"{file} must hold `key` and `vector`, as many of each: Parquet columns, or arrays of an .npz."
-    try:
-        if file.suffix == ".npz":
-            # It refuses pickles unless told otherwise.
-            with file.open("rb") as opened, NpzFile(opened) as arrays:
-                name = next(name for name in VECTOR_NAMES if name in arrays)
-                keys, vectors = arrays["key"], np.asarray(arrays[name], np.float64)
-        else:
-            table = read_table(file)
-            name = next(name for name in VECTOR_NAMES if name in table.column_names)
-            keys = np.array(table["key"].to_pylist())
-            vectors = np.array(table[name].to_pylist(), np.float64)
-    except (KeyError, StopIteration, ValueError, OSError, MemoryError, BadZipFile, CorpusError) as error:
-        raise UsageError(f"{wanted} ({type(error).__name__}: {error})") from error
-    if vectors.ndim != 2 or len(keys) != len(vectors):
-        raise UsageError(f"{wanted} It holds {len(keys)} keys and vectors of shape {vectors.shape}.")
-    return dict(zip(map(str, keys.tolist()), vectors, strict=True))
 
 
 def stored_in(corpus: Corpus, keys: set[str]) -> dict[str, dict[str, Any]]:

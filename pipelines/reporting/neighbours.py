@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from tonemill.audiotools.errors import AudioError, UsageError
+from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.nearest import SECONDS, Likenesses, likenesses, nearest
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.corpus import read_table
 from tonemill.pipelines.reporting.clips import read_start
 from tonemill.pipelines.reporting.places import Place
 
@@ -150,48 +147,6 @@ def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:
         _, apart = nearest(some, measured, but_itself=True)
         note += f" Real clips lie {np.median(apart):.1f} dB from their own nearest (median of {len(apart)})."
     return Neighbours(place, kept, measured, {}, sample_rate, note)
-
-
-def read_vectors(paths: Sequence[Path]) -> dict[str, Any]:
-    """Embeddings by key: a Parquet table with `key` and `vector` (or `embedding`), or an .npz of such arrays.
-
-    Raises:
-        UsageError: a file cannot be read, holds something else, or its vectors have another length.
-    """
-    found: dict[str, Any] = {}
-    for path in paths:
-        try:
-            keys, vectors = _read_vectors(path)
-        except (OSError, KeyError, ValueError, StopIteration, zipfile.BadZipFile) as error:
-            raise UsageError(
-                f"--embeddings {path} cannot be read: {error}. It takes a Parquet table with columns `key` and "
-                "`vector`, or an .npz with arrays of those names."
-            ) from error
-        if vectors.ndim != 2 or len(keys) != len(vectors) or not np.isfinite(vectors).all():
-            raise UsageError(f"--embeddings {path}: one finite vector of one length is needed for each key.")
-        found |= dict(zip(map(str, keys), vectors, strict=True))
-    lengths = {len(vector) for vector in found.values()}
-    if len(lengths) > 1:
-        raise UsageError(
-            f"--embeddings: vectors have {' and '.join(map(str, sorted(lengths)))} numbers; all need alike many."
-        )
-    return found
-
-
-def _read_vectors(path: Path) -> tuple[Any, Any]:
-    names = ("vector", "embedding")
-    if path.suffix == ".npz":
-        # As numpy.load does, but with no way to arrays of objects, which could run code.
-        with zipfile.ZipFile(path) as arrays:
-            name = next(name for name in names if f"{name}.npy" in arrays.namelist())
-            with arrays.open("key.npy") as keys, arrays.open(f"{name}.npy") as vectors:
-                return (
-                    np.lib.format.read_array(keys).tolist(),
-                    np.asarray(np.lib.format.read_array(vectors), np.float64),
-                )
-    table = read_table(path)
-    name = next(name for name in names if name in table.column_names)
-    return table["key"].to_pylist(), np.array(table[name].to_pylist(), np.float64)
 
 
 def _one_role(sounds: Mapping[str, Waveform]) -> Waveform:

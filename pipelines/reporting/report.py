@@ -22,12 +22,13 @@ from tonemill.pipelines.reporting.distributions import distributions
 from tonemill.pipelines.reporting.evaluated import Closest
 from tonemill.pipelines.reporting.judged import read_judged
 from tonemill.pipelines.reporting.listening import Listening, listen
-from tonemill.pipelines.reporting.neighbours import Neighbours, Told, neighbours, read_vectors, told
+from tonemill.pipelines.reporting.neighbours import Neighbours, Told, neighbours, told
 from tonemill.pipelines.reporting.page import GENERATOR, page
 from tonemill.pipelines.reporting.places import Place, open_place
 from tonemill.pipelines.reporting.refusals import refusals
 from tonemill.pipelines.reporting.sampling import by_lot, label_of, numbers
 from tonemill.pipelines.shard import PLAN
+from tonemill.pipelines.vectors import read_vectors
 
 TABLE_ROWS: Final = 200
 TABLE_COLUMNS: Final = 12
@@ -82,7 +83,8 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
     """
     refuse_other_file(target)
     judged = read_judged(wishes.metrics, list(names))
-    vectors = read_vectors(wishes.embeddings)
+    given = read_vectors(wishes.embeddings)
+    vectors = {key: vector for key, vector in given.items() if np.isfinite(vector).all()}
     places = [open_place(name) for name in names]
     against = open_place(wishes.against) if wishes.against is not None else None
     if against is not None and against.run is not None:

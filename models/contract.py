@@ -16,13 +16,7 @@ from tonemill.models.plugins import MODELS
 
 
 class Range(NamedTuple):
-    """What a numeric metadata field holds.
-
-    Args:
-        low: the least value.
-        high: the largest one.
-        missing: examples that have none.
-    """
+    """What a numeric metadata field holds: its least and largest value, and how many examples have none."""
 
     low: float
     high: float
@@ -133,6 +127,12 @@ class Model(nn.Module):
     """Forms that `exported` can write it in."""
 
     renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
+
+    makes: ClassVar[Literal["audio", "fields"]] = "audio"
+    """What comes of rendering: sound, by `render`, or fields beside a sound that stays as it is, by `describe`."""
+
+    pads_short: ClassVar[bool] = False
+    """Whether training clips shorter than `length` are lengthened by silence, and not refused."""
 
     config: Any
 
@@ -262,11 +262,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
-        """The trained model as a file for other programs.
-
-        Args:
-            form: one of `exports`.
-            metadata: what the file may say of itself.
+        """The trained model as a file for other programs, in one of the forms of `exports`.
 
         Raises:
             UsageError: the form cannot hold this model, or a package for it is missing.
@@ -275,6 +271,18 @@ class Model(nn.Module):
 
     def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
         """Render a batch of stacked inputs; each item's samples depend on its own inputs alone."""
+        raise NotImplementedError
+
+    def describe(self, requests: Sequence[Request], batch_size: int) -> list[dict[str, Any]]:
+        """What a model that makes fields says of sounds, in eval mode: a dict for each, of its own sound alone.
+
+        A judge for `tonemill evaluate` says at least `embedding`, a list of numbers; where it knows classes, also
+        `probabilities`, in the order of `config.labels`, and `predicted`.
+
+        Args:
+            requests: their audio has the model's rate, and any length and number of channels.
+            batch_size: how much it computes at once; padded, for another size would choose other kernels.
+        """
         raise NotImplementedError
 
 

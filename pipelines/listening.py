@@ -91,7 +91,7 @@ class Listener:
         """Write down what a model found on held-out examples."""
         if found is None:
             return None
-        self._metrics.add(step, dict(found.values))
+        self._metrics.add(step, {"validated_on": self._split, **found.values})
         with commit.pending(self._folder / f"{step:08d}" / "training.png") as file:
             picture = io.BytesIO()
             save_curve_picture(picture, self._metrics.lines(), ["loss", *list(found.values)[:3]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 
 SMALL: dict[str, dict[str, Any]] = {
+    "classifier": {"chunk_seconds": 0.4},
     "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
     "effect chain": {"length": 256, "preset": "nano", "taps": 64},
     "effect fir": {"length": 256, "taps": 64},
@@ -33,11 +35,13 @@ SMALL: dict[str, dict[str, Any]] = {
 NAMES = MODELS.names()
 CASES = [f"{name} {variant}".strip() for name in NAMES for variant in (load_model(name).variants() or [""])]
 """Every model, and every variant of it."""
+DESCRIBING = [name for name in NAMES if load_model(name).makes == "fields"]
 
 
 def made(case: str) -> Model:
     model_class, settings = classed(case)
-    roles = ("audio",) if model_class.renders_from == "seeds" else ("dry", "wet")
+    variant = " " in case
+    roles = ("dry", "wet") if variant else ("audio",)
     facts = CorpusFacts("corpora/test", roles, 16000, 1, {"label": ("a", "b")})
     torch.manual_seed(0)
     return model_class(model_class.settle(settings, facts))
@@ -78,6 +82,18 @@ def rendered(model: Model, seeds: list[int]) -> torch.Tensor:
         return model.eval().render({name: torch.stack([one[name] for one in inputs]) for name in inputs[0]})
 
 
+def described(model: Model, seeds: list[int], batch_size: int = 3) -> list[dict[str, Any]]:
+    """What a model says of sounds of different lengths and channels; a seed makes the same one each time."""
+    requests = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        shape = (1 + seed % 2, (0.3, 1.0, 2.7)[seed % 3] * model.length)
+        audio = rng.standard_normal((shape[0], int(shape[1]))).astype(np.float32) * 0.1
+        requests.append(Request(seed, {}, dict.fromkeys(model.roles, audio)))
+    with torch.inference_mode():
+        return model.eval().describe(requests, batch_size)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_has_a_default_and_a_line_of_help(name: str) -> None:
     for chosen in (load_model(name).Config, *load_model(name).variants().values()):
@@ -113,7 +129,39 @@ def test_weights_survive_safetensors_and_render_the_same(name: str, tmp_path: Pa
     model_class, settings = classed(name, config.to_dict(model.config))
     again = model_class(settings)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    assert torch.equal(rendered(model, [1, 2]), rendered(again, [1, 2]))
+    if model.makes == "fields":
+        assert described(model, [1, 2]) == described(again, [1, 2])
+    else:
+        assert torch.equal(rendered(model, [1, 2]), rendered(again, [1, 2]))
+
+
+@pytest.mark.parametrize("name", DESCRIBING)
+def test_a_sound_is_described_the_same_beside_any_other(name: str) -> None:
+    model = made(name)
+    step(model, 1)
+    alone = described(model, [7])[0]
+    assert described(model, [3, 7, 1, 2])[1] == alone == described(model, [9, 8, 6, 7])[3]
+    assert described(model, [8])[0] != alone
+    for name_of_field, value in described(model, [7], batch_size=5)[0].items():
+        if not isinstance(value, str):
+            np.testing.assert_allclose(value, alone[name_of_field], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DESCRIBING)
+def test_what_is_said_of_a_sound_can_be_stored_and_judged_by(name: str) -> None:
+    model = made(name)
+    for said in (*described(model, [1, 2, 3, 4]), *silence(model)):
+        assert json.loads(json.dumps(said, allow_nan=False)) == said
+        assert len(said["embedding"]) > 1
+        if "probabilities" in said:
+            assert sum(said["probabilities"]) == pytest.approx(1, abs=1e-4)
+            assert said["predicted"] == model.config.labels[int(np.argmax(said["probabilities"]))]
+
+
+def silence(model: Model) -> list[dict[str, Any]]:
+    empty = [np.zeros((1, frames), np.float32) for frames in (0, 1, 3 * model.length)]
+    with torch.inference_mode():
+        return model.eval().describe([Request(0, {}, dict.fromkeys(model.roles, one)) for one in empty], 2)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if load_model(name).renders_from == "seeds"])

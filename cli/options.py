@@ -20,6 +20,7 @@ def parameters(
     hidden: Collection[str] = (),
     unset: bool = False,
     panel: str | None = None,
+    shown: bool = True,
 ) -> list[inspect.Parameter]:
     """One keyword parameter per field, annotated as Typer reads it.
 
@@ -29,15 +30,16 @@ def parameters(
         hidden: fields that are not typed at all.
         unset: the default becomes None, so that a flag that was given can be told from one that was not.
         panel: the heading under which help shows them.
+        shown: help shows them at all.
     """
     return [
-        _parameter(setting, setting.name in arguments, unset, panel)
+        _parameter(setting, setting.name in arguments, unset, panel, shown)
         for setting in settings(config)
         if setting.name not in hidden
     ]
 
 
-def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None) -> inspect.Parameter:
+def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None, shown: bool) -> inspect.Parameter:
     help_text = setting.help
     kind: Any = Literal[setting.choices] if setting.choices else setting.kind
     if setting.repeated:
@@ -56,7 +58,7 @@ def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None)
     if argument:
         about: Any = typer.Argument(help=help_text, rich_help_panel=panel)
     else:
-        about = typer.Option(*_flags(setting), help=help_text, rich_help_panel=panel)
+        about = typer.Option(*_flags(setting), help=help_text, rich_help_panel=panel, hidden=not shown)
     return inspect.Parameter(
         setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about], default=default
     )

@@ -24,7 +24,7 @@ from tonemill.models.contract import Model, load_model
 from tonemill.pipelines import checkpoints, commit, config
 from tonemill.pipelines.corpus import Corpus
 from tonemill.pipelines.listening import Listener
-from tonemill.pipelines.loader import Batches, batches
+from tonemill.pipelines.loader import Batches, batches, examples_of
 from tonemill.pipelines.metrics import Metrics
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering import pick_device
@@ -64,6 +64,8 @@ def train(
     with commit.locked(_claimed(folder)):
         run = _begun(folder, name, model_config, settings, corpus, model)
         saved = run.checkpoints()
+        if not saved:
+            model.check_examples(examples_of(corpus, settings.split, model.roles))
         state = checkpoints.State(model, model.to(device).optimizers(), settings.ema)
         if saved:
             state.load(saved[-1])
@@ -72,6 +74,7 @@ def train(
         else:
             fitting = _batches_for(model, corpus, settings)
             model.fit(batch.to(device) for batch in _epoch(fitting, settings.batch_size))
+            model.fit_examples(examples_of(corpus, settings.split, model.roles))
         return _loop(state, run, settings, corpus, device, progress)
 
 

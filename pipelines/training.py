@@ -106,6 +106,7 @@ def _loop(
     total = settings.steps if settings.steps is not None else None
     with progress.phase(f"train {run.folder}", total, "steps") as phase, _interruptible() as interrupted, metrics:
         phase.reach(state.step, counted=False)
+        heard = 0
         incoming = batches(dataset, processes, pin=device.type == "cuda")
         while not interrupted and not _finished(state.step, clock.seconds, settings):
             batch = next(incoming).to(device)
@@ -119,14 +120,15 @@ def _loop(
             if state.step % settings.log_every == 0:
                 _refuse_runaway(metrics.write(state.step, clock.seconds), state.step)
                 phase.about = metrics.line()
-            if state.step % settings.listen_every == 0:
+            if state.step % settings.listen_every == 0 or _finished(state.step, clock.seconds, settings):
+                heard = state.step
                 state.score = listener.listen(state, device)
             if state.step % settings.checkpoint_every == 0:
                 _save(state, run, settings)
             phase.advance(1)
         if not run.checkpoints() or run.checkpoints()[-1].step != state.step:
             metrics.write(state.step, clock.seconds)
-            if state.step % settings.listen_every and not interrupted:
+            if heard != state.step and not interrupted:
                 state.score = listener.listen(state, device)
             _save(state, run, settings)
     return Trained(run, state.step, bool(interrupted))

@@ -75,7 +75,7 @@ class FIR(Network):
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
-        from tonemill.audiotools.least_squares import least_squares_response
+        from tonemill.audiotools.linear_response import least_squares_response
 
         chosen, frames = [], 0
         for dry, wet in pairs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tonemill.audiotools.least_squares import least_squares_response
+from tonemill.audiotools.linear_response import least_squares_response
 
 
 def signals(frames: int, taps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.config import Setting, settings
+from tonemill.pipelines.config import Setting, field_value, settings
 
 
 def parameters(
@@ -109,16 +109,5 @@ def assignments(texts: Collection[str], flag: str) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"{flag} is {text!r}; it must be NAME=VALUE, as in {flag} label=3.")
-        values[name] = _number(value)
+        values[name] = field_value(value)
     return values
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        # JSON has no infinity and no NaN: then it is text.
-        return number if number - number == 0 else text
-    return text

@@ -151,8 +151,8 @@ def _run(
         progress.say(f"  tonemill open CORPUS | tonemill render {output} | tonemill shard LABELLED")
         progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
     else:
-        progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
         source = "tonemill seeds 16" if trained.run.about["renders_from"] == "seeds" else "tonemill scan FOLDER"
+        progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
         progress.say(f"  {source} | tonemill render {output} | tonemill write FOLDER")
     if sys.stdout is not None:
         checkpoint = trained.run.checkpoint()

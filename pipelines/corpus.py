@@ -22,7 +22,7 @@ from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.uri import to_uri
 
 if TYPE_CHECKING:
-    from tonemill.models.contract import CorpusFacts, Range
+    from tonemill.models.exchange import CorpusFacts, Range
 
 SCHEMA: Final = 1
 DESCRIPTION: Final = "corpus.json"
@@ -106,7 +106,7 @@ class Corpus:
 
     def _given(self, table: pa.Table) -> dict[str, Range]:
         """The numeric fields that the plan's recipes hold, with what the index has of them."""
-        from tonemill.models.contract import Range
+        from tonemill.models.exchange import Range
 
         recipes = read_table(self.folder / "plan.parquet")["recipe"].to_pylist()
         given = sorted({name for recipe in recipes for name in json.loads(recipe).get("fields", {})})

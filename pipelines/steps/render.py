@@ -93,12 +93,17 @@ class Render(BatchStep):
 
     @property
     def examples_at_once(self) -> int:
-        return self.batch_size if self.renders_from == "seeds" else self.lockstep
+        return self.lockstep if self.plays else self.batch_size
+
+    @property
+    def plays(self) -> bool:
+        """Whether sounds go through the model, as through an effect."""
+        return self.renders_from == "audio" and self.makes == "audio"
 
     def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
         from tonemill.pipelines.rendering import loaded_for, render
 
-        if self.renders_from == "audio" and self.makes != "fields":
+        if self.plays:
             from tonemill.pipelines.playing import play
 
             return play(self, examples)
@@ -150,7 +155,7 @@ class Render(BatchStep):
                 roles = " and ".join(example.sounds) or "no sound"
                 raise AudioError("roles", f"{self.run} labels single clips, and this has {roles}")
             return
-        if self.renders_from == "audio":
+        if self.plays:
             from tonemill.pipelines.playing import check
 
             check(self, example)

@@ -33,15 +33,15 @@ SMALL: dict[str, dict[str, Any]] = {
 """Settings that make a model small enough to test; a new model or network adds its own."""
 
 NAMES = MODELS.names()
+DESCRIBING = [name for name in NAMES if load_model(name).makes == "fields"]
 CASES = [f"{name} {variant}".strip() for name in NAMES for variant in (load_model(name).variants() or [""])]
 """Every model, and every variant of it."""
-DESCRIBING = [name for name in NAMES if load_model(name).makes == "fields"]
 
 
 def made(case: str) -> Model:
     model_class, settings = classed(case)
-    variant = " " in case
-    roles = ("dry", "wet") if variant else ("audio",)
+    is_effect = model_class.renders_from == "audio" and model_class.makes == "audio"
+    roles = ("dry", "wet") if is_effect else ("audio",)
     facts = CorpusFacts("corpora/test", roles, 16000, 1, {"label": ("a", "b")})
     torch.manual_seed(0)
     return model_class(model_class.settle(settings, facts))

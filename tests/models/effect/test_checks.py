@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.models.contract import CorpusFacts, Range, Request
 from tonemill.models.effect.checks import refuse_doubtful
 from tonemill.models.effect.model import DOUBTS, Effect, EffectConfig, config_of_network
+from tonemill.models.exchange import CorpusFacts, Range, Request
 
 RATE = 22050
 NANO = config_of_network("wavenet")(preset="nano")

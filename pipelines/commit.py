@@ -168,12 +168,21 @@ def unwritable(target: Path, error: OSError) -> OutputError:
     )
 
 
+class InUse(OutputError):
+    """Another command holds the folder."""
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, together: bool = False) -> Iterator[None]:
     """Hold an output folder, and sweep what a killed command left there.
 
+    Args:
+        folder: to hold.
+        together: with any number that hold it so too; nothing is swept, for it may be theirs.
+
     Raises:
-        OutputError: another command holds it.
+        InUse: another command holds it.
+        OutputError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,18 +190,23 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(folder, error) from error
     with file:
-        if not _locks(file, folder / LOCK):
-            raise OutputError(f"Another command is writing to {folder}. Wait for it, or name another folder.")
+        if not _locks(file, folder / LOCK, fcntl.LOCK_SH if together else fcntl.LOCK_EX):
+            raise InUse(f"Another command is writing to {folder}. Wait for it, or name another folder.")
         file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         _held.append(file.fileno())
         try:
+            if together:
+                yield
+                return
+            file.write(str(os.getpid()))
+            file.flush()
             sweep(folder)
-            yield
+            try:
+                yield
+            finally:
+                sweep(folder)
+                (folder / LOCK).unlink(missing_ok=True)
         finally:
-            sweep(folder)
-            (folder / LOCK).unlink(missing_ok=True)
             _held.remove(file.fileno())
 
 
@@ -207,12 +221,12 @@ WORKER_SECONDS: Final = 10.0
 """How long a worker may hold a folder whose command was killed."""
 
 
-def _locks(file: TextIO, path: Path) -> bool:
+def _locks(file: TextIO, path: Path, kind: int) -> bool:
     """Take a lock; where it is held for a command that is dead, wait for that command's worker to notice."""
     until = time.monotonic() + WORKER_SECONDS
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             holder = file.read()

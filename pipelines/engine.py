@@ -74,6 +74,7 @@ def run(
     engine: Engine,
     watch: Callable[[UnderWay], None],
     work: str = COOK,
+    among: Collection[int] | None = None,
 ) -> None:
     """Do what is left of the plan that lies in a folder, its home, until nothing is.
 
@@ -83,6 +84,7 @@ def run(
         engine: who works.
         watch: shows progress; called some times a second. What it raises stops the work.
         work: what is done to each shard, as `COOK`.
+        among: numbers of the only shards that are this command's; None where all are.
 
     Raises:
         TonemillError: a worker failed; what was committed stays.
@@ -97,14 +99,14 @@ def run(
         job = {"home": str(home.absolute()), "numbers": alone or todo, "workers": workers, **settings}
         ended = _server().do(job, watch)
         # Who hung is in the journals by name; the others were at work beside it.
-        if ended and not journal.note_end(home, journal.SUSPECT if ended == journal.HUNG else ended):
+        if ended and not journal.note_end(home, journal.SUSPECT if ended == journal.HUNG else ended, among):
             raise OutputError(
                 f"A worker ended with {ended} while it was at no source. What was finished stays; give the same "
                 "command again to go on."
             )
         if not ended and (missing := set(alone or todo) & set(left())):
             raise OutputError(f"{len(missing)} shards were not committed, though the runner says that it is done.")
-    journal.forget(home)
+    journal.forget(home, among)
 
 
 def check(engine: Engine) -> None:

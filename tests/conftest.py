@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from faults import failing_disk, killable  # noqa: F401  (fixtures)
 from pyarrow import parquet
 from typer.testing import CliRunner
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -484,22 +485,37 @@ def test_a_disk_that_fills_up_stops_cleanly_and_can_be_mended(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_really_full_disk_stops_cleanly(tonemill: Tonemill, shell: Shell, plan: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sink", "times"), [("shard", 3), *(pytest.param(sink, 24, marks=pytest.mark.slow) for sink in ("shard", "write"))]
+)
+def test_a_disk_that_is_full_time_and_again_loses_nothing(
+    tonemill: Tonemill, shell: Shell, plan: bytes, tmp_path: Path, sink: str, times: int
+) -> None:
+    words = (sink, "-q", "--shard-seconds", 2)
+    tonemill(*words, tmp_path / "anew", stdin=plan).done()
+    needed = sum(-(-len(data) // 4096) * 4096 for data in contents(tmp_path / "anew").values())
     small = tmp_path / "small"
     small.mkdir()
-    if shell("mount -t tmpfs -o size=160k tmpfs small").code:
+    if shell("mount -t tmpfs -o size=4096 tmpfs small").code:
         pytest.skip("no mounting here")
+    sizes = random.Random(times)
     try:
-        ended = tonemill("shard", small / "out", "-q", "--shard-seconds", 2, stdin=plan)
-        left = leftovers(small)
-        shell("mount -o remount,size=8m small").done()
-        tonemill("shard", small / "out", "-q", "--shard-seconds", 2, stdin=plan).done()
-        tonemill("shard", tmp_path / "anew", "-q", "--shard-seconds", 2, stdin=plan).done()
+        full = 0
+        for turn in range(times):
+            # A little more each time, by a random part of a page and more, so that it is full at another file.
+            pages = round(needed / 4096 * (turn + sizes.random()) / times)
+            shell(f"mount -o remount,size={max(1, pages) * 4096} small").done()
+            ended = tonemill(*words, small / "out", stdin=plan)
+            full += ended.code != 0
+            assert not leftovers(small), ended
+            if ended.code:
+                ended.refused(1, "cannot be written", "No space left", "the same command again")
+        assert full > times / 2
+        shell("mount -o remount,size=64m small").done()
+        tonemill(*words, small / "out", stdin=plan).done()
         assert contents(small / "out") == contents(tmp_path / "anew")
     finally:
         shell("umount small")
-    assert not left
-    ended.refused(1, "cannot be written", "No space left")
 
 
 # What a model is handed

@@ -8,13 +8,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Tonemill, contents, leftovers, lines_of, stream_of
+from faults import Forks, Killable, workers_of
 
 COMMANDS = {
     "shard": "shard {} --shard-seconds 1 --valid 0.2 -q",
@@ -23,93 +23,41 @@ COMMANDS = {
     "update": "shard {} --shard-seconds 1 --update --valid 0.2 -q",
 }
 
-FORKING = """
-import os, sys, time
-import tonemill.pipelines.graph, tonemill.pipelines.production  # imported once, for it takes longer than the work
-from tonemill.cli.app import app
-
-plan, out, words = sys.argv[1], sys.argv[2], sys.argv[3:]
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(plan, os.O_RDONLY), 0)
-        sys.stdin = open(0)
-        app(words)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-"""Runs the command once for each line it is sent, in a fork of its own; prints the process id, then how it ended."""
-
-
-class Forks:
-    """Many runs of one command, started quickly.
-
-    Args:
-        command: without `tonemill`.
-        plan: the file it reads.
-        out: where it writes.
-        environment: with Python's path.
-    """
-
-    def __init__(self, command: str, plan: Path, out: Path, environment: dict[str, str]) -> None:
-        words = command.format(out).split()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", FORKING, str(plan), str(out), *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
-
-    def start(self) -> int:
-        assert self._process.stdin is not None
-        print("go", file=self._process.stdin, flush=True)
-        return int(self._read())
-
-    def wait(self) -> int:
-        """Its exit code; negative for the signal that ended it."""
-        return os.waitstatus_to_exitcode(int(self._read()))
-
-    def run(self, kill_after: float | None = None) -> int:
-        """Start and wait; with `kill_after`, SIGKILL after so many seconds."""
-        process = self.start()
-        if kill_after is not None:
-            time.sleep(kill_after)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        return self.wait()
-
-    def _read(self) -> str:
-        """A number on a line of its own, among what sinks print."""
-        assert self._process.stdout is not None
-        while line := self._process.stdout.readline():
-            if line.strip().isdigit():
-                return line
-        raise AssertionError(self._process.stderr and self._process.stderr.read())
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.communicate()
-
-
 Make = Callable[[str, int], Forks]
 
 
+def copies_of(plan: bytes, copies: int) -> bytes:
+    """A plan of so many times the sources, none of them the same."""
+    return stream_of([one | {"path": f"{copy}/{one['path']}"} for copy in range(copies) for one in lines_of(plan)])
+
+
 @pytest.fixture
-def forks(plan: bytes, tmp_path: Path, environment: dict[str, str]) -> Iterator[Make]:
-    """Makes runs of a sink over so many copies of the plan."""
-    made: list[Forks] = []
+def forks(plan: bytes, tmp_path: Path, killable: Killable) -> Make:
+    """Makes runs of a sink over so many copies of the plan, into `out`."""
 
     def make(sink: str, copies: int) -> Forks:
-        recipes = [one | {"path": f"{copy}/{one['path']}"} for copy in range(copies) for one in lines_of(plan)]
-        (tmp_path / "plan.jsonl").write_bytes(stream_of(recipes))
-        made.append(Forks(COMMANDS[sink], tmp_path / "plan.jsonl", tmp_path / "out", environment))
-        return made[-1]
+        out = tmp_path / "out"
+        return killable(COMMANDS[sink].format(out).split(), copies_of(plan, copies), out)
 
-    yield make
-    for one in made:
-        one.close()
+    return make
+
+
+def require_the_same_bytes_however_killed(runs: Forks, out: Path, kills: int) -> None:
+    """Make a folder in one go, and again with so many kills, most of them while shards are cooked."""
+    starting, working = runs.timed()
+    expected = contents(out)
+    out.rename(out.with_name("expected"))
+    moments = random.Random(kills)
+    ended = []
+    for number in range(kills):
+        early = number % 4 == 3
+        seconds = moments.uniform(0.0, starting if early else 1.2 * working / kills)
+        ended.append(runs.killed(seconds, at_work=not early))
+    assert ended[0] == -signal.SIGKILL
+    assert ended.count(-signal.SIGKILL) > kills // 2
+    assert runs.run() == 0
+    assert contents(out) == expected
+    assert not leftovers(out)
 
 
 @pytest.mark.parametrize(
@@ -117,18 +65,7 @@ def forks(plan: bytes, tmp_path: Path, environment: dict[str, str]) -> Iterator[
     [("shard", 3), ("write", 3), *(pytest.param(sink, 24, marks=pytest.mark.slow) for sink in COMMANDS)],
 )
 def test_killed_at_random_moments_every_byte_is_the_same(forks: Make, tmp_path: Path, sink: str, kills: int) -> None:
-    runs = forks(sink, kills // 3)
-    begun = time.monotonic()
-    assert runs.run() == 0
-    whole_seconds = time.monotonic() - begun
-    expected = contents(tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / "expected")
-    moments = random.Random(kills)
-    ended = [runs.run(kill_after=moments.uniform(0.1, 0.4) * whole_seconds) for _ in range(kills)]
-    assert ended[0] == -signal.SIGKILL
-    assert runs.run() == 0
-    assert contents(tmp_path / "out") == expected
-    assert not leftovers(tmp_path / "out")
+    require_the_same_bytes_however_killed(forks(sink, kills // 3), tmp_path / "out", kills)
 
 
 @pytest.mark.parametrize(("sink", "number"), [("shard", signal.SIGINT), ("write", signal.SIGTERM)])
@@ -185,55 +122,60 @@ def test_a_tool_killed_at_random_moments_ends_as_if_it_was_not(
     assert not leftovers(out)
 
 
-def workers_of(process: int) -> list[int]:
-    """Worker processes below a command, the shells that Beam starts them in left out."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            grandparent = int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
-            if grandparent == process and b"sdk_worker_main" in (status.parent / "cmdline").read_bytes():
-                found.append(int(status.parent.name))
-    return found
+@pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_killed_worker_costs_nothing(forks: Make, tmp_path: Path, kills: int) -> None:
+    runs = forks("shard", 4)
+    _, working = runs.timed()
+    (tmp_path / "out").rename(tmp_path / "expected")
+    moments = random.Random(kills)
+    killed = 0
+    for _ in range(kills):
+        process = runs.start()
+        runs.await_work(process)
+        time.sleep(moments.uniform(0, 0.8 * working))
+        for worker in workers_of(process):
+            os.kill(worker, signal.SIGKILL)
+            killed += 1
+        assert runs.wait() == 0
+        assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+        assert not leftovers(tmp_path / "out")
+        shutil.rmtree(tmp_path / "out")
+    assert killed >= kills / 2
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_noticed_and_the_same_command_goes_on(
+def test_a_killed_worker_of_beam_costs_nothing(
     plan: bytes, tmp_path: Path, tonemill: Tonemill, environment: dict[str, str]
 ) -> None:
-    copies = 40
-    recipes = [one | {"path": f"{copy}/{one['path']}"} for copy in range(copies) for one in lines_of(plan)]
-    (tmp_path / "plan.jsonl").write_bytes(stream_of(recipes))
+    stream = copies_of(plan, 40)
+    (tmp_path / "plan.jsonl").write_bytes(stream)
     command = "tonemill shard out --shard-seconds 1 -q --workers 2 --beam direct_running_mode=multi_processing"
-    for kill in (True, False):
-        with (tmp_path / "plan.jsonl").open("rb") as stdin:
-            process = subprocess.Popen(
-                command.split(),
-                cwd=tmp_path,
-                env=environment,
-                stdin=stdin,
-                stderr=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-        if kill:
-            while not list((tmp_path / "out").rglob("0*.json")) or not workers_of(process.pid):
-                assert process.poll() is None
-                time.sleep(0.02)
-            # Seen alive by the command, which looks once a second.
-            time.sleep(1.5)
-            os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == (1 if kill else 0), err
-        assert (b"A worker process was killed" in err) == kill
-        assert not leftovers(tmp_path / "out")
-    tonemill("shard", tmp_path / "anew", "--shard-seconds", 1, "-q", stdin=stream_of(recipes)).done()
+    with (tmp_path / "plan.jsonl").open("rb") as stdin:
+        process = subprocess.Popen(
+            command.split(),
+            cwd=tmp_path,
+            env=environment,
+            stdin=stdin,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    while not list((tmp_path / "out").rglob("0*.json")) or not workers_of(process.pid, "sdk_worker_main"):
+        assert process.poll() is None
+        time.sleep(0.02)
+    # Seen alive by the command, which looks once a second.
+    time.sleep(1.5)
+    os.kill(workers_of(process.pid, "sdk_worker_main")[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert not leftovers(tmp_path / "out")
+    tonemill("shard", tmp_path / "anew", "--shard-seconds", 1, "-q", stdin=stream).done()
     assert contents(tmp_path / "out") == contents(tmp_path / "anew")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sink", ["shard {} --shard-seconds 1 -q", "write {} --shard-seconds 1 -q"])
 def test_a_render_killed_at_random_moments_gives_the_same_bytes(
-    tonemill: Tonemill, corpus: Path, tmp_path: Path, environment: dict[str, str], sink: str
+    tonemill: Tonemill, corpus: Path, tmp_path: Path, killable: Killable, sink: str
 ) -> None:
     flags = [
         "--steps",
@@ -255,24 +197,9 @@ def test_a_render_killed_at_random_moments_gives_the_same_bytes(
     tonemill("shard", tmp_path / "corpus", "-q", stdin=longer).done()
     tonemill("train", "wavegan", tmp_path / "corpus", "-o", tmp_path / "run", *flags).done()
     seeds = tonemill("seeds", 60).done().out
-    (tmp_path / "plan.jsonl").write_bytes(
-        tonemill("render", tmp_path / "run", "--batch-size", 4, stdin=seeds).done().out
-    )
-    runs = Forks(sink, tmp_path / "plan.jsonl", tmp_path / "out", environment)
-    try:
-        begun = time.monotonic()
-        assert runs.run() == 0
-        whole_seconds = time.monotonic() - begun
-        expected = contents(tmp_path / "out")
-        (tmp_path / "out").rename(tmp_path / "expected")
-        moments = random.Random(3)
-        ended = [runs.run(kill_after=moments.uniform(0.3, 0.9) * whole_seconds) for _ in range(8)]
-        assert -signal.SIGKILL in ended
-        assert runs.run() == 0
-        assert contents(tmp_path / "out") == expected
-        assert not leftovers(tmp_path / "out")
-    finally:
-        runs.close()
+    stream = tonemill("render", tmp_path / "run", "--batch-size", 4, stdin=seeds).done().out
+    out = tmp_path / "out"
+    require_the_same_bytes_however_killed(killable(sink.format(out).split(), stream, out), out, 8)
 
 
 def test_ctrl_c_ends_every_stage_of_a_pipe_without_a_traceback(tmp_path: Path, environment: dict[str, str]) -> None:

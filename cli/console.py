@@ -112,14 +112,16 @@ def named_place(text: str, key: str) -> Path:
     Raises:
         UsageError: the pipe holds no such line.
     """
+    from tonemill.pipelines.places import place
+
     if text != "-":
-        return Path(text)
+        return place(text)
     import json
 
     source = stdin(f"- as {key}")
     lines = [line for line in source.read(1 << 20).splitlines() if line.strip()]
     try:
-        return Path(json.loads(lines[-1])[key])
+        return place(json.loads(lines[-1])[key])
     except (IndexError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}."

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -16,6 +16,7 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.files import is_audio
 from tonemill.pipelines import commit
+from tonemill.pipelines.places import place
 from tonemill.pipelines.recipe import RESERVED, Recipe
 from tonemill.pipelines.uri import to_uri
 
@@ -109,6 +110,7 @@ def open_corpus(folder: Path) -> Corpus:
     Raises:
         CorpusError: there is none, it is unfinished, or of a schema this version cannot read.
     """
+    folder = place(folder)
     about = commit.read_json(folder / DESCRIPTION)
     if about is None:
         if (folder / "plan.parquet").exists():
@@ -139,9 +141,14 @@ def _numbered(path: str, number: str) -> str:
 def read_table(path: Path) -> pa.Table:
     """A Parquet file's table; opened here, for pyarrow cannot open a name that is not UTF-8."""
     with path.open("rb") as file:
-        # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's own
-        # read_table starts one whatever it is told, for it reads through its data sets.
-        return parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
+        return table_of(file)
+
+
+def table_of(file: BinaryIO) -> pa.Table:
+    """The table of an open Parquet file."""
+    # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's own
+    # read_table starts one whatever it is told, for it reads through its data sets.
+    return parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
 
 
 def describe_line(about: dict[str, Any], **more: Any) -> str:

@@ -25,6 +25,7 @@ from typing import Any, Final
 from tonemill.audiotools import errors
 from tonemill.audiotools.errors import OutputError, TonemillError
 from tonemill.pipelines import commit, journal
+from tonemill.pipelines.places import as_store
 
 POLL_SECONDS: Final = 0.2
 
@@ -96,7 +97,7 @@ def run(
         # Alone, so that nothing else is under way when the deadly one is met again.
         alone = sorted(set(journal.suspected(home)) & set(todo)) if ended else []
         workers = 1 if alone else engine.workers
-        job = {"home": str(home.absolute()), "numbers": alone or todo, "workers": workers, **settings}
+        job = {"home": str(as_store(home) or home.absolute()), "numbers": alone or todo, "workers": workers, **settings}
         ended = _server().do(job, watch)
         # Who hung is in the journals by name; the others were at work beside it.
         if ended and not journal.note_end(home, journal.SUSPECT if ended == journal.HUNG else ended, among):

@@ -24,6 +24,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
 from tonemill.pipelines import shard
+from tonemill.pipelines.places import place
 
 POLL_SECONDS: Final = 0.2
 
@@ -61,7 +62,7 @@ class CookShard(beam.DoFn):
         mine = object()
         _at_work.add(mine)
         try:
-            self._work(Path(self._home), number)
+            self._work(place(self._home), number)
         except TonemillError as error:
             _failures.append(error)
             raise

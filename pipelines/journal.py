@@ -21,6 +21,7 @@ from typing import Final
 
 from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.commit import OURS, unwritable
+from tonemill.pipelines.places import scratch
 
 JOURNALS: Final = f"{OURS}-journals"
 
@@ -125,7 +126,7 @@ class Journal:
 @contextmanager
 def journal_of(home: Path, number: int) -> Iterator[Journal]:
     """The journal of a shard of the plan in a folder; the shard is finished when the block ends without an error."""
-    journal = Journal(home / JOURNALS / str(number))
+    journal = Journal(scratch(home) / JOURNALS / str(number))
     finished = False
     try:
         yield journal
@@ -164,7 +165,7 @@ def suspected(home: Path) -> list[int]:
 def forget(home: Path, among: Collection[int] | None = None) -> None:
     """Remove the journals of a home, or those of some shards, for they are done or the plan is another."""
     if among is None:
-        shutil.rmtree(home / JOURNALS, ignore_errors=True)
+        shutil.rmtree(scratch(home) / JOURNALS, ignore_errors=True)
         return
     for path in _paths(home, among):
         path.unlink(missing_ok=True)
@@ -180,7 +181,7 @@ def note_hung(seconds: float) -> bool:
 
 
 def _paths(home: Path, among: Collection[int] | None = None) -> list[Path]:
-    paths = [path for path in (home / JOURNALS).glob("*") if path.name.isdigit()]
+    paths = [path for path in (scratch(home) / JOURNALS).glob("*") if path.name.isdigit()]
     return [path for path in paths if among is None or int(path.name) in among]
 
 

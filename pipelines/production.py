@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from tonemill.pipelines.changes import State
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
 from tonemill.pipelines.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.merging import MARK, describe, is_done, plan_is_whole, write_plan
+from tonemill.pipelines.places import mapped, sizes_below
 from tonemill.pipelines.plan import Output, Plan, read_plan
 from tonemill.pipelines.progress import Phase, Progress
 from tonemill.pipelines.shard import PLAN, WORK
@@ -84,7 +86,9 @@ def look(folder: Path, plan: Plan, tolerance: Tolerance = Tolerance(), numbers: 
         made = _made(folder, place, plan)
         kept = {shard.name: shard.digest for shard in plan.shards}
         stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
-        todo = tuple(number for number in numbers if not is_done(place, plan.shards[number], tolerance.transient))
+        sizes = sizes_below(place)
+        done = mapped(place, lambda number: is_done(place, plan.shards[number], tolerance.transient, sizes), numbers)
+        todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
         return State(made, todo, stale)
     if not commit.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
         raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
@@ -185,7 +189,10 @@ def clear(folder: Path, plan: Plan, state: State) -> None:
         # What describes the whole goes before any part of it changes.
         for name in (DESCRIPTION, INDEX, REJECTS):
             (place / name).unlink(missing_ok=True)
-    for name in sorted({*state.stale, *(plan.shards[number].name for number in state.todo)}):
+    names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
+    if (sizes := sizes_below(place)) is not None:
+        names &= {str(path.relative_to(place)).partition(".")[0] for path in sizes}
+    for name in sorted(names):
         _remove_shard(folder, place, name)
 
 
@@ -249,22 +256,34 @@ def cook_shards(
 
     def left() -> Collection[int]:
         nonlocal rejected
-        for number in [n for n, one in waiting.items() if (place / one.name).with_suffix(".json").exists()]:
+        sizes = sizes_below(place)
+        sidecars = {number: (place / one.name).with_suffix(".json") for number, one in waiting.items()}
+        for number in [n for n, path in sidecars.items() if (path.exists() if sizes is None else path in sizes)]:
             ledger = ledger_of(place, waiting.pop(number).name)
             phase.rejects += sum(ledger.get(name, 0) for name in REFUSALS)
             rejected += ledger.get("rejected", 0)
         return waiting.keys()
 
+    looked, cost = 0.0, 0.0
+
     def watch(now: UnderWay) -> None:
         # What is committed counts on any runner; what is under way is known of workers on this machine only.
-        cooking = left()
+        nonlocal looked, cost
+        cooking: Collection[int] = waiting.keys()
+        if (begun := time.monotonic()) - looked > LOOKS * cost:
+            cooking, looked = left(), time.monotonic()
+            cost = looked - begun
         seconds = sum(max(0.0, one.seconds - now.seconds.get(number, 0.0)) for number, one in waiting.items())
         phase.reach(total - seconds, rejects_under_way=sum(now.refused.get(number, 0) for number in cooking))
         tolerance.require(rejected + sum(now.rejected.get(number, 0) for number in cooking), place)
 
     run(place, left, engine, watch, work, among)
+    looked = -math.inf
     watch(UnderWay())
 
+
+LOOKS: Final = 30.0
+"""Looking for what is done takes no more than one part in so many of the time."""
 
 REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
 

@@ -20,6 +20,7 @@ from tonemill.audiotools.errors import TRANSIENT, AudioError
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.journal import Journal, journal_of
+from tonemill.pipelines.places import kept
 from tonemill.pipelines.plan import Output, Planned, Shard, read_plan, read_rows
 from tonemill.pipelines.shelves import FileShelf, Piece, Shelf, TarShelf
 
@@ -109,7 +110,8 @@ def cook_shard(home: Path, number: int) -> None:
         OutputError: something cannot be written.
         Stopped: the person asked for an end.
     """
-    plan = read_plan(home / PLAN)
+    lying = kept(home / PLAN)
+    plan = read_plan(lying)
     shard = plan.shards[number]
     base = home / shard.name
     container = plan.output.container
@@ -121,7 +123,7 @@ def cook_shard(home: Path, number: int) -> None:
         shelf = FileShelf(home.parent, base.parent, container)
     with journal_of(home, number) as journal:
         try:
-            tally = _fill(shelf, shard, plan.output, read_rows(home / PLAN, number), number, journal)
+            tally = _fill(shelf, shard, plan.output, read_rows(lying, number), number, journal)
             stored = shelf.finish()
         except OSError as error:
             raise commit.unwritable(base, error) from error
@@ -250,6 +252,12 @@ def index_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def write_table(target: Path, table: pa.Table) -> dict[str, Any]:
     """Write a table; returns its bytes and SHA-256."""
-    with commit.pending(target) as file:
-        parquet.write_table(table, file, compression="zstd")
-    return commit.fingerprint(target)
+    with commit.Part(target) as part:
+        try:
+            parquet.write_table(table, part.file, compression="zstd")
+        except OSError as error:
+            raise commit.unwritable(target, error) from error
+        part.close()
+        said = commit.fingerprint(part.path)
+        part.commit()
+    return said

@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 import os
 import struct
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final, Literal
+
+MOST_CHUNKS: Final = 10_000
+"""Of one file that are looked at."""
 
 UNKNOWN: Final = 0x7FFFF000
 """From here up, a length that a writer to a pipe left because it could not know it: the sound runs to the end."""
@@ -22,6 +26,8 @@ def missing_bytes(raw: io.BufferedIOBase, size: int) -> int:
     """
     form = raw.read(12)
     raw.seek(0)
+    if len(form) < 12:
+        return 0
     if form[:4] in (b"RIFF", b"RF64") and form[8:] == b"WAVE":
         return _missing_of_chunk(raw, size, "<4sI", b"data")
     if form[:4] == b"FORM" and form[8:] in (b"AIFF", b"AIFC"):
@@ -34,31 +40,49 @@ def missing_bytes(raw: io.BufferedIOBase, size: int) -> int:
     return _missing_of_ogg(raw, size) if form[:4] == b"OggS" else 0
 
 
-def _missing_of_chunk(raw: io.BufferedIOBase, size: int, layout: str, wanted: bytes) -> int:
-    raw.seek(12)
+def chunks(raw: io.BufferedIOBase | BinaryIO, layout: Literal["<4sI", ">4sI"]) -> Iterator[tuple[bytes, int, int]]:
+    """Names, places of the contents, and announced lengths of the chunks of a RIFF (`<4sI`) or AIFF (`>4sI`) file."""
+    at = 12
+    # A file of a gigabyte can hold a hundred million chunks of nothing.
+    for _ in range(MOST_CHUNKS):
+        raw.seek(at)
+        head = raw.read(8)
+        if len(head) < 8:
+            return
+        name, length = struct.unpack(layout, head)
+        yield name, at + 8, length
+        at += 8 + length + length % 2
+
+
+def _missing_of_chunk(raw: io.BufferedIOBase, size: int, layout: Literal["<4sI", ">4sI"], wanted: bytes) -> int:
     long_length = None
-    while len(chunk := raw.read(8)) == 8:
-        name, length = struct.unpack(layout, chunk)
+    for name, at, length in chunks(raw, layout):
         if name == b"ds64":
             # EBU Tech 3306: the true lengths of an RF64 file, first the file's, then the sound's.
-            long_length = struct.unpack("<8xQ", raw.read(16))[0]
-            raw.seek(-16, os.SEEK_CUR)
+            raw.seek(at)
+            lengths = raw.read(16)
+            long_length = struct.unpack("<8xQ", lengths)[0] if len(lengths) == 16 else None
         if name == wanted:
             if length >= UNKNOWN:
                 length = long_length or 0
-            return max(0, raw.tell() + length - size)
-        raw.seek(length + length % 2, os.SEEK_CUR)
+            return max(0, at + length - size)
     return 0
 
 
 def _missing_of_wave64(raw: io.BufferedIOBase, size: int) -> int:
     """Chunks of a 16-byte name, which starts with four letters, and a length that counts these 24 bytes too."""
-    raw.seek(40)
-    while len(chunk := raw.read(24)) == 24:
-        name, length = struct.unpack("<4s12xQ", chunk)
+    at = 40
+    for _ in range(MOST_CHUNKS):
+        if at > size:
+            break
+        raw.seek(at)
+        head = raw.read(24)
+        if len(head) < 24:
+            break
+        name, length = struct.unpack("<4s12xQ", head)
         if name == b"data":
-            return max(0, raw.tell() - 24 + length - size)
-        raw.seek(max(0, length - 24 + -length % 8), os.SEEK_CUR)
+            return max(0, at + length - size)
+        at += max(24, length + -length % 8)
     return 0
 
 
@@ -118,3 +142,11 @@ def _ogg_table() -> list[int]:
 
 
 _OGG_TABLE: Final = _ogg_table()
+
+
+class Seekable(io.BytesIO):
+    """Bytes in which a damaged header may send libsndfile before the start: it stays where it is, and is told so."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.getbuffer().nbytes}[whence]
+        return super().seek(start + offset) if 0 <= start + offset < 1 << 62 else self.tell()

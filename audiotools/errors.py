@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tonemill.audiotools.secrets import without_secrets
+
 REASONS: Final[dict[str, str]] = {
     "missing": "the file is not there any more",
     "forbidden": "the file may not be read",
@@ -55,7 +57,10 @@ TRANSIENT: Final = frozenset({"hung", "memory", "network"})
 
 
 class TonemillError(Exception):
-    """Anything a person can mend; printed without a traceback."""
+    """Anything a person can mend; printed without a traceback. No message holds a password that stood in a URI."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(without_secrets(one) if isinstance(one, str) else one for one in args))
 
 
 class UsageError(TonemillError):
@@ -82,7 +87,7 @@ class AudioError(TonemillError):
             raise ValueError(f"{reason!r} is not one of the reasons {', '.join(REASONS)}")
         super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = without_secrets(message)
         self.measured = measured
 
     def __reduce__(self) -> tuple[Any, ...]:

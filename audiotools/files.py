@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from tonemill.audiotools import ffmpeg, mpeg
-from tonemill.audiotools.containers import missing_bytes
+from tonemill.audiotools.containers import Seekable, missing_bytes
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow
 
@@ -29,6 +29,12 @@ BLOCK_FRAMES: Final = 1 << 17
 
 MP3_SLACK_FRAMES: Final = 2304
 """An MP3 header may promise up to two granules that its decoder delay takes away."""
+
+BLOCK_SECONDS: Final = 20
+"""Of any block: a header may say 1 Hz, and a block of days, converted to a usual rate, could fill any memory."""
+
+HIGHEST_HZ: Final = 2_000_000
+"""Three times the highest rate of FLAC; at a false one of 2 GHz a clip of a few seconds could fill any memory."""
 
 _DEPTHS: Final = {"PCM_24": 24, "PCM_32": 24, "FLOAT": 24, "DOUBLE": 24, "ALAC_24": 24, "ALAC_32": 24}
 
@@ -74,13 +80,20 @@ def probe(source: Source) -> Header:
     _refuse_short_container(source)
     if _is_for_ffmpeg(source):
         found = ffmpeg.probe(source)
-        return Header(found.sample_rate, found.channels, found.frames, found.codec)
+        return _plausible(Header(found.sample_rate, found.channels, found.frames, found.codec))
     with _opened(source) as file:
         # libsndfile says 2**63 - 1 where a stream does not tell its length.
         frames = int(file.frames) if file.frames < 1 << 62 else None
         if frames == 0:
             raise AudioError("no_frames", "its header announces no sound")
-        return Header(int(file.samplerate), int(file.channels), frames, str(file.subtype))
+        return _plausible(Header(int(file.samplerate), int(file.channels), frames, str(file.subtype)))
+
+
+def _plausible(header: Header) -> Header:
+    """Refuse what no converter ever gave; slow rates are legal (weather, tides)."""
+    if not 1 <= header.sample_rate <= HIGHEST_HZ:
+        raise AudioError("unreadable", f"its header says {header.sample_rate} Hz, which is no rate of sound")
+    return header
 
 
 def read(source: Source, start: int = 0, frames: int | None = None) -> Flow:
@@ -117,12 +130,14 @@ def _blocks(
     if wanted == 0:
         return
     got = 0
+    # A header may announce a thousand channels.
+    most = max(1, min(BLOCK_FRAMES, BLOCK_SECONDS * header.sample_rate) * 8 // max(8, header.channels))
     with _opened(source) as file:
         try:
             if start:
                 file.seek(start)
             while wanted is None or got < wanted:
-                size = BLOCK_FRAMES if wanted is None else min(BLOCK_FRAMES, wanted - got)
+                size = most if wanted is None else min(most, wanted - got)
                 # Reading 16-bit samples as they are is 13 times as fast as letting libsndfile convert them.
                 raw = file.read(size, dtype="int16" if exact else "float32", always_2d=True)
                 if not len(raw):
@@ -163,15 +178,18 @@ def _opened(source: Source) -> Iterator[Any]:
 
     try:
         # Bytes as the name, for a name need not be UTF-8.
-        file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
+        file = soundfile.SoundFile(Seekable(source) if isinstance(source, bytes) else os.fsencode(source))
         if file.subtype.startswith("MPEG"):
             tagged = mpeg.with_length(source, file.frames, MP3_SLACK_FRAMES)
             if tagged is not None:
                 file.close()
                 file = soundfile.SoundFile(tagged)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise AudioError("unreadable", f"not audio that can be read: {plainly(error)}") from error
     with file:
+        if file.format == "RAW":
+            # By the suffix alone libsndfile takes any bytes in a .au, .snd, .vox or .gsm for sound without a header.
+            raise AudioError("unreadable", "not audio that can be read: it has no header")
         yield file
 
 

@@ -173,7 +173,10 @@ class Prefixed(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        # A damaged header may send a decoder anywhere: it stays where it is, and is told so.
+        if 0 <= place < 1 << 62:
+            self._place = place
         return self._place
 
     def tell(self) -> int:

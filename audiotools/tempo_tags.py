@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 import struct
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
+
+from tonemill.audiotools.containers import chunks
 
 NAMED: Final = re.compile(
     r"(?<![\d.])(\d{2,3}(?:[.,]\d{1,3})?)[ _-]?bpm|bpm[ _-]?(\d{2,3}(?:[.,]\d{1,3})?)(?![\d])", re.I
 )
 _LARGEST_CHUNK: Final = 1 << 16
+_LARGEST_TAG: Final = 32 << 20
+_ENCODINGS: Final = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}
+"""Of text in ID3 tags, by its first byte."""
 
 
 def tempo_of_name(path: str) -> float | None:
@@ -28,6 +33,8 @@ def tempo_of_tags(path: Path) -> float | None:
     try:
         with path.open("rb") as file:
             tempo = _acid_tempo(file)
+            if tempo is None:
+                tempo = _id3_tempo(file)
     except OSError:
         return None
     return tempo if tempo is not None else _tagged_tempo(path)
@@ -41,24 +48,72 @@ def _acid_tempo(file: BinaryIO) -> float | None:
     riff = file.read(12)
     if riff[:4] not in (b"RIFF", b"RF64") or riff[8:] != b"WAVE":
         return None
-    while len(head := file.read(8)) == 8:
-        size = struct.unpack("<I", head[4:])[0]
-        if head[:4] == b"acid" and 24 <= size < _LARGEST_CHUNK:
+    for name, at, size in chunks(file, "<4sI"):
+        if name == b"acid" and 24 <= size < _LARGEST_CHUNK:
+            file.seek(at)
             body = file.read(24)
             if len(body) < 24 or body[0] & 1:
                 return None
             return _plausible(struct.unpack("<f", body[20:24])[0])
-        if head[:4] == b"data" and size >= 0xFFFFFFF0:
+        if name == b"data" and size >= 0xFFFFFFF0:
             return None  # the true size stands elsewhere, and tags after four gigabytes are not worth the search
-        file.seek(size + size % 2, 1)
+    return None
+
+
+def _id3_tempo(file: BinaryIO) -> float | None:
+    """The TBPM frame of an ID3 tag at the start of a file, or in a chunk of a WAV or AIFF file (ID3v2.2 to 2.4).
+
+    Read by hand: mutagen unpacks compressed frames, pictures too, and a megabyte of those can hold a gigabyte.
+    """
+    file.seek(0)
+    form, start, length = file.read(12), 0, _LARGEST_TAG
+    if form[:4] in (b"RIFF", b"RF64", b"FORM"):
+        layout: Literal["<4sI", ">4sI"] = ">4sI" if form[:4] == b"FORM" else "<4sI"
+        places = ((at, size) for name, at, size in chunks(file, layout) if name.lower() == b"id3 ")
+        start, length = next(places, (0, 0))
+    file.seek(start)
+    tag = file.read(min(length, _LARGEST_TAG))
+    if tag[:3] != b"ID3" or len(tag) < 10:
+        return None
+    # Lengths hold seven bits a byte; a frame of a tempo is shorter than 128 bytes, where both spellings agree.
+    size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
+    frames = tag[10 : 10 + size]
+    name, head, count = (b"TBP", 6, slice(3, 6)) if tag[3] == 2 else (b"TBPM", 10, slice(4, 8))
+    at = frames.find(name)
+    while at >= 0:
+        header = frames[at : at + head]
+        length = int.from_bytes(header[count], "big")
+        # Flags say that a frame is compressed, encrypted or has bytes put in.
+        if 2 <= length < 128 and not any(header[8:10]):
+            text = frames[at + head : at + head + length]
+            encoding = _ENCODINGS.get(text[0] if text else 9)
+            tempo = _plausible(text[1:].decode(encoding, "replace").strip("\0\ufeff ")) if encoding else None
+            if tempo is not None:
+                return tempo
+        at = frames.find(name, at + 1)
     return None
 
 
 def _tagged_tempo(path: Path) -> float | None:
+    """Tags of the kinds that cannot be compressed."""
     import mutagen
+    from mutagen import apev2, asf, flac, monkeysaudio, mp4, musepack, oggflac, oggopus, oggspeex, oggvorbis, wavpack
 
+    kinds = [
+        flac.FLAC,
+        oggvorbis.OggVorbis,
+        oggopus.OggOpus,
+        oggflac.OggFLAC,
+        oggspeex.OggSpeex,
+        mp4.MP4,
+        asf.ASF,
+        wavpack.WavPack,
+        musepack.Musepack,
+        monkeysaudio.MonkeysAudio,
+        apev2.APEv2File,
+    ]
     try:
-        tags = mutagen.File(path)
+        tags = mutagen.File(path, kinds)
     except Exception:  # a damaged tag is no tag; whether the sound can be read is not asked here
         return None
     if tags is None or tags.tags is None:

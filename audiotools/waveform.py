@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float32
+
+from tonemill.audiotools.errors import AudioError
+
+MOST_WHOLE_BYTES: Final = 4 << 30
+"""Of one sound that is read whole: three hours of stereo at 48 kHz."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,19 @@ class Flow:
         return self.open_blocks()
 
     def whole(self) -> Waveform:
-        """Read everything into memory."""
-        parts = list(self.blocks())
+        """Read everything into memory.
+
+        Raises:
+            AudioError: too_long: it is more than `MOST_WHOLE_BYTES`. Hours of silence fit in a small file.
+        """
+        parts, total = [], 0
+        for block in self.blocks():
+            parts.append(block)
+            total += block.nbytes
+            if total > MOST_WHOLE_BYTES:
+                seconds = MOST_WHOLE_BYTES / (4 * self.channels * self.sample_rate)
+                told = f"more than {seconds / 60:.0f} minutes would have to be in memory at once"
+                raise AudioError("too_long", f"{told}; `tonemill slice` before this step, or `scan` shorter files")
         samples = np.concatenate(parts, axis=1) if parts else np.zeros((self.channels, 0), np.float32)
         return Waveform(samples, self.sample_rate)
 

@@ -19,7 +19,7 @@ COMMANDS: Final = Plugins(
     package="tonemill.cli",
     folder=Path(__file__).parent,
     group="tonemill.commands",
-    shared=frozenset({"__init__", "app", "console", "findings", "options", "sinks", "start", "streams"}),
+    shared=frozenset({"__init__", "app", "console", "findings", "options", "outcomes", "sinks", "start", "streams"}),
 )
 KINDS: Final = ("Source", "Step", "Sink", "Tool", "Hidden")
 

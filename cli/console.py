@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import typer
 
 from tonemill.audiotools.errors import TonemillError, UsageError
+from tonemill.audiotools.secrets import without_secrets
+
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/+[^/\s]")
+"""How an address begins; a path that was made of one has one slash left."""
 
 debug = False
 """Set by `tonemill --debug`: errors show where they came from."""
@@ -23,6 +28,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:
+            refuse_elsewhere(kwargs.values())
             function(*args, **kwargs)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -55,6 +61,22 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def refuse_elsewhere(values: Iterable[Any]) -> None:
+    """Refuse an address in place of a path, which would make a folder of that name, passwords and all.
+
+    Raises:
+        UsageError: a value looks like one.
+    """
+    for value in values:
+        if isinstance(value, list | tuple):
+            refuse_elsewhere(value)
+        elif isinstance(value, str | Path) and _ADDRESS.match(str(value)) and not os.path.lexists(value):
+            raise UsageError(
+                f"{value} does not lie on this machine; tonemill reads and writes local files only so far. "
+                "Copy it here first, and name the copy."
+            )
+
+
 def settle() -> None:
     """Give up on streams that nobody reads, for Python would complain of them once more at its end."""
     for stream in (sys.stdout, sys.stderr):
@@ -66,10 +88,10 @@ def settle() -> None:
 
 
 def tell(text: str) -> None:
-    """A line on stderr, if there is one."""
+    """A line on stderr, if there is one; passwords in it are blotted out."""
     if sys.stderr is not None:
         try:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            print(without_secrets(text), file=sys.stderr, flush=True)  # noqa: T201
         except BrokenPipeError:
             return
 
@@ -122,7 +144,7 @@ def named_place(text: str, key: str) -> Path:
     lines = [line for line in source.read(1 << 20).splitlines() if line.strip()]
     try:
         return place(json.loads(lines[-1])[key])
-    except (IndexError, ValueError, KeyError, TypeError) as error:
+    except (IndexError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}."
         ) from error

@@ -74,7 +74,8 @@ def _named_in_pipe() -> Path | None:
 
 def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     from tonemill.pipelines.commit import read_json
-    from tonemill.pipelines.corpus import INDEX, REJECTS, open_corpus, read_table
+    from tonemill.pipelines.corpus import INDEX, REJECTS, open_corpus
+    from tonemill.pipelines.tables import read_table
 
     files = (folder / "tonemill.json").exists()
     about = read_json(folder / "tonemill.json") if files else open_corpus(folder).about

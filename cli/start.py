@@ -10,9 +10,11 @@ def main() -> None:
     # Looking for garbage among what imports leave, now and at the end, took about a seventh of a stage's time.
     gc.disable()
     try:
-        from tonemill.cli.app import app
-        from tonemill.cli.console import settle
-
+        try:
+            from tonemill.cli.app import app
+            from tonemill.cli.console import settle
+        except ImportError as error:
+            raise SystemExit(f"Error: {error}. `pip install --force-reinstall tonemill` mends it.") from error
         gc.freeze()
         gc.enable()
         try:

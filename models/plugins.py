@@ -53,7 +53,11 @@ class Plugins(NamedTuple):
         import ast
 
         path = self.own().get(name)
-        doc = ast.get_docstring(ast.parse(path.read_bytes())) if path else self.module(name).__doc__
+        try:
+            doc = ast.get_docstring(ast.parse(path.read_bytes())) if path else self.module(name).__doc__
+        except Exception as error:
+            # A package that cannot be loaded must not take `tonemill --help` with it.
+            return f"(cannot be loaded: {type(error).__name__}; `tonemill doctor` says why)"
         return (doc or "").strip().split("\n")[0]
 
     def module(self, name: str) -> ModuleType:

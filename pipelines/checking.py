@@ -13,11 +13,10 @@ from typing import Any, Final
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.pipelines import commit
-from tonemill.pipelines.corpus import read_table
-from tonemill.pipelines.merging import made_files
+from tonemill.pipelines.merging import is_sidecar, made_files
 from tonemill.pipelines.plan import Output, Planned, Shard
-from tonemill.pipelines.shard import SIDECAR_SCHEMA
-from tonemill.pipelines.splicing import members, source_key
+from tonemill.pipelines.splicing import cut_out, members, source_key
+from tonemill.pipelines.tables import read_table
 
 KINDS: Final = {
     "missing": "a file is not there",
@@ -118,7 +117,7 @@ def check(job: Job, quick: bool) -> Checked:
     checked = Checked(job)
     path = job.base.with_suffix(".json")
     sidecar = commit.read_sealed(path)
-    if sidecar is None or sidecar.get("schema") != SIDECAR_SCHEMA:
+    if sidecar is None or not is_sidecar(sidecar):
         there = path.exists()
         checked.find(
             path, "damaged" if there else "missing", "its bytes are not those that were written" if there else ""
@@ -202,8 +201,7 @@ def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> N
         for row in index:
             for role in _roles(row):
                 if f"{role}_offset" in row:
-                    file.seek(row[f"{role}_offset"])
-                    data = file.read(row[f"{role}_bytes"])
+                    data = cut_out(file, row[f"{role}_offset"], row[f"{role}_bytes"])
                     if hashlib.sha256(data).hexdigest() != row[f"{role}_sha256"]:
                         hit.append(f"{row['key']} ({row['source']})")
     if hit:
@@ -234,8 +232,7 @@ def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None
                 )
                 return
             for one, (_, row, of_role) in zip(found, expected, strict=True):
-                file.seek(one.offset)
-                data = file.read(one.size)
+                data = cut_out(file, one.offset, one.size)
                 if of_role is None:
                     _check_record(checked, tar, data, row, recipes)
                 elif (one.offset, one.size) != (row[f"{of_role}_offset"], row[f"{of_role}_bytes"]):

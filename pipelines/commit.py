@@ -30,6 +30,9 @@ OURS: Final = ".tonemill"
 TEMPORARY: Final = f"{OURS}-part-"
 LOCK: Final = f"{OURS}-lock"
 
+MOST_JSON: Final = 256 << 20
+"""Bytes of a JSON file of ours: the description of about a million shards."""
+
 SEAL: Final = "seal"
 """The key of a JSON file's digest of itself."""
 
@@ -82,10 +85,11 @@ class Part:
             raise unwritable(target, error) from error
 
     def discard(self) -> None:
-        """Remove it, unless it was committed."""
+        """Remove it, unless it was committed; where that fails, the next command sweeps it."""
         with contextlib.suppress(OSError):
             self.file.close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.unlink()
 
     def __enter__(self) -> Part:
         return self
@@ -122,13 +126,14 @@ def write_sealed(target: Path, record: dict[str, Any]) -> None:
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """What `write_sealed` wrote, without the seal; None where one byte of it is another."""
-    record = read_json(path)
+    data = _bounded(path)
+    record = _parsed(data)
     if not isinstance(record, dict) or not isinstance(record.get(SEAL), str):
         return None
     rest = {name: value for name, value in record.items() if name != SEAL}
     try:
-        whole = path.read_bytes() == _encoded({**rest, SEAL: record[SEAL]})
-    except (OSError, ValueError):
+        whole = data == _encoded({**rest, SEAL: record[SEAL]})
+    except (ValueError, RecursionError):
         return None
     return rest if whole and hashlib.sha256(_encoded(rest)).hexdigest() == record[SEAL] else None
 
@@ -145,10 +150,22 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file, or None where there is no whole one."""
+    """The JSON in a file, or None where there is no whole one, or one that is larger than any of ours."""
+    return _parsed(_bounded(path))
+
+
+def _bounded(path: Path) -> bytes:
+    """A regular file's bytes; nothing of one that is larger than `MOST_JSON`."""
     try:
-        return json.loads(path.read_bytes())
+        return path.read_bytes() if path.is_file() and path.stat().st_size <= MOST_JSON else b""
     except (OSError, ValueError):
+        return b""
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
         return None
 
 
@@ -220,7 +237,8 @@ def locked(folder: Path, together: bool = False) -> Iterator[None]:
                 yield
             finally:
                 sweep(folder)
-                (folder / LOCK).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (folder / LOCK).unlink()
         finally:
             _held.remove(file.fileno())
 

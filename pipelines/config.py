@@ -62,6 +62,8 @@ class Setting(NamedTuple):
         return self._check_one(value, owner)
 
     def _check_one(self, value: Any, owner: str) -> Any:
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise UsageError(f"{owner}: {self.flag} is a number of {len(hex(value)) - 2} hex digits; that is too many.")
         if self.kind is float and type(value) is int:
             value = float(value)
         if type(value) is not self.kind or (self.choices and value not in self.choices):

@@ -20,6 +20,7 @@ from tonemill.pipelines.example import Example, Refusal
 from tonemill.pipelines.journal import Journal
 from tonemill.pipelines.places import as_store
 from tonemill.pipelines.plan import Planned
+from tonemill.pipelines.splicing import cut_out
 from tonemill.pipelines.step import BatchStep, Step, load_steps, step_name
 from tonemill.pipelines.uri import to_path
 
@@ -110,10 +111,9 @@ def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> tuple[F
     except UsageError as error:
         raise AudioError("unsupported", str(error)) from error
     try:
-        if "offset" in source:
+        if "offset" in source and place.is_file():
             with place.open("rb") as file:
-                file.seek(source["offset"])
-                data = file.read(source["bytes"])
+                data = cut_out(file, source["offset"], source["bytes"])
             _refuse_change(source, hashlib.sha256(data).hexdigest())
             audio: files.Source = data
         elif (remote := as_store(place)) is not None:

@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.files import is_audio
 from tonemill.pipelines import commit
 from tonemill.pipelines.places import place
+from tonemill.pipelines.plan import SHARD_NAME
 from tonemill.pipelines.recipe import RESERVED, Recipe
+from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.uri import to_uri
 
 if TYPE_CHECKING:
@@ -48,7 +49,25 @@ class Corpus:
         return sorted(named, key=lambda one: str(one["shard"]))
 
     def index(self) -> pa.Table:
-        return read_table(self.folder / INDEX)
+        """The index.
+
+        Raises:
+            CorpusError: it is damaged, or names shards that no corpus has.
+        """
+        table = read_table(self.folder / INDEX)
+        text, number = pa.types.is_string, pa.types.is_integer
+        wanted = {"key": text, "source": text, "split": text, "shard": text, "samples": number, "sample_rate": number}
+        wanted |= {f"{role}_{what}": number for role in self.about["roles"] for what in ("offset", "bytes")}
+        wanted |= {f"{role}_sha256": text for role in self.about["roles"]}
+        kinds = dict(zip(table.column_names, table.schema.types, strict=True))
+        wrong = [name for name, fits in wanted.items() if name not in kinds or not fits(kinds[name])]
+        if not wrong and any(table[name].null_count for name in ("key", "source", "split", "shard", "samples")):
+            wrong = ["null"]
+        if not wrong and not all(SHARD_NAME.fullmatch(name) for name in table["shard"].unique().to_pylist()):
+            wrong = ["shard"]
+        if wrong:
+            raise CorpusError(f"{self.folder / INDEX} is damaged: see its {wrong[0]}. `tonemill repair` mends it.")
+        return table
 
     def fields(self) -> list[str]:
         """Columns of the index that are metadata."""
@@ -119,11 +138,28 @@ def open_corpus(folder: Path) -> Corpus:
             )
         what = "is no corpus" if folder.is_dir() else "does not exist"
         raise CorpusError(f"{folder} {what}. Make one with `tonemill scan FOLDER | tonemill shard {folder}`.")
+    if not isinstance(about, dict) or (about.get("schema") == SCHEMA and not _is_description(about)):
+        raise CorpusError(f"{folder / DESCRIPTION} is damaged. `tonemill repair {folder}` mends it.")
     if about.get("schema") != SCHEMA:
         raise CorpusError(
             f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."
         )
     return Corpus(folder, about)
+
+
+def _is_description(about: dict[str, Any]) -> bool:
+    """Whether a description has what the rest of tonemill asks of one."""
+    kinds = {"roles": list, "columns": list, "shards": list, "splits": dict, "ledger": dict, "examples": int}
+    if not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
+        return False
+    shards = {"shard": str, "examples": int, "bytes": int, "seconds": int | float}
+    return (
+        all(isinstance(name, str) for name in (*about["roles"], *about["columns"], about.get("digest")))
+        and all(isinstance(about.get(name), int | None) for name in ("sample_rate", "channels"))
+        and all(isinstance(one, dict) for one in (*about["shards"], *about["splits"].values()))
+        and all(isinstance(one.get(name), kind) for one in about["shards"] for name, kind in shards.items())
+        and all(SHARD_NAME.fullmatch(one["shard"]) for one in about["shards"])
+    )
 
 
 def is_field(column: str, roles: Sequence[str]) -> bool:
@@ -136,19 +172,6 @@ def _numbered(path: str, number: str) -> str:
     """A source's path with a clip's number before its suffix, as `loop-0003.wav`."""
     stem, suffix = os.path.splitext(path) if is_audio(path) else (path, "")  # noqa: PTH122
     return f"{stem}-{number}{suffix}"
-
-
-def read_table(path: Path) -> pa.Table:
-    """A Parquet file's table; opened here, for pyarrow cannot open a name that is not UTF-8."""
-    with path.open("rb") as file:
-        return table_of(file)
-
-
-def table_of(file: BinaryIO) -> pa.Table:
-    """The table of an open Parquet file."""
-    # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's own
-    # read_table starts one whatever it is told, for it reads through its data sets.
-    return parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
 
 
 def describe_line(about: dict[str, Any], **more: Any) -> str:

@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines import commit
 from tonemill.pipelines.changes import differences, of_values
-from tonemill.pipelines.corpus import INDEX, REJECTS, read_table
+from tonemill.pipelines.corpus import INDEX, REJECTS
 from tonemill.pipelines.plan import Plan, Planned, read_whole
 from tonemill.pipelines.shard import PLAN
 from tonemill.pipelines.splicing import source_key
+from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.tracing import against, roles_of, stored
 from tonemill.pipelines.verifying import home_in
 
@@ -123,7 +122,7 @@ def open_side(folder: Path) -> Side:
     plan = read_whole(home / PLAN)
     try:
         index, rejects = (read_table(home / name).to_pylist() for name in (INDEX, REJECTS))
-    except (OSError, pa.ArrowException) as error:
+    except CorpusError as error:
         raise CorpusError(f"{folder} is unfinished or damaged: `tonemill verify {folder}` says how.") from error
     sidecars = {shard.name: commit.read_sealed((home / shard.name).with_suffix(".json")) for shard in plan.shards}
     missing = [name for name, one in sidecars.items() if one is None]

@@ -29,6 +29,9 @@ from tonemill.pipelines.places import as_store
 
 POLL_SECONDS: Final = 0.2
 
+MOST_IDLE_ENDS: Final = 3
+"""So many workers may end while they are at no source, killed by whoever, before a command gives up."""
+
 STOP_SECONDS: Final = 15.0
 """How long a worker may take to stop when it is asked to."""
 
@@ -92,7 +95,7 @@ def run(
         KeyboardInterrupt: after the workers of this machine have stopped and left nothing half-written.
     """
     settings = {"runner": engine.runner, "options": list(engine.options), "patience": engine.patience, "work": work}
-    ended = ""
+    ended, idle_ends = "", 0
     while todo := sorted(left()):
         # Alone, so that nothing else is under way when the deadly one is met again.
         alone = sorted(set(journal.suspected(home)) & set(todo)) if ended else []
@@ -101,10 +104,12 @@ def run(
         ended = _server().do(job, watch)
         # Who hung is in the journals by name; the others were at work beside it.
         if ended and not journal.note_end(home, journal.SUSPECT if ended == journal.HUNG else ended, among):
-            raise OutputError(
-                f"A worker ended with {ended} while it was at no source. What was finished stays; give the same "
-                "command again to go on."
-            )
+            idle_ends += 1
+            if idle_ends == MOST_IDLE_ENDS:
+                raise OutputError(
+                    f"A worker ended with {ended} while it was at no source, for the {idle_ends}rd time. What was "
+                    "finished stays; give the same command again to go on."
+                )
         if not ended and (missing := set(alone or todo) & set(left())):
             raise OutputError(f"{len(missing)} shards were not committed, though the runner says that it is done.")
     journal.forget(home, among)
@@ -161,7 +166,9 @@ class Server:
         """
         # A worker holds the locks of its command until it ends, even when the command was killed.
         job = {**job, "path": sys.path, "folder": os.fspath(Path.cwd())}
-        socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], commit.held())
+        # Whether a server that has just died could still be told is no matter: what it said comes as a message.
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], commit.held())
         worker, failure, lost = 0, None, ""
         try:
             while True:
@@ -217,6 +224,8 @@ class Server:
                 data = self._socket.recv(1 << 16)
             except TimeoutError:
                 return None
+            except ConnectionError:
+                data = b""  # it died before it read what it was sent
             finally:
                 self._socket.settimeout(None)
             if not data:

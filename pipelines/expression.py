@@ -9,12 +9,18 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import UsageError
 
+LONGEST: Final = 10_000
+"""Characters of a condition, which may come with somebody's plan."""
 
-def _product(one: Any, other: Any) -> Any:
-    # Text times a number would be that much text.
-    if not isinstance(one, int | float) or not isinstance(other, int | float):
-        raise TypeError
-    return one * other
+
+def _of_numbers(work: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def compute(one: Any, other: Any) -> Any:
+        # Text times a number would be that much text, and `'%999999999d' % 1` a gigabyte of blanks.
+        if not isinstance(one, int | float) or not isinstance(other, int | float):
+            raise TypeError
+        return work(one, other)
+
+    return compute
 
 
 _COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
@@ -30,10 +36,10 @@ _COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
 _ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: _product,
+    ast.Mult: _of_numbers(operator.mul),
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.Mod: _of_numbers(operator.mod),
 }
 _FUNCTIONS: Final[dict[str, Callable[[Any], Any]]] = {"int": int, "float": float, "str": str, "len": len, "abs": abs}
 _METHODS: Final = frozenset({"startswith", "endswith", "lower", "upper"})
@@ -46,15 +52,17 @@ def condition(text: str, flag: str) -> Callable[[Mapping[str, Any]], bool]:
         UsageError: the text is not such a condition.
     """
     try:
+        if len(text) > LONGEST:
+            raise ValueError(f"it has {len(text)} characters, and {LONGEST} are the most")
         tree = ast.parse(text.strip(), mode="eval").body
+        _check(tree, text, flag)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{flag} {text!r} is not a condition: {error}.") from error
-    _check(tree, text, flag)
+        raise UsageError(f"{flag} {text[:200]!r} is not a condition: {error}.") from error
 
     def holds(fields: Mapping[str, Any]) -> bool:
         try:
             return bool(_value(tree, fields))
-        except (TypeError, ValueError, AttributeError, ArithmeticError, MemoryError):
+        except (TypeError, ValueError, AttributeError, ArithmeticError, MemoryError, RecursionError):
             return False
 
     return holds

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from tonemill.audiotools.errors import AudioError, OutputError, TonemillError
+from tonemill.audiotools.errors import AudioError, CorpusError, OutputError, TonemillError
 from tonemill.audiotools.fingerprint import OUTLINE, SCALE_SAMPLES, VERSION, Fingerprint, fingerprint
 from tonemill.audiotools.waveform import Sound
 from tonemill.pipelines import commit
@@ -34,6 +34,7 @@ from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.shard import PLAN, Stopped, stopping, under_way
 from tonemill.pipelines.splitting import Splitting
+from tonemill.pipelines.tables import read_table
 
 MARK: Final = "tonemill-fingerprints.json"
 WORK: Final = "work"
@@ -213,11 +214,10 @@ def _read(cache: Path, wanted: Any) -> dict[str, Entry]:
     names = [field.name for field in fields(Entry) if field.name not in ("place", "outline")]
     for path in sorted(cache.glob("*.parquet")):
         try:
-            with path.open("rb") as file:
-                table = parquet.ParquetFile(file).read(use_threads=False)
+            table = read_table(path)
             outlines = table.column("outline").combine_chunks().flatten().to_numpy().reshape(-1, OUTLINE)
             rows = table.drop_columns("outline").to_pylist()
-        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        except (CorpusError, pa.ArrowException, KeyError, ValueError) as error:
             raise OutputError(f"{path} is damaged: {error}. Remove it, and it is made anew.") from error
         for row, outline in zip(rows, outlines, strict=True):
             if row["key"] in wanted:

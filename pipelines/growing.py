@@ -74,6 +74,9 @@ def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_secon
         seats, gone = [*there, *replaced], len(kept) - changed
     used = {seat.row.key for seat in seats}
     plan = _planned(old, replace(wished, grown=True), seats, _keyed(new, used), shard_seconds)
+    if plan.digest == old.digest:
+        # Nothing is new: what a killed command leaves and the same command finishes has not grown.
+        plan = replace(plan, grown=old.grown)
     _refuse_straddling(plan)
     return Grown(plan, len(there), len(new), changed, gone)
 

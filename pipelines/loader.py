@@ -22,6 +22,7 @@ from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.models.contract import Batch, Request
 from tonemill.pipelines.corpus import Corpus
+from tonemill.pipelines.splicing import cut_out
 
 
 class Batches(IterableDataset[Batch]):
@@ -149,8 +150,7 @@ def _samples(
     """Samples of one role of an example, from its place in the tar, (channels, time)."""
     tar = folder / f"{record['shard']}.tar"
     with tar.open("rb") as file:
-        file.seek(record[f"{role}_offset"])
-        data = file.read(record[f"{role}_bytes"])
+        data = cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
     try:
         return files.read(data, start, frames).whole().samples
     except AudioError as error:

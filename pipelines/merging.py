@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,12 @@ from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines import commit
-from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, SCHEMA, table_of
+from tonemill.pipelines.confines import inside, is_plain
+from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, SCHEMA
 from tonemill.pipelines.places import mapped
 from tonemill.pipelines.plan import SPLITS, Plan, Shard, digest_of
 from tonemill.pipelines.shard import LEDGER, PLAN, SIDECAR_SCHEMA
+from tonemill.pipelines.tables import table_in
 
 MARK: Final = "tonemill.json"
 """What tells a folder of files that tonemill made from any other."""
@@ -135,14 +136,45 @@ def _nothing_came(home: Path, about: dict[str, Any]) -> str:
 
 
 def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """Every file that a shard left, the sidecar apart, with its bytes and SHA-256."""
-    base = home / sidecar["shard"]
+    """Every file that a shard left, the sidecar apart, with its bytes and SHA-256.
+
+    Raises:
+        CorpusError: the sidecar names one that does not lie there.
+    """
+    base = inside(home, sidecar["shard"])
     if "files" in sidecar:
-        made = {home.parent / one["name"]: one for one in sidecar["files"]}
+        made = {inside(home.parent, one["name"]): one for one in sidecar["files"]}
     else:
         made = {base.with_suffix(".tar"): sidecar} if sidecar["bytes"] else {}
     made = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in made.items()}
     return made | {base.with_suffix(f".{name}.parquet"): dict(one) for name, one in sidecar["tables"].items()}
+
+
+def is_sidecar(record: Any) -> bool:
+    """Whether a JSON file that carries a right seal, which anyone can make, is the sidecar of a shard."""
+    if not isinstance(record, dict) or record.get("schema") != SIDECAR_SCHEMA:
+        return False
+    counts = [record.get(name) for name in ("examples", "bytes", "clipped_examples", "transient")]
+    ledger, tables, files = record.get("ledger"), record.get("tables"), record.get("files", [])
+    return (
+        isinstance(record.get("shard"), str)
+        and isinstance(record.get("plan_digest"), str)
+        and isinstance(record.get("seconds"), int | float)
+        and isinstance(record.get("roles"), list)
+        and isinstance(record.get("environment"), dict)
+        and isinstance(ledger, dict)
+        and isinstance(tables, dict)
+        and all(type(count) is int and count >= 0 for count in [*counts, *(ledger.get(name) for name in LEDGER)])
+        and all(_is_file(tables.get(name)) for name in ("index", "rejects"))
+        and isinstance(files, list)
+        and all(_is_file(one) and is_plain(one.get("name")) for one in files)
+        and is_plain(record["shard"])
+        and "sha256" in record
+    )
+
+
+def _is_file(one: Any) -> bool:
+    return isinstance(one, dict) and type(one.get("bytes")) is int and isinstance(one.get("sha256"), str)
 
 
 def is_done(home: Path, shard: Shard, transient: bool = False, sizes: Mapping[Path, int] | None = None) -> bool:
@@ -157,7 +189,7 @@ def is_done(home: Path, shard: Shard, transient: bool = False, sizes: Mapping[Pa
     if sizes is not None and (home / shard.name).with_suffix(".json") not in sizes:
         return False
     sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
-    if sidecar is None or sidecar.get("schema") != SIDECAR_SCHEMA or sidecar["shard"] != shard.name:
+    if sidecar is None or not is_sidecar(sidecar) or sidecar["shard"] != shard.name:
         return False
     if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
         return False
@@ -169,7 +201,7 @@ def is_done(home: Path, shard: Shard, transient: bool = False, sizes: Mapping[Pa
 
 def _sidecar(home: Path, shard: Shard) -> dict[str, Any]:
     sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
-    if sidecar is None:
+    if sidecar is None or not is_sidecar(sidecar):
         raise CorpusError(f"{home / shard.name} is missing. Give the same command again: it makes what is missing.")
     return sidecar
 
@@ -183,7 +215,7 @@ def _whole_table(home: Path, sidecar: Mapping[str, Any], name: str) -> pa.Table:
     if {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} != sidecar["tables"][name]:
         # What is damaged must not be taken over into the tables of the whole, which would make it look right.
         raise CorpusError(f"{path} is damaged. `tonemill repair` makes it again.")
-    return table_of(io.BytesIO(data))
+    return table_in(data, path)
 
 
 def _split_totals(sidecars: Sequence[Mapping[str, Any]], split: str) -> dict[str, Any]:

@@ -15,6 +15,10 @@ from tonemill.audiotools.files import is_audio
 LONGEST: Final = 180
 """Bytes of a folder's or file's name, which leaves room for a number, a role and a suffix within 255."""
 
+# Of both sets of ASCII and Latin-1, what breaks lines, and what turns the direction of writing.
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_DRIVE: Final = re.compile(r"^([A-Za-z]):")
+
 _NUMBERED: Final = re.compile(r"(.*)-\d+", re.DOTALL)
 
 
@@ -48,7 +52,7 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
 
 
 def _safe(path: str) -> str:
-    """A relative path without `..`, control characters, leading dots or parts that are too long."""
-    parts = [re.sub(r"[\x00-\x1f\x7f]", "_", part) for part in path.replace("\\", "_").split("/")]
+    """A relative path without `..`, drives, control characters, leading dots or parts that are too long."""
+    parts = [_CONTROLS.sub("_", part) for part in _DRIVE.sub(r"\1_", path.replace("\\", "_")).split("/")]
     kept = [part.lstrip(".") or "_" for part in parts if part not in ("", ".", "..")]
     return "/".join(part.encode()[:LONGEST].decode(errors="ignore") for part in kept) or "_"

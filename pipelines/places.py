@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from tonemill.audiotools.errors import OutputError, UsageError
+from tonemill.audiotools.secrets import holds_secrets
 from tonemill.pipelines.stores import EXTRAS, Entry, persist, store_of
 
 T = TypeVar("T")
@@ -218,7 +219,7 @@ def place(typed: str | Path) -> Path:
     scheme, key = found[1].lower(), found[2]
     if scheme not in (*EXTRAS, "https"):
         raise UsageError(f"{scheme}:// is no kind of place that is read here; there are {', '.join(EXTRAS)} and https.")
-    if "@" in key.split("/")[0]:
+    if "@" in key.split("/")[0] or holds_secrets(f"{scheme}://{key}"):
         raise UsageError(f"A {scheme}:// URI must hold no password or key: streams and plans keep URIs. {_ELSEWHERE}")
     if not key.strip("/") or {".", ".."} & set(key.split("/")):
         raise UsageError(f"{scheme}://{key} is no place in a store; it must be as {scheme}://bucket/folder.")

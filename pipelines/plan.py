@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import pyarrow as pa
 from pyarrow import parquet
 
+from tonemill.audiotools.encoding import CONTAINERS
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.recipe import Recipe, parse_recipe
+from tonemill.pipelines.confines import is_plain
+from tonemill.pipelines.recipe import Recipe, recipe_of
+from tonemill.pipelines.tables import read_metadata, read_row_group
 
 SCHEMA: Final = 1
 SPLITS: Final = ("train", "valid", "test")
+SHARD_NAME: Final = re.compile(r"(?:train|valid|test)/\d{6,12}")
+KEY: Final = re.compile(r"[0-9a-f]{16}")
 
 COLUMNS: Final = pa.schema(
     [
@@ -91,7 +98,7 @@ class Planned:
     @cached_property
     def recipe(self) -> Recipe:
         """What to cook."""
-        return parse_recipe(json.loads(self.line))
+        return recipe_of(self.line)
 
 
 @dataclass(frozen=True)
@@ -171,18 +178,42 @@ def read_plan(path: Path) -> Plan:
         CorpusError: there is no plan, or one that this version cannot read.
     """
     try:
-        with path.open("rb") as file:
-            about = json.loads(parquet.read_schema(file).metadata[b"tonemill"])
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        about = json.loads(read_metadata(path, b"tonemill"))
+        if about["schema"] == SCHEMA:
+            return _plan(about)
+    except (CorpusError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CorpusError(f"{path} is not a plan: {error}.") from error
-    if about["schema"] != SCHEMA:
-        raise CorpusError(
-            f"{path} has schema {about['schema']}; this tonemill reads {SCHEMA}. Use the one that wrote it."
-        )
-    shards = tuple(Shard(**shard) for shard in about["shards"])
-    return Plan(
-        Output(**about["output"]), shards, (), Splitting(**about.get("splitting", {})), about.get("grown", False)
+    raise CorpusError(
+        f"{path} has schema {about['schema']!r}; this tonemill reads {SCHEMA}. Use the one that wrote it."
     )
+
+
+def _plan(about: dict[str, Any]) -> Plan:
+    """The plan that a file describes, which anyone may have written: names become paths, numbers become loops."""
+    output, splitting = Output(**about["output"]), Splitting(**about.get("splitting", {}))
+    _require(output.kind in ("shards", "files"), "kind of output", output.kind)
+    _require(output.container in CONTAINERS, "container", output.container)
+    _require(output.bits in (None, 16, 24, 32), "bits", output.bits)
+    for name in ("valid", "test"):
+        share = getattr(splitting, name)
+        _require(type(share) in (int, float) and 0 <= share <= 1, name, share)
+    for name in ("valid_where", "group"):
+        _require(isinstance(getattr(splitting, name), str | None), name, getattr(splitting, name))
+    _require(type(splitting.seed) is int, "seed", splitting.seed)
+    shards = tuple(Shard(**shard) for shard in about["shards"])
+    for shard in shards:
+        _require(type(shard.name) is str and SHARD_NAME.fullmatch(shard.name), "shard", shard.name)
+        _require(type(shard.digest) is str, "digest", shard.digest)
+        _require(type(shard.seconds) in (int, float) and 0 <= shard.seconds < math.inf, "seconds", shard.seconds)
+        for name in ("recipes", "clips", "bytes"):
+            _require(type(getattr(shard, name)) is int and getattr(shard, name) >= 0, name, getattr(shard, name))
+    _require(len({shard.name for shard in shards}) == len(shards), "shard", "of one name twice")
+    return Plan(output, shards, (), splitting, about.get("grown") is True)
+
+
+def _require(fits: object, what: str, found: object) -> None:
+    if not fits:
+        raise ValueError(f"its {what} is {str(found)[:80]!r}")
 
 
 def read_whole(path: Path) -> Plan:
@@ -194,18 +225,31 @@ def read_whole(path: Path) -> Plan:
     plan = read_plan(path)
     try:
         return replace(plan, rows=tuple(tuple(read_rows(path, number)) for number in range(len(plan.shards))))
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise CorpusError(f"{path} is damaged: {error}.") from error
+    except (CorpusError, ValueError) as error:
+        raise CorpusError(f"{path} is damaged: {error}") from error
 
 
 def read_rows(path: Path, number: int) -> list[Planned]:
-    """The recipes of one shard, in order."""
-    with path.open("rb") as file:
-        table = parquet.ParquetFile(file).read_row_group(number, use_threads=False)
-    return [
+    """The recipes of one shard, in order.
+
+    Raises:
+        CorpusError: they cannot be read, or a name among them would lead out of the folder.
+    """
+    table = read_row_group(path, number)
+    if table.schema.names != COLUMNS.names or table.schema.types != COLUMNS.types:
+        raise CorpusError(f"{path} has other columns than a plan.")
+    rows = [
         Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], row["recipe"])
         for row in table.to_pylist()
     ]
+    for position, row in enumerate(rows):
+        if None in (row.clips, row.seconds, row.line) or row.position != position or not _are_names(row.key, row.name):
+            raise CorpusError(f"{path} is damaged at recipe {position} of part {number}, {str(row.name)[:80]!r}.")
+    return rows
+
+
+def _are_names(key: object, name: object) -> bool:
+    return isinstance(key, str) and KEY.fullmatch(key) is not None and is_plain(name)
 
 
 def _table(shard: Shard, rows: tuple[Planned, ...]) -> pa.Table:

@@ -13,6 +13,7 @@ from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import AudioError, OutputError
 from tonemill.audiotools.pictures import save_clip_picture
 from tonemill.pipelines import commit
+from tonemill.pipelines.confines import is_plain
 from tonemill.pipelines.cook import Outcome, cook
 from tonemill.pipelines.plan import Output
 from tonemill.pipelines.planning import make_plan
@@ -72,7 +73,7 @@ def _clear(folder: Path) -> None:
     if ours:
         for name in record["files"]:
             # A name with a folder in it was not written by us.
-            if isinstance(name, str) and Path(name).name == name:
+            if is_plain(name) and "/" not in name:
                 (folder / name).unlink(missing_ok=True)
         (folder / MARK).unlink(missing_ok=True)
     if not commit.is_ours_or_empty(folder):

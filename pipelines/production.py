@@ -12,6 +12,7 @@ from typing import Any, Final
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
 from tonemill.pipelines import changes, commit
 from tonemill.pipelines.changes import State
+from tonemill.pipelines.confines import inside
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
 from tonemill.pipelines.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.merging import MARK, describe, is_done, plan_is_whole, write_plan
@@ -200,7 +201,7 @@ def _remove_shard(folder: Path, place: Path, name: str) -> None:
     base = place / name
     sidecar = commit.read_sealed(base.with_suffix(".json"))
     for written in (sidecar or {}).get("files", ()):
-        path = folder / written["name"]
+        path = inside(folder, written["name"])
         # A file that the person has changed since is theirs.
         if path.is_file() and path.stat().st_size == written["bytes"]:
             path.unlink()

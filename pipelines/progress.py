@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.secrets import without_secrets
 
 PLAIN_SECONDS: Final = 10.0
 """Between two plain lines."""
@@ -42,12 +43,14 @@ class Progress:
         self.machine = machine
 
     def say(self, text: str) -> None:
-        """One line for the person; for a program that reads the same stream it is JSON too."""
+        """One line for the person, without secrets; for a program that reads the same stream it is JSON too."""
+        text = without_secrets(text)
         self.record({"message": text})
         self.show(text)
 
     def warn(self, text: str) -> None:
         """One line that even a quiet command tells."""
+        text = without_secrets(text)
         self.record({"message": text})
         if self.machine is not sys.stderr and sys.stderr is not None:
             with contextlib.suppress(BrokenPipeError, ValueError):
@@ -79,6 +82,7 @@ class Progress:
     @contextmanager
     def phase(self, name: str, total: float | None, unit: str = AUDIO) -> Iterator[Phase]:
         """Show one piece of work, of `total` units, until the block ends."""
+        name = without_secrets(name)
         phase = Phase(self, name, total, unit)
         if self.quiet or self.stream is None:
             yield phase

@@ -15,10 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
 from tonemill.audiotools.errors import StreamError
+from tonemill.audiotools.secrets import holds_secrets, without_secrets
 
 VERSION: Final = 1
 LONGEST_LINE: Final = 1 << 20
 """Bytes; a longer line is refused before it fills the memory."""
+
+MOST_STEPS: Final = 100
+"""In one recipe; each takes its place on the stack while it is cooked."""
 
 KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames"})
 """What this version knows of a line; it keeps the rest."""
@@ -38,10 +42,17 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is more than a number can be")
+    return number
+
+
 _ROLE: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NUMBERS: Final = ("sample_rate", "channels", "frames", "bytes", "offset")
 _dump = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-_load = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_load = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 _dump_sorted = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True).encode
 
 
@@ -128,9 +139,26 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         raise StreamError(f"its fields have names that tonemill writes itself: {taken}")
     if not _are_objects(recipe.steps, list) or not all(type(step.get("step")) is str for step in recipe.steps):
         raise StreamError('its "steps" is not a list of objects that name a "step"')
+    if len(recipe.steps) > MOST_STEPS:
+        raise StreamError(f"it has {len(recipe.steps)} steps, and {MOST_STEPS} are the most")
     if not _is_count(recipe.start) or not (recipe.frames is None or _is_count(recipe.frames)):
         raise StreamError('its "start" and "frames" are not whole numbers from 0')
     return recipe
+
+
+def recipe_of(text: str) -> Recipe:
+    """The recipe of a line that stands in a plan.
+
+    Raises:
+        StreamError: it is none.
+    """
+    try:
+        record = _load(text)
+    except (ValueError, RecursionError) as error:
+        raise StreamError(f"A recipe of the plan cannot be read: {str(error)[:200]}.") from error
+    if not isinstance(record, dict):
+        raise StreamError("A recipe of the plan is no object.")
+    return parse_recipe(record)
 
 
 class RecipeReader:
@@ -212,7 +240,11 @@ def _decoded(line: bytes) -> dict[str, Any]:
     if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
         raise StreamError(f"it is longer than {LONGEST_LINE} bytes")
     try:
-        record = _load(line.decode())
+        text = line.decode()
+        # Nearly all URIs are of local files, and counting is much faster than looking at each.
+        if text.count("://") != text.count('"file://') and holds_secrets(text):
+            raise StreamError(f"it holds a URI that {_SECRET}")
+        record = _load(text)
         if b"\\ud" in line.lower():
             # Half a surrogate pair is no character, and nothing that writes UTF-8 takes it.
             record = _load(_dump(record).encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
@@ -237,10 +269,17 @@ def _check_source(role: str, source: dict[str, Any]) -> None:
         raise StreamError(f"its role {role!r} is no plain name, as audio, dry or wet")
     if type(source.get("uri")) is not str:
         raise StreamError(f'its source {role} has no "uri"')
+    if not source["uri"].startswith("file:") and holds_secrets(source["uri"]):
+        raise StreamError(f"the uri of its source {role}, {without_secrets(source['uri'])!r}, {_SECRET}")
+    if "offset" in source and ("bytes" not in source or type(source.get("sha256")) is not str):
+        raise StreamError(f'its source {role} has an "offset" and lacks "bytes" or "sha256"')
     for name in _NUMBERS:
         value = source.get(name, 0)
         if not _is_count(value) and not (name == "frames" and value is None):
             raise StreamError(f"the {name} of its source {role} is {value!r}, which is not a whole number from 0")
+
+
+_SECRET: Final = "holds a password or key, and plans are passed on: give it to programs through the environment"
 
 
 def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) -> bool:

@@ -15,7 +15,6 @@ from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines import commit
-from tonemill.pipelines.corpus import read_table
 from tonemill.pipelines.growing import without
 from tonemill.pipelines.merging import REMOVED, describe, is_done, write_plan
 from tonemill.pipelines.plan import Plan, Planned, Shard, read_plan, read_whole
@@ -23,6 +22,7 @@ from tonemill.pipelines.removals import mark_of_content, mark_of_path, write_rem
 from tonemill.pipelines.shard import PLAN, Tally, commit_tables
 from tonemill.pipelines.splicing import Run, runs, source_key, splice
 from tonemill.pipelines.staging import GONE, STAGED, finish
+from tonemill.pipelines.tables import read_table
 
 Choice = Callable[[Planned, Sequence[Mapping[str, Any]]], bool]
 """Whether a source is meant, by its recipe and its rows of the index."""

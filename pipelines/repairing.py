@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines import commit
-from tonemill.pipelines.corpus import read_table
 from tonemill.pipelines.engine import Engine, UnderWay, run
 from tonemill.pipelines.merging import PLAN_SEAL, describe, made_files, plan_is_whole, write_plan
 from tonemill.pipelines.plan import Plan
@@ -24,6 +23,7 @@ from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.shard import PLAN, WORK
 from tonemill.pipelines.splicing import Run, runs, splice
 from tonemill.pipelines.staging import STAGED
+from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.verifying import Report, home_in, verify
 
 SCRATCH: Final = f"{commit.TEMPORARY}repair"
@@ -220,7 +220,7 @@ def _why(home: Path, scratch: Path, name: str, old: Mapping[str, Any] | None, fr
         try:
             rows = read_table((home / name).with_suffix(".rejects.parquet")).to_pylist()
             before = {(row["key"], row["reason"]) for row in rows}
-        except (OSError, ValueError):
+        except CorpusError:
             before = set()
     found: dict[str, list[str]] = defaultdict(list)
     for row in read_table((scratch / name).with_suffix(".rejects.parquet")).to_pylist():

@@ -219,13 +219,14 @@ def fields_from_table(table: Path) -> Callable[[str], dict[str, Any]]:
 
 def read_table(table: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
-    from pyarrow import json, parquet
+    from pyarrow import json
+
+    from tonemill.pipelines import tables
 
     try:
+        if table.suffix == ".parquet":
+            return tables.read_table(table).to_pylist()
         with table.open("rb") as file:
-            if table.suffix == ".parquet":
-                # Not read_table, whose threads can abort a short command (corpus.read_table).
-                return parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False).to_pylist()
             if table.suffix in (".jsonl", ".json", ".ndjson"):
                 return json.read_json(file).to_pylist()
             text = io.TextIOWrapper(file, "utf-8-sig", newline="")
@@ -233,7 +234,7 @@ def read_table(table: Path) -> list[dict[str, Any]]:
             rows = list(reader)
             if not reader.fieldnames or any(None in row or None in row.values() for row in rows):
                 raise csv.Error("it is empty, or a row has more or fewer cells than there are columns")
-    except (OSError, pa.ArrowInvalid, csv.Error, UnicodeDecodeError) as error:
+    except (OSError, CorpusError, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
         raise UsageError(f"--table {table} cannot be read: {error}.") from error
     kinds = {name: _kind([row[name] for row in rows]) for name in (rows[0] if rows else ())}
     return [{name: kind(row[name]) if row[name] else None for name, kind in kinds.items()} for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,18 +34,42 @@ def members(file: BinaryIO) -> Iterator[Member]:
     Raises:
         CorpusError: a header is damaged, or the tar is cut.
     """
-    place = 0
-    while True:
-        file.seek(place)
-        header = file.read(tarfile.BLOCKSIZE)
-        if header == bytes(tarfile.BLOCKSIZE):
-            return
-        try:
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-        except (tarfile.HeaderError, ValueError) as error:
-            raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
-        yield Member(info.name, place + tarfile.BLOCKSIZE, info.size)
-        place += tarfile.BLOCKSIZE + info.size + -info.size % tarfile.BLOCKSIZE
+    place, size = 0, file.seek(0, os.SEEK_END)
+    while (one := _member_at(file, place, size)) is not None:
+        yield one
+        place = one.offset + one.size + -one.size % tarfile.BLOCKSIZE
+
+
+def _member_at(file: BinaryIO, place: int, size: int) -> Member | None:
+    """The member whose header lies at a place; None where the zeros of the end do.
+
+    Nothing is ever unpacked to disk: whatever a name says, and whatever kind a link or a device says it is.
+    """
+    file.seek(place)
+    header = file.read(tarfile.BLOCKSIZE)
+    if header == bytes(tarfile.BLOCKSIZE):
+        return None
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError, OverflowError) as error:
+        raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
+    if not info.isreg():
+        raise CorpusError(f"the member {info.name!r} at byte {place} is no file, but of type {info.type!r}")
+    # A size may be negative, and lead back to where the reader has been.
+    if not 0 <= info.size <= size - place - tarfile.BLOCKSIZE:
+        raise CorpusError(
+            f"the member {info.name!r} at byte {place} announces {info.size} bytes, which the tar has not"
+        )
+    return Member(info.name, place + tarfile.BLOCKSIZE, info.size)
+
+
+def cut_out(file: BinaryIO, offset: int, length: int) -> bytes:
+    """Bytes of a file from a place that an index or a recipe names; as many as there are."""
+    size = file.seek(0, os.SEEK_END)
+    if not 0 <= offset <= size or length < 0:
+        return b""
+    file.seek(offset)
+    return file.read(min(length, size - offset))
 
 
 def source_key(key: str) -> str:
@@ -65,8 +90,10 @@ def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
     starts: dict[str, int] = {}
     for row in rows:
         offsets = [value for name, value in row.items() if name.endswith("_offset") and value is not None]
-        starts.setdefault(source_key(row["key"]), min(offsets) - tarfile.BLOCKSIZE)
+        starts.setdefault(source_key(row["key"]), min(offsets, default=0) - tarfile.BLOCKSIZE)
     keys = list(starts)
+    if sorted(starts.values()) != list(starts.values()) or any(start < 0 for start in starts.values()):
+        raise CorpusError(f"the index of {tar} names places that no shard has")
     ends = [starts[key] for key in keys[1:]]
     if keys:
         with tar.open("rb") as file:
@@ -80,17 +107,9 @@ def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
 def _end(file: BinaryIO, start: int, size: int) -> int:
     """Where the last source's members end: before the zeros."""
     place = start
-    while place + tarfile.BLOCKSIZE <= size:
-        file.seek(place)
-        header = file.read(tarfile.BLOCKSIZE)
-        if header == bytes(tarfile.BLOCKSIZE):
-            return place
-        try:
-            length = tarfile.TarInfo.frombuf(header, "utf-8", "strict").size
-        except (tarfile.HeaderError, ValueError) as error:
-            raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
-        place += tarfile.BLOCKSIZE + length + -length % tarfile.BLOCKSIZE
-    raise CorpusError("the tar has no end")
+    while (one := _member_at(file, place, size)) is not None:
+        place = one.offset + one.size + -one.size % tarfile.BLOCKSIZE
+    return place
 
 
 def splice(parts: Iterable[Run], out: BinaryIO) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tonemill.pipelines import commit
+from tonemill.pipelines.confines import inside
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
 from tonemill.pipelines.plan import read_plan
 from tonemill.pipelines.shard import PLAN
@@ -25,6 +26,7 @@ def finish(folder: Path) -> None:
 
     Raises:
         OutputError: something cannot be written.
+        CorpusError: what is ready would reach out of the folder.
     """
     ready = folder / STAGED
     if not ready.is_dir():
@@ -36,9 +38,9 @@ def finish(folder: Path) -> None:
             path.replace(folder / path.relative_to(ready))
         for name in commit.read_json(ready / GONE) or ():
             for suffix in SHARD_SUFFIXES:
-                Path(f"{folder / name}{suffix}").unlink(missing_ok=True)
+                Path(f"{inside(folder, name)}{suffix}").unlink(missing_ok=True)
         for name in _without_sound(folder):
-            (folder / name).with_suffix(".tar").unlink(missing_ok=True)
+            inside(folder, name).with_suffix(".tar").unlink(missing_ok=True)
         shutil.rmtree(ready)
         commit.sync_folder(folder)
     except OSError as error:

@@ -13,13 +13,15 @@ import numpy as np
 from tonemill.audiotools import files
 from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
+from tonemill.audiotools.secrets import without_secrets
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import cook
-from tonemill.pipelines.corpus import INDEX, read_table
+from tonemill.pipelines.corpus import INDEX
 from tonemill.pipelines.merging import made_files
 from tonemill.pipelines.plan import Output, Planned, read_plan, read_rows
 from tonemill.pipelines.shard import PLAN
-from tonemill.pipelines.splicing import source_key
+from tonemill.pipelines.splicing import cut_out, source_key
+from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.verifying import home_in
 
 
@@ -52,7 +54,7 @@ class Trace:
         recipe, row = self.planned.recipe, self.row
         return {
             **{name: row[name] for name in ("key", "split", "shard", "source", "clip")},
-            "sources": recipe.sources,
+            "sources": {role: {**one, "uri": without_secrets(one["uri"])} for role, one in recipe.sources.items()},
             "start": recipe.start,
             "frames": recipe.frames,
             "fields": recipe.fields,
@@ -102,7 +104,7 @@ def trace(folder: Path, key: str) -> Trace:
     plan = read_plan(home / PLAN)
     try:
         rows = read_table(home / INDEX).to_pylist()
-    except (OSError, ValueError) as error:
+    except CorpusError as error:
         raise CorpusError(f"{home / INDEX} cannot be read: {error}. `tonemill repair {folder}` mends it.") from error
     row = next((one for one in rows if one["key"] == key), None)
     if row is None:
@@ -143,8 +145,7 @@ def stored(home: Path, sidecar: Mapping[str, Any], row: Mapping[str, Any], role:
     path = place_of(home, sidecar, row, role)
     try:
         with path.open("rb") as file:
-            file.seek(row.get(f"{role}_offset", 0))
-            data = file.read(row.get(f"{role}_bytes", -1))
+            data = cut_out(file, row.get(f"{role}_offset", 0), row.get(f"{role}_bytes", 1 << 62))
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror}. `tonemill repair` makes it again.") from error
     if hashlib.sha256(data).hexdigest() != row[f"{role}_sha256"]:

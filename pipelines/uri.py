@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.secrets import without_secrets
 from tonemill.pipelines.places import as_store, place
 
 
@@ -20,13 +22,25 @@ def to_path(uri: str) -> Path:
     """The path of a URI, or of a plain path, here or in a store.
 
     Raises:
-        UsageError: it lies where nothing is read.
+        UsageError: it lies where nothing is read, or holds a byte that no path has.
     """
+    path = uri
     if uri.startswith("file://"):
-        return Path(os.fsdecode(unquote_to_bytes(uri[len("file://") :])))
-    return place(uri) if "://" in uri else Path(uri)
+        path = os.fsdecode(unquote_to_bytes(uri[len("file://") :]))
+    elif "://" in uri:
+        return place(uri)
+    if "\0" in path:
+        raise UsageError(f"{uri!r} names no file: no path holds a zero byte.")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{uri!r} names no file: it holds half a character.") from error
+    return Path(path)
 
 
 def readable(path: str) -> str:
-    """A path for people, keys and JSON: bytes that are not UTF-8 are spelt out, as in `caf\\xe9.wav`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path for people, keys and JSON: bytes that are not UTF-8 are spelt out, as in `caf\\xe9.wav`.
+
+    What a folder is called that looks like a URI with a password in it is told without the password.
+    """
+    return without_secrets(os.fsencode(path).decode("utf-8", "backslashreplace"))

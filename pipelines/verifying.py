@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines import checking, commit
 from tonemill.pipelines.checking import Finding
-from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS, read_table
+from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
 from tonemill.pipelines.merging import MARK, PLAN_SEAL, REMOVED, made_files, plan_is_whole, together, totals
 from tonemill.pipelines.places import of_this_machine
 from tonemill.pipelines.plan import Plan, digest_of, read_whole
@@ -22,6 +20,7 @@ from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.removals import read_removals
 from tonemill.pipelines.shard import PLAN, WORK
 from tonemill.pipelines.staging import SHARD_SUFFIXES, STAGED
+from tonemill.pipelines.tables import read_table
 
 
 @dataclass
@@ -132,7 +131,7 @@ def _plan(report: Report) -> None:
         report.find(path, "digest", "its bytes are not those that were written")
     try:
         plan = read_whole(path)
-    except (CorpusError, TypeError, KeyError, pa.ArrowException) as error:
+    except CorpusError as error:
         report.find(path, "damaged", str(error))
         return
     for shard, rows in zip(plan.shards, plan.rows, strict=True):
@@ -199,7 +198,7 @@ def _whole(report: Report) -> None:
     for name, table in zip((INDEX, REJECTS), tables, strict=True):
         try:
             same = read_table(home / name).equals(table)
-        except (OSError, pa.ArrowException):
+        except CorpusError:
             continue
         if not same:
             report.find(home / name, "unfit", "it does not hold what the tables of the shards hold")

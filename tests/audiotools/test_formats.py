@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tonemill.audiotools import files, mpeg
+from tonemill.audiotools import files, mpeg, waveform
+from tonemill.audiotools.errors import AudioError
 
 FRAMES = 30_000
 TONE = 0.5 * np.sin(2 * np.pi * 0.01 * np.arange(FRAMES))
@@ -153,3 +154,26 @@ def test_what_lies_between_frames_is_passed_over() -> None:
 )
 def test_what_is_no_mpeg_audio_is_not_taken_for_it(data: bytes) -> None:
     assert mpeg.untagged(io.BytesIO(data)) is None
+
+
+def test_a_block_of_a_slow_rate_is_no_longer_than_others_in_seconds(tmp_path: Path) -> None:
+    """Days of tides at 1 Hz, converted to a usual rate, must not be converted at once."""
+    soundfile.write(tmp_path / "tides.wav", np.zeros(2000), 1)
+    assert {block.shape[1] for block in files.read(tmp_path / "tides.wav").blocks()} == {files.BLOCK_SECONDS}
+
+
+@pytest.mark.parametrize("rate", [files.HIGHEST_HZ + 1, 2**31 - 1])
+def test_a_rate_that_no_converter_gave_is_refused(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", TONE[:100], rate)
+    with pytest.raises(AudioError, match=f"{rate} Hz, which is no rate of sound"):
+        files.probe(tmp_path / "a.wav")
+
+
+def test_more_sound_than_memory_is_not_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small file of silence; `Flow.whole` counts what comes and trusts no header."""
+    monkeypatch.setattr(waveform, "MOST_WHOLE_BYTES", 1 << 20)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(1 << 19), 8000, format="FLAC")
+    assert len(buffer.getvalue()) < 10_000
+    with pytest.raises(AudioError, match="more than 1 minutes would have to be in memory"):
+        files.read(buffer.getvalue()).whole()

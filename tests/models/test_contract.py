@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contracts import given
 from safetensors.torch import load_file, save_file
 
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_model
@@ -25,8 +26,9 @@ NAMES = MODELS.names()
 
 def made(name: str) -> Model:
     model_class = load_model(name)
+    settings = {**SMALL.get(name, {}), **given("models", name)}
     torch.manual_seed(0)
-    return model_class(model_class.settle(config.build(model_class.Config, SMALL.get(name, {}), name), FACTS))
+    return model_class(model_class.settle(config.build(model_class.Config, settings, name), FACTS))
 
 
 def step(model: Model, number: int) -> dict[str, torch.Tensor]:

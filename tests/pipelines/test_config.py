@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+from contracts import given
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines import config
@@ -50,7 +51,7 @@ def test_toml_is_taken_back(tmp_path: Path) -> None:
     assert config.build(Knobs, config.read_toml(tmp_path / "a.toml")["knobs"], "knobs") == knobs
 
 
-@pytest.mark.parametrize("name", sorted(STEPS.own()))
+@pytest.mark.parametrize("name", STEPS.names())
 def test_every_step_writes_all_of_itself_and_reads_it_back(name: str) -> None:
     step = STEPS.module(name).STEP
     needed = {
@@ -63,7 +64,7 @@ def test_every_step_writes_all_of_itself_and_reads_it_back(name: str) -> None:
         "channels": {"policy": "mean"},
         "duplicate": {"of": "x"},
     }
-    made = config.build(step, needed.get(name, {}), name)
+    made = config.build(step, {**needed.get(name, {}), **given("steps", name)}, name)
     record = made.to_json()
     assert set(record) == {"step", "version"} | {setting.name for setting in config.settings(step)}
     assert load_step(record) == made

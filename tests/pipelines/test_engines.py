@@ -46,6 +46,14 @@ def test_the_local_runner_does_every_shard_once(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_doctor_tells_of_an_engine(tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conformance, "SHARDS", 8)
+    told = tonemill("doctor", tmp_path, "--beam", "direct_running_mode=in_memory", "--json").done().line
+    assert [(one["check"], one["state"]) for one in told["findings"]] == [("engine", "ok")]
+    told = tonemill("doctor", tmp_path, "--beam", "direct_runner_bundle_repeat=1").refused(1)
+    assert b"8 done twice" in told.out and b"--range" in told.out
+
+
 def test_an_engine_that_doubles_is_found_out(tmp_path: Path) -> None:
     found = probe(Engine(2, None, ["--direct_runner_bundle_repeat=1"]), tmp_path)
     assert len(found.doubled) == SHARDS and not found.lost and not found.holds
@@ -120,8 +128,10 @@ def test_a_cluster_outlives_a_worker_that_is_killed(
     command = "tonemill shard out --shard-seconds 1 -q --runner dask --beam dask_scheduler_file=scheduler.json"
     with (tmp_path / "plan.jsonl").open("rb") as stdin:
         process = subprocess.Popen(command.split(), cwd=tmp_path, env=environment, stdin=stdin, stderr=subprocess.PIPE)
+    until = time.monotonic() + 120
     while len(list((tmp_path / "out").rglob("0*.json"))) < 10:
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, "nothing comes of it"
         time.sleep(0.02)
     os.kill(cluster[0].pid, signal.SIGKILL)
     done = len(list((tmp_path / "out").rglob("0*.json")))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.cli.console import stdin
+from tonemill.cli.console import in_stores, stdin
 from tonemill.cli.outcomes import duration, size
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+@in_stores("place")
 def command(
     place: Annotated[
         str, typer.Argument(help="A corpus, a run, a folder of files, or a saved stream; - for the pipe.")

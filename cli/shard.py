@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.cli.console import in_stores
 from tonemill.cli.options import sharing
 from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, sink, there
 
 
+@in_stores("corpus")
 @sharing(Sinking)
 def command(
     corpus: Annotated[Path, typer.Argument(help="The folder to make, here or in a store, as s3://bucket/loops.")],

@@ -13,7 +13,7 @@ import typer
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.app import LazyGroup, command_of
-from tonemill.cli.console import named_place, tell
+from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 from tonemill.models.plugins import MODELS
@@ -64,7 +64,7 @@ def _train_command(name: str, model: Any) -> Callable[..., None]:
         + parameters(TrainConfig, unset=True, panel="Training")
         + parameters(model.Config, unset=True, panel="Model")
     )
-    return train
+    return in_stores("corpus")(train)
 
 
 def _run(

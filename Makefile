@@ -34,7 +34,7 @@ check: setup
 	$(BIN)/mypy
 
 benchmark: setup
-	for name in startup resampling shard shard_parts loader wavegan; do \
+	for name in startup resampling shard shard_parts loader wavegan report evaluate; do \
 	    env -u PYTHONSAFEPATH $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

@@ -20,6 +20,6 @@ class BuildWithTestedVersions(build_py):
 setup(
     packages=[f"tonemill.{package}" for package in find_packages(include=[p for f in FOLDERS for p in (f, f"{f}.*")])],
     package_dir={f"tonemill.{folder}": folder for folder in FOLDERS},
-    package_data={"": ["py.typed"]},
+    package_data={"": ["py.typed", "templates/*"]},
     cmdclass={"build_py": BuildWithTestedVersions},
 )

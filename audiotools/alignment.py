@@ -1,34 +1,50 @@
-"""How a wet recording lies against its dry source: delay, polarity, gain, clock drift, and how sure that is.
+"""How a wet recording lies against its dry source: latency, polarity, gain, clock drift, and how sure that is.
 
-Windows spread over the pair are correlated in a whitened spectrum (generalized cross-correlation with a partial phase
-transform: Knapp and Carter, 1976), which stays sharp through distortion, filters, compression and reverb: what arrives
-first and most alike makes the peak. Windows of a true pair agree on one delay, or on one that moves evenly with the
-clocks; those of strangers agree on nothing.
+Windows spread over the pair are correlated, and a line is drawn through their peaks (`lags`). Around it the spectra
+of all windows are averaged, and the latency is what is left when the filter in them is taken out (`response`): an
+effect's own delay belongs to the effect. Strangers' windows agree on no line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32
 
+from tonemill.audiotools.excerpts import collect
+from tonemill.audiotools.lags import Line, Peaks, best_line, window_peaks
 from tonemill.audiotools.resampling import resample_blocks, resampled_length
-from tonemill.audiotools.slicing import spans
+from tonemill.audiotools.response import (
+    Bend,
+    Response,
+    Spectra,
+    bent,
+    first_response,
+    information,
+    relative_delay,
+    sum_spectra,
+)
+from tonemill.audiotools.reverberation import impulse_response, onset
 from tonemill.audiotools.waveform import Flow, Sound
 
-WHITENING: Final = 0.8
-"""0 is plain correlation, whose peak is as wide as the music's; 1 whitens all, silent bands included."""
-BAND_HZ: Final = (60.0, 9000.0)
-WINDOW_SECONDS: Final = 2.5
-MOST_WINDOWS: Final = 32
-MOST_DRIFT_PPM: Final = 400.0
-LEAST_SHARPNESS: Final = 7.0
-"""A window whose peak stands less far above the rest of its correlation, in standard deviations, says nothing."""
-AGREEMENT_SAMPLES: Final = 3.0
-PLAIN_DRIFT_PPM: Final = 20.0
+STEEPEST: Final = 500e-6
+"""Clocks of audio interfaces do not differ by more."""
+
+SHARP: Final = 30.0
+"""A pulse this high above its background is a response of its own; below, reverberation or chance."""
+
+STANDING: Final = 118.0
+"""Height of the windows' peaks times the root of the sharpness: takes of one drum beat reached 105, weak pairs 133."""
+
+_WINDOW: Final = 1 << 17
+_WINDOWS: Final = 16
+_FRAME: Final = 8192
+_REACH: Final = 256
+_BENDS: Final[tuple[Bend, ...]] = ("none", "clip", "rectify")
+_LIKED: Final[dict[Bend, float]] = {"none": 1.25, "clip": 1.0, "rectify": 0.7}
+"""Bends for nothing are not made: the plain signal wins where another explains little more."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +53,16 @@ class Alignment:
 
     Args:
         latency_samples: by which the wet is late at the start of the recording; negative where it leads.
-        drift_ppm: by which the wet's clock is slow; 0 where the pair is too short to tell.
-        polarity: 1, or -1 where the wet is upside down.
+        latency_error_samples: how much later than the truth that may be.
+        drift_ppm: by which the wet's clock is slow; 0 where no drift is plain, or the pair too short to tell.
+        polarity: of the first response: 1, or -1 where the wet is upside down.
         confidence: from 0 to 1; strangers stay below 0.5.
-        sharpness: of the correlation, in standard deviations, the median over windows that agree.
+        sharpness: of the response, against what surrounds it.
         windows: how many were loud enough to look at.
     """
 
     latency_samples: float
+    latency_error_samples: float
     drift_ppm: float
     polarity: int
     confidence: float
@@ -52,30 +70,63 @@ class Alignment:
     windows: int
 
 
-@dataclass(frozen=True)
-class _Peak:
-    at_seconds: float
-    lag: float
-    height: float
-    sharpness: float
+class _Window(NamedTuple):
+    """An excerpt of the dry, and of the wet from `first_lag` samples after its start on."""
+
+    start: int
+    dry: Float32[np.ndarray, "time"]
+    first_lag: int
+    wet: Float32[np.ndarray, "wet_time"]
+
+    def spectra(self, line: Line, bend: Bend, level: float, length: int) -> Spectra | None:
+        starts = np.arange(0, len(self.dry) - length + 1, length // 2)
+        lags = line.at(self.start + starts + length / 2) - self.first_lag
+        first = starts + np.floor(lags)
+        fits = (first >= 0) & (first + length <= len(self.wet))
+        if not fits.any():
+            return None
+        return sum_spectra(bent(self.dry, bend, level), self.wet, starts[fits], lags[fits], length)
 
 
 def align(dry: Sound, wet: Sound, frames: int, max_latency_ms: int | float = 200.0) -> Alignment:
     """Find how a wet recording lies against its dry source.
 
     Args:
-        dry, wet: of one sample rate.
+        dry, wet: of one sample rate; each is read once.
         frames: of the shorter one.
-        max_latency_ms: delays up to this, either way, are looked for.
+        max_latency_ms: delays up to this, either way, are looked for; and up to half of the recording.
     """
-    found = _measured(dry, wet, frames, max_latency_ms)
-    if found.confidence < 0.5 or abs(found.drift_ppm) < PLAIN_DRIFT_PPM:
-        return found
-    # Within a window a drifting clock smears the peak, to one side or the other: without most of it we see better.
-    again = _measured(dry, without_drift(wet, found.drift_ppm), frames, max_latency_ms)
-    if again.confidence < 0.5:
-        return found
-    return replace(again, drift_ppm=found.drift_ppm + again.drift_ppm)
+    rate = dry.sample_rate
+    windows = _windows(dry, wet, frames, round(max_latency_ms * rate / 1000))
+    unrelated = Alignment(0.0, 0.0, 0.0, 1, 0.0, 0.0, len(windows))
+    if not windows:
+        return unrelated
+    level = float(np.sqrt(np.mean([np.mean(np.square(window.dry)) for window in windows])))
+    times = np.array([window.start + len(window.dry) / 2 for window in windows])
+    line = _line(windows, times, rate, level)
+    length = min(_FRAME, 1 << (len(windows[0].dry) // 4).bit_length() - 1)
+    bend, upright = _bends(windows, line, rate, level, length)
+    line, spread = _settled(windows, times, line, bend, rate, level, length)
+    response = _response(windows, line, bend, rate, level, length)
+    if response is None:
+        return unrelated
+    if response.sharpness < SHARP:
+        response = _diffuse(windows, line, response, rate)
+    elif upright is not None:
+        other = _response(windows, line, upright, rate, level, length)
+        response = response._replace(polarity=other.polarity if other else 1)
+    # Of few windows half a one more might have agreed by chance.
+    agreeing = max(0.0, line.agreement - 0.5 / len(windows))
+    standing = (line.score * response.sharpness**0.5 / STANDING) ** 6
+    return Alignment(
+        latency_samples=line.offset + response.delay,
+        latency_error_samples=response.error + spread,
+        drift_ppm=line.slope * 1e6,
+        polarity=response.polarity,
+        confidence=agreeing * standing / (1 + standing),
+        sharpness=response.sharpness,
+        windows=len(windows),
+    )
 
 
 def without_drift(sound: Sound, drift_ppm: int | float) -> Sound:
@@ -98,161 +149,122 @@ def _steady_hz(drift_ppm: int | float) -> int:
     return round(_CLOCK_HZ / (1 + drift_ppm * 1e-6))
 
 
-def _measured(dry: Sound, wet: Sound, frames: int, max_latency_ms: int | float) -> Alignment:
-    rate = dry.sample_rate
-    most = max(8, round(max_latency_ms * rate / 1000))
-    length = min(frames, round(WINDOW_SECONDS * rate))
-    starts = _starts(frames, length)
-    dry_parts = spans(dry.blocks(), [(start, start + length) for start in starts]) if len(starts) else iter(())
-    peaks: list[_Peak] = []
-    for start, wet_part, dry_part in zip(
-        starts, _wet_parts(wet, starts, length, most, frames), dry_parts, strict=False
-    ):
-        before = min(most, start)
-        peak = _peak(dry_part.mean(axis=0), wet_part.mean(axis=0), before, most, rate)
-        if peak is not None:
-            peaks.append(_Peak((start + length / 2) / rate, *peak))
-    return _agreed(peaks, rate)
+def _windows(dry: Sound, wet: Sound, frames: int, max_latency: int) -> list[_Window]:
+    """Windows in which the dry is heard, spread over the recording."""
+    length = min(_WINDOW, max(1024, frames // 3), frames)
+    if length < 256:
+        return []
+    count = min(_WINDOWS, max(1, -(-2 * frames // length) - 1))
+    starts = [round(start) for start in np.linspace(0, frames - length, count)]
+    # A sound does not show a latency of more than half of itself; clocks move the later windows further.
+    reaches = [min(max_latency, frames // 2) + 16 + int(STEEPEST * start) for start in starts]
+    dries = collect(dry, [(start, start + length) for start in starts])
+    wets = collect(wet, [(start - reach, start + length + reach) for start, reach in zip(starts, reaches, strict=True)])
+    found = [_Window(*parts) for parts in zip(starts, dries, (-reach for reach in reaches), wets, strict=True)]
+    levels = np.array([window.dry.std() for window in found])
+    if max(window.wet.std() for window in found) < 1e-6 or levels.max() < 1e-6:
+        return []
+    return [window for window, level in zip(found, levels, strict=True) if level > 1e-3 * levels.max()]
 
 
-def _starts(frames: int, length: int) -> list[int]:
-    """Windows that neither overlap nor leave much out, up to `MOST_WINDOWS`."""
-    count = min(MOST_WINDOWS, max(1, frames // length)) if frames >= 64 else 0
-    return [int(at) for at in np.linspace(0, frames - length, count)] if count else []
+def _line(windows: list[_Window], times: np.ndarray, rate: int, level: float) -> Line:
+    """The line of lags that most windows bear out, of the dry signal as it is or bent."""
+    found = [window_peaks(w.dry, w.wet, w.first_lag, rate, _BENDS, level) for w in windows]
+    lines = {}
+    for bend in _BENDS:
+        peaks = Peaks(np.array([each[bend][0] for each in found]), np.array([each[bend][1] for each in found]))
+        lines[bend] = best_line(peaks, times, STEEPEST, -windows[0].first_lag)
+    return max(lines.items(), key=lambda item: item[1].score * _LIKED[item[0]])[1]
 
 
-def _wet_parts(wet: Sound, starts: Sequence[int], length: int, most: int, frames: int):  # type: ignore[no-untyped-def]
-    """The wet around each window, which overlap: each is read by itself out of one stream that is held for it."""
-    held = np.zeros((wet.channels, 0), np.float32)
-    at = 0
-    blocks = wet.blocks()
-    for start in starts:
-        first, last = max(0, start - most), start + length + most
-        parts = [held]
-        while at + sum(part.shape[1] for part in parts) < last:
-            block = next(blocks, None)
-            if block is None:
-                break
-            parts.append(block)
-            if at + sum(part.shape[1] for part in parts[:-1]) < first:
-                gone = sum(part.shape[1] for part in parts[:-1])
-                at, parts = at + gone, [block]
-        held = np.concatenate(parts, axis=1)
-        skip = max(0, min(first - at, held.shape[1]))
-        held, at = held[:, skip:], at + skip
-        yield held[:, : last - at]
+def _bends(windows: list[_Window], line: Line, rate: int, level: float, length: int) -> tuple[Bend, Bend | None]:
+    """The bend of the dry signal that explains most of the wet; and, if it rectifies, one that keeps polarity."""
+    explained = {}
+    for bend in _BENDS:
+        total = _sum([window.spectra(line, bend, level, length) for window in windows])
+        explained[bend] = information(total, rate) * _LIKED[bend] if total else 0.0
+    best = max(_BENDS, key=explained.__getitem__)
+    upright = max(_BENDS[:2], key=explained.__getitem__)
+    return best, upright if best == "rectify" and explained[upright] > 0.2 * explained[best] else None
 
 
-def _peak(
-    dry: Float[np.ndarray, "time"], wet: Float[np.ndarray, "longer"], before: int, most: int, rate: int
-) -> tuple[float, float, float] | None:
-    """Lag in samples, signed height and sharpness of the whitened correlation; None where a side is silent.
+class _Fit(NamedTuple):
+    """A line through delays, in samples, over times, in samples; with standard errors."""
 
-    Args:
-        dry: a window.
-        wet: the same, and up to `most` samples more at either side.
-        before: how many more there are at the start.
-    """
-    if min(np.abs(dry).max(initial=0.0), np.abs(wet).max(initial=0.0)) < 1e-5 or len(wet) < 64:
-        return None
-    size = 1 << (len(dry) + len(wet) + 2 * most).bit_length()
-    # A window cuts low notes off with a step; whitened, the steps of both sides would make a peak of their own.
-    cross = np.fft.rfft(_tapered(wet, rate), size) * np.conj(np.fft.rfft(_tapered(dry, rate), size))
-    strength = np.abs(cross)
-    if strength.max() <= 0:
-        return None
-    frequency = np.fft.rfftfreq(size, 1 / rate)
-    inside = (frequency >= BAND_HZ[0]) & (frequency <= min(BAND_HZ[1], 0.47 * rate))
-    white = np.where(inside, cross / (strength + 1e-7 * strength.max()) ** WHITENING, 0)
-    correlation = np.fft.irfft(white, size)
-    # Index before + lag: a wet part that starts `before` samples early finds lag 0 there.
-    lags = np.arange(-most, most + 1)
-    seen = correlation[(lags + before) % size]
-    # Of peaks of like height the first is the sound itself, and later ones are its echoes.
-    heights = np.abs(seen)
-    at = int(np.argmax(heights >= 0.7 * heights.max()))
-    at += int(np.argmax(heights[at : at + 6]))
-    spread = float(np.sqrt(np.mean(correlation**2)))
-    lag = _fraction(white, size, int(lags[at]) + before) - before
-    return float(lag), float(seen[at]), float(heights[at] / max(spread, 1e-20))
+    offset: float
+    slope: float
+    slope_error: float
+    spread: float
 
 
-def _tapered(samples: Float[np.ndarray, "time"], rate: int) -> Float[np.ndarray, "time"]:
-    """Faded in and out over 50 ms, or an eighth of a short window."""
-    count = min(round(0.05 * rate), len(samples) // 8)
-    ramp = np.ones(len(samples))
-    ramp[:count] = np.sin(np.linspace(0, np.pi / 2, count)) ** 2
-    ramp[len(samples) - count :] = ramp[:count][::-1]
-    return (samples - samples.mean()) * ramp
+def _settled(
+    windows: list[_Window], times: np.ndarray, line: Line, bend: Bend, rate: int, level: float, length: int
+) -> tuple[Line, float]:
+    """The line fitted to the delays of all windows against their sum, level unless it plainly is not; its error."""
+    spread = 0.0
+    for turn in range(3):
+        slope_before = line.slope
+        parts = [window.spectra(line, bend, level, length) for window in windows]
+        total = _sum(parts)
+        if total is None:
+            return line._replace(slope=0.0), 0.0
+        delays = [relative_delay(part, total, rate, 24.0) if part else (0.0, -1.0) for part in parts]
+        kept = np.array([likeness > 0.15 for _, likeness in delays])
+        if np.count_nonzero(kept) < 4:
+            return line._replace(offset=float(line.at(times).mean()), slope=0.0), 0.0
+        fit = _fit(times[kept], np.array([delay for delay, _ in delays])[kept])
+        spread = fit.spread
+        line = line._replace(offset=line.offset + fit.offset, slope=line.slope + fit.slope)
+        # Few windows know their own error badly, so they must show more of it.
+        sigmas = 4 + 20 / max(1, int(kept.sum()) - 2)
+        plain = abs(line.slope) > sigmas * fit.slope_error and abs(line.slope) * float(np.ptp(times)) > 0.5
+        if not plain and (turn == 2 or slope_before == 0):
+            return line._replace(offset=float(line.at(times).mean()), slope=0.0), spread
+    return line, spread
 
 
-def _fraction(white: np.ndarray, size: int, index: int) -> float:
-    """Where between samples the peak near an index lies: the correlation evaluated there, band-limited, by Newton."""
-    omega = 2 * np.pi * np.arange(len(white)) / size
-    place = float(index)
-    for _ in range(8):
-        turned = white * np.exp(1j * omega * place)
-        slope, bend = -(omega * turned.imag).sum(), -(omega**2 * turned.real).sum()
-        if bend == 0:
-            break
-        step = float(np.clip(-slope / bend, -0.5, 0.5))
-        place += step
-        if abs(step) < 1e-5:
-            break
-    return place if abs(place - index) <= 1.0 else float(index)
+def _response(windows: list[_Window], line: Line, bend: Bend, rate: int, level: float, length: int) -> Response | None:
+    total = _sum([window.spectra(line, bend, level, length) for window in windows])
+    return first_response(total, rate, min(_REACH, length // 4)) if total else None
 
 
-def _agreed(peaks: Sequence[_Peak], rate: int) -> Alignment:
-    """The line (delay and drift) that most windows lie on."""
-    clear = [peak for peak in peaks if peak.sharpness >= LEAST_SHARPNESS]
-    if not clear:
-        return Alignment(0.0, 0.0, 1, 0.0, max((peak.sharpness for peak in peaks), default=0.0), len(peaks))
-    times = np.array([peak.at_seconds for peak in clear])
-    lags = np.array([peak.lag for peak in clear])
-    weights = np.array([peak.sharpness for peak in clear])
-    best: tuple[float, np.ndarray] = (-1.0, np.zeros(len(clear), bool))
-    for i in range(len(clear)):
-        for j in range(i, len(clear)):
-            slope = 0.0 if i == j else (lags[j] - lags[i]) / (times[j] - times[i])
-            if abs(slope) > MOST_DRIFT_PPM * 1e-6 * rate:
-                continue
-            on = np.abs(lags - lags[i] - slope * (times - times[i])) <= AGREEMENT_SAMPLES + abs(slope)
-            # Of lines that as much lies on, the level one: two windows always lie on some line.
-            score = float(weights[on].sum()) - 1e-3 * abs(slope)
-            if score > best[0] + 1e-9:
-                best = (score, on)
-    on = best[1]
-    for _ in range(3):
-        slope, start = _line(times[on], lags[on])
-        # Within a window a drifting clock smears the peak by as much as it moves.
-        reach = AGREEMENT_SAMPLES + abs(slope) * WINDOW_SECONDS / 2
-        near = np.abs(lags - start - slope * times) <= reach
-        on = near if near.any() else on
-    signs = np.array([np.sign(peak.height) for peak in clear])[on]
-    polarity = 1 if float((signs * weights[on]).sum()) >= 0 else -1
-    sharpness = float(np.median(weights[on]))
-    agreeing = float(on.sum()) / len(peaks)
-    same_sign = float(np.abs((signs * weights[on]).sum()) / weights[on].sum())
-    # One window cannot agree with another; then only a peak that no stranger reaches will do.
-    standing = 1 / (1 + np.exp(-(sharpness - (32.0 if on.sum() < 3 else 11.0)) / 2.0))
-    confidence = float(standing * min(1.0, agreeing / 0.5) * same_sign)
-    return Alignment(start, slope / rate * 1e6, polarity, confidence, sharpness, len(peaks))
-
-
-def _line(times: Float[np.ndarray, "windows"], lags: Float[np.ndarray, "windows"]) -> tuple[float, float]:
-    """Slope and lag at time 0 of the line through most windows (Theil, 1950; Sen, 1968), level unless plainly not."""
-    level = float(np.median(lags))
-    if len(times) < 4 or float(np.ptp(times)) < 4.0:
-        return 0.0, level
+def _fit(times: Float[np.ndarray, "windows"], delays: Float[np.ndarray, "windows"]) -> _Fit:
+    """Theil and Sen's line, then least squares over what lies near it."""
     first, second = np.triu_indices(len(times), 1)
-    slope = float(np.median((lags[second] - lags[first]) / (times[second] - times[first])))
-    start = float(np.median(lags - slope * times))
-    scatter = 1.5 * float(np.median(np.abs(lags - start - slope * times))) + 0.05
-    error = scatter / float(np.sqrt(((times - times.mean()) ** 2).sum()))
-    level_scatter = 1.5 * float(np.median(np.abs(lags - level)))
-    if abs(slope) < 5 * error or level_scatter < 2 * scatter:
-        return 0.0, level
-    return slope, start
+    slope = float(np.median((delays[second] - delays[first]) / (times[second] - times[first])))
+    rest = delays - slope * times
+    rest -= np.median(rest)
+    near = np.abs(rest) < 4 * (1.4826 * np.median(np.abs(rest)) + 1e-3)
+    times, delays = times[near], delays[near]
+    centred = times - times.mean()
+    slope = float(centred @ delays / (centred @ centred))
+    rest = delays - delays.mean() - slope * centred
+    variance = float(rest @ rest) / max(1, len(times) - 2)
+    spread = float(np.sqrt(variance / len(times)))
+    offset = float(delays.mean() - slope * times.mean())
+    return _Fit(offset, slope, float(np.sqrt(variance / (centred @ centred))), spread)
+
+
+def _diffuse(windows: list[_Window], line: Line, response: Response, rate: int) -> Response:
+    """The first response where there is no clear one: the onset of the impulse response."""
+    middles = [round(line.offset + line.slope * (w.start + len(w.dry) / 2)) - w.first_lag for w in windows]
+    behind = min(4 * _FRAME, *middles)
+    ahead = min(_FRAME, *(len(w.wet) - len(w.dry) - at for w, at in zip(windows, middles, strict=True)))
+    if behind < 128 or ahead < 0:
+        return response
+    pairs = ((w.dry, w.wet[at - behind : at + ahead + len(w.dry)]) for w, at in zip(windows, middles, strict=True))
+    found = impulse_response(pairs, rate)
+    at = onset(found, behind)
+    polarity = 1 if found[at : at + 8].sum() > 0 else -1
+    return response._replace(delay=float(at - behind), polarity=polarity, error=2.0)
+
+
+def _sum(parts: list[Spectra | None]) -> Spectra | None:
+    total: Spectra | None = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total.plus(part)
+    return total
 
 
 def gain_of(dry: Sound, wet: Sound) -> tuple[float, float]:

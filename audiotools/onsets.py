@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from tonemill.audiotools.waveform import Sound
 
@@ -15,6 +15,14 @@ HOP_MS: Final = 5.0
 WINDOW_MS: Final = 20.0
 EDGES_HZ: Final = (130.0, 2000.0)
 """Where the middle register begins and ends: kick and bass lie below, hats and cymbals above."""
+
+DRUMS_HZ: Final = ((30.0, 110.0), (600.0, 3000.0), (6500.0, 11000.0))
+"""Where a kick, a snare and a hi-hat are loudest against the other two."""
+
+TONES_HZ: Final = 1500.0
+"""Up to here chords and basses have their strongest partials."""
+TONE_HOPS: Final = 8
+"""Harmony changes slowly: one frame of so many is kept."""
 
 _COMPRESSION: Final = 1000.0
 _BANDS: Final = 40
@@ -26,12 +34,16 @@ class Onsets:
 
     Args:
         strength: (registers, frames): how much louder low, middle and high bands became.
+        level: (drums, frames): amplitude in the bands of DRUMS_HZ.
+        tones: (bins, frames / TONE_HOPS, rounded up): a log spectrum up to TONES_HZ.
         hop_seconds: from one frame to the next; frame i tells of the time i * hop_seconds.
         seconds: the length of the sound.
         frames: the same, in samples.
     """
 
     strength: Float32[np.ndarray, "3 frames"]
+    level: Float32[np.ndarray, "3 frames"]
+    tones: Float32[np.ndarray, "bins tone_frames"]
     hop_seconds: float
     seconds: float
     frames: int
@@ -57,14 +69,24 @@ def onsets(sound: Sound) -> Onsets:
     filters, register = _filters(rate, n_fft)
     window = np.hanning(n_fft + 1)[:-1].astype(np.float32) * np.float32(2 / (n_fft / 2))
     gain = np.float32(_COMPRESSION / peak) if peak > 0 else np.float32(0)
+    frequencies = np.fft.rfftfreq(n_fft, 1 / rate)
+    drums = np.stack([(frequencies >= min(low, 0.35 * rate)) & (frequencies < high) for low, high in DRUMS_HZ], axis=1)
     parts: list[np.ndarray] = []
+    levels: list[np.ndarray] = []
+    tones: list[np.ndarray] = []
+    bins = max(1, int(np.count_nonzero(frequencies <= TONES_HZ)))
+    heard = 0
     before: np.ndarray | None = None
     frames = 0
     for spans, count in _framed(sound, n_fft, hop):
         frames += count
         if not len(spans):
             continue
-        bands = np.log1p(gain * np.abs(np.fft.rfft(spans * window, axis=1)) @ filters)
+        spectrum = np.abs(np.fft.rfft(spans * window, axis=1))
+        levels.append(np.sqrt(np.square(spectrum) @ drums.astype(np.float64)).T.astype(np.float32))
+        tones.append(np.log1p(gain * spectrum[-heard % TONE_HOPS :: TONE_HOPS, :bins]).T.astype(np.float32))
+        heard += len(spectrum)
+        bands = np.log1p(gain * spectrum @ filters)
         first = np.zeros_like(bands[:1]) if before is None else before
         rises = np.maximum(np.diff(bands, axis=0, prepend=first), 0)
         parts.append(np.stack([rises[:, register == r].sum(axis=1) for r in range(3)]))
@@ -72,25 +94,9 @@ def onsets(sound: Sound) -> Onsets:
     strength = np.concatenate(parts, axis=1) if parts else np.zeros((3, 0))
     # A rise between two frames lies between their middles; half a hop is put right by interpolating.
     strength = (strength + np.pad(strength[:, 1:], ((0, 0), (0, 1)))) / 2
-    return Onsets(strength.astype(np.float32), hop / rate, frames / rate, frames)
-
-
-def low_level(sound: Sound, hop_seconds: float) -> Float[np.ndarray, "frames"]:
-    """Energy below 150 Hz in each hop, for telling which beats carry the bass."""
-    from scipy.signal import butter, sosfilt, sosfilt_zi
-
-    sections = butter(2, min(150.0, 0.4 * sound.sample_rate), fs=sound.sample_rate, output="sos")
-    state = sosfilt_zi(sections) * 0
-    hop = max(1, round(hop_seconds * sound.sample_rate))
-    rest = np.zeros(0)
-    levels: list[np.ndarray] = []
-    for block in sound.blocks():
-        low, state = sosfilt(sections, block.mean(axis=0, dtype=np.float64), zi=state)
-        joined = np.concatenate([rest, low])
-        whole = len(joined) // hop * hop
-        levels.append((joined[:whole].reshape(-1, hop) ** 2).mean(axis=1))
-        rest = joined[whole:]
-    return np.concatenate(levels) if levels else np.zeros(0)
+    level = np.concatenate(levels, axis=1) if levels else np.zeros((3, 0), np.float32)
+    tone = np.concatenate(tones, axis=1) if tones else np.zeros((bins, 0), np.float32)
+    return Onsets(strength.astype(np.float32), level, tone, hop / rate, frames / rate, frames)
 
 
 def _framed(sound: Sound, n_fft: int, hop: int) -> Iterator[tuple[Float32[np.ndarray, "frames n_fft"], int]]:

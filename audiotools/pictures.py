@@ -1,13 +1,13 @@
-"""Pictures of clips for people: waveform and spectrogram, beats and bar lines, dry against wet."""
+"""Pictures for people: waveform and spectrogram, beats and bar lines, dry against wet, what is taken for what."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from tonemill.audiotools.spectrogram import draw_spectrogram, draw_waveform
 
@@ -55,6 +55,36 @@ def save_clip_picture(
     figure.savefig(file, format="png", metadata={"Software": None})
 
 
+def strongest_attack(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -> tuple[int, int]:
+    """The sample where a clip rises most steeply, as far from its ends as fits, and how many make ZOOM_MS."""
+    mono = samples.mean(axis=0)
+    reach = max(2, round(ZOOM_MS / 1000 * sample_rate))
+    rises = np.abs(np.diff(mono))
+    return int(np.clip(rises.argmax() if rises.size else 0, reach, max(reach, len(mono) - reach))), reach
+
+
+def save_confusion_picture(file: BytesIO, counts: Int[np.ndarray, "true predicted"], labels: Sequence[str]) -> None:
+    """Draw how often each class was taken for each, as shares of the true class, and save a PNG."""
+    from matplotlib.figure import Figure
+
+    size = min(16.0, 2.5 + 0.42 * len(labels))
+    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    places, small = range(len(labels)), 9 if len(labels) <= 30 else 5
+    axes.set_xticks(places, labels, rotation=90, fontsize=small)
+    axes.set_yticks(places, labels, fontsize=small)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for row, column in zip(*np.nonzero(counts), strict=True) if len(labels) <= 30 else ():
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    axes.set_title(f"{right} of {total} right", fontsize=10)
+    figure.savefig(file, format="png", metadata={"Software": None})
+
+
 def _draw_beats(axes: Any, seconds: float, tempo_bpm: int | float | None, beats_per_bar: int) -> None:
     if not tempo_bpm or seconds * tempo_bpm / 60 > 512:
         return
@@ -65,10 +95,7 @@ def _draw_beats(axes: Any, seconds: float, tempo_bpm: int | float | None, beats_
 
 def _draw_attack(axes: Any, dry: Float32[np.ndarray, "_ _"], wet: Float32[np.ndarray, "_ _"], sample_rate: int) -> None:
     """Both sides around the strongest attack of the dry, each scaled to its own peak there."""
-    mono = dry.mean(axis=0)
-    reach = max(2, round(ZOOM_MS / 1000 * sample_rate))
-    rises = np.abs(np.diff(mono))
-    middle = int(np.clip(rises.argmax() if rises.size else 0, reach, max(reach, len(mono) - reach)))
+    middle, reach = strongest_attack(dry, sample_rate)
     for samples, label, colour in ((dry, "dry", "C0"), (wet, "wet", "C1")):
         part = samples.mean(axis=0)[middle - reach : middle + reach]
         peak = float(np.abs(part).max(initial=0.0)) or 1.0

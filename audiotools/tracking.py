@@ -14,10 +14,11 @@ from jaxtyping import Float
 from tonemill.audiotools.beats import FASTEST_BPM, SLOWEST_BPM, USUAL_BPM, Beats, Events, tempo_prior
 from tonemill.audiotools.onsets import Onsets
 
+STIFFNESS: Final = 2.5
+"""Of the line of beats, times the cube of beats per second: it follows a tempo over some two seconds to either side."""
 
-def tracked(
-    onsets: Onsets, low: Float[np.ndarray, "frames"], beats_per_bar: int = 4, tempo_bpm: float | None = None
-) -> Beats:
+
+def tracked(onsets: Onsets, beats_per_bar: int = 4, tempo_bpm: float | None = None) -> Beats:
     """Follow the beats of a recording, which may drift.
 
     Args:
@@ -30,23 +31,21 @@ def tracked(
         return Beats(np.arange(count + 1) * period, 0, 60 / period, 0.0, False)
     known = tempo_bpm is not None
     candidates = [float(tempo_bpm)] if tempo_bpm is not None else _tempi(total, onsets.hop_seconds, beats_per_bar)
-    tries = [_refined(_follow(total, onsets.hop_seconds, bpm), total, onsets.hop_seconds) for bpm in candidates]
+    events = Events(onsets)
+    followed = [_heard(_follow(total, onsets.hop_seconds, bpm), events.times) for bpm in candidates]
+    tries = [_refined(beats, total, onsets.hop_seconds) for beats in followed]
     tries += [
         _refined(beats[:-1] + part * np.diff(beats), total, onsets.hop_seconds)
         for beats in tries
         for part in (0.25, 0.5, 0.75)
         if len(beats) > 3
     ]
-    events = Events(onsets)
-    scores = np.array(
-        [events.score(beats, beats_per_bar, range(beats_per_bar)) if len(beats) > 2 else -99.0 for beats in tries]
-    )
+    scores = np.array([events.scores(beats, beats_per_bar).max() if len(beats) > 2 else -99.0 for beats in tries])
     beats = tries[int(np.argmax(scores))]
     confidence = 1.0 if known else float(1 / np.exp(scores - scores.max()).sum())
     times = _completed(beats, onsets.seconds)
     period = float(np.median(np.diff(times))) if len(times) > 1 else 60 / USUAL_BPM
-    downbeat = _downbeat(times, onsets, low, beats_per_bar)
-    return Beats(times, downbeat, 60 / period, confidence, False)
+    return Beats(times, events.downbeat(times, beats_per_bar), 60 / period, confidence, False)
 
 
 def _tempi(total: Float[np.ndarray, "frames"], hop_seconds: float, beats_per_bar: int) -> list[float]:
@@ -109,11 +108,11 @@ def _follow(total: Float[np.ndarray, "frames"], hop_seconds: float, bpm: float) 
 def _refined(
     beats: Float[np.ndarray, "beats"], total: Float[np.ndarray, "frames"], hop_seconds: float
 ) -> Float[np.ndarray, "beats"]:
-    """Beats between frames: the onset nearest each, smoothed by a local parabola over nine of them.
+    """Beats between frames: the onset nearest each, smoothed.
 
     Where no onset is, neighbours decide; a tempo that drifts is followed, single early or late strokes are not.
     """
-    if len(beats) < 3:
+    if len(beats) < 4:
         return beats
     reach = max(1, round(0.035 / hop_seconds))
     padded = np.pad(total, reach + 1)
@@ -125,49 +124,49 @@ def _refined(
     bend = left - 2 * middle + right
     shift = np.where(np.abs(bend) > 1e-12, 0.5 * (left - right) / np.where(np.abs(bend) > 1e-12, bend, 1), 0.0)
     measured = (at + peak - reach + np.clip(shift, -0.5, 0.5)) * hop_seconds
-    weight = around[rows, peak] / max(float(around.max()), 1e-9) + 1e-3
-    smooth = np.empty_like(beats)
-    for i in range(len(beats)):
-        span = slice(max(0, i - 4), min(len(beats), i + 5))
-        x = rows[span] - i
-        degree = 2 if len(x) >= 6 else 1
-        smooth[i] = np.polyval(np.polyfit(x, measured[span], degree, w=np.sqrt(weight[span])), 0)
+    heights = around[rows, peak] / max(float(around.max()), 1e-9)
+    weights = np.where(heights > 0.03, heights, 0.0) + 1e-6
+    smooth = _smoothed(measured, weights)
+    for _ in range(2):
+        # Strokes far from the line count less (Tukey's biweight).
+        distance = np.clip((measured - smooth) / 0.03, -1, 1)
+        smooth = _smoothed(measured, weights * (1 - distance**2) ** 2 + 1e-6)
     return smooth
+
+
+def _smoothed(measured: Float[np.ndarray, "beats"], weights: Float[np.ndarray, "beats"]) -> Float[np.ndarray, "beats"]:
+    """The steadiest line near what was measured: least squares, with its bends held down (Whittaker 1923)."""
+    from scipy.linalg import solveh_banded
+
+    count = len(measured)
+    # The bands of D'D, where D takes second differences.
+    bands = np.zeros((3, count))
+    bands[2, 0 : count - 2] += 1
+    bands[2, 1 : count - 1] += 4
+    bands[2, 2:count] += 1
+    bands[1, 1 : count - 1] -= 2
+    bands[1, 2:count] -= 2
+    bands[0, 2:count] += 1
+    bands *= STIFFNESS / max(float(np.median(np.diff(measured))), 0.05) ** 3
+    bands[2] += weights
+    return np.asarray(solveh_banded(bands, weights * measured))
+
+
+def _heard(beats: Float[np.ndarray, "beats"], events: Float[np.ndarray, "events"]) -> Float[np.ndarray, "heard"]:
+    """Beats from the first onset to the last: beyond them a tracker follows noise."""
+    if len(beats) < 5 or not len(events):
+        return beats
+    near = 0.3 * float(np.median(np.diff(beats)))
+    kept = beats[(beats > events[0] - near) & (beats < events[-1] + near)]
+    return kept if len(kept) > 3 else beats
 
 
 def _completed(times: Float[np.ndarray, "beats"], seconds: float) -> Float[np.ndarray, "all_beats"]:
     """Beats up to both ends of the sound: those that the tracker left out, and the end of the last."""
     if len(times) < 2:
         return times
-    first, last = (float(np.median(part)) for part in (np.diff(times[:9]), np.diff(times[-9:])))
+    first, last = (float(np.mean(part)) for part in (np.diff(times[:4]), np.diff(times[-4:])))
     before = np.arange(times[0] - first, -0.12 * first, -first)[::-1]
     after = np.arange(times[-1] + last, seconds + 0.12 * last, last)
     whole = np.concatenate([before, times, after])
-    return np.clip(whole, 0, seconds)
-
-
-def _downbeat(
-    times: Float[np.ndarray, "beats"], onsets: Onsets, low: Float[np.ndarray, "frames"], beats_per_bar: int
-) -> int:
-    """The phase of the bar: its first beat has the most bass, and a recording likes to begin with one."""
-    if len(times) <= beats_per_bar:
-        return 0
-    at = np.clip(np.round(times[:-1] / onsets.hop_seconds).astype(int), 0, None)
-    reach = np.arange(0, max(2, round(0.08 / onsets.hop_seconds)))
-    bass = np.sqrt(low[np.clip(at[:, None] + reach, 0, max(0, len(low) - 1))].max(axis=1)) if len(low) else at * 0.0
-    attack = onsets.strength[0][np.clip(at[:, None] + reach - 2, 0, onsets.strength.shape[1] - 1)].max(axis=1)
-    total = onsets.total
-    begins = int(np.argmax(total > 0.2 * total.max())) * onsets.hop_seconds
-    first = int(np.argmin(np.abs(times - begins)))
-    events = Events(onsets)
-    scores = []
-    for phase in range(beats_per_bar):
-        scores.append(sum(_standing(part, phase, beats_per_bar) for part in (bass, attack)))
-        scores[-1] += 0.8 * (first % beats_per_bar == phase) + 0.8 * events.backbeat(times, beats_per_bar, phase)
-    return int(np.argmax(scores))
-
-
-def _standing(values: Float[np.ndarray, "beats"], phase: int, beats_per_bar: int) -> float:
-    """How far one beat of the bar stands above the mean of all, as a share of it."""
-    mean = float(values.mean())
-    return float(values[phase::beats_per_bar].mean() / mean - 1) if mean > 0 else 0.0
+    return np.unique(np.clip(whole, 0, seconds))

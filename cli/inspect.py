@@ -166,7 +166,7 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
         about.add_row(f"parameters of {part}", f"{count:,}")
     for name in ("sample_rate", "channels", "length"):
         about.add_row(name, str(run.about[name]))
-    saved = _table("checkpoints", "step", "training time", "distance to real, dB", "digest")
+    saved = _table("checkpoints", "step", "training time", "score (less is better)", "digest")
     for one in run.checkpoints():
         score = one.state.get("score")
         saved.add_row(

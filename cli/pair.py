@@ -41,9 +41,8 @@ def command(
         found = sources.find_audio([dry]), sources.find_audio([wet])
     if table is not None:
         matched = pairs.pair_by_table(table, *found)
-    elif wet is not None and Path(dry).is_file() and Path(wet).is_file():
-        (name, place), (_, partner) = found[1].audio[0], found[0].audio[0]
-        matched = pairs.Matched((pairs.Pair(name, partner, place, pairs.by_rules(name)[1]),), ())
+    elif wet is not None and Path(dry).is_file():
+        matched = pairs.pair_with_one(*found, pattern)
     else:
         matched = pairs.pair_by_name(*found, pattern)
     if matched.lonely:

@@ -88,8 +88,15 @@ def _run(
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
-    progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
-    progress.say(f"  tonemill seeds 16 | tonemill render {output} | tonemill write FOLDER")
+    if trained.run.about.get("makes") == "fields":
+        progress.say(
+            f"{output}: trained {name} to step {trained.step}; see how it does in {output / 'clips'}, and use it"
+        )
+        progress.say(f"  tonemill open CORPUS | tonemill render {output} | tonemill shard LABELLED")
+        progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
+    else:
+        progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
+        progress.say(f"  tonemill seeds 16 | tonemill render {output} | tonemill write FOLDER")
     if sys.stdout is not None:
         checkpoint = trained.run.checkpoint()
         typer.echo(

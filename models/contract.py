@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -98,6 +98,12 @@ class Model(nn.Module):
 
     renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
 
+    makes: ClassVar[Literal["audio", "fields"]] = "audio"
+    """What comes of rendering: sound, by `render`, or fields beside a sound that stays as it is, by `describe`."""
+
+    pads_short: ClassVar[bool] = False
+    """Whether training clips shorter than `length` are lengthened by silence, and not refused."""
+
     config: Any
 
     @classmethod
@@ -173,6 +179,18 @@ class Model(nn.Module):
 
     def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
         """Render a batch of stacked inputs; each item's samples depend on its own inputs alone."""
+        raise NotImplementedError
+
+    def describe(self, requests: Sequence[Request], batch_size: int) -> list[dict[str, Any]]:
+        """What a model that makes fields says of sounds, in eval mode: a dict for each, of its own sound alone.
+
+        A judge for `tonemill evaluate` says at least `embedding`, a list of numbers; where it knows classes, also
+        `probabilities`, in the order of `config.labels`, and `predicted`.
+
+        Args:
+            requests: their audio has the model's rate, and any length and number of channels.
+            batch_size: how much it computes at once; padded, for another size would choose other kernels.
+        """
         raise NotImplementedError
 
 

@@ -82,5 +82,5 @@ MODELS = Plugins(
     package="tonemill.models",
     folder=Path(__file__).parent,
     group="tonemill.models",
-    shared=frozenset({"__init__", "adversarial", "contract", "griffin_lim", "layers", "losses", "plugins"}),
+    shared=frozenset({"__init__", "adversarial", "contract", "griffin_lim", "layers", "log_mel", "losses", "plugins"}),
 )

@@ -32,6 +32,10 @@ MOST_VALUES: Final = 10_000
 """A field with more distinct values than this is no label."""
 
 
+FOLDER: Final = "folder"
+"""What models may learn as a label where no field has that name: where a source lay under its root."""
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A finished corpus."""
@@ -94,6 +98,9 @@ class Corpus:
                 distinct = column.unique().drop_null()
                 if len(distinct) <= MOST_VALUES:
                     values[name] = tuple(sorted(map(str, distinct.to_pylist())))
+        folders = {folder_of(source) for source in table["source"].unique().to_pylist()}
+        if len(folders) <= MOST_VALUES:
+            values.setdefault(FOLDER, tuple(sorted(folders)))
         return CorpusFacts(self.name, roles, self.about["sample_rate"], self.about["channels"], values)
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
@@ -166,6 +173,11 @@ def is_field(column: str, roles: Sequence[str]) -> bool:
     """Whether a column of the index is metadata, and not written by tonemill itself."""
     places = {f"{role}_{what}" for role in roles for what in ("offset", "bytes", "sha256")}
     return column not in RESERVED and column not in places
+
+
+def folder_of(source: str) -> str:
+    """The folder of a source under its root; a dot where it lay in the root itself."""
+    return source.rpartition("/")[0] or "."
 
 
 def _numbered(path: str, number: str) -> str:

@@ -10,7 +10,10 @@ from typing import Any, Final, NamedTuple
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
 
-MEASURED: Final = ("loudness_lufs", "loudness_gated", "rms_db", "silence_share", "clipping_share", "dc_offset")
+MEASURED: Final = (
+    *("loudness_lufs", "loudness_gated", "rms_db", "silence_share", "clipping_share", "dc_offset"),
+    *("judge", "predicted", "predicted_confidence", "probabilities", "embedding"),
+)
 """Fields that tell of a sound as it was when it was measured, alone or after the name of a role."""
 
 

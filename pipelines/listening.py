@@ -90,7 +90,7 @@ class Listener:
         """Write down what a model found on held-out examples."""
         if found is None:
             return None
-        self._metrics.add(step, dict(found.values))
+        self._metrics.add(step, {"validated_on": self._split, **found.values})
         for name, content in found.files.items():
             with commit.pending(self._folder / f"{step:08d}" / name) as file:
                 file.write(content)

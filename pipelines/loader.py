@@ -8,7 +8,7 @@ at step n costs nothing. Examples are read from their places in the tars, which 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.models.contract import Batch, Request
-from tonemill.pipelines.corpus import Corpus
+from tonemill.pipelines.corpus import FOLDER, Corpus, folder_of
 from tonemill.pipelines.splicing import cut_out
 
 
@@ -37,6 +37,7 @@ class Batches(IterableDataset[Batch]):
         seed: decides order and crops.
         first: number of the first batch.
         rank: of this process among `ranks`; each gets every so many-th batch.
+        pad: lengthen shorter examples by silence, instead of refusing them.
 
     Raises:
         CorpusError: the split is empty, its examples are too short, or a shard is not what its sidecar promises.
@@ -53,6 +54,7 @@ class Batches(IterableDataset[Batch]):
         first: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        pad: bool = False,
     ) -> None:
         super().__init__()
         self._folder = corpus.folder
@@ -62,13 +64,14 @@ class Batches(IterableDataset[Batch]):
         self._seed = seed
         self._first = first
         self._rank, self._ranks = rank, ranks
+        self._pad = pad
         table = corpus.index()
         mask = np.array(table["split"]) == split if table.num_rows else np.zeros(0, bool)
         # One chunk per column: picking a row out of many chunks is a search in each.
         self._rows = table.filter(mask).combine_chunks()
         self._fields = corpus.fields()
         places = [f"{role}_{what}" for role in roles for what in ("offset", "bytes")]
-        self._wanted = ["key", "shard", "samples", *places, *self._fields]
+        self._wanted = ["key", "shard", "source", "samples", *places, *self._fields]
         self.examples = self._rows.num_rows
         self._check(corpus, split)
 
@@ -83,7 +86,7 @@ class Batches(IterableDataset[Batch]):
     def batch(self, number: int) -> Batch:
         """The batch of a number, counted over all ranks."""
         audio: dict[str, list[np.ndarray]] = {role: [] for role in self._roles}
-        fields: dict[str, list[Any]] = {name: [] for name in self._fields}
+        fields: dict[str, list[Any]] = {}
         for place in range(number * self._batch_size, (number + 1) * self._batch_size):
             epoch, position = divmod(place, self.examples)
             row = int(_permutation(self.examples, self._seed, epoch)[position])
@@ -91,26 +94,29 @@ class Batches(IterableDataset[Batch]):
             start = self._crop(record, epoch)
             for role in self._roles:
                 audio[role].append(self._read(record, role, start))
-            for name in self._fields:
-                fields[name].append(record[name])
+            for name, value in _with_folder(record, self._fields).items():
+                fields.setdefault(name, []).append(value)
         return Batch({role: torch.from_numpy(np.stack(clips)) for role, clips in audio.items()}, fields)
 
     def _crop(self, record: dict[str, Any], epoch: int) -> int:
         spare = record["samples"] - self._length
-        if spare == 0:
+        if spare <= 0:
             return 0
         digest = hashlib.sha256(f"{self._seed} {epoch} {record['key']}".encode()).digest()
         return int.from_bytes(digest[:8], "big") % (spare + 1)
 
     def _read(self, record: dict[str, Any], role: str, start: int) -> np.ndarray:
-        return _samples(self._folder, record, role, start, self._length)
+        short = self._length - record["samples"]
+        if short <= 0:
+            return samples_of(self._folder, record, role, start, self._length)
+        return np.pad(samples_of(self._folder, record, role), ((0, 0), (0, short)))
 
     def _check(self, corpus: Corpus, split: str) -> None:
         if not self.examples:
             splits = ", ".join(corpus.about["splits"])
             raise CorpusError(f"{corpus.name} has no {split} split; it has {splits}. Choose one with --split.")
         shortest = min(self._rows["samples"].to_pylist())
-        if shortest < self._length:
+        if shortest < self._length and not self._pad:
             raise CorpusError(
                 f"{corpus.name} holds clips of {shortest} samples and this model reads {self._length}. Rebuild it with "
                 f"`tonemill slice --samples {self._length} --short pad`, or train with a smaller --length."
@@ -138,13 +144,18 @@ def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...]) -> Iterator[
     Raises:
         CorpusError: one cannot be read.
     """
-    table = corpus.index()
+    table, fields = corpus.index(), corpus.fields()
     for number, record in enumerate(table.filter(pc.equal(table["split"], split)).to_pylist()):
-        audio = {role: _samples(corpus.folder, record, role) for role in roles}
-        yield Request(number, {name: record[name] for name in corpus.fields()}, audio)
+        audio = {role: samples_of(corpus.folder, record, role) for role in roles}
+        yield Request(number, _with_folder(record, fields), audio)
 
 
-def _samples(
+def _with_folder(record: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """The fields of an example, and the folder of its source where no field has that name."""
+    return {FOLDER: folder_of(record["source"]), **{name: record[name] for name in fields}}
+
+
+def samples_of(
     folder: Path, record: Mapping[str, Any], role: str, start: int = 0, frames: int | None = None
 ) -> np.ndarray:
     """Samples of one role of an example, from its place in the tar, (channels, time)."""

@@ -90,6 +90,42 @@ def pair_by_name(dry: Found, wet: Found, pattern: str | None = None) -> Matched:
     return Matched(tuple(pairs), tuple(lonely))
 
 
+def pair_with_one(dry: Found, wet: Found, pattern: str | None = None) -> Matched:
+    """Match one dry file with every wet, whatever its name; where there are several, their names become fields.
+
+    A wet NAME__EFFECT whose NAME is another's is left out where some other wet's NAME is the dry's.
+
+    Raises:
+        CorpusError: there is no wet beside the dry itself.
+    """
+    (name, place), *_ = dry.audio
+    wets = [(path, partner) for path, partner in wet.audio if partner != place]
+    if pattern is not None:
+        return pair_by_name(dry, Found(wets), pattern)
+    if not wets:
+        raise CorpusError(f"There is no wet beside {name}. Name the wet file or folder: `tonemill pair DRY WET`.")
+    own = _bare(name.rpartition("/")[2], _DRY)
+    named = {path: _bare(_stem(path).partition("__")[0], _DRY) for path, _ in wets if "__" in _stem(path)}
+    others = {path for path, whose in named.items() if whose != own} if own in named.values() else set()
+    pairs = tuple(
+        Pair(path, place, partner, _fields_beside(path, own) if len(wets) > 1 else by_rules(path)[1])
+        for path, partner in wets
+        if path not in others
+    )
+    return Matched(pairs, tuple(path for path, _ in wets if path in others))
+
+
+def _fields_beside(path: str, own: str) -> dict[str, Any]:
+    """Effect and settings in a wet's name, without the dry's name and words such as wet and out."""
+    stem = _stem(path)
+    if "__" in stem:
+        return effect_fields(stem.partition("__")[2])
+    left = _WET.sub("", stem)
+    if own and left.lower().startswith(own):
+        left = left[len(own) :]
+    return effect_fields(left.strip("_- ."))
+
+
 def sides(found: Found) -> tuple[Found, Found]:
     """The dry and the wet files of one folder that holds both, told apart by the words in their names.
 

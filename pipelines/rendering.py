@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.audiotools.resampling import resample
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.pipelines.checkpoints import load_for_rendering
@@ -38,6 +40,19 @@ def render(model: Model, requests: Sequence[Request], batch_size: int, device: t
             audio = model.render(stacked).float().cpu().numpy()
         rendered += [Waveform(samples, model.sample_rate) for samples in audio[: len(inputs)]]
     return rendered
+
+
+def heard_at(waveform: Waveform, sample_rate: int) -> Waveform:
+    """A sound at the rate that a model hears at."""
+    if waveform.sample_rate == sample_rate:
+        return waveform
+    return Waveform(resample(waveform.samples, waveform.sample_rate, sample_rate), sample_rate)
+
+
+def describe(model: Model, requests: Sequence[Request], batch_size: int, device: torch.device) -> list[dict[str, Any]]:
+    """What a model that makes fields says of each request, in order."""
+    with _device_in_use, torch.inference_mode():
+        return model.to(device).describe(requests, batch_size)
 
 
 def loaded_for(uri: str, step: int, digest: str, device: str) -> tuple[Model, torch.device]:

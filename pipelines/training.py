@@ -70,7 +70,7 @@ def train(
         elif init_from is not None:
             progress.say(state.load_weights_from(init_from))
         else:
-            fitting = Batches(corpus, settings.split, model.roles, model.length, settings.batch_size, settings.seed)
+            fitting = _batches_for(model, corpus, settings)
             model.fit(batch.to(device) for batch in _epoch(fitting, settings.batch_size))
         return _loop(state, run, settings, corpus, device, progress)
 
@@ -94,9 +94,7 @@ def _loop(
     state: checkpoints.State, run: Run, settings: TrainConfig, corpus: Corpus, device: torch.device, progress: Progress
 ) -> Trained:
     model = state.model
-    dataset = Batches(
-        corpus, settings.split, model.roles, model.length, settings.batch_size, settings.seed, first=state.step
-    )
+    dataset = _batches_for(model, corpus, settings, first=state.step)
     processes = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
     update = Updater(state.optimizers, device, settings.precision)
     metrics = Metrics(run.folder, state.step)
@@ -167,6 +165,7 @@ def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, co
         "corpus": corpus.name,
         "corpus_digest": corpus.about["digest"],
         "renders_from": model.renders_from,
+        "makes": model.makes,
         "sample_rate": model.sample_rate,
         "channels": model.channels,
         "length": model.length,
@@ -176,6 +175,11 @@ def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, co
     # Last, for it is what makes the folder a run.
     commit.write_json(folder / RUN_JSON, about)
     return Run(folder, about)
+
+
+def _batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int = 0) -> Batches:
+    sizes = (model.length, settings.batch_size)
+    return Batches(corpus, settings.split, model.roles, *sizes, settings.seed, first=first, pad=model.pads_short)
 
 
 def _epoch(dataset: Batches, batch_size: int) -> Iterator[Any]:

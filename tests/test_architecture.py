@@ -26,6 +26,9 @@ HOMES = {
     "mutagen": {"audiotools"},
     "av": {"audiotools"},
     "scipy": {"audiotools", "models"},
+    "sklearn": {"audiotools"},
+    "PIL": {"audiotools"},
+    "jinja2": {"pipelines"},
 }
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 

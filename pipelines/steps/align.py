@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.step import Step
@@ -22,6 +22,8 @@ STEADY_PPM = 2.0
 
 @dataclass(frozen=True)
 class Align(Step):
+    version: ClassVar[int] = 2
+
     correct: Annotated[str, "What to put right: any of latency, polarity, gain, drift, with commas; or none."] = (
         "latency,polarity"
     )
@@ -77,6 +79,7 @@ class Align(Step):
         found = align(dry, wet, min(frames.values()), self.max_latency_ms)
         about: dict[str, Any] = {
             "latency_samples": round(found.latency_samples, 3),
+            "latency_error_samples": round(found.latency_error_samples, 3),
             "latency_ms": round(found.latency_samples / rate * 1000, 4),
             "polarity": found.polarity,
             "drift_ppm": round(found.drift_ppm, 2),
@@ -128,7 +131,8 @@ class Align(Step):
         shift = 0
         if "latency" in self.corrections:
             # Whole samples, so that every sample stays as it was recorded; and rather late than early.
-            shift = math.floor(found.latency_samples + 0.05) - self.margin_samples
+            early = found.latency_samples - min(found.latency_error_samples, 3.0)
+            shift = math.floor(early + 0.12) - self.margin_samples
             about |= {"latency_corrected_samples": shift}
         first = {"dry": max(0, -shift), "wet": max(0, shift)}
         length = min(frames[role] - first[role] for role in sounds)

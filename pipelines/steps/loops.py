@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.step import Estimate, Step
@@ -25,6 +25,8 @@ ASSUMED_BPM = 120.0
 
 @dataclass(frozen=True)
 class Loops(Step):
+    version: ClassVar[int] = 2
+
     bars: Annotated[int, "Bars in a clip."] = 1
     bpm: Annotated[str, "Tempo in beats per minute; auto asks field, tags, name and sound, in this order."] = "auto"
     beats_per_bar: Annotated[int, "Beats in a bar: 4 for most music, 3 for a waltz."] = 4
@@ -111,7 +113,7 @@ class Loops(Step):
 
     def _beats(self, example: Example) -> tuple[Beats, str]:
         """Where the beats are, and who said so."""
-        from tonemill.audiotools.onsets import low_level, onsets
+        from tonemill.audiotools.onsets import onsets
         from tonemill.audiotools.rhythm import find_beats, with_tempo
 
         found = _onsets(example, onsets)
@@ -123,12 +125,11 @@ class Loops(Step):
         heard = found[role]
         if not heard.frames:
             raise AudioError("no_frames", "there is no sound to cut")
-        low = low_level(example.sounds[role], heard.hop_seconds)
         tempo, origin = self._known_tempo(example)
         if tempo is None:
-            found_beats = find_beats(heard, low, self.beats_per_bar)
+            found_beats = find_beats(heard, self.beats_per_bar)
             return found_beats, "sound" if found_beats.exact else "beats"
-        return with_tempo(heard, low, tempo, self.beats_per_bar, CONFIDENCE[origin]), origin
+        return with_tempo(heard, tempo, self.beats_per_bar, CONFIDENCE[origin]), origin
 
     def _known_tempo(self, example: Example) -> tuple[float | None, str]:
         """The tempo that somebody wrote down, asked in order up to "sound"."""

@@ -10,7 +10,9 @@ from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.pipelines.step import BatchStep, Estimate
 
 if TYPE_CHECKING:
-    from tonemill.models.contract import Request
+    import torch
+
+    from tonemill.models.contract import Model, Request
     from tonemill.pipelines.example import Example
 
 
@@ -24,12 +26,22 @@ class Render(BatchStep):
     trained_steps: Annotated[int, "The step of the checkpoint."] = 0
     sha256: Annotated[str, "Of the checkpoint's weights."] = ""
     renders_from: Annotated[Literal["seeds", "audio"], "What the model needs."] = "seeds"
+    makes: Annotated[Literal["audio", "fields"], "Sound, or fields beside a sound that stays as it is."] = "audio"
     sample_rate: Annotated[int, "Of what it renders, in hertz."] = 1
     output_channels: Annotated[int, "Of what it renders."] = 1
     samples: Annotated[int, "Of each clip that it renders from a seed."] = 0
 
     arguments = ("run",)
-    hidden = ("run_uri", "trained_steps", "sha256", "renders_from", "sample_rate", "output_channels", "samples")
+    hidden = (
+        "run_uri",
+        "trained_steps",
+        "sha256",
+        "renders_from",
+        "makes",
+        "sample_rate",
+        "output_channels",
+        "samples",
+    )
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -52,6 +64,7 @@ class Render(BatchStep):
             trained_steps=checkpoint.step,
             sha256=checkpoint.digest,
             renders_from=run.about["renders_from"],
+            makes=run.about.get("makes", "audio"),
             sample_rate=run.about["sample_rate"],
             output_channels=run.about["channels"],
             samples=run.about["length"],
@@ -65,6 +78,8 @@ class Render(BatchStep):
         from tonemill.pipelines.rendering import loaded_for, render
 
         model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, self.device)
+        if self.makes == "fields":
+            return self._described(examples, model, device)
         waveforms = render(model, [self._request(example) for example in examples], self.batch_size, device)
         return [
             example.with_sounds({"audio": waveform}, bits=max(16, example.bits))
@@ -74,7 +89,24 @@ class Render(BatchStep):
     def apply(self, example: Example) -> Iterator[Example]:
         yield from self.apply_batch([example])
 
+    def _described(self, examples: Sequence[Example], model: Model, device: torch.device) -> list[Example]:
+        """The same sounds, with what the model says of them, and which model that was."""
+        from tonemill.models.contract import Request
+        from tonemill.pipelines.rendering import describe, heard_at
+
+        requests = []
+        for example in examples:
+            waveform = heard_at(example.sounds["audio"].whole(), self.sample_rate)
+            requests.append(Request(0, example.fields, {"audio": waveform.samples}))
+        judge = {"judge": f"{self.run}@{self.sha256[:16]}"}
+        return [
+            example.with_fields({**judge, **fields})
+            for example, fields in zip(examples, describe(model, requests, self.batch_size, device), strict=True)
+        ]
+
     def estimate(self, expected: Estimate) -> Estimate:
+        if self.makes == "fields":
+            return expected
         if self.renders_from == "audio":
             return expected._replace(channels=self.output_channels)
         return Estimate(max(1, expected.clips), self.samples, self.sample_rate, self.output_channels)
@@ -83,10 +115,15 @@ class Render(BatchStep):
         """Refuse an example that the model cannot render, before it joins a batch.
 
         Raises:
-            AudioError: roles: it has no seed, or no audio of the model's rate.
+            AudioError: roles: it has no seed, or no audio of the model's rate; a model that labels takes any rate.
         """
         if self.renders_from == "seeds" and not isinstance(example.fields.get("seed"), int):
             raise AudioError("roles", f"{self.run} renders from seeds; make recipes with `tonemill seeds`")
+        if self.makes == "fields":
+            if "audio" not in example.sounds:
+                roles = " and ".join(example.sounds) or "no sound"
+                raise AudioError("roles", f"{self.run} labels single clips, and this has {roles}")
+            return
         if self.renders_from == "audio" and example.sample_rate != self.sample_rate:
             wanted = f"`tonemill resample --rate {self.sample_rate}`"
             raise AudioError(

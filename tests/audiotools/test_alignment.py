@@ -91,6 +91,23 @@ def test_every_real_pair_is_found_and_every_stranger_refused() -> None:
                 assert alignment.confidence < 0.5, (name, row)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not EFFECTS.is_dir(), reason="the real effects are not beside this checkout")
+def test_every_wet_is_refused_with_every_other_dry() -> None:
+    sounds = {path: files.read(path).whole() for path in sorted(EFFECTS.glob("*/*.flac"))}
+    dry = {path: sound for path, sound in sounds.items() if path.parent.name == "dry"}
+    strangers = [
+        (one, other) for one in dry for other in sounds if other != one and other.stem.partition("__")[0] != one.stem
+    ]
+    assert len(strangers) == 4 * 3 * 6
+    taken = [
+        (one.stem, other.stem)
+        for one, other in strangers
+        if align(dry[one], sounds[other], min(dry[one].frames, sounds[other].frames)).confidence >= 0.5
+    ]
+    assert taken == []
+
+
 @pytest.mark.parametrize("source", ["plucks", "drums"])
 @pytest.mark.parametrize(("latency", "polarity"), [(37, 1), (1800, -1), (-200, 1)])
 def test_delays_are_found_through_effects(source: str, latency: int, polarity: int) -> None:
@@ -120,6 +137,25 @@ def test_drift_is_measured_through_distortion(drift_ppm: float) -> None:
     alignment = found(dry, wet)
     assert alignment.drift_ppm == pytest.approx(drift_ppm, abs=1)
     assert alignment.latency_samples == pytest.approx(200, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("order", "band", "kind"), [(4, 1000, "low"), (8, 3000, "low"), (4, 1000, "high"), (2, 5000, "low")]
+)
+def test_a_filters_own_delay_is_no_latency(order: int, band: float, kind: str) -> None:
+    dry = plucks()
+    wet = sosfilt(butter(order, band, kind, fs=RATE, output="sos"), dry)
+    alignment = found(dry, -shifted(wet, 441))
+    # The fourth-order low-pass alone delays by 18 samples; a high-pass turns the phase, and not the polarity.
+    assert alignment.latency_samples == pytest.approx(441, abs=2)
+    assert alignment.polarity == -1
+
+
+def test_a_full_wave_rectifier_is_followed() -> None:
+    dry = plucks()
+    alignment = found(dry, shifted(np.abs(dry), 1234))
+    assert alignment.latency_samples == pytest.approx(1234, abs=0.5)
+    assert alignment.confidence >= 0.5
 
 
 def test_strangers_of_one_kind_are_refused() -> None:

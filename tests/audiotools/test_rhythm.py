@@ -13,7 +13,7 @@ from patterns import RHYTHMS, perform
 
 from tonemill.audiotools import files
 from tonemill.audiotools.beats import Beats
-from tonemill.audiotools.onsets import low_level, onsets
+from tonemill.audiotools.onsets import onsets
 from tonemill.audiotools.rhythm import find_beats, with_tempo
 from tonemill.audiotools.seams import loopability, with_seam
 from tonemill.audiotools.slicing import spans
@@ -26,8 +26,7 @@ LOOPS = Path(__file__).parents[3] / "shared" / "audio" / "loops"
 
 
 def beats_of(sound: Sound, beats_per_bar: int = 4) -> Beats:
-    heard = onsets(sound)
-    return find_beats(heard, low_level(sound, heard.hop_seconds), beats_per_bar)
+    return find_beats(onsets(sound), beats_per_bar)
 
 
 @pytest.mark.skipif(not LOOPS.is_dir(), reason="the real loops are not beside this checkout")
@@ -74,7 +73,7 @@ def test_bars_of_long_recordings_that_drift_are_found_within_ten_milliseconds() 
 def test_a_known_tempo_makes_an_exact_grid_of_a_file_that_fits_it() -> None:
     played = perform("rock", 87, 2)
     heard = onsets(Waveform(played.samples, 22050))
-    found = with_tempo(heard, low_level(Waveform(played.samples, 22050), heard.hop_seconds), 87.3)
+    found = with_tempo(heard, 87.3)
     # The name was rounded; the length is right.
     assert found.exact
     assert found.tempo_bpm == pytest.approx(87, abs=0.01)

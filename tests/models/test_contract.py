@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from contracts import given
@@ -15,6 +18,7 @@ from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 
 SMALL = {
+    "classifier": {"chunk_seconds": 0.4},
     "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
     "wavegan": {"length": 4096, "dim": 2, "critic_steps": 2},
 }
@@ -22,6 +26,7 @@ SMALL = {
 
 FACTS = CorpusFacts("corpora/test", ("audio",), 16000, 1, {"label": ("a", "b")})
 NAMES = MODELS.names()
+DESCRIBING = [name for name in NAMES if load_model(name).makes == "fields"]
 
 
 def made(name: str) -> Model:
@@ -48,6 +53,18 @@ def rendered(model: Model, seeds: list[int]) -> torch.Tensor:
     inputs = [model.inputs(Request(seed, {}, {})) for seed in seeds]
     with torch.inference_mode():
         return model.eval().render({name: torch.stack([one[name] for one in inputs]) for name in inputs[0]})
+
+
+def described(model: Model, seeds: list[int], batch_size: int = 3) -> list[dict[str, Any]]:
+    """What a model says of sounds of different lengths and channels; a seed makes the same one each time."""
+    requests = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        shape = (1 + seed % 2, (0.3, 1.0, 2.7)[seed % 3] * model.length)
+        audio = rng.standard_normal((shape[0], int(shape[1]))).astype(np.float32) * 0.1
+        requests.append(Request(seed, {}, dict.fromkeys(model.roles, audio)))
+    with torch.inference_mode():
+        return model.eval().describe(requests, batch_size)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,7 +100,39 @@ def test_weights_survive_safetensors_and_render_the_same(name: str, tmp_path: Pa
     save_file({key: t.contiguous() for key, t in model.state_dict().items()}, tmp_path / "weights.safetensors")
     again = load_model(name)(config.build(load_model(name).Config, config.to_dict(model.config), name))
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    assert torch.equal(rendered(model, [1, 2]), rendered(again, [1, 2]))
+    if model.makes == "fields":
+        assert described(model, [1, 2]) == described(again, [1, 2])
+    else:
+        assert torch.equal(rendered(model, [1, 2]), rendered(again, [1, 2]))
+
+
+@pytest.mark.parametrize("name", DESCRIBING)
+def test_a_sound_is_described_the_same_beside_any_other(name: str) -> None:
+    model = made(name)
+    step(model, 1)
+    alone = described(model, [7])[0]
+    assert described(model, [3, 7, 1, 2])[1] == alone == described(model, [9, 8, 6, 7])[3]
+    assert described(model, [8])[0] != alone
+    for name_of_field, value in described(model, [7], batch_size=5)[0].items():
+        if not isinstance(value, str):
+            np.testing.assert_allclose(value, alone[name_of_field], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DESCRIBING)
+def test_what_is_said_of_a_sound_can_be_stored_and_judged_by(name: str) -> None:
+    model = made(name)
+    for said in (*described(model, [1, 2, 3, 4]), *silence(model)):
+        assert json.loads(json.dumps(said, allow_nan=False)) == said
+        assert len(said["embedding"]) > 1
+        if "probabilities" in said:
+            assert sum(said["probabilities"]) == pytest.approx(1, abs=1e-4)
+            assert said["predicted"] == model.config.labels[int(np.argmax(said["probabilities"]))]
+
+
+def silence(model: Model) -> list[dict[str, Any]]:
+    empty = [np.zeros((1, frames), np.float32) for frames in (0, 1, 3 * model.length)]
+    with torch.inference_mode():
+        return model.eval().describe([Request(0, {}, dict.fromkeys(model.roles, one)) for one in empty], 2)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if load_model(name).renders_from == "seeds"])

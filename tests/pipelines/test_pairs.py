@@ -15,7 +15,7 @@ from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
 from tonemill.audiotools.synthetic import loop
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.example import Example
-from tonemill.pipelines.pairs import effect_fields, pair_by_name, pair_by_table, sides
+from tonemill.pipelines.pairs import effect_fields, pair_by_name, pair_by_table, pair_with_one, sides
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.sources import Found
 from tonemill.pipelines.splitting import group_of
@@ -64,6 +64,25 @@ def test_one_dry_has_many_wets_and_the_lonely_are_listed() -> None:
         ("a__phaser_rate=2.wav", {"effect": "phaser", "rate": 2}),
     ]
     assert result.lonely == ("b.wav", "c__fuzz.wav")
+
+
+def test_one_dry_file_has_wets_of_any_name() -> None:
+    dry = Found([("riff.wav", "/x/riff.wav")])
+    result = pair_with_one(dry, Found([(name, f"/x/{name}") for name in ("a.wav", "fuzz_g=7.wav", "riff.wav")]))
+    assert [(pair.dry, pair.wet, pair.fields) for pair in result.pairs] == [
+        ("/x/riff.wav", "/x/a.wav", {"effect": "a"}),
+        ("/x/riff.wav", "/x/fuzz_g=7.wav", {"effect": "fuzz", "g": 7}),
+    ]
+    assert result.lonely == ()
+    result = pair_with_one(dry, found("riff__fuzz.wav", "riff_wet.wav", "song__fuzz.wav", "take 2.wav", root="/w"))
+    assert {pair.name: pair.fields.get("effect") for pair in result.pairs} == {
+        "riff__fuzz.wav": "fuzz",
+        "riff_wet.wav": None,
+        "take 2.wav": "take 2",
+    }
+    assert result.lonely == ("song__fuzz.wav",)
+    with pytest.raises(CorpusError, match="no wet beside"):
+        pair_with_one(dry, dry)
 
 
 def test_a_pattern_names_effects_and_knobs() -> None:

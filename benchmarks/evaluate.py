@@ -1,0 +1,117 @@
+"""Measure `evaluate`: how fast clips are read, measured and judged, and how long the statistics of 10,000 clips take.
+
+    python -m benchmarks.evaluate                       # 10,000 clips a set, of which 1,000 are judged
+    python -m benchmarks.evaluate --clips 2000 --judged 256
+
+A corpus of one-second clips at 16 kHz (hits of the drum machine) is cooked, and its clips are heard again and again
+until there are enough: read, decoded, outlined, and 2,000 of them measured. A classifier with the default settings and
+ten classes, untrained, which costs what a trained one does, judges some of them. The statistics are those of generated,
+held-out and noise clips beside a reference, all of that size, in 256 dimensions.
+
+    real time    seconds of sound for each second on the clock, and of CPU time
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tonemill.audiotools.synthetic import write_drum_machine
+from tonemill.models.classifier import EMBEDDING, Classifier, ClassifierConfig
+from tonemill.pipelines import sources
+from tonemill.pipelines.clips import Clips, Hearing, Member, hear, members_of
+from tonemill.pipelines.comparing import compare
+from tonemill.pipelines.corpus import open_corpus
+from tonemill.pipelines.engine import Engine
+from tonemill.pipelines.judging import Judge
+from tonemill.pipelines.plan import Output
+from tonemill.pipelines.planning import Splitting, make_plan
+from tonemill.pipelines.production import produce
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.recipe import Recipe
+
+RATE, CLASSES, FRAMES = 16000, 10, 25
+QUIET = Progress(quiet=True, stream=io.StringIO())
+CUT = (
+    {"step": "resample", "rate": RATE, "channels": "mono"},
+    {"step": "slice", "samples": RATE, "short": "pad", "tail": "drop"},
+)
+
+
+def corpus_of_hits(folder: Path) -> list[Member]:
+    """One-second clips in a corpus on disk."""
+    write_drum_machine(folder / "raw", hits=100, loops=0)
+    found = sources.scan(sources.find_audio([str(folder / "raw")]))
+    recipes = [Recipe(one.path, one.sources, one.fields, list(CUT)) for one in found]
+    produce(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(), 600.0), Engine(2), QUIET)
+    corpus = open_corpus(folder / "corpus")
+    return members_of(corpus, list(corpus.about["splits"]))
+
+
+def repeated(members: list[Member], count: int) -> list[Member]:
+    """So many clips, each under a key of its own."""
+    several = (members[number % len(members)] for number in range(count))
+    return [Member(f"{number:06}-0", str(number), one.fields, one.read) for number, one in enumerate(several)]
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What came of it, wall seconds and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    return found, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def judged_as(clips: Clips, name: str, seed: int, shift: float) -> Clips:
+    """The same sounds with the vectors and classes of a judge that is sure, around other middles."""
+    rng = np.random.default_rng(seed)
+    middles = np.random.default_rng(0).standard_normal((CLASSES, EMBEDDING))
+    which = rng.integers(CLASSES, size=len(clips))
+    vectors = np.maximum(middles[which] + 0.5 * rng.standard_normal((len(clips), EMBEDDING)) + shift, 0)
+    p = np.full((len(clips), CLASSES), 0.01)
+    p[np.arange(len(clips)), which] = 0.91
+    return Clips(**{**vars(clips), "name": name, "vectors": vectors, "probabilities": p})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--clips", type=int, default=10_000, help="of a set (default 10,000)")
+    parser.add_argument("--judged", type=int, default=1_000, help="clips that the classifier hears (default 1,000)")
+    options = parser.parse_args()
+    labels = tuple(map(str, range(CLASSES)))
+    config = ClassifierConfig(label="label", labels=labels, sample_rate=RATE, channels=1)
+    judge = Judge({"sample_rate": RATE}, labels, "label", Classifier(config).eval())
+    workers = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder, QUIET.phase("evaluate", None, "clips") as phase:
+        members = corpus_of_hits(Path(folder))
+        sounds = [(one.key, one.read()) for one in repeated(members, options.judged) if one.read is not None]
+        judge.judge(sounds[:32])  # the first chooses kernels
+        _, judged_s, judged_cpu = timed(lambda: judge.judge(sounds))
+        wanted, hearing = repeated(members, options.clips), Hearing(None, RATE, FRAMES, workers)
+        heard, heard_s, heard_cpu = timed(lambda: hear("generated", wanted, hearing, phase))
+        rows = (("reference", 0.0), ("held_out", 0.0), ("generated", 0.1), ("noise", 0.5))
+        sets = {name: judged_as(heard, name, seed, shift) for seed, (name, shift) in enumerate(rows, 1)}
+        _, compared_s, compared_cpu = timed(lambda: compare(sets, judge, [], phase))
+
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.clips} clips of 1 s a set\n")
+    print("| | clips | wall, s | CPU, s | real time, wall | real time, CPU | target |\n|---|--:|--:|--:|--:|--:|--:|")
+    for name, count, wall, cpu, target in (
+        ("judge: labels and embedding", len(sounds), judged_s, judged_cpu, "30x"),
+        ("read, outline, measure", options.clips, heard_s, heard_cpu, ""),
+    ):
+        rates = f"{count / wall:.0f}x | {count / cpu:.0f}x"
+        print(f"| {name} | {count:,} | {wall:.1f} | {cpu:.1f} | {rates} | {target} |")
+    three = 3 * options.clips
+    print(f"| statistics of three rows | {three:,} | {compared_s:.1f} | {compared_cpu:.1f} | | | under 60 s |")
+
+
+if __name__ == "__main__":
+    main()

@@ -66,17 +66,21 @@ def run(command: list[str], stdin: Path | None = None, stdout: Path | None = Non
     return Cost(time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
 
 
+def make_source(folder: Path, kind: str, number: int) -> None:
+    make_minute(folder, number)
+    made = folder / f"{number:04d}.wav"
+    sound, rate = soundfile.read(made, dtype="int16")
+    soundfile.write(folder / kind / f"{number:05d}.{kind}", sound, rate, subtype=KINDS[kind])
+    made.unlink()
+
+
 def make_sources(folder: Path, kind: str, minutes: int) -> Path:
     """Ten minutes of sound, and links to them."""
-    base, raw = folder / "base", folder / kind
-    if not base.exists():
-        base.mkdir()
-        for number in range(SOURCES):
-            make_minute(base, number)
+    raw = folder / kind
     raw.mkdir()
-    for number in range(SOURCES):
-        sound, rate = soundfile.read(base / f"{number:04d}.wav", dtype="int16")
-        soundfile.write(raw / f"{number:05d}.{kind}", sound, rate, subtype=KINDS[kind])
+    # Not here: a process's peak counts what its parent held when it was started.
+    with Pool(1) as pool:
+        pool.starmap(make_source, [(folder, kind, number) for number in range(SOURCES)])
     for number in range(SOURCES, minutes):
         os.link(raw / f"{number % SOURCES:05d}.{kind}", raw / f"{number:05d}.{kind}")
     return raw

@@ -52,9 +52,11 @@ def make_plan(
     keyed.sort(key=itemgetter(0), reverse=True)
     dealt: dict[str, list[tuple[Planned, _Row]]] = {split: [] for split in SPLITS}
     while keyed:
-        key, (path, place, row) = keyed.pop()
+        key, (path, split, place, row) = keyed.pop()
         planned = Planned(0, key, names.get(key) or plain_name(path), *row.expects, row.packed)
-        dealt[groups.split_of(place)].append((planned, row))
+        if split is None or groups.are_joined:
+            split = groups.split_of(place or groups.enter(planned.recipe))
+        dealt[split].append((planned, row))
     if not may_lack_splits:
         _refuse_empty_splits(dealt, splitting)
     shards, rows = [], []
@@ -87,15 +89,25 @@ class _Row(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """A recipe that is not dealt yet."""
+    """A recipe that is not dealt yet.
+
+    Args:
+        path: of it.
+        split: as far as its group alone decides; None where more does.
+        place: where it belongs, if more decides; objects for a million groups would fill the memory.
+        row: what is kept.
+    """
 
     path: str
-    place: Place
+    split: str | None
+    place: Place | None
     row: _Row
 
 
 def _source(recipe: Recipe, groups: Groups) -> _Source:
-    return _Source(recipe.path, groups.enter(recipe), _row(recipe, recipe.to_line()))
+    place = groups.enter(recipe)
+    split = groups.settled(place)
+    return _Source(recipe.path, split, place if split is None else None, _row(recipe, recipe.to_line()))
 
 
 def _row(recipe: Recipe, line: str) -> _Row:

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.journal import Journal, journal_of
 from tonemill.pipelines.places import kept
-from tonemill.pipelines.plan import Output, Planned, Shard, read_plan, read_rows
+from tonemill.pipelines.plan import Output, Plan, Planned, Shard, read_plan, read_rows
 from tonemill.pipelines.shelves import FileShelf, Piece, Shelf, TarShelf
 
 SIDECAR_SCHEMA: Final = 2
@@ -111,7 +112,8 @@ def cook_shard(home: Path, number: int) -> None:
         Stopped: the person asked for an end.
     """
     lying = kept(home / PLAN)
-    plan = read_plan(lying)
+    status = lying.stat()
+    plan = _plan_as_of(lying, status.st_size, status.st_mtime_ns, status.st_ino)
     shard = plan.shards[number]
     base = home / shard.name
     container = plan.output.container
@@ -130,6 +132,12 @@ def cook_shard(home: Path, number: int) -> None:
         finally:
             shelf.discard()
         commit_tables(base, shard, tally, stored, commit.environment())
+
+
+@lru_cache(maxsize=2)
+def _plan_as_of(path: Path, *_: int) -> Plan:
+    """A plan that is read once by all shards of a process, for it names every shard; again when its file is another."""
+    return read_plan(path)
 
 
 def commit_tables(

@@ -22,6 +22,8 @@ pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines import commit, fetching, leases, stores
+from tonemill.pipelines.corpus import open_corpus
+from tonemill.pipelines.loader import Batches
 from tonemill.pipelines.places import StorePath, as_store, place, scratch
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -122,6 +124,14 @@ def test_sources_in_a_bucket_give_the_same_corpus(
     assert made["remote"] == made["local"] and made["remote plan"] != made["local plan"]
     copies = scratch(fetching.FETCHED).rglob("*.wav")  # type: ignore[arg-type]
     assert not list(copies), "copies of sources stay behind"
+
+
+def test_a_model_trains_on_what_a_bucket_holds(tonemill: Tonemill, few: bytes, expected: Path, s3: Wire) -> None:
+    upload(expected, "train")
+    made = []
+    for corpus in (open_corpus(expected), open_corpus(place("s3://tonemill/train"))):
+        made.append(Batches(corpus, "train", ("audio",), 500, 4, seed=3).batch(2))
+    assert np.array_equal(made[0].audio["audio"], made[1].audio["audio"]) and made[0].fields == made[1].fields
 
 
 def test_a_source_that_changes_or_goes_is_told(tonemill: Tonemill, tmp_path: Path, s3: Wire) -> None:

@@ -223,7 +223,7 @@ def test_bad_input_is_refused_in_words_that_help(drums: Corpus, judge: Run, tone
         tonemill("evaluate", tmp_path / name, "--against", real).refused(2, "`key` and `vector`")
     wide = tmp_path / "wide.npz"
     np.savez(wide, key=np.array(["w1", "w2", "w3"]), vector=np.zeros((3, 5)))
-    tonemill("evaluate", wide, "--against", real).refused(2, "different sizes")
+    tonemill("evaluate", wide, "--against", real).refused(2, "one judge makes one size")
     about = json.loads((judge.folder / "run.json").read_text())
     (tmp_path / "generator").mkdir()
     (tmp_path / "generator" / "run.json").write_text(json.dumps({**about, "makes": "audio", "model": "wavegan"}))

@@ -41,11 +41,12 @@ def make_plan(
     sources = [_source(recipe, groups) for recipe in recipes]
     if not sources:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
-    # Those of one path by their digests, whatever the order they came in.
-    sources.sort(key=attrgetter("path", "row.digest", "row.packed"))
+    sources.sort(key=itemgetter(0))
     keyed: list[tuple[str, _Source]] = []
     for path, same in itertools.groupby(sources, key=attrgetter("path")):
-        keyed += [(key_of(path, occurrence), source) for occurrence, source in enumerate(same)]
+        # Those of one path by their digests, whatever the order they came in.
+        alike = sorted(same, key=attrgetter("row.digest", "row.packed"))
+        keyed += [(key_of(path, occurrence), source) for occurrence, source in enumerate(alike)]
     del sources
     # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
     names = file_names({key: source.path for key, source in keyed}) if output.kind == "files" else {}

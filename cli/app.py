@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -31,8 +31,8 @@ class LazyGroup(TyperGroup):
         """For each command its panel and its summary; asked for often."""
         raise NotImplementedError
 
-    def make(self, name: str) -> TyperCommand | TyperGroup | None:
-        """The command itself, or None if there is none of that name."""
+    def make(self, name: str, typed: Sequence[str]) -> TyperCommand | TyperGroup | None:
+        """The command itself, or None if there is none of that name; `typed` is what follows the name."""
         raise NotImplementedError
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -44,7 +44,7 @@ class LazyGroup(TyperGroup):
         return panel and TyperCommand(cmd_name, help=summary, rich_help_panel=panel, hidden=panel == "Hiddens")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        made = self.make(args[0])
+        made = self.make(args[0], args[1:])
         if made is None:
             # Only the names matter: they are what a misspelt one is held against.
             self.commands = {name: TyperCommand(name) for name in self.summaries()}
@@ -64,7 +64,7 @@ class Stages(LazyGroup):
         order = [f"{kind}s" for kind in KINDS]
         return dict(sorted(found.items(), key=lambda item: (order.index(item[1][0]), item[0])))
 
-    def make(self, name: str) -> Any:
+    def make(self, name: str, typed: Sequence[str]) -> Any:
         if name in COMMANDS.own():
             module = COMMANDS.module(name)
             return module.GROUP if hasattr(module, "GROUP") else command_of(name, module.command, module.__doc__)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.config import Setting, settings
+from tonemill.pipelines.config import Setting, field_value, settings
 
 
 def parameters(
@@ -20,6 +20,7 @@ def parameters(
     hidden: Collection[str] = (),
     unset: bool = False,
     panel: str | None = None,
+    shown: bool = True,
 ) -> list[inspect.Parameter]:
     """One keyword parameter per field, annotated as Typer reads it.
 
@@ -29,15 +30,16 @@ def parameters(
         hidden: fields that are not typed at all.
         unset: the default becomes None, so that a flag that was given can be told from one that was not.
         panel: the heading under which help shows them.
+        shown: help shows them at all.
     """
     return [
-        _parameter(setting, setting.name in arguments, unset, panel)
+        _parameter(setting, setting.name in arguments, unset, panel, shown)
         for setting in settings(config)
         if setting.name not in hidden
     ]
 
 
-def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None) -> inspect.Parameter:
+def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None, shown: bool) -> inspect.Parameter:
     help_text = setting.help
     kind: Any = Literal[setting.choices] if setting.choices else setting.kind
     if setting.repeated:
@@ -56,7 +58,7 @@ def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None)
     if argument:
         about: Any = typer.Argument(help=help_text, rich_help_panel=panel)
     else:
-        about = typer.Option(*_flags(setting), help=help_text, rich_help_panel=panel)
+        about = typer.Option(*_flags(setting), help=help_text, rich_help_panel=panel, hidden=not shown)
     return inspect.Parameter(
         setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about], default=default
     )
@@ -107,16 +109,5 @@ def assignments(texts: Collection[str], flag: str) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"{flag} is {text!r}; it must be NAME=VALUE, as in {flag} label=3.")
-        values[name] = _number(value)
+        values[name] = field_value(value)
     return values
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        # JSON has no infinity and no NaN: then it is text.
-        return number if number - number == 0 else text
-    return text

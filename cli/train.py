@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -29,15 +29,23 @@ class Models(LazyGroup):
     def summaries(self) -> Mapping[str, tuple[str, str]]:
         return {name: ("Models", MODELS.summary(name)) for name in MODELS.names()}
 
-    def make(self, name: str) -> Any:
+    def make(self, name: str, typed: Sequence[str]) -> Any:
         try:
             module = MODELS.module(name)
         except UsageError:
             return None
-        return command_of(name, _train_command(name, module.MODEL), module.__doc__)
+        return command_of(name, _train_command(name, module.MODEL, typed), module.__doc__)
 
 
-def _train_command(name: str, model: Any) -> Callable[..., None]:
+def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[..., None]:
+    """The command of one model, with the settings of the variant that was typed or that `--config` names."""
+    wrong: UsageError | None = None
+    try:
+        chosen = model.config_of(_choice(model.chooser, words))
+    except UsageError as error:
+        chosen, wrong = model.config_of({}), error
+    foreign = _foreign(model, chosen)
+
     def train(
         corpus: str,
         output: Path,
@@ -48,10 +56,21 @@ def _train_command(name: str, model: Any) -> Callable[..., None]:
         progress_file: Path | None,
         **typed: Any,
     ) -> None:
+        if wrong is not None:
+            raise wrong
         file = config.read_toml(config_file) if config_file else {}
         _check_sections(file, config_file, name)
-        settings = config.build(TrainConfig, _merged(TrainConfig, file.get("train", {}), typed), "train")
-        model_config = config.build(model.Config, _merged(model.Config, file.get("model", {}), typed), name)
+        merged = _merged(TrainConfig, file.get("train", {}), typed)
+        usual = {key: value for key, value in model.usual.items() if key != "steps" or "minutes" not in merged}
+        settings = config.build(TrainConfig, {**usual, **merged}, "train")
+        for setting, owners in foreign.items():
+            if typed.get(setting) not in (None, []):
+                flag, chooser = setting.replace("_", "-"), model.chooser.replace("_", "-")
+                raise UsageError(
+                    f"--{flag} is a setting of {' and '.join(owners)}. Choose with --{chooser} {owners[0]}, or leave "
+                    "it out."
+                )
+        model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
         shown = open_progress(progress, progress_file, quiet)
         _run(name, model_config, settings, corpus, output, init_from, shown)
 
@@ -62,9 +81,46 @@ def _train_command(name: str, model: Any) -> Callable[..., None]:
     train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         fixed
         + parameters(TrainConfig, unset=True, panel="Training")
-        + parameters(model.Config, unset=True, panel="Model")
+        + parameters(chosen, unset=True, panel="Model")
+        + _hidden(model, foreign)
     )
     return in_stores("corpus")(train)
+
+
+def _choice(chooser: str, words: Sequence[str]) -> dict[str, str]:
+    """What was typed for the setting that decides which others there are, or stands in the file of `--config`."""
+    given: dict[str, str] = {}
+    flags = {f"--{chooser.replace('_', '-')}": "choice", "--config": "file"} if chooser else {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            given[flags[flag]] = value if equals else following
+    if "choice" in given:
+        return {chooser: given["choice"]}
+    try:
+        found = config.read_toml(Path(given["file"])).get("model", {}).get(chooser) if "file" in given else None
+    except UsageError:
+        found = None  # the command itself says what is wrong with the file
+    return {} if found is None else {chooser: found}
+
+
+def _foreign(model: Any, chosen: type) -> dict[str, list[str]]:
+    """Settings that only other variants have, each with their names."""
+    own = {setting.name for setting in config.settings(chosen)}
+    found: dict[str, list[str]] = {}
+    for name, variant in model.variants().items():
+        for setting in config.settings(variant):
+            if setting.name not in own:
+                found.setdefault(setting.name, []).append(name)
+    return found
+
+
+def _hidden(model: Any, foreign: Mapping[str, Sequence[str]]) -> list[inspect.Parameter]:
+    """Flags of other variants: help does not show them, and they are refused by name."""
+    every = {
+        one.name: one for variant in model.variants().values() for one in parameters(variant, unset=True, shown=False)
+    }
+    return [every[name] for name in foreign]
 
 
 def _run(
@@ -83,8 +139,8 @@ def _run(
     from tonemill.pipelines.training import train
 
     opened = open_corpus(named_place(corpus, "corpus"))
-    source = open_run(init_from) if init_from else None
-    trained = train(name, model_config, settings, opened, output, progress, source)
+    earlier = open_run(init_from) if init_from else None
+    trained = train(name, model_config, settings, opened, output, progress, earlier)
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
@@ -95,8 +151,9 @@ def _run(
         progress.say(f"  tonemill open CORPUS | tonemill render {output} | tonemill shard LABELLED")
         progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
     else:
+        source = "tonemill seeds 16" if trained.run.about["renders_from"] == "seeds" else "tonemill scan FOLDER"
         progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
-        progress.say(f"  tonemill seeds 16 | tonemill render {output} | tonemill write FOLDER")
+        progress.say(f"  {source} | tonemill render {output} | tonemill write FOLDER")
     if sys.stdout is not None:
         checkpoint = trained.run.checkpoint()
         typer.echo(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,72 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.exchange import Batch, CorpusFacts, Request, Validation
 from tonemill.models.plugins import MODELS
-
-
-@dataclass(frozen=True)
-class CorpusFacts:
-    """What a corpus tells a model before the first step.
-
-    Args:
-        name: the corpus as the person named it, for messages.
-        roles: the waveforms of each example, as `("audio",)` or `("dry", "wet")`.
-        sample_rate: in hertz, the same for all examples.
-        channels: the same for all examples.
-        values: for each metadata field that is text or a whole number, its distinct values, sorted.
-    """
-
-    name: str
-    roles: tuple[str, ...]
-    sample_rate: int
-    channels: int
-    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples stacked for one training step.
-
-    Args:
-        audio: for each role, (batch, channels, time), float32.
-        fields: for each metadata field, one value per example.
-    """
-
-    audio: Mapping[str, Tensor]
-    fields: Mapping[str, list[Any]]
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch({role: x.to(device, non_blocking=True) for role, x in self.audio.items()}, self.fields)
-
-
-@dataclass(frozen=True)
-class Request:
-    """One example to render.
-
-    Args:
-        seed: decides everything random about it.
-        fields: its metadata, as `{"label": "3"}`.
-        audio: its waveforms by role, (channels, time); empty for a model that renders from seeds.
-    """
-
-    seed: int
-    fields: Mapping[str, Any]
-    audio: Mapping[str, Float[np.ndarray, "channels time"]]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a model did with held-out examples.
-
-    Args:
-        score: by which the best checkpoint is chosen, the smaller the better.
-        values: by name, for `metrics.jsonl`.
-        files: content by file name, as pictures, tables and clips that a person looks at.
-    """
-
-    score: float
-    values: Mapping[str, float]
-    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -84,6 +20,15 @@ class Update(Protocol):
     """One optimizer update, given by the training loop: backward, step, and gradients back to zero."""
 
     def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+
+
+@runtime_checkable
+class Player(Protocol):
+    """Audio to audio as a stream: what it says does not hang on how the stream is cut, and its memory does not grow."""
+
+    def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
+        """The next samples in, as many out."""
+        ...
 
 
 class Model(nn.Module):
@@ -96,6 +41,15 @@ class Model(nn.Module):
     Config: ClassVar[type]
     """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
 
+    chooser: ClassVar[str] = ""
+    """The setting that decides which others there are, as the kind of network; empty where none does."""
+
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the training loop that suit it better than the loop's own defaults."""
+
+    exports: ClassVar[tuple[str, ...]] = ()
+    """Forms that `exported` can write it in."""
+
     renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
 
     makes: ClassVar[Literal["audio", "fields"]] = "audio"
@@ -105,6 +59,27 @@ class Model(nn.Module):
     """Whether training clips shorter than `length` are lengthened by silence, and not refused."""
 
     config: Any
+
+    @classmethod
+    def variants(cls) -> Mapping[str, type]:
+        """For each value of the `chooser` the dataclass of all settings that it has: those of `Config` and its own."""
+        return {}
+
+    @classmethod
+    def config_of(cls, values: Mapping[str, Any]) -> type:
+        """The dataclass that settings of these values belong to.
+
+        Raises:
+            UsageError: the chooser has a value that there is none for.
+        """
+        if not cls.chooser:
+            return cls.Config
+        chosen = values.get(cls.chooser, getattr(cls.Config, cls.chooser))
+        variants = cls.variants()
+        if chosen not in variants:
+            flag = cls.chooser.replace("_", "-")
+            raise UsageError(f"--{flag} is {chosen!r}; it must be one of {', '.join(variants)}.")
+        return variants[chosen]
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
@@ -134,8 +109,18 @@ class Model(nn.Module):
         """The waveforms it reads in training."""
         return ("audio",)
 
+    def check_examples(self, examples: Iterable[Request]) -> None:
+        """Look at all training examples, whole, before the first step of a new run; they may be left unread.
+
+        Raises:
+            CorpusError: nothing good would come of training on them; the message names the mend.
+        """
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn statistics of the corpus once, before the first step; they belong in buffers."""
+
+    def fit_examples(self, examples: Iterable[Request]) -> None:
+        """The same from all training examples, whole; they may be left unread."""
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Make the optimizers that `training_step` names."""
@@ -174,6 +159,41 @@ class Model(nn.Module):
 
         Raises:
             UsageError: a field of the request cannot be used, as a label the model was not trained on.
+        """
+        raise NotImplementedError
+
+    def player(self, request: Request) -> Player:
+        """What a model that renders from audio plays one channel of it with; the request holds fields, and no audio.
+
+        Raises:
+            UsageError: a field of the request is missing or cannot be used.
+        """
+        raise NotImplementedError
+
+    def play_together(
+        self, requests: Sequence[Request], streams: int, segments: int = 1
+    ) -> list[Float[np.ndarray, "channels _"]]:
+        """Play whole files side by side, where that is faster than one after another; `audio` holds each one's.
+
+        Args:
+            requests: with the audio in the role `audio`.
+            streams: how many run at once; what comes of one does not hang on the others.
+            segments: into how many each file is cut, so that they run at once too.
+
+        Raises:
+            UsageError: it plays one file as fast.
+        """
+        raise NotImplementedError
+
+    def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
+        """The trained model as a file for other programs.
+
+        Args:
+            form: one of `exports`.
+            metadata: what the file may say of itself.
+
+        Raises:
+            UsageError: the form cannot hold this model, or a package for it is missing.
         """
         raise NotImplementedError
 

@@ -82,5 +82,7 @@ MODELS = Plugins(
     package="tonemill.models",
     folder=Path(__file__).parent,
     group="tonemill.models",
-    shared=frozenset({"__init__", "adversarial", "contract", "griffin_lim", "layers", "log_mel", "losses", "plugins"}),
+    shared=frozenset(
+        {"__init__", "adversarial", "contract", "exchange", "griffin_lim", "layers", "log_mel", "losses", "plugins"}
+    ),
 )

@@ -141,7 +141,8 @@ def load_for_rendering(run: Run, checkpoint: Checkpoint, device: torch.device) -
         RunError: the checkpoint is damaged, or of a model that has changed since.
     """
     model_class = load_model(run.model)
-    model = model_class(config.build(model_class.Config, run.model_config, f"{run.folder}"))
+    settings: Any = config.build(model_class.config_of(run.model_config), run.model_config, f"{run.folder}")
+    model = model_class(settings)
     try:
         with safe_open(checkpoint.weights, "pt") as file:
             names = set(file.keys())

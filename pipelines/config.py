@@ -145,3 +145,15 @@ def read_toml(path: Path) -> dict[str, dict[str, Any]]:
         raise UsageError(f"There is no file {path}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
+
+
+def field_value(text: str) -> int | float | str:
+    """What a field's value means as a person typed it, or put it into a name: a number where it reads as one."""
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        # JSON has no infinity and no NaN: then it is text.
+        return number if number - number == 0 else text
+    return text

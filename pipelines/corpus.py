@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.files import is_audio
@@ -22,7 +23,7 @@ from tonemill.pipelines.tables import read_table
 from tonemill.pipelines.uri import to_uri
 
 if TYPE_CHECKING:
-    from tonemill.models.contract import CorpusFacts
+    from tonemill.models.exchange import CorpusFacts, Range
 
 SCHEMA: Final = 1
 DESCRIPTION: Final = "corpus.json"
@@ -101,7 +102,23 @@ class Corpus:
         folders = {folder_of(source) for source in table["source"].unique().to_pylist()}
         if len(folders) <= MOST_VALUES:
             values.setdefault(FOLDER, tuple(sorted(folders)))
-        return CorpusFacts(self.name, roles, self.about["sample_rate"], self.about["channels"], values)
+        rate, channels = self.about["sample_rate"], self.about["channels"]
+        return CorpusFacts(self.name, roles, rate, channels, values, self._given(table))
+
+    def _given(self, table: pa.Table) -> dict[str, Range]:
+        """The numeric fields that the plan's recipes hold, with what the index has of them."""
+        from tonemill.models.exchange import Range
+
+        recipes = read_table(self.folder / "plan.parquet")["recipe"].to_pylist()
+        given = sorted({name for recipe in recipes for name in json.loads(recipe).get("fields", {})})
+        found = {}
+        for name in given:
+            column = table[name] if name in table.column_names else pa.chunked_array([], pa.string())
+            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+                about = pc.min_max(column)
+                if about["min"].is_valid:
+                    found[name] = Range(float(about["min"].as_py()), float(about["max"].as_py()), column.null_count)
+        return found
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
         """One recipe per example whose row of the index fits, which reads its members out of their tar."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tonemill.audiotools.effect_pictures import save_curve_picture
 from tonemill.audiotools.encoding import encode
 from tonemill.audiotools.spectrogram import mel_distance, mel_spread, save_spectrogram_picture
 from tonemill.audiotools.waveform import Waveform
@@ -91,6 +92,10 @@ class Listener:
         if found is None:
             return None
         self._metrics.add(step, {"validated_on": self._split, **found.values})
+        with commit.pending(self._folder / f"{step:08d}" / "training.png") as file:
+            picture = io.BytesIO()
+            save_curve_picture(picture, self._metrics.lines(), ["loss", *list(found.values)[:3]])
+            file.write(picture.getvalue())
         for name, content in found.files.items():
             with commit.pending(self._folder / f"{step:08d}" / name) as file:
                 file.write(content)

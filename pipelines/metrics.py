@@ -55,6 +55,10 @@ class Metrics:
             if isinstance(value, float):
                 self.board.add_scalar(name, value, step)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines so far, those of earlier calls included."""
+        return [json.loads(line) for line in _lines(self._path)]
+
     def line(self) -> str:
         """The last means, for the progress bar."""
         return "  ".join(f"{name} {value:.3g}" for name, value in self._last.items())

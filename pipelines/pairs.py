@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.pipelines.config import field_value
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.sources import Found, check_names, describe, read_table
 from tonemill.pipelines.uri import readable
@@ -226,19 +227,9 @@ def _pattern(pattern: str):  # type: ignore[no-untyped-def]
     def read(path: str) -> tuple[str, dict[str, Any]]:
         fields: dict[str, Any] = dict(reads(path))
         name = fields.pop("name", "")
-        return _bare(name, _DRY), {key: _number(value) for key, value in fields.items()}
+        return _bare(name, _DRY), {key: field_value(value) for key, value in fields.items()}
 
     return read
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if value - value == 0 else text
-    return text
 
 
 def _bare(path: str, words: re.Pattern[str]) -> str:

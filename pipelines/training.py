@@ -24,7 +24,7 @@ from tonemill.models.contract import Model, load_model
 from tonemill.pipelines import checkpoints, commit, config
 from tonemill.pipelines.corpus import Corpus
 from tonemill.pipelines.listening import Listener
-from tonemill.pipelines.loader import Batches, batches
+from tonemill.pipelines.loader import Batches, batches, examples_of
 from tonemill.pipelines.metrics import Metrics
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering import pick_device
@@ -64,6 +64,8 @@ def train(
     with commit.locked(_claimed(folder)):
         run = _begun(folder, name, model_config, settings, corpus, model)
         saved = run.checkpoints()
+        if not saved:
+            model.check_examples(examples_of(corpus, settings.split, model.roles))
         state = checkpoints.State(model, model.to(device).optimizers(), settings.ema)
         if saved:
             state.load(saved[-1])
@@ -72,6 +74,7 @@ def train(
         else:
             fitting = _batches_for(model, corpus, settings)
             model.fit(batch.to(device) for batch in _epoch(fitting, settings.batch_size))
+            model.fit_examples(examples_of(corpus, settings.split, model.roles))
         return _loop(state, run, settings, corpus, device, progress)
 
 
@@ -103,6 +106,7 @@ def _loop(
     total = settings.steps if settings.steps is not None else None
     with progress.phase(f"train {run.folder}", total, "steps") as phase, _interruptible() as interrupted, metrics:
         phase.reach(state.step, counted=False)
+        heard = 0
         incoming = batches(dataset, processes, pin=device.type == "cuda")
         while not interrupted and not _finished(state.step, clock.seconds, settings):
             batch = next(incoming).to(device)
@@ -116,14 +120,15 @@ def _loop(
             if state.step % settings.log_every == 0:
                 _refuse_runaway(metrics.write(state.step, clock.seconds), state.step)
                 phase.about = metrics.line()
-            if state.step % settings.listen_every == 0:
+            if state.step % settings.listen_every == 0 or _finished(state.step, clock.seconds, settings):
+                heard = state.step
                 state.score = listener.listen(state, device)
             if state.step % settings.checkpoint_every == 0:
                 _save(state, run, settings)
             phase.advance(1)
         if not run.checkpoints() or run.checkpoints()[-1].step != state.step:
             metrics.write(state.step, clock.seconds)
-            if state.step % settings.listen_every and not interrupted:
+            if heard != state.step and not interrupted:
                 state.score = listener.listen(state, device)
             _save(state, run, settings)
     return Trained(run, state.step, bool(interrupted))

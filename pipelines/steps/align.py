@@ -68,8 +68,15 @@ class Align(Step):
                 "roles",
                 f"it has {' and '.join(sorted(example.sounds)) or 'none'}, not dry and wet; see `tonemill pair`",
             )
-        rate = example.sample_rate
         dry, wet = example.sounds["dry"], example.sounds["wet"]
+        for what, mend in (("sample_rate", f"resample --rate {dry.sample_rate}"), ("channels", "channels mono")):
+            if getattr(dry, what) != getattr(wet, what):
+                raise AudioError(
+                    "roles",
+                    f"the {what.replace('_', ' ')} of the dry is {getattr(dry, what)} and of the wet "
+                    f"{getattr(wet, what)}; put `tonemill {mend}` before align",
+                )
+        rate = example.sample_rate
         frames = {role: extent(sound)[0] for role, sound in example.sounds.items()}
         if min(frames.values()) < self.min_seconds * rate:
             raise Filtered(

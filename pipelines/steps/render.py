@@ -21,6 +21,18 @@ class Render(BatchStep):
     run: Annotated[str, "The folder that `tonemill train` made."]
     checkpoint: Annotated[str, "last, best, or the number of its step."] = "last"
     batch_size: Annotated[int, "Examples rendered at once; it decides the last bits of the sound."] = 16
+    set: Annotated[tuple[str, ...], "Where a knob of the model stands, as drive=0.7; may be repeated."] = ()
+    other_rate: Annotated[
+        Literal["resample", "refuse"],
+        "What to do with audio of another rate than the model's, which is what comes out.",
+    ] = "resample"
+    lockstep: Annotated[
+        int, "Files that a network which hears its own output plays at once, each whole in memory; 1: streams."
+    ] = 1
+    segments: Annotated[
+        int, "Cut each file into so many overlapping segments that such a network plays at once; 1: in order."
+    ] = 1
+    block: Annotated[int, "Samples of audio played at a time; it changes nothing of what is said."] = 8192
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "Where to compute; auto takes an accelerator."] = "auto"
     run_uri: Annotated[str, "Where the run lies."] = ""
     trained_steps: Annotated[int, "The step of the checkpoint."] = 0
@@ -30,6 +42,7 @@ class Render(BatchStep):
     sample_rate: Annotated[int, "Of what it renders, in hertz."] = 1
     output_channels: Annotated[int, "Of what it renders."] = 1
     samples: Annotated[int, "Of each clip that it renders from a seed."] = 0
+    knobs: Annotated[tuple[str, ...], "Of the model: numbers that it needs beside the audio."] = ()
 
     arguments = ("run",)
     hidden = (
@@ -41,20 +54,27 @@ class Render(BatchStep):
         "sample_rate",
         "output_channels",
         "samples",
+        "knobs",
     )
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UsageError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
+        for name in ("lockstep", "segments", "block"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
 
     def settle(self) -> Render:
         """Look up the checkpoint now, so that the recipe says which one, whatever is trained later."""
         from pathlib import Path
 
+        from tonemill.pipelines.playing import assigned, refuse_settings
         from tonemill.pipelines.run import open_run
         from tonemill.pipelines.uri import readable, to_uri
 
         run = open_run(Path(self.run))
+        knobs = tuple(run.model_config.get("knobs") or ())
+        refuse_settings(assigned(self.set), run)
         checkpoint = run.checkpoint(self.checkpoint)
         return replace(
             self,
@@ -68,15 +88,25 @@ class Render(BatchStep):
             sample_rate=run.about["sample_rate"],
             output_channels=run.about["channels"],
             samples=run.about["length"],
+            knobs=knobs,
         )
 
     @property
     def examples_at_once(self) -> int:
-        return self.batch_size
+        return self.lockstep if self.plays else self.batch_size
+
+    @property
+    def plays(self) -> bool:
+        """Whether sounds go through the model, as through an effect."""
+        return self.renders_from == "audio" and self.makes == "audio"
 
     def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
         from tonemill.pipelines.rendering import loaded_for, render
 
+        if self.plays:
+            from tonemill.pipelines.playing import play
+
+            return play(self, examples)
         model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, self.device)
         if self.makes == "fields":
             return self._described(examples, model, device)
@@ -108,7 +138,8 @@ class Render(BatchStep):
         if self.makes == "fields":
             return expected
         if self.renders_from == "audio":
-            return expected._replace(channels=self.output_channels)
+            frames = -(-expected.frames * self.sample_rate // expected.sample_rate)
+            return expected._replace(frames=frames, sample_rate=self.sample_rate)
         return Estimate(max(1, expected.clips), self.samples, self.sample_rate, self.output_channels)
 
     def check(self, example: Example) -> None:
@@ -124,11 +155,10 @@ class Render(BatchStep):
                 roles = " and ".join(example.sounds) or "no sound"
                 raise AudioError("roles", f"{self.run} labels single clips, and this has {roles}")
             return
-        if self.renders_from == "audio" and example.sample_rate != self.sample_rate:
-            wanted = f"`tonemill resample --rate {self.sample_rate}`"
-            raise AudioError(
-                "roles", f"{self.run} renders {self.sample_rate} Hz audio, not {example.sample_rate} Hz; use {wanted}"
-            )
+        if self.plays:
+            from tonemill.pipelines.playing import check
+
+            check(self, example)
 
     def _request(self, example: Example) -> Request:
         from tonemill.models.contract import Request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,42 @@ from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_mo
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
+    "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
+    "effect chain": {"length": 256, "preset": "nano", "taps": 64},
+    "effect fir": {"length": 256, "taps": 64},
+    "effect gru": {"length": 256, "hidden_size": 4, "burn_in": 64},
+    "effect lstm": {"length": 256, "hidden_size": 4, "burn_in": 64},
+    "effect tcn": {"length": 256, "blocks": 2, "tcn_channels": 4},
+    "effect wavenet": {"length": 256, "preset": "nano"},
     "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
     "wavegan": {"length": 4096, "dim": 2, "critic_steps": 2},
 }
-"""Settings that make a model small enough to test; a new model adds its own."""
+"""Settings that make a model small enough to test; a new model or network adds its own."""
 
-FACTS = CorpusFacts("corpora/test", ("audio",), 16000, 1, {"label": ("a", "b")})
 NAMES = MODELS.names()
 DESCRIBING = [name for name in NAMES if load_model(name).makes == "fields"]
+CASES = [f"{name} {variant}".strip() for name in NAMES for variant in (load_model(name).variants() or [""])]
+"""Every model, and every variant of it."""
 
 
-def made(name: str) -> Model:
-    model_class = load_model(name)
-    settings = {**SMALL.get(name, {}), **given("models", name)}
+def made(case: str) -> Model:
+    model_class, settings = classed(case)
+    is_effect = model_class.renders_from == "audio" and model_class.makes == "audio"
+    roles = ("dry", "wet") if is_effect else ("audio",)
+    facts = CorpusFacts("corpora/test", roles, 16000, 1, {"label": ("a", "b")})
     torch.manual_seed(0)
-    return model_class(model_class.settle(config.build(model_class.Config, settings, name), FACTS))
+    return model_class(model_class.settle(settings, facts))
+
+
+def classed(case: str, written: Mapping[str, Any] | None = None) -> tuple[type[Model], Any]:
+    """The class of a case, and its small settings or those given."""
+    name, _, variant = case.partition(" ")
+    model_class = load_model(name)
+    chosen = {model_class.chooser: variant} if variant else {}
+    values = {**chosen, **SMALL.get(case, {}), **given("models", name)} if written is None else written
+    return model_class, config.build(model_class.config_of(chosen), values, name)
 
 
 def step(model: Model, number: int) -> dict[str, torch.Tensor]:
@@ -50,7 +70,14 @@ def step(model: Model, number: int) -> dict[str, torch.Tensor]:
 
 
 def rendered(model: Model, seeds: list[int]) -> torch.Tensor:
-    inputs = [model.inputs(Request(seed, {}, {})) for seed in seeds]
+    """From the seeds, or from noise of these seeds."""
+    audio = {
+        seed: {}
+        if model.renders_from == "seeds"
+        else {"audio": 0.1 * np.random.default_rng(seed).standard_normal((1, 2000)).astype(np.float32)}
+        for seed in seeds
+    }
+    inputs = [model.inputs(Request(seed, {}, audio[seed])) for seed in seeds]
     with torch.inference_mode():
         return model.eval().render({name: torch.stack([one[name] for one in inputs]) for name in inputs[0]})
 
@@ -69,14 +96,15 @@ def described(model: Model, seeds: list[int], batch_size: int = 3) -> list[dict[
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_has_a_default_and_a_line_of_help(name: str) -> None:
-    for setting in config.settings(load_model(name).Config):
-        assert setting.help and "\n" not in setting.help
-        assert not setting.required
-    assert dataclasses.is_dataclass(load_model(name).Config)
-    assert load_model(name).Config.__dataclass_params__.frozen
+    for chosen in (load_model(name).Config, *load_model(name).variants().values()):
+        for setting in config.settings(chosen):
+            assert setting.help and "\n" not in setting.help
+            assert not setting.required
+        assert dataclasses.is_dataclass(chosen)
+        assert chosen.__dataclass_params__.frozen
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_steps_give_finite_named_losses_and_change_weights(name: str) -> None:
     model = made(name)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
@@ -87,18 +115,19 @@ def test_steps_give_finite_named_losses_and_change_weights(name: str) -> None:
     assert any(not torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_a_step_is_decided_by_its_seed(name: str) -> None:
     first, second = step(made(name), 2), step(made(name), 2)
     assert {key: float(loss) for key, loss in first.items()} == {key: float(loss) for key, loss in second.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_weights_survive_safetensors_and_render_the_same(name: str, tmp_path: Path) -> None:
     model = made(name)
     step(model, 2)
     save_file({key: t.contiguous() for key, t in model.state_dict().items()}, tmp_path / "weights.safetensors")
-    again = load_model(name)(config.build(load_model(name).Config, config.to_dict(model.config), name))
+    model_class, settings = classed(name, config.to_dict(model.config))
+    again = model_class(settings)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     if model.makes == "fields":
         assert described(model, [1, 2]) == described(again, [1, 2])
@@ -145,7 +174,7 @@ def test_a_seed_gives_the_same_sound_beside_any_other(name: str) -> None:
     torch.testing.assert_close(sound[0], rendered(model, [7])[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_rendering_parts_are_parts_of_the_model(name: str) -> None:
     model = made(name)
     own = {id(parameter) for parameter in model.parameters()}

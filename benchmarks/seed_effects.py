@@ -1,0 +1,276 @@
+"""The audiofx seed's four effects and its list "for further study", learned by the autoregressive network.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects effects      # 5 minutes of one core
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects levels       # representations at three levels: 3
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects losses       # losses on blocks in closed loop: 2
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects data         # how little is enough: 2
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects feedback     # bogus feedback, and none: 3
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects stability    # five seeds, 60 s from silence and from noise: 14
+
+Dry is generated: plucked strings (Karplus and Strong, 1983), 82 to 660 Hz, one to three at a time, 18 dB apart at most,
+with rests, through a soft limiter to a mean of |x| near the seed's clip (0.16), peak 0.8, 44.1 kHz. Learned from 40 s,
+judged on 4 s of another seed. Adam, 2e-3 falling as a cosine; 1024 windows a step.
+
+    teacher-forced   ESR of each sample predicted from the true past
+    closed loop      ESR of running on its own output, from silence
+    error, seed's    mean |error| / mean |target| in closed loop, and what the seed's notebook shows for it
+    late, early      closed-loop ESR with the output moved by a sample: higher, if nothing is misaligned
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.signal import butter, lfilter
+
+from tonemill.models.effect.autoregressive_running import Runner
+from tonemill.models.effect.losses import BlockLoss, LossConfig, mrstft
+from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
+
+RATE = 44100
+CARRIER_HZ = 1000
+
+
+def pluck(pitch_hz: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    period = int(RATE / pitch_hz - 0.5)
+    burst = np.zeros(int(seconds * RATE))
+    burst[:period] = rng.uniform(-1, 1, period)
+    burst[:period] -= burst[:period].mean()
+    feedback = np.zeros(period + 2)
+    feedback[[0, period, period + 1]] = 1, -0.498, -0.498
+    return lfilter([1.0], feedback, burst)
+
+
+def music(seconds: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    result, now = np.zeros(int(seconds * RATE)), 0.0
+    while now < seconds:
+        for _ in range(rng.integers(1, 4)):
+            start = int(now * RATE)
+            struck = pluck(82 * 2 ** (rng.integers(0, 37) / 12), rng.uniform(0.3, 1.5), rng)[: result.size - start]
+            result[start : start + struck.size] += 10 ** (-rng.uniform(0, 18) / 20) * struck
+        now += rng.uniform(0.15, 0.6)
+    result = np.tanh(result * (0.2 / np.abs(result).mean()))
+    for rest in np.arange(2.0, seconds, 4.0):  # every fourth second ends in 0.3 s of nothing
+        result[int(rest * RATE) : int((rest + 0.3) * RATE)] = 0
+    return (result * (0.8 / np.abs(result).max())).astype(np.float32)
+
+
+def lowpassed(x: np.ndarray) -> np.ndarray:
+    return lfilter(*butter(4, 1000, fs=RATE), x).astype(np.float32)
+
+
+def modulated(x: np.ndarray) -> np.ndarray:
+    return (x * np.sin(2 * np.pi * CARRIER_HZ * np.arange(x.size) / RATE)).astype(np.float32)
+
+
+EFFECTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, float, dict[str, Any]]] = {
+    "pass-through": (lambda x: x, 800, 0.036, {"skip": True}),
+    "pass-through, no skip": (lambda x: x, 800, 0.036, {}),
+    "tanh(5x)": (lambda x: np.tanh(5 * x), 800, 0.072, {}),
+    "low-pass 1 kHz": (lowpassed, 800, 0.037, {}),
+    "modulation 1 kHz": (modulated, 9000, 1.34, {"noise_floor": 0.1, "windows": 256, "rate": 1e-3}),
+}
+"""The effect, steps to learn it, the seed's mean error over mean target, and settings beside the defaults."""
+
+
+def trained(
+    dry: np.ndarray,
+    wet: np.ndarray,
+    steps: int,
+    seed: int = 0,
+    rate: float = 2e-3,
+    stft_weight: float = 0.0,
+    **settings: Any,
+) -> Runner:
+    torch.manual_seed(seed)
+    net = Autoregressive(AutoregressiveConfig(**settings))
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    heard = BlockLoss(LossConfig(mse_weight=0, esr_weight=0.01, stft_weight=stft_weight))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    pair = torch.from_numpy(dry)[None], torch.from_numpy(wet)[None]
+    for step in range(steps):
+        loss = net.window_loss(*pair, step + 1)
+        if net.config.unroll:
+            loss = loss + net.block_loss(*pair, heard)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return Runner(net.eval())
+
+
+def esr(true: np.ndarray, said: np.ndarray) -> float:
+    return float(np.square(true - said).sum() / np.square(true).sum())
+
+
+def forced_esr(runner: Runner, dry: np.ndarray, wet: np.ndarray) -> float:
+    with torch.inference_mode():
+        said = runner.network.teacher_forced(torch.from_numpy(dry)[None], torch.from_numpy(wet)[None])[0].numpy()
+    return esr(wet, said)
+
+
+def carrier_error_percent(said: np.ndarray, dry: np.ndarray) -> float:
+    """Of the carrier in said = dry * sin(2 pi f t), against `CARRIER_HZ`: the slope of the demodulated phase."""
+    hop = RATE // 50
+    turned = said * dry * np.exp(-2j * np.pi * CARRIER_HZ * np.arange(said.size) / RATE)
+    sums = turned[: said.size // hop * hop].reshape(-1, hop).sum(axis=1)
+    slope = np.polyfit(np.arange(sums.size) * hop / RATE, np.unwrap(np.angle(sums)), 1, w=np.abs(sums))[0]
+    return float(100 * slope / (2 * np.pi) / CARRIER_HZ)
+
+
+def effects(wanted: list[str]) -> None:
+    print("| effect | steps | CPU s | teacher-forced | closed loop | late | early | error | seed's | largest |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for name, (effect, steps, seeds, settings) in EFFECTS.items():
+        if wanted and name not in wanted:
+            continue
+        dry, held = music(40, 0), music(4, 1)
+        wet, target = effect(dry), effect(held)
+        start = time.process_time()
+        runner = trained(dry, wet, steps, **settings)
+        seconds = time.process_time() - start
+        said = runner.run(held)
+        error = np.abs(said - target).mean() / np.abs(target).mean()
+        cells = f"{forced_esr(runner, held, target):.2e} | {esr(target, said):.2e} | "
+        cells += f"{esr(target[1:], said[:-1]):.2e} | {esr(target[:-1], said[1:]):.2e} | "
+        print(f"| {name} | {steps} | {seconds:.0f} | {cells}{error:.2%} | {seeds:.1%} | {np.abs(said).max():.2f} |")
+        silence = np.abs(runner.run(np.zeros(RATE, np.float32))).max()
+        print(f"  silence in for 1 s: largest output {silence:.1e}", flush=True)
+        if name == "modulation 1 kHz":
+            forced_start(runner, held, target)
+
+
+def forced_start(runner: Runner, dry: np.ndarray, wet: np.ndarray) -> None:
+    errors = []
+    for at in (RATE // 4, RATE, int(2.5 * RATE), 3 * RATE):
+        ahead, past = slice(at, at + RATE // 2), slice(at - runner.past, at)
+        said = runner.run(dry[ahead], dry[past], wet[past])
+        off = carrier_error_percent(said, dry[ahead])
+        errors.append(abs(off))
+        print(
+            f"  forced start at {at / RATE:.2f} s: carrier {off:+.3f} % over half a second (seed: +1.4 %); "
+            f"ESR of 700 samples {esr(wet[ahead][:700], said[:700]):.3f}, of half a second {esr(wet[ahead], said):.3f}",
+            flush=True,
+        )
+    print(f"  median of these {len(errors)}: {np.median(errors):.3f} %", flush=True)
+
+
+def levels(wanted: list[str]) -> None:
+    print("| tanh(5x): representation, levels learned | closed loop at 0 dB | -20 dB | -40 dB |")
+    print("|---|--:|--:|--:|")
+    held = music(4, 1)
+    steps = 500
+    for levels_db in ((0,), (0, -10, -20, -30, -40)):
+        dry = np.concatenate([10 ** (db / 20) * music(40 / len(levels_db), 10 + n) for n, db in enumerate(levels_db)])
+        dry = dry.astype(np.float32)
+        what = "as recorded" if len(levels_db) == 1 else "0 to -40 dB"
+        for kind in ("linear", "mulaw", "onehot"):
+            if wanted and f"{kind}, {what}" not in wanted:
+                continue
+            start = time.process_time()
+            runner = trained(dry, np.tanh(5 * dry), steps, representation=kind)
+            seconds = time.process_time() - start
+            found = [
+                esr(np.tanh(5 * gain * held), runner.run(gain * held))
+                for gain in (np.float32(g) for g in (1, 0.1, 0.01))
+            ]
+            cells = " | ".join(f"{one:.2e}" for one in found)
+            print(f"| {kind}, {what} ({steps} steps, {seconds:.0f} s) | {cells} |", flush=True)
+
+
+def data(wanted: list[str]) -> None:
+    print("| tanh(5x), 500 steps: seconds learned from | teacher-forced | closed loop |")
+    print("|--:|--:|--:|")
+    held = music(4, 1)
+    for seconds in (1, 5, 20, 40):
+        if wanted and str(seconds) not in wanted:
+            continue
+        dry = music(40, 0)[: seconds * RATE]
+        runner = trained(dry, np.tanh(5 * dry), 500)
+        forced = forced_esr(runner, held, np.tanh(5 * held))
+        print(f"| {seconds} | {forced:.2e} | {esr(np.tanh(5 * held), runner.run(held)):.2e} |", flush=True)
+
+
+def losses(wanted: list[str]) -> None:
+    """Block losses need blocks: 128 samples in closed loop with gradients, beside the next-sample loss."""
+    print("| tanh(5x), 250 steps: loss | CPU s | closed loop | pre-emphasised | MR-STFT |")
+    print("|---|--:|--:|--:|--:|")
+    held = music(4, 1)
+    target = np.tanh(5 * held)
+    rows: dict[str, dict[str, Any]] = {
+        "next sample": {},
+        "and ESR of blocks in closed loop": {"unroll": 128, "unroll_streams": 8},
+        "and their MR-STFT": {"unroll": 128, "unroll_streams": 8, "stft_weight": 1e-3},
+    }
+    for what, settings in rows.items():
+        if wanted and what not in wanted:
+            continue
+        dry, start = music(40, 0), time.process_time()
+        runner = trained(dry, np.tanh(5 * dry), 250, **settings)
+        seconds, said = time.process_time() - start, runner.run(held)
+        sharp = esr(*(one[1:] - 0.85 * one[:-1] for one in (target, said)))
+        distance = float(mrstft(torch.from_numpy(said)[None], torch.from_numpy(target)[None]))
+        print(f"| {what} | {seconds:.0f} | {esr(target, said):.2e} | {sharp:.2e} | {distance:.3f} |", flush=True)
+
+
+def feedback(wanted: list[str]) -> None:
+    print("| tanh(5x), 500 steps: the past in training | teacher-forced | closed loop | from noise, after 0.1 s |")
+    print("|---|--:|--:|--:|")
+    held = music(4, 1)
+    target = np.tanh(5 * held)
+    bogus = np.random.default_rng(0).uniform(-1, 1, 1000).astype(np.float32)
+    rows: dict[str, dict[str, Any]] = {
+        "true": {"history_noise": 0.0, "noise_floor": 0.0},
+        "noise of 0.01 of its RMS": {"history_noise": 0.01},
+        "0.1": {"history_noise": 0.1},
+        "1.0": {"history_noise": 1.0},
+        "10: nothing but noise": {"history_noise": 10.0},
+        "0.1, and half its own (scheduled sampling)": {"scheduled_sampling": 0.5, "sampling_ramp": 500},
+    }
+    for what, settings in rows.items():
+        if wanted and what not in wanted:
+            continue
+        dry = music(40, 0)
+        runner = trained(dry, np.tanh(5 * dry), 500, **settings)
+        said = runner.run(held[RATE:], held[:RATE], bogus)
+        late = esr(target[RATE:][RATE // 10 :], said[RATE // 10 :])
+        cells = f"{forced_esr(runner, held, target):.2e} | {esr(target, runner.run(held)):.2e} | {late:.2e}"
+        print(f"| {what} | {cells} |", flush=True)
+
+
+def stability(seconds: int = 60, steps: int = 500) -> None:
+    print("| seed | closed loop | silence: largest | noise: largest | 20 dB louder: largest | softer: ESR | runaway |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    dry, held = music(40, 0), music(4, 1)
+    silence = np.zeros(seconds * RATE, np.float32)
+    hiss = (0.2 * np.random.default_rng(0).standard_normal(silence.size)).astype(np.float32)
+    for seed in range(5):
+        runner = trained(dry, np.tanh(5 * dry), steps, seed)
+        quiet, loud = runner.run(silence), runner.run(hiss)
+        louder, softer = runner.run(10 * held), runner.run(held / 10)
+        over = np.flatnonzero(~(np.abs(np.concatenate([quiet, loud])) <= 4))  # four times the target's peak
+        first = f"sample {over[0]}" if over.size else "none"
+        print(
+            f"| {seed} | {esr(np.tanh(5 * held), runner.run(held)):.2e} | {np.abs(quiet).max():.1e} | "
+            f"{np.abs(loud).max():.2f} | {np.abs(louder).max():.2f} | {esr(np.tanh(held / 2), softer):.2e} | {first} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["effects", "levels", "losses", "data", "feedback", "stability"])
+    parser.add_argument("only", nargs="*", help="names of the rows")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.part == "stability":
+        stability()
+    else:
+        parts = {"effects": effects, "levels": levels, "losses": losses, "data": data, "feedback": feedback}
+        parts[arguments.part](arguments.only)

@@ -1,0 +1,119 @@
+"""What speaks against training on pairs of dry and wet, in a guitarist's words; each can be overridden with `--allow`.
+
+latency     the wet is late (or leads) by more than 2 samples in most of the pairs that tell
+clipping    more than a thousandth of a wet lies at full scale in runs: the interface was overdriven, not the amp
+short       less than 5 s of sound in all
+silence     a wet holds nothing, or the dry plays less than a fifth of the time
+noise       where the dry rests, the wet is less than 30 dB below its mean level
+stereo, effects   are told by the corpus alone; see `model`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import numpy as np
+
+from tonemill.audiotools.alignment import align
+from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.levels import measure
+from tonemill.audiotools.waveform import Waveform
+from tonemill.models.contract import Request
+
+MOST_LATENCY_SAMPLES: Final = 2.0
+MOST_CLIPPING: Final = 1e-3
+LEAST_SECONDS: Final = 5.0
+LEAST_PLAYED: Final = 0.2
+MOST_NOISE_DB: Final = -30.0
+ALIGNED_PAIRS: Final = 8
+"""Pairs whose latency is measured; it takes longer than all else."""
+
+
+def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Collection[str]) -> None:
+    """Look at every pair.
+
+    Raises:
+        CorpusError: names everything that was found and is not allowed, and how to mend it.
+    """
+    found: dict[str, str] = {}
+    seconds = played = 0.0
+    latencies: list[float] = []
+    resting: list[float] = []
+    playing: list[float] = []
+    for number, request in enumerate(examples):
+        shapes = {role: request.audio[role].shape for role in ("dry", "wet")}
+        if shapes["dry"] != shapes["wet"]:
+            (dry_channels, dry_frames), (wet_channels, wet_frames) = shapes["dry"], shapes["wet"]
+            raise CorpusError(
+                f"The dry of pair {number + 1} has {dry_channels} channels of {dry_frames} samples and its wet "
+                f"{wet_channels} of {wet_frames}. Put `tonemill channels mono` and `tonemill align` into the pipe that "
+                "makes the corpus."
+            )
+        dry, wet = (Waveform(np.ascontiguousarray(request.audio[role]), sample_rate) for role in ("dry", "wet"))
+        about_dry, about_wet = measure(dry), measure(wet)
+        seconds += dry.frames / sample_rate
+        played += (1 - about_dry.silence_share) * dry.frames / sample_rate
+        name = f"pair {number + 1}"
+        if about_wet.peak_db is None or (
+            about_wet.peak_db < -80 and about_dry.peak_db is not None and about_dry.peak_db > -60
+        ):
+            found.setdefault(
+                "silence",
+                f"the wet of {name} is silent while its dry plays: a cable was out or a track muted. Leave it out with "
+                "`tonemill filter` or record it again",
+            )
+        elif about_wet.clipping_share > MOST_CLIPPING:
+            found.setdefault(
+                "clipping",
+                f"the wet of {name} is flat at full scale for {about_wet.clipping_share:.2%} of the time: the input of "
+                "the interface was too loud. Record it again with less gain, or `tonemill align --max-clipping 0.001`",
+            )
+        if len(latencies) < ALIGNED_PAIRS and about_dry.silence_share < 0.8 and dry.frames > sample_rate:
+            lined = align(dry, wet, dry.frames)
+            if lined.confidence > 0.8:
+                latencies.append(lined.latency_samples)
+        _note_noise(dry, wet, sample_rate, resting, playing)
+    if len(latencies) and abs(float(np.median(latencies))) > MOST_LATENCY_SAMPLES:
+        late = float(np.median(latencies))
+        found["latency"] = (
+            f"the wet {'is late' if late > 0 else 'leads'} by {abs(late):.1f} samples: it is not lined up with the "
+            "dry. Put `tonemill align` into the pipe that makes it. (An effect that filters may be late by itself; "
+            "then allow it)"
+        )
+    if seconds < LEAST_SECONDS:
+        found["short"] = f"{seconds:.1f} s are too short to learn from; three minutes of varied playing are plenty"
+    elif played < LEAST_PLAYED * seconds:
+        found.setdefault(
+            "silence",
+            f"the dry plays in {played:.1f} of {seconds:.1f} s only. Trim it with `tonemill trim` before "
+            "`tonemill pair`",
+        )
+    if resting and playing:
+        floor = 10 * np.log10(max(float(np.mean(resting)), 1e-20) / max(float(np.mean(playing)), 1e-20))
+        if floor > MOST_NOISE_DB:
+            found["noise"] = (
+                f"where the dry rests, the wet still sounds at {floor:.0f} dB of its mean level: hum or hiss that a "
+                "model would have to learn by heart, or a long tail (reverb, delay), for which this is right"
+            )
+    doubts = {name: text for name, text in found.items() if name not in allowed}
+    if doubts:
+        listed = "\n".join(f"  {name}: {text}." for name, text in doubts.items())
+        flags = " ".join(f"--allow {name}" for name in doubts)
+        raise CorpusError(f"These pairs would make a poor model:\n{listed}\nTo train all the same: {flags}.")
+
+
+def _note_noise(dry: Waveform, wet: Waveform, sample_rate: int, resting: list[float], playing: list[float]) -> None:
+    """Mean squares of the wet where the dry has rested for 0.3 s, and where it plays."""
+    size = max(1, sample_rate // 10)
+    count = min(dry.frames, wet.frames) // size
+    if count < 4:
+        return
+    levels = [
+        np.square(one.samples[:, : count * size]).reshape(one.channels, count, size).mean(axis=(0, 2))
+        for one in (dry, wet)
+    ]
+    quiet = levels[0] < 1e-7
+    rested = quiet[3:] & quiet[2:-1] & quiet[1:-2] & quiet[:-3]
+    resting += levels[1][3:][rested].tolist()
+    playing += levels[1][~quiet].tolist()

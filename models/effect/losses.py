@@ -1,0 +1,123 @@
+"""How far what an effect model says is from the wet signal: the losses and figures of the field, in their exact forms.
+
+    MSE       mean (y - p)^2
+    mu-law    mean (F(y) - F(p))^2, F the companding curve of G.711, mu 255
+    ESR       sum (y - p)^2 / sum y^2 of each clip, mean over clips; as a figure over all samples at once
+    DC        (mean y - mean p)^2 / mean y^2 of each clip, mean over clips
+    MR-STFT   at each resolution ||Y - P|| / ||Y|| + mean |ln Y - ln P|, mean over resolutions (Steinmetz and Reiss,
+              auraloss, 2020); here each clip has its own ratio, for one over the batch would mix clips
+
+ESR and MR-STFT may hear both signals through the pre-emphasis z[n] = y[n] - c y[n - 1] (Wright et al., DAFx 2019),
+whose first sample is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.effect.representations import compress
+
+Signals = Float[Tensor, "batch time"]
+
+EPS: Final = 1e-5
+"""Added to a clip's mean square where it divides, so that a silent clip weighs something and not all."""
+
+RESOLUTIONS: Final = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+"""Samples of FFT, hop and Hann window."""
+
+
+def pre_emphasised(x: Signals, coefficient: float) -> Float[Tensor, "batch _"]:
+    return x[:, 1:] - coefficient * x[:, :-1] if coefficient else x
+
+
+def mse(said: Signals, true: Signals) -> Float[Tensor, ""]:
+    return (true - said).square().mean()
+
+
+def mulaw(said: Signals, true: Signals) -> Float[Tensor, ""]:
+    return (compress(true) - compress(said)).square().mean()
+
+
+def esr(said: Signals, true: Signals) -> Float[Tensor, ""]:
+    return ((true - said).square().mean(dim=1) / (true.square().mean(dim=1) + EPS)).mean()
+
+
+def dc(said: Signals, true: Signals) -> Float[Tensor, ""]:
+    return ((true.mean(dim=1) - said.mean(dim=1)).square() / (true.square().mean(dim=1) + EPS)).mean()
+
+
+@cache
+def _window(length: int, device: torch.device) -> Tensor:
+    return torch.hann_window(length, device=device)
+
+
+def _magnitudes(x: Signals, n_fft: int, hop: int, length: int) -> Tensor:
+    window = _window(length, x.device)
+    spectrum = torch.stft(x, n_fft, hop, length, window, center=True, pad_mode="constant", return_complex=True)
+    return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-8).sqrt()
+
+
+def mrstft(said: Signals, true: Signals) -> Float[Tensor, ""]:
+    """In float32 whatever the precision around it, for halves have too few bits for the logarithms of quiet bins."""
+    total = said.new_zeros((), dtype=torch.float32)
+    with torch.autocast(said.device.type, enabled=False):
+        for resolution in RESOLUTIONS:
+            p, y = _magnitudes(said.float(), *resolution), _magnitudes(true.float(), *resolution)
+            convergence = ((y - p).square().sum((1, 2)) / y.square().sum((1, 2))).clamp(min=1e-12).sqrt().mean()
+            total = total + convergence + (y.log() - p.log()).abs().mean()
+        return total / len(RESOLUTIONS)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    mse_weight: Annotated[float, "Of the mean squared error."] = 1.0
+    mulaw_weight: Annotated[float, "Of the mean squared error of companded samples, which hears quiet passages."] = 0.0
+    esr_weight: Annotated[float, "Of the error-to-signal ratio of each clip, pre-emphasised."] = 0.0
+    dc_weight: Annotated[float, "Of the difference of means."] = 0.0
+    stft_weight: Annotated[float, "Of the multi-resolution STFT distance, pre-emphasised."] = 2e-4
+    pre_emphasis: Annotated[float, "Coefficient of the pre-emphasis of ESR and STFT; 0: none."] = 0.85
+
+    def __post_init__(self) -> None:
+        weights = ("mse_weight", "mulaw_weight", "esr_weight", "dc_weight", "stft_weight")
+        for name in weights:
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 0.")
+        if not any(getattr(self, name) for name in weights):
+            raise UsageError("All weights of the losses are 0; give one, as --mse-weight 1.")
+        if not 0 <= self.pre_emphasis < 1:
+            raise UsageError(f"--pre-emphasis is {self.pre_emphasis}; it must be from 0 to below 1, as 0.85.")
+
+
+class BlockLoss:
+    """The weighted sum that a run learns by."""
+
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+
+    def parts(self, said: Signals, true: Signals) -> dict[str, Tensor]:
+        """Each loss that has a weight, by name."""
+        config, found = self.config, {}
+        plain = {"mse": (config.mse_weight, mse), "mulaw": (config.mulaw_weight, mulaw), "dc": (config.dc_weight, dc)}
+        heard = {"esr": (config.esr_weight, esr), "stft": (config.stft_weight, mrstft)}
+        for name, (weight, function) in plain.items():
+            if weight:
+                found[name] = function(said, true)
+        emphasised = pre_emphasised(said, config.pre_emphasis), pre_emphasised(true, config.pre_emphasis)
+        for name, (weight, function) in heard.items():
+            if weight:
+                found[name] = function(*emphasised)
+        return found
+
+    def total(self, parts: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        return torch.stack([getattr(self.config, f"{name}_weight") * value for name, value in parts.items()]).sum()
+
+    def __call__(self, said: Signals, true: Signals) -> Float[Tensor, ""]:
+        return self.total(self.parts(said, true))

@@ -1,0 +1,295 @@
+"""The effect model: one of several networks, its losses, its knobs and its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Annotated, Any, ClassVar, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.models.contract import Batch, CorpusFacts, Model, Player, Request, Update, Validation
+from tonemill.models.effect.losses import BlockLoss, LossConfig
+from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
+
+DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "effects")
+"""What may speak against a corpus; `checks` says what each one is."""
+
+_NETWORKS: Final = f"What learns: {', '.join(NETWORKS.names())}."
+
+
+@dataclass(frozen=True)
+class EffectConfig(LossConfig):
+    network: Annotated[str, _NETWORKS] = "wavenet"
+    length: Annotated[int, "Samples of each training clip that are scored, after what the network needs before."] = 8192
+    learning_rate: Annotated[float | None, "Adam's; the network's own if left out."] = None
+    decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = (
+        6000
+    )
+    clip_norm: Annotated[float, "Gradients longer than this are shortened to it; 0: never."] = 1.0
+    level_augment_db: Annotated[
+        float, "Play dry and wet softer by up to so many dB; only for effects that do not care for level."
+    ] = 0.0
+    conditioning: Annotated[bool, "Make knobs of numeric fields."] = True
+    knobs: Annotated[
+        tuple[str, ...], "Numeric fields that become inputs; if none is named, all that came with the pairs and vary."
+    ] = ()
+    knob_low: Annotated[tuple[float, ...], "The least value of each knob, from the corpus."] = ()
+    knob_high: Annotated[tuple[float, ...], "The largest value of each knob, from the corpus."] = ()
+    allow: Annotated[tuple[str, ...], f"Train in spite of this: {', '.join(DOUBTS)}."] = ()
+    validate_seconds: Annotated[float, "Of held-out pairs that are listened to each time; 0: all of them."] = 60.0
+    stability_seconds: Annotated[
+        float | None, "Of silence and of noise that it must not run away on; 60, or 5 if it hears its own output."
+    ] = None
+    sample_rate: Annotated[int | None, "In hertz; the corpus decides."] = None
+    channels: Annotated[int | None, "The corpus decides; each is played as a signal of its own."] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = {"length": 64, "decay_steps": 0, "clip_norm": 0, "level_augment_db": 0, "validate_seconds": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {bound}.")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise UsageError(f"--learning-rate is {self.learning_rate}; it must be more than 0, as 0.004.")
+        for doubt in self.allow:
+            if doubt not in DOUBTS:
+                raise UsageError(f"--allow is {doubt!r}; it must be one of {', '.join(DOUBTS)}.")
+
+
+@cache
+def config_of_network(name: str) -> type:
+    """The settings of the model with one network: all of `EffectConfig` and the network's own."""
+    own: type = NETWORKS.module(name).NETWORK.Config
+
+    def check(self: Any) -> None:
+        for part in (EffectConfig, own):
+            getattr(part, "__post_init__", lambda _: None)(self)
+
+    namespace = {
+        "__annotations__": {"network": Annotated[str, _NETWORKS]},
+        "__post_init__": check,
+        "__module__": __name__,
+        "network": name,
+    }
+    return dataclass(frozen=True)(type("EffectConfig", (own, EffectConfig), namespace))
+
+
+class Clipped(torch.optim.Adam):
+    """Adam on gradients that are shortened, all together, to a largest length."""
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, longest: float) -> None:
+        super().__init__(parameters, lr=lr)
+        self._longest = longest
+
+    def step(self, closure: Any = None) -> Any:
+        if self._longest:
+            every = [parameter for group in self.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(every, self._longest)
+        return super().step(closure)
+
+
+class Effect(Model):
+    Config: ClassVar[type] = EffectConfig
+    chooser = "network"
+    renders_from = "audio"
+    exports = ("nam", "onnx", "torchscript")
+    usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16}
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.loss = BlockLoss(config)
+        self.network: Network = NETWORKS.module(config.network).NETWORK(config, len(config.knobs))
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    @classmethod
+    def variants(cls) -> Mapping[str, type]:
+        return {name: config_of_network(name) for name in NETWORKS.names()}
+
+    @classmethod
+    def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
+        _refuse_other_corpora(config, corpus)
+        network = NETWORKS.module(config.network).NETWORK
+        stability = config.stability_seconds
+        return replace(
+            config,
+            sample_rate=corpus.sample_rate,
+            channels=corpus.channels,
+            learning_rate=config.learning_rate or network.learning_rate,
+            stability_seconds=(5.0 if network.feeds_back else 60.0) if stability is None else stability,
+            **_settled_knobs(config, corpus),
+        )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return ("dry", "wet")
+
+    @property
+    def length(self) -> int:
+        return self.network.warm_up + int(self.config.length)
+
+    def check_examples(self, examples: Iterable[Request]) -> None:
+        from tonemill.models.effect.checks import refuse_doubtful
+
+        refuse_doubtful(examples, self.sample_rate, self.config.allow)
+
+    def fit_examples(self, examples: Iterable[Request]) -> None:
+        self.network.fit(
+            (np.ascontiguousarray(one.audio["dry"][channel]), np.ascontiguousarray(one.audio["wet"][channel]))
+            for one in examples
+            for channel in range(self.channels)
+        )
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        config = self.config
+        rate = config.learning_rate or self.network.learning_rate
+        self._optimizer = Clipped(self.network.parameters(), rate, config.clip_norm)
+        return {"network": self._optimizer}
+
+    def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
+        config = self.config
+        rate = config.learning_rate or self.network.learning_rate
+        if config.decay_steps:
+            rate *= 0.05 ** min(1.0, (step - 1) / config.decay_steps)
+        assert self._optimizer is not None
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        pairs = self._pairs(batch)
+        if config.level_augment_db:
+            gain = 10 ** (-config.level_augment_db / 20 * torch.rand(len(pairs.dry), 1, device=pairs.dry.device))
+            pairs = replace(pairs, dry=gain * pairs.dry, wet=gain * pairs.wet)
+        return self.network.training_step(pairs, step, self.loss, update)
+
+    def validate(self, held_out: Iterable[Request]) -> Validation | None:
+        from tonemill.models.effect.judging import judged
+
+        return judged(self, held_out)
+
+    def inputs(self, request: Request) -> dict[str, Tensor]:
+        if "dry" not in request.audio and "audio" not in request.audio:
+            raise UsageError("an effect renders audio; give it some with `tonemill scan FOLDER`.")
+        dry = request.audio["dry" if "dry" in request.audio else "audio"]
+        return {"dry": torch.from_numpy(np.array(dry)), "knobs": torch.from_numpy(self.turned(request.fields))}
+
+    @torch.no_grad()
+    def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
+        dry, knobs = inputs["dry"], inputs["knobs"]
+        if not self.network.feeds_back:
+            flat = dry.flatten(0, 1)
+            return self.network(flat, knobs.repeat_interleave(dry.shape[1], 0)).reshape(dry.shape)
+        said = [
+            torch.from_numpy(played(self.network.player(turned.cpu().numpy()), one))
+            for channels, turned in zip(dry.float().cpu().numpy(), knobs, strict=True)
+            for one in channels
+        ]
+        return torch.stack(said).reshape(dry.shape).to(dry.device)
+
+    def player(self, request: Request) -> Player:
+        return self.network.player(self.turned(request.fields))
+
+    def play_together(
+        self, requests: Sequence[Request], streams: int, segments: int = 1
+    ) -> list[Float[np.ndarray, "channels _"]]:
+        signals = [channel for request in requests for channel in request.audio["audio"]]
+        settings = [self.turned(request.fields) for request in requests for _ in request.audio["audio"]]
+        said = iter(self.network.play_many(signals, settings, streams, segments))
+        return [np.stack([next(said) for _ in request.audio["audio"]]) for request in requests]
+
+    def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
+        from tonemill.models.effect import nam, portable
+
+        knobs = len(self.config.knobs)
+        if form == "nam":
+            return nam.written(self.network, self.sample_rate, metadata)
+        if form == "onnx":
+            return portable.onnx_bytes(self.network, knobs, self.sample_rate)
+        return portable.torchscript_bytes(self.network, knobs)
+
+    def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
+        """Where the knobs stand, from -1 to 1 over the range that was learned.
+
+        Raises:
+            UsageError: one is missing, or no number.
+        """
+        config, found = self.config, []
+        for name, low, high in zip(config.knobs, config.knob_low, config.knob_high, strict=True):
+            value = settings.get(name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                what = "is not said" if value is None else f"is {value!r}"
+                raise UsageError(
+                    f"where the knob {name!r} stands {what}; it was learned from {low:g} to {high:g}. "
+                    f"Set it with `tonemill render RUN --set {name}={(low + high) / 2:g}`."
+                )
+            found.append(2 * (value - low) / (high - low) - 1)
+        return np.array(found, np.float32)
+
+    def _pairs(self, batch: Batch) -> Pairs:
+        """Every channel as a pair of its own."""
+        dry, wet = batch.audio["dry"], batch.audio["wet"]
+        rows = [{name: values[n] for name, values in batch.fields.items()} for n in range(len(dry))]
+        knobs = torch.from_numpy(np.stack([self.turned(row) for row in rows])).to(dry.device)
+        return Pairs(dry.flatten(0, 1), wet.flatten(0, 1), knobs.repeat_interleave(dry.shape[1], 0))
+
+
+def _refuse_other_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
+    make = "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
+    if not {"dry", "wet"} <= set(corpus.roles):
+        raise CorpusError(
+            f"{corpus.name} holds {' and '.join(corpus.roles)}, but effect learns from pairs of dry and wet. "
+            f"Make a corpus of them: {make}."
+        )
+    if config.sample_rate not in (None, corpus.sample_rate):
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.sample_rate} Hz audio but {config.sample_rate} Hz was asked for. Leave "
+            f"--sample-rate out, or put `tonemill resample --rate {config.sample_rate}` into the pipe that makes it."
+        )
+    if corpus.channels != 1 and "stereo" not in config.allow:
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill "
+            "channels mono` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
+        )
+    effects = corpus.values.get("effect", ())
+    if len(effects) > 1 and "effects" not in config.allow:
+        named = ", ".join([*effects[:5], *["..."][: len(effects) > 5]])
+        raise CorpusError(
+            f"{corpus.name} holds {len(effects)} effects ({named}), and a model learns one. Put `tonemill select "
+            f"'effect == \"{effects[0]}\"'` into the pipe that makes it, or train on all of them with --allow effects."
+        )
+
+
+def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[Any, ...]]:
+    """Names and ranges of the knobs."""
+    if not config.conditioning:
+        return {"knobs": (), "knob_low": (), "knob_high": ()}
+    varying = sorted(name for name, about in corpus.given.items() if about.low < about.high)
+    for name in config.knobs:
+        if name not in corpus.given:
+            raise CorpusError(
+                f"{corpus.name} holds no numbers named {name!r} that came with the pairs; it has "
+                f"{', '.join(corpus.given) or 'none'}. Name them in the files (riff__fuzz_drive=0.7.wav) or in the "
+                "table of `tonemill pair --table`."
+            )
+        if name not in varying:
+            raise CorpusError(
+                f"{name!r} is {corpus.given[name].low:g} in all of {corpus.name}: nothing can be learned of it."
+            )
+    names = config.knobs or tuple(varying)
+    for name in names:
+        if corpus.given[name].missing:
+            raise CorpusError(
+                f"{corpus.given[name].missing} examples of {corpus.name} do not say where the knob {name!r} stood. "
+                f"Leave them out with `tonemill select '{name} is not None'` in the pipe that makes it, name others "
+                "with --knobs, or train without with --no-conditioning."
+            )
+    return {
+        "knobs": names,
+        "knob_low": tuple(corpus.given[name].low for name in names),
+        "knob_high": tuple(corpus.given[name].high for name in names),
+    }

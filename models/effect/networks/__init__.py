@@ -1,0 +1,1 @@
+"""The networks of the effect model, a file each."""

@@ -1,0 +1,96 @@
+"""One long linear response, for cabinets and reverb tails: least squares before the first step, which steps polish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.contract import Player
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+
+MOST_FRAMES: Final = 30_000_000
+"""Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
+
+
+@dataclass(frozen=True)
+class FIRConfig:
+    taps: Annotated[int, "Length of the response in samples; 8192 for cabinets, a second and more for rooms."] = 8192
+
+    def __post_init__(self) -> None:
+        if self.taps < 1:
+            raise UsageError(f"--taps is {self.taps}; it must be at least 1.")
+
+
+def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Shorter:
+    """What a response makes of signals that hold `taps - 1` samples more than come out."""
+    size = 1 << (dry.shape[1] + len(response) - 2).bit_length()
+    with torch.autocast(dry.device.type, enabled=False):
+        product = torch.fft.rfft(dry.float(), size) * torch.fft.rfft(response.float(), size)
+        return torch.fft.irfft(product, size)[:, len(response) - 1 : dry.shape[1]]
+
+
+class FIR(Network):
+    Config: ClassVar[type] = FIRConfig
+    learning_rate = 1e-5
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
+        super().__init__()
+        if knobs:
+            raise UsageError(
+                "--network fir is one response for all settings and has no knobs. Select the pairs of one setting, "
+                "choose another network, or give --no-conditioning."
+            )
+        self.config = config
+        self.response = nn.Parameter(torch.zeros(config.taps))
+        with torch.no_grad():
+            self.response[0] = 1.0
+
+    @property
+    def warm_up(self) -> int:
+        return int(self.config.taps) - 1
+
+    @property
+    def reach(self) -> int:
+        return int(self.config.taps)
+
+    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
+        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
+
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
+        return convolved(dry, self.response)
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        return [(1, 1, self.warm_up)]
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[torch.Tensor]) -> tuple[Signals, list[torch.Tensor]]:
+        both, past = followed(pasts[0], dry[:, None])
+        return nn.functional.conv1d(both, self.response.flip(0)[None, None])[:, 0], [past]
+
+    @torch.no_grad()
+    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+        from tonemill.audiotools.linear_response import least_squares_response
+
+        chosen, frames = [], 0
+        for dry, wet in pairs:
+            chosen.append((dry, wet))
+            frames += dry.size
+            if frames > MOST_FRAMES:
+                break
+        response = least_squares_response(chosen, self.config.taps)
+        if response.any():
+            self.response.copy_(torch.from_numpy(response))
+
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        from tonemill.models.effect.convolver import Convolver
+
+        return Convolver(self.response.detach().float().cpu().numpy())
+
+
+NETWORK = FIR

@@ -1,0 +1,162 @@
+"""Dilated convolutions with FiLM, whose dilation grows fast: for compressors (micro-TCN, Steinmetz and Reiss, 2021).
+
+A block: convolution without bias, batch normalisation without its own gain, gain and bias by the knobs (FiLM; learned
+constants where there are no knobs), PReLU for each channel, and the block's input added with a gain for each channel.
+https://github.com/csteinmetz1/micro-tcn; but here the newest sample is not dropped, so that nothing is a sample late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.contract import Player
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+
+
+@dataclass(frozen=True)
+class TCNConfig:
+    blocks: Annotated[int, "Of a convolution each."] = 4
+    growth: Annotated[int, "Factor of the dilation from block to block."] = 10
+    kernel_size: Annotated[int, "Taps of each convolution; 4 blocks of growth 10 and 13 taps hear 13333 samples."] = 13
+    tcn_channels: Annotated[int, "Of each block."] = 32
+    norm: Annotated[Literal["batch", "none"], "What stands before the FiLM; with none the convolution has a bias."] = (
+        "batch"
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in {"blocks": 1, "growth": 1, "kernel_size": 2, "tcn_channels": 1}.items():
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {least}.")
+
+
+class FiLM(nn.Module):
+    """Gain and bias of each channel, by the embedded knobs, or learned where there are none."""
+
+    def __init__(self, embedded: int, channels: int) -> None:
+        super().__init__()
+        self.adaptor = nn.Linear(embedded, 2 * channels) if embedded else None
+        if self.adaptor is None:
+            self.steady = nn.Parameter(torch.cat([torch.ones(channels), torch.zeros(channels)]))
+
+    def forward(self, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
+        both = self.steady[None] if self.adaptor is None else self.adaptor(embedding)
+        gain, bias = both.chunk(2, dim=1)
+        return gain, bias
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, config: TCNConfig, dilation: int, embedded: int) -> None:
+        super().__init__()
+        channels = config.tcn_channels
+        normed = config.norm == "batch"
+        self.conv: Any = nn.Conv1d(inputs, channels, config.kernel_size, dilation=dilation, bias=not normed)
+        self.norm: Any = nn.BatchNorm1d(channels, affine=False) if normed else None
+        self.film = FiLM(embedded, channels)
+        self.act = nn.PReLU(channels)
+        self.res = nn.Conv1d(inputs, channels, 1, groups=inputs, bias=False)
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        y = self.conv(x)
+        if self.norm is not None:
+            y = self.norm(y)
+        gain, bias = self.film(embedding)
+        y = self.act(y * gain[:, :, None] + bias[:, :, None])
+        return y + self.res(x[..., -y.shape[-1] :])
+
+    def folded(self, embedding: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias of the one convolution that convolution, normalisation and FiLM make up at rest."""
+        gain, bias = (part[0] for part in self.film(embedding))
+        if self.norm is None:
+            return (self.conv.weight * gain[:, None, None]).numpy(), (self.conv.bias * gain + bias).numpy()
+        scale = gain / (self.norm.running_var + self.norm.eps).sqrt()
+        return (self.conv.weight * scale[:, None, None]).numpy(), (bias - self.norm.running_mean * scale).numpy()
+
+
+class TCN(Network):
+    Config: ClassVar[type] = TCNConfig
+    learning_rate = 1e-3
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        embedded = 32 if knobs else 0
+        self.embed = (
+            nn.Sequential(
+                nn.Linear(knobs, 16), nn.ReLU(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, embedded), nn.ReLU()
+            )
+            if knobs
+            else None
+        )
+        widths = [1] + [config.tcn_channels] * config.blocks
+        self.blocks: Any = nn.ModuleList(
+            Block(widths[n], config, config.growth**n, embedded) for n in range(config.blocks)
+        )
+        self.output: Any = nn.Conv1d(config.tcn_channels, 1, 1)
+
+    @property
+    def warm_up(self) -> int:
+        return (self.config.kernel_size - 1) * sum(self.config.growth**n for n in range(self.config.blocks))
+
+    @property
+    def reach(self) -> int:
+        return self.warm_up + 1
+
+    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
+        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
+
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
+        embedding = None if self.embed is None else self.embed(knobs)
+        x = dry[:, None]
+        for block in self.blocks:
+            x = block(x, embedding)
+        return torch.tanh(self.output(x))[:, 0]
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        widths = [1] + [self.config.tcn_channels] * self.config.blocks
+        lengths = [(self.config.kernel_size - 1) * self.config.growth**n for n in range(self.config.blocks)]
+        return [(1, width, length) for width, length in zip(widths, lengths, strict=False)]
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        embedding = None if self.embed is None else self.embed(knobs)
+        x, kept = dry[:, None], []
+        for block, past in zip(self.blocks, pasts, strict=True):
+            both, last = followed(past, x)
+            x = block(both, embedding)
+            kept.append(last)
+        return torch.tanh(self.output(x))[:, 0], kept
+
+    @torch.no_grad()
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        from tonemill.models.effect.programs import Program
+
+        where = next(self.parameters()).device
+        embedding = None
+        if self.embed is not None:
+            embedding = self.embed(torch.tensor(knobs, dtype=torch.float32, device=where)[None])
+        program, x = Program(), 0
+        for block in self.blocks:
+            y = program.buffer(self.config.tcn_channels)
+            weight, bias = block.folded(embedding)
+            program.convolve(x, y, weight, bias, block.conv.dilation[0])
+            program.leak(y, block.act.weight.numpy())
+            gains = block.res.weight[:, 0, 0].numpy()
+            if x == 0:
+                program.convolve(x, y, gains[:, None, None], None, base=y)
+            else:
+                program.add(x, y, gains)
+            x = y
+        out = program.buffer(1)
+        program.convolve(x, out, self.output.weight.numpy(), self.output.bias.numpy())
+        program.tanh(out)
+        return program.start(self.warm_up)
+
+
+NETWORK = TCN

@@ -1,0 +1,230 @@
+"""Dilated convolutions in stacks, fed by the dry signal at every layer, as in Neural Amp Modeler; the default.
+
+A layer on h (channels, time) with the dry signal c: a = act(conv(h) + mix(c)); h goes on as h + one(a), and a is added
+to what the head reads. The convolutions are not padded: before the start of a file the network hears silence.
+https://github.com/sdatkin/neural-amp-modeler
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tonemill.models.contract import Player
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+
+
+class StackShape(NamedTuple):
+    """One stack of layers.
+
+    Args:
+        channels: of every layer.
+        head: channels that its head gives.
+        kernels: taps of each layer.
+        dilations: samples between taps, of each layer.
+        head_kernel: taps of its head.
+        head_bias: whether its head has one.
+        slope: of a leaky ReLU below 0; None is tanh.
+    """
+
+    channels: int
+    head: int
+    kernels: tuple[int, ...]
+    dilations: tuple[int, ...]
+    head_kernel: int = 1
+    head_bias: bool = False
+    slope: float | None = None
+
+
+class Shape(NamedTuple):
+    """All stacks, and what the last head's output is multiplied with."""
+
+    stacks: tuple[StackShape, ...]
+    head_scale: float
+
+
+def _two(channels: int, half: int, first: tuple[int, ...], second: tuple[int, ...]) -> Shape:
+    return Shape(
+        (
+            StackShape(channels, half, (3,) * len(first), first),
+            StackShape(half, 1, (3,) * len(second), second, head_bias=True),
+        ),
+        0.02,
+    )
+
+
+def _one(channels: int) -> Shape:
+    run = (1, 3, 7, 17, 41, 101, 239)
+    dilations = (*run, *run, 1, 13, *run)
+    kernels = (6,) * 14 + (15, 15) + (6,) * 7
+    return Shape((StackShape(channels, 1, kernels, dilations, 16, True, 0.01),), 0.01)
+
+
+_DOUBLING: Final = tuple(2**n for n in range(10))
+_SMALL: Final = _DOUBLING[:7], (*_DOUBLING[7:], *_DOUBLING)
+PRESETS: Final[dict[str, Shape]] = {
+    "standard": _two(16, 8, _DOUBLING, _DOUBLING),
+    "lite": _two(12, 6, *_SMALL),
+    "feather": _two(8, 4, *_SMALL),
+    "nano": _two(4, 2, *_SMALL),
+    "a2-full": _one(8),
+    "a2-lite": _one(3),
+}
+
+
+@dataclass(frozen=True)
+class WaveNetConfig:
+    preset: Annotated[
+        Literal["standard", "lite", "feather", "nano", "a2-full", "a2-lite"],
+        "Size: 13801, 6553, 3025, 841, 12145 or 1870 parameters; the two a2 are the newer layout.",
+    ] = "standard"
+
+
+class Layer(nn.Module):
+    def __init__(self, shape: StackShape, kernel: int, dilation: int, condition: int) -> None:
+        super().__init__()
+        channels = shape.channels
+        self.conv = nn.Conv1d(channels, channels, kernel, dilation=dilation)
+        self.mix = nn.Conv1d(condition, channels, 1, bias=False)
+        self.one = nn.Conv1d(channels, channels, 1)
+        self.slope = shape.slope
+
+    def forward(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.conv(h)
+        z = z + self.mix(condition[..., -z.shape[-1] :])
+        a = torch.tanh(z) if self.slope is None else functional.leaky_relu(z, self.slope)
+        return h[..., -a.shape[-1] :] + self.one(a), a
+
+
+class Stack(nn.Module):
+    def __init__(self, shape: StackShape, inputs: int, condition: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.rechannel = nn.Conv1d(inputs, shape.channels, 1, bias=False)
+        self.layers: Any = nn.ModuleList(
+            Layer(shape, kernel, dilation, condition)
+            for kernel, dilation in zip(shape.kernels, shape.dilations, strict=True)
+        )
+        self.head = nn.Conv1d(shape.channels, shape.head, shape.head_kernel, bias=shape.head_bias)
+
+    @property
+    def past(self) -> int:
+        """Samples before the current one that are heard."""
+        layers = zip(self.shape.kernels, self.shape.dilations, strict=True)
+        return sum((kernel - 1) * dilation for kernel, dilation in layers) + self.shape.head_kernel - 1
+
+    def forward(self, x: Tensor, condition: Tensor, head: Tensor | None) -> tuple[Tensor, Tensor]:
+        h = self.rechannel(x)
+        for layer in self.layers:
+            h, a = layer(h, condition)
+            head = a if head is None else head[..., -a.shape[-1] :] + a
+        return h, self.head(head)
+
+
+class WaveNet(Network):
+    Config: ClassVar[type] = WaveNetConfig
+    learning_rate = 4e-3
+
+    def __init__(self, config: Any, knobs: int = 0, shape: Shape | None = None) -> None:
+        """The preset's shape, or another."""
+        super().__init__()
+        self.config = config
+        self.shape = shape or PRESETS[config.preset]
+        inputs = [1, *(stack.channels for stack in self.shape.stacks)]
+        self.stacks: Any = nn.ModuleList(
+            Stack(shape, width, 1 + knobs) for shape, width in zip(self.shape.stacks, inputs, strict=False)
+        )
+
+    @property
+    def warm_up(self) -> int:
+        return sum(stack.past for stack in self.stacks)
+
+    @property
+    def reach(self) -> int:
+        return self.warm_up + 1
+
+    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
+        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
+
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
+        x = dry[:, None]
+        condition = torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1)
+        head: Any = None
+        for stack in self.stacks:
+            x, head = stack(x, condition, head)
+        return self.shape.head_scale * head[:, 0]
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = []
+        for stack in self.stacks:
+            layers = zip(stack.shape.kernels, stack.shape.dilations, strict=True)
+            lengths = [(kernel - 1) * dilation for kernel, dilation in layers] + [stack.shape.head_kernel - 1]
+            found += [(1, stack.shape.channels, length) for length in lengths]
+        return found
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        waiting, kept = iter(pasts), []
+        x = dry[:, None]
+        condition = torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1)
+        head: Any = None
+        for stack in self.stacks:
+            h = stack.rechannel(x)
+            for layer in stack.layers:
+                both, past = followed(next(waiting), h)
+                h, a = layer(both, condition)
+                head = a if head is None else head + a
+                kept.append(past)
+            both, past = followed(next(waiting), head)
+            kept.append(past)
+            x, head = h, stack.head(both)
+        return self.shape.head_scale * head[:, 0], kept
+
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        from tonemill.models.effect.programs import Program
+
+        program = Program()
+        x, head = 0, -1
+        previous: Any = None
+        for number, stack in enumerate(self.stacks):
+            last = number == len(self.stacks) - 1
+            h, summed = program.buffer(stack.shape.channels), program.buffer(stack.shape.channels)
+            program.convolve(x, h, _array(stack.rechannel.weight), None)
+            if head < 0:
+                program.convolve(0, summed, np.zeros((stack.shape.channels, 1, 1), np.float32), None)
+            else:
+                program.convolve(head, summed, _array(previous.head.weight), _bias(previous.head))
+            for layer in stack.layers:
+                a, after = program.buffer(stack.shape.channels), program.buffer(stack.shape.channels)
+                mix = _array(layer.mix.weight)
+                steady = _array(layer.conv.bias) + mix[:, 1:, 0] @ knobs.astype(np.float32)
+                program.convolve(h, a, _array(layer.conv.weight), steady, layer.conv.dilation[0])
+                program.convolve(0, a, mix[:, :1], None, base=a)
+                program.tanh(a) if layer.slope is None else program.leak(
+                    a, np.full(stack.shape.channels, layer.slope, np.float32)
+                )
+                program.add(a, summed, np.ones(stack.shape.channels, np.float32))
+                if not (last and layer is stack.layers[-1]):
+                    program.convolve(a, after, _array(layer.one.weight), _array(layer.one.bias), base=h)
+                h = after
+            x, head, previous = h, summed, stack
+        out, scale = program.buffer(1), np.float32(self.shape.head_scale)
+        bias = _bias(previous.head)
+        program.convolve(head, out, scale * _array(previous.head.weight), None if bias is None else scale * bias)
+        return program.start(self.warm_up)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
+
+
+def _bias(layer: nn.Conv1d) -> np.ndarray | None:
+    return None if layer.bias is None else _array(layer.bias)
+
+
+NETWORK = WaveNet

@@ -1,0 +1,113 @@
+"""A network as a graph that plug-ins and other programs run: ONNX and TorchScript, one block of a stream at a time.
+
+Both take `dry` (1, time), `knobs` (1, knobs) if there are any, and `state`, and give `wet` (1, time) and the next
+state. What the state is before a file begins, with all knobs in the middle, stands in the graph: in ONNX as the default
+of that input, in TorchScript as the attribute `rest`. A network that hears its own output takes one sample at a time;
+others blocks of any length.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.effect.network import Network
+
+
+class Graph(nn.Module):
+    """One block of a stream, with all that is kept as one row of numbers."""
+
+    rest: Tensor
+
+    def __init__(self, network: Network, knobs: int) -> None:
+        super().__init__()
+        self.network = network
+        self.shapes = network.pasts()
+        # What keeps nothing has no place in the state: writers of graphs stumble over tensors of no size.
+        self.sizes = [size for shape in self.shapes if (size := torch.Size(shape).numel())]
+        with torch.no_grad():
+            kept = network.at_rest(torch.zeros(1, knobs))
+        self.register_buffer("rest", torch.cat([one.reshape(-1) for one in kept]))
+
+    def forward(self, dry: Tensor, knobs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        parts = iter(state.split(self.sizes))
+        pasts = [
+            next(parts).reshape(shape) if torch.Size(shape).numel() else torch.empty(shape) for shape in self.shapes
+        ]
+        wet, kept = self.network.step(dry, knobs, pasts)
+        return wet, torch.cat([one.reshape(-1) for one in kept if one.numel()])
+
+
+class Plain(nn.Module):
+    """The same without knobs."""
+
+    rest: Tensor
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.inner = Graph(network, 0)
+        self.register_buffer("rest", self.inner.rest)
+
+    def forward(self, dry: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        wet, kept = self.inner(dry, dry.new_zeros(1, 0), state)
+        return wet, kept
+
+
+def _made(network: Network, knobs: int) -> tuple[nn.Module, dict[str, Tensor], Tensor]:
+    """The graph, inputs to try it on, and its state at rest."""
+    network = network.cpu().eval()
+    graph: Graph | Plain = Graph(network, knobs) if knobs else Plain(network)
+    dry = torch.zeros(1, 1 if network.feeds_back else 64)
+    inputs = {"dry": dry, **({"knobs": torch.zeros(1, knobs)} if knobs else {}), "state": graph.rest.clone()}
+    return graph.eval(), inputs, graph.rest
+
+
+def onnx_bytes(network: Network, knobs: int, sample_rate: int) -> bytes:
+    """The ONNX file.
+
+    Raises:
+        UsageError: the packages for it are not installed.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise UsageError(f"ONNX needs the package {error.name}: pip install 'tonemill[onnx]'.") from error
+    graph, inputs, rest = _made(network, knobs)
+    time = {} if network.feeds_back else {"dry": {1: "time"}, "wet": {1: "time"}}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        # The older of torch's two writers: the newer one fixes the length of what an LSTM or GRU reads (torch 2.13).
+        torch.onnx.export(
+            graph,
+            tuple(inputs.values()),
+            buffer,  # type: ignore[arg-type]  # it says it takes a path, and takes a file
+            input_names=list(inputs),
+            output_names=["wet", "state_after"],
+            dynamic_axes=time,
+            opset_version=17,
+            dynamo=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    model.graph.initializer.append(numpy_helper.from_array(rest.numpy(), "state"))
+    for key, value in (("sample_rate", str(sample_rate)), ("made_by", "tonemill")):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def torchscript_bytes(network: Network, knobs: int) -> bytes:
+    """The TorchScript file; torch deprecates the format, and this is the one place that knows it."""
+    graph, inputs, _ = _made(network, knobs)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(graph, tuple(inputs.values()), check_trace=False)
+        buffer = io.BytesIO()
+        torch.jit.save(traced, buffer)
+    return buffer.getvalue()

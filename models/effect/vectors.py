@@ -1,0 +1,120 @@
+"""What the compiled loops share: sums of products kept in registers, and the curves of activations.
+
+Imported when something is played, not before: numba takes a second to import. The compiled code is not kept on disk,
+where an installation may not be writable.
+"""
+
+from __future__ import annotations
+
+from inspect import unwrap
+from typing import Any, Final
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+TILE: Final = 64
+"""Numbers that are summed at once: 8 registers of 8, as many as hide the time of an addition."""
+LANES: Final = 16
+
+# tanh x = x P(x^2) / Q(x^2) for |x| <= 9, beyond which tanh is 1 to float32's last bit: least squares on 4000 Chebyshev
+# nodes, reweighted until the largest errors were level, at 1.8e-8 in float64; 3.2e-7 as float32 computes it.
+_P: Final = tuple(np.float32(c) for c in (0.9999999064, 0.1337319896, 3.486583367e-3, 2.047185353e-5, 1.318425325e-8))
+_Q: Final = tuple(np.float32(c) for c in (1.0, 0.4670649583, 0.02584198488, 3.271387744e-4, 7.702676048e-7))
+_P0, _P1, _P2, _P3, _P4 = _P
+_Q0, _Q1, _Q2, _Q3, _Q4 = _Q
+_EDGE: Final = np.float32(9)
+_HALF: Final = np.float32(0.5)
+
+
+def compiled(function: Any) -> Any:
+    # Checks of types that tests wrap around each function are not for the compiler.
+    return njit(fastmath=True, boundscheck=False, error_model="numpy", nogil=True)(unwrap(function))
+
+
+def generated(function: Any) -> Any:
+    return intrinsic(unwrap(function))
+
+
+@compiled
+def tanh(x: np.float32) -> np.float32:
+    x = min(max(x, -_EDGE), _EDGE)
+    t = x * x
+    p = (((_P4 * t + _P3) * t + _P2) * t + _P1) * t + _P0
+    q = (((_Q4 * t + _Q3) * t + _Q2) * t + _Q1) * t + _Q0
+    return x * (p / q)
+
+
+@compiled
+def sigmoid(x: np.float32) -> np.float32:
+    return _HALF + _HALF * tanh(_HALF * x)
+
+
+@generated
+def add_product(
+    _: Any, rows: Any, rows_at: Any, stride: Any, x: Any, x_at: Any, step: Any, count: Any, y: Any, y_at: Any
+) -> Any:
+    """y[:TILE] += the sum over j < count of rows[j * stride : j * stride + TILE] * x[j * step].
+
+    The arrays are taken as flat float32 and begin at `rows_at`, `x_at` and `y_at`; y stays in registers all the while.
+    LLVM's own vectoriser keeps y in memory between the terms, which takes 1.5 times as long (measured on AVX2).
+    """
+    signature = types.void(rows, rows_at, stride, x, x_at, step, count, y, y_at)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def data(place: int) -> Any:
+            return context.make_array(signature.args[place])(context, builder, arguments[place]).data
+
+        number, index = ir.FloatType(), ir.IntType(64)
+        vector = ir.VectorType(number, LANES)
+        multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f32"
+        )
+
+        def whole(place: int) -> Any:
+            return context.cast(builder, arguments[place], signature.args[place], types.int64)
+
+        def vector_at(base: Any, offset: Any) -> Any:
+            return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
+
+        def load(base: Any, offset: Any) -> Any:
+            loaded = builder.load(vector_at(base, offset))
+            loaded.align = 4
+            return loaded
+
+        rows_data = builder.gep(data(0), [whole(1)])
+        x_data = builder.gep(data(3), [whole(4)])
+        y_data = builder.gep(data(7), [whole(8)])
+        stride, step, count = whole(2), whole(5), whole(6)
+        parts = range(0, TILE, LANES)
+        first = [load(y_data, index(part)) for part in parts]
+        before = builder.block
+        loop, after = builder.append_basic_block("terms"), builder.append_basic_block("summed")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        j = builder.phi(index)
+        sums = [builder.phi(vector) for _ in parts]
+        undefined = ir.Constant(vector, ir.Undefined)
+        term = builder.load(builder.gep(x_data, [builder.mul(j, step)]))
+        one = builder.insert_element(undefined, term, ir.IntType(32)(0))
+        every = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+        row = builder.mul(j, stride)
+        added = [
+            builder.call(multiply_add, [load(rows_data, builder.add(row, index(part))), every, total])
+            for part, total in zip(parts, sums, strict=True)
+        ]
+        following = builder.add(j, index(1))
+        j.add_incoming(index(0), before)
+        j.add_incoming(following, loop)
+        for total, start, new in zip(sums, first, added, strict=True):
+            total.add_incoming(start, before)
+            total.add_incoming(new, loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        for part, total in zip(parts, added, strict=True):
+            builder.store(total, vector_at(y_data, index(part))).align = 4
+        return context.get_dummy_value()
+
+    return signature, generate

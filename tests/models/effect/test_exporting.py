@@ -1,0 +1,162 @@
+"""What other programs get: .nam files that load back bit-equal, ONNX and TorchScript that say what the player says."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from effect_networks import CASES, lively, made, noise
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.effect import nam, portable
+from tonemill.models.effect.network import Network, played
+
+NAM: list[Any] = [
+    pytest.param("wavenet", {"preset": "standard"}, 13_802, marks=pytest.mark.slow),
+    ("wavenet", {"preset": "nano"}, 842),
+    ("wavenet", {"preset": "a2-lite"}, 1_871),
+    ("lstm", {"hidden_size": 3}, 70),
+    ("lstm", {"hidden_size": 8, "layers": 2}, 905),
+    ("fir", {"taps": 300}, 300),
+]
+"""The network, its settings, and how many numbers a file of it holds (the notes' section 4.4)."""
+
+
+def stirred(name: str, settings: dict[str, Any]) -> Network:
+    """With weights such as training leaves: none is a round number."""
+    net = made(name, **settings)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return net
+
+
+def player_said(net: Network, dry: np.ndarray) -> np.ndarray:
+    return played(net.player(np.zeros(0, np.float32)), dry)
+
+
+@pytest.mark.parametrize(("name", "settings", "numbers"), NAM)
+def test_a_nam_file_loads_back_bit_equal_and_says_the_same(name: str, settings: dict[str, Any], numbers: int) -> None:
+    net, dry = stirred(name, settings), noise(6000)
+    data = nam.written(net, 44_100, {"name": "test"})
+    content = json.loads(data)
+    assert len(content["weights"]) == numbers
+    again = nam.read(data)
+    assert again.sample_rate == 44_100
+    assert again.metadata == {"name": "test"}
+    assert json.loads(nam.written(again.network, 44_100, {}))["weights"] == content["weights"]
+    assert np.abs(player_said(again.network, dry) - player_said(net, dry)).max() < 1e-5
+
+
+def test_the_order_of_weights_in_a_nam_file_is_the_published_one() -> None:
+    """Read the list by hand, without the reader, and run the network that it describes."""
+    net, dry = stirred("wavenet", {"preset": "nano"}), noise(5000)
+    content = json.loads(nam.written(net, 48_000, {}))
+    numbers = iter(content["weights"])
+
+    def take(*shape: int) -> np.ndarray:
+        return np.array([next(numbers) for _ in range(int(np.prod(shape)))]).reshape(shape)
+
+    def convolved(x: np.ndarray, weight: np.ndarray, dilation: int) -> np.ndarray:
+        taps = weight.shape[2]
+        padded = np.pad(x, ((0, 0), ((taps - 1) * dilation, 0)))
+        parts = (weight[:, :, k] @ padded[:, k * dilation : k * dilation + x.shape[1]] for k in range(taps))
+        return np.sum(list(parts), axis=0)
+
+    heard = np.concatenate([np.zeros(4092), dry])[None]
+    x, head = heard, None
+    for layer in content["config"]["layers"]:
+        channels, kernel, outputs = layer["channels"], layer["kernel_size"], layer["head_size"]
+        h = take(channels, layer["input_size"]) @ x
+        for dilation in layer["dilations"]:
+            z = convolved(h, take(channels, channels, kernel), dilation) + take(channels, 1)
+            z = z + take(channels, 1) @ heard
+            a = np.tanh(z)
+            head = a if head is None else head + a
+            h = h + take(channels, channels) @ a + take(channels, 1)
+        head = take(outputs, channels) @ head
+        if layer["head_bias"]:
+            head = head + take(outputs, 1)
+        x = h
+    assert head is not None
+    said = next(numbers) * head[0, 4092:]
+    assert next(numbers, None) is None
+    assert np.abs(said - player_said(net, dry)).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "tcn", "gru", "chain"])
+def test_what_a_nam_file_cannot_hold_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--format onnx"):
+        nam.written(lively(name, 0), 44_100, {})
+    for other, knobs, settings in (("wavenet", 1, {}), ("lstm", 0, {"skip": True})):
+        with pytest.raises(UsageError, match="--format onnx"):
+            nam.written(made(other, knobs, **settings), 44_100, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weights": [1.0] * 300}, "it holds 300 weights"),
+        ({"weights": "none"}, "no .nam file"),
+        ({"weights": [None] * 842}, "no .nam file"),
+        ({"architecture": "ConvNet"}, "ConvNet"),
+        ({"config": {}}, "no .nam file"),
+        ({"sample_rate": "fast"}, "no .nam file"),
+    ],
+)
+def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str) -> None:
+    content = json.loads(nam.written(made("wavenet", preset="nano"), 44_100, {}))
+    with pytest.raises(UsageError, match=words):
+        nam.read(json.dumps({**content, **change}).encode())
+    for data in (b"", b"\xff\xfe", b"[]", b"3"):
+        with pytest.raises(UsageError, match=r"no \.nam file"):
+            nam.read(data)
+
+
+SOME = {("wavenet", 0), ("lstm", 2), ("autoregressive", 0)}
+ALL = [case if case in SOME else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
+
+
+def blocks(name: str, dry: np.ndarray, knobs: int) -> list[np.ndarray]:
+    """One sample at a time for a network that hears itself, and uneven blocks for others.
+
+    The state that stands in a file is at rest with all knobs in the middle; silence brings it to where they stand.
+    """
+    silence = [np.zeros(6500, np.float32)] if knobs else []
+    return [*dry[:50, None]] if name == "autoregressive" else [*silence, *np.split(dry, [64, 65, 600])]
+
+
+@pytest.mark.parametrize(("name", "knobs"), ALL)
+def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
+    data = portable.onnx_bytes(net, knobs, 44_100)
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["sample_rate"] == "44100"
+    said, state = [], {}
+    for block in blocks(name, dry, knobs):
+        setting = {"knobs": turned[None]} if knobs else {}
+        wet, after = session.run(["wet", "state_after"], {"dry": block[None], **setting, **state})
+        state = {"state": after}
+        said.append(wet[0])
+    whole = np.concatenate(said)[-dry.size :]
+    assert np.abs(whole - played(net.player(turned), dry)[: whole.size]).max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("name", "knobs"), ALL)
+def test_torchscript_says_what_the_player_says(name: str, knobs: int) -> None:
+    net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
+    loaded = torch.jit.load(io.BytesIO(portable.torchscript_bytes(net, knobs)))
+    said, state = [], loaded.rest
+    with torch.inference_mode():
+        for block in blocks(name, dry, knobs):
+            setting = (torch.from_numpy(turned)[None],) if knobs else ()
+            wet, state = loaded(torch.from_numpy(block)[None], *setting, state)
+            said.append(wet[0].numpy())
+    whole = np.concatenate(said)[-dry.size :]
+    assert np.abs(whole - played(net.player(turned), dry)[: whole.size]).max() < 1e-5

@@ -28,7 +28,8 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:
-            refuse_elsewhere(kwargs.values())
+            anywhere = getattr(function, "in_stores", ())
+            refuse_elsewhere(value for name, value in kwargs.items() if name not in anywhere)
             function(*args, **kwargs)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -61,6 +62,16 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def in_stores(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Say which parameters of a command may be places in object stores; no others may."""
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.in_stores = names  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 def refuse_elsewhere(values: Iterable[Any]) -> None:
     """Refuse an address in place of a path, which would make a folder of that name, passwords and all.
 
@@ -72,7 +83,7 @@ def refuse_elsewhere(values: Iterable[Any]) -> None:
             refuse_elsewhere(value)
         elif isinstance(value, str | Path) and _ADDRESS.match(str(value)) and not os.path.lexists(value):
             raise UsageError(
-                f"{value} does not lie on this machine; tonemill reads and writes local files only so far. "
+                f"{value} does not lie on this machine, and this command works on folders of this machine. "
                 "Copy it here first, and name the copy."
             )
 
@@ -134,14 +145,16 @@ def named_place(text: str, key: str) -> Path:
     Raises:
         UsageError: the pipe holds no such line.
     """
+    from tonemill.pipelines.places import place
+
     if text != "-":
-        return Path(text)
+        return place(text)
     import json
 
     source = stdin(f"- as {key}")
     lines = [line for line in source.read(1 << 20).splitlines() if line.strip()]
     try:
-        return Path(json.loads(lines[-1])[key])
+        return place(json.loads(lines[-1])[key])
     except (IndexError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}."

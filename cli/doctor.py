@@ -6,9 +6,12 @@ Each line that is not ok says what mends it; absent is optional. The exit code i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.examining import Finding
 
 MARKS = {"ok": "ok      ", "absent": "absent  ", "warning": "WARNING ", "broken": "BROKEN  "}
 
@@ -23,6 +26,10 @@ def command(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead.")] = False,
+    runner: Annotated[
+        str | None, typer.Option(help="Try this Beam runner instead: it does 300 tiny shards in FOLDER.")
+    ] = None,
+    beam: Annotated[list[str] | None, typer.Option(help="A Beam option for it; may be repeated.")] = None,
 ) -> None:
     from tonemill.audiotools.errors import UsageError
     from tonemill.pipelines.examining import CHECKS, as_records, examine
@@ -31,7 +38,7 @@ def command(
         if name not in CHECKS:
             raise UsageError(f"--only is {name!r}; there are the checks {', '.join(CHECKS)}.")
     found = []
-    for one in examine(folder, only or CHECKS):
+    for one in examine(folder, only or CHECKS) if not (runner or beam) else [_tried(folder, runner, beam)]:
         found.append(one)
         if not json:
             typer.echo(f"{MARKS[one.state]} {one.check}: {_printable(one.found)}")
@@ -47,6 +54,17 @@ def command(
         typer.echo(f"{len(broken)} broken, {warnings} warnings, {len(found) - len(broken) - warnings} others.")
     if broken:
         raise typer.Exit(1)
+
+
+def _tried(folder: Path, runner: str | None, beam: list[str] | None) -> Finding:
+    """What an engine made of a probe; workers of a cluster must see the folder too."""
+    from tonemill.cli.sinks import engine
+    from tonemill.pipelines.conformance import probe
+    from tonemill.pipelines.examining import Finding
+
+    tried = probe(engine(None, runner, beam), folder)
+    mend = "tonemill shard CORPUS --range 0:100   (needs no engine; docs/scale.md)"
+    return Finding("engine", "ok" if tried.holds else "broken", f"{runner or 'local runner'} {tried.told()}", mend)
 
 
 def _printable(text: str) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.cli.console import stdin
+from tonemill.cli.console import in_stores, stdin
 from tonemill.cli.outcomes import duration, size
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+@in_stores("place")
 def command(
     place: Annotated[
         str, typer.Argument(help="A corpus, a run, a folder of files, or a saved stream; - for the pipe.")
@@ -25,7 +26,9 @@ def command(
 ) -> None:
     from rich.console import Console
 
-    path = Path(place)
+    from tonemill.pipelines.places import place as place_of
+
+    path = place_of(place)
     if place == "-":
         path = _named_in_pipe() or path
     if str(path) == "-":
@@ -58,6 +61,8 @@ def _named_in_pipe() -> Path | None:
     """The place that a sink's line in the pipe names; None where recipes are coming."""
     import json
 
+    from tonemill.pipelines.places import place
+
     source = stdin("inspect -")
     try:
         record = json.loads(source.peek(1 << 16).split(b"\n")[0]) if isinstance(source, io.BufferedReader) else {}
@@ -65,7 +70,7 @@ def _named_in_pipe() -> Path | None:
         return None
     if not isinstance(record, dict) or "tonemill" in record:
         return None
-    return next((Path(record[key]) for key in ("corpus", "run", "folder") if key in record), None)
+    return next((place(record[key]) for key in ("corpus", "run", "folder") if key in record), None)
 
 
 def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from tonemill.cli.console import named_place, stdout
+from tonemill.cli.console import in_stores, named_place, stdout
 from tonemill.pipelines.recipe import write_stream
 
 
+@in_stores("corpus")
 def command(
     corpus: Annotated[str, typer.Argument(help="A folder that `tonemill shard` made; - takes it from the pipe.")],
     where: Annotated[

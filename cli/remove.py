@@ -41,6 +41,7 @@ def command(
     """
     from tonemill.pipelines.absence import search
     from tonemill.pipelines.corpus import open_corpus
+    from tonemill.pipelines.places import of_this_machine
     from tonemill.pipelines.planning import key_of
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.removing import digests_of, remove
@@ -52,6 +53,7 @@ def command(
     for digest in sha256 or ():
         if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
             raise UsageError(f"--sha256 is {digest!r}; it must be 64 hex digits, as `sha256sum FILE` prints them.")
+    of_this_machine(corpus, "remove")
     means = _means(source or (), [digest.lower() for digest in sha256 or ()], where)
     shown = open_progress(progress, progress_file, quiet)
     if not (corpus / "plan.parquet").exists() and not (corpus / STAGED).exists():

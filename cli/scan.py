@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.cli.console import stdin, stdout, tell
+from tonemill.cli.console import in_stores, stdin, stdout, tell
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipe import write_recipe, write_trailer
 
 
+@in_stores("places")
 def command(
     places: Annotated[
         list[str], typer.Argument(help="Files and folders; - reads their names from the pipe, one a line.")

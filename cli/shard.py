@@ -9,13 +9,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.cli.console import in_stores
 from tonemill.cli.options import sharing
 from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, sink, there
 
 
+@in_stores("corpus")
 @sharing(Sinking)
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The folder to make.")],
+    corpus: Annotated[Path, typer.Argument(help="The folder to make, here or in a store, as s3://bucket/loops.")],
     valid: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of groups for validation; none if not given.")
     ] = None,
@@ -35,8 +37,10 @@ def command(
     options: Sinking,
 ) -> None:
     from tonemill.pipelines.expression import condition
+    from tonemill.pipelines.places import place
     from tonemill.pipelines.plan import Splitting
 
+    corpus = place(corpus)
     if valid_where is not None:
         condition(valid_where, "--valid-where")
     wished = output("shards", format, bits)

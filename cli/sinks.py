@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -19,6 +20,7 @@ from tonemill.cli.outcomes import clipping, show_plan, summary
 if TYPE_CHECKING:
     from tonemill.pipelines.engine import Engine
     from tonemill.pipelines.plan import Output, Plan, Splitting
+    from tonemill.pipelines.portion import Portion
     from tonemill.pipelines.progress import Progress
 
 Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); as the source if not given.")]
@@ -54,6 +56,13 @@ class Sinking:
     ] = False
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make a folder that another plan made fit this one.")
+    ] = False
+    range: Annotated[
+        str | None,
+        typer.Option("--range", help="Cook only these shards, as 0:100, beside others that cook the rest."),
+    ] = None
+    planned: Annotated[
+        bool, typer.Option("--planned", help="Take the plan that lies there; no stream, and no flag that makes plans.")
     ] = False
     max_rejects: Annotated[
         str | None, typer.Option(help="Stop when more sources are rejected, as 20, or 5% of all of them.")
@@ -143,6 +152,8 @@ def sink(
     from tonemill.pipelines.commit import locked
     from tonemill.pipelines.growing import grow, regrown
     from tonemill.pipelines.planning import make_plan
+    from tonemill.pipelines.portion import lying_plan, parse_portion
+    from tonemill.pipelines.production import home_of
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipe import Recipe, RecipeReader
     from tonemill.pipelines.removals import read_removals
@@ -150,9 +161,15 @@ def sink(
 
     if not 0 < shard_seconds < float("inf"):
         raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
+    mode, progress = options.mode, open_progress(options.progress, options.progress_file, options.quiet)
+    portion = None if options.range is None else parse_portion(options.range)
+    if options.planned:
+        if mode is not None:
+            raise UsageError(f"--{mode} makes another plan, and --planned takes the one that lies there. Give one.")
+        _carry_out(folder, lying_plan(folder, home_of(folder, wished)), key, options, progress, None, portion)
+        return
     if not options.dry_run:
         engine_process.start()
-    mode, progress = options.mode, open_progress(options.progress, options.progress_file, options.quiet)
     reader = RecipeReader(stdin(command))
     if (folder / STAGED).is_dir() and not options.dry_run:
         with locked(folder):
@@ -175,13 +192,20 @@ def sink(
         plan = grown.plan
     elif old is not None:
         plan = regrown(old, plan) or plan
-    _carry_out(folder, plan, key, options, progress, old.digest if old is not None and mode else None)
+    _carry_out(folder, plan, key, options, progress, old.digest if old is not None and mode else None, portion)
 
 
 def _carry_out(
-    folder: Path, plan: Plan, key: str, options: Sinking, progress: Progress, instead_of: str | None
+    folder: Path,
+    plan: Plan,
+    key: str,
+    options: Sinking,
+    progress: Progress,
+    instead_of: str | None,
+    portion: Portion | None,
 ) -> None:
     from tonemill.pipelines.corpus import describe_line
+    from tonemill.pipelines.portion import cook_portion
     from tonemill.pipelines.production import Tolerance, most_rejects, produce
     from tonemill.pipelines.uri import readable
 
@@ -190,15 +214,23 @@ def _carry_out(
         return
     stop_on_termination()
     who = engine(options.workers, options.runner, options.beam, options.decode_seconds)
-    sources = sum(shard.recipes for shard in plan.shards)
+    mine = plan.shards if portion is None else [plan.shards[n] for n in portion.numbers(len(plan.shards))]
+    sources = sum(shard.recipes for shard in mine)
     most = math.inf if options.max_rejects is None else most_rejects(options.max_rejects, sources)
     tolerance = Tolerance(most, options.keep_transient)
-    about = produce(folder, plan, who, progress, options.overwrite, instead_of, tolerance)
-    progress.say(summary(readable(str(folder)), about))
-    if cut_off := clipping(about):
-        progress.warn(cut_off)
+    how = (who, progress, options.overwrite, instead_of, tolerance)
+    named = {key: readable(str(folder))}
+    if portion is not None:
+        about = cook_portion(folder, plan, portion, *how)
+        line = json.dumps({**named, **about}, ensure_ascii=False)
+    else:
+        about = produce(folder, plan, *how)
+        progress.say(summary(readable(str(folder)), about))
+        if cut_off := clipping(about):
+            progress.warn(cut_off)
+        line = describe_line(about, **named)
     if sys.stdout is not None:
-        typer.echo(describe_line(about, **{key: readable(str(folder))}))
+        typer.echo(line)
     if about["transient"] and not options.keep_transient:
         raise OutputError(
             f"{about['transient']} sources or clips failed for a reason that may pass; {folder} holds the rest. "

@@ -13,7 +13,7 @@ import typer
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.app import LazyGroup, command_of
-from tonemill.cli.console import named_place, tell
+from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 from tonemill.models.plugins import MODELS
@@ -84,7 +84,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         + parameters(chosen, unset=True, panel="Model")
         + _hidden(model, foreign)
     )
-    return train
+    return in_stores("corpus")(train)
 
 
 def _choice(chooser: str, words: Sequence[str]) -> dict[str, str]:

@@ -7,21 +7,22 @@ leaves has a name that starts with `TEMPORARY`, and the next command sweeps it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TextIO
+from typing import Any, BinaryIO, Final
 
 from tonemill.audiotools.errors import OutputError
+from tonemill.pipelines.leases import leased
+from tonemill.pipelines.locks import take
+from tonemill.pipelines.places import as_store, of_this_machine, scratch
 
 OURS: Final = ".tonemill"
 """How the names of all files start that are not for people."""
@@ -41,7 +42,7 @@ class Part:
 
     Args:
         target: the final name.
-        folder: where it waits; on the same file system, by default the target's own folder.
+        folder: where it waits; on the same file system, by default the target's own folder, or what stands for it.
 
     Raises:
         OutputError: it cannot be written, as when the disk is full.
@@ -51,7 +52,7 @@ class Part:
         self.target = target
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder or target.parent)
+            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder or scratch(target.parent))
         except OSError as error:
             raise unwritable(target, error) from error
         self.path = Path(name)
@@ -72,6 +73,10 @@ class Part:
         if not self.file.closed:
             self.close()
         try:
+            if (remote := as_store(target)) is not None:
+                remote.put(self.path)
+                self.path.unlink()
+                return
             self.path.chmod(0o666 & ~_umask())
             target.parent.mkdir(parents=True, exist_ok=True)
             self.path.replace(target)
@@ -140,7 +145,8 @@ def _encoded(record: Any) -> bytes:
 def fingerprint(path: Path) -> dict[str, Any]:
     """Bytes and SHA-256 of a file, by which it is known again."""
     with path.open("rb") as file:
-        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
 
 
 def read_json(path: Path) -> Any:
@@ -185,32 +191,55 @@ def unwritable(target: Path, error: OSError) -> OutputError:
     )
 
 
+class InUse(OutputError):
+    """Another command holds the folder."""
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, together: bool = False) -> Iterator[None]:
     """Hold an output folder, and sweep what a killed command left there.
 
+    Args:
+        folder: to hold.
+        together: with any number that hold it so too; nothing is swept, for it may be theirs.
+
     Raises:
-        OutputError: another command holds it.
+        InUse: another command holds it.
+        OutputError: it cannot be written.
     """
+    if (remote := as_store(folder)) is not None:
+        try:
+            with locked(scratch(folder), together), leased(remote, together) as other:
+                if other is not None:
+                    raise InUse(f"Another command is writing to {folder}, as {other} says. Wait for it.")
+                yield
+        except InUse as error:
+            raise InUse(str(error).replace(str(scratch(folder)), str(folder))) from error
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        of_this_machine(folder, "This command").mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+")
     except OSError as error:
         raise unwritable(folder, error) from error
     with file:
-        if not _locks(file, folder / LOCK):
-            raise OutputError(f"Another command is writing to {folder}. Wait for it, or name another folder.")
+        if not take(file, folder / LOCK, together):
+            raise InUse(f"Another command is writing to {folder}. Wait for it, or name another folder.")
         file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         _held.append(file.fileno())
         try:
+            if together:
+                yield
+                return
+            file.write(str(os.getpid()))
+            file.flush()
             sweep(folder)
-            yield
+            try:
+                yield
+            finally:
+                sweep(folder)
+                with contextlib.suppress(OSError):
+                    (folder / LOCK).unlink()
         finally:
-            sweep(folder)
-            with contextlib.suppress(OSError):
-                (folder / LOCK).unlink()
             _held.remove(file.fileno())
 
 
@@ -220,39 +249,6 @@ def held() -> list[int]:
 
 
 _held: list[int] = []
-
-WORKER_SECONDS: Final = 10.0
-"""How long a worker may hold a folder whose command was killed."""
-
-
-def _locks(file: TextIO, path: Path) -> bool:
-    """Take a lock; where it is held for a command that is dead, wait for that command's worker to notice."""
-    until = time.monotonic() + WORKER_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read()
-            if not holder.isdigit() or _lives(int(holder)) or time.monotonic() > until:
-                return False
-            time.sleep(0.02)
-            continue
-        try:
-            # The last holder may have removed the very file that was opened here.
-            return path.stat().st_ino == os.fstat(file.fileno()).st_ino
-        except OSError:
-            return False
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def is_ours_or_empty(folder: Path, mark: str | None = None) -> bool:

@@ -8,15 +8,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, Filtered, TonemillError, UsageError
 from tonemill.audiotools.files import unopenable
 from tonemill.audiotools.waveform import Flow
-from tonemill.pipelines import isolation
+from tonemill.pipelines import fetching, isolation
 from tonemill.pipelines.example import Example, Refusal
 from tonemill.pipelines.journal import Journal
+from tonemill.pipelines.places import as_store
 from tonemill.pipelines.plan import Planned
 from tonemill.pipelines.splicing import cut_out
 from tonemill.pipelines.step import BatchStep, Step, load_steps, step_name
@@ -85,7 +87,8 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     try:
         journal.refuse_deadly(planned.position)
         with journal.reading(planned.position):
-            flows = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
+            opened = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
+        flows = {role: flow for role, (flow, _) in opened.items()}
         sounds = {
             role: replace(flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded))
             for role, flow in flows.items()
@@ -95,14 +98,13 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     rates = {sound.sample_rate for sound in sounds.values()}
     start_seconds = recipe.start / rates.pop() if len(rates) == 1 else 0.0
     bits = max((sound.bits for sound in sounds.values()), default=16)
-    # A member of a tar has no tags of its own.
-    places = {role: to_path(source["uri"]) for role, source in recipe.sources.items() if "offset" not in source}
+    places = {role: place for role, (_, place) in opened.items() if place is not None}
     example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places)
     return Outcome(planned, example, decoded=decoded)
 
 
-def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> Flow:
-    """The sound of one role."""
+def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> tuple[Flow, Path | None]:
+    """The sound of one role, and its file; a member of a tar is none, and has no tags of its own."""
     recipe = planned.recipe
     try:
         place = to_path(source["uri"])
@@ -114,6 +116,8 @@ def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> Flow:
                 data = cut_out(file, source["offset"], source["bytes"])
             _refuse_change(source, hashlib.sha256(data).hexdigest())
             audio: files.Source = data
+        elif (remote := as_store(place)) is not None:
+            audio = fetching.read(source, remote)
         else:
             status = place.stat()
             if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
@@ -125,9 +129,10 @@ def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> Flow:
             audio = place
     except OSError as error:
         raise unopenable(error) from error
+    kept = None if isinstance(audio, bytes) else audio
     if journal.is_suspect(planned.position) or source.get("suspect"):
-        return isolation.read(audio, recipe.start, recipe.frames, journal.patience)
-    return files.read(audio, recipe.start, recipe.frames)
+        return isolation.read(audio, recipe.start, recipe.frames, journal.patience), kept
+    return files.read(audio, recipe.start, recipe.frames), kept
 
 
 def _refuse_change(source: dict[str, Any], digest: str) -> None:

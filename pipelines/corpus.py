@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.files import is_audio
 from tonemill.pipelines import commit
+from tonemill.pipelines.places import place
 from tonemill.pipelines.plan import SHARD_NAME
 from tonemill.pipelines.recipe import RESERVED, Recipe
 from tonemill.pipelines.tables import read_table
@@ -152,6 +153,7 @@ def open_corpus(folder: Path) -> Corpus:
     Raises:
         CorpusError: there is none, it is unfinished, or of a schema this version cannot read.
     """
+    folder = place(folder)
     about = commit.read_json(folder / DESCRIPTION)
     if about is None:
         if (folder / "plan.parquet").exists():

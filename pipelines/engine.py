@@ -25,6 +25,7 @@ from typing import Any, Final
 from tonemill.audiotools import errors
 from tonemill.audiotools.errors import OutputError, TonemillError
 from tonemill.pipelines import commit, journal
+from tonemill.pipelines.places import as_store
 
 POLL_SECONDS: Final = 0.2
 
@@ -77,6 +78,7 @@ def run(
     engine: Engine,
     watch: Callable[[UnderWay], None],
     work: str = COOK,
+    among: Collection[int] | None = None,
 ) -> None:
     """Do what is left of the plan that lies in a folder, its home, until nothing is.
 
@@ -86,6 +88,7 @@ def run(
         engine: who works.
         watch: shows progress; called some times a second. What it raises stops the work.
         work: what is done to each shard, as `COOK`.
+        among: numbers of the only shards that are this command's; None where all are.
 
     Raises:
         TonemillError: a worker failed; what was committed stays.
@@ -97,10 +100,10 @@ def run(
         # Alone, so that nothing else is under way when the deadly one is met again.
         alone = sorted(set(journal.suspected(home)) & set(todo)) if ended else []
         workers = 1 if alone else engine.workers
-        job = {"home": str(home.absolute()), "numbers": alone or todo, "workers": workers, **settings}
+        job = {"home": str(as_store(home) or home.absolute()), "numbers": alone or todo, "workers": workers, **settings}
         ended = _server().do(job, watch)
         # Who hung is in the journals by name; the others were at work beside it.
-        if ended and not journal.note_end(home, journal.SUSPECT if ended == journal.HUNG else ended):
+        if ended and not journal.note_end(home, journal.SUSPECT if ended == journal.HUNG else ended, among):
             idle_ends += 1
             if idle_ends == MOST_IDLE_ENDS:
                 raise OutputError(
@@ -109,7 +112,7 @@ def run(
                 )
         if not ended and (missing := set(alone or todo) & set(left())):
             raise OutputError(f"{len(missing)} shards were not committed, though the runner says that it is done.")
-    journal.forget(home)
+    journal.forget(home, among)
 
 
 def check(engine: Engine) -> None:

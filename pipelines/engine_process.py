@@ -26,6 +26,7 @@ from typing import Any, Final, NoReturn
 
 from tonemill.audiotools.errors import TonemillError
 from tonemill.pipelines import graph, journal, shard
+from tonemill.pipelines.places import place
 
 MEMORY_SHARE: Final = 0.85
 """Of the machine's memory, what a worker may hold; more is taken as a codec gone wild."""
@@ -115,7 +116,7 @@ def _run(job: dict[str, Any], channel: socket.socket) -> None:
     def watch() -> None:
         _tell(channel, {"at": [shard.under_way, shard.refused, shard.rejected]})
 
-    graph.run(Path(job["home"]), job["numbers"], job["workers"], watch, job["runner"], job["options"], work)
+    graph.run(place(job["home"]), job["numbers"], job["workers"], watch, job["runner"], job["options"], work)
     watch()
 
 

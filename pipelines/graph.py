@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import signal
 import threading
@@ -24,6 +25,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
 from tonemill.pipelines import shard
+from tonemill.pipelines.places import place
 
 POLL_SECONDS: Final = 0.2
 
@@ -38,6 +40,14 @@ START_SECONDS: Final = 30.0
 
 STOP_SECONDS: Final = 10.0
 """How long the other workers of this process may take to stop after one has failed."""
+
+_DASK: Final = "apache_beam.runners.dask.dask_runner.DaskRunner"
+
+RUNNERS: Final = {"dask": _DASK, "daskrunner": _DASK}
+"""Names that Beam itself takes only when they are spelt out."""
+
+DASK_TASKS: Final = 10_000
+"""Most tasks that are given to Dask; its scheduler takes about a millisecond for each."""
 
 _failures: list[TonemillError] = []
 """Errors of workers in this process, before Beam turns them into text."""
@@ -61,7 +71,7 @@ class CookShard(beam.DoFn):
         mine = object()
         _at_work.add(mine)
         try:
-            self._work(Path(self._home), number)
+            self._work(place(self._home), number)
         except TonemillError as error:
             _failures.append(error)
             raise
@@ -93,7 +103,7 @@ def run(
         TonemillError: a worker failed; what was committed stays.
         KeyboardInterrupt: after the workers of this process have stopped and left nothing half-written.
     """
-    pipeline = _pipeline(workers, runner, options)
+    pipeline = _pipeline(workers, runner, [*_spreading(runner, options, len(numbers)), *options])
     _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home), work))
     failure: list[Exception] = []
 
@@ -139,6 +149,17 @@ def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
     _pipeline(workers, runner, options)
 
 
+def _spreading(runner: str | None, options: Sequence[str], numbers: int) -> list[str]:
+    """Options that let small plans spread over all workers.
+
+    Dask, if nobody says otherwise, gives 128 elements to one worker, and it takes a `Reshuffle` for nothing.
+    """
+    said = any(option.lstrip("-").startswith(("dask_npartitions", "dask_partition_size")) for option in options)
+    if runner is None or RUNNERS.get(runner.lower(), runner) != RUNNERS["dask"] or said:
+        return []
+    return [f"--dask_partition_size={math.ceil(numbers / DASK_TASKS)}"]
+
+
 def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.Pipeline:
     # Local worker processes inherit the working folder, where a checkout's `audiotools` would shadow a foreign one.
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -148,7 +169,7 @@ def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.
             pipeline_options = PipelineOptions(["--default_sdk_harness_log_level=CRITICAL", *options])
             direct = pipeline_options.view_as(DirectOptions)
         if runner is not None:
-            return beam.Pipeline(runner=runner, options=pipeline_options)
+            return beam.Pipeline(runner=RUNNERS.get(runner.lower(), runner), options=pipeline_options)
         direct.direct_num_workers = workers
         if direct.direct_running_mode == "in_memory":
             direct.direct_running_mode = "multi_threading"

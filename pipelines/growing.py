@@ -106,7 +106,7 @@ def _matched(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], l
     for seat in sorted(old, key=lambda seat: seat.row.key):
         same = waiting[seat.digest, seat.split]
         if same:
-            both.append(replace(seat, row=replace(seat.row, line=same.pop().row.line)))
+            both.append(replace(seat, row=replace(seat.row, packed=same.pop().row.packed)))
         else:
             rest.append(seat)
     left = [seat for seats in waiting.values() for seat in seats]
@@ -156,8 +156,8 @@ def _planned(old: Plan, wished: Plan, seats: list[_Seat], new: list[_Seat], shar
         mine = [(seat, expected(seat.row.recipe).seconds) for seat in new if seat.split == split]
         taken = [int(shard.name.rpartition("/")[2]) for shard in old.shards if shard.split == split]
         first = max(taken, default=-1) + 1
-        for number, part in enumerate(grouped(mine, shard_seconds), first):
-            by_shard[f"{split}/{number:06d}"] = part
+        for number, part in enumerate(grouped(mine, shard_seconds, lambda one: one[1]), first):
+            by_shard[f"{split}/{number:06d}"] = [seat for seat, _ in part]
     known = {shard.name: (shard, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
     shards: list[Shard] = []
     rows: list[tuple[Planned, ...]] = []
@@ -177,7 +177,7 @@ def _alike(old: Sequence[Planned], new: Sequence[Planned]) -> bool:
     if [(row.key, row.name) for row in old] != [(row.key, row.name) for row in new]:
         return False
     pairs = zip(old, new, strict=True)
-    return all(a.line == b.line or a.recipe.canonical() == b.recipe.canonical() for a, b in pairs)
+    return all(a.packed == b.packed or a.recipe.canonical() == b.recipe.canonical() for a, b in pairs)
 
 
 def _refuse_other_output(old: Plan, wished: Plan) -> None:

@@ -14,13 +14,14 @@ import shutil
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.commit import OURS, unwritable
+from tonemill.pipelines.places import scratch
 
 JOURNALS: Final = f"{OURS}-journals"
 
@@ -125,7 +126,7 @@ class Journal:
 @contextmanager
 def journal_of(home: Path, number: int) -> Iterator[Journal]:
     """The journal of a shard of the plan in a folder; the shard is finished when the block ends without an error."""
-    journal = Journal(home / JOURNALS / str(number))
+    journal = Journal(scratch(home) / JOURNALS / str(number))
     finished = False
     try:
         yield journal
@@ -140,9 +141,15 @@ def set_patience(seconds: float) -> None:
     _patience = seconds
 
 
-def note_end(home: Path, what: str) -> bool:
-    """Enter into every journal in which a source is under way how the worker ended there; whether there was one."""
-    paths = _paths(home)
+def note_end(home: Path, what: str, among: Collection[int] | None = None) -> bool:
+    """Enter into every journal in which a source is under way how the worker ended there; whether there was one.
+
+    Args:
+        home: where the journals lie.
+        what: ended it.
+        among: numbers of the shards that were the worker's; None for all.
+    """
+    paths = _paths(home, among)
     for path in paths:
         found = _read(path, what)
         with path.open("r+b") as file:
@@ -155,9 +162,13 @@ def suspected(home: Path) -> list[int]:
     return sorted(int(path.name) for path in _paths(home) if _read(path, SUSPECT))
 
 
-def forget(home: Path) -> None:
-    """Remove all journals of a home, for its plan is done or another."""
-    shutil.rmtree(home / JOURNALS, ignore_errors=True)
+def forget(home: Path, among: Collection[int] | None = None) -> None:
+    """Remove the journals of a home, or those of some shards, for they are done or the plan is another."""
+    if among is None:
+        shutil.rmtree(scratch(home) / JOURNALS, ignore_errors=True)
+        return
+    for path in _paths(home, among):
+        path.unlink(missing_ok=True)
 
 
 def note_hung(seconds: float) -> bool:
@@ -169,8 +180,9 @@ def note_hung(seconds: float) -> bool:
     return bool(late)
 
 
-def _paths(home: Path) -> list[Path]:
-    return [path for path in (home / JOURNALS).glob("*") if path.name.isdigit()]
+def _paths(home: Path, among: Collection[int] | None = None) -> list[Path]:
+    paths = [path for path in (scratch(home) / JOURNALS).glob("*") if path.name.isdigit()]
+    return [path for path in paths if among is None or int(path.name) in among]
 
 
 def _read(path: Path, under_way: str) -> dict[int, list[str]]:

@@ -22,6 +22,11 @@ _DRIVE: Final = re.compile(r"^([A-Za-z]):")
 _NUMBERED: Final = re.compile(r"(.*)-\d+", re.DOTALL)
 
 
+def plain_name(path: str) -> str:
+    """A path without suffix, fit for any folder; several may have it."""
+    return _safe(os.path.splitext(path)[0] if is_audio(path) else path)  # noqa: PTH122
+
+
 def file_names(paths: Mapping[str, str]) -> dict[str, str]:
     """For each key a path without suffix, fit for any folder and unlike every other, numbered clips included.
 
@@ -32,7 +37,7 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
         `kicks/01` for `kicks/01.wav`; where two sources would share that, `kicks/01.wav` and `kicks/01.flac`; where
         they still would, their keys are appended.
     """
-    stems = {key: _safe(os.path.splitext(path)[0] if is_audio(path) else path) for key, path in paths.items()}  # noqa: PTH122
+    stems = {key: plain_name(path) for key, path in paths.items()}
     counts = Counter(name.casefold() for name in stems.values())
     names = {key: stem if counts[stem.casefold()] == 1 else _safe(paths[key]) for key, stem in stems.items()}
     counts = Counter(name.casefold() for name in names.values())

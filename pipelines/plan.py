@@ -9,8 +9,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -20,6 +19,7 @@ from pyarrow import parquet
 from tonemill.audiotools.encoding import CONTAINERS
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.confines import is_plain
+from tonemill.pipelines.packing import pack, unpack
 from tonemill.pipelines.recipe import Recipe, recipe_of
 from tonemill.pipelines.tables import read_metadata, read_row_group
 
@@ -75,7 +75,7 @@ class Splitting:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A recipe with its place in the plan.
 
@@ -85,7 +85,7 @@ class Planned:
         name: of its source's file, without suffix and fit for a folder; no other in the plan has it.
         clips: expected.
         seconds: expected.
-        line: the recipe, as it stands in a stream: a plan of a million would not fit in memory as objects.
+        packed: the recipe, as it stands in a stream, packed: a plan of a million would not fit in memory as objects.
     """
 
     position: int
@@ -93,12 +93,21 @@ class Planned:
     name: str
     clips: int
     seconds: float
-    line: str
+    packed: bytes
+    _recipe: Recipe | None = field(default=None, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
+    def line(self) -> str:
+        """The recipe, as it stands in a stream."""
+        return unpack(self.packed)
+
+    @property
     def recipe(self) -> Recipe:
         """What to cook."""
-        return recipe_of(self.line)
+        if self._recipe is None:
+            object.__setattr__(self, "_recipe", recipe_of(self.line))
+        assert self._recipe is not None
+        return self._recipe
 
 
 @dataclass(frozen=True)
@@ -239,11 +248,16 @@ def read_rows(path: Path, number: int) -> list[Planned]:
     if table.schema.names != COLUMNS.names or table.schema.types != COLUMNS.types:
         raise CorpusError(f"{path} has other columns than a plan.")
     rows = [
-        Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], row["recipe"])
+        Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], pack(row["recipe"] or ""))
         for row in table.to_pylist()
     ]
     for position, row in enumerate(rows):
-        if None in (row.clips, row.seconds, row.line) or row.position != position or not _are_names(row.key, row.name):
+        if (
+            None in (row.clips, row.seconds)
+            or not row.packed
+            or row.position != position
+            or not _are_names(row.key, row.name)
+        ):
             raise CorpusError(f"{path} is damaged at recipe {position} of part {number}, {str(row.name)[:80]!r}.")
     return rows
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple, TypeVar
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.naming import file_names
+from tonemill.pipelines.naming import file_names, plain_name
+from tonemill.pipelines.packing import pack
 from tonemill.pipelines.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of
 from tonemill.pipelines.recipe import Recipe
 from tonemill.pipelines.splitting import Groups, Place
@@ -34,50 +37,94 @@ def make_plan(
         UsageError: a step cannot be made, or the group is no field of a recipe.
         CorpusError: there are no recipes, a wished split came out empty, or a choice cuts a group in two.
     """
-    by_path: dict[str, list[_Row]] = defaultdict(list)
     groups = Groups(splitting)
-    for recipe in recipes:
-        place, digest = groups.enter(recipe), digest_of(recipe.canonical())
-        by_path[recipe.path].append(_Row(digest, recipe.to_line(), place, expected(recipe)))
-    if not by_path:
+    sources = [_source(recipe, groups) for recipe in recipes]
+    if not sources:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
-    keyed = {
-        key_of(path, occurrence): (path, row)
-        for path, same in by_path.items()
-        for occurrence, row in enumerate(sorted(same))
-    }
-    names = file_names({key: path for key, (path, _) in keyed.items()})
-    dealt: dict[str, list[tuple[str, _Row]]] = {split: [] for split in SPLITS}
-    for key in sorted(keyed):
-        dealt[groups.split_of(keyed[key][1].place)].append((key, keyed[key][1]))
+    sources.sort(key=itemgetter(0))
+    keyed: list[tuple[str, _Source]] = []
+    for path, same in itertools.groupby(sources, key=attrgetter("path")):
+        # Those of one path by their digests, whatever the order they came in.
+        alike = sorted(same, key=attrgetter("row.digest", "row.packed"))
+        keyed += [(key_of(path, occurrence), source) for occurrence, source in enumerate(alike)]
+    del sources
+    # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
+    names = file_names({key: source.path for key, source in keyed}) if output.kind == "files" else {}
+    keyed.sort(key=itemgetter(0), reverse=True)
+    dealt: dict[str, list[tuple[Planned, _Row]]] = {split: [] for split in SPLITS}
+    while keyed:
+        key, (path, split, place, row) = keyed.pop()
+        planned = Planned(0, key, names.get(key) or plain_name(path), *row.expects, row.packed)
+        if split is None or groups.are_joined:
+            split = groups.split_of(place or groups.enter(planned.recipe))
+        dealt[split].append((planned, row))
     if not may_lack_splits:
         _refuse_empty_splits(dealt, splitting)
     shards, rows = [], []
     for split in SPLITS:
-        seconds = [((key, row), row.expected.seconds) for key, row in dealt[split]]
-        for number, part in enumerate(grouped(seconds, shard_seconds)):
-            planned = tuple(
-                Planned(position, key, names[key], row.expected.clips, row.expected.seconds, row.line)
-                for position, (key, row) in enumerate(part)
-            )
-            shards.append(_shard(f"{split}/{number:06d}", output, [row for _, row in part], planned))
-            rows.append(planned)
+        for number, part in enumerate(grouped(dealt[split], shard_seconds, lambda one: one[0].seconds)):
+            placed = tuple(replace(planned, position=position) for position, (planned, _) in enumerate(part))
+            shards.append(_shard(f"{split}/{number:06d}", output, [row for _, row in part], placed))
+            rows.append(placed)
+            part.clear()
     return Plan(output, tuple(shards), tuple(rows), splitting)
 
 
 class _Row(NamedTuple):
-    """What is kept of a recipe while the plan is made; rows of one path are ordered by digest."""
+    """What is kept of a recipe while the plan is made.
 
-    digest: str
-    line: str
-    place: Place
+    Args:
+        digest: of its canonical text.
+        packed: its line.
+        expected: what will come of it.
+    """
+
+    digest: bytes
+    packed: bytes
     expected: Estimate
+
+    @property
+    def expects(self) -> tuple[int, float]:
+        """Clips and seconds."""
+        return self.expected.clips, self.expected.seconds
+
+
+class _Source(NamedTuple):
+    """A recipe that is not dealt yet.
+
+    Args:
+        path: of it.
+        split: as far as its group alone decides; None where more does.
+        place: where it belongs, if more decides; objects for a million groups would fill the memory.
+        row: what is kept.
+    """
+
+    path: str
+    split: str | None
+    place: Place | None
+    row: _Row
+
+
+def _source(recipe: Recipe, groups: Groups) -> _Source:
+    place = groups.enter(recipe)
+    split = groups.settled(place)
+    return _Source(recipe.path, split, place if split is None else None, _row(recipe, recipe.to_line()))
+
+
+def _row(recipe: Recipe, line: str) -> _Row:
+    return _Row(bytes.fromhex(digest_of(recipe.canonical())), pack(line), _shared(expected(recipe)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _shared(estimate: Estimate) -> Estimate:
+    """The same object for equal estimates, of which there are many."""
+    return estimate
 
 
 def _shard(name: str, output: Output, part: Sequence[_Row], planned: tuple[Planned, ...]) -> Shard:
     return Shard(
         name,
-        shard_digest(output, planned, [row.digest for row in part]),
+        shard_digest(output, planned, [row.digest.hex() for row in part]),
         len(planned),
         sum(row.clips for row in planned),
         sum(row.seconds for row in planned),
@@ -99,14 +146,9 @@ def shard_digest(output: Output, planned: Sequence[Planned], digests: Sequence[s
     return digest_of("\n".join([json.dumps(asdict(output)), *lines]))
 
 
-NOWHERE: Final = Place("", None, False, "")
-"""Of a recipe that was dealt long ago."""
-
-
 def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
     """A shard of recipes that another plan holds already; their positions are made to fit by the caller."""
-    rows = [_Row(digest_of(row.recipe.canonical()), row.line, NOWHERE, expected(row.recipe)) for row in planned]
-    return _shard(name, output, rows, tuple(planned))
+    return _shard(name, output, [_row(row.recipe, row.line) for row in planned], tuple(planned))
 
 
 def expected(recipe: Recipe) -> Estimate:
@@ -139,14 +181,15 @@ def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting) -
             )
 
 
-def grouped(rows: Sequence[tuple[T, float]], shard_seconds: float) -> list[list[T]]:
-    """Cut a list of things and their seconds into runs of nearly equal length, each of about `shard_seconds`."""
-    total = sum(seconds for _, seconds in rows)
+def grouped(rows: Sequence[T], shard_seconds: float, seconds_of: Callable[[T], float]) -> list[list[T]]:
+    """Cut a list of things into runs of nearly equal length in seconds, each of about `shard_seconds`."""
+    total = sum(map(seconds_of, rows))
     count = max(1, min(len(rows), math.ceil(total / shard_seconds)))
     target = total / count
     runs: list[list[T]] = [[]]
     so_far = 0.0
-    for thing, seconds in rows:
+    for thing in rows:
+        seconds = seconds_of(thing)
         if runs[-1] and len(runs) < count and so_far + seconds / 2 > target * len(runs):
             runs.append([])
         runs[-1].append(thing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from tonemill.pipelines.confines import inside
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
 from tonemill.pipelines.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.merging import MARK, describe, is_done, plan_is_whole, write_plan
+from tonemill.pipelines.places import mapped, sizes_below
 from tonemill.pipelines.plan import Output, Plan, read_plan
 from tonemill.pipelines.progress import Phase, Progress
 from tonemill.pipelines.shard import PLAN, WORK
@@ -67,24 +69,31 @@ def home_of(folder: Path, output: Output) -> Path:
     return folder if output.kind == "shards" else folder / WORK
 
 
-def look(folder: Path, plan: Plan, tolerance: Tolerance = Tolerance()) -> State:
+def look(folder: Path, plan: Plan, tolerance: Tolerance = Tolerance(), numbers: Collection[int] | None = None) -> State:
     """Compare an output folder with a plan; touches nothing.
+
+    Args:
+        folder: to look at.
+        plan: that it is held against.
+        tolerance: of what goes wrong.
+        numbers: of the only shards that are looked at; None for all.
 
     Raises:
         OutputError: the folder holds what tonemill did not make.
     """
     place = home_of(folder, plan.output)
+    numbers = range(len(plan.shards)) if numbers is None else numbers
     if (place / PLAN).exists():
         made = _made(folder, place, plan)
         kept = {shard.name: shard.digest for shard in plan.shards}
         stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
-        todo = tuple(
-            number for number, shard in enumerate(plan.shards) if not is_done(place, shard, tolerance.transient)
-        )
+        sizes = sizes_below(place)
+        done = mapped(place, lambda number: is_done(place, plan.shards[number], tolerance.transient, sizes), numbers)
+        todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
         return State(made, todo, stale)
     if not commit.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
         raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
-    return State(None, tuple(range(len(plan.shards))), ())
+    return State(None, tuple(numbers), ())
 
 
 def _made(folder: Path, place: Path, plan: Plan) -> Plan:
@@ -125,18 +134,30 @@ def produce(
     """
     look(folder, plan)
     with commit.locked(folder):
-        state = look(folder, plan, tolerance)
-        if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
-            raise OutputError(_other_plan(folder, state, plan))
         place = home_of(folder, plan.output)
-        for line in changes.told(place, plan, state):
-            progress.say(line)
+        state = claim(folder, plan, progress, overwrite, instead_of, tolerance)
         if state.todo:
             check(engine)
-        _prepare(folder, place, plan, state, progress)
+        prepare(folder, plan, state, progress)
         with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
             cook_shards(place, plan, state.todo, engine, phase, tolerance)
         return describe(folder, place, plan)
+
+
+def claim(
+    folder: Path, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
+) -> State:
+    """How a folder that is held stands to a plan; tells what will be made anew.
+
+    Raises:
+        OutputError: it was made by another plan, and nobody said that this one may take its place.
+    """
+    state = look(folder, plan, tolerance)
+    if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
+        raise OutputError(_other_plan(folder, state, plan))
+    for line in changes.told(home_of(folder, plan.output), plan, state):
+        progress.say(line)
+    return state
 
 
 def _other_plan(folder: Path, state: State, plan: Plan) -> str:
@@ -147,23 +168,33 @@ def _other_plan(folder: Path, state: State, plan: Plan) -> str:
     )
 
 
-def _prepare(folder: Path, place: Path, plan: Plan, state: State, progress: Progress) -> None:
+def prepare(folder: Path, plan: Plan, state: State, progress: Progress) -> None:
     """Write the plan before any work, and take away what it makes untrue."""
+    place = home_of(folder, plan.output)
     if plan.output.kind == "files":
         commit.write_json(folder / MARK, {"schema": 1, "plan_digest": plan.digest, "finished": False})
-    if state.todo:
-        # What describes the whole goes before any part of it changes.
-        for name in (DESCRIPTION, INDEX, REJECTS):
-            (place / name).unlink(missing_ok=True)
     # What only the old plan knows goes before that plan does: killed in between, nothing is left that no plan names.
-    for name in sorted({*state.stale, *(plan.shards[number].name for number in state.todo)}):
-        _remove_shard(folder, place, name)
-    if state.made is None or state.made.digest != plan.digest or state.todo or not plan_is_whole(place):
+    clear(folder, plan, state)
+    if plan.rows and (state.made is None or state.made.digest != plan.digest or state.todo or not plan_is_whole(place)):
         write_plan(place, plan)
     fitting = len(plan.shards) - len(state.todo)
     if fitting:
         progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
         _tell_other_environment(place, plan, state, progress)
+
+
+def clear(folder: Path, plan: Plan, state: State) -> None:
+    """Take away what is stale, what is left of the shards to be cooked, and what describes the whole."""
+    place = home_of(folder, plan.output)
+    if state.todo:
+        # What describes the whole goes before any part of it changes.
+        for name in (DESCRIPTION, INDEX, REJECTS):
+            (place / name).unlink(missing_ok=True)
+    names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
+    if (sizes := sizes_below(place)) is not None:
+        names &= {str(path.relative_to(place)).partition(".")[0] for path in sizes}
+    for name in sorted(names):
+        _remove_shard(folder, place, name)
 
 
 def _remove_shard(folder: Path, place: Path, name: str) -> None:
@@ -194,7 +225,14 @@ def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Pro
 
 
 def cook_shards(
-    place: Path, plan: Plan, todo: Sequence[int], engine: Engine, phase: Phase, tolerance: Tolerance, work: str = COOK
+    place: Path,
+    plan: Plan,
+    todo: Sequence[int],
+    engine: Engine,
+    phase: Phase,
+    tolerance: Tolerance,
+    work: str = COOK,
+    among: Collection[int] | None = None,
 ) -> None:
     """Let an engine do shards of the plan that lies in a folder, and show how far it is.
 
@@ -203,40 +241,55 @@ def cook_shards(
         plan: the same plan.
         todo: numbers of its shards.
         engine: who works.
-        phase: of `plan.seconds`.
+        phase: of the seconds of all shards that are this command's.
         tolerance: of what goes wrong.
         work: what is done to a shard, which ends by writing its sidecar.
+        among: numbers of the only shards that are this command's; None where all are.
 
     Raises:
         OutputError: too many sources were rejected.
     """
     waiting = {number: plan.shards[number] for number in todo}
-    phase.reach(plan.seconds - sum(shard.seconds for shard in waiting.values()), counted=False)
-    rejected = sum(_ledger(place, one.name).get("rejected", 0) for one in plan.shards if one not in waiting.values())
+    mine = plan.shards if among is None else [plan.shards[number] for number in among]
+    total, asked = sum(shard.seconds for shard in mine), {shard.name for shard in waiting.values()}
+    phase.reach(total - sum(shard.seconds for shard in waiting.values()), counted=False)
+    rejected = sum(ledger_of(place, one.name).get("rejected", 0) for one in mine if one.name not in asked)
 
     def left() -> Collection[int]:
         nonlocal rejected
-        for number in [n for n, one in waiting.items() if (place / one.name).with_suffix(".json").exists()]:
-            ledger = _ledger(place, waiting.pop(number).name)
+        sizes = sizes_below(place)
+        sidecars = {number: (place / one.name).with_suffix(".json") for number, one in waiting.items()}
+        for number in [n for n, path in sidecars.items() if (path.exists() if sizes is None else path in sizes)]:
+            ledger = ledger_of(place, waiting.pop(number).name)
             phase.rejects += sum(ledger.get(name, 0) for name in REFUSALS)
             rejected += ledger.get("rejected", 0)
         return waiting.keys()
 
+    looked, cost = 0.0, 0.0
+
     def watch(now: UnderWay) -> None:
         # What is committed counts on any runner; what is under way is known of workers on this machine only.
-        mine = left()
+        nonlocal looked, cost
+        cooking: Collection[int] = waiting.keys()
+        if (begun := time.monotonic()) - looked > LOOKS * cost:
+            cooking, looked = left(), time.monotonic()
+            cost = looked - begun
         seconds = sum(max(0.0, one.seconds - now.seconds.get(number, 0.0)) for number, one in waiting.items())
-        phase.reach(plan.seconds - seconds, rejects_under_way=sum(now.refused.get(number, 0) for number in mine))
-        tolerance.require(rejected + sum(now.rejected.get(number, 0) for number in mine), place)
+        phase.reach(total - seconds, rejects_under_way=sum(now.refused.get(number, 0) for number in cooking))
+        tolerance.require(rejected + sum(now.rejected.get(number, 0) for number in cooking), place)
 
-    run(place, left, engine, watch, work)
+    run(place, left, engine, watch, work, among)
+    looked = -math.inf
     watch(UnderWay())
 
+
+LOOKS: Final = 30.0
+"""Looking for what is done takes no more than one part in so many of the time."""
 
 REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
 
 
-def _ledger(place: Path, name: str) -> dict[str, int]:
+def ledger_of(place: Path, name: str) -> dict[str, int]:
     """What a finished shard says of its sources and clips; nothing where it says nothing."""
     ledger: dict[str, int] = (commit.read_json((place / name).with_suffix(".json")) or {}).get("ledger", {})
     return ledger

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ from tonemill.audiotools.errors import TRANSIENT, AudioError
 from tonemill.pipelines import commit
 from tonemill.pipelines.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.journal import Journal, journal_of
-from tonemill.pipelines.plan import Output, Planned, Shard, read_plan, read_rows
+from tonemill.pipelines.places import kept
+from tonemill.pipelines.plan import Output, Plan, Planned, Shard, read_plan, read_rows
 from tonemill.pipelines.shelves import FileShelf, Piece, Shelf, TarShelf
 
 SIDECAR_SCHEMA: Final = 2
@@ -109,7 +111,9 @@ def cook_shard(home: Path, number: int) -> None:
         OutputError: something cannot be written.
         Stopped: the person asked for an end.
     """
-    plan = read_plan(home / PLAN)
+    lying = kept(home / PLAN)
+    status = lying.stat()
+    plan = _plan_as_of(lying, status.st_size, status.st_mtime_ns, status.st_ino)
     shard = plan.shards[number]
     base = home / shard.name
     container = plan.output.container
@@ -121,13 +125,19 @@ def cook_shard(home: Path, number: int) -> None:
         shelf = FileShelf(home.parent, base.parent, container)
     with journal_of(home, number) as journal:
         try:
-            tally = _fill(shelf, shard, plan.output, read_rows(home / PLAN, number), number, journal)
+            tally = _fill(shelf, shard, plan.output, read_rows(lying, number), number, journal)
             stored = shelf.finish()
         except OSError as error:
             raise commit.unwritable(base, error) from error
         finally:
             shelf.discard()
         commit_tables(base, shard, tally, stored, commit.environment())
+
+
+@lru_cache(maxsize=2)
+def _plan_as_of(path: Path, *_: int) -> Plan:
+    """A plan that is read once by all shards of a process, for it names every shard; again when its file is another."""
+    return read_plan(path)
 
 
 def commit_tables(
@@ -250,6 +260,12 @@ def index_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def write_table(target: Path, table: pa.Table) -> dict[str, Any]:
     """Write a table; returns its bytes and SHA-256."""
-    with commit.pending(target) as file:
-        parquet.write_table(table, file, compression="zstd")
-    return commit.fingerprint(target)
+    with commit.Part(target) as part:
+        try:
+            parquet.write_table(table, part.file, compression="zstd")
+        except OSError as error:
+            raise commit.unwritable(target, error) from error
+        part.close()
+        said = commit.fingerprint(part.path)
+        part.commit()
+    return said

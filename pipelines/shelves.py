@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tonemill.audiotools.encoding import Encoded
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines import commit
+from tonemill.pipelines.places import scratch
 from tonemill.pipelines.tar import MEMBER_BYTES, Mark, TarWriter
 
 
@@ -64,7 +65,7 @@ class TarShelf:
     """A shard of a corpus. An example's members are neighbours: KEY.flac or KEY.ROLE.flac, then KEY.json."""
 
     def __init__(self, target: Path, container: str) -> None:
-        self.spill, self.most_bytes = target.parent, float(MEMBER_BYTES - 1)
+        self.spill, self.most_bytes = scratch(target.parent), float(MEMBER_BYTES - 1)
         self._part = commit.Part(target)
         self._tar = TarWriter(self._part.file)
         self._container = container

@@ -18,8 +18,11 @@ from typing import Any, Final
 
 from tonemill.audiotools import files
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
+from tonemill.pipelines import fetching
 from tonemill.pipelines.isolation import ENDS, Prober
 from tonemill.pipelines.journal import PATIENCE
+from tonemill.pipelines.places import as_store
+from tonemill.pipelines.places import place as place_of
 from tonemill.pipelines.recipe import RESERVED, Recipe
 from tonemill.pipelines.uri import readable, to_uri
 
@@ -52,7 +55,14 @@ def find_audio(places: Sequence[str]) -> Found:
     found = Found()
     by_identity: dict[str, tuple[str, str]] = {}
     # From the outermost folder inwards, so that a file keeps its longest path whatever the order of arguments.
-    for place in sorted({os.path.abspath(place) if place else place for place in places}):  # noqa: PTH100
+    remote = {text: store for text in places if (store := as_store(place_of(text))) is not None}
+    for name, there in [one for store in remote.values() for one in fetching.listed(store)]:
+        if there.name.startswith(".") or not files.is_audio(there.name):
+            found.passed_over[there.suffix.lower() or "no suffix"] += 1
+        else:
+            by_identity[str(there)] = readable(name), str(there)
+    here = [text for text in places if text not in remote]
+    for place in sorted({os.path.abspath(place) if place else place for place in here}):  # noqa: PTH100
         if not os.path.lexists(place):
             raise UsageError(f"There is no file or folder {readable(place)!r}.")
         if Path(place).is_dir():
@@ -98,8 +108,8 @@ def scan(
             probers.append(mine.prober)
         header = mine.prober.header
         return [
-            Recipe(path, {"audio": describe(Path(place), digest, header)}, dict(metadata(path)))
-            for path, place in chunk
+            Recipe(path, {"audio": describe(place_of(name), digest, header)}, dict(metadata(path)))
+            for path, name in chunk
         ]
 
     rows = iter(found.audio)
@@ -127,9 +137,13 @@ def describe(place: Path, digest: bool = True, probe: Callable[[Path], files.Hea
     """
     entry: dict[str, Any] = {"uri": to_uri(place)}
     try:
-        status = place.stat()
-        entry |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-        if digest and place.is_file():
+        if (remote := as_store(place)) is not None:
+            place, said, sha256 = fetching.fetched(remote)
+            entry |= {**said._asdict(), **({"sha256": sha256} if digest else {})}
+        else:
+            status = place.stat()
+            entry |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        if digest and "sha256" not in entry and place.is_file():
             with place.open("rb") as file:
                 entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         header = probe(place)

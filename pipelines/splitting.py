@@ -110,6 +110,17 @@ class Groups:
             self._join(("group", place.group), ("cluster", cluster))
         return place
 
+    def settled(self, place: Place) -> str | None:
+        """The split of a recipe that nothing but its group decides, as long as no groups are joined."""
+        if self._where is not None or place.cluster is not None:
+            return None
+        return dealt_by_hash(place.group, self._splitting)
+
+    @property
+    def are_joined(self) -> bool:
+        """Whether a cluster joins groups."""
+        return bool(self._parents)
+
     def split_of(self, place: Place) -> str:
         """Train, valid or test; a pure function of the group, or of what it was joined to, and the seed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,16 @@ def read_table(path: Path) -> pa.Table:
     """
     with reading(path), path.open("rb") as file:
         return _read(file, path)
+
+
+def table_in(data: bytes, path: Path) -> pa.Table:
+    """The table of a Parquet file whose bytes are there already.
+
+    Raises:
+        CorpusError: as `read_table`.
+    """
+    with reading(path):
+        return _read(io.BytesIO(data), path)
 
 
 def read_row_group(path: Path, number: int) -> pa.Table:

@@ -8,26 +8,27 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.audiotools.secrets import without_secrets
+from tonemill.pipelines.places import as_store, place
 
 
 def to_uri(path: str | os.PathLike[str]) -> str:
-    """The absolute `file:` URI of a local path (RFC 8089); names that are not UTF-8 survive."""
+    """The absolute `file:` URI of a local path (RFC 8089), or that of one in a store; names not in UTF-8 survive."""
+    if as_store(path) is not None:
+        return str(path)
     return "file://" + quote_from_bytes(os.fsencode(os.path.abspath(path)))  # noqa: PTH100  (links stay as typed)
 
 
 def to_path(uri: str) -> Path:
-    """The local path of a `file:` URI or of a plain path.
+    """The path of a URI, or of a plain path, here or in a store.
 
     Raises:
-        UsageError: it lies elsewhere, where this version cannot read, or holds a byte that no path has.
+        UsageError: it lies where nothing is read, or holds a byte that no path has.
     """
     path = uri
     if uri.startswith("file://"):
         path = os.fsdecode(unquote_to_bytes(uri[len("file://") :]))
     elif "://" in uri:
-        raise UsageError(
-            f"{uri} does not lie on this machine; tonemill reads local files only so far. Copy it here first."
-        )
+        return place(uri)
     if "\0" in path:
         raise UsageError(f"{uri!r} names no file: no path holds a zero byte.")
     try:

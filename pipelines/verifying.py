@@ -13,6 +13,7 @@ from tonemill.pipelines import checking, commit
 from tonemill.pipelines.checking import Finding
 from tonemill.pipelines.corpus import DESCRIPTION, INDEX, REJECTS
 from tonemill.pipelines.merging import MARK, PLAN_SEAL, REMOVED, made_files, plan_is_whole, together, totals
+from tonemill.pipelines.places import of_this_machine
 from tonemill.pipelines.plan import Plan, digest_of, read_whole
 from tonemill.pipelines.planning import shard_digest
 from tonemill.pipelines.progress import Progress
@@ -63,6 +64,7 @@ def home_in(folder: Path) -> Path:
     Raises:
         UsageError: tonemill made no such folder.
     """
+    of_this_machine(folder, "This tool")
     if (folder / MARK).exists() or (folder / WORK).is_dir():
         return folder / WORK
     if any((folder / name).exists() for name in (DESCRIPTION, PLAN, PLAN_SEAL, INDEX)):

@@ -43,7 +43,7 @@ def test_a_file_is_the_old_or_the_new_whichever_call_fails(
     assert commit.read_sealed(folder / "a.json") == {"is": "new"}
 
 
-@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_corpus_is_finished_by_the_same_command_whichever_call_failed(
     stride: int, tonemill: Tonemill, plan: bytes, corpus: Path, tmp_path: Path, failing_disk: Callable[..., FailingDisk]
 ) -> None:

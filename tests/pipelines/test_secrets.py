@@ -149,9 +149,10 @@ def test_a_step_that_fails_with_an_address_writes_none_into_the_rejects(tmp_path
 def _outcome():  # type: ignore[no-untyped-def]
     from tonemill.pipelines.cook import Outcome
     from tonemill.pipelines.example import Example
+    from tonemill.pipelines.packing import pack
     from tonemill.pipelines.plan import Planned
 
-    return Outcome(Planned(0, "0" * 16, "a", 1, 1.0, "{}"), Example({}))
+    return Outcome(Planned(0, "0" * 16, "a", 1, 1.0, pack("{}")), Example({}))
 
 
 def test_a_corpus_made_before_is_shown_without_its_secrets(

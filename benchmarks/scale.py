@@ -1,0 +1,200 @@
+"""Measure how the pipe grows: kinds of sources, workers, a store, and very many small files.
+
+    python -m benchmarks.scale sound                   # an hour of WAV, FLAC and MP3 with 1 and 2 workers; minutes
+    python -m benchmarks.scale sound --hours 10 --kinds wav --workers 2
+    python -m benchmarks.scale sound --store           # also into moto's S3 server on loopback
+    python -m benchmarks.scale files --count 100000    # scan and plan so many files, links to a hundred
+
+One-minute 48 kHz stereo sources become mono 44.1 kHz two-second FLAC clips. Ten sources are hard-linked under as many
+names as the hours need. Each stage runs alone, from file to file, so that each has its own numbers; the plain loop is
+that of `benchmarks.shard`, with as many processes, and where ffmpeg is installed so is `ffmpeg -f segment` and tar.
+
+    wall, CPU   seconds of whole processes; CPU is user and system time of all that they started
+    peak        resident memory of the largest process
+    speed       seconds of sound per second of wall
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from benchmarks.shard import RATE, TONEMILL, make_minute, plain_loop
+
+SOURCES = 10
+KINDS = {"wav": "PCM_16", "flac": "PCM_16", "mp3": "MPEG_LAYER_III"}
+
+SERVE = """
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+app = DomainDispatcherApplication(create_backend_app)
+server = make_server("127.0.0.1", 0, app, True, request_handler=MotoRequestHandler)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    wall: float
+    cpu: float
+    peak_mb: float
+
+
+def run(command: list[str], stdin: Path | None = None, stdout: Path | None = None, **more: str) -> Cost:
+    """What one process costs, with all that it waits for."""
+    begun = time.perf_counter()
+    with (stdin or Path(os.devnull)).open("rb") as source, (stdout or Path(os.devnull)).open("wb") as target:
+        process = subprocess.Popen(command, stdin=source, stdout=target, env={**os.environ, **more})
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command} failed")
+    return Cost(time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
+
+
+def make_source(folder: Path, kind: str, number: int) -> None:
+    make_minute(folder, number)
+    made = folder / f"{number:04d}.wav"
+    sound, rate = soundfile.read(made, dtype="int16")
+    soundfile.write(folder / kind / f"{number:05d}.{kind}", sound, rate, subtype=KINDS[kind])
+    made.unlink()
+
+
+def make_sources(folder: Path, kind: str, minutes: int) -> Path:
+    """Ten minutes of sound, and links to them."""
+    raw = folder / kind
+    raw.mkdir()
+    # Not here: a process's peak counts what its parent held when it was started.
+    with Pool(1) as pool:
+        pool.starmap(make_source, [(folder, kind, number) for number in range(SOURCES)])
+    for number in range(SOURCES, minutes):
+        os.link(raw / f"{number % SOURCES:05d}.{kind}", raw / f"{number:05d}.{kind}")
+    return raw
+
+
+def run_loop(raw: Path, out: Path, workers: int) -> None:
+    paths = sorted(raw.iterdir())
+    out.mkdir()
+    with Pool(workers) as pool:
+        pool.starmap(plain_loop, [(paths[i::workers], out / f"{i}.tar", False) for i in range(workers)])
+
+
+@contextmanager
+def server() -> Iterator[dict[str, str]]:
+    """The environment in which `s3://bench` is a bucket on loopback."""
+    process = subprocess.Popen([sys.executable, "-P", "-c", SERVE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    try:
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1"}
+        import urllib.request
+
+        urllib.request.urlopen(urllib.request.Request(f"{url}/bench", method="PUT")).close()
+        yield {**keys, "AWS_ENDPOINT_URL": url}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def sound(folder: Path, hours: float, kinds: list[str], workers: list[int], store: bool) -> None:
+    minutes = max(SOURCES, round(60 * hours))
+    print(f"| {minutes} min of | workers | what | wall, s | CPU, s | peak, MB | speed | CPU, of the loop's |")
+    print("|---|--:|---|--:|--:|--:|--:|--:|")
+    for kind in kinds:
+        raw, streams = make_sources(folder, kind, minutes), [folder / f"{kind}.{number}" for number in range(3)]
+        steps = [["resample", "--rate", str(RATE), "--channels", "mono"], ["slice", "--seconds", "2"]]
+        for count in workers:
+            loop = run([sys.executable, "-m", "benchmarks.scale", "loop", str(raw), str(folder / "loop"), str(count)])
+            shutil.rmtree(folder / "loop")
+            scan = run([TONEMILL, "scan", str(raw), "-q", "--workers", str(count)], None, streams[0])
+            between = [run([TONEMILL, *step], streams[n], streams[n + 1]) for n, step in enumerate(steps)]
+            cook = [TONEMILL, "shard", str(folder / "corpus"), "--workers", str(count), "-q"]
+            shard = run(cook, streams[2])
+            shutil.rmtree(folder / "corpus")
+            costs = {"plain loop": loop, "scan": scan, "resample": between[0], "slice": between[1], "shard": shard}
+            if store:
+                with server() as environment:
+                    cook[2] = "s3://bench/corpus"
+                    costs["shard to S3"] = run(cook, streams[2], **environment)
+            if shutil.which("ffmpeg"):
+                costs["ffmpeg and tar"] = run(["bash", "-c", FFMPEG, "-", str(raw), str(folder / "cut"), str(count)])
+                shutil.rmtree(folder / "cut")
+            for what, cost in costs.items():
+                speed, of_loop = 60 * minutes / cost.wall, cost.cpu / loop.cpu
+                print(
+                    f"| {kind} | {count} | {what} | {cost.wall:.1f} | {cost.cpu:.1f} | {cost.peak_mb:.0f} "
+                    f"| {speed:.0f} | {of_loop:.2f} |",
+                    flush=True,
+                )
+        shutil.rmtree(raw)
+
+
+FFMPEG = f"""
+mkdir "$2" && cd "$2" && ls "$1" | xargs -P "$3" -I NAME ffmpeg -v error -i "$1/NAME" -ac 1 -ar {RATE} -f segment \
+    -segment_time 2 NAME-%04d.flac && tar cf all.tar ./*.flac
+"""
+
+
+def files(folder: Path, count: int) -> None:
+    raw, streams = folder / "many", [folder / f"many.{number}" for number in range(2)]
+    (folder / "hits").mkdir()
+    for number in range(100):
+        hit = (np.random.default_rng(number).standard_normal(400) * 0.1).clip(-1, 1)
+        soundfile.write(folder / "hits" / f"{number}.wav", hit, 8000)
+    for number in range(count):
+        place = raw / f"{number // 1000:05d}"
+        if number % 1000 == 0:
+            place.mkdir(parents=True)
+        os.link(folder / "hits" / f"{number % 100}.wav", place / f"{number:07d}.wav")
+    costs = {
+        "scan": run([TONEMILL, "scan", str(raw), "-q"], None, streams[0]),
+        "slice": run([TONEMILL, "slice", "--samples", "200"], streams[0], streams[1]),
+        "plan (shard --range 0:0)": run([TONEMILL, "shard", str(folder / "c"), "--range", "0:0", "-q"], streams[1]),
+    }
+    print(f"| {count:,} files | wall, s | CPU, s | CPU, ms a file | peak, MB |\n|---|--:|--:|--:|--:|")
+    for what, cost in costs.items():
+        print(f"| {what} | {cost.wall:.1f} | {cost.cpu:.1f} | {1000 * cost.cpu / count:.3f} | {cost.peak_mb:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    what = parser.add_subparsers(dest="what", required=True)
+    one = what.add_parser("sound")
+    one.add_argument("--hours", type=float, default=1.0, help="of sound (default 1)")
+    one.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    one.add_argument("--workers", nargs="+", type=int, default=[1, 2])
+    one.add_argument("--store", action="store_true", help="also into an S3 server on loopback")
+    many = what.add_parser("files")
+    many.add_argument("--count", type=int, default=100_000)
+    for parsed in (one, many):
+        parsed.add_argument("--folder", type=Path, help="where to work")
+    loop = what.add_parser("loop")
+    loop.add_argument("given", nargs=3)
+    options = parser.parse_args()
+    if options.what == "loop":
+        raw, out, workers = options.given
+        run_loop(Path(raw), Path(out), int(workers))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        if options.what == "files":
+            files(Path(name), options.count)
+        else:
+            sound(Path(name), options.hours, options.kinds, options.workers, options.store)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""Sources and corpora in object stores, against an S3 API on loopback that also fails, stalls and cuts its answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tonemill, contents, lines_of, reasons, stream_of, write_wav
+from s3 import Wire, s3_server
+
+pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
+pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines import commit, fetching, leases, stores
+from tonemill.pipelines.corpus import open_corpus
+from tonemill.pipelines.loader import Batches
+from tonemill.pipelines.places import StorePath, as_store, place, scratch
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+    """A bucket `s3://tonemill`, for this process and those it starts."""
+    from tonemill.pipelines import engine
+
+    with s3_server() as wire, pytest.MonkeyPatch.context() as patch:
+        scratch_folder = str(tmp_path_factory.mktemp("scratch"))
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": wire.url, "TMPDIR": scratch_folder}.items():
+            patch.setenv(name, value)
+        patch.setattr("tempfile.tempdir", None)
+        patch.setattr(stores, "_stores", {})
+        patch.setattr(stores, "PAUSE_SECONDS", 0.005)
+        # The process that works has the environment of when it was started.
+        engine._close_servers()
+        yield wire
+        engine._close_servers()
+
+
+@pytest.fixture
+def s3(server: Wire) -> Iterator[Wire]:
+    server.share, server.kinds = 0.0, ("error", "cut", "drop")
+    server.counted.clear()
+    yield server
+    server.share = 0.0
+
+
+FLAGS = ("--shard-seconds", 2, "-q")
+
+
+@pytest.fixture(scope="module")
+def few(plan: bytes) -> bytes:
+    """A quarter of the plan: two shards."""
+    return stream_of(lines_of(plan)[:4])
+
+
+@pytest.fixture(scope="module")
+def expected(few: bytes, tonemill: Tonemill, server: Wire, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What it gives in a folder."""
+    folder = tmp_path_factory.mktemp("local") / "corpus"
+    tonemill("shard", folder, *FLAGS, stdin=few).done()
+    return folder
+
+
+def bucket(name: str) -> StorePath:
+    found = as_store(place(f"s3://tonemill/{name}"))
+    assert found is not None
+    return found
+
+
+def objects(name: str) -> dict[str, bytes]:
+    root = bucket(name)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.below()}
+
+
+def upload(folder: Path, name: str) -> StorePath:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        (bucket(name) / path.relative_to(folder).as_posix()).put(path)
+    return bucket(name)
+
+
+def test_a_corpus_in_a_bucket_has_the_bytes_of_one_in_a_folder(
+    tonemill: Tonemill, few: bytes, expected: Path, s3: Wire
+) -> None:
+    said = tonemill("shard", "s3://tonemill/whole", *FLAGS, stdin=few).done().line
+    assert said["corpus"] == "s3://tonemill/whole"
+    assert objects("whole") == contents(expected)
+    puts = s3.counted["PUT"]
+    tonemill("shard", "s3://tonemill/whole", *FLAGS, stdin=few).done()
+    # The lease, the tables of the whole and the description; no shard.
+    assert s3.counted["PUT"] - puts == 4
+    assert not [path for path in scratch(place("s3://tonemill/whole")).rglob("*") if commit.TEMPORARY in path.name]
+
+    stream = tonemill("open", "s3://tonemill/whole").done().out
+    local = tonemill("open", expected).done().out
+    assert stream.replace(b"s3://tonemill/whole", b"") == local.replace(f"file://{expected}".encode(), b"")
+    tonemill("shard", "s3://tonemill/copied", "-q", stdin=stream).done()
+    facts = json.loads(tonemill("inspect", "s3://tonemill/whole", "--json").done().out)
+    assert facts["examples"] == said["examples"]
+
+
+def test_sources_in_a_bucket_give_the_same_corpus(
+    tonemill: Tonemill, piped: Callable[..., bytes], raw: Path, tmp_path: Path, s3: Wire
+) -> None:
+    shutil.copytree(raw / "left", tmp_path / "raw")
+    root = upload(tmp_path / "raw", "raw")
+    made = {}
+    for name, source in {"remote": root, "local": tmp_path / "raw"}.items():
+        stream = piped(["scan", source, "--fields", "{label}_{speaker}_{take}", "-q"], ["slice", "--samples", 1000])
+        tonemill("shard", tmp_path / name, *FLAGS, stdin=stream).done()
+        made[name] = contents(tmp_path / name)
+        # Of these, and of nothing else, places are a part.
+        made[name + " plan"] = {one: made[name].pop(one) for one in ("plan.parquet", "plan.json")}
+    assert made["remote"] == made["local"] and made["remote plan"] != made["local plan"]
+    copies = scratch(fetching.FETCHED).rglob("*.wav")  # type: ignore[arg-type]
+    assert not list(copies), "copies of sources stay behind"
+
+
+def test_a_model_trains_on_what_a_bucket_holds(tonemill: Tonemill, few: bytes, expected: Path, s3: Wire) -> None:
+    upload(expected, "train")
+    made = []
+    for corpus in (open_corpus(expected), open_corpus(place("s3://tonemill/train"))):
+        made.append(Batches(corpus, "train", ("audio",), 500, 4, seed=3).batch(2))
+    assert np.array_equal(made[0].audio["audio"], made[1].audio["audio"]) and made[0].fields == made[1].fields
+
+
+def test_a_source_that_changes_or_goes_is_told(tonemill: Tonemill, tmp_path: Path, s3: Wire) -> None:
+    for name, seed in {"kept.wav": 0, "other.wav": 1, "gone.wav": 2}.items():
+        write_wav(tmp_path / "raw" / name, seed=seed)
+    root = upload(tmp_path / "raw", "changing")
+    stream = tonemill("scan", root, "-q").done().out
+    (root / "other.wav").put(write_wav(tmp_path / "new.wav", seed=9))
+    (root / "gone.wav").unlink()
+    tonemill("shard", tmp_path / "out", "-q", stdin=stream).done()
+    assert reasons(tmp_path / "out") == {"other.wav": "changed", "gone.wav": "missing"}
+
+
+@pytest.mark.parametrize("share", [0.2, pytest.param(0.4, marks=pytest.mark.slow)])
+def test_what_fails_for_a_moment_is_tried_again(
+    tonemill: Tonemill, few: bytes, expected: Path, s3: Wire, share: float
+) -> None:
+    s3.share = share
+    tonemill("shard", f"s3://tonemill/faults-{share}", *FLAGS, stdin=few).done()
+    faults = {kind: s3.counted[kind] for kind in s3.kinds}
+    s3.share = 0.0
+    assert sum(faults.values()) > 3, faults
+    assert objects(f"faults-{share}") == contents(expected)
+
+
+@pytest.mark.slow
+def test_what_fails_for_good_says_so_and_the_same_command_goes_on(
+    tonemill: Tonemill, few: bytes, expected: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "ATTEMPTS", 2)
+    s3.share, s3.kinds = 1.0, ("error",)
+    tonemill("shard", "s3://tonemill/down", *FLAGS, stdin=few).refused(1, "s3://tonemill/down", "tried 2 times")
+    s3.share = 0.0
+    tonemill("shard", "s3://tonemill/down", *FLAGS, stdin=few).done()
+    assert objects("down") == contents(expected)
+
+
+@pytest.mark.slow
+def test_cut_slow_and_dropped_answers_are_noticed(s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.random.default_rng(0).bytes(300_000)
+    (tmp_path / "data").write_bytes(data)
+    path = bucket("data")
+    path.put(tmp_path / "data")
+    for kind in ("cut", "drop", "slow", "error"):
+        s3.share, s3.kinds = 0.5, (kind,)
+        monkeypatch.setattr(stores, "ATTEMPTS", 12)
+        assert path.read_bytes() == data
+        path.fetch(tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == data
+        with path.open() as file:
+            file.seek(-1000, os.SEEK_END)
+            assert file.read(10) == data[-1000:-990]
+            file.seek(0)
+            assert b"".join(iter(lambda: file.read(7001), b"")) == data
+        assert s3.counted[kind]
+
+
+def test_a_reader_asks_for_what_it_needs(s3: Wire, tmp_path: Path) -> None:
+    data = np.random.default_rng(1).bytes(4_000_000)
+    (tmp_path / "data").write_bytes(data)
+    path = bucket("long")
+    path.put(tmp_path / "data")
+    with path.open() as file:
+        s3.counted.clear()
+        file.seek(1_000_000)
+        assert file.read(500) == data[1_000_000:1_000_500] and s3.counted["GET"] == 1
+        s3.counted.clear()
+        file.seek(0)
+        assert io.BytesIO(file.read()).getvalue() == data and s3.counted["GET"] == 1
+        s3.counted.clear()
+        file.seek(0)
+        while file.read(1 << 14):
+            pass
+        assert s3.counted["GET"] < 10
+
+
+@pytest.mark.slow
+def test_two_commands_on_one_bucket(
+    tonemill: Tonemill, few: bytes, expected: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tonemill.pipelines.portion.PLAN_SECONDS", 0.2)
+    where = "s3://tonemill/held"
+    tonemill("shard", where, *FLAGS, "--range", "0:1", stdin=few).done()
+    folder = bucket("held")
+    # As from another machine: only the lease tells.
+    (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    other = folder / leases.LEASES / "together-0.json"
+    other.put(tmp_path / "lease")
+    tonemill("shard", where, "--planned", "--range", "1:2", "-q").done()
+    tonemill("shard", where, "--planned", "-q").refused(1, "Another command is writing", "together-0")
+    other.unlink()
+    tonemill("shard", where, "--planned", "-q").done()
+    assert objects("held") == contents(expected)
+
+
+def test_the_lease_of_the_dead_is_taken(s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bucket("leased")
+    dead = folder / leases.LEASES / "alone-0.json"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / "lease").write_text(json.dumps({"host": leases.socket.gethostname(), "pid": ended.pid}))
+    dead.put(tmp_path / "lease")
+    with leases.leased(folder, together=False) as other:
+        assert other is None and not dead.is_file()
+    (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    dead.put(tmp_path / "lease")
+    with leases.leased(folder, together=False) as other:
+        assert other == dead
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.8)
+    time.sleep(2)
+    with leases.leased(folder, together=False) as other:
+        assert other is None
+        # Put anew while it is held.
+        time.sleep(2)
+        with leases.leased(folder, together=True) as second:
+            assert second is not None and second.name.startswith("alone-")
+    assert not folder.below()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_every_object_is_the_same(
+    few: bytes, expected: Path, tmp_path: Path, s3: Wire, environment: dict[str, str]
+) -> None:
+    (tmp_path / "plan.jsonl").write_bytes(few)
+    words = ["tonemill", "shard", "s3://tonemill/killed", *map(str, FLAGS)]
+
+    def run(seconds: float | None) -> int:
+        with (tmp_path / "plan.jsonl").open("rb") as stdin:
+            process = subprocess.Popen(
+                words, env={**os.environ, "PATH": environment["PATH"]}, stdin=stdin, stdout=subprocess.DEVNULL
+            )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    begun = time.monotonic()
+    assert run(None) == 0
+    whole_seconds = time.monotonic() - begun
+    for path in bucket("killed").below():
+        path.unlink()
+    ended = [run(whole_seconds * share) for share in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    assert -signal.SIGKILL in ended
+    assert run(None) == 0
+    assert objects("killed") == contents(expected)
+
+
+REFUSED = {
+    "s3://key:secret@bucket/loops": "no password",
+    "ftp://host/loops": "no kind of place",
+    "s3://": "no place in a store",
+    "s3://bucket/../other": "no place in a store",
+}
+
+
+@pytest.mark.parametrize("typed", REFUSED)
+def test_what_is_no_place_is_refused(typed: str) -> None:
+    with pytest.raises(UsageError, match=REFUSED[typed]) as caught:
+        place(typed)
+    assert "secret" not in str(caught.value)
+
+
+def test_paths_that_lost_a_slash_are_uris_again() -> None:
+    assert str(place(Path("s3://bucket/loops/"))) == "s3://bucket/loops"
+    assert place("corpora/loops") == Path("corpora/loops")
+    assert as_store(place("/data/a:b/c")) is None
+
+
+@pytest.mark.parametrize("words", [["repair"], ["write"], ["remove", "--source", "x"]], ids=lambda words: words[0])
+def test_what_works_on_folders_only_says_so(
+    tonemill: Tonemill, words: list[str], few: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tonemill(words[0], "s3://tonemill/any", *words[1:], stdin=few).refused(2, "folders of this machine")
+    assert not list(tmp_path.iterdir())

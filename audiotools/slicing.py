@@ -48,9 +48,13 @@ def windows(
     for block in blocks:
         held.append(block)
         ready += block.shape[1]
+        # Where windows lie far apart, what lies between them is let go.
+        while held and first + held[0].shape[1] <= start:
+            gone = held.pop(0).shape[1]
+            first, ready = first + gone, ready - gone
         if first + ready < start + length:
             continue
-        joined = np.concatenate(held, axis=1) if len(held) > 1 else block
+        joined = np.concatenate(held, axis=1) if len(held) > 1 else held[0]
         while first + ready >= start + length:
             yield Window(start, joined[:, start - first : start - first + length])
             start += hop

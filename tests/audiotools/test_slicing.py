@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,3 +47,18 @@ def test_mono_is_the_mean_and_stereo_is_mono_twice() -> None:
     assert mixed(three, "keep") is three
     with pytest.raises(AudioError, match="cannot become stereo"):
         mixed(three, "stereo")
+
+
+def test_windows_far_apart_hold_nothing_of_what_lies_between() -> None:
+    def blocks() -> Iterator[np.ndarray]:
+        for number in range(400):
+            yield np.full((1, 1 << 16), number, np.float32)
+
+    tracemalloc.start()
+    try:
+        starts = [int(one.samples[0, 0]) for one in windows(blocks(), 1000, 100 << 16, "drop", "drop")]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert starts == [0, 100, 200, 300]
+    assert peak < 5 * (4 << 16)

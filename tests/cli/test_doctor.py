@@ -149,10 +149,14 @@ def test_other_versions_than_the_tested_ones_are_a_warning(tonemill: Tonemill, v
 
 
 def test_an_extra_that_is_not_there_is_absent(versions: dict[str, str | None]) -> None:
+    def of_av() -> list[tuple[str, str | None]]:
+        return [(one.state, one.mend) for one in installed.extras(Path()) if "av" in one.found.split()[:2]]
+
+    mend = "pip install 'tonemill[ffmpeg]'"
     versions["av"] = None
-    assert [(one.state, one.mend) for one in installed.extras(Path())] == [("absent", "pip install 'tonemill[ffmpeg]'")]
+    assert of_av() == [("absent", mend)]
     versions["av"] = "9.0"
-    assert [one.state for one in installed.extras(Path())] == ["broken"]
+    assert of_av() == [("broken", mend)]
 
 
 def test_without_metadata_or_packaging_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ $(VENV)/ready: pyproject.toml setup.py constraints.txt
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh "$(RAW)"
 
+# A file stays on one core, for its tests share what they have made.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 slow: setup
 	$(BIN)/pytest -m slow

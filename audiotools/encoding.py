@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from tonemill.audiotools.containers import blank_peak_time, with_fixed_ogg_serial
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.files import plainly
-from tonemill.audiotools.waveform import Sound
+from tonemill.audiotools.waveform import Sound, Waveform
 
 CONTAINERS: Final = ("flac", "wav", "ogg")
 """What `encode` writes."""
@@ -86,7 +86,8 @@ def encode(sound: Sound, container: str, bits: int = 16, spill: Path | None = No
 
     subtype = "VORBIS" if container == "ogg" else "FLOAT" if bits == 32 else f"PCM_{bits}"
     content: Any = io.BytesIO()
-    if spill is not None:
+    # What is in memory already is never more when encoded, and a clip has no need of a file that may move to a disk.
+    if spill is not None and not (isinstance(sound, Waveform) and sound.samples.nbytes < SPILL_BYTES):
         content = tempfile.SpooledTemporaryFile(SPILL_BYTES, "w+b", dir=str(spill))  # noqa: SIM115  (it is handed on)
     frames, peak, highest, lowest, clipped = 0, 0.0, 0.0, 0.0, 0
     try:

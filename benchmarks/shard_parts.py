@@ -112,7 +112,10 @@ def parts(folder: Path, path: Path) -> list[Part]:
 def shards(folder: Path, paths: list[Path]) -> tuple[Callable[[], object], Callable[[], object]]:
     """A shard of all files, cooked and committed by us, and by the plain loop."""
     chain = [Resample(RATE, "mono").to_json(), Slice(seconds=2.0).to_json()]
-    recipes = [recipe.then(chain[0]).then(chain[1]) for recipe in sources.scan(sources.find_audio(map(str, paths)))]
+    recipes = [
+        recipe.then(chain[0]).then(chain[1])
+        for recipe in sources.scan(sources.find_audio([str(path) for path in paths]))
+    ]
     plan = make_plan(recipes, Output("shards"), Splitting(), 1e9)
     corpus = folder / "corpus"
     corpus.mkdir()

@@ -107,7 +107,7 @@ def run(
             idle_ends += 1
             if idle_ends == MOST_IDLE_ENDS:
                 raise OutputError(
-                    f"A worker ended with {ended} while it was at no source, for the {idle_ends}rd time. What was "
+                    f"A worker ended with {ended} while it was at no source, as {idle_ends - 1} before it. What was "
                     "finished stays; give the same command again to go on."
                 )
         if not ended and (missing := set(alone or todo) & set(left())):

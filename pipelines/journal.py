@@ -149,12 +149,13 @@ def note_end(home: Path, what: str, among: Collection[int] | None = None) -> boo
         what: ended it.
         among: numbers of the shards that were the worker's; None for all.
     """
-    paths = _paths(home, among)
-    for path in paths:
+    any_found = False
+    for path in _paths(home, among):
         found = _read(path, what)
+        any_found |= bool(found)
         with path.open("r+b") as file:
             _write(file.fileno(), found)
-    return bool(paths)
+    return any_found
 
 
 def suspected(home: Path) -> list[int]:

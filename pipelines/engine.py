@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tonemill.audiotools import errors
 from tonemill.audiotools.errors import OutputError, TonemillError
 from tonemill.pipelines import commit, journal
+from tonemill.pipelines.messages import Inbox, error_of
 from tonemill.pipelines.places import as_store
 
 POLL_SECONDS: Final = 0.2
@@ -41,7 +41,7 @@ class Engine:
     """Who works, and how.
 
     Args:
-        workers: threads of the local runner.
+        workers: processes of the local runner; threads of one, where a model renders.
         runner: a Beam runner's name; None for the local one.
         options: Beam's own options, as typed.
         patience: seconds that a decoder may take for a block of sound.
@@ -150,7 +150,7 @@ class Server:
                 # What is typed at the terminal reaches the command, which tells the worker.
                 start_new_session=True,
             )
-        self._held = b""
+        self._inbox = Inbox(self._socket)
         self._owner = os.getpid()
 
     @property
@@ -180,10 +180,11 @@ class Server:
                 elif "at" in message:
                     watch(UnderWay(*({int(key): value for key, value in one.items()} for one in message["at"])))
                 elif "failed" in message:
-                    kind, text = message["failed"]
-                    failure = getattr(errors, kind)(text)
+                    failure = error_of(*message["failed"])
                 elif "lost" in message:
                     lost = "no word"
+                elif "fell" in message:
+                    lost = _name_of(message["fell"]) or "exit code 0"
                 elif "ended" in message:
                     if failure is not None:
                         raise failure
@@ -217,27 +218,20 @@ class Server:
 
     def _message(self, seconds: float) -> dict[str, Any] | None:
         """The next message, or None if there is none for so long."""
-        until = time.monotonic() + seconds
-        while b"\n" not in self._held:
-            self._socket.settimeout(max(0.001, until - time.monotonic()))
-            try:
-                data = self._socket.recv(1 << 16)
-            except TimeoutError:
-                return None
-            except ConnectionError:
-                data = b""  # it died before it read what it was sent
-            finally:
-                self._socket.settimeout(None)
-            if not data:
-                self._said.seek(0)
-                said = self._said.read().decode(errors="replace").strip().splitlines() or ["no word"]
-                raise OutputError(
-                    f"The process that does the work ended with: {said[-1][:500]}. What was finished stays; give the "
-                    "same command again to go on."
-                )
-            self._held += data
-        line, _, self._held = self._held.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
+        self._socket.settimeout(seconds)
+        try:
+            message: dict[str, Any] = self._inbox.take()
+        except TimeoutError:
+            return None
+        except EOFError:
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip().splitlines() or ["no word"]
+            raise OutputError(
+                f"The process that does the work ended with: {said[-1][:500]}. What was finished stays; give the "
+                "same command again to go on."
+            ) from None
+        finally:
+            self._socket.settimeout(None)
         return message
 
 

@@ -24,7 +24,8 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
-from tonemill.pipelines import shard
+from tonemill.pipelines import crew, shard
+from tonemill.pipelines.crew import Work
 from tonemill.pipelines.places import place
 
 POLL_SECONDS: Final = 0.2
@@ -55,9 +56,6 @@ _failures: list[TonemillError] = []
 
 _at_work: set[object] = set()
 """Shards that threads of this process are at; Beam lets the others go on when one fails."""
-
-Work = Callable[[Path, int], None]
-"""Does and commits one shard of the plan that lies in a folder; a function of a module, for workers import it."""
 
 
 class CookShard(beam.DoFn):
@@ -93,11 +91,11 @@ def run(
     Args:
         home: where the plan lies: the corpus itself, or `.tonemill` in a folder of files.
         numbers: which shards.
-        workers: threads of the local runner.
+        workers: of the local runner.
         watch: shows progress.
         runner: a Beam runner's name; None for the local one.
         options: Beam's own, as typed.
-        work: what is done to each shard.
+        work: what is done to each shard; a function of a module, for workers import it.
 
     Raises:
         TonemillError: a worker failed; what was committed stays.
@@ -128,16 +126,24 @@ def run(
                 processes.require()
     except BaseException:
         shard.stopping.set()
+        crew.stop()
         _stop_children()
         thread.join(2)
         raise
     if failure:
         # What they have begun would be left half-written, for the folder is swept and given free next.
         shard.stopping.set()
+        crew.stop()
         until = time.monotonic() + STOP_SECONDS
         while _at_work and time.monotonic() < until:
             time.sleep(POLL_SECONDS / 4)
         raise _failures[0] if _failures else _told(failure[0])
+
+
+def is_ours(runner: str | None, options: Sequence[str]) -> bool:
+    """Whether shards are done in the process that runs the graph, which may leave them to its crew."""
+    direct = "direct_running_mode" in " ".join(options)
+    return runner is None and not direct
 
 
 def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
@@ -239,7 +245,10 @@ def _is_worker(process: int) -> bool:
 
 def _stop_children() -> None:
     """End worker processes that this one started; an interrupt that was not typed at a terminal reaches only us."""
+    hands = crew.processes()
     for shell in _children(os.getpid()):
+        if shell in hands:
+            continue
         # A worker runs in a shell, which does not hand on what it is sent.
         for process in [*_children(shell), shell] if _is_worker(shell) else [shell]:
             with contextlib.suppress(OSError):

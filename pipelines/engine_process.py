@@ -27,6 +27,7 @@ from tonemill.pipelines.crew import Work
 from tonemill.pipelines.guard import guard
 from tonemill.pipelines.messages import named, tell
 from tonemill.pipelines.places import place
+from tonemill.pipelines.presence import WorkerLost
 
 MAX_LOCKS: Final = 16
 
@@ -68,7 +69,7 @@ def _work(job: dict[str, Any], channel: socket.socket) -> NoReturn:
             _run(job, channel)
         code = 0
     except TonemillError as error:
-        tell(channel, {"lost": str(error)} if isinstance(error, graph.WorkerLost) else {"failed": named(error)})
+        tell(channel, {"lost": str(error)} if isinstance(error, WorkerLost) else {"failed": named(error)})
         code = 0
     except KeyboardInterrupt:
         code = 0

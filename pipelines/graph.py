@@ -12,7 +12,6 @@ import contextlib
 import io
 import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,17 +26,9 @@ from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
 from tonemill.pipelines import crew, shard
 from tonemill.pipelines.crew import Work
 from tonemill.pipelines.places import place
+from tonemill.pipelines.presence import Cluster, Here, Processes, Watched, stop_children
 
 POLL_SECONDS: Final = 0.2
-
-LOOK_SECONDS: Final = 1.0
-"""Between two looks at the worker processes."""
-
-GRACE_SECONDS: Final = 3.0
-"""How long a worker may be gone before the work is."""
-
-START_SECONDS: Final = 30.0
-"""How long workers may take to start."""
 
 STOP_SECONDS: Final = 10.0
 """How long the other workers of this process may take to stop after one has failed."""
@@ -116,18 +107,17 @@ def run(
     # Beam waits without listening to signals, so it works beside the thread that Ctrl-C interrupts.
     thread = threading.Thread(target=run_pipeline, daemon=True)
     thread.start()
-    in_processes = pipeline.options.view_as(DirectOptions).direct_running_mode == "multi_processing"
-    processes = _Workers(workers if in_processes and runner is None else 0)
+    watched = _watched(pipeline, workers, runner)
     try:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             watch()
             if thread.is_alive():
-                processes.require()
+                watched.require()
     except BaseException:
         shard.stopping.set()
         crew.stop()
-        _stop_children()
+        stop_children(spared=crew.processes())
         thread.join(2)
         raise
     if failure:
@@ -140,10 +130,20 @@ def run(
         raise _failures[0] if _failures else _told(failure[0])
 
 
+def _watched(pipeline: beam.Pipeline, workers: int, runner: str | None) -> Watched:
+    if _is_dask(runner):
+        return Cluster()
+    in_processes = pipeline.options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+    return Processes(workers) if in_processes and runner is None else Here()
+
+
+def _is_dask(runner: str | None) -> bool:
+    return runner is not None and RUNNERS.get(runner.lower(), runner) == _DASK
+
+
 def is_ours(runner: str | None, options: Sequence[str]) -> bool:
     """Whether shards are done in the process that runs the graph, which may leave them to its crew."""
-    direct = "direct_running_mode" in " ".join(options)
-    return runner is None and not direct
+    return runner is None and not any("direct_running_mode" in option for option in options)
 
 
 def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
@@ -161,7 +161,7 @@ def _spreading(runner: str | None, options: Sequence[str], numbers: int) -> list
     Dask, if nobody says otherwise, gives 128 elements to one worker, and it takes a `Reshuffle` for nothing.
     """
     said = any(option.lstrip("-").startswith(("dask_npartitions", "dask_partition_size")) for option in options)
-    if runner is None or RUNNERS.get(runner.lower(), runner) != RUNNERS["dask"] or said:
+    if said or not _is_dask(runner):
         return []
     return [f"--dask_partition_size={math.ceil(numbers / DASK_TASKS)}"]
 
@@ -187,72 +187,6 @@ def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.
             [*([f"--runner {runner}"] if runner else []), *(f"--beam {option[2:]}" for option in options)]
         )
         raise UsageError(f"{chosen} cannot be used: {said[0]}") from error
-
-
-class WorkerLost(OutputError):
-    """A worker process is gone, and its work is not done."""
-
-
-class _Workers:
-    """Local worker processes. The runner waits for ever for one that was killed, so somebody else must notice.
-
-    Args:
-        expected: how many there must be; 0 where the work is done in this process.
-    """
-
-    def __init__(self, expected: int) -> None:
-        self._expected = expected
-        self._looked = self._complete = time.monotonic()
-        self._patience = START_SECONDS
-
-    def require(self) -> None:
-        """Notice, some seconds later, that a worker is gone and the work is not done.
-
-        Raises:
-            WorkerLost: one is.
-        """
-        now = time.monotonic()
-        if not self._expected or now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        if sum(_is_worker(number) for number in _children(os.getpid())) >= self._expected:
-            # At the end of the work the runner stops them itself, and is then soon done.
-            self._complete, self._patience = now, GRACE_SECONDS
-        elif now - self._complete > self._patience:
-            raise WorkerLost(
-                "A worker process was killed; if nobody did it, the machine ran out of memory: try fewer --workers. "
-                "What was finished stays; give the same command again to go on."
-            )
-
-
-def _children(parent: int) -> list[int]:
-    """Processes that one started and that have not ended."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            # After the name in parentheses, which may hold anything: state, then the parent's number.
-            state, number = status.read_text().rpartition(")")[2].split()[:2]
-            if int(number) == parent and state != "Z":
-                found.append(int(status.parent.name))
-    return found
-
-
-def _is_worker(process: int) -> bool:
-    with contextlib.suppress(OSError):
-        return b"sdk_worker_main" in Path(f"/proc/{process}/cmdline").read_bytes()
-    return False
-
-
-def _stop_children() -> None:
-    """End worker processes that this one started; an interrupt that was not typed at a terminal reaches only us."""
-    hands = crew.processes()
-    for shell in _children(os.getpid()):
-        if shell in hands:
-            continue
-        # A worker runs in a shell, which does not hand on what it is sent.
-        for process in [*_children(shell), shell] if _is_worker(shell) else [shell]:
-            with contextlib.suppress(OSError):
-                os.kill(process, signal.SIGTERM)
 
 
 def _told(error: Exception) -> TonemillError:

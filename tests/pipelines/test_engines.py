@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import Tonemill, contents, lines_of, stream_of
 
-from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines import conformance
+from tonemill.audiotools.errors import OutputError, UsageError
+from tonemill.pipelines import conformance, presence
 from tonemill.pipelines.conformance import SHARDS, probe
 from tonemill.pipelines.engine import Engine, _close_servers
 
@@ -141,3 +141,25 @@ def test_a_cluster_outlives_a_worker_that_is_killed(
     mine = contents(tmp_path / "out")
     assert mine == contents(tmp_path / "local")
     assert done < sum(name.endswith(".tar") for name in mine) / 2, "it was killed when most was done"
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_not_waited_for(
+    cluster: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.2)
+    with Client(scheduler_file=str(tmp_path / "scheduler.json")) as client:
+        client.wait_for_workers(2, timeout=60)
+        watched = presence.Cluster(patience=2)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            watched.require()
+            time.sleep(0.1)
+        for one in cluster:
+            one.kill()
+        with pytest.raises(OutputError, match="no worker for 2 s"):
+            while time.monotonic() < until + 60:
+                watched.require()
+                time.sleep(0.1)

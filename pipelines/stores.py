@@ -69,6 +69,11 @@ class Fsspec:
                 # Retries are ours, for those of two more layers below would multiply.
                 waits = {"connect_timeout": ANSWER_SECONDS, "read_timeout": ANSWER_SECONDS}
                 more = {"config_kwargs": {**waits, "retries": {"max_attempts": 1}}}
+            elif scheme == "gs":
+                from aiohttp import ClientTimeout
+
+                # Of silence, for a shard may take longer than that to go through.
+                more = {"requests_timeout": ClientTimeout(sock_connect=ANSWER_SECONDS, sock_read=ANSWER_SECONDS)}
             self._files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **more)
         except ImportError as error:
             raise UsageError(f"{scheme}:// needs {EXTRAS[scheme]}. `pip install 'tonemill[{scheme}]'`.") from error

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from buckets import Wire, s3_server
 from conftest import Tonemill, contents, lines_of, reasons, stream_of, write_wav
-from s3 import Wire, s3_server
 
 pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
 pytest.importorskip("moto", reason="tests of stores need tonemill[test]")

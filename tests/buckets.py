@@ -1,4 +1,4 @@
-"""An S3 server on loopback (moto's), and a wire to it that fails as it is told."""
+"""Object stores on loopback, S3's API (moto's) and Google's, and a wire to them that fails as it is told."""
 
 from __future__ import annotations
 
@@ -15,14 +15,26 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SERVE = """
-import sys
+SERVE_S3 = """
 from werkzeug.serving import make_server
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), True,
                      request_handler=MotoRequestHandler)
 print(server.port, flush=True)
 server.serve_forever()
+"""
+
+SERVE_GS = """
+import socket
+import threading
+from gcp_storage_emulator.server import create_server
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+server = create_server("127.0.0.1", port, in_memory=True, default_bucket="tonemill")
+server.start()
+print(port, flush=True)
+threading.Event().wait()
 """
 
 
@@ -103,26 +115,44 @@ def _handler(wire: Wire, server: int) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def s3_server() -> Iterator[Wire]:
-    """A server with an empty bucket `tonemill`, reached through a wire."""
+def _served(program: str) -> Iterator[int]:
+    """The port of a server in a process of its own."""
     server = subprocess.Popen(
-        [sys.executable, "-P", "-c", SERVE],
+        [sys.executable, "-P", "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     assert server.stdout is not None
     try:
-        port = int(server.stdout.readline())
-        wire = Wire()
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(wire, port))
-        wire.port = proxy.server_port
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        make = urllib.request.Request(f"http://127.0.0.1:{port}/tonemill", method="PUT")
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(make).close()
-        yield wire
-        proxy.shutdown()
-        proxy.server_close()
+        yield int(server.stdout.readline())
     finally:
         server.kill()
         server.wait()
+
+
+@contextmanager
+def _wired(port: int) -> Iterator[Wire]:
+    wire = Wire()
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(wire, port))
+    wire.port = proxy.server_port
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    yield wire
+    proxy.shutdown()
+    proxy.server_close()
+
+
+@contextmanager
+def s3_server() -> Iterator[Wire]:
+    """A server with an empty bucket `tonemill`, reached through a wire."""
+    with _served(SERVE_S3) as port, _wired(port) as wire:
+        make = urllib.request.Request(f"http://127.0.0.1:{port}/tonemill", method="PUT")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(make).close()
+        yield wire
+
+
+@contextmanager
+def gs_server() -> Iterator[Wire]:
+    """As `s3_server`, of Google's kind."""
+    with _served(SERVE_GS) as port, _wired(port) as wire:
+        yield wire

@@ -6,16 +6,16 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import lru_cache
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.naming import file_names, plain_name
-from tonemill.pipelines.packing import pack
+from tonemill.pipelines.packing import pack, unpack
 from tonemill.pipelines.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of
-from tonemill.pipelines.recipe import Recipe
+from tonemill.pipelines.recipe import Recipe, recipe_of
 from tonemill.pipelines.splitting import Groups, Place
 from tonemill.pipelines.step import Estimate, load_steps
 
@@ -38,81 +38,81 @@ def make_plan(
         CorpusError: there are no recipes, a wished split came out empty, or a choice cuts a group in two.
     """
     groups = Groups(splitting)
-    sources = [_source(recipe, groups) for recipe in recipes]
-    if not sources:
+    waiting = [_waiting(recipe, groups) for recipe in recipes]
+    if not waiting:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
-    sources.sort(key=itemgetter(0))
-    keyed: list[tuple[str, _Source]] = []
-    for path, same in itertools.groupby(sources, key=attrgetter("path")):
-        # Those of one path by their digests, whatever the order they came in.
-        alike = sorted(same, key=attrgetter("row.digest", "row.packed"))
-        keyed += [(key_of(path, occurrence), source) for occurrence, source in enumerate(alike)]
-    del sources
+    _give_keys(waiting)
     # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
-    names = file_names({key: source.path for key, source in keyed}) if output.kind == "files" else {}
-    keyed.sort(key=itemgetter(0), reverse=True)
-    dealt: dict[str, list[tuple[Planned, _Row]]] = {split: [] for split in SPLITS}
-    while keyed:
-        key, (path, split, place, row) = keyed.pop()
-        planned = Planned(0, key, names.get(key) or plain_name(path), *row.expects, row.packed)
+    names = file_names({one.key: one.path for one in waiting}) if output.kind == "files" else {}
+    waiting.sort(key=attrgetter("key"), reverse=True)
+    dealt: dict[str, list[_Waiting]] = {split: [] for split in SPLITS}
+    while waiting:
+        one = waiting.pop()
+        split = one.split
         if split is None or groups.are_joined:
-            split = groups.split_of(place or groups.enter(planned.recipe))
-        dealt[split].append((planned, row))
+            split = groups.split_of(one.place or groups.enter(recipe_of(unpack(one.packed))))
+        dealt[split].append(one)
     if not may_lack_splits:
         _refuse_empty_splits(dealt, splitting)
     shards, rows = [], []
     for split in SPLITS:
-        for number, part in enumerate(grouped(dealt[split], shard_seconds, lambda one: one[0].seconds)):
-            placed = tuple(replace(planned, position=position) for position, (planned, _) in enumerate(part))
-            shards.append(_shard(f"{split}/{number:06d}", output, [row for _, row in part], placed))
+        parts = grouped(dealt.pop(split), shard_seconds, lambda one: one.expected.seconds)
+        for number, part in enumerate(parts):
+            placed = tuple(
+                Planned(
+                    position, one.key, names.get(one.key) or plain_name(one.path), *_expects(one.expected), one.packed
+                )
+                for position, one in enumerate(part)
+            )
+            digests, sizes = [one.digest for one in part], [_expected_bytes(one.expected, output) for one in part]
+            shards.append(_shard(f"{split}/{number:06d}", output, placed, digests, sum(sizes)))
             rows.append(placed)
             part.clear()
     return Plan(output, tuple(shards), tuple(rows), splitting)
 
 
-class _Row(NamedTuple):
-    """What is kept of a recipe while the plan is made.
+class _Waiting(NamedTuple):
+    """What is kept of a recipe that has no place yet: a million fit in memory, in few objects and small ones.
 
     Args:
+        key: of its source; empty until all are known.
+        path: of it.
+        split: as far as its group alone decides; None where more does.
+        place: where it belongs, if more decides; objects for a million groups would fill the memory.
         digest: of its canonical text.
         packed: its line.
         expected: what will come of it.
     """
 
+    key: str
+    path: str
+    split: str | None
+    place: Place | None
     digest: bytes
     packed: bytes
     expected: Estimate
 
-    @property
-    def expects(self) -> tuple[int, float]:
-        """Clips and seconds."""
-        return self.expected.clips, self.expected.seconds
 
-
-class _Source(NamedTuple):
-    """A recipe that is not dealt yet.
-
-    Args:
-        path: of it.
-        split: as far as its group alone decides; None where more does.
-        place: where it belongs, if more decides; objects for a million groups would fill the memory.
-        row: what is kept.
-    """
-
-    path: str
-    split: str | None
-    place: Place | None
-    row: _Row
-
-
-def _source(recipe: Recipe, groups: Groups) -> _Source:
+def _waiting(recipe: Recipe, groups: Groups) -> _Waiting:
     place = groups.enter(recipe)
     split = groups.settled(place)
-    return _Source(recipe.path, split, place if split is None else None, _row(recipe, recipe.to_line()))
+    packed, estimate = pack(recipe.to_line()), _shared(expected(recipe))
+    return _Waiting("", recipe.path, split, place if split is None else None, _digest(recipe), packed, estimate)
 
 
-def _row(recipe: Recipe, line: str) -> _Row:
-    return _Row(bytes.fromhex(digest_of(recipe.canonical())), pack(line), _shared(expected(recipe)))
+def _give_keys(waiting: list[_Waiting]) -> None:
+    """Sort recipes by path, and give each its key."""
+    waiting.sort(key=attrgetter("path"))
+    position = 0
+    for path, same in itertools.groupby(waiting, key=attrgetter("path")):
+        # Those of one path by their digests, whatever the order they came in.
+        for occurrence, one in enumerate(sorted(same, key=attrgetter("digest", "packed"))):
+            waiting[position] = one._replace(key=key_of(path, occurrence))
+            position += 1
+
+
+def _digest(recipe: Recipe) -> bytes:
+    return bytes.fromhex(digest_of(recipe.canonical()))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -121,14 +121,22 @@ def _shared(estimate: Estimate) -> Estimate:
     return estimate
 
 
-def _shard(name: str, output: Output, part: Sequence[_Row], planned: tuple[Planned, ...]) -> Shard:
+@lru_cache(maxsize=1 << 16)
+def _expects(estimate: Estimate) -> tuple[int, float]:
+    """Clips and seconds; the same objects for equal estimates."""
+    return estimate.clips, estimate.seconds
+
+
+def _shard(
+    name: str, output: Output, planned: tuple[Planned, ...], digests: Sequence[bytes], expected_bytes: int
+) -> Shard:
     return Shard(
         name,
-        shard_digest(output, planned, [row.digest.hex() for row in part]),
+        shard_digest(output, planned, [digest.hex() for digest in digests]),
         len(planned),
         sum(row.clips for row in planned),
         sum(row.seconds for row in planned),
-        sum(_expected_bytes(row.expected, output) for row in part),
+        expected_bytes,
     )
 
 
@@ -148,7 +156,8 @@ def shard_digest(output: Output, planned: Sequence[Planned], digests: Sequence[s
 
 def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
     """A shard of recipes that another plan holds already; their positions are made to fit by the caller."""
-    return _shard(name, output, [_row(row.recipe, row.line) for row in planned], tuple(planned))
+    sizes = [_expected_bytes(_shared(expected(row.recipe)), output) for row in planned]
+    return _shard(name, output, tuple(planned), [_digest(row.recipe) for row in planned], sum(sizes))
 
 
 def expected(recipe: Recipe) -> Estimate:

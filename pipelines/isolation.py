@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -134,7 +135,7 @@ class _Child:
         """Send a job."""
         # One that has ended already says why by its exit code.
         with suppress(BrokenPipeError):
-            self._in.write(json.dumps(job).encode() + b"\n" + data)
+            self._in.write(json.dumps({**job, "seconds": self._seconds}).encode() + b"\n" + data)
             self._in.flush()
 
     def line(self) -> dict[str, Any]:
@@ -189,29 +190,38 @@ def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     for line in incoming:
         job = json.loads(line)
+        # Who waits for a codec that hangs ends it; this is for one whose parent was killed meanwhile.
+        alarm = 2 * ceil(job["seconds"])
         if "probe" in job:
             header: dict[str, Any] = {}
+            signal.alarm(alarm)
             ended = _caught(lambda: header.update(asdict(files.probe(_path_of(job["probe"])))))  # noqa: B023
+            signal.alarm(0)
             _tell(outgoing, ended or header)
         else:
             source = incoming.read(job["bytes"]) if "bytes" in job else _path_of(job["path"])
-            _send_sound(outgoing, source, job["start"], job["frames"])
+            _send_sound(outgoing, source, job["start"], job["frames"], alarm)
 
 
-def _send_sound(outgoing: BinaryIO, source: files.Source, start: int, frames: int | None) -> None:
+def _send_sound(outgoing: BinaryIO, source: files.Source, start: int, frames: int | None, alarm: int) -> None:
     announced = False
 
     def send() -> None:
         nonlocal announced
+        signal.alarm(alarm)
         flow = files.read(source, start, frames)
         _tell(outgoing, {"sample_rate": flow.sample_rate, "channels": flow.channels, "bits": flow.bits})
         announced = True
         for block in flow.blocks():
+            # Not while the parent takes its time with a block.
+            signal.alarm(0)
             if block.shape[1]:
                 outgoing.write(_FRAMES.pack(block.shape[1]) + block.tobytes())
                 outgoing.flush()
+            signal.alarm(alarm)
 
     ended = _caught(send)
+    signal.alarm(0)
     if announced:
         outgoing.write(_FRAMES.pack(0))
     _tell(outgoing, ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_a_decoder_that_hangs_is_given_up_and_tried_again_by_the_next_run(
     (tmp_path / "site/sitecustomize.py").unlink()
     assert shard(shell, "all", "--update").code == 0
     assert reasons(tmp_path / "all") == {}
+
+
+@pytest.mark.usefixtures("codec")
+def test_a_decoder_whose_parent_is_gone_hangs_no_longer(
+    raw: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+    child = isolation._Child(seconds=1)
+    child.ask({"path": os.fsencode(write_wav(raw / "04-hang.wav")).hex(), "start": 0, "frames": None})
+    try:
+        assert child._process.wait(30) == -signal.SIGALRM
+    finally:
+        child.close()
 
 
 def test_another_process_decodes_the_same_samples(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ from tonemill.pipelines.presence import WorkerLost
 
 MAX_LOCKS: Final = 16
 
+THREADS: Final = 4
+"""Of the runner, for each hand."""
+
 
 def serve(channel: socket.socket) -> None:
     """Fork a worker for each job until the command is gone."""
@@ -109,7 +112,8 @@ def _run(job: dict[str, Any], channel: socket.socket) -> None:
     work: Work = getattr(importlib.import_module(module), name)
     home, numbers, patience = place(job["home"]), job["numbers"], job["patience"]
     journal.set_patience(patience)
-    hands = min(job["workers"], len(numbers)) if graph.is_ours(job["runner"], job["options"]) else 1
+    workers = job["workers"]
+    hands = min(workers, len(numbers)) if graph.is_ours(job["runner"], job["options"]) else 1
     if hands > 1 and crew.is_fit(home, numbers[0]):
 
         def begin() -> None:
@@ -122,14 +126,15 @@ def _run(job: dict[str, Any], channel: socket.socket) -> None:
             os._exit(0)
 
         crew.employ(hands, home, work, begin, fell)
-        work = crew.by_hand
+        # The runner deals shards to its threads once for all; with more threads than hands, who is free takes the next.
+        work, workers = crew.by_hand, THREADS * hands
     _follow_command(channel)
     threading.Thread(target=guard, args=(patience, crew.processes), daemon=True).start()
 
     def watch() -> None:
         tell(channel, {"at": [shard.under_way, shard.refused, shard.rejected]})
 
-    graph.run(home, numbers, job["workers"], watch, job["runner"], job["options"], work)
+    graph.run(home, numbers, workers, watch, job["runner"], job["options"], work)
     watch()
 
 

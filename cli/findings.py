@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from tonemill.cli.outcomes import size
+from tonemill.pipelines.quantities import size
 
 if TYPE_CHECKING:
     from tonemill.pipelines.progress import Progress

@@ -11,7 +11,7 @@ import typer
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import in_stores, stdin
-from tonemill.cli.outcomes import duration, size
+from tonemill.pipelines.quantities import duration, size
 
 if TYPE_CHECKING:
     from rich.table import Table

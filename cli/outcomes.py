@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tonemill.cli.console import tell
+from tonemill.pipelines.quantities import duration, size
 
 if TYPE_CHECKING:
     from tonemill.pipelines.plan import Plan
@@ -50,22 +51,6 @@ def clipping(about: dict[str, Any]) -> str:
         "`tonemill normalize --peak-db -1` before this command, leave them out with `tonemill filter --max-peak-db 0`, "
         "or keep all of it with `tonemill write --format wav --bits 32`."
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: float) -> str:
-    """Bytes as a person reads them."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def show_plan(folder: Path, plan: Plan, key: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from tonemill.pipelines.leaks import Leak
+from tonemill.pipelines.quantities import duration, size
 from tonemill.pipelines.reporting.charts import Chart, plain
 from tonemill.pipelines.reporting.places import Place
 from tonemill.pipelines.reporting.sampling import numbers
@@ -152,22 +153,6 @@ def _findings(place: Place, found: Sequence[Leak]) -> list[str]:
 def _capital(text: str) -> str:
     # A sentence may begin with the name of a field, which stays as it is.
     return f"I{text[1:]}" if text.startswith(("it ", "its ")) else text
-
-
-def duration(seconds: float) -> str:
-    """A length as a person says it."""
-    if seconds < 120:
-        return f"{plain(seconds, 3)} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
-def size(count: float) -> str:
-    """Bytes as a person says them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _refused(rejected: int, filtered: int) -> str:

@@ -13,6 +13,7 @@ from tonemill.models.effect.recurrent import Recurrent
 SMALL: dict[str, dict[str, Any]] = {
     "autoregressive": {"context": 16, "width": 24, "depth": 2},
     "chain": {"preset": "nano", "taps": 700},
+    "compressor": {"detectors": 3, "curve_units": 5, "tone_taps": 9},
     "fir": {"taps": 1500},
     "gru": {"hidden_size": 5, "layers": 2},
     "lstm": {"hidden_size": 5, "layers": 2},
@@ -40,6 +41,9 @@ def lively(name: str, knobs: int) -> Network:
     if name in ("fir", "chain"):
         response = net.response if name == "fir" else net.fir.response
         response.copy_(torch.randn(len(response)) * torch.exp(-torch.arange(len(response)) / 200) * 0.2)
+    if name == "compressor":
+        net.taps.copy_(3 * torch.randn_like(net.taps))
+        net.turning.normal_()
     if isinstance(net, Recurrent):
         net.silence = 3000  # enough for these weights, and PyTorch's GRU is slow
         for key, parameter in net.named_parameters():

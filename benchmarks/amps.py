@@ -88,18 +88,19 @@ def run(name: str, row: Row, steps: int) -> None:
     wet, target = row.effect(dry), row.effect(held)
     torch.manual_seed(0)
     kind = NETWORKS.module(row.network).NETWORK
-    net, found = kind(kind.Config(**row.settings)), []
+    net = kind(kind.Config(**row.settings))
 
     def says(x: np.ndarray) -> np.ndarray:
         return played(net.eval().player(np.zeros(0, np.float32)), x.astype(np.float32))
 
+    print(f"| {name}", end="", flush=True)
     start = time.process_time()
-    trained(net, dry, wet, steps, lambda: found.append(esr(target, says(held))))
+    trained(net, dry, wet, steps, lambda: print(f" | {esr(target, says(held)):.5f}", end="", flush=True))
     seconds, said = time.process_time() - start, says(held)
-    cells = [*(f"{one:.5f}" for one in found), f"{row.reference:.5f}", f"{seconds:.0f}"]
-    cells += [f"{esr(target[1:], said[:-1]):.4f}", f"{esr(target[:-1], said[1:]):.4f}"]
+    cells = [f"{row.reference:.5f}", f"{seconds:.0f}"]
+    cells += [f"{one:.4f}" for one in (esr(target[1:], said[:-1]), esr(target[:-1], said[1:]))]
     cells += [f"{esr(row.effect(gain * held), says(gain * held)):.4f}" for gain in (10, 0.1)]
-    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print(f" | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:

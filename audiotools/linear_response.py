@@ -1,4 +1,4 @@
-"""The linear response that takes one signal to another, by least squares over whole recordings."""
+"""The linear response from signals to another, one or several in parallel, by least squares over whole recordings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ Signal = Float32[np.ndarray, "_"]
 ITERATIONS: Final = 48
 FLOOR: Final = 1e-5
 """Of the largest power in the dry spectrum: bands below it are taken to be as strong, so that they come last."""
+
+RIDGE: Final = 1e-7
+"""Added to normal equations whose diagonal is 1."""
+FRAMES: Final = 1 << 16
+"""Samples that are correlated at once."""
 
 
 def least_squares_response(pairs: Sequence[tuple[Signal, Signal]], taps: int) -> Float32[np.ndarray, "taps"]:
@@ -88,3 +93,57 @@ def _power(signals: Sequence[Signal], taps: int) -> np.ndarray:
             total += np.abs(fft.rfft(cut * window[: cut.size], size)) ** 2
     width = min(9, total.size)
     return np.convolve(np.pad(total, width // 2, mode="edge"), np.ones(width) / width, "valid")[: size // 2 + 1]
+
+
+def least_squares_responses(
+    pairs: Sequence[tuple[Sequence[Signal], Signal]], taps: int
+) -> tuple[Float32[np.ndarray, "inputs taps"], float]:
+    """Causal responses to several inputs, and a constant, whose sum is the wet with the least squared error.
+
+    The normal equations are made from correlations by FFT, less what the edges of recordings would add (the covariance
+    method; Makhoul, 1975), and solved at once: for thousands of unknowns, where `least_squares_response` takes more.
+
+    Args:
+        pairs: inputs and wet, all of one length. The first `taps - 1` samples of a wet are not looked at, for they
+            hang on what was played before; a pair that is no longer than that is left out.
+
+    Returns:
+        silence, if there are no such pairs.
+    """
+    from scipy import fft, linalg
+
+    inputs = len(pairs[0][0]) if pairs else 0
+    long = [(np.stack(heard).astype(np.float64), wet.astype(np.float64)) for heard, wet in pairs if wet.size >= taps]
+    unknown, size = inputs * taps, fft.next_fast_len(FRAMES + taps, real=True)
+    spectra = np.zeros((inputs, inputs + 1, size // 2 + 1), complex)
+    edges, moments = np.zeros((unknown + 1, unknown + 1)), np.zeros(unknown + 1)
+    for heard, wet in long:
+        both = np.concatenate([heard, wet[None]])
+        for start in range(0, wet.size, FRAMES):
+            left = fft.rfft(heard[:, start : start + FRAMES], size)
+            right = fft.rfft(both[:, start : start + FRAMES + taps - 1], size)
+            spectra += left.conj()[:, None] * right[None]
+        padded = np.pad(heard, ((0, 0), (taps - 1, taps - 1)))
+        lagged = np.lib.stride_tricks.sliding_window_view(padded, taps, axis=1)[:, :, ::-1].swapaxes(0, 1)
+        ends = [*range(taps - 1), *range(wet.size, wet.size + taps - 1)]
+        rows = lagged[ends].reshape(len(ends), unknown)
+        edges[:unknown, :unknown] += rows.T @ rows
+        moments[:unknown] -= rows[: taps - 1].T @ wet[: taps - 1]
+        sums = lagged[taps - 1 : wet.size].sum(axis=0).ravel()
+        edges[:unknown, -1] -= sums
+        edges[-1, :unknown] -= sums
+        edges[-1, -1] -= wet.size - taps + 1
+        moments[-1] += wet[taps - 1 :].sum()
+    lags = fft.irfft(spectra, size)
+    # What is heard i samples before, times what is heard j before, is the correlation at the lag i - j.
+    whole = np.array(
+        [[linalg.toeplitz(lags[p, q, :taps], lags[q, p, :taps]) for q in range(inputs)] for p in range(inputs)]
+    )
+    matrix = -edges
+    matrix[:unknown, :unknown] += whole.transpose(0, 2, 1, 3).reshape(unknown, unknown)
+    moments[:unknown] += lags[:, -1, :taps].ravel()
+    scale = np.sqrt(np.maximum(matrix.diagonal(), 1e-12))
+    matrix /= scale[:, None] * scale
+    matrix[np.diag_indices_from(matrix)] += RIDGE
+    found = linalg.solve(matrix, moments / scale, assume_a="pos") / scale
+    return found[:unknown].reshape(inputs, taps).astype(np.float32), float(found[-1])

@@ -34,6 +34,8 @@ ROWS: list[tuple[str, dict[str, Any], str]] = [
     ("lstm", {"hidden_size": 40, "skip": True}, ""),
     ("gru", {"hidden_size": 16}, ""),
     ("tcn", {}, ""),
+    ("compressor", {}, ""),
+    ("polynomial", {}, ""),
     ("fir", {"taps": 8192}, ""),
     ("fir", {"taps": 66_150}, ""),
     ("chain", {"taps": 2048}, ""),

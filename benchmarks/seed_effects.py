@@ -7,9 +7,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.seed_effects feedback     # bogus feedback, and none: 3
     OMP_NUM_THREADS=1 python -m benchmarks.seed_effects stability    # five seeds, 60 s from silence and from noise: 14
 
-Dry is generated: plucked strings (Karplus and Strong, 1983), 82 to 660 Hz, one to three at a time, 18 dB apart at most,
-with rests, through a soft limiter to a mean of |x| near the seed's clip (0.16), peak 0.8, 44.1 kHz. Learned from 40 s,
-judged on 4 s of another seed. Adam, 2e-3 falling as a cosine; 1024 windows a step.
+Dry is generated (`benchmarks.plucks`) at 44.1 kHz. Learned from 40 s, judged on 4 s of another seed. Adam, 2e-3 falling
+as a cosine; 1024 windows a step.
 
     teacher-forced   ESR of each sample predicted from the true past
     closed loop      ESR of running on its own output, from silence
@@ -28,37 +27,13 @@ import numpy as np
 import torch
 from scipy.signal import butter, lfilter
 
+from benchmarks.plucks import esr, music
 from tonemill.models.effect.autoregressive_running import Runner
 from tonemill.models.effect.losses import BlockLoss, LossConfig, mrstft
 from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
 
 RATE = 44100
 CARRIER_HZ = 1000
-
-
-def pluck(pitch_hz: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    period = int(RATE / pitch_hz - 0.5)
-    burst = np.zeros(int(seconds * RATE))
-    burst[:period] = rng.uniform(-1, 1, period)
-    burst[:period] -= burst[:period].mean()
-    feedback = np.zeros(period + 2)
-    feedback[[0, period, period + 1]] = 1, -0.498, -0.498
-    return lfilter([1.0], feedback, burst)
-
-
-def music(seconds: float, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    result, now = np.zeros(int(seconds * RATE)), 0.0
-    while now < seconds:
-        for _ in range(rng.integers(1, 4)):
-            start = int(now * RATE)
-            struck = pluck(82 * 2 ** (rng.integers(0, 37) / 12), rng.uniform(0.3, 1.5), rng)[: result.size - start]
-            result[start : start + struck.size] += 10 ** (-rng.uniform(0, 18) / 20) * struck
-        now += rng.uniform(0.15, 0.6)
-    result = np.tanh(result * (0.2 / np.abs(result).mean()))
-    for rest in np.arange(2.0, seconds, 4.0):  # every fourth second ends in 0.3 s of nothing
-        result[int(rest * RATE) : int((rest + 0.3) * RATE)] = 0
-    return (result * (0.8 / np.abs(result).max())).astype(np.float32)
 
 
 def lowpassed(x: np.ndarray) -> np.ndarray:
@@ -103,10 +78,6 @@ def trained(
         optimizer.step()
         schedule.step()
     return Runner(net.eval())
-
-
-def esr(true: np.ndarray, said: np.ndarray) -> float:
-    return float(np.square(true - said).sum() / np.square(true).sum())
 
 
 def forced_esr(runner: Runner, dry: np.ndarray, wet: np.ndarray) -> float:

@@ -67,7 +67,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
             if typed.get(setting) not in (None, []):
                 flag, chooser = setting.replace("_", "-"), model.chooser.replace("_", "-")
                 raise UsageError(
-                    f"--{flag} is a setting of {' and '.join(owners)}. Choose with --{chooser} {owners[0]}, or leave "
+                    f"--{flag} is a setting of {', '.join(owners)}. Choose with --{chooser} {owners[0]}, or leave "
                     "it out."
                 )
         model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)

@@ -13,14 +13,21 @@ from tonemill.models.effect.recurrent import Recurrent
 SMALL: dict[str, dict[str, Any]] = {
     "autoregressive": {"context": 16, "width": 24, "depth": 2},
     "chain": {"preset": "nano", "taps": 700},
+    "compressor": {"detectors": 3, "curve_units": 5, "tone_taps": 9},
     "fir": {"taps": 1500},
     "gru": {"hidden_size": 5, "layers": 2},
     "lstm": {"hidden_size": 5, "layers": 2},
+    "polynomial": {"order": 4, "taps": 700},
     "tcn": {"blocks": 3, "growth": 4, "kernel_size": 5, "tcn_channels": 6},
     "wavenet": {"preset": "feather"},
 }
 """Every network, small; a new one adds itself."""
-CASES = [(name, knobs) for name in NETWORKS.names() for knobs in (0, 2) if (name, knobs) != ("fir", 2)]
+CASES = [
+    (name, knobs)
+    for name in NETWORKS.names()
+    for knobs in (0, 2)
+    if (name, knobs) not in (("fir", 2), ("polynomial", 2))
+]
 
 
 def made(name: str, knobs: int = 0, **settings: Any) -> Network:
@@ -37,9 +44,15 @@ def lively(name: str, knobs: int) -> Network:
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    if name in ("fir", "chain"):
-        response = net.response if name == "fir" else net.fir.response
-        response.copy_(torch.randn(len(response)) * torch.exp(-torch.arange(len(response)) / 200) * 0.2)
+    if name in ("fir", "chain", "polynomial"):
+        response = net.responses if name == "polynomial" else (net.fir if name == "chain" else net).response
+        response.copy_(torch.randn(response.shape) * torch.exp(-torch.arange(response.shape[-1]) / 200) * 0.2)
+    if name == "polynomial":
+        net.peak.fill_(0.9)
+        net.constant.fill_(0.03)
+    if name == "compressor":
+        net.taps.copy_(3 * torch.randn_like(net.taps))
+        net.turning.normal_()
     if isinstance(net, Recurrent):
         net.silence = 3000  # enough for these weights, and PyTorch's GRU is slow
         for key, parameter in net.named_parameters():

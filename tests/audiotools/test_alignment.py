@@ -119,6 +119,14 @@ def test_delays_are_found_through_effects(source: str, latency: int, polarity: i
         assert alignment.confidence >= 0.5, name
 
 
+@pytest.mark.parametrize("latency", [-500, 1, 5000])
+def test_delays_are_found_to_the_sample_in_noise_60_db_down(latency: int) -> None:
+    dry, draws = plucks(), np.random.default_rng(5)
+    for wet in (dry, np.tanh(5 * dry), 0.5 * np.tanh(8 * dry + 0.2) - 0.5 * np.tanh(0.2)):
+        noisy = shifted(wet, latency) + 1e-3 * np.abs(wet).max() * draws.standard_normal(len(wet))
+        assert round(found(dry, noisy).latency_samples) == latency
+
+
 @pytest.mark.parametrize("latency", [0.0, 0.5, 17.25, 300.7])
 def test_pure_delays_are_found_to_a_fraction_of_a_sample(latency: float) -> None:
     dry = plucks(4)

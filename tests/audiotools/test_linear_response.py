@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tonemill.audiotools.linear_response import least_squares_response
+from tonemill.audiotools.linear_response import least_squares_response, least_squares_responses
 
 
 def signals(frames: int, taps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,3 +53,26 @@ def test_silence_and_clips_that_are_too_short_give_silence() -> None:
     assert not least_squares_response([(none, none)], 100).any()
     assert not least_squares_response([(none[:50], none[:50])], 100).any()
     assert not least_squares_response([], 100).any()
+
+
+def test_responses_in_parallel_and_a_constant_are_found_and_what_was_played_before_is_not_looked_at() -> None:
+    draws, taps = np.random.default_rng(0), 40
+    responses = draws.standard_normal((3, taps)) * np.exp(-np.arange(taps) / 8)
+    pairs = []
+    for frames in (3000, 90_000):  # one is longer than what is correlated at once
+        dry = draws.uniform(-1, 1, frames + 500)
+        heard = [dry, dry**2, dry**3]
+        wet = 0.25 + sum(np.convolve(one, response)[: dry.size] for one, response in zip(heard, responses, strict=True))
+        pairs.append(([one[500:].astype(np.float32) for one in heard], wet[500:].astype(np.float32)))
+    found, constant = least_squares_responses(pairs, taps)
+    assert np.abs(found - responses).max() < 1e-3
+    assert abs(constant - 0.25) < 1e-4
+
+
+def test_nothing_long_enough_leaves_responses_of_silence() -> None:
+    none = np.zeros(50, np.float32)
+    for pairs in ([([none, none], none)], [([none, none], none[:50])] * 2):
+        found, constant = least_squares_responses(pairs, 100)
+        assert found.shape == (2, 100)
+        assert not found.any()
+        assert not constant

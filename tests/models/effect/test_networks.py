@@ -81,7 +81,7 @@ def test_what_is_said_hangs_on_nothing_that_comes_later(name: str, knobs: int) -
 
 
 @pytest.mark.parametrize(
-    ("name", "knobs"), [case for case in CASES if case[0] not in ("autoregressive", "lstm", "gru")]
+    ("name", "knobs"), [case for case in CASES if case[0] not in ("autoregressive", "compressor", "lstm", "gru")]
 )
 def test_it_hears_as_far_as_it_says(name: str, knobs: int) -> None:
     net, turned = lively(name, knobs), np.zeros(knobs, np.float32)
@@ -161,6 +161,19 @@ def test_a_response_is_found_by_least_squares_and_a_fir_has_no_knobs() -> None:
         made("fir", 1)
 
 
+def test_powers_and_their_responses_are_found_by_least_squares() -> None:
+    """A filter behind a cubic with an offset; 20 dB louder than what it learned from, it stays bounded."""
+    net, dry = made("polynomial", order=3, taps=100), noise(30_000).clip(-0.5, 0.5)
+    response = (np.exp(-np.arange(100) / 20) * np.random.default_rng(3).standard_normal(100)).astype(np.float32)
+    wet = np.convolve(0.02 + dry + 0.5 * dry**2 - 0.3 * dry**3, response)[: dry.size].astype(np.float32)
+    net.fit([(dry[:20_000], wet[:20_000])])
+    said = played(net.player(np.zeros(0, np.float32)), dry)[20_000:]
+    assert np.abs(said - wet[20_000:]).max() < 1e-2 * np.abs(wet).max()
+    assert np.abs(played(net.player(np.zeros(0, np.float32)), 10 * dry)).max() < 20 * np.abs(wet).max()
+    with pytest.raises(UsageError, match="--no-conditioning"):
+        made("polynomial", 1)
+
+
 def test_gradients_of_a_recurrent_network_are_cut_and_its_burn_in_is_not_learned_from() -> None:
     net = made("lstm", hidden_size=4, burn_in=100, truncate=50).train()
     pairs = Pairs(*(torch.from_numpy(noise(300, seed))[None] for seed in (0, 1)), torch.zeros(1, 0))
@@ -179,6 +192,7 @@ def test_gradients_of_a_recurrent_network_are_cut_and_its_burn_in_is_not_learned
         ("fir", {"taps": 0}),
         ("lstm", {"hidden_size": 0}),
         ("gru", {"truncate": 0}),
+        ("compressor", {"detectors": 0}),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(name: str, wrong: dict[str, int]) -> None:

@@ -1,0 +1,154 @@
+"""A compressor in the form of one: followers of the level, and a gain that a learned curve makes of them (grey box).
+
+What is said is gain[n] (tone * dry)[n]. Followers of |side * dry| and of its square, each with a learned attack and
+release, give levels in the log domain; a small perceptron, with the knobs, makes the logarithm of the gain of them.
+After Wright and Välimäki (Grey-box modelling of dynamic range compression, DAFx 2022), whose gain lies behind one
+follower and a recurrent network. It cannot distort: for that there are the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.contract import Player
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+
+SPEEDS: Final = ((30.0, 1000.0), (200.0, 8000.0), (1000.0, 30000.0))
+"""Samples of attack and release that followers begin with, two of each."""
+
+STRIDE: Final = 0.1
+"""Of steps along the responses beside those along the rest: all of their taps together weigh much in the bass."""
+
+SLOPE: Final = 0.1
+"""Of the curve's units below 0. They make it piecewise linear from decibels to decibels, as curves with a knee are."""
+
+MOST_FRAMES: Final = 10_000_000
+"""Samples of the corpus that the delay is read off."""
+
+
+@dataclass(frozen=True)
+class CompressorConfig:
+    detectors: Annotated[int, "Followers of the level, in turn of the peak and of the power."] = 4
+    curve_units: Annotated[int, "Of each of the two layers between levels and gain."] = 16
+    tone_taps: Annotated[int, "Length of the linear response in series, and of that before the followers."] = 32
+    burn_in: Annotated[int, "Samples of a clip that only bring the followers to where they would be."] = 8192
+
+    def __post_init__(self) -> None:
+        for name, least in {"detectors": 1, "curve_units": 1, "tone_taps": 1, "burn_in": 0}.items():
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {least}.")
+
+
+class Compressor(Network):
+    Config: ClassVar[type] = CompressorConfig
+    learning_rate = 2e-2
+
+    powers: Tensor
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        taps = torch.zeros(2, config.tone_taps)  # to what is heard, to what the followers hear
+        taps[:, 0] = 1 / STRIDE
+        self.taps = nn.Parameter(taps)
+        begin = [SPEEDS[d // 2 % len(SPEEDS)] for d in range(config.detectors)]
+        self.speeds = nn.Parameter(torch.tensor(begin).log().T.clone())  # attack, release: ln samples
+        self.turning = nn.Parameter(torch.zeros(2, config.detectors, knobs))
+        self.register_buffer("powers", torch.tensor([1.0 + d % 2 for d in range(config.detectors)]), persistent=False)
+        sizes = (config.detectors + knobs, config.curve_units, config.curve_units, 1)
+        self.curve: Any = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+
+    @property
+    def warm_up(self) -> int:
+        return int(self.config.burn_in + self.config.tone_taps - 1)
+
+    @property
+    def responses(self) -> Float[Tensor, "2 taps"]:
+        return STRIDE * self.taps
+
+    @property
+    def reach(self) -> None:
+        return None
+
+    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
+        return self._said(silence_before(dry, self.config.tone_taps - 1), knobs, self._nothing(len(dry)), 0)[0]
+
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
+        return self._said(dry, knobs, self._nothing(len(dry)), self.config.burn_in)[0]
+
+    @torch.no_grad()
+    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+        """Begin both responses where wet and dry are most alike: a delay and a sign, from the phases of all bands."""
+        from scipy import fft
+
+        total, frames = np.zeros(self.config.tone_taps), 0
+        for dry, wet in pairs:
+            size = fft.next_fast_len(dry.size + self.config.tone_taps, real=True)
+            cross = fft.rfft(dry, size).conj() * fft.rfft(wet, size)
+            total += dry.size * fft.irfft(cross / (np.abs(cross) + 1e-9), size)[: self.config.tone_taps]
+            frames += dry.size
+            if frames > MOST_FRAMES:
+                break
+        at = int(np.abs(total).argmax())
+        self.taps.zero_()
+        self.taps[:, at] = (-1 if total[at] < 0 else 1) / STRIDE
+
+    def _nothing(self, batch: int) -> Tensor:
+        return self.speeds.new_zeros(batch, self.config.detectors)
+
+    def keeps(self, knobs: Knobs) -> Tensor:
+        """What followers keep from sample to sample, (attack and release, batch, detectors)."""
+        return torch.exp(-torch.exp(-(self.speeds[:, None] + torch.einsum("sdk,bk->sbd", self.turning, knobs))))
+
+    def _said(self, heard: Signals, knobs: Knobs, start: Tensor, skip: int) -> tuple[Shorter, Tensor]:
+        """From dry that begins `tone_taps - 1` samples early, all but the first `skip`; and the followers' last."""
+        from tonemill.models.effect.ballistics import followed_level
+
+        direct, side = nn.functional.conv1d(heard[:, None], self.responses.flip(1)[:, None]).unbind(1)
+        attack, release = self.keeps(knobs)
+        powers = self.powers[:, None]
+        level = followed_level(side.abs()[:, None] ** powers, attack, release, start)
+        z = torch.log(level[:, :, skip:] + 1e-5**powers) / (4 * powers) + 1
+        turned = knobs[:, :, None].expand(-1, -1, z.shape[2])
+        x = torch.cat([z, turned], dim=1).transpose(1, 2)
+        for layer in self.curve[:-1]:
+            x = nn.functional.leaky_relu(layer(x), SLOPE)
+        return self.curve[-1](x)[:, :, 0].exp() * direct[:, skip:], level[:, :, -1]
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        return [(1, self.config.tone_taps - 1), (1, self.config.detectors)]
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        both, past = followed(pasts[0], dry)
+        said, level = self._said(both, knobs, pasts[1], 0)
+        return said, [past, level]
+
+    @torch.no_grad()
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        from tonemill.models.effect.ballistics import Compressing
+
+        def array(tensor: Tensor) -> np.ndarray:
+            return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+
+        where = self.speeds.device
+        turned = torch.tensor(knobs, dtype=torch.float32, device=where)
+        layers = [(layer.weight, layer.bias) for layer in self.curve]
+        of_levels, of_knobs = layers[0][0].split([self.config.detectors, knobs.size], dim=1)
+        layers[0] = of_levels, layers[0][1] + of_knobs @ turned
+        first, second, last = (array(torch.cat([weight, bias[:, None]], dim=1)) for weight, bias in layers)
+        keep = array(self.keeps(turned[None])[:, 0])
+        tone, side = map(array, self.responses)
+        return Compressing(tone, side, keep, array(self.powers), first, second, last[0], SLOPE)
+
+
+NETWORK = Compressor

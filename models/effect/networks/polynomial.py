@@ -1,0 +1,132 @@
+"""Powers of the dry signal, each through a linear response, all by least squares: what can be had without a network.
+
+A parallel Hammerstein model: y[n] = c + sum over p of (h_p * T_p(x))[n]. T_p is the Chebyshev polynomial of order p of
+x over the largest dry sample, which is kept within 1, less its value at 0, so that silence has no other tail than c.
+(Novák et al., Nonlinear system identification using exponential swept-sine signal, IEEE TIM 2010, has the structure.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.contract import Player
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+
+MOST_FRAMES: Final = 30_000_000
+"""Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
+
+
+@dataclass(frozen=True)
+class PolynomialConfig:
+    order: Annotated[int, "The highest power of the dry signal."] = 9
+    taps: Annotated[int, "Length of the linear response behind each power, in samples."] = 256
+
+    def __post_init__(self) -> None:
+        for name in ("order", "taps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+class Polynomial(Network):
+    Config: ClassVar[type] = PolynomialConfig
+    learning_rate = 1e-5
+
+    peak: Tensor
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
+        super().__init__()
+        if knobs:
+            raise UsageError(
+                "--network polynomial is one set of responses for all settings and has no knobs. Select the pairs of "
+                "one setting, choose another network, or give --no-conditioning."
+            )
+        self.config = config
+        self.responses = nn.Parameter(torch.zeros(config.order, config.taps))
+        self.constant = nn.Parameter(torch.zeros(1))
+        self.register_buffer("peak", torch.ones(1))
+        with torch.no_grad():
+            self.responses[0, 0] = 1.0
+
+    @property
+    def warm_up(self) -> int:
+        return int(self.config.taps) - 1
+
+    @property
+    def reach(self) -> int:
+        return int(self.config.taps)
+
+    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
+        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
+
+    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
+        filtered = nn.functional.conv1d(self._powers(dry), self.responses.flip(1)[None])
+        return filtered[:, 0] + self.constant
+
+    def _powers(self, dry: Signals) -> Float[Tensor, "batch order _"]:
+        return torch.stack(powers(dry / self.peak, int(self.config.order)), dim=1)
+
+    def pasts(self) -> list[tuple[int, ...]]:
+        return [(1, self.warm_up)]
+
+    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        both, past = followed(pasts[0], dry)
+        return self.after_warm_up(both, knobs), [past]
+
+    @torch.no_grad()
+    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+        from tonemill.audiotools.linear_response import least_squares_responses
+
+        chosen, frames = [], 0
+        for dry, wet in pairs:
+            chosen.append((dry, wet))
+            frames += dry.size
+            if frames > MOST_FRAMES:
+                break
+        largest = max((float(np.abs(dry).max(initial=0.0)) for dry, _ in chosen), default=0.0)
+        if not largest:
+            return
+        self.peak.fill_(largest)
+        order = int(self.config.order)
+        driven = [(powers(dry / np.float32(largest), order), wet) for dry, wet in chosen]
+        responses, constant = least_squares_responses(driven, self.config.taps)
+        self.responses.copy_(torch.from_numpy(responses))
+        self.constant.fill_(constant)
+
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+        from tonemill.models.effect.convolver import Convolver
+
+        responses = self.responses.detach().float().cpu().numpy()
+        return Playing([Convolver(one) for one in responses], float(self.peak), float(self.constant.detach()))
+
+
+def powers(x: Any, order: int) -> list[Any]:
+    """Chebyshev polynomials of order 1 to `order` less their value at 0, of arrays or tensors, kept within 1 of 0."""
+    x = x.clip(-1, 1)
+    found = [x**0, x]
+    while len(found) <= order:
+        found.append(2 * x * found[-1] - found[-2])
+    return [one - (0, 1, 0, -1)[(n + 1) % 4] for n, one in enumerate(found)][1 : order + 1]
+
+
+class Playing:
+    """A stream through each power's response, added up."""
+
+    def __init__(self, convolvers: list[Any], peak: float, constant: float) -> None:
+        self._convolvers, self._peak, self._constant = convolvers, np.float32(peak), np.float32(constant)
+
+    def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
+        said = np.full_like(block, self._constant)
+        for one, convolver in zip(powers(block / self._peak, len(self._convolvers)), self._convolvers, strict=True):
+            said += convolver.push(one)
+        return said
+
+
+NETWORK = Polynomial

@@ -1,7 +1,7 @@
 """Feed-forward and recurrent effect models on generated plucks: how far they come in 400 steps.
 
     OMP_NUM_THREADS=1 python -m benchmarks.amps                             # 5 minutes of one core
-    OMP_NUM_THREADS=1 python -m benchmarks.amps amp_standard --steps 1600    # one row, learning longer
+    OMP_NUM_THREADS=1 python -m benchmarks.amps amp_standard --steps 1200    # one row, learning longer
 
 Learned from 40 s of plucked strings (`benchmarks.plucks`) at 48 kHz, judged on 4 s of another seed from silence. Random
 crops, mean squared error, Adam, rate falling to a twentieth: WaveNets 4e-3 on 4 clips of 4096 samples, LSTM 8e-3 on

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from tonemill.models.effect.autoregressive_running import Runner
-from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
+from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
+from tonemill.models.effect.networks.autoregressive import Autoregressive
 
 
 def best(call: Callable[[], object], rounds: int = 8) -> float:

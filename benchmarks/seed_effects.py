@@ -1,11 +1,14 @@
 """The audiofx seed's four effects and its list "for further study", learned by the autoregressive network.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects effects      # 5 minutes of one core
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects effects      # 8 minutes of one core
     OMP_NUM_THREADS=1 python -m benchmarks.seed_effects levels       # representations at three levels: 3
     OMP_NUM_THREADS=1 python -m benchmarks.seed_effects losses       # losses on blocks in closed loop: 2
     OMP_NUM_THREADS=1 python -m benchmarks.seed_effects data         # how little is enough: 2
     OMP_NUM_THREADS=1 python -m benchmarks.seed_effects feedback     # bogus feedback, and none: 3
-    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects stability    # five seeds, 60 s from silence and from noise: 14
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects stability    # five seeds, 60 s from silence and from noise: 16
+    OMP_NUM_THREADS=1 python -m benchmarks.seed_effects carrier      # the modulation's carrier, eight trainings: 17
+
+Names of rows, or for stability seeds, behind a part run these alone: `stability 0 1`.
 
 Dry is generated (`benchmarks.plucks`) at 44.1 kHz. Learned from 40 s, judged on 4 s of another seed. Adam, 2e-3 falling
 as a cosine; 1024 windows a step.
@@ -21,16 +24,19 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.signal import butter, lfilter
 
+from benchmarks.carrier import forced_starts, summary
 from benchmarks.plucks import esr, music
 from tonemill.models.effect.autoregressive_running import Runner
+from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
 from tonemill.models.effect.losses import BlockLoss, LossConfig, mrstft
-from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
+from tonemill.models.effect.networks.autoregressive import Autoregressive
 
 RATE = 44100
 CARRIER_HZ = 1000
@@ -44,12 +50,16 @@ def modulated(x: np.ndarray) -> np.ndarray:
     return (x * np.sin(2 * np.pi * CARRIER_HZ * np.arange(x.size) / RATE)).astype(np.float32)
 
 
+RELATIVE: dict[str, Any] = {"relative_level": True, "noise_floor": 1e-3}
+
 EFFECTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, float, dict[str, Any]]] = {
-    "pass-through": (lambda x: x, 800, 0.036, {"skip": True}),
-    "pass-through, no skip": (lambda x: x, 800, 0.036, {}),
-    "tanh(5x)": (lambda x: np.tanh(5 * x), 800, 0.072, {}),
-    "low-pass 1 kHz": (lowpassed, 800, 0.037, {}),
-    "modulation 1 kHz": (modulated, 9000, 1.34, {"noise_floor": 0.1, "windows": 256, "rate": 1e-3}),
+    "pass-through": (lambda x: x, 800, 0.036, {"init": "torch", "skip": True}),
+    "pass-through, no skip": (lambda x: x, 800, 0.036, {"init": "torch"}),
+    "pass-through, no skip, long": (lambda x: x, 6400, 0.036, {"init": "torch", "windows": 128}),
+    "tanh(5x)": (lambda x: np.tanh(5 * x), 800, 0.072, {"init": "torch"}),
+    "tanh(5x), long": (lambda x: np.tanh(5 * x), 3200, 0.072, {"init": "torch", "windows": 256}),
+    "low-pass 1 kHz": (lowpassed, 800, 0.037, {"init": "torch"}),
+    "modulation 1 kHz": (modulated, 9000, 1.34, {**RELATIVE, "windows": 256, "rate": 1e-3}),
 }
 """The effect, steps to learn it, the seed's mean error over mean target, and settings beside the defaults."""
 
@@ -61,14 +71,26 @@ def trained(
     seed: int = 0,
     rate: float = 2e-3,
     stft_weight: float = 0.0,
+    polish: int = 0,
     **settings: Any,
 ) -> Runner:
+    """`polish`: steps after these, at 3e-4, that also learn by the squared error of blocks in closed loop."""
     torch.manual_seed(seed)
-    net = Autoregressive(AutoregressiveConfig(**settings))
-    optimizer = torch.optim.Adam(net.parameters(), rate)
-    heard = BlockLoss(LossConfig(mse_weight=0, esr_weight=0.01, stft_weight=stft_weight))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    net = Autoregressive(AutoregressiveConfig(**{"init": "seed", "windows": 1024, **settings}))
     pair = torch.from_numpy(dry)[None], torch.from_numpy(wet)[None]
+    learn(net, pair, steps, rate, LossConfig(mse_weight=0.0, esr_weight=0.01, stft_weight=stft_weight))
+    if polish:
+        net.config = replace(net.config, unroll=128)
+        learn(net, pair, polish, 3e-4, LossConfig(stft_weight=0.0))
+    return Runner(net.eval())
+
+
+def learn(
+    net: Autoregressive, pair: tuple[torch.Tensor, torch.Tensor], steps: int, rate: float, config: LossConfig
+) -> None:
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    heard = BlockLoss(config)
     for step in range(steps):
         loss = net.window_loss(*pair, step + 1)
         if net.config.unroll:
@@ -77,22 +99,12 @@ def trained(
         loss.backward()
         optimizer.step()
         schedule.step()
-    return Runner(net.eval())
 
 
 def forced_esr(runner: Runner, dry: np.ndarray, wet: np.ndarray) -> float:
     with torch.inference_mode():
         said = runner.network.teacher_forced(torch.from_numpy(dry)[None], torch.from_numpy(wet)[None])[0].numpy()
     return esr(wet, said)
-
-
-def carrier_error_percent(said: np.ndarray, dry: np.ndarray) -> float:
-    """Of the carrier in said = dry * sin(2 pi f t), against `CARRIER_HZ`: the slope of the demodulated phase."""
-    hop = RATE // 50
-    turned = said * dry * np.exp(-2j * np.pi * CARRIER_HZ * np.arange(said.size) / RATE)
-    sums = turned[: said.size // hop * hop].reshape(-1, hop).sum(axis=1)
-    slope = np.polyfit(np.arange(sums.size) * hop / RATE, np.unwrap(np.angle(sums)), 1, w=np.abs(sums))[0]
-    return float(100 * slope / (2 * np.pi) / CARRIER_HZ)
 
 
 def effects(wanted: list[str]) -> None:
@@ -114,22 +126,38 @@ def effects(wanted: list[str]) -> None:
         silence = np.abs(runner.run(np.zeros(RATE, np.float32))).max()
         print(f"  silence in for 1 s: largest output {silence:.1e}", flush=True)
         if name == "modulation 1 kHz":
-            forced_start(runner, held, target)
+            print(f"  {summary(carrier_errors(runner))}", flush=True)
 
 
-def forced_start(runner: Runner, dry: np.ndarray, wet: np.ndarray) -> None:
-    errors = []
-    for at in (RATE // 4, RATE, int(2.5 * RATE), 3 * RATE):
-        ahead, past = slice(at, at + RATE // 2), slice(at - runner.past, at)
-        said = runner.run(dry[ahead], dry[past], wet[past])
-        off = carrier_error_percent(said, dry[ahead])
-        errors.append(abs(off))
-        print(
-            f"  forced start at {at / RATE:.2f} s: carrier {off:+.3f} % over half a second (seed: +1.4 %); "
-            f"ESR of 700 samples {esr(wet[ahead][:700], said[:700]):.3f}, of half a second {esr(wet[ahead], said):.3f}",
-            flush=True,
-        )
-    print(f"  median of these {len(errors)}: {np.median(errors):.3f} %", flush=True)
+def carrier_errors(runner: Runner) -> np.ndarray:
+    """From all starts that mean something in three clips of 8 s that were never heard, in percent."""
+    clips = [music(8, seed) for seed in (1, 2, 3)]
+    return np.concatenate([forced_starts(runner, one, modulated(one), CARRIER_HZ, RATE) for one in clips])
+
+
+def carrier(wanted: list[str]) -> None:
+    """The modulation learned in several ways."""
+    rows: dict[str, tuple[int, dict[str, Any]]] = {
+        "noise of 0.1 on the past": (9000, {"noise_floor": 0.1}),
+        "noise of 0.1 of its RMS": (4000, {"noise_floor": 1e-3}),
+        "noise of 0.1 on the past, then blocks": (9000, {"noise_floor": 0.1, "polish": 150}),
+        "relative level": (3000, RELATIVE),
+        "relative level, PyTorch's first weights, 2e-3": (3000, {**RELATIVE, "init": "torch", "rate": 2e-3}),
+        "relative level, longer": (9000, RELATIVE),
+        "relative level, other first weights": (3000, {**RELATIVE, "seed": 1}),
+        "relative level, still others": (3000, {**RELATIVE, "seed": 2}),
+    }
+    dry, held = music(40, 0), music(4, 1)
+    wet, target = modulated(dry), modulated(held)
+    for name, (steps, settings) in rows.items():
+        if wanted and name not in wanted:
+            continue
+        start = time.process_time()
+        runner = trained(dry, wet, steps, **{"rate": 1e-3, "windows": 256, **settings})
+        seconds = time.process_time() - start
+        found = summary(carrier_errors(runner))
+        forced = forced_esr(runner, held, target)
+        print(f"{name} ({steps} steps, {seconds:.0f} CPU s, teacher-forced ESR {forced:.1e})\n  {found}", flush=True)
 
 
 def levels(wanted: list[str]) -> None:
@@ -215,13 +243,16 @@ def feedback(wanted: list[str]) -> None:
         print(f"| {what} | {cells} |", flush=True)
 
 
-def stability(seconds: int = 60, steps: int = 500) -> None:
-    print("| seed | closed loop | silence: largest | noise: largest | 20 dB louder: largest | softer: ESR | runaway |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
+def stability(wanted: list[str], seconds: int = 60, steps: int = 500) -> None:
+    """One row for each seed, 2.5 minutes of CPU; the rows wanted are seeds from 0 to 4."""
+    print("| seed | closed loop | silence: largest | noise: largest | 20 dB louder | ESR | softer | ESR | runaway |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     dry, held = music(40, 0), music(4, 1)
     silence = np.zeros(seconds * RATE, np.float32)
     hiss = (0.2 * np.random.default_rng(0).standard_normal(silence.size)).astype(np.float32)
     for seed in range(5):
+        if wanted and str(seed) not in wanted:
+            continue
         runner = trained(dry, np.tanh(5 * dry), steps, seed)
         quiet, loud = runner.run(silence), runner.run(hiss)
         louder, softer = runner.run(10 * held), runner.run(held / 10)
@@ -229,19 +260,18 @@ def stability(seconds: int = 60, steps: int = 500) -> None:
         first = f"sample {over[0]}" if over.size else "none"
         print(
             f"| {seed} | {esr(np.tanh(5 * held), runner.run(held)):.2e} | {np.abs(quiet).max():.1e} | "
-            f"{np.abs(loud).max():.2f} | {np.abs(louder).max():.2f} | {esr(np.tanh(held / 2), softer):.2e} | {first} |",
+            f"{np.abs(loud).max():.2f} | {np.abs(louder).max():.2f} | {esr(np.tanh(50 * held), louder):.2e} | "
+            f"{np.abs(softer).max():.2f} | {esr(np.tanh(held / 2), softer):.2e} | {first} |",
             flush=True,
         )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["effects", "levels", "losses", "data", "feedback", "stability"])
+    parser.add_argument("part", choices=["effects", "levels", "losses", "data", "feedback", "stability", "carrier"])
     parser.add_argument("only", nargs="*", help="names of the rows")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.part == "stability":
-        stability()
-    else:
-        parts = {"effects": effects, "levels": levels, "losses": losses, "data": data, "feedback": feedback}
-        parts[arguments.part](arguments.only)
+    parts = {"effects": effects, "levels": levels, "losses": losses, "data": data, "feedback": feedback}
+    parts |= {"stability": stability, "carrier": carrier}
+    parts[arguments.part](arguments.only)

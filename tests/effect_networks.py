@@ -22,6 +22,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "wavenet": {"preset": "feather"},
 }
 """Every network, small; a new one adds itself."""
+WITH_KNOBS: dict[str, dict[str, Any]] = {"autoregressive": {"relative_level": True, "skip": True}}
+"""Settings that are tried beside knobs."""
 CASES = [
     (name, knobs)
     for name in NETWORKS.names()
@@ -39,7 +41,7 @@ def made(name: str, knobs: int = 0, **settings: Any) -> Network:
 @torch.no_grad()
 def lively(name: str, knobs: int) -> Network:
     """A small network with weights that no start of training has, so that nothing is hidden by a zero."""
-    net = made(name, knobs, **SMALL[name])
+    net = made(name, knobs, **SMALL[name], **(WITH_KNOBS.get(name, {}) if knobs else {}))
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.normal_(0, 0.1)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 
 from tonemill.models.effect.autoregressive_loop import Loop
-from tonemill.models.effect.networks.autoregressive import Autoregressive
+from tonemill.models.effect.networks.autoregressive import QUIETEST, Autoregressive
 
 Signal = Float32[np.ndarray, "time"]
 Past = Float32[np.ndarray, "_"]
@@ -33,7 +33,9 @@ class Runner:
         seen = 2 * network.config.context - 1
         turned = np.zeros(weight.shape[1] - seen, np.float32) if knobs is None else knobs.astype(np.float32)
         layers[0] = weight[:, :seen], bias + weight[:, seen:] @ turned
-        self.loop = Loop(layers, network.config.context, network.code_limit, network.config.skip)
+        config = network.config
+        quietest = QUIETEST if config.relative_level else None
+        self.loop = Loop(layers, config.context, network.code_limit, config.skip, quietest)
         self.past = network.past
 
     def run(self, dry: Signal, dry_past: Past | None = None, wet_past: Past | None = None) -> Signal:
@@ -49,10 +51,17 @@ class Runner:
             self.loop.stream(self._encoded(np.concatenate([before_dry, dry])), self._encoded(before_wet))
         )
 
-    def run_many(self, dry: Float32[np.ndarray, "streams time"]) -> Float32[np.ndarray, "streams time"]:
-        """Signals of one length, each from silence, in lock-step."""
-        padded = np.pad(dry, ((0, 0), (self.past, 0)))
-        return self._decoded(self.loop.lockstep(self._encoded(padded), np.zeros((len(dry), self.past), np.float32)))
+    def run_many(
+        self,
+        dry: Float32[np.ndarray, "streams time"],
+        dry_past: Float32[np.ndarray, "streams past"] | None = None,
+        wet_past: Float32[np.ndarray, "streams past"] | None = None,
+    ) -> Float32[np.ndarray, "streams time"]:
+        """Signals of one length in lock-step, each from silence or from a past of `past` samples, as in `run`."""
+        silence = np.zeros((len(dry), self.past), np.float32)
+        seen = np.concatenate([silence if dry_past is None else dry_past, dry], axis=1)
+        heard = silence if wet_past is None else wet_past
+        return self._decoded(self.loop.lockstep(self._encoded(seen), self._encoded(heard)))
 
     def run_segments(self, dry: Signal, segments: int = 256, warm_up: int = WARM_UP) -> Signal:
         """One signal cut into segments that run in lock-step.

@@ -8,9 +8,8 @@ and its oscillators run sharp. Here training and rendering cut the same windows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -18,61 +17,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player, Update
+from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import Knobs, Network, Pairs
 from tonemill.models.effect.representations import REPRESENTATIONS, Linear, OneHot
 
+QUIETEST: Final = 1e-4
+"""Of full scale: the least RMS that windows are divided by where they are seen by their relative level."""
+
 Streams = Float[Tensor, "streams time"]
 Turned = Float[Tensor, "streams knobs"]
 """Where the knobs of each stream stand."""
-
-
-@dataclass(frozen=True)
-class AutoregressiveConfig:
-    context: Annotated[int, "Dry samples that the network sees, the current one last; it sees one less of its own."] = (
-        128
-    )
-    width: Annotated[int, "Units of each hidden layer."] = 256
-    depth: Annotated[int, "Hidden layers."] = 6
-    init: Annotated[Literal["seed", "torch"], "First weights: normal of variance 1 / width, or PyTorch's."] = "seed"
-    representation: Annotated[
-        Literal["linear", "mulaw", "onehot"], "Samples as they are, companded, or in 256 bins with a residual."
-    ] = "linear"
-    skip: Annotated[bool, "Add the current dry sample to what the network says, so that it learns the difference."] = (
-        False
-    )
-    residual_weight: Annotated[float, "Of the residual's error beside the cross-entropy of onehot."] = 1.0
-    windows: Annotated[int, "Places per training step, spread over the clips of a batch."] = 1024
-    history_noise: Annotated[float, "Noise on the past output in training, as a share of its RMS."] = 0.1
-    noise_floor: Annotated[float, "Noise on the past output whatever its level, RMS; full scale is 1."] = 1e-4
-    scheduled_sampling: Annotated[float, "Share of windows trained behind the network's own output, at the end."] = 0.0
-    sampling_ramp: Annotated[int, "Steps in which that share rises from 0."] = 1000
-    sampling_steps: Annotated[int, "Newest samples of the past that are then the network's own."] = 16
-    unroll: Annotated[int, "Samples to run in closed loop, with gradients, for losses on blocks; 0: none."] = 0
-    unroll_streams: Annotated[int, "How many places are unrolled per step."] = 16
-    limit: Annotated[float, "Outputs are kept within this of 0 as the network runs on them; 0: no limit."] = 0.0
-
-    def __post_init__(self) -> None:
-        least = {"context": 1, "width": 1, "depth": 1, "windows": 1, "sampling_ramp": 1, "sampling_steps": 1}
-        least |= {
-            "unroll_streams": 1,
-            "unroll": 0,
-            "history_noise": 0,
-            "noise_floor": 0,
-            "limit": 0,
-        }
-        for name, bound in (least | {"residual_weight": 0}).items():
-            if getattr(self, name) < bound:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {bound}.")
-        if not 0 <= self.scheduled_sampling <= 1:
-            raise UsageError(f"--scheduled-sampling is {self.scheduled_sampling}; it must be from 0 to 1.")
-        if (self.unroll or self.skip) and self.representation == "onehot":
-            raise UsageError(
-                "--unroll and --skip need an output that is a sample; use --representation linear or mulaw."
-            )
 
 
 class Autoregressive(Network):
@@ -171,6 +127,19 @@ class Autoregressive(Network):
 
     def outputs(self, windows: Float[Tensor, "*places seen"]) -> Float[Tensor, "*places outputs"]:
         """What the layers say about windows; the representation makes samples of it."""
+        if not self.config.relative_level:
+            return self._outputs(windows)
+        level, both = self.level(windows), 2 * self.config.context - 1
+        return level * self._outputs(torch.cat([windows[..., :both] / level, windows[..., both:]], dim=-1))
+
+    def level(self, windows: Float[Tensor, "*places seen"]) -> Float[Tensor, "*places 1"]:
+        """What windows are divided by before they are seen; 1 without `relative_level`."""
+        if not self.config.relative_level:
+            return windows.new_ones(*windows.shape[:-1], 1)
+        power = windows[..., : self.config.context].square().mean(dim=-1, keepdim=True)
+        return (power + QUIETEST**2).sqrt()
+
+    def _outputs(self, windows: Tensor) -> Tensor:
         x = windows
         for layer in self.layers[:-1]:
             x = functional.gelu(layer(x))
@@ -212,8 +181,9 @@ class Autoregressive(Network):
         if own:
             share = config.scheduled_sampling * min(1.0, step / config.sampling_ramp)
             heard = self._own(seen, heard, torch.rand(config.windows, device=dry.device) < share, turned)
-        output = self.outputs(_seen(seen[:, own:], heard[:, own:], turned))
-        return self.representation.loss(output, encode(target))
+        windows = _seen(seen[:, own:], heard[:, own:], turned)
+        level = self.level(windows)
+        return self.representation.loss(self.outputs(windows) / level, encode(target) / level[:, 0])
 
     @torch.no_grad()
     def _own(self, seen: Tensor, heard: Tensor, chosen: Tensor, knobs: Tensor | None = None) -> Tensor:
@@ -250,18 +220,19 @@ class Autoregressive(Network):
         encode = self.representation.encode
         first = self.layers[0]
         seen = encode(dry).unfold(1, self.config.context, 1)
-        from_dry = functional.linear(seen, first.weight[:, : self.config.context], first.bias)
+        level = self.level(seen)
+        from_dry = functional.linear(seen / level, first.weight[:, : self.config.context], first.bias)
         from_past, from_knobs = first.weight[:, self.config.context :].split(
             [self.past, first.in_features - self.config.context - self.past], dim=1
         )
         if knobs is not None:
             from_dry = from_dry + functional.linear(knobs, from_knobs)[:, None]
         history, codes = encode(past), []
-        for part, current in zip(from_dry.unbind(1), seen[:, :, -1:].unbind(1), strict=True):
-            x = functional.gelu(part + functional.linear(history, from_past))
+        for part, current, scale in zip(from_dry.unbind(1), seen[:, :, -1:].unbind(1), level.unbind(1), strict=True):
+            x = functional.gelu(part + functional.linear(history / scale, from_past))
             for layer in self.layers[1:-1]:
                 x = functional.gelu(layer(x))
-            output = self.layers[-1](x) + current if self.config.skip else self.layers[-1](x)
+            output = scale * self.layers[-1](x) + (current if self.config.skip else 0)
             code = self._kept(self.representation.code(output))
             codes.append(code)
             history = torch.cat([history, code[:, None]], dim=1)[:, 1:]

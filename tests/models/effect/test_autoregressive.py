@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from torch import nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.autoregressive_running import Runner
-from tonemill.models.effect.networks.autoregressive import Autoregressive, AutoregressiveConfig
+from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
+from tonemill.models.effect.networks.autoregressive import Autoregressive
 from tonemill.models.effect.representations import OneHot, compress, expand
 
-SMALL = {"context": 24, "width": 40, "depth": 3}
+SMALL = {"context": 24, "width": 40, "depth": 3, "init": "seed"}
 KINDS = ("linear", "mulaw", "onehot")
 
 
@@ -50,12 +53,12 @@ def reading(dry: dict[int, float], wet: dict[int, float], context: int = 8) -> A
 
 def test_it_has_the_parameters_of_the_seed_and_its_first_weights() -> None:
     torch.manual_seed(0)
-    net = Autoregressive(AutoregressiveConfig())
+    net = Autoregressive(AutoregressiveConfig(init="seed"))
     assert sum(p.numel() for p in net.parameters()) == 394_753
     for layer in net.layers[:-1]:
         assert float(layer.weight.detach().std()) == pytest.approx(1 / 16, rel=0.02)
         assert float(layer.bias.detach().std()) == pytest.approx(1 / 16, rel=0.2)
-    drawn = Autoregressive(AutoregressiveConfig(init="torch")).layers[1].weight.detach()
+    drawn = Autoregressive(AutoregressiveConfig()).layers[1].weight.detach()
     assert float(drawn.abs().max()) <= 1 / 16
 
 
@@ -100,8 +103,13 @@ def test_training_windows_are_those_it_runs_on(place: str) -> None:
     assert float(clean.window_loss(dry, late, 1).detach()) > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [{}, {"context": 1}, {"context": 130, "width": 72, "depth": 1}])
+SIZES: tuple[dict[str, int], ...] = ({}, {"context": 1}, {"context": 130, "width": 72, "depth": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [*product(KINDS, SIZES), *(("linear", {**size, "relative_level": True, "skip": True}) for size in SIZES)],
+)
 def test_the_loop_says_what_the_network_does(kind: str, size: dict[str, int]) -> None:
     """Fed its own output, the teacher-forced network predicts that output: within 1e-5 of full scale."""
     runner = Runner(louder(network(representation=kind, **size)))
@@ -129,12 +137,31 @@ def test_with_a_skip_the_network_says_the_difference() -> None:
     assert np.abs(unrolled - dry[net.past :] - 0.25).max() < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["linear", "mulaw"])
-def test_streams_side_by_side_say_what_each_says_alone(kind: str) -> None:
-    runner = Runner(network(representation=kind))
+@pytest.mark.parametrize("settings", [{}, {"representation": "mulaw"}, {"relative_level": True}])
+def test_streams_side_by_side_say_what_each_says_alone(settings: dict[str, object]) -> None:
+    runner = Runner(network(**settings))
     dry = np.stack([noise(2300, seed) for seed in range(5)])
     alone = np.stack([runner.run(one) for one in dry])
     assert np.abs(runner.run_many(dry) - alone).max() < 1e-5
+    pasts = [np.stack([noise(runner.past, seed + more) for seed in range(5)]) for more in (10, 20)]
+    alone = np.stack([runner.run(one, *before) for one, *before in zip(dry, *pasts, strict=True)])
+    assert np.abs(runner.run_many(dry, *pasts) - alone).max() < 1e-5
+
+
+def test_relative_levels_make_soft_what_loud_is() -> None:
+    """40 dB softer in, 40 dB softer out; without it the biases alone are louder than that."""
+    dry, soft = noise(2000), np.float32(0.01)
+    for skip in (False, True):
+        runner = Runner(louder(network(relative_level=True, skip=skip)))
+        whole = runner.run(dry)
+        assert np.abs(100 * runner.run(soft * dry) - whole).max() < 0.01 * np.abs(whole).max()
+    runner = Runner(louder(network()))
+    assert np.abs(100 * runner.run(soft * dry) - runner.run(dry)).max() > 1
+
+
+def test_with_relative_levels_silence_stays_silence() -> None:
+    runner = Runner(network(relative_level=True))
+    assert np.abs(runner.run(np.zeros(2000, np.float32))).max() < 1e-3
 
 
 def test_segments_with_all_of_the_past_as_warm_up_are_the_whole() -> None:
@@ -212,8 +239,9 @@ def test_scheduled_windows_hold_what_the_closed_loop_says() -> None:
     assert torch.equal(own._own(seen, history, torch.tensor([False])), history)
 
 
-def test_unrolled_is_the_loop_and_its_gradient_reaches_back() -> None:
-    net = network(init="torch", unroll=50)
+@pytest.mark.parametrize("relative", [False, True])
+def test_unrolled_is_the_loop_and_its_gradient_reaches_back(relative: bool) -> None:
+    net = network(init="torch", unroll=50, relative_level=relative)
     dry, past = noise(23 + 50), noise(23, 1)
     rendered = net.unrolled(torch.tensor(dry)[None], torch.tensor(past)[None])
     assert np.abs(rendered.detach().numpy()[0] - Runner(net).run(dry[23:], dry[:23], past)).max() < 1e-6
@@ -223,7 +251,12 @@ def test_unrolled_is_the_loop_and_its_gradient_reaches_back() -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    for settings in ({"context": 0}, {"scheduled_sampling": 1.5}, {"unroll": 64, "representation": "onehot"}):
+    for settings in (
+        {"context": 0},
+        {"scheduled_sampling": 1.5},
+        {"unroll": 64, "representation": "onehot"},
+        {"relative_level": True, "representation": "mulaw"},
+    ):
         with pytest.raises(UsageError, match="--"):
             AutoregressiveConfig(**settings)
 

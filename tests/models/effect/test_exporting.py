@@ -117,7 +117,7 @@ def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str)
             nam.read(data)
 
 
-SOME = {("wavenet", 0), ("lstm", 2), ("autoregressive", 0)}
+SOME = {("wavenet", 0), ("lstm", 2), ("autoregressive", 0), ("autoregressive", 2)}
 ALL = [case if case in SOME else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 
 

@@ -52,16 +52,19 @@ def modulated(x: np.ndarray) -> np.ndarray:
 
 RELATIVE: dict[str, Any] = {"relative_level": True, "noise_floor": 1e-3}
 
-EFFECTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, float, dict[str, Any]]] = {
+LONG: dict[str, Any] = {"init": "torch", "windows": 128}
+
+EFFECTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, float | None, dict[str, Any]]] = {
     "pass-through": (lambda x: x, 800, 0.036, {"init": "torch", "skip": True}),
     "pass-through, no skip": (lambda x: x, 800, 0.036, {"init": "torch"}),
-    "pass-through, no skip, long": (lambda x: x, 6400, 0.036, {"init": "torch", "windows": 128}),
+    "pass-through, no skip, long": (lambda x: x, 6400, 0.036, LONG),
+    "delay, 20 samples": (lambda x: np.roll(x, 20) * (np.arange(x.size) >= 20), 6400, None, LONG),
     "tanh(5x)": (lambda x: np.tanh(5 * x), 800, 0.072, {"init": "torch"}),
     "tanh(5x), long": (lambda x: np.tanh(5 * x), 3200, 0.072, {"init": "torch", "windows": 256}),
     "low-pass 1 kHz": (lowpassed, 800, 0.037, {"init": "torch"}),
     "modulation 1 kHz": (modulated, 9000, 1.34, {**RELATIVE, "windows": 256, "rate": 1e-3}),
 }
-"""The effect, steps to learn it, the seed's mean error over mean target, and settings beside the defaults."""
+"""The effect, steps to learn it, the seed's mean error over mean target if it has one, and settings."""
 
 
 def trained(
@@ -121,8 +124,9 @@ def effects(wanted: list[str]) -> None:
         said = runner.run(held)
         error = np.abs(said - target).mean() / np.abs(target).mean()
         cells = f"{forced_esr(runner, held, target):.2e} | {esr(target, said):.2e} | "
-        cells += f"{esr(target[1:], said[:-1]):.2e} | {esr(target[:-1], said[1:]):.2e} | "
-        print(f"| {name} | {steps} | {seconds:.0f} | {cells}{error:.2%} | {seeds:.1%} | {np.abs(said).max():.2f} |")
+        cells += f"{esr(target[1:], said[:-1]):.2e} | {esr(target[:-1], said[1:]):.2e} | {error:.2%} | "
+        cells += f"{'' if seeds is None else f'{seeds:.1%}'} | {np.abs(said).max():.2f}"
+        print(f"| {name} | {steps} | {seconds:.0f} | {cells} |")
         silence = np.abs(runner.run(np.zeros(RATE, np.float32))).max()
         print(f"  silence in for 1 s: largest output {silence:.1e}", flush=True)
         if name == "modulation 1 kHz":

@@ -22,6 +22,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models import layers
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update
 from tonemill.models.losses import ADVERSARIAL_LOSSES, gradient_penalty
+from tonemill.models.settings import require_least
 
 Labels = Int[Tensor, "batch"] | None
 ROW_BLOCK = 16
@@ -50,24 +51,13 @@ class AdversarialConfig:
     def __post_init__(self) -> None:
         positive = ("sample_rate", "channels", "latent_dim", "dim", "critic_steps", "label_dim")
         # a kernel must reach across the largest stride
-        self.require({**dict.fromkeys(positive, 1), "kernel_size": 4, "gradient_penalty_weight": 0})
+        require_least(self, **dict.fromkeys(positive, 1), kernel_size=4, gradient_penalty_weight=0)
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be above 0.")
         if not 0 <= self.label_dropout < 1:
             raise UsageError(f"--label-dropout is {self.label_dropout}; it must be from 0 up to, not including, 1.")
         if self.labels and self.label is None:
             raise UsageError(f"--labels is {', '.join(self.labels)}, but --label does not say which field has them.")
-
-    def require(self, least: Mapping[str, int]) -> None:
-        """Refuse fields below a bound; one that is None is left to its default.
-
-        Raises:
-            UsageError: names the flag and the bound.
-        """
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least {bound}.")
 
 
 class LatentGenerator(nn.Module):

@@ -83,6 +83,17 @@ MODELS = Plugins(
     folder=Path(__file__).parent,
     group="tonemill.models",
     shared=frozenset(
-        {"__init__", "adversarial", "contract", "exchange", "griffin_lim", "layers", "log_mel", "losses", "plugins"}
+        {
+            "__init__",
+            "adversarial",
+            "contract",
+            "exchange",
+            "griffin_lim",
+            "layers",
+            "log_mel",
+            "losses",
+            "plugins",
+            "settings",
+        }
     ),
 )

@@ -25,6 +25,7 @@ from tonemill.models import layers
 from tonemill.models.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
 from tonemill.models.contract import Batch, Request
 from tonemill.models.griffin_lim import griffin_lim, stft
+from tonemill.models.settings import require_least
 
 N_FFT = 256
 HOP_LENGTH = 128
@@ -44,7 +45,7 @@ class SpecGANConfig(AdversarialConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require({"griffin_lim_iterations": 0})
+        require_least(self, griffin_lim_iterations=0)
         if self.length < 1 or self.length % (FRAMES_TO_SEED * HOP_LENGTH):
             raise UsageError(f"--length is {self.length}; it must be a multiple of {FRAMES_TO_SEED * HOP_LENGTH}.")
         if not 0 <= self.griffin_lim_momentum < 1:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tonemill.audiotools.errors import UsageError
 from tonemill.models import layers
 from tonemill.models.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
+from tonemill.models.settings import require_least
 
 SEED_TIME = 16  # time steps that the generator starts from and the discriminator ends with
 
@@ -33,7 +34,7 @@ class WaveGANConfig(AdversarialConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require({"post_filter": 1})
+        require_least(self, post_filter=1)
         if self.length < 4 * SEED_TIME or self.length & (self.length - 1):
             raise UsageError(f"--length is {self.length}; it must be a power of two, at least {4 * SEED_TIME}.")
         if not 0 <= self.phase_shuffle < SEED_TIME:

@@ -124,7 +124,8 @@ class Crew:
                 tell(one.channel, "stop")
 
     def close(self) -> None:
-        """End all hands, and wait until they have."""
+        """End all hands, and wait until they have; nobody mourns them."""
+        self._ending.acquire(blocking=False)
         for one in self._hands:
             with suppress(ProcessLookupError):
                 os.kill(one.process, signal.SIGKILL)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models.settings import require_least
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,10 @@ class AutoregressiveConfig:
     limit: Annotated[float, "Outputs are kept within this of 0 as the network runs on them; 0: no limit."] = 0.0
 
     def __post_init__(self) -> None:
-        least = {"context": 1, "width": 1, "depth": 1, "windows": 1, "sampling_ramp": 1, "sampling_steps": 1}
-        least |= {
-            "unroll_streams": 1,
-            "unroll": 0,
-            "history_noise": 0,
-            "noise_floor": 0,
-            "limit": 0,
-        }
-        for name, bound in (least | {"residual_weight": 0}).items():
-            if getattr(self, name) < bound:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {bound}.")
+        require_least(
+            self, context=1, width=1, depth=1, windows=1, sampling_ramp=1, sampling_steps=1, unroll_streams=1, unroll=0,
+            history_noise=0, noise_floor=0, limit=0, residual_weight=0,
+        )  # fmt: skip
         if not 0 <= self.scheduled_sampling <= 1:
             raise UsageError(f"--scheduled-sampling is {self.scheduled_sampling}; it must be from 0 to 1.")
         if (self.unroll or self.skip) and self.representation == "onehot":

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.representations import compress
+from tonemill.models.settings import require_least
 
 Signals = Float[Tensor, "batch time"]
 
@@ -87,9 +88,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         weights = ("mse_weight", "mulaw_weight", "esr_weight", "dc_weight", "stft_weight")
-        for name in weights:
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 0.")
+        require_least(self, **dict.fromkeys(weights, 0))
         if not any(getattr(self, name) for name in weights):
             raise UsageError("All weights of the losses are 0; give one, as --mse-weight 1.")
         if not 0 <= self.pre_emphasis < 1:

@@ -16,6 +16,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Player, Request, Update, Validation
 from tonemill.models.effect.losses import BlockLoss, LossConfig
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
+from tonemill.models.settings import require_least
 
 DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "effects")
 """What may speak against a corpus; `checks` says what each one is."""
@@ -51,11 +52,7 @@ class EffectConfig(LossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"length": 64, "decay_steps": 0, "clip_norm": 0, "level_augment_db": 0, "validate_seconds": 0}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {bound}.")
+        require_least(self, length=64, decay_steps=0, clip_norm=0, level_augment_db=0, validate_seconds=0)
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be more than 0, as 0.004.")
         for doubt in self.allow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -30,6 +30,9 @@ Shorter = Float[Tensor, "batch _"]
 """Signals without their warm-up."""
 
 Knobs = Float[Tensor, "batch knobs"]
+
+Recorded = tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]
+"""A whole pair of dry and wet."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Network(nn.Module):
         update("network", total)
         return {name: value.detach() for name, value in {"loss": total, **losses}.items()}
 
-    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+    def fit(self, pairs: Iterable[Recorded]) -> None:
         """Choose first weights by whole pairs of dry and wet, once; they may be left unread."""
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
@@ -122,6 +125,16 @@ class Network(nn.Module):
         """What is kept after silence, as it stands before a file begins."""
         nothing = [knobs.new_zeros(shape) for shape in self.pasts()]
         return self.step(knobs.new_zeros(1, self.warm_up), knobs, nothing)[1] if self.warm_up else nothing
+
+
+def first_of(pairs: Iterable[Recorded], most_frames: int) -> Iterator[Recorded]:
+    """Pairs until they hold more frames than that."""
+    frames = 0
+    for dry, wet in pairs:
+        yield dry, wet
+        frames += dry.size
+        if frames > most_frames:
+            return
 
 
 def followed(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
 from tonemill.models.effect.network import Knobs, Network, Shorter, Signals
+from tonemill.models.settings import require_least
 
 SILENCE: Final = 48_000
 """Samples of silence that a file is preceded by, so that the state is at rest where it starts."""
@@ -32,10 +32,7 @@ class RecurrentConfig:
     truncate: Annotated[int, "Samples after which gradients are cut."] = 1024
 
     def __post_init__(self) -> None:
-        for name, least in {"hidden_size": 1, "layers": 1, "burn_in": 0, "truncate": 1}.items():
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {least}.")
+        require_least(self, hidden_size=1, layers=1, burn_in=0, truncate=1)
 
 
 class Recurrent(Network):

@@ -18,9 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import (
+    Knobs,
+    Network,
+    Recorded,
+    Shorter,
+    Signals,
+    first_of,
+    followed,
+    silence_before,
+)
+from tonemill.models.settings import require_least
 
 SPEEDS: Final = ((30.0, 1000.0), (200.0, 8000.0), (1000.0, 30000.0))
 """Samples of attack and release that followers begin with, two of each."""
@@ -43,10 +52,7 @@ class CompressorConfig:
     burn_in: Annotated[int, "Samples of a clip that only bring the followers to where they would be."] = 8192
 
     def __post_init__(self) -> None:
-        for name, least in {"detectors": 1, "curve_units": 1, "tone_taps": 1, "burn_in": 0}.items():
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {least}.")
+        require_least(self, detectors=1, curve_units=1, tone_taps=1, burn_in=0)
 
 
 class Compressor(Network):
@@ -87,18 +93,15 @@ class Compressor(Network):
         return self._said(dry, knobs, self._nothing(len(dry)), self.config.burn_in)[0]
 
     @torch.no_grad()
-    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+    def fit(self, pairs: Iterable[Recorded]) -> None:
         """Begin both responses where wet and dry are most alike: a delay and a sign, from the phases of all bands."""
         from scipy import fft
 
-        total, frames = np.zeros(self.config.tone_taps), 0
-        for dry, wet in pairs:
+        total = np.zeros(self.config.tone_taps)
+        for dry, wet in first_of(pairs, MOST_FRAMES):
             size = fft.next_fast_len(dry.size + self.config.tone_taps, real=True)
             cross = fft.rfft(dry, size).conj() * fft.rfft(wet, size)
             total += dry.size * fft.irfft(cross / (np.abs(cross) + 1e-9), size)[: self.config.tone_taps]
-            frames += dry.size
-            if frames > MOST_FRAMES:
-                break
         at = int(np.abs(total).argmax())
         self.taps.zero_()
         self.taps[:, at] = (-1 if total[at] < 0 else 1) / STRIDE

@@ -13,7 +13,17 @@ from torch import nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import (
+    Knobs,
+    Network,
+    Recorded,
+    Shorter,
+    Signals,
+    first_of,
+    followed,
+    silence_before,
+)
+from tonemill.models.settings import require_least
 
 MOST_FRAMES: Final = 30_000_000
 """Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
@@ -24,8 +34,7 @@ class FIRConfig:
     taps: Annotated[int, "Length of the response in samples; 8192 for cabinets, a second and more for rooms."] = 8192
 
     def __post_init__(self) -> None:
-        if self.taps < 1:
-            raise UsageError(f"--taps is {self.taps}; it must be at least 1.")
+        require_least(self, taps=1)
 
 
 def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Shorter:
@@ -74,15 +83,10 @@ class FIR(Network):
         return nn.functional.conv1d(both, self.response.flip(0)[None, None])[:, 0], [past]
 
     @torch.no_grad()
-    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+    def fit(self, pairs: Iterable[Recorded]) -> None:
         from tonemill.audiotools.linear_response import least_squares_response
 
-        chosen, frames = [], 0
-        for dry, wet in pairs:
-            chosen.append((dry, wet))
-            frames += dry.size
-            if frames > MOST_FRAMES:
-                break
+        chosen = list(first_of(pairs, MOST_FRAMES))
         response = least_squares_response(chosen, self.config.taps)
         if response.any():
             self.response.copy_(torch.from_numpy(response))

@@ -18,7 +18,17 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import (
+    Knobs,
+    Network,
+    Recorded,
+    Shorter,
+    Signals,
+    first_of,
+    followed,
+    silence_before,
+)
+from tonemill.models.settings import require_least
 
 MOST_FRAMES: Final = 30_000_000
 """Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
@@ -30,9 +40,7 @@ class PolynomialConfig:
     taps: Annotated[int, "Length of the linear response behind each power, in samples."] = 256
 
     def __post_init__(self) -> None:
-        for name in ("order", "taps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
+        require_least(self, order=1, taps=1)
 
 
 class Polynomial(Network):
@@ -81,15 +89,10 @@ class Polynomial(Network):
         return self.after_warm_up(both, knobs), [past]
 
     @torch.no_grad()
-    def fit(self, pairs: Iterable[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> None:
+    def fit(self, pairs: Iterable[Recorded]) -> None:
         from tonemill.audiotools.linear_response import least_squares_responses
 
-        chosen, frames = [], 0
-        for dry, wet in pairs:
-            chosen.append((dry, wet))
-            frames += dry.size
-            if frames > MOST_FRAMES:
-                break
+        chosen = list(first_of(pairs, MOST_FRAMES))
         largest = max((float(np.abs(dry).max(initial=0.0)) for dry, _ in chosen), default=0.0)
         if not largest:
             return

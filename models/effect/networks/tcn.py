@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Player
 from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+from tonemill.models.settings import require_least
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ class TCNConfig:
     )
 
     def __post_init__(self) -> None:
-        for name, least in {"blocks": 1, "growth": 1, "kernel_size": 2, "tcn_channels": 1}.items():
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} is {getattr(self, name)}; it must be at least {least}.")
+        require_least(self, blocks=1, growth=1, kernel_size=2, tcn_channels=1)
 
 
 class FiLM(nn.Module):

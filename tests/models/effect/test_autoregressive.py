@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.plucks import esr
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.autoregressive_running import Runner
 from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
@@ -259,10 +260,6 @@ def test_settings_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match="--"):
             AutoregressiveConfig(**settings)
-
-
-def esr(true: np.ndarray, said: np.ndarray) -> float:
-    return float(np.square(true - said).sum() / np.square(true).sum())
 
 
 def test_it_learns_a_distortion_and_runs_on_its_own_output() -> None:

@@ -7,14 +7,11 @@ import pytest
 import torch
 from effect_networks import CASES, lively, made, noise
 
+from benchmarks.plucks import esr
 from tonemill.models.effect.losses import BlockLoss, LossConfig
 from tonemill.models.effect.network import Pairs, played
 
 NONE = np.zeros(0, np.float32)
-
-
-def esr(true: np.ndarray, said: np.ndarray) -> float:
-    return float(np.square(true - said).sum() / np.square(true).sum())
 
 
 def music(frames: int, seed: int) -> np.ndarray:

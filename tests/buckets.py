@@ -14,6 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tonemill.pipelines import engine, stores
+from tonemill.pipelines.places import StorePath, as_store, place
 
 SERVE_S3 = """
 from werkzeug.serving import make_server
@@ -156,3 +162,30 @@ def gs_server() -> Iterator[Wire]:
     """As `s3_server`, of Google's kind."""
     with _served(SERVE_GS) as port, _wired(port) as wire:
         yield wire
+
+
+@contextmanager
+def reached(scratch_folder: Path, **environment: str) -> Iterator[None]:
+    """This process and those it starts find a server by an environment, and wait little before they try again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**environment, "TMPDIR": str(scratch_folder)}.items():
+            patch.setenv(name, value)
+        patch.setattr("tempfile.tempdir", None)
+        patch.setattr(stores, "_stores", {})
+        patch.setattr(stores, "PAUSE_SECONDS", 0.005)
+        # The process that works has the environment of when it was started.
+        engine._close_servers()
+        yield
+        engine._close_servers()
+
+
+def folder_at(uri: str) -> StorePath:
+    """A folder in a store."""
+    found = as_store(place(uri))
+    assert found is not None
+    return found
+
+
+def objects_at(root: StorePath) -> dict[str, bytes]:
+    """All that lies below a folder of a store."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.below()}

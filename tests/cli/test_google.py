@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from buckets import Wire, gs_server
+from buckets import Wire, folder_at, gs_server, objects_at, reached
 from conftest import Tonemill, contents, lines_of, stream_of, write_wav
 
 pytest.importorskip("gcsfs", reason="gs:// needs tonemill[gs]")
 pytest.importorskip("gcp_storage_emulator", reason="tests of stores need tonemill[test]")
 
-from tonemill.pipelines import engine, stores
-from tonemill.pipelines.places import StorePath, as_store, place
+from tonemill.pipelines.places import StorePath
 
 FLAGS = ("--shard-seconds", 2, "-q")
 
@@ -24,18 +23,16 @@ FLAGS = ("--shard-seconds", 2, "-q")
 @pytest.fixture(scope="module")
 def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
     """A bucket `gs://tonemill`, for this process and those it starts."""
-    with gs_server() as wire, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", wire.url)
-        # It would ask Google what kind of bucket it is, with credentials that a test has not.
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("scratch")))
-        patch.setattr("tempfile.tempdir", None)
-        patch.setattr(stores, "_stores", {})
-        patch.setattr(stores, "PAUSE_SECONDS", 0.005)
-        # The process that works has the environment of when it was started.
-        engine._close_servers()
+    # The second, for it would ask Google what kind of bucket it is, with credentials that a test has not.
+    with (
+        gs_server() as wire,
+        reached(
+            tmp_path_factory.mktemp("scratch"),
+            STORAGE_EMULATOR_HOST=wire.url,
+            GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT="false",
+        ),
+    ):
         yield wire
-        engine._close_servers()
 
 
 @pytest.fixture
@@ -52,14 +49,11 @@ def expected(few: bytes, tonemill: Tonemill, gs: Wire, tmp_path: Path) -> Path:
 
 
 def bucket(name: str) -> StorePath:
-    found = as_store(place(f"gs://tonemill/{name}"))
-    assert found is not None
-    return found
+    return folder_at(f"gs://tonemill/{name}")
 
 
 def objects(name: str) -> dict[str, bytes]:
-    root = bucket(name)
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.below()}
+    return objects_at(bucket(name))
 
 
 @pytest.mark.parametrize("share", [0.0, pytest.param(0.1, marks=pytest.mark.slow)])

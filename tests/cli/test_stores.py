@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from buckets import Wire, s3_server
+from buckets import Wire, folder_at, objects_at, reached, s3_server
 from conftest import Tonemill, contents, lines_of, reasons, stream_of, write_wav
 
 pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
@@ -32,19 +32,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
     """A bucket `s3://tonemill`, for this process and those it starts."""
-    from tonemill.pipelines import engine
-
-    with s3_server() as wire, pytest.MonkeyPatch.context() as patch:
-        scratch_folder = str(tmp_path_factory.mktemp("scratch"))
-        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": wire.url, "TMPDIR": scratch_folder}.items():
-            patch.setenv(name, value)
-        patch.setattr("tempfile.tempdir", None)
-        patch.setattr(stores, "_stores", {})
-        patch.setattr(stores, "PAUSE_SECONDS", 0.005)
-        # The process that works has the environment of when it was started.
-        engine._close_servers()
+    with s3_server() as wire, reached(tmp_path_factory.mktemp("scratch"), **CREDENTIALS, AWS_ENDPOINT_URL=wire.url):
         yield wire
-        engine._close_servers()
 
 
 @pytest.fixture
@@ -73,14 +62,11 @@ def expected(few: bytes, tonemill: Tonemill, server: Wire, tmp_path_factory: pyt
 
 
 def bucket(name: str) -> StorePath:
-    found = as_store(place(f"s3://tonemill/{name}"))
-    assert found is not None
-    return found
+    return folder_at(f"s3://tonemill/{name}")
 
 
 def objects(name: str) -> dict[str, bytes]:
-    root = bucket(name)
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.below()}
+    return objects_at(bucket(name))
 
 
 def upload(folder: Path, name: str) -> StorePath:

@@ -30,6 +30,27 @@ HOMES = {
     "PIL": {"audiotools"},
     "jinja2": {"pipelines"},
 }
+ORDER = {
+    "audiotools": """secrets errors waveform mel synthetic editing codecs alignment comparison rhythm pictures
+        demo_corpus""",
+    "models": """plugins exchange contract parts wavegan specgan classifier effect""",
+    "models/effect": """representations streaming losses network recurrent networks validation export checks model""",
+    "pipelines": """config progress humanize child storage recipes planning sources corpus cooking engine building
+        runs rendering steps dedup maintenance training evaluation report doctor""",
+    "cli": """console options streams findings outcomes sinks app commands start""",
+}
+"""In each folder, what may be imported by what stands behind it."""
+
+APART = {
+    "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
+    "models": {"wavegan", "specgan", "classifier", "effect"},
+    "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
+}
+"""Places that do not import each other, whatever their order."""
+
+EXCEPT = {("pipelines", "report", "evaluation"), ("pipelines", "report", "maintenance")}
+"""Of `APART`: the page of a report shows what `evaluation` and `maintenance` found."""
+
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 
 
@@ -65,7 +86,66 @@ def test_a_module_says_what_it_is_for_and_can_be_read_at_one_sitting(path: Path)
     doc = ast.get_docstring(ast.parse(text))
     assert doc, "it opens with no sentence"
     assert doc.split("\n\n")[0].rstrip().endswith((".", ":")), "its first paragraph is no sentence"
-    assert text.count("\n") <= 300
+    assert text.count("\n") <= 350
+
+
+def dotted(path: Path) -> str:
+    """The name a module is imported by; a folder's is its `__init__.py`'s."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("tonemill", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+NAMES = {dotted(path): path for path in MODULES}
+
+
+def arrows(path: Path) -> set[Path]:
+    """The modules of ours that a module imports, also inside functions and for type checkers only."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {NAMES.get(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {NAMES.get(f"{node.module}.{alias.name}", NAMES.get(node.module)) for alias in node.names}
+    return {one for one in found - {path} if one is not None}
+
+
+ARROWS = {path: arrows(path) for path in MODULES}
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_imports_follow_the_order_of_the_folder(folder: str) -> None:
+    order = ORDER[folder].split()
+    inside = {
+        path: path.relative_to(ROOT / folder).parts[0].removesuffix(".py")
+        for path in MODULES
+        if path.is_relative_to(ROOT / folder) and path != ROOT / folder / "__init__.py"
+    }
+    assert set(inside.values()) == set(order), "ORDER names what is there, and all of it"
+    back, across = [], []
+    for path, place in inside.items():
+        for other in (inside[one] for one in ARROWS[path] if one in inside):
+            if order.index(other) > order.index(place):
+                back.append(f"{name_of(path)} -> {other}")
+            if other != place and {other, place} <= APART.get(folder, set()) and (folder, place, other) not in EXCEPT:
+                across.append(f"{name_of(path)} -> {other}")
+    assert not back
+    assert not across
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    left = {path: set(others) for path, others in ARROWS.items()}
+    while free := {path for path, others in left.items() if not others}:
+        left = {path: others - free for path, others in left.items() if path not in free}
+    # What is left is on a circle, or imports what is.
+    while ends := set(left) - {one for others in left.values() for one in others}:
+        left = {path: others for path, others in left.items() if path not in ends}
+    assert not left, sorted(name_of(path) for path in left)
+
+
+def test_the_tests_mirror_the_rooms() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    rooms = {path.parent.relative_to(ROOT) for path in MODULES}
+    assert folders - {Path(), *rooms} == set()
 
 
 def test_no_module_is_a_drawer() -> None:

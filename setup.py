@@ -14,7 +14,9 @@ class BuildWithTestedVersions(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            self.copy_file("constraints.txt", str(Path(self.build_lib) / "tonemill" / "pipelines" / "constraints.txt"))
+            self.copy_file(
+                "constraints.txt", str(Path(self.build_lib) / "tonemill" / "pipelines" / "doctor" / "constraints.txt")
+            )
 
 
 setup(

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.random import Generator
 
-from tonemill.audiotools.encoding import encode
+from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.audiotools.waveform import Waveform
 

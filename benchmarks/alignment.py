@@ -18,8 +18,8 @@ import numpy as np
 from scipy import signal
 from scipy.interpolate import CubicSpline
 
-from tonemill.audiotools import files
-from tonemill.audiotools.alignment import Alignment, align
+from tonemill.audiotools.alignment.alignment import Alignment, align
+from tonemill.audiotools.codecs import files
 from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.audiotools.waveform import Waveform
 

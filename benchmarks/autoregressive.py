@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from tonemill.models.effect.autoregressive_running import Runner
-from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
-from tonemill.models.effect.networks.autoregressive import Autoregressive
+from tonemill.models.effect.networks.autoregressive.network import Autoregressive
+from tonemill.models.effect.networks.autoregressive.runner import Runner
+from tonemill.models.effect.networks.autoregressive.settings import AutoregressiveConfig
 
 
 def best(call: Callable[[], object], rounds: int = 8) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from tonemill.models.effect.autoregressive_running import Runner
+from tonemill.models.effect.networks.autoregressive.runner import Runner
 
 QUIET_DB = -40.0
 

@@ -20,17 +20,17 @@ from typing import Any
 
 import torch
 
-from tonemill.audiotools.character import mean_spectrum
+from tonemill.audiotools.comparison.descriptors import mean_spectrum
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Request
-from tonemill.pipelines.checkpoints import load_for_rendering
-from tonemill.pipelines.clips import Clips, Hearing, Member, chosen, hear, members_of, noise_like
-from tonemill.pipelines.comparing import compare
-from tonemill.pipelines.corpus import Corpus, open_corpus
-from tonemill.pipelines.judging import Judge, judge_of_run
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.evaluation.clip_sets import Clips, Hearing, Member, chosen, hear, members_of, noise_like
+from tonemill.pipelines.evaluation.judge import Judge, judge_of_run
+from tonemill.pipelines.evaluation.metrics import compare
 from tonemill.pipelines.progress import Phase, Progress
-from tonemill.pipelines.rendering import render
-from tonemill.pipelines.run import Checkpoint, Run, open_run
+from tonemill.pipelines.rendering.render import render
+from tonemill.pipelines.runs.checkpoints import load_for_rendering
+from tonemill.pipelines.runs.run import Checkpoint, Run, open_run
 
 SHOWN = {
     "frechet": "Fréchet distance",

@@ -27,15 +27,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tonemill.audiotools import files
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.comparison.copies import are_copies, likeness
+from tonemill.audiotools.comparison.fingerprint import OUTLINE, Fingerprint, fingerprint
+from tonemill.audiotools.editing.resampling import resample
 from tonemill.audiotools.errors import AudioError
-from tonemill.audiotools.fingerprint import OUTLINE, Fingerprint, fingerprint
-from tonemill.audiotools.likeness import are_copies, likeness
-from tonemill.audiotools.resampling import resample
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.duplicates import MAX_OUTLINE_DB, _candidates
-from tonemill.pipelines.fingerprints import Entry
-from tonemill.pipelines.sources import find_audio
+from tonemill.pipelines.dedup.clusters import MAX_OUTLINE_DB, _candidates
+from tonemill.pipelines.dedup.fingerprints import Entry
+from tonemill.pipelines.sources.scan import find_audio
 
 SECONDS = 12
 

@@ -27,17 +27,17 @@ import torch
 
 from tonemill.audiotools.synthetic import write_drum_machine
 from tonemill.models.classifier import EMBEDDING, Classifier, ClassifierConfig
-from tonemill.pipelines import sources
-from tonemill.pipelines.clips import Clips, Hearing, Member, hear, members_of
-from tonemill.pipelines.comparing import compare
-from tonemill.pipelines.corpus import open_corpus
-from tonemill.pipelines.engine import Engine
-from tonemill.pipelines.judging import Judge
-from tonemill.pipelines.plan import Output
-from tonemill.pipelines.planning import Splitting, make_plan
-from tonemill.pipelines.production import produce
+from tonemill.pipelines.building.build import produce
+from tonemill.pipelines.corpus.corpus import open_corpus
+from tonemill.pipelines.engine.engine import Engine
+from tonemill.pipelines.evaluation.clip_sets import Clips, Hearing, Member, hear, members_of
+from tonemill.pipelines.evaluation.judge import Judge
+from tonemill.pipelines.evaluation.metrics import compare
+from tonemill.pipelines.planning.plan import Output
+from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.recipe import Recipe
+from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.sources import scan
 
 RATE, CLASSES, FRAMES = 16000, 10, 25
 QUIET = Progress(quiet=True, stream=io.StringIO())
@@ -50,7 +50,7 @@ CUT = (
 def corpus_of_hits(folder: Path) -> list[Member]:
     """One-second clips in a corpus on disk."""
     write_drum_machine(folder / "raw", hits=100, loops=0)
-    found = sources.scan(sources.find_audio([str(folder / "raw")]))
+    found = scan.scan(scan.find_audio([str(folder / "raw")]))
     recipes = [Recipe(one.path, one.sources, one.fields, list(CUT)) for one in found]
     produce(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(), 600.0), Engine(2), QUIET)
     corpus = open_corpus(folder / "corpus")

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tonemill.audiotools.spectrogram import mel_distance, mel_spread, save_spectrogram_picture
+from tonemill.audiotools.mel import mel_distance, mel_spread, save_spectrogram_picture
 from tonemill.models.contract import Request
-from tonemill.pipelines.checkpoints import load_for_rendering
-from tonemill.pipelines.corpus import Corpus, open_corpus
-from tonemill.pipelines.loader import Batches
-from tonemill.pipelines.rendering import render
-from tonemill.pipelines.run import open_run
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.rendering.render import render
+from tonemill.pipelines.runs.checkpoints import load_for_rendering
+from tonemill.pipelines.runs.run import open_run
+from tonemill.pipelines.training.loader import Batches
 
 RENDERED = 64
 

@@ -30,8 +30,8 @@ import numpy as np
 import soundfile
 import torch
 
-from tonemill.pipelines.corpus import Corpus, open_corpus
-from tonemill.pipelines.loader import Batches, batches
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.training.loader import Batches, batches
 
 LENGTH, BATCH_SIZE = 16384, 64
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tonemill.audiotools import files
+from tonemill.audiotools.codecs import files
 from tonemill.audiotools.synthetic import VOICES, varied
 
 Rhythms = Mapping[str, tuple[int, Mapping[str, str]]]
@@ -186,7 +186,7 @@ def made_sounds(voice: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def drum_sounds(folder: Path, hits_used: str = "all") -> Sounds:
-    from tonemill.audiotools.resampling import resample
+    from tonemill.audiotools.editing.resampling import resample
 
     first, step = {"all": (0, 1), "even": (0, 2), "odd": (1, 2)}[hits_used]
     hits = {

@@ -32,9 +32,9 @@ import pyarrow as pa
 import soundfile
 from pyarrow import parquet
 
-from tonemill.pipelines import commit
-from tonemill.pipelines.plan import Plan, Planned, Shard, read_whole
-from tonemill.pipelines.shard import REJECT_COLUMNS
+from tonemill.pipelines.cooking.shard import REJECT_COLUMNS
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard, read_whole
+from tonemill.pipelines.storage import commit
 
 RATE, CLIPS = 16000, 2000
 TONEMILL = Path(sys.executable).parent / "tonemill"

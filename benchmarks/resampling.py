@@ -26,7 +26,7 @@ from typing import get_args
 
 import numpy as np
 
-from tonemill.audiotools.resampling import RECIPES, Engine, Quality, resample
+from tonemill.audiotools.editing.resampling import RECIPES, Engine, Quality, resample
 
 CONVERSIONS = ((48000, 44100), (44100, 48000), (44100, 16000))
 PASS_BAND = np.linspace(0.02, 0.9, 45)

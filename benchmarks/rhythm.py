@@ -1,6 +1,6 @@
 """Measure tempo and bar lines on drum patterns whose every beat is known: per set, rhythm, tempo range and condition.
 
-    python -m benchmarks.rhythm                # the rhythms of tests/patterns.py, as a machine plays them
+    python -m benchmarks.rhythm                # the rhythms of tests/kit/patterns.py, as a machine plays them
     python -m benchmarks.rhythm --played       # other rhythms, as people play them, with made sounds
     python -m benchmarks.rhythm --drums FOLDER # again others, with real drum hits: FOLDER/bd, sn, hh and so on
     ... --fresh                                # rhythms that were looked at only when everything was set
@@ -40,11 +40,11 @@ from benchmarks.playing import (
     played,
     with_tones,
 )
-from tonemill.audiotools.onsets import onsets
-from tonemill.audiotools.rhythm import find_beats
+from tonemill.audiotools.rhythm.onsets import onsets
+from tonemill.audiotools.rhythm.tempo import find_beats
 from tonemill.audiotools.waveform import Waveform
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
 from patterns import RHYTHMS, perform
 
 

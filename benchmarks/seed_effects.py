@@ -33,10 +33,10 @@ from scipy.signal import butter, lfilter
 
 from benchmarks.carrier import forced_starts, summary
 from benchmarks.plucks import esr, music
-from tonemill.models.effect.autoregressive_running import Runner
-from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
 from tonemill.models.effect.losses import BlockLoss, LossConfig, mrstft
-from tonemill.models.effect.networks.autoregressive import Autoregressive
+from tonemill.models.effect.networks.autoregressive.network import Autoregressive
+from tonemill.models.effect.networks.autoregressive.runner import Runner
+from tonemill.models.effect.networks.autoregressive.settings import AutoregressiveConfig
 
 RATE = 44100
 CARRIER_HZ = 1000

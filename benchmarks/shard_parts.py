@@ -28,17 +28,17 @@ import soundfile
 import soxr
 
 from benchmarks.shard import CLIP, FILES, RATE, cost_of, make_minute, ours, plain_loop, theirs
-from tonemill.audiotools import files
-from tonemill.audiotools.channels import mixed
-from tonemill.audiotools.encoding import encode
-from tonemill.audiotools.resampling import resample_blocks
-from tonemill.audiotools.slicing import windows
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs.encoding import encode
+from tonemill.audiotools.editing.channels import mixed
+from tonemill.audiotools.editing.resampling import resample_blocks
+from tonemill.audiotools.editing.slicing import windows
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines import sources
-from tonemill.pipelines.plan import Output
-from tonemill.pipelines.planning import Splitting, make_plan
-from tonemill.pipelines.shard import PLAN, cook_shard
-from tonemill.pipelines.shelves import Piece, TarShelf
+from tonemill.pipelines.cooking.shard import PLAN, cook_shard
+from tonemill.pipelines.cooking.writers import Piece, TarShelf
+from tonemill.pipelines.planning.plan import Output
+from tonemill.pipelines.planning.planner import Splitting, make_plan
+from tonemill.pipelines.sources import scan
 from tonemill.pipelines.steps.resample import Resample
 from tonemill.pipelines.steps.slice import Slice
 
@@ -79,14 +79,14 @@ def parts(folder: Path, path: Path) -> list[Part]:
     at_rate = list(resample_blocks(iter(mono), 48000, RATE))
     clips = [Waveform(clip, RATE) for _, clip, _ in windows(iter(at_rate), CLIP, CLIP, "drop", "drop")]
     as_int16 = [np.rint(clip.samples[0] * 32768).clip(-32768, 32767).astype(np.int16) for clip in clips]
-    record = {"sample_rate": RATE, "recipe": next(sources.scan(sources.find_audio([str(path)]))).lineage()}
+    record = {"sample_rate": RATE, "recipe": next(scan.scan(scan.find_audio([str(path)]))).lineage()}
     name = hashlib.sha256(b"name").hexdigest()[:16]
     kept = [encode(clip, "flac") for clip in clips]
     pieces = [Piece(f"{name}-{i:04d}", "name", {"audio": one}, record) for i, one in enumerate(kept)]
     stereo, _ = soundfile.read(path, dtype="float32")
     mean = stereo.mean(axis=1)
     return [
-        ("read the header and hash the file (in `scan`)", lambda: sources.describe(path), None),
+        ("read the header and hash the file (in `scan`)", lambda: scan.describe(path), None),
         ("decode", lambda: drain(files.read(path).blocks()), lambda: soundfile.read(path, dtype="float32")),
         ("mix to mono", lambda: [mixed(block, "mono") for block in blocks], lambda: stereo.mean(axis=1)),
         (
@@ -113,8 +113,7 @@ def shards(folder: Path, paths: list[Path]) -> tuple[Callable[[], object], Calla
     """A shard of all files, cooked and committed by us, and by the plain loop."""
     chain = [Resample(RATE, "mono").to_json(), Slice(seconds=2.0).to_json()]
     recipes = [
-        recipe.then(chain[0]).then(chain[1])
-        for recipe in sources.scan(sources.find_audio([str(path) for path in paths]))
+        recipe.then(chain[0]).then(chain[1]) for recipe in scan.scan(scan.find_audio([str(path) for path in paths]))
     ]
     plan = make_plan(recipes, Output("shards"), Splitting(), 1e9)
     corpus = folder / "corpus"
@@ -154,7 +153,11 @@ def fixed(folder: Path, runs: int) -> None:
     raw = folder / "short"
     raw.mkdir()
     soundfile.write(raw / "0.wav", np.random.default_rng(0).normal(0, 0.1, (96000, 2)), 48000, subtype="PCM_16")
-    imports = ("tonemill.cli.shard, tonemill.pipelines.production", "apache_beam", "soundfile, soxr, tarfile")
+    imports = (
+        "tonemill.cli.commands.shard, tonemill.pipelines.building.build",
+        "apache_beam",
+        "soundfile, soxr, tarfile",
+    )
     taken: dict[str, list[Any]] = {}
     for turn in range(runs):
         taken.setdefault("tonemill: scan, resample, slice, shard", []).append(ours(raw, folder / f"ours-{turn}"))

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tonemill.pipelines.recipe import Recipe, write_stream
+from tonemill.pipelines.recipes.recipe import Recipe, write_stream
 
 EMPTY_APP: Final = """
 from typing import Annotated

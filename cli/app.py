@@ -12,14 +12,14 @@ from typer.core import TyperCommand, TyperGroup
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.plugins import Plugins
-from tonemill.pipelines.step import STEPS
+from tonemill.pipelines.recipes.step import STEPS
 
 COMMANDS: Final = Plugins(
     kind="command",
-    package="tonemill.cli",
-    folder=Path(__file__).parent,
+    package="tonemill.cli.commands",
+    folder=Path(__file__).parent / "commands",
     group="tonemill.commands",
-    shared=frozenset({"__init__", "app", "console", "findings", "options", "outcomes", "sinks", "start", "streams"}),
+    shared=frozenset({"__init__"}),
 )
 KINDS: Final = ("Source", "Step", "Sink", "Tool", "Hidden")
 

@@ -145,7 +145,7 @@ def named_place(text: str, key: str) -> Path:
     Raises:
         UsageError: the pipe holds no such line.
     """
-    from tonemill.pipelines.places import place
+    from tonemill.pipelines.storage.paths import place
 
     if text != "-":
         return place(text)

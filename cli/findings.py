@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from tonemill.pipelines.quantities import size
+from tonemill.pipelines.humanize import size
 
 if TYPE_CHECKING:
+    from tonemill.pipelines.maintenance.verification import Report
     from tonemill.pipelines.progress import Progress
-    from tonemill.pipelines.verifying import Report
 
 MOST_LINES: Final = 50
 """More findings than this stand in the line of JSON alone."""
@@ -20,7 +20,7 @@ MOST_LINES: Final = 50
 
 def tell_report(report: Report, progress: Progress, **more: Any) -> bool:
     """A line for each finding on stderr, all of them in one line of JSON on stdout; whether there were any."""
-    from tonemill.pipelines.uri import readable
+    from tonemill.pipelines.storage.uri import readable
 
     for one in report.findings[:MOST_LINES]:
         progress.say(f"{readable(one.path)}: {one.kind}: {one.message}".rstrip(": "))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tonemill.cli.console import tell
-from tonemill.pipelines.quantities import duration, size
+from tonemill.pipelines.humanize import duration, size
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.plan import Plan
+    from tonemill.pipelines.planning.plan import Plan
 
 
 def summary(folder: str, about: dict[str, Any]) -> str:
@@ -59,9 +59,9 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tonemill.pipelines import changes
-    from tonemill.pipelines.plan import SPLITS
-    from tonemill.pipelines.production import home_of, look
+    from tonemill.pipelines.building import state as changes
+    from tonemill.pipelines.building.build import home_of, look
+    from tonemill.pipelines.planning.plan import SPLITS
 
     state = look(folder, plan)
     table = Table(

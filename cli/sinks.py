@@ -18,9 +18,9 @@ from tonemill.cli.console import stdin, stop_on_termination
 from tonemill.cli.outcomes import clipping, show_plan, summary
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.engine import Engine
-    from tonemill.pipelines.plan import Output, Plan, Splitting
-    from tonemill.pipelines.portion import Portion
+    from tonemill.pipelines.building.shard_range import Portion
+    from tonemill.pipelines.engine.engine import Engine
+    from tonemill.pipelines.planning.plan import Output, Plan, Splitting
     from tonemill.pipelines.progress import Progress
 
 Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); as the source if not given.")]
@@ -102,7 +102,7 @@ def output(kind: Literal["shards", "files"], container: str, bits: int | None) -
     Raises:
         UsageError: the container does not hold so many bits.
     """
-    from tonemill.pipelines.plan import Output
+    from tonemill.pipelines.planning.plan import Output
 
     if bits not in (None, 16, 24) and not (bits == 32 and container == "wav"):
         raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
@@ -111,7 +111,7 @@ def output(kind: Literal["shards", "files"], container: str, bits: int | None) -
 
 def engine(workers: int | None, runner: str | None, beam: list[str] | None, decode_seconds: float = 60.0) -> Engine:
     """What does the work, as typed."""
-    from tonemill.pipelines.engine import Engine
+    from tonemill.pipelines.engine.engine import Engine
 
     options = [option if option.startswith("--") else f"--{option}" for option in beam or []]
     return Engine(workers or os.cpu_count() or 1, runner, options, decode_seconds)
@@ -119,9 +119,9 @@ def engine(workers: int | None, runner: str | None, beam: list[str] | None, deco
 
 def there(folder: Path, wished: Output) -> Plan | None:
     """The plan with its rows that lies in a folder; None where there is none that can be read."""
-    from tonemill.pipelines.plan import read_whole
-    from tonemill.pipelines.production import home_of
-    from tonemill.pipelines.shard import PLAN
+    from tonemill.pipelines.building.build import home_of
+    from tonemill.pipelines.cooking.shard import PLAN
+    from tonemill.pipelines.planning.plan import read_whole
 
     place = home_of(folder, wished) / PLAN
     try:
@@ -148,16 +148,16 @@ def sink(
     Raises:
         StreamError: the stream was cut, and nobody said --partial.
     """
-    from tonemill.pipelines import engine as engine_process
-    from tonemill.pipelines.commit import locked
-    from tonemill.pipelines.growing import grow, regrown
-    from tonemill.pipelines.planning import make_plan
-    from tonemill.pipelines.portion import lying_plan, parse_portion
-    from tonemill.pipelines.production import home_of
+    from tonemill.pipelines.building.build import home_of
+    from tonemill.pipelines.building.shard_range import lying_plan, parse_portion
+    from tonemill.pipelines.corpus.removed import read_removals
+    from tonemill.pipelines.engine import engine as engine_process
+    from tonemill.pipelines.maintenance.staging import STAGED, finish
+    from tonemill.pipelines.planning.growth import grow, regrown
+    from tonemill.pipelines.planning.planner import make_plan
     from tonemill.pipelines.progress import open_progress
-    from tonemill.pipelines.recipe import Recipe, RecipeReader
-    from tonemill.pipelines.removals import read_removals
-    from tonemill.pipelines.staging import STAGED, finish
+    from tonemill.pipelines.recipes.recipe import Recipe, RecipeReader
+    from tonemill.pipelines.storage.commit import locked
 
     if not 0 < shard_seconds < float("inf"):
         raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
@@ -204,10 +204,10 @@ def _carry_out(
     instead_of: str | None,
     portion: Portion | None,
 ) -> None:
-    from tonemill.pipelines.corpus import describe_line
-    from tonemill.pipelines.portion import cook_portion
-    from tonemill.pipelines.production import Tolerance, most_rejects, produce
-    from tonemill.pipelines.uri import readable
+    from tonemill.pipelines.building.build import Tolerance, most_rejects, produce
+    from tonemill.pipelines.building.shard_range import cook_portion
+    from tonemill.pipelines.corpus.corpus import describe_line
+    from tonemill.pipelines.storage.uri import readable
 
     if options.dry_run:
         show_plan(folder, plan, key)

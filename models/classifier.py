@@ -22,11 +22,11 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.audiotools import intervals
+from tonemill.audiotools.comparison import confidence
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.audiotools.pictures import save_confusion_picture
+from tonemill.audiotools.pictures.clips import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.log_mel import HOP_SECONDS, LogMel, hop_length_at
+from tonemill.models.parts.log_mel import HOP_SECONDS, LogMel, hop_length_at
 
 WIDTHS: Final = (1, 128, 128, 256, 256, 256, 256)
 EMBEDDING: Final = 256
@@ -270,7 +270,7 @@ class Classifier(Model):
                 counts[wanted, int(probabilities.argmax())] += 1
                 loss -= math.log(max(float(probabilities[wanted]), 1e-12))
         examples = int(counts.sum())
-        right = intervals.share(int(np.trace(counts)), examples)
+        right = confidence.share(int(np.trace(counts)), examples)
         values = {"accuracy": right.value, "accuracy_low": right.low, "accuracy_high": right.high}
         found = {name: value for name, value in values.items() if value is not None}
         if examples:

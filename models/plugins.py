@@ -82,18 +82,5 @@ MODELS = Plugins(
     package="tonemill.models",
     folder=Path(__file__).parent,
     group="tonemill.models",
-    shared=frozenset(
-        {
-            "__init__",
-            "adversarial",
-            "contract",
-            "exchange",
-            "griffin_lim",
-            "layers",
-            "log_mel",
-            "losses",
-            "plugins",
-            "settings",
-        }
-    ),
+    shared=frozenset({"__init__", "contract", "exchange", "plugins", "parts"}),
 )

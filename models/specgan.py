@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models import layers
-from tonemill.models.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
 from tonemill.models.contract import Batch, Request
-from tonemill.models.griffin_lim import griffin_lim, stft
-from tonemill.models.settings import require_least
+from tonemill.models.parts import layers
+from tonemill.models.parts.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
+from tonemill.models.parts.griffin_lim import griffin_lim, stft
+from tonemill.models.parts.settings import require_least
 
 N_FFT = 256
 HOP_LENGTH = 128

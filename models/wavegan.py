@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models import layers
-from tonemill.models.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
-from tonemill.models.settings import require_least
+from tonemill.models.parts import layers
+from tonemill.models.parts.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
+from tonemill.models.parts.settings import require_least
 
 SEED_TIME = 16  # time steps that the generator starts from and the discriminator ends with
 

@@ -12,7 +12,7 @@ from conftest import Tonemill, write_wav
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.plugins import Plugins
-from tonemill.pipelines.step import STEPS
+from tonemill.pipelines.recipes.step import STEPS
 
 INVERT = '''"""Turn the polarity of audio round."""
 

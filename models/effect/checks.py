@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from tonemill.audiotools.alignment import align
+from tonemill.audiotools.alignment.alignment import align
+from tonemill.audiotools.editing.levels import measure
 from tonemill.audiotools.errors import CorpusError
-from tonemill.audiotools.levels import measure
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Request
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.representations import compress
-from tonemill.models.settings import require_least
+from tonemill.models.parts.settings import require_least
 
 Signals = Float[Tensor, "batch time"]
 

@@ -16,7 +16,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Player, Request, Update, Validation
 from tonemill.models.effect.losses import BlockLoss, LossConfig
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
-from tonemill.models.settings import require_least
+from tonemill.models.parts.settings import require_least
 
 DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "effects")
 """What may speak against a corpus; `checks` says what each one is."""
@@ -165,7 +165,7 @@ class Effect(Model):
         return self.network.training_step(pairs, step, self.loss, update)
 
     def validate(self, held_out: Iterable[Request]) -> Validation | None:
-        from tonemill.models.effect.judging import judged
+        from tonemill.models.effect.validation import judged
 
         return judged(self, held_out)
 
@@ -200,14 +200,14 @@ class Effect(Model):
         return [np.stack([next(said) for _ in request.audio["audio"]]) for request in requests]
 
     def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
-        from tonemill.models.effect import nam, portable
+        from tonemill.models.effect.export import graph, nam
 
         knobs = len(self.config.knobs)
         if form == "nam":
             return nam.written(self.network, self.sample_rate, metadata)
         if form == "onnx":
-            return portable.onnx_bytes(self.network, knobs, self.sample_rate)
-        return portable.torchscript_bytes(self.network, knobs)
+            return graph.onnx_bytes(self.network, knobs, self.sample_rate)
+        return graph.torchscript_bytes(self.network, knobs)
 
     def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
         """Where the knobs stand, from -1 to 1 over the range that was learned.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tonemill.models.contract import Player
 from tonemill.models.effect.network import Knobs, Network, Shorter, Signals
-from tonemill.models.settings import require_least
+from tonemill.models.parts.settings import require_least
 
 SILENCE: Final = 48_000
 """Samples of silence that a file is preceded by, so that the state is at rest where it starts."""
@@ -110,7 +110,7 @@ class Recurrent(Network):
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        from tonemill.models.effect.recurrent_loop import Recurring
+        from tonemill.models.effect.streaming.recurrent import Recurring
 
         named = {name: tensor.detach().float().cpu().numpy() for name, tensor in self.cells.named_parameters()}
         kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

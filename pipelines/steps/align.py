@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
-from tonemill.pipelines.step import Step
+from tonemill.pipelines.recipes.step import Step
 
 if TYPE_CHECKING:
-    from tonemill.audiotools.alignment import Alignment
+    from tonemill.audiotools.alignment.alignment import Alignment
     from tonemill.audiotools.waveform import Sound
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 CORRECTIONS = ("latency", "polarity", "gain", "drift")
 STEADY_PPM = 2.0
@@ -60,8 +60,8 @@ class Align(Step):
         return () if self.correct == "none" else tuple(name.strip() for name in self.correct.split(","))
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.audiotools.alignment import align
-        from tonemill.audiotools.silence import extent
+        from tonemill.audiotools.alignment.alignment import align
+        from tonemill.audiotools.editing.silence import extent
 
         if set(example.sounds) != {"dry", "wet"}:
             raise AudioError(
@@ -96,7 +96,7 @@ class Align(Step):
         yield self._lined_up(example, found, frames, about)
 
     def _refuse_clipping(self, wet: Sound) -> None:
-        from tonemill.audiotools.levels import measure
+        from tonemill.audiotools.editing.levels import measure
 
         share = measure(wet).clipping_share
         if share > self.max_clipping:
@@ -124,10 +124,10 @@ class Align(Step):
             )
 
     def _lined_up(self, example: Example, found: Alignment, frames: dict[str, int], about: dict[str, Any]) -> Example:
-        from tonemill.audiotools.alignment import gain_of, steady_frames, without_drift
-        from tonemill.audiotools.levels import scaled
-        from tonemill.audiotools.replicas import replicate_esr
-        from tonemill.audiotools.silence import part
+        from tonemill.audiotools.alignment.alignment import gain_of, steady_frames, without_drift
+        from tonemill.audiotools.alignment.repeatability import replicate_esr
+        from tonemill.audiotools.editing.levels import scaled
+        from tonemill.audiotools.editing.silence import part
 
         rate = example.sample_rate
         sounds = dict(example.sounds)

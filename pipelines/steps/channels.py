@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import AudioError
-from tonemill.pipelines.step import Estimate, Step
+from tonemill.pipelines.recipes.step import Estimate, Step
 
 if TYPE_CHECKING:
     from tonemill.audiotools.waveform import Sound
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Channels(Step):
     arguments = ("policy",)
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.audiotools.channels import channel_powers, laid_out, picked
+        from tonemill.audiotools.editing.channels import channel_powers, laid_out, picked
 
         counts = {role: sound.channels for role, sound in example.sounds.items()}
         most = max(counts.values(), default=1)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from tonemill.audiotools.errors import Filtered
-from tonemill.pipelines.step import Estimate, Step
+from tonemill.pipelines.recipes.step import Estimate, Step
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)

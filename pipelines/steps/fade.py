@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.step import Step
+from tonemill.pipelines.recipes.step import Step
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Fade(Step):
             raise UsageError("fade needs --in-ms or --out-ms, as in --out-ms 20.")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.audiotools.fades import faded, fitted
-        from tonemill.audiotools.silence import extent
+        from tonemill.audiotools.editing.fades import faded, fitted
+        from tonemill.audiotools.editing.silence import extent
 
         rate = example.sample_rate
         wished = round(self.in_ms / 1000 * rate), round(self.out_ms / 1000 * rate)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tonemill.audiotools.errors import Filtered, UsageError
-from tonemill.pipelines.step import Step
+from tonemill.pipelines.recipes.step import Step
 
 if TYPE_CHECKING:
-    from tonemill.audiotools.levels import Levels
-    from tonemill.pipelines.example import Example
+    from tonemill.audiotools.editing.levels import Levels
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Filter(Step):
         if not -200 <= self.silence_db <= 0:
             raise UsageError(f"--silence-db is {self.silence_db}; it must lie from -200 to 0, as in --silence-db -60.")
         if self.where is not None:
-            from tonemill.pipelines.expression import condition
+            from tonemill.pipelines.recipes.conditions import condition
 
             condition(self.where, "--where")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.pipelines.measuring import as_fields, levels_of
+        from tonemill.pipelines.steps._levels import as_fields, levels_of
 
         words = set(re.findall(r"\w+", self.where or ""))
         loudness = (
@@ -87,7 +87,7 @@ class Filter(Step):
     def _check_condition(self, example: Example, levels: Mapping[str, Levels], measured: Mapping[str, Any]) -> None:
         if self.where is None:
             return
-        from tonemill.pipelines.expression import condition
+        from tonemill.pipelines.recipes.conditions import condition
 
         first = next(iter(levels.values()))
         known = {

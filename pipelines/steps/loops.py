@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
-from tonemill.pipelines.step import Estimate, Step
+from tonemill.pipelines.recipes.step import Estimate, Step
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tonemill.audiotools.beats import Beats
-    from tonemill.audiotools.onsets import Onsets
+    from tonemill.audiotools.rhythm.beats import Beats
+    from tonemill.audiotools.rhythm.onsets import Onsets
     from tonemill.audiotools.waveform import Waveform
-    from tonemill.pipelines.example import Example, Refusal
+    from tonemill.pipelines.recipes.example import Example, Refusal
 
 ORIGINS = ("field", "tag", "name", "sound")
 CONFIDENCE = {"bpm": 1.0, "field": 0.95, "tag": 0.9, "name": 0.9}
@@ -57,7 +57,7 @@ class Loops(Step):
             raise UsageError(f"--tempo-from is {', '.join(unknown) or 'empty'}; it can be {', '.join(ORIGINS)}.")
 
     def apply(self, example: Example) -> Iterator[Example | Refusal]:
-        from tonemill.pipelines.example import Refusal
+        from tonemill.pipelines.recipes.example import Refusal
 
         beats, origin = self._beats(example)
         about: dict[str, Any] = {
@@ -113,8 +113,8 @@ class Loops(Step):
 
     def _beats(self, example: Example) -> tuple[Beats, str]:
         """Where the beats are, and who said so."""
-        from tonemill.audiotools.onsets import onsets
-        from tonemill.audiotools.rhythm import find_beats, with_tempo
+        from tonemill.audiotools.rhythm.onsets import onsets
+        from tonemill.audiotools.rhythm.tempo import find_beats, with_tempo
 
         found = _onsets(example, onsets)
         lengths = {one.frames for one in found.values()}
@@ -133,7 +133,7 @@ class Loops(Step):
 
     def _known_tempo(self, example: Example) -> tuple[float | None, str]:
         """The tempo that somebody wrote down, asked in order up to "sound"."""
-        from tonemill.audiotools.tempo_tags import tempo_of_name, tempo_of_tags
+        from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_tags
 
         typed = self._typed_bpm()
         if typed is not None:
@@ -159,7 +159,7 @@ class Loops(Step):
         Raises:
             Filtered: stretch or seam: it is beyond one.
         """
-        from tonemill.audiotools.seams import loopability, with_seam
+        from tonemill.audiotools.editing.loop_seam import loopability, with_seam
 
         fields, rate = dict(about), made.sample_rate
         clip = {role: one.whole().samples for role, one in made.sounds.items()}
@@ -179,7 +179,7 @@ class Loops(Step):
     def _stretched(
         self, clip: dict[str, np.ndarray], about: dict[str, Any], rate: int
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        from tonemill.audiotools.stretching import stretched_loop
+        from tonemill.audiotools.editing.stretching import stretched_loop
 
         assert self.target_bpm is not None
         ratio = self.target_bpm / about["tempo_bpm"]
@@ -212,7 +212,7 @@ def _with(example: Example, clip: dict[str, np.ndarray]) -> Example:
 
 def _cut(example: Example, bars: Any) -> Iterator[tuple[int, int, dict[str, Waveform]]]:
     """Each span of seconds cut out of all roles, in one reading."""
-    from tonemill.audiotools.slicing import spans
+    from tonemill.audiotools.editing.slicing import spans
     from tonemill.audiotools.waveform import Waveform
 
     rate = example.sample_rate

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.step import Step
+from tonemill.pipelines.recipes.step import Step
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Measure(Step):
             raise UsageError(f"--silence-db is {self.silence_db}; it must lie from -200 to 0, as in --silence-db -60.")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.pipelines.measuring import as_fields, levels_of
+        from tonemill.pipelines.steps._levels import as_fields, levels_of
 
         yield example.with_fields(as_fields(example, levels_of(example, self.silence_db, loudness=True)))
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
-from tonemill.pipelines.step import Step
+from tonemill.pipelines.recipes.step import Step
 
 if TYPE_CHECKING:
-    from tonemill.audiotools.levels import Levels
-    from tonemill.pipelines.example import Example
+    from tonemill.audiotools.editing.levels import Levels
+    from tonemill.pipelines.recipes.example import Example
 
 _ROUNDING_DB = 2e-6
 """Four times what a product of float32 may be off by."""
@@ -47,8 +47,8 @@ class Normalize(Step):
             raise UsageError(f"--max-gain-db is {self.max_gain_db}; it must lie from 0 to 200, as in --max-gain-db 40.")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.audiotools.levels import amplified
-        from tonemill.pipelines.measuring import as_fields, levels_of
+        from tonemill.audiotools.editing.levels import amplified
+        from tonemill.pipelines.steps._levels import as_fields, levels_of
 
         levels = levels_of(example, loudness=self.lufs is not None)
         groups = [list(levels)] if self.roles == "together" else [[role] for role in levels]

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import AudioError, UsageError
-from tonemill.pipelines.step import BatchStep, Estimate
+from tonemill.pipelines.recipes.step import BatchStep, Estimate
 
 if TYPE_CHECKING:
     import torch
 
     from tonemill.models.contract import Model, Request
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Render(BatchStep):
         """Look up the checkpoint now, so that the recipe says which one, whatever is trained later."""
         from pathlib import Path
 
-        from tonemill.pipelines.playing import assigned, refuse_settings
-        from tonemill.pipelines.run import open_run
-        from tonemill.pipelines.uri import readable, to_uri
+        from tonemill.pipelines.rendering.playback import assigned, refuse_settings
+        from tonemill.pipelines.runs.run import open_run
+        from tonemill.pipelines.storage.uri import readable, to_uri
 
         run = open_run(Path(self.run))
         knobs = tuple(run.model_config.get("knobs") or ())
@@ -101,10 +101,10 @@ class Render(BatchStep):
         return self.renders_from == "audio" and self.makes == "audio"
 
     def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
-        from tonemill.pipelines.rendering import loaded_for, render
+        from tonemill.pipelines.rendering.render import loaded_for, render
 
         if self.plays:
-            from tonemill.pipelines.playing import play
+            from tonemill.pipelines.rendering.playback import play
 
             return play(self, examples)
         model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, self.device)
@@ -122,7 +122,7 @@ class Render(BatchStep):
     def _described(self, examples: Sequence[Example], model: Model, device: torch.device) -> list[Example]:
         """The same sounds, with what the model says of them, and which model that was."""
         from tonemill.models.contract import Request
-        from tonemill.pipelines.rendering import describe, heard_at
+        from tonemill.pipelines.rendering.render import describe, heard_at
 
         requests = []
         for example in examples:
@@ -156,7 +156,7 @@ class Render(BatchStep):
                 raise AudioError("roles", f"{self.run} labels single clips, and this has {roles}")
             return
         if self.plays:
-            from tonemill.pipelines.playing import check
+            from tonemill.pipelines.rendering.playback import check
 
             check(self, example)
 

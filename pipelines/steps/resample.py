@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.step import Estimate, Step
+from tonemill.pipelines.recipes.step import Estimate, Step
 
 if TYPE_CHECKING:
     from tonemill.audiotools.waveform import Sound
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Resample(Step):
         return expected._replace(frames=frames, sample_rate=self.rate, channels=channels)
 
     def _converted(self, sound: Sound) -> Sound:
-        from tonemill.audiotools.channels import mixed, mixed_channels
-        from tonemill.audiotools.resampling import resample_blocks
+        from tonemill.audiotools.editing.channels import mixed, mixed_channels
+        from tonemill.audiotools.editing.resampling import resample_blocks
         from tonemill.audiotools.waveform import Flow, Waveform
 
         channels = mixed_channels(sound.channels, self.channels)

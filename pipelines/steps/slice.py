@@ -8,11 +8,11 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
-from tonemill.pipelines.step import Estimate, Step
+from tonemill.pipelines.recipes.step import Estimate, Step
 
 if TYPE_CHECKING:
-    from tonemill.audiotools.slicing import Window
-    from tonemill.pipelines.example import Example
+    from tonemill.audiotools.editing.slicing import Window
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Slice(Step):
                 raise UsageError(f"{flag} is {value}; it must be more than 0.")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.audiotools.slicing import windows
+        from tonemill.audiotools.editing.slicing import windows
         from tonemill.audiotools.waveform import Waveform
 
         rate = example.sample_rate
@@ -55,7 +55,7 @@ class Slice(Step):
             )
 
     def estimate(self, expected: Estimate) -> Estimate:
-        from tonemill.audiotools.slicing import window_count
+        from tonemill.audiotools.editing.slicing import window_count
 
         length, hop = self._frames(expected.sample_rate)
         clips = expected.clips * window_count(expected.frames, length, hop, self.short, self.tail)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tonemill.audiotools.errors import Filtered, UsageError
-from tonemill.pipelines.step import Step
+from tonemill.pipelines.recipes.step import Step
 
 if TYPE_CHECKING:
-    from tonemill.pipelines.example import Example
+    from tonemill.pipelines.recipes.example import Example
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Trim(Step):
                 raise UsageError(f"{flag} is {value}; it must be 0 or more.")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        from tonemill.audiotools.levels import to_amplitude
-        from tonemill.audiotools.silence import extent, loud_part, part
+        from tonemill.audiotools.editing.levels import to_amplitude
+        from tonemill.audiotools.editing.silence import extent, loud_part, part
 
         rate = example.sample_rate
         keep = round(self.keep_ms / 1000 * rate)

@@ -12,17 +12,7 @@ import pytest
 import soundfile
 
 from tonemill.audiotools.errors import OutputError, UsageError
-from tonemill.audiotools.synthetic import (
-    PATTERNS,
-    RANGES,
-    VOICES,
-    hit,
-    loop,
-    sine,
-    sweep,
-    varied,
-    write_drum_machine,
-)
+from tonemill.audiotools.synthetic import PATTERNS, RANGES, VOICES, hit, loop, sine, sweep, varied, write_drum_machine
 
 RATE = 44100
 every_voice = pytest.mark.parametrize("voice", VOICES)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from conftest import Shell, Tonemill
 
-from tonemill.audiotools import codecs, ffmpeg, files
-from tonemill.pipelines import examining, installed, machine
-from tonemill.pipelines.examining import CHECKS, Finding, examine
+from tonemill.audiotools.codecs import ffmpeg, files, self_test
+from tonemill.pipelines.doctor import checks as examining
+from tonemill.pipelines.doctor import installation, machine
+from tonemill.pipelines.doctor.checks import CHECKS, Finding, examine
 
 Take = Callable[[str, str], None]
 
@@ -52,7 +53,7 @@ def test_this_machine_is_examined_from_head_to_foot(tonemill: Tonemill, tmp_path
 def test_it_begins_without_anything_heavy(shell: Shell) -> None:
     program = (
         "import sys; from tonemill.cli.app import command_of, COMMANDS; COMMANDS.module('doctor');"
-        "from tonemill.pipelines import examining, installed, machine;"
+        "from tonemill.pipelines.doctor import checks, installation, machine;"
         "print(*[n for n in ('numpy', 'torch', 'apache_beam', 'rich', 'pyarrow', 'soundfile') if n in sys.modules])"
     )
     assert shell(f'{sys.executable} -P -c "{program}"').done().out.split() == []
@@ -97,17 +98,17 @@ def test_without_pyav_its_formats_are_absent_and_that_is_no_fault(away: Take, tm
 
 
 def test_a_codec_that_gives_other_sound_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(codecs.LIBSNDFILE, "wav wave", ("WAV", "ULAW", 60.0))
-    told = {one.suffixes: one.error for one in codecs.libsndfile()}
+    monkeypatch.setitem(self_test.LIBSNDFILE, "wav wave", ("WAV", "ULAW", 60.0))
+    told = {one.suffixes: one.error for one in self_test.libsndfile()}
     assert "dB below the sound, and at least 60" in told.pop("wav wave")
     assert set(told.values()) == {""}
-    monkeypatch.setitem(codecs.FFMPEG, "aac m4a m4b 3gp", "nothing")
-    assert "no decoder nothing" in {one.suffixes: one.error for one in codecs.pyav()}["aac m4a m4b 3gp"]
+    monkeypatch.setitem(self_test.FFMPEG, "aac m4a m4b 3gp", "nothing")
+    assert "no decoder nothing" in {one.suffixes: one.error for one in self_test.pyav()}["aac m4a m4b 3gp"]
 
 
 def test_every_suffix_that_is_read_is_tried() -> None:
-    assert set(" ".join(codecs.LIBSNDFILE).split()) == files.DECODABLE
-    assert set(" ".join(codecs.FFMPEG).split()) == ffmpeg.SUFFIXES
+    assert set(" ".join(self_test.LIBSNDFILE).split()) == files.DECODABLE
+    assert set(" ".join(self_test.FFMPEG).split()) == ffmpeg.SUFFIXES
 
 
 @pytest.fixture
@@ -143,14 +144,14 @@ def test_other_versions_than_the_tested_ones_are_a_warning(tonemill: Tonemill, v
     ended = tonemill("doctor", "--only", "tested set", "--only", "packages").done()
     assert "numpy 2.99.0 (tested " in ended.out.decode()
     assert "pip install 'numpy==2." in ended.out.decode()
-    versions["torch"] = f"{installed.tested_versions()['torch']}+cu128"
-    (one,) = installed.tested_set(Path())
+    versions["torch"] = f"{installation.tested_versions()['torch']}+cu128"
+    (one,) = installation.tested_set(Path())
     assert "torch" not in one.found
 
 
 def test_an_extra_that_is_not_there_is_absent(versions: dict[str, str | None]) -> None:
     def of_av() -> list[tuple[str, str | None]]:
-        return [(one.state, one.mend) for one in installed.extras(Path()) if "av" in one.found.split()[:2]]
+        return [(one.state, one.mend) for one in installation.extras(Path()) if "av" in one.found.split()[:2]]
 
     mend = "pip install 'tonemill[ffmpeg]'"
     versions["av"] = None
@@ -168,7 +169,7 @@ BAD = {
     "raises": "raise RuntimeError('needs a licence')",
     "leaves": "raise SystemExit(5)",
     "empty": "",
-    "unhelpful": "from dataclasses import dataclass\nfrom tonemill.pipelines.step import Step\n"
+    "unhelpful": "from dataclasses import dataclass\nfrom tonemill.pipelines.recipes.step import Step\n"
     "@dataclass(frozen=True)\nclass Unhelpful(Step):\n    gain: float = 1.0\nSTEP = Unhelpful\n",
     "no_step": "STEP = 3",
     "zzz_crashes": "import os; os.abort()",

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from conftest import RATE, Ended, Shell, Tonemill, table
 
-from tonemill.pipelines.run import open_run
+from tonemill.pipelines.runs.run import open_run
 
 PICTURES = {"waveforms.png", "error_spectrum.png", "transfer.png", "training.png"}
 TINY = ("--network", "wavenet", "--preset", "nano", "--length", 512, "--stability-seconds", 0.5, "-q")

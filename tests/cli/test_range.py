@@ -14,8 +14,8 @@ import pytest
 from conftest import SHARDING, Tonemill, contents, leftovers, lines_of, stream_of
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines import commit
-from tonemill.pipelines.portion import parse_portion
+from tonemill.pipelines.building.shard_range import parse_portion
+from tonemill.pipelines.storage import commit
 
 TYPED = {"0:3": (0, 3), "2:": (2, 9), ":4": (0, 4), ":": (0, 9), "0:0": (0, 0), "7:100": (7, 9), "20:30": (9, 9)}
 
@@ -96,7 +96,7 @@ def test_planned_needs_a_plan_that_is_whole(tonemill: Tonemill, plan: bytes, tmp
 def test_ranges_stand_beside_each_other_and_not_beside_the_whole(
     tonemill: Tonemill, plan: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tonemill.pipelines.portion.PLAN_SECONDS", 0.3)
+    monkeypatch.setattr("tonemill.pipelines.building.shard_range.PLAN_SECONDS", 0.3)
     out = tmp_path / "out"
     tonemill("shard", out, *SHARDING, "--range", "0:0", stdin=plan).done()
     with commit.locked(out, together=True):

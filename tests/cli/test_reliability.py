@@ -16,9 +16,10 @@ from conftest import SHARDING, Tonemill, contents, lines_of, stream_of, table, w
 from making import QUIET
 
 from tonemill.audiotools.errors import OutputError
-from tonemill.pipelines import commit, removing, staging
-from tonemill.pipelines.splicing import members
-from tonemill.pipelines.verifying import verify
+from tonemill.pipelines.corpus.splicing import members
+from tonemill.pipelines.maintenance import removal, staging
+from tonemill.pipelines.maintenance.verification import verify
+from tonemill.pipelines.storage import commit
 
 Piped = Callable[..., bytes]
 
@@ -116,7 +117,7 @@ def test_wrong_sound_with_right_digests_is_found_by_decoding(
     sidecar["sha256"] = commit.fingerprint(path)["sha256"]
     commit.write_sealed(path.with_suffix(".json"), sidecar)
     about["shards"][0]["sha256"] = sidecar["sha256"]
-    from tonemill.pipelines.merging import digest_of_shards
+    from tonemill.pipelines.corpus.description import digest_of_shards
 
     about["digest"] = digest_of_shards(about["shards"])
     commit.write_sealed(folder / "corpus.json", about)
@@ -415,7 +416,7 @@ def test_a_removal_killed_at_any_move_is_finished_by_the_next_command(
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
-        removing.remove(copy, lambda planned, _: planned.recipe.path in paths, paths, [], False)
+        removal.remove(copy, lambda planned, _: planned.recipe.path in paths, paths, [], False)
     monkeypatch.undo()
     if (copy / staging.STAGED).exists() and moves % 2:
         # Any sink finishes it too.

@@ -26,7 +26,7 @@ from conftest import (
     write_wav,
 )
 
-from tonemill.pipelines.corpus import open_corpus
+from tonemill.pipelines.corpus.corpus import open_corpus
 
 SAME = {
     "two workers": ["--workers", 2],
@@ -91,7 +91,7 @@ def test_what_is_missing_is_made_again(
 
 
 def test_a_folder_in_use_is_left_alone(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
-    from tonemill.pipelines import commit
+    from tonemill.pipelines.storage import commit
 
     with commit.locked(tmp_path / "out"):
         tonemill("shard", tmp_path / "out", stdin=plan).refused(1, "Another command is writing")

@@ -21,10 +21,11 @@ pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
 pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines import commit, fetching, leases, stores
-from tonemill.pipelines.corpus import open_corpus
-from tonemill.pipelines.loader import Batches
-from tonemill.pipelines.places import StorePath, as_store, place, scratch
+from tonemill.pipelines.corpus.corpus import open_corpus
+from tonemill.pipelines.sources import remote
+from tonemill.pipelines.storage import commit, leases, stores
+from tonemill.pipelines.storage.paths import StorePath, as_store, place, scratch
+from tonemill.pipelines.training.loader import Batches
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -108,7 +109,7 @@ def test_sources_in_a_bucket_give_the_same_corpus(
         # Of these, and of nothing else, places are a part.
         made[name + " plan"] = {one: made[name].pop(one) for one in ("plan.parquet", "plan.json")}
     assert made["remote"] == made["local"] and made["remote plan"] != made["local plan"]
-    copies = scratch(fetching.FETCHED).rglob("*.wav")  # type: ignore[arg-type]
+    copies = scratch(remote.FETCHED).rglob("*.wav")  # type: ignore[arg-type]
     assert not list(copies), "copies of sources stay behind"
 
 
@@ -198,7 +199,7 @@ def test_a_reader_asks_for_what_it_needs(s3: Wire, tmp_path: Path) -> None:
 def test_two_commands_on_one_bucket(
     tonemill: Tonemill, few: bytes, expected: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tonemill.pipelines.portion.PLAN_SECONDS", 0.2)
+    monkeypatch.setattr("tonemill.pipelines.building.shard_range.PLAN_SECONDS", 0.2)
     where = "s3://tonemill/held"
     tonemill("shard", where, *FLAGS, "--range", "0:1", stdin=few).done()
     folder = bucket("held")

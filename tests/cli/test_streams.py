@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from tonemill.cli.app import COMMANDS, app
 from tonemill.models.plugins import MODELS
-from tonemill.pipelines.step import STEPS
+from tonemill.pipelines.recipes.step import STEPS
 
 STEP_LINES = {"resample": "resample --rate 8000", "slice": "slice --samples 1000"}
 

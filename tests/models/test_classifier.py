@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.classifier import Block, Classifier, ClassifierConfig, ShortChunkCNN
 from tonemill.models.contract import Batch, CorpusFacts, Request
-from tonemill.models.log_mel import LogMel
+from tonemill.models.parts.log_mel import LogMel
 
 RATE = 8000
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, Request
-from tonemill.models.griffin_lim import griffin_lim, inverse_stft, stft
-from tonemill.models.layers import NearestConv2d, SameConv2d, SameConvTranspose2d
+from tonemill.models.parts.griffin_lim import griffin_lim, inverse_stft, stft
+from tonemill.models.parts.layers import NearestConv2d, SameConv2d, SameConvTranspose2d
 from tonemill.models.specgan import LogSpectrogram, SpecGAN, SpecGANConfig
 
 SMALL = SpecGANConfig(sample_rate=16000, channels=1, length=4096, dim=2)

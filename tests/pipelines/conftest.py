@@ -6,7 +6,7 @@ import pytest
 from making import shard_folder
 
 from tonemill.audiotools.synthetic import write_drum_machine
-from tonemill.pipelines.corpus import Corpus
+from tonemill.pipelines.corpus.corpus import Corpus
 
 
 @pytest.fixture(scope="session")

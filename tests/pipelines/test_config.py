@@ -11,8 +11,8 @@ from contracts import given
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines import config
-from tonemill.pipelines.expression import condition
-from tonemill.pipelines.step import STEPS, load_step
+from tonemill.pipelines.recipes.conditions import condition
+from tonemill.pipelines.recipes.step import STEPS, load_step
 
 
 @dataclass(frozen=True)

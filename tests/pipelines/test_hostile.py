@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError, StreamError, TonemillError, UsageError
-from tonemill.pipelines import commit, tables
-from tonemill.pipelines.corpus import open_corpus
-from tonemill.pipelines.expression import condition
-from tonemill.pipelines.plan import read_whole
-from tonemill.pipelines.recipe import LONGEST_LINE, RecipeReader
-from tonemill.pipelines.shard import index_table
-from tonemill.pipelines.tar import TarWriter
+from tonemill.pipelines.cooking.shard import index_table
+from tonemill.pipelines.corpus.corpus import open_corpus
+from tonemill.pipelines.planning.plan import read_whole
+from tonemill.pipelines.recipes.conditions import condition
+from tonemill.pipelines.recipes.recipe import LONGEST_LINE, RecipeReader
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import parquet as tables
+from tonemill.pipelines.storage.tar import TarWriter
 
 # Derandomized, so that a run says of a change and not of luck; `-m slow` looks where nobody has.
 QUICK = settings(
@@ -173,7 +174,7 @@ def test_numbers_and_nests_beyond_reason_are_named(old: str, new: str, says: str
     assert new in line
     with pytest.raises(TonemillError, match=says):
         for recipe in RecipeReader(io.BytesIO(line.encode() + b"\n")):
-            from tonemill.pipelines.planning import expected
+            from tonemill.pipelines.planning.planner import expected
 
             expected(recipe)
 
@@ -293,7 +294,7 @@ def tar_of(name: str, kind: bytes, size: int, link: str = "") -> bytes:
     ids=range(8),
 )
 def test_members_that_are_no_files_or_go_back_are_refused(data: bytes, says: str) -> None:
-    from tonemill.pipelines.splicing import members
+    from tonemill.pipelines.corpus.splicing import members
 
     with pytest.raises(CorpusError, match=says):
         list(members(io.BytesIO(data)))
@@ -403,10 +404,10 @@ def test_whatever_a_condition_holds_only_these_parts_of_python_are_reached() -> 
     """Names of attributes and functions that a condition may use, and the forms that no condition has."""
     import ast
 
-    from tonemill.pipelines import expression
+    from tonemill.pipelines.recipes import conditions
 
-    assert set(expression._FUNCTIONS) == {"int", "float", "str", "len", "abs"}
-    assert {"startswith", "endswith", "lower", "upper"} == expression._METHODS
+    assert set(conditions._FUNCTIONS) == {"int", "float", "str", "len", "abs"}
+    assert {"startswith", "endswith", "lower", "upper"} == conditions._METHODS
     forms = {
         "Lambda": "lambda: 1",
         "IfExp": "1 if a else 2",

@@ -29,7 +29,7 @@ from tonemill.models.effect.network import (
     followed,
     silence_before,
 )
-from tonemill.models.settings import require_least
+from tonemill.models.parts.settings import require_least
 
 SPEEDS: Final = ((30.0, 1000.0), (200.0, 8000.0), (1000.0, 30000.0))
 """Samples of attack and release that followers begin with, two of each."""
@@ -115,7 +115,7 @@ class Compressor(Network):
 
     def _said(self, heard: Signals, knobs: Knobs, start: Tensor, skip: int) -> tuple[Shorter, Tensor]:
         """From dry that begins `tone_taps - 1` samples early, all but the first `skip`; and the followers' last."""
-        from tonemill.models.effect.ballistics import followed_level
+        from tonemill.models.effect.streaming.ballistics import followed_level
 
         direct, side = nn.functional.conv1d(heard[:, None], self.responses.flip(1)[:, None]).unbind(1)
         attack, release = self.keeps(knobs)
@@ -138,7 +138,7 @@ class Compressor(Network):
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        from tonemill.models.effect.ballistics import Compressing
+        from tonemill.models.effect.streaming.ballistics import Compressing
 
         def array(tensor: Tensor) -> np.ndarray:
             return np.ascontiguousarray(tensor.detach().float().cpu().numpy())

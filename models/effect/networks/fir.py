@@ -23,7 +23,7 @@ from tonemill.models.effect.network import (
     followed,
     silence_before,
 )
-from tonemill.models.settings import require_least
+from tonemill.models.parts.settings import require_least
 
 MOST_FRAMES: Final = 30_000_000
 """Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
@@ -84,7 +84,7 @@ class FIR(Network):
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[Recorded]) -> None:
-        from tonemill.audiotools.linear_response import least_squares_response
+        from tonemill.audiotools.alignment.least_squares import least_squares_response
 
         chosen = list(first_of(pairs, MOST_FRAMES))
         response = least_squares_response(chosen, self.config.taps)
@@ -92,7 +92,7 @@ class FIR(Network):
             self.response.copy_(torch.from_numpy(response))
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        from tonemill.models.effect.convolver import Convolver
+        from tonemill.models.effect.streaming.convolver import Convolver
 
         return Convolver(self.response.detach().float().cpu().numpy())
 

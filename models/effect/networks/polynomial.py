@@ -28,7 +28,7 @@ from tonemill.models.effect.network import (
     followed,
     silence_before,
 )
-from tonemill.models.settings import require_least
+from tonemill.models.parts.settings import require_least
 
 MOST_FRAMES: Final = 30_000_000
 """Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
@@ -90,7 +90,7 @@ class Polynomial(Network):
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[Recorded]) -> None:
-        from tonemill.audiotools.linear_response import least_squares_responses
+        from tonemill.audiotools.alignment.least_squares import least_squares_responses
 
         chosen = list(first_of(pairs, MOST_FRAMES))
         largest = max((float(np.abs(dry).max(initial=0.0)) for dry, _ in chosen), default=0.0)
@@ -104,7 +104,7 @@ class Polynomial(Network):
         self.constant.fill_(constant)
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        from tonemill.models.effect.convolver import Convolver
+        from tonemill.models.effect.streaming.convolver import Convolver
 
         responses = self.responses.detach().float().cpu().numpy()
         return Playing([Convolver(one) for one in responses], float(self.peak), float(self.constant.detach()))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tonemill.models.contract import Player
 from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
-from tonemill.models.settings import require_least
+from tonemill.models.parts.settings import require_least
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class TCN(Network):
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        from tonemill.models.effect.programs import Program
+        from tonemill.models.effect.streaming.program import Program
 
         where = next(self.parameters()).device
         embedding = None

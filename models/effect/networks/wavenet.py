@@ -186,7 +186,7 @@ class WaveNet(Network):
         return self.shape.head_scale * head[:, 0], kept
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        from tonemill.models.effect.programs import Program
+        from tonemill.models.effect.streaming.program import Program
 
         program = Program()
         x, head = 0, -1

@@ -11,9 +11,9 @@ from torch import nn
 
 from benchmarks.plucks import esr
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.autoregressive_running import Runner
-from tonemill.models.effect.autoregressive_settings import AutoregressiveConfig
-from tonemill.models.effect.networks.autoregressive import Autoregressive
+from tonemill.models.effect.networks.autoregressive.network import Autoregressive
+from tonemill.models.effect.networks.autoregressive.runner import Runner
+from tonemill.models.effect.networks.autoregressive.settings import AutoregressiveConfig
 from tonemill.models.effect.representations import OneHot, compress, expand
 
 SMALL = {"context": 24, "width": 40, "depth": 3, "init": "seed"}

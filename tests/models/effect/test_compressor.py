@@ -7,9 +7,9 @@ import pytest
 import torch
 from effect_networks import made, noise
 
-from tonemill.models.effect.ballistics import followed_level
 from tonemill.models.effect.losses import BlockLoss, LossConfig
 from tonemill.models.effect.network import Network, Pairs, played
+from tonemill.models.effect.streaming.ballistics import followed_level
 
 RATE = 8000
 DELAY = 3

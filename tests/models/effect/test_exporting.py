@@ -12,7 +12,7 @@ import torch
 from effect_networks import CASES, lively, made, noise
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect import nam, portable
+from tonemill.models.effect.export import graph, nam
 from tonemill.models.effect.network import Network, played
 
 NAM: list[Any] = [
@@ -134,7 +134,7 @@ def blocks(name: str, dry: np.ndarray, knobs: int) -> list[np.ndarray]:
 def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
     runtime = pytest.importorskip("onnxruntime")
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
-    data = portable.onnx_bytes(net, knobs, 44_100)
+    data = graph.onnx_bytes(net, knobs, 44_100)
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["sample_rate"] == "44100"
     said, state = [], {}
@@ -151,7 +151,7 @@ def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
 @pytest.mark.parametrize(("name", "knobs"), ALL)
 def test_torchscript_says_what_the_player_says(name: str, knobs: int) -> None:
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
-    loaded = torch.jit.load(io.BytesIO(portable.torchscript_bytes(net, knobs)))
+    loaded = torch.jit.load(io.BytesIO(graph.torchscript_bytes(net, knobs)))
     said, state = [], loaded.rest
     with torch.inference_mode():
         for block in blocks(name, dry, knobs):

@@ -1,0 +1,1 @@
+"""Line a wet recording up with its dry one."""

@@ -1,0 +1,131 @@
+"""Encode sounds: clipped and never wrapped, and equal samples to equal bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float32
+
+from tonemill.audiotools.codecs.containers import blank_peak_time, with_fixed_ogg_serial
+from tonemill.audiotools.codecs.files import plainly
+from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.waveform import Sound, Waveform
+
+CONTAINERS: Final = ("flac", "wav", "ogg")
+"""What `encode` writes."""
+
+SPILL_BYTES: Final = 32 << 20
+"""Encoded sound of which more waits on disk: a minute and a half of 96 kHz stereo."""
+
+WAV_BYTES: Final = (1 << 32) - (1 << 16)
+"""Sound that a WAV holds, whose sizes have 32 bits, beside a header of any length."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """An encoded sound and what was learned on the way.
+
+    Args:
+        content: a whole file, in memory or on disk.
+        size: of it, in bytes.
+        frames: samples per channel.
+        peak: largest absolute sample, before any clipping; full scale is 1.
+        clipped: samples, of all channels, that lay beyond full scale and were stored as full scale.
+    """
+
+    content: io.BytesIO | tempfile.SpooledTemporaryFile[bytes]
+    size: int
+    frames: int
+    peak: float
+    clipped: int = 0
+
+    @property
+    def data(self) -> bytes:
+        """All of the file."""
+        return b"".join(self.pieces())
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, in hexadecimal."""
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The file from its start, a mebibyte at a time."""
+        self.content.seek(0)
+        while piece := self.content.read(1 << 20):
+            yield piece
+
+
+def encode(sound: Sound, container: str, bits: int = 16, spill: Path | None = None) -> Encoded:
+    """Encode a sound block by block; samples beyond full scale are clipped and counted, never wrapped.
+
+    Equal samples give equal bytes, in every container.
+
+    Args:
+        sound: any number of channels that the container holds.
+        container: `flac`, `wav` or `ogg` (Vorbis, where `bits` means nothing, and which clips nothing itself).
+        bits: 16 or 24; `wav` also takes 32, which is float and clips nothing.
+        spill: folder on whose disk more than `SPILL_BYTES` wait; if not given, all of it stays in memory.
+
+    Raises:
+        AudioError: not_finite: the samples hold NaN or infinite values; unsupported: the container cannot hold it.
+    """
+    import soundfile
+
+    subtype = "VORBIS" if container == "ogg" else "FLOAT" if bits == 32 else f"PCM_{bits}"
+    content: Any = io.BytesIO()
+    # What is in memory already is never more when encoded, and a clip has no need of a file that may move to a disk.
+    if spill is not None and not (isinstance(sound, Waveform) and sound.samples.nbytes < SPILL_BYTES):
+        content = tempfile.SpooledTemporaryFile(SPILL_BYTES, "w+b", dir=str(spill))  # noqa: SIM115  (it is handed on)
+    frames, peak, highest, lowest, clipped = 0, 0.0, 0.0, 0.0, 0
+    try:
+        file = soundfile.SoundFile(
+            content, "w", sound.sample_rate, sound.channels, subtype=subtype, format=container.upper()
+        )
+    except (soundfile.LibsndfileError, ValueError) as error:
+        what = f"{sound.channels} channels at {sound.sample_rate} Hz"
+        raise AudioError("unsupported", f"{container} cannot hold {what}: {plainly(error)}") from error
+    with file:
+        for block in sound.blocks():
+            frames += block.shape[1]
+            if container == "wav" and frames * sound.channels * bits // 8 > WAV_BYTES:
+                raise AudioError("unsupported", "a WAV holds 4 GiB, and this is more; slice it, or store it as FLAC")
+            if block.shape[1]:
+                highest, lowest = float(block.max()), float(block.min())
+                peak = max(peak, highest, -lowest)
+            if not math.isfinite(highest - lowest):
+                raise AudioError("not_finite", "its samples hold NaN or infinite values")
+            if subtype.startswith("PCM") and max(highest, -lowest) > 1:
+                clipped += int(np.count_nonzero(np.abs(block) > 1))
+            samples = _quantised(block, bits) if subtype.startswith("PCM") else block.T
+            # libsndfile's Vorbis encoder keeps a whole write on its stack.
+            for first in range(0, len(samples), 1 << 16):
+                file.write(samples[first : first + (1 << 16)])
+    if container == "ogg":
+        content.seek(0)
+        content = io.BytesIO(with_fixed_ogg_serial(content.read()))
+    elif subtype == "FLOAT":
+        blank_peak_time(content)
+    return Encoded(content, content.seek(0, os.SEEK_END), frames, peak, clipped)
+
+
+def _quantised(block: Float32[np.ndarray, "channels time"], bits: int) -> np.ndarray:
+    """Round to 16 or 24 bits, clipped: (time, channels), int16 or int32."""
+    top = 1 << (bits - 1)
+    scaled = block.T * np.float32(top)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -top, top - 1, out=scaled)
+    # libsndfile takes 24-bit samples in the upper bytes of int32.
+    return scaled.astype(np.int16) if bits == 16 else scaled.astype(np.int32) << 8

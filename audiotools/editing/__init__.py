@@ -1,0 +1,1 @@
+"""Change a sound: rate, level, length, channels, fades."""

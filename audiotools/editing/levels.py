@@ -1,0 +1,179 @@
+"""Measure how loud a sound is, in one reading of its blocks, and change that by a gain that is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32
+
+from tonemill.audiotools.editing.loudness import Loudness, LoudnessMeter
+from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.waveform import Flow, Sound, Waveform
+
+FULL_SCALE: Final = 32767 / 32768
+"""The highest sample of 16 bits: what touches it may have been clipped."""
+
+CLIPPED_RUN: Final = 3
+"""So many neighbours at full scale are a clipped peak; one or two may be a normalised one."""
+
+WINDOW_SECONDS: Final = 0.01
+"""Silence is told by the peak of 10 ms, for any wave passes through zero."""
+
+
+def to_db(amplitude: int | float) -> float | None:
+    """Decibels of an amplitude, 1 being 0 dB; None for none at all."""
+    return 20 * math.log10(amplitude) if amplitude > 0 else None
+
+
+def to_amplitude(db: int | float) -> float:
+    return 10.0 ** (db / 20)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What a sound measures.
+
+    Args:
+        frames: samples per channel.
+        sample_rate: in hertz.
+        peak_db: of the largest sample (not of the wave between samples, "true peak"); None for digital silence.
+        rms_db: root mean square over all channels, a full-scale sine being -3.01 dB; None for digital silence.
+        dc_offset: largest mean of a channel, 1 being full scale.
+        clipping_share: of all samples, those in runs of `CLIPPED_RUN` or more at full scale, from 0 to 1.
+        silence_share: of time, the windows of 10 ms whose peak lies under a level, from 0 to 1.
+        loudness: None if it was not asked for.
+    """
+
+    frames: int
+    sample_rate: int
+    peak_db: float | None
+    rms_db: float | None
+    dc_offset: float
+    clipping_share: float
+    silence_share: float
+    loudness: Loudness | None
+
+
+def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = False) -> Levels:
+    """Read a sound once, block by block, and measure it; where its blocks are cut changes nothing.
+
+    Args:
+        sound: any length.
+        silence_db: windows whose peak lies under it are silence, in dB of full scale.
+        loudness: whether to measure that too; it takes four times as long as all else.
+
+    Raises:
+        AudioError: not_finite: the samples hold NaN or infinite values.
+    """
+    meter = LoudnessMeter(sound.sample_rate, sound.channels) if loudness else None
+    clipping = _Clipping([0] * sound.channels)
+    window = max(1, round(sound.sample_rate * WINDOW_SECONDS))
+    silence = _Silence(window, to_amplitude(silence_db))
+    frames, peak = 0, 0.0
+    squares, sums = 0.0, np.zeros(sound.channels)
+    for block in sound.blocks():
+        if not block.shape[1]:
+            continue
+        frames += block.shape[1]
+        highest, lowest = float(block.max()), float(block.min())
+        if not math.isfinite(highest - lowest):
+            raise AudioError("not_finite", "its samples hold NaN or infinite values")
+        loudest = max(highest, -lowest)
+        peak = max(peak, loudest)
+        squares += sum(float(np.einsum("t,t->", row, row, dtype=np.float64)) for row in block)
+        sums += block.sum(axis=1, dtype=np.float64)
+        silence.take(block)
+        clipping.take(block, loudest)
+        if meter:
+            meter.take(block)
+    samples = max(1, frames * sound.channels)
+    return Levels(
+        frames=frames,
+        sample_rate=sound.sample_rate,
+        peak_db=to_db(peak),
+        rms_db=to_db(math.sqrt(squares / samples)),
+        dc_offset=float(np.abs(sums).max()) / max(1, frames),
+        clipping_share=clipping.samples / samples,
+        silence_share=silence.share(frames),
+        loudness=meter.read() if meter else None,
+    )
+
+
+def amplified(sound: Sound, gain_db: int | float) -> Sound:
+    """A sound with another level, as a Flow if it was one; nothing is clipped here."""
+    return scaled(sound, to_amplitude(gain_db))
+
+
+def scaled(sound: Sound, by: int | float) -> Sound:
+    """A sound times a factor, which may turn it upside down; as a Flow if it was one."""
+    factor = np.float32(by)
+    if isinstance(sound, Waveform):
+        return Waveform(sound.samples * factor, sound.sample_rate)
+
+    def blocks() -> Iterator[Float32[np.ndarray, "channels time"]]:
+        return (block * factor for block in sound.blocks())
+
+    return Flow(blocks, sound.sample_rate, sound.channels, sound.bits)
+
+
+@dataclass
+class _Clipping:
+    """Counts samples in long runs at full scale, across blocks.
+
+    Args:
+        runs: of each channel, how many samples at its end so far are at full scale.
+        samples: counted.
+    """
+
+    runs: list[int]
+    samples: int = 0
+
+    def take(self, block: np.ndarray, loudest: float) -> None:
+        if loudest < FULL_SCALE:
+            self.runs = [0] * len(self.runs)
+            return
+        for channel, row in enumerate(block):
+            self.runs[channel] = self._take_row(np.abs(row) >= FULL_SCALE, self.runs[channel])
+
+    def _take_row(self, touches: np.ndarray, before: int) -> int:
+        """Count one channel's; returns the length of the run at its end."""
+        edges = np.flatnonzero(np.diff(touches, prepend=False, append=False))
+        starts, ends = edges[::2], edges[1::2]
+        lengths = ends - starts
+        if before and len(starts) and starts[0] == 0:
+            total = before + int(lengths[0])
+            if total >= CLIPPED_RUN:
+                # What came before was counted already if it was long enough by itself.
+                self.samples += int(lengths[0]) + (before if before < CLIPPED_RUN else 0)
+            if ends[0] == len(touches):
+                return total
+            lengths = lengths[1:]
+        self.samples += int(lengths[lengths >= CLIPPED_RUN].sum())
+        return int(lengths[-1]) if len(lengths) and ends[-1] == len(touches) else 0
+
+
+@dataclass
+class _Silence:
+    """Counts frames of windows whose peak lies under a level, across blocks."""
+
+    window: int
+    level: float
+    _quiet: int = 0
+    _held: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def take(self, block: np.ndarray) -> None:
+        peaks = np.abs(block[0])
+        for row in block[1:]:
+            np.maximum(peaks, np.abs(row), out=peaks)
+        peaks = np.concatenate([self._held, peaks]) if len(self._held) else peaks
+        whole = len(peaks) // self.window * self.window
+        self._quiet += int((peaks[:whole].reshape(-1, self.window).max(axis=1) < self.level).sum()) * self.window
+        self._held = peaks[whole:]
+
+    def share(self, frames: int) -> float:
+        rest = len(self._held) if len(self._held) and self._held.max() < self.level else 0
+        return (self._quiet + rest) / max(1, frames)

@@ -1,0 +1,106 @@
+"""Pictures for people: waveform and spectrogram, beats and bar lines, dry against wet, what is taken for what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from tonemill.audiotools.mel import draw_spectrogram, draw_waveform
+
+ZOOM_MS: Final = 5.0
+"""How much of dry and wet is shown at either side of an attack."""
+
+
+def save_clip_picture(
+    file: BytesIO,
+    sounds: Mapping[str, Float32[np.ndarray, "_ _"]],
+    sample_rate: int,
+    title: str,
+    *,
+    tempo_bpm: int | float | None = None,
+    beats_per_bar: int = 4,
+) -> None:
+    """Draw a clip and save a PNG: each role's waveform above its log-mel spectrogram; of a pair, an attack up close.
+
+    Args:
+        file: in memory.
+        sounds: by role, (channels, time).
+        sample_rate: in hertz.
+        title: stands above.
+        tempo_bpm: draws a line on each beat and a stronger one on each bar, from the clip's start.
+        beats_per_bar: how many beats lie between bar lines.
+    """
+    from matplotlib.figure import Figure
+
+    pair = set(sounds) == {"dry", "wet"}
+    rows = len(sounds) * 2 + pair
+    figure = Figure(figsize=(9, 2.2 * len(sounds) + 2.0 * pair + 1.2), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    panels = figure.subplots(rows, 1, squeeze=False, height_ratios=[1, 2] * len(sounds) + [2] * pair).ravel()
+    for number, (role, samples) in enumerate(sounds.items()):
+        above, below = panels[2 * number], panels[2 * number + 1]
+        draw_waveform(above, samples, sample_rate)
+        draw_spectrogram(below, samples, sample_rate)
+        above.set_ylabel(role, fontsize=9)
+        seconds = samples.shape[1] / sample_rate
+        for axes in (above, below):
+            axes.set_xlim(0, max(seconds, 1 / sample_rate))
+            _draw_beats(axes, seconds, tempo_bpm, beats_per_bar)
+    if pair:
+        _draw_attack(panels[-1], sounds["dry"], sounds["wet"], sample_rate)
+    figure.savefig(file, format="png", metadata={"Software": None})
+
+
+def strongest_attack(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -> tuple[int, int]:
+    """The sample where a clip rises most steeply, as far from its ends as fits, and how many make ZOOM_MS."""
+    mono = samples.mean(axis=0)
+    reach = max(2, round(ZOOM_MS / 1000 * sample_rate))
+    rises = np.abs(np.diff(mono))
+    return int(np.clip(rises.argmax() if rises.size else 0, reach, max(reach, len(mono) - reach))), reach
+
+
+def save_confusion_picture(file: BytesIO, counts: Int[np.ndarray, "true predicted"], labels: Sequence[str]) -> None:
+    """Draw how often each class was taken for each, as shares of the true class, and save a PNG."""
+    from matplotlib.figure import Figure
+
+    size = min(16.0, 2.5 + 0.42 * len(labels))
+    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    places, small = range(len(labels)), 9 if len(labels) <= 30 else 5
+    axes.set_xticks(places, labels, rotation=90, fontsize=small)
+    axes.set_yticks(places, labels, fontsize=small)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for row, column in zip(*np.nonzero(counts), strict=True) if len(labels) <= 30 else ():
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    axes.set_title(f"{right} of {total} right", fontsize=10)
+    figure.savefig(file, format="png", metadata={"Software": None})
+
+
+def _draw_beats(axes: Any, seconds: float, tempo_bpm: int | float | None, beats_per_bar: int) -> None:
+    if not tempo_bpm or seconds * tempo_bpm / 60 > 512:
+        return
+    for beat in range(round(seconds * tempo_bpm / 60) + 1):
+        bar = beat % beats_per_bar == 0
+        axes.axvline(beat * 60 / tempo_bpm, color="C3" if bar else "0.6", linewidth=1.6 if bar else 0.7, alpha=0.8)
+
+
+def _draw_attack(axes: Any, dry: Float32[np.ndarray, "_ _"], wet: Float32[np.ndarray, "_ _"], sample_rate: int) -> None:
+    """Both sides around the strongest attack of the dry, each scaled to its own peak there."""
+    middle, reach = strongest_attack(dry, sample_rate)
+    for samples, label, colour in ((dry, "dry", "C0"), (wet, "wet", "C1")):
+        part = samples.mean(axis=0)[middle - reach : middle + reach]
+        peak = float(np.abs(part).max(initial=0.0)) or 1.0
+        times_ms = (np.arange(len(part)) - reach) * 1000 / sample_rate
+        axes.plot(times_ms, part / peak, color=colour, linewidth=1, label=label)
+    axes.set_xlabel(f"milliseconds around {middle / sample_rate:.3f} s, each side scaled to its peak", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
+    axes.tick_params(labelsize=7)

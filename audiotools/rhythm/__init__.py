@@ -1,0 +1,1 @@
+"""Onsets, beats, bars and tempo, and where chords change."""

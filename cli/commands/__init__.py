@@ -1,0 +1,1 @@
+"""One file per command; a file dropped here is a command."""

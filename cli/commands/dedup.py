@@ -1,0 +1,78 @@
+"""Sink: find copies of one recording, keep the best of each, and pass recipes on."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonemill.audiotools.errors import StreamError
+from tonemill.cli.console import stdin, stdout, stop_on_termination
+from tonemill.cli.sinks import Beam, Partial, ProgressFile, ProgressKind, Quiet, Runner, Workers, engine
+
+
+def command(
+    cache: Annotated[
+        Path | None, typer.Option(help="A folder that keeps fingerprints for the next run, or after a kill.")
+    ] = None,
+    mark: Annotated[
+        bool, typer.Option("--mark", help="Keep all copies; only record clusters, and duplicate_of.")
+    ] = False,
+    partial: Partial = False,
+    workers: Workers = None,
+    runner: Runner = None,
+    beam: Beam = None,
+    quiet: Quiet = False,
+    progress: ProgressKind = "auto",
+    progress_file: ProgressFile = None,
+) -> None:
+    """Find copies of one recording, keep the best of each, and pass recipes on.
+
+    Copies are equal once decoded, or differ by gain, polarity, resampling, lossy coding and small trims. Each gets a
+    field duplicate_cluster, and `shard` keeps a cluster in one split. Those that are left out pass on too, with a step
+    that the next sink counts as filtered. It must hear everything first: nothing comes out before all is read.
+    """
+    from tonemill.pipelines.dedup.clusters import find
+    from tonemill.pipelines.dedup.fingerprints import fingerprinted
+    from tonemill.pipelines.progress import open_progress
+    from tonemill.pipelines.recipes.recipe import RecipeReader, write_stream
+
+    out, reader = stdout(), RecipeReader(stdin("dedup"))
+    recipes = list(reader)
+    if not partial:
+        reader.require_whole()
+    if not recipes:
+        raise StreamError("The stream holds no recipes.")
+    stop_on_termination()
+    shown, who = open_progress(progress, progress_file, quiet), engine(workers, runner, beam)
+    with _held(cache) as folder:
+        entries = fingerprinted(folder, recipes, who, shown)
+        with shown.phase("compare", None, "pairs") as phase:
+            found = find(recipes, entries, who.workers, lambda done, of: phase.reach(done))
+    marked = (
+        found.marked(number, recipe, lambda kept: recipes[kept].path, mark) for number, recipe in enumerate(recipes)
+    )
+    write_stream(marked, out)
+    clusters, deaf = len(set(found.clusters.values())), len(recipes) - found.heard
+    what = "are marked" if mark else "are left out"
+    shown.say(
+        f"dedup: {len(recipes)} recipes, {clusters} clusters; {len(found.copies)} copies {what}, "
+        f"{found.exact} of them equal once decoded"
+    )
+    if deaf:
+        shown.say(f"{deaf} could not be heard: they pass on, and are rejected, with the reason, where they are cooked.")
+
+
+@contextlib.contextmanager
+def _held(cache: Path | None) -> Iterator[Path]:
+    """The cache, held against other commands; one that is gone afterwards if none was named."""
+    from tonemill.pipelines.storage import commit
+
+    with contextlib.ExitStack() as stack:
+        folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonemill-dedup-")))
+        stack.enter_context(commit.locked(folder))
+        yield folder

@@ -1,0 +1,69 @@
+"""Tool: say what differs between two corpora or folders of files, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tonemill.cli.console import tell
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.maintenance.diff import Difference
+
+
+def command(
+    a: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
+    decode: Annotated[int, typer.Option(min=0, help="Of so many examples that differ, compare the samples too.")] = 100,
+) -> None:
+    """Say what differs between two corpora or folders of files, and why.
+
+    Words on stderr, one line of JSON on stdout; the exit code is 0 where both hold the same examples, made by the same
+    recipes, in the same splits, and 1 where they do not.
+    """
+    from tonemill.pipelines.maintenance.diff import compare, open_side
+    from tonemill.pipelines.storage.uri import readable
+
+    found = compare(open_side(a), open_side(b), decode)
+    names = readable(str(a)), readable(str(b))
+    for line in _words(found, *names):
+        tell(line)
+    typer.echo(json.dumps({"a": names[0], "b": names[1], **found.to_json()}, ensure_ascii=False))
+    if not found.same:
+        raise typer.Exit(1)
+
+
+def _words(found: Difference, a: str, b: str) -> list[str]:
+    lines = [f"stored otherwise: {one}" for one in found.output] + [
+        f"dealt otherwise: {one}" for one in found.splitting
+    ]
+    lines += _some(f"sources only in {a}", found.only_in_a) + _some(f"sources only in {b}", found.only_in_b)
+    lines += _some("sources in another split", found.moved)
+    lines += _some("sources with other recipes", found.recipes)
+    lines += [f"  {count} x {change}" for change, count in found.changes.most_common(12)]
+    lines += _some("sources refused in one or otherwise", found.refused)
+    lines += _some(f"examples only in {a}", found.examples_only_in_a)
+    lines += _some(f"examples only in {b}", found.examples_only_in_b)
+    lines += _some("examples with other samples", found.sounds)
+    if found.loudest_db is not None:
+        lines.append(f"  the largest difference of a sample is {found.loudest_db:.1f} dB of full scale")
+    lines += _some("examples with the same samples and other bytes", found.encodings)
+    lines += _some("examples with other bytes, not decoded", found.undecoded)
+    lines += [f"  {count} x made with {version}" for version, count in found.versions.most_common()]
+    return lines or [
+        f"{a} and {b} hold the same {found.examples} examples, made by the same recipes, in the same splits"
+    ]
+
+
+def _some(what: str, several: Any) -> list[str]:
+    if not several.count:
+        return []
+    first = several.named[0]
+    if isinstance(first, dict):
+        name = first.get("source") or first.get("key")
+        about = first.get("why") or ", ".join(first.get("changes", ())) or f"{first.get('a')} -> {first.get('b')}"
+        first = f"{name}: {about}"
+    return [f"{several.count} {what}, as {first}"]

@@ -1,0 +1,186 @@
+"""Tool: compare generated clips with real ones: distances, memory, labels, loudness; or renders with their targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.cli.console import named_place, tell
+from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+
+
+def command(
+    generated: Annotated[
+        str, typer.Argument(help="A corpus, or a file of vectors (Parquet or .npz); - takes a corpus from the pipe.")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="Real clips, likewise: the train split is compared with, the rest held out.")
+    ] = None,
+    judge: Annotated[Path | None, typer.Option(help="A run that labels sounds, as of `train classifier`.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="Of the judge: last, best, or the number of its step.")] = "last",
+    embeddings: Annotated[
+        list[Path] | None, typer.Option(help="Vectors by key (Parquet or .npz: key, vector), of any judge; repeatable.")
+    ] = None,
+    noise: Annotated[
+        Path | None, typer.Option(help="A corpus or vectors for the row of noise; made if not given.")
+    ] = None,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Hold each clip against its own target: by key, or wet against dry.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Take every clip, also where other sets have fewer.")] = False,
+    most: Annotated[int, typer.Option(min=2, help="Clips of a set at most.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Decides which clips, where not all are taken, and the noise.")] = 0,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(help="Exit 1 if this holds, as 'frechet > 12' or 'copies > copies_held_out'; repeatable."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the judge computes.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; one per core if not given.")] = None,
+    quiet: Quiet = False,
+    progress: ProgressKind = "auto",
+    progress_file: ProgressFile = None,
+) -> None:
+    """Compare generated clips with real ones, beside held-out real clips and noise with the real mean spectrum.
+
+    Every number has its 95 % interval and the count of clips. Those that a judge gives hold for that judge alone: they
+    must not be held against published ones. Where nothing is said of --against, and the corpus is of pairs, wet is held
+    against dry.
+    """
+    import os
+
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.progress import open_progress
+
+    place = named_place(generated, "corpus")
+    shown = open_progress(progress, progress_file, quiet)
+    threads = workers or os.cpu_count() or 1
+    conditions = _conditions(fail_if or [])
+    if paired or (against is None and place.is_dir() and "wet" in open_corpus(place).about["roles"]):
+        from tonemill.pipelines.evaluation.paired import METRICS, compare_pairs
+
+        result, titles = compare_pairs(place, against, most, seed, shown, threads), METRICS
+    elif against is None:
+        raise UsageError("evaluate needs real clips: `tonemill evaluate GENERATED --against REAL`.")
+    else:
+        from tonemill.pipelines.evaluation.metrics import METRICS as TITLES
+        from tonemill.pipelines.evaluation.unpaired import Options, evaluate
+
+        options = Options(checkpoint, device, every, most, seed, threads)
+        result, titles = evaluate(place, against, judge, embeddings or [], options, shown, noise), TITLES
+    _report(result, titles, json)
+    _fail(result, titles, conditions)
+
+
+def _conditions(texts: list[str]) -> list[tuple[str, Any, set[str]]]:
+    """Conditions with the names that each asks for."""
+    import ast
+
+    from tonemill.pipelines.recipes.conditions import condition
+
+    found = []
+    for text in texts:
+        holds = condition(text, "--fail-if")
+        called = {node.func for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Call)}
+        names = {
+            node.id
+            for node in ast.walk(ast.parse(text.strip(), mode="eval"))
+            if isinstance(node, ast.Name) and not any(isinstance(f, ast.Name) and f.id == node.id for f in called)
+        }
+        found.append((text, holds, names))
+    return found
+
+
+def _fail(result: dict[str, Any], titles: Any, conditions: list[tuple[str, Any, set[str]]]) -> None:
+    """Exit with 1 where a condition holds, and say so where it cannot be told."""
+    values = _flat(result)
+    failed = False
+    for text, holds, names in conditions:
+        for name in sorted(names - values.keys()):
+            if not any(name == known or name.startswith(f"{known}_") for known in titles):
+                raise UsageError(f"--fail-if {text!r} asks for {name}; there are {', '.join(sorted(values))}.")
+            raise CorpusError(f"--fail-if {text!r} cannot be told: there is no {name} here.")
+        if holds(values):
+            failed = True
+            tell(f"Failed: {text}, for " + ", ".join(f"{name} is {values[name]:.6g}" for name in sorted(names)) + ".")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _flat(result: dict[str, Any]) -> dict[str, float]:
+    """`frechet` for the first row, `frechet_low`, `frechet_high`, `frechet_count`, and `frechet_noise` and so on."""
+    values: dict[str, float] = {}
+    for name, rows in result["metrics"].items():
+        for number, (row, one) in enumerate(rows.items()):
+            prefix = (
+                name if row in ("generated", "rendered", "wet") or (number == 0 and len(rows) == 1) else f"{name}_{row}"
+            )
+            for part, value in one.items():
+                if value is not None:
+                    values[prefix if part == "value" else f"{prefix}_{part}"] = value
+    return values
+
+
+def _report(result: dict[str, Any], titles: Any, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(dict.fromkeys(row for found in result["metrics"].values() for row in found))
+    table = Table(title=_title(result), title_justify="left")
+    table.add_column("")
+    for row in rows:
+        table.add_column(f"{row.replace('_', ' ')} ({result['counts'][row]})", justify="right", no_wrap=True)
+    table.add_column("better")
+    for name, found in result["metrics"].items():
+        title, unit, better = titles[name]
+        table.add_row(f"{title}, {unit}" if unit else title, *(_cell(found.get(row)) for row in rows), better)
+    console = Console(width=None if Console().is_terminal else 140)
+    with console.capture() as captured:
+        console.print(table)
+    typer.echo(captured.get(), nl=False)
+    judge = result.get("judge")
+    if judge:
+        typer.echo(f"Judge: {_judge(judge)}. Its numbers hold for this judge alone, not beside published ones.")
+    for note in result["notes"]:
+        typer.echo(f"Note: {note}")
+
+
+def _title(result: dict[str, Any]) -> str:
+    against = result.get("against")
+    return result["generated"]["place"] + (f" against {against['place']}" if against else "")
+
+
+def _judge(about: dict[str, Any]) -> str:
+    if "files" in about:
+        return f"vectors of {', '.join(about['files'])}"
+    if "run" not in about:
+        return f"{about['stored']}, by what it wrote into the corpora"
+    text = f"{about['run']}, {about['model']} at step {about['step']}, trained on {about['trained_on']}"
+    if about.get("label"):
+        text += f" to tell {len(about['labels'])} values of {about['label']}"
+    if "accuracy" in about:
+        split, low, high = about.get("validated_on", "valid"), about["accuracy_low"], about["accuracy_high"]
+        text += f", {about['accuracy']:.1%} right ({low:.1%} to {high:.1%}) on its {split} split"
+    return text
+
+
+def _cell(one: dict[str, Any] | None) -> str:
+    if one is None:
+        return ""
+    value = _number(one["value"])
+    return value if one["low"] is None else f"{value} [{_number(one['low'])}, {_number(one['high'])}]"
+
+
+def _number(value: float) -> str:
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if size >= 1e-3 or value == 0 else f"{value:.1e}"

@@ -1,0 +1,228 @@
+"""Tool: show what a corpus, a run or a plan holds."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.cli.console import in_stores, stdin
+from tonemill.pipelines.humanize import duration, size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@in_stores("place")
+def command(
+    place: Annotated[
+        str, typer.Argument(help="A corpus, a run, a folder of files, or a saved stream; - for the pipe.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")] = False,
+) -> None:
+    from rich.console import Console
+
+    from tonemill.pipelines.storage.paths import place as place_of
+
+    path = place_of(place)
+    if place == "-":
+        path = _named_in_pipe() or path
+    if str(path) == "-":
+        facts, tables = _stream(stdin("inspect -"), "the pipe")
+    elif path.is_file():
+        with path.open("rb") as file:
+            facts, tables = _stream(file, place)
+    elif (path / "run.json").exists():
+        facts, tables = _run(path)
+    elif (path / "tonemill.json").exists() or (path / "corpus.json").exists() or (path / "plan.parquet").exists():
+        facts, tables = _corpus(path)
+    else:
+        raise UsageError(
+            f"{place} is neither a corpus, a run, a folder that `tonemill write` made, nor a saved stream."
+        )
+    if json:
+        import json as encoder
+
+        typer.echo(encoder.dumps(facts, ensure_ascii=False))
+        return
+    console = Console()
+    with console.capture() as captured:
+        for table in tables:
+            console.print(table)
+    # Not printed by rich, which takes a closed pipe for an error.
+    typer.echo(captured.get(), nl=False)
+
+
+def _named_in_pipe() -> Path | None:
+    """The place that a sink's line in the pipe names; None where recipes are coming."""
+    import json
+
+    from tonemill.pipelines.storage.paths import place
+
+    source = stdin("inspect -")
+    try:
+        record = json.loads(source.peek(1 << 16).split(b"\n")[0]) if isinstance(source, io.BufferedReader) else {}
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or "tonemill" in record:
+        return None
+    return next((place(record[key]) for key in ("corpus", "run", "folder") if key in record), None)
+
+
+def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
+    from tonemill.pipelines.corpus.corpus import INDEX, REJECTS, open_corpus
+    from tonemill.pipelines.storage.commit import read_json
+    from tonemill.pipelines.storage.parquet import read_table
+
+    files = (folder / "tonemill.json").exists()
+    about = read_json(folder / "tonemill.json") if files else open_corpus(folder).about
+    if not about.get("examples"):
+        raise UsageError(
+            f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
+        )
+    home = folder / ".tonemill" if files else folder
+    index, rejects = read_table(home / INDEX), read_table(home / REJECTS)
+    splits = _table(f"{folder}", "split", "shards", "examples", "length", "bytes")
+    for split, one in about["splits"].items():
+        splits.add_row(split, str(one["shards"]), str(one["examples"]), duration(one["seconds"]), size(one["bytes"]))
+    straddling, groups = _groups(home)
+    ledger = about["ledger"]
+    sound = _table("sound", "what", "value")
+    for what in ("sample_rate", "channels", "roles", "container"):
+        value = about[what]
+        sound.add_row(what, "mixed" if value is None else ", ".join(value) if isinstance(value, list) else str(value))
+    lengths, peaks = index["seconds"].to_pylist(), [peak for peak in index["peak_db"].to_pylist() if peak is not None]
+    sound.add_row("clip length", f"{min(lengths):.3f} to {max(lengths):.3f} s")
+    sound.add_row("peak", f"{min(peaks):.1f} to {max(peaks):.1f} dB" if peaks else "silence")
+    sound.add_row("clips beyond full scale", str(sum(peak > 0 for peak in peaks)))
+    account = _table("ledger", "", "read", "kept", "rejected", "filtered")
+    account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
+    account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
+    about = {**about, "straddling": straddling}
+    return about, [splits, *groups, sound, *_fields(index, about["roles"]), account, *_rejects(rejects)]
+
+
+def _groups(home: Path) -> tuple[dict[str, int], list[Table]]:
+    """Groups that stand in more than one split, by kind; must be none of the kind that the plan was dealt by."""
+    from tonemill.pipelines.cooking.shard import PLAN
+    from tonemill.pipelines.planning.plan import read_whole
+    from tonemill.pipelines.planning.splits import CLUSTER, straddling
+
+    plan = read_whole(home / PLAN)
+    if len({shard.split for shard in plan.shards}) < 2:
+        return {}, []
+    dealt = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]
+    kinds = {None: "equal bytes", plan.splitting.group: plan.splitting.group or "equal bytes"}
+    if any(CLUSTER in recipe.fields for _, recipe in dealt):
+        kinds[CLUSTER] = CLUSTER
+    found = {name: straddling(dealt, group) for group, name in kinds.items()}
+    table = _table("groups in more than one split", "group", "how many", "for example")
+    for name, groups in found.items():
+        chosen = " (dealt by)" if name == (plan.splitting.group or "equal bytes") else ""
+        first = ", ".join(next(iter(groups.values()))) if groups else ""
+        table.add_row(f"{name}{chosen}", str(len(groups)), first)
+    return {name: len(groups) for name, groups in found.items()}, [table]
+
+
+def _fields(index: Any, roles: list[str]) -> list[Table]:
+    from tonemill.pipelines.corpus.corpus import is_field
+
+    names = [name for name in index.column_names if is_field(name, roles)]
+    if not names:
+        return []
+    table = _table("fields", "field", "values", "most frequent")
+    for name in names:
+        counts = Counter(value for value in index[name].to_pylist() if value is not None)
+        frequent = ", ".join(f"{value} ({count})" for value, count in counts.most_common(5))
+        table.add_row(name, str(len(counts)), frequent)
+    return [table]
+
+
+def _rejects(rejects: Any) -> list[Table]:
+    if not rejects.num_rows:
+        return []
+    rows = rejects.to_pylist()
+    table = _table("refused", "outcome", "reason", "step", "count", "for example")
+    for key, count in Counter((row["outcome"], row["reason"], row["step"]) for row in rows).most_common():
+        first = next(row for row in rows if (row["outcome"], row["reason"], row["step"]) == key)
+        table.add_row(*key, str(count), f"{first['source']}: {first['message']}")
+    return [table]
+
+
+def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
+    import json
+
+    from tonemill.pipelines.runs.run import open_run
+
+    run = open_run(folder)
+    about = _table(f"{folder}", "what", "value")
+    about.add_row("model", run.model)
+    about.add_row("corpus", run.about["corpus"])
+    for part, count in run.about["parameters"].items():
+        about.add_row(f"parameters of {part}", f"{count:,}")
+    for name in ("sample_rate", "channels", "length"):
+        about.add_row(name, str(run.about[name]))
+    saved = _table("checkpoints", "step", "training time", "score (less is better)", "digest")
+    for one in run.checkpoints():
+        score = one.state.get("score")
+        saved.add_row(
+            str(one.step), duration(one.state["seconds"]), "" if score is None else f"{score:.2f}", one.digest[:16]
+        )
+    lines = [json.loads(line) for line in _text(folder / "metrics.jsonl").splitlines()]
+    last: dict[str, Any] = {}
+    for line in lines:
+        last |= line
+    metrics = _table("last metrics", "metric", "value")
+    for name, value in last.items():
+        metrics.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    facts = {**run.about, "checkpoints": [one.state["step"] for one in run.checkpoints()], "last_metrics": last}
+    return facts, [about, saved, metrics]
+
+
+def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
+    from tonemill.pipelines.planning.planner import expected
+    from tonemill.pipelines.recipes.recipe import RecipeReader
+    from tonemill.pipelines.recipes.step import load_steps, step_name
+
+    reader = RecipeReader(lines, name)
+    chains: Counter[str] = Counter()
+    fields: Counter[str] = Counter()
+    clips, seconds, unreadable = 0, 0.0, 0
+    for recipe in reader:
+        chains[" | ".join(step_name(type(step)) for step in load_steps(recipe.steps)) or "no steps"] += 1
+        fields.update(recipe.fields)
+        estimate = expected(recipe)
+        clips += estimate.clips
+        seconds += estimate.seconds
+        unreadable += bool(recipe.sources) and not any("frames" in source for source in recipe.sources.values())
+    facts = {
+        "recipes": reader.recipes,
+        "announced": reader.announced,
+        "clips": clips,
+        "seconds": seconds,
+        "steps": dict(chains),
+    }
+    table = _table(name, "what", "value")
+    table.add_row("recipes", str(reader.recipes))
+    table.add_row("whole", "yes" if reader.fits else f"no: {reader.announced or 'no trailer'} announced")
+    table.add_row("expected examples", str(clips))
+    table.add_row("expected length", duration(seconds))
+    table.add_row("without a readable header", str(unreadable))
+    table.add_row("fields", ", ".join(fields) or "none")
+    for chain, count in chains.most_common(8):
+        table.add_row("steps", f"{chain} ({count})")
+    return facts, [table]
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    return Table(*columns, title=title, title_justify="left")

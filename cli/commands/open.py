@@ -1,0 +1,24 @@
+"""Source: recipes of the examples of a corpus."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tonemill.cli.console import in_stores, named_place, stdout
+from tonemill.pipelines.recipes.recipe import write_stream
+
+
+@in_stores("corpus")
+def command(
+    corpus: Annotated[str, typer.Argument(help="A folder that `tonemill shard` made; - takes it from the pipe.")],
+    where: Annotated[
+        str | None, typer.Option(help="Only examples that fit, as 'split == \"valid\"' or 'peak_db > -60'.")
+    ] = None,
+) -> None:
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.recipes.conditions import condition
+
+    holds = condition(where, "--where") if where is not None else None
+    write_stream(open_corpus(named_place(corpus, "corpus")).recipes(holds), stdout())

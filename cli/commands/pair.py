@@ -1,0 +1,60 @@
+"""Source: recipes of dry and wet recordings that belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.cli.console import stdout, tell
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.recipes.recipe import write_recipe, write_trailer
+
+SHOWN = 8
+
+
+def command(
+    dry: Annotated[str, typer.Argument(help="The dry file or folder; or one folder that holds both.")],
+    wet: Annotated[str | None, typer.Argument(help="The wet file or folder.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="A CSV, TSV, JSONL or Parquet table with columns dry and wet; others become metadata."),
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="How wet names are made, as '{name}_{effect}_{gain}'; numbers become knobs.")
+    ] = None,
+    unmatched: Annotated[
+        Literal["tell", "refuse"], typer.Option(help="What becomes of files that find no partner.")
+    ] = "tell",
+    digest: Annotated[
+        Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")
+    ] = "sha256",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    from tonemill.pipelines.sources import pairs, scan
+
+    if wet is None:
+        found = pairs.sides(scan.find_audio([dry])) if table is None else (scan.find_audio([dry]),) * 2
+    else:
+        found = scan.find_audio([dry]), scan.find_audio([wet])
+    if table is not None:
+        matched = pairs.pair_by_table(table, *found)
+    elif wet is not None and Path(dry).is_file():
+        matched = pairs.pair_with_one(*found, pattern)
+    else:
+        matched = pairs.pair_by_name(*found, pattern)
+    if matched.lonely:
+        names = ", ".join(matched.lonely[:SHOWN])
+        more = f" and {len(matched.lonely) - SHOWN} more" if len(matched.lonely) > SHOWN else ""
+        words = f"{len(matched.lonely)} files found no partner: {names}{more}."
+        if unmatched == "refuse":
+            raise CorpusError(f"{words} Name them alike, give a --table, or leave --unmatched refuse out.")
+        tell(words)
+    out = stdout()
+    with Progress(quiet).phase("pair", len(matched.pairs), "pairs") as phase:
+        for recipe in pairs.recipes(matched, digest == "sha256"):
+            write_recipe(recipe, out)
+            phase.advance(1)
+    write_trailer(len(matched.pairs), out)

@@ -1,0 +1,44 @@
+"""Sink: cook the first recipes into a folder to hear and see, with a picture of each clip."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonemill.audiotools.errors import StreamError
+from tonemill.cli.console import stdin, tell
+from tonemill.pipelines.recipes.recipe import RecipeReader
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="New, or an earlier preview, which is replaced.")],
+    recipes: Annotated[int, typer.Option("--recipes", "-n", min=1, help="So many of the stream, from its start.")] = 5,
+    clips: Annotated[int, typer.Option(min=1, help="So many clips of each at most.")] = 4,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")] = False,
+) -> None:
+    """Cook the first recipes of a stream into a folder: WAVs, a picture of each clip, and index.html with both.
+
+    The stream may be cut: this is a look, not a corpus.
+    """
+    first = list(itertools.islice(RecipeReader(stdin("preview")), recipes))
+    if not first:
+        raise StreamError("The stream holds no recipes; `tonemill scan FOLDER | tonemill preview LOOK` makes some.")
+    from tonemill.pipelines.cooking.preview import PAGE, preview
+
+    counts = {"recipes": 0, "clips": 0, "refused": 0}
+    for seen in preview(first, folder, clips):
+        counts["recipes"] += 1
+        counts["clips"] += len(seen.sounds)
+        counts["refused"] += len(seen.refused)
+        if not quiet:
+            more = f" and {seen.more} more not written" if seen.more else ""
+            tell(f"{seen.path}: {len(seen.sounds)} clips{more}")
+            for text in seen.refused:
+                tell(f"  {text}")
+    if not quiet:
+        tell(f"{folder / PAGE} shows and plays them.")
+    typer.echo(json.dumps({"preview": str(folder), **counts}))

@@ -1,0 +1,133 @@
+"""Tool: take sources out of a corpus, keep them out, and prove that they are gone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tonemill.audiotools.errors import OutputError, UsageError
+from tonemill.cli.console import stop_on_termination
+from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.planning.plan import Planned
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="A folder that `tonemill shard` made.")],
+    source: Annotated[
+        list[str] | None, typer.Option(help="A source's path as the index has it; may be repeated.")
+    ] = None,
+    sha256: Annotated[
+        list[str] | None, typer.Option(help="Digest of a source file, whatever its path; may be repeated.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="A condition on path, fields and columns of the index: 'speaker == \"theo\"'.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the sources and touch nothing.")] = False,
+    quiet: Quiet = False,
+    progress: ProgressKind = "auto",
+    progress_file: ProgressFile = None,
+) -> None:
+    """Take sources out of a corpus, keep them out, and prove that they are gone.
+
+    Only the shards that held them are rewritten, by copying; no source is read. What was removed stays out when
+    `shard` is given again: removed.json holds hashes of the paths or digests, and no names.
+    """
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.maintenance.removal import digests_of, remove
+    from tonemill.pipelines.maintenance.search import search
+    from tonemill.pipelines.maintenance.staging import STAGED
+    from tonemill.pipelines.planning.planner import key_of
+    from tonemill.pipelines.progress import open_progress
+    from tonemill.pipelines.storage.paths import of_this_machine
+    from tonemill.pipelines.storage.uri import readable
+
+    if not (source or sha256 or where):
+        raise UsageError("Name what to remove: --source PATH, --sha256 DIGEST or --where CONDITION.")
+    for digest in sha256 or ():
+        if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
+            raise UsageError(f"--sha256 is {digest!r}; it must be 64 hex digits, as `sha256sum FILE` prints them.")
+    of_this_machine(corpus, "remove")
+    means = _means(source or (), [digest.lower() for digest in sha256 or ()], where)
+    shown = open_progress(progress, progress_file, quiet)
+    if not (corpus / "plan.parquet").exists() and not (corpus / STAGED).exists():
+        open_corpus(corpus)
+    if dry_run:
+        _tell(corpus, means)
+        return
+    stop_on_termination()
+    contents = [digest.lower() for digest in sha256 or ()]
+    done = remove(corpus, means, source or (), contents, where is not None)
+    keys = [row.key for row in done.sources] + [key_of(path, 0) for path in source or ()]
+    staying = set(done.equal_elsewhere)
+    digests = [] if staying else digests_of(done.sources)
+    with shown.phase(f"search {corpus}", 1, "corpora") as phase:
+        proof = search(
+            corpus, [*keys, *digests, *contents], [*(row.recipe.path for row in done.sources), *(source or ())]
+        )
+        phase.advance(1)
+    shown.say(
+        f"{readable(str(corpus))}: {len(done.sources)} sources and {done.examples} examples taken out, "
+        f"{len(done.shards)} of {len(done.about['shards'])} shards rewritten"
+    )
+    if staying:
+        others = ", ".join(done.equal_elsewhere[:5])
+        shown.say(
+            f"{len(staying)} sources that stay hold the same bytes as one of those: {others}; --sha256 takes all."
+        )
+    if not proof.hits:
+        shown.say(f"absent: no key, path or digest of them in {proof.files} files, {proof.bytes} bytes")
+    if sys.stdout is not None:
+        line = {
+            "corpus": readable(str(corpus)),
+            "removed": len(done.sources),
+            "examples": done.examples,
+            "shards": done.shards,
+            "absent": not proof.hits,
+            "searched": {"files": proof.files, "bytes": proof.bytes},
+            "equal_elsewhere": done.equal_elsewhere,
+            "digest": done.about["digest"],
+        }
+        typer.echo(json.dumps(line, ensure_ascii=False))
+    if proof.hits:
+        raise OutputError(f"They are named still: {'; '.join(proof.hits[:10])}. Report this, please.")
+
+
+def _means(
+    paths: Sequence[str], digests: Sequence[str], where: str | None
+) -> Callable[[Planned, Sequence[Mapping[str, Any]]], bool]:
+    from tonemill.pipelines.recipes.conditions import condition
+
+    chosen = condition(where, "--where") if where is not None else None
+
+    def means(planned: Planned, rows: Sequence[Mapping[str, Any]]) -> bool:
+        recipe = planned.recipe
+        if recipe.path in paths or any(one.get("sha256") in digests for one in recipe.sources.values()):
+            return True
+        if chosen is None:
+            return False
+        known = {"source": recipe.path, "path": recipe.path, **recipe.fields}
+        return any(chosen({**row, **known}) for row in (rows or [{}]))
+
+    return means
+
+
+def _tell(corpus: Path, means: Callable[[Planned, Sequence[Mapping[str, Any]]], bool]) -> None:
+    """Name what would go, a path a line."""
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.corpus.splicing import source_key
+    from tonemill.pipelines.planning.plan import read_whole
+
+    of_source: dict[str, list[Mapping[str, Any]]] = {}
+    for row in open_corpus(corpus).index().to_pylist():
+        of_source.setdefault(source_key(row["key"]), []).append(row)
+    for rows in read_whole(corpus / "plan.parquet").rows:
+        for planned in rows:
+            if means(planned, of_source.get(planned.key, ())):
+                typer.echo(planned.recipe.path)

@@ -1,0 +1,45 @@
+"""Tool: make again exactly what is broken in a corpus or a folder of files, with the bytes of before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonemill.cli.console import stop_on_termination
+from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+
+
+def command(
+    place: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Look at sizes and digests only.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    quiet: Quiet = False,
+    progress: ProgressKind = "auto",
+    progress_file: ProgressFile = None,
+) -> None:
+    """Make again exactly what is broken in a corpus or a folder of files, with the bytes of before.
+
+    The sources must lie where the plan says. What cannot be made as it was is told, and the exit code is 1.
+    """
+    from tonemill.cli.findings import tell_report
+    from tonemill.pipelines.engine.engine import Engine
+    from tonemill.pipelines.maintenance.repair import repair
+    from tonemill.pipelines.progress import open_progress
+
+    stop_on_termination()
+    shown = open_progress(progress, progress_file, quiet)
+    done = repair(place, quick, Engine(workers or os.cpu_count() or 1), shown)
+    for name in done.shards:
+        why = {one.kind for one in done.before.findings if one.shard == name}
+        unproved = "; no digest was left to prove it" if name in done.unproved else ""
+        shown.say(f"{name} is made again ({', '.join(sorted(why))}){unproved}")
+    for name, why_not in done.failed.items():
+        shown.say(f"{name} cannot be made as it was: {why_not}")
+    found = tell_report(
+        done.after, shown, repaired=done.shards, failed=done.failed, found_before=len(done.before.findings)
+    )
+    if found:
+        raise typer.Exit(1)

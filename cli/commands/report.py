@@ -1,0 +1,63 @@
+"""Tool: make one page on which to look at and listen to corpora, runs and renders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonemill.cli.console import stdin, tell
+
+Files = list[Path]
+
+
+def command(
+    places: Annotated[
+        list[str],
+        typer.Argument(help="Corpora, runs, folders that `tonemill write` made; - for the one that the pipe names."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
+    metrics: Annotated[
+        Files | None, typer.Option(help="JSON of `tonemill evaluate --json`; may be given several times.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Real corpus to find neighbours in; by default the one that the model was trained on."),
+    ] = None,
+    embeddings: Annotated[
+        Files | None, typer.Option(help="Vectors by key (.npz or Parquet) to find neighbours by; may be repeated.")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=0, help="Clips of each place, at most.")] = 24,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each clip, at most.")] = 10.0,
+    megabytes: Annotated[float, typer.Option(min=0.1, help="Of sound and pictures, at most.")] = 6.0,
+    title: Annotated[str | None, typer.Option(help="Of the page; the places' names if not given.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")] = False,
+) -> None:
+    """Make one HTML file on which to look at and listen to corpora, runs and renders, alone or side by side.
+
+    It holds its sounds and pictures, opens from disk and asks the network for nothing. Of large corpora it shows a
+    sample, and says so. One line of JSON on stdout says where it is.
+    """
+    from tonemill.pipelines.report.report import Wishes, report
+
+    names = [_named_in_pipe() if place == "-" else place for place in places]
+    wishes = Wishes(metrics or (), against, embeddings or (), clips, seconds, megabytes, title)
+    made = report(names, output, wishes)
+    if not quiet:
+        tell(f"{output} ({made['bytes'] / 1e6:.1f} MB) shows {made['clips']} clips; open it in a browser.")
+    typer.echo(json.dumps(made, ensure_ascii=False))
+
+
+def _named_in_pipe() -> str:
+    """The place that the line of a sink names."""
+    from tonemill.audiotools.errors import UsageError
+
+    try:
+        record = json.loads(stdin("report -").read(1 << 20).splitlines()[-1])
+        return next(str(record[key]) for key in ("corpus", "run", "folder") if key in record)
+    except (IndexError, ValueError, TypeError, StopIteration) as error:
+        raise UsageError(
+            "- stands for the corpus, run or folder that a sink names, but the pipe names none."
+        ) from error

@@ -1,0 +1,57 @@
+"""Tool: choose recipes of a stream, and keep its count right."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tonemill.audiotools.errors import StreamError, UsageError
+from tonemill.cli.console import stdin, stdout
+from tonemill.pipelines.recipes.recipe import Recipe, RecipeReader, write_stream
+
+
+def command(
+    where: Annotated[
+        str | None, typer.Argument(help='A condition on fields, as \'label in ["kick", "snare"]\'.')
+    ] = None,
+    head: Annotated[int | None, typer.Option(min=0, help="The first so many of those.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="So many of those, drawn by --seed, in their order.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
+    partial: Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")] = False,
+) -> None:
+    """Choose recipes of a stream, and keep its count right.
+
+    A condition may use every field, path, and of the source: seconds, frames, sample_rate, channels, bytes.
+    """
+    from tonemill.pipelines.recipes.conditions import condition
+
+    if head is not None and sample is not None:
+        raise UsageError("Give one of --head and --sample.")
+    holds = condition(where, "WHERE") if where is not None else None
+    reader = RecipeReader(stdin("select"))
+    chosen = [recipe for recipe in reader if holds is None or holds(_known(recipe))]
+    if not partial:
+        reader.require_whole()
+    elif not reader.recipes:
+        raise StreamError("The stream holds no recipes.")
+    if head is not None:
+        chosen = chosen[:head]
+    if sample is not None:
+        import random
+
+        drawn = random.Random(seed).sample(range(len(chosen)), min(sample, len(chosen)))
+        chosen = [chosen[index] for index in sorted(drawn)]
+    write_stream(chosen, stdout())
+
+
+def _known(recipe: Recipe) -> dict[str, object]:
+    """What a condition can see of a recipe."""
+    source = next(iter(recipe.sources.values()), {})
+    names = ("sample_rate", "channels", "frames", "bytes")
+    known = {name: source.get(name) for name in names}
+    if source.get("frames") and source.get("sample_rate"):
+        known["seconds"] = source["frames"] / source["sample_rate"]
+    return {**known, "path": recipe.path, **recipe.fields}

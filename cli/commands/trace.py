@@ -1,0 +1,123 @@
+"""Tool: follow an example of a corpus back to its source, and make it again from there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.cli.console import tell
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.maintenance.trace import Trace
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
+    key: Annotated[str, typer.Argument(help="Of the example, as the index and the members of a tar have it.")],
+    write: Annotated[
+        Path | None, typer.Option(help="Cook the recipe again, prove equal samples, and write them to this file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
+) -> None:
+    """Follow an example of a corpus back to its source, and make it again from there.
+
+    With --write the exit code is 1 where the samples are not those that are stored.
+    """
+    from tonemill.pipelines.maintenance.trace import trace
+
+    found = trace(corpus, key)
+    facts = found.facts()
+    if write is not None:
+        facts["remade"] = _write(found, write)
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        _show(facts)
+    if write is None:
+        return
+    from tonemill.pipelines.storage.commit import environment
+
+    here, then = environment(), facts["environment"]
+    other = [f"{name} {then[name]} (here {here.get(name)})" for name in then if then[name] != here.get(name)]
+    for role, one in facts["remade"].items():
+        if not one["same_samples"]:
+            by = (
+                f"by up to {one['difference_db']:.1f} dB of full scale"
+                if one["difference_db"] is not None
+                else "in length"
+            )
+            why = (
+                f"It was made with {', '.join(other)}."
+                if other
+                else "Versions and source are those of then: report this."
+            )
+            raise CorpusError(f"{key} ({role}) made again differs from what is stored {by}. {why}")
+    tell(f"{key} made again has the samples that are stored, every one.")
+
+
+def _write(found: Trace, target: Path) -> dict[str, Any]:
+    from tonemill.pipelines.maintenance.trace import remake
+    from tonemill.pipelines.storage.commit import pending
+
+    if target.suffix != f".{found.output.container}":
+        raise UsageError(
+            f"--write is {target}; what is stored is {found.output.container}, so the name must end in "
+            f".{found.output.container}."
+        )
+    made = remake(found)
+    files = {role: target if len(made) == 1 else target.with_stem(f"{target.stem}_{role}") for role in made}
+    for file in files.values():
+        if file.exists():
+            raise OutputError(f"{file} is there already. Name another file.")
+    for role, one in made.items():
+        with pending(files[role]) as out:
+            out.write(one.data)
+    return {
+        role: {
+            "file": str(files[role]),
+            "same_samples": one.same_samples,
+            "same_bytes": one.same_bytes,
+            "difference_db": one.difference_db,
+        }
+        for role, one in made.items()
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    about = Table("what", title=facts["key"], title_justify="left")
+    about.add_column("value", overflow="fold")
+    about.add_row("source", facts["source"])
+    for role, source in facts["sources"].items():
+        for name in ("uri", "sha256", "sample_rate", "channels", "frames", "offset"):
+            if source.get(name) is not None:
+                about.add_row(f"{role} {name}", str(source[name]))
+    if facts["start"] or facts["frames"] is not None:
+        about.add_row(
+            "frames read",
+            f"{facts['start']} to {'the end' if facts['frames'] is None else facts['start'] + facts['frames']}",
+        )
+    about.add_row("starts at", f"{facts['start_seconds']:.6f} s of the source")
+    about.add_row(
+        "holds",
+        f"{facts['samples']} samples at {facts['sample_rate']} Hz, {facts['channels']} channels, {facts['bits']} bits",
+    )
+    for name, value in facts["fields"].items():
+        about.add_row(f"field {name}", str(value))
+    for number, step in enumerate(facts["steps"], 1):
+        parameters = ", ".join(f"{name} {value}" for name, value in step.items() if name not in ("step", "version"))
+        about.add_row(f"step {number}", f"{step['step']} (version {step.get('version')}): {parameters}")
+    for role, place in facts["stored"].items():
+        about.add_row(f"stored {role}", f"{place['file']}, {place['bytes']} bytes from {place['offset']}")
+        about.add_row(f"stored {role} sha256", place["sha256"])
+    about.add_row("made with", ", ".join(f"{name} {version}" for name, version in facts["environment"].items()))
+    console = Console()
+    with console.capture() as captured:
+        console.print(about)
+    typer.echo(captured.get(), nl=False)

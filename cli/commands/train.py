@@ -1,0 +1,206 @@
+"""Sink: train a model on a corpus."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.cli.app import LazyGroup, command_of
+from tonemill.cli.console import in_stores, named_place, tell
+from tonemill.cli.options import parameters
+from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+from tonemill.models.plugins import MODELS
+from tonemill.pipelines import config
+from tonemill.pipelines.progress import Progress, open_progress
+from tonemill.pipelines.runs.run import TrainConfig
+
+
+class Models(LazyGroup):
+    """A command per model."""
+
+    @cache  # noqa: B019  (there is one of it)
+    def summaries(self) -> Mapping[str, tuple[str, str]]:
+        return {name: ("Models", MODELS.summary(name)) for name in MODELS.names()}
+
+    def make(self, name: str, typed: Sequence[str]) -> Any:
+        try:
+            module = MODELS.module(name)
+        except UsageError:
+            return None
+        return command_of(name, _train_command(name, module.MODEL, typed), module.__doc__)
+
+
+def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[..., None]:
+    """The command of one model, with the settings of the variant that was typed or that `--config` names."""
+    wrong: UsageError | None = None
+    try:
+        chosen = model.config_of(_choice(model.chooser, words))
+    except UsageError as error:
+        chosen, wrong = model.config_of({}), error
+    foreign = _foreign(model, chosen)
+
+    def train(
+        corpus: str,
+        output: Path,
+        config_file: Path | None,
+        init_from: Path | None,
+        quiet: bool,
+        progress: Literal["auto", "none", "jsonl"],
+        progress_file: Path | None,
+        **typed: Any,
+    ) -> None:
+        if wrong is not None:
+            raise wrong
+        file = config.read_toml(config_file) if config_file else {}
+        _check_sections(file, config_file, name)
+        merged = _merged(TrainConfig, file.get("train", {}), typed)
+        usual = {key: value for key, value in model.usual.items() if key != "steps" or "minutes" not in merged}
+        settings = config.build(TrainConfig, {**usual, **merged}, "train")
+        for setting, owners in foreign.items():
+            if typed.get(setting) not in (None, []):
+                flag, chooser = setting.replace("_", "-"), model.chooser.replace("_", "-")
+                raise UsageError(
+                    f"--{flag} is a setting of {', '.join(owners)}. Choose with --{chooser} {owners[0]}, or leave "
+                    "it out."
+                )
+        model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
+        shown = open_progress(progress, progress_file, quiet)
+        _run(name, model_config, settings, corpus, output, init_from, shown)
+
+    fixed = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        for key, annotation, default in _FIXED
+    ]
+    train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        fixed
+        + parameters(TrainConfig, unset=True, panel="Training")
+        + parameters(chosen, unset=True, panel="Model")
+        + _hidden(model, foreign)
+    )
+    return in_stores("corpus")(train)
+
+
+def _choice(chooser: str, words: Sequence[str]) -> dict[str, str]:
+    """What was typed for the setting that decides which others there are, or stands in the file of `--config`."""
+    given: dict[str, str] = {}
+    flags = {f"--{chooser.replace('_', '-')}": "choice", "--config": "file"} if chooser else {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            given[flags[flag]] = value if equals else following
+    if "choice" in given:
+        return {chooser: given["choice"]}
+    try:
+        found = config.read_toml(Path(given["file"])).get("model", {}).get(chooser) if "file" in given else None
+    except UsageError:
+        found = None  # the command itself says what is wrong with the file
+    return {} if found is None else {chooser: found}
+
+
+def _foreign(model: Any, chosen: type) -> dict[str, list[str]]:
+    """Settings that only other variants have, each with their names."""
+    own = {setting.name for setting in config.settings(chosen)}
+    found: dict[str, list[str]] = {}
+    for name, variant in model.variants().items():
+        for setting in config.settings(variant):
+            if setting.name not in own:
+                found.setdefault(setting.name, []).append(name)
+    return found
+
+
+def _hidden(model: Any, foreign: Mapping[str, Sequence[str]]) -> list[inspect.Parameter]:
+    """Flags of other variants: help does not show them, and they are refused by name."""
+    every = {
+        one.name: one for variant in model.variants().values() for one in parameters(variant, unset=True, shown=False)
+    }
+    return [every[name] for name in foreign]
+
+
+def _run(
+    name: str,
+    model_config: Any,
+    settings: TrainConfig,
+    corpus: str,
+    output: Path,
+    init_from: Path | None,
+    progress: Progress,
+) -> None:
+    import json
+
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.runs.run import open_run
+    from tonemill.pipelines.training.loop import train
+
+    opened = open_corpus(named_place(corpus, "corpus"))
+    earlier = open_run(init_from) if init_from else None
+    trained = train(name, model_config, settings, opened, output, progress, earlier)
+    if trained.interrupted:
+        tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
+        raise typer.Exit(130)
+    if trained.run.about.get("makes") == "fields":
+        progress.say(
+            f"{output}: trained {name} to step {trained.step}; see how it does in {output / 'clips'}, and use it"
+        )
+        progress.say(f"  tonemill open CORPUS | tonemill render {output} | tonemill shard LABELLED")
+        progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
+    else:
+        source = "tonemill seeds 16" if trained.run.about["renders_from"] == "seeds" else "tonemill scan FOLDER"
+        progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
+        progress.say(f"  {source} | tonemill render {output} | tonemill write FOLDER")
+    if sys.stdout is not None:
+        checkpoint = trained.run.checkpoint()
+        typer.echo(
+            json.dumps({"run": str(output), "model": name, "step": trained.step, "checkpoint": checkpoint.digest})
+        )
+
+
+def _merged(owner: type, file: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Default, then file, then flag: what was not typed is None, or for lists empty."""
+    names = {setting.name for setting in config.settings(owner)}
+    return {**file, **{name: value for name, value in typed.items() if name in names and value not in (None, [])}}
+
+
+def _check_sections(file: Mapping[str, Any], path: Path | None, name: str) -> None:
+    for section in file:
+        if section not in ("run", "train", "model"):
+            raise UsageError(f"{path} has a section [{section}]; it can have [train] and [model].")
+    made_for = file.get("run", {}).get("model", name)
+    if made_for != name:
+        raise UsageError(f"{path} is for {made_for}, not for {name}.")
+
+
+_FIXED: Final[list[tuple[str, Any, Any]]] = [
+    (
+        "corpus",
+        Annotated[str, typer.Argument(help="A folder that `tonemill shard` made; - takes it from the pipe.")],
+        inspect.Parameter.empty,
+    ),
+    ("output", Annotated[Path, typer.Option("-o", "--output", help="The run's folder.")], inspect.Parameter.empty),
+    (
+        "config_file",
+        Annotated[Path | None, typer.Option("--config", help="Settings in TOML, such as a run's run.toml.")],
+        None,
+    ),
+    ("init_from", Annotated[Path | None, typer.Option(help="Start from the weights of this run.")], None),
+    ("quiet", Quiet, False),
+    ("progress", ProgressKind, "auto"),
+    ("progress_file", ProgressFile, None),
+]
+
+_app = typer.Typer(cls=Models, no_args_is_help=True, add_completion=False)
+
+
+@_app.callback(help="Train a model on a corpus: MODEL CORPUS -o RUN.")
+def _models() -> None:
+    pass
+
+
+GROUP = typer.main.get_command(_app)
+GROUP.name = "train"

@@ -1,0 +1,33 @@
+"""Tool: find every byte, file and count of a corpus, or of a folder of files, that is not as it was made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+
+
+def command(
+    place: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Sizes and digests only; decode nothing.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    quiet: Quiet = False,
+    progress: ProgressKind = "auto",
+    progress_file: ProgressFile = None,
+) -> None:
+    """Find every byte, file and count of a corpus, or of a folder of files, that is not as it was made.
+
+    A line for each finding on stderr, and one line of JSON on stdout; the exit code is 1 if anything was found.
+    """
+    from tonemill.cli.findings import tell_report
+    from tonemill.pipelines.maintenance.verification import verify
+    from tonemill.pipelines.progress import open_progress
+
+    shown = open_progress(progress, progress_file, quiet)
+    report = verify(place, quick, shown, workers or os.cpu_count() or 1)
+    if tell_report(report, shown, quick=quick):
+        raise typer.Exit(1)

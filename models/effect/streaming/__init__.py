@@ -1,0 +1,1 @@
+"""Compiled loops that play the networks block by block."""

@@ -1,0 +1,282 @@
+"""What adversarial models share: their settings, classes, the order of updates, and the latent that a seed draws.
+
+WaveGAN and SpecGAN (Donahue et al., 2019, https://arxiv.org/abs/1802.04208) differ in what they look at and in their
+layers; everything else about their training is here, once. Beside the paper: classes, with `--label`, as an embedding
+beside the latent and a projection in the discriminator (Miyato and Koyama, 2018, https://arxiv.org/abs/1802.05637).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any, Literal
+from warnings import warn
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update
+from tonemill.models.parts import layers
+from tonemill.models.parts.losses import ADVERSARIAL_LOSSES, gradient_penalty
+from tonemill.models.parts.settings import require_least
+
+Labels = Int[Tensor, "batch"] | None
+ROW_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    sample_rate: Annotated[int | None, "Of the audio, in hertz; default: the corpus's."] = None
+    channels: Annotated[int | None, "Of the audio; default: the corpus's."] = None
+    length: Annotated[int, "Samples of a clip."] = 16384
+    latent_dim: Annotated[int, "Size of the noise vector fed to the generator."] = 100
+    dim: Annotated[int, "Channels of the layer next to the audio; deeper layers have multiples of it."] = 64
+    kernel_size: Annotated[int, "Width of each kernel."] = 25
+    batch_norm: Annotated[bool, "Normalise batches in both networks."] = False
+    upsampling: Annotated[Literal["zeros", "nearest"], "What the generator puts between samples."] = "zeros"
+    loss: Annotated[Literal["wgan-gp", "wgan", "dcgan", "lsgan"], "Adversarial loss."] = "wgan-gp"
+    gradient_penalty_weight: Annotated[float, "Weight of wgan-gp's penalty."] = 10.0
+    critic_steps: Annotated[int, "Discriminator updates for each generator update."] = 5
+    learning_rate: Annotated[float | None, "Of both optimizers; default: the one the loss was published with."] = None
+    normalize: Annotated[bool, "Divide each training clip by its peak (the paper's code: by its file's)."] = True
+    label: Annotated[str | None, "Metadata field with the class of each clip; default: no classes."] = None
+    labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
+    label_dim: Annotated[int, "Size of a class's embedding in the generator."] = 32
+    label_dropout: Annotated[float, "Share of clips trained without their label, to render without one."] = 0.0
+
+    def __post_init__(self) -> None:
+        positive = ("sample_rate", "channels", "latent_dim", "dim", "critic_steps", "label_dim")
+        # a kernel must reach across the largest stride
+        require_least(self, **dict.fromkeys(positive, 1), kernel_size=4, gradient_penalty_weight=0)
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise UsageError(f"--learning-rate is {self.learning_rate}; it must be above 0.")
+        if not 0 <= self.label_dropout < 1:
+            raise UsageError(f"--label-dropout is {self.label_dropout}; it must be from 0 up to, not including, 1.")
+        if self.labels and self.label is None:
+            raise UsageError(f"--labels is {', '.join(self.labels)}, but --label does not say which field has them.")
+
+
+class LatentGenerator(nn.Module):
+    """Turns a latent vector, and a class, into what the critic judges.
+
+    A subclass puts its stages into `stack` and says in `start` how the first features are laid out.
+
+    Args:
+        config: has the sizes of latent and class.
+        features: how many numbers the first stage starts from.
+        stack: the stages.
+    """
+
+    def __init__(self, config: AdversarialConfig, features: int, stack: list[nn.Module]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(config.labels) + 1, config.label_dim) if config.labels else None
+        self.dense = nn.Linear(config.latent_dim + (config.label_dim if config.labels else 0), features)
+        self.layers = nn.Sequential(*stack)
+        self.apply(layers.glorot_)
+        if self.embedding is not None:
+            nn.init.uniform_(self.embedding.weight, -1, 1)  # as the latent that it stands beside
+
+    def forward(
+        self, latent: Float[Tensor, "batch latent_dim"], label: Labels = None
+    ) -> Float[Tensor, "batch channels *shape"]:
+        if self.embedding is not None:
+            latent = torch.cat([latent, self.embedding(label)], dim=1)
+        # The last bits of a matrix product depend on a row's place in a batch that is not whole blocks of rows; those
+        # of the convolutions do not (measured with oneDNN on AVX2: 1 to 39, 64, 100 and 128 rows).
+        x = self.dense(nn.functional.pad(latent, (0, 0, 0, -len(latent) % ROW_BLOCK)))[: len(latent)]
+        return self.layers(self.start(x))
+
+    def start(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch width *shape"]:
+        raise NotImplementedError
+
+
+class Critic(nn.Module):
+    """Scores real and generated examples: logits (batch), higher for what it takes for real.
+
+    Args:
+        config: has the classes.
+        features: how many numbers the last stage leaves.
+        stack: the stages, each piecewise linear.
+    """
+
+    def __init__(self, config: AdversarialConfig, features: int, stack: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*stack)
+        self.dense = nn.Linear(features, 1)
+        self.apply(layers.glorot_)
+        self.projection = nn.Embedding(len(config.labels) + 1, features) if config.labels else None
+        if self.projection is not None:
+            nn.init.zeros_(self.projection.weight)  # the critic starts without an opinion on classes
+
+    def forward(self, x: Float[Tensor, "batch channels *shape"], label: Labels = None) -> Float[Tensor, "batch"]:
+        return self.score(self.layers(x), label)
+
+    def score(self, x: Float[Tensor, "batch width *shape"], label: Labels = None) -> Float[Tensor, "batch"]:
+        features = layers.flatten_channels_last(x)
+        logits: Tensor = self.dense(features).squeeze(1)
+        if self.projection is not None:
+            logits = logits + (features * self.projection(label)).sum(dim=1)
+        return logits
+
+
+class Adversarial(Model):
+    """A generator against a critic; a subclass makes the two and says what of a clip they look at."""
+
+    generator: LatentGenerator
+    discriminator: Critic
+
+    def __init__(self, config: AdversarialConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.loss = ADVERSARIAL_LOSSES[config.loss]
+
+    @classmethod
+    def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
+        name = cls.__module__.rpartition(".")[2]
+        if "audio" not in corpus.roles:
+            raise CorpusError(
+                f"{corpus.name} holds {' and '.join(corpus.roles)}, but {name} learns from single clips. "
+                "Make a corpus of them: `tonemill scan FOLDER | tonemill slice --seconds 1 | tonemill shard CORPUS`."
+            )
+        rate = config.sample_rate
+        if rate not in (None, corpus.sample_rate):
+            raise CorpusError(
+                f"{corpus.name} holds {corpus.sample_rate} Hz audio but {rate} Hz was asked for. Leave --sample-rate "
+                f"out, or rebuild it: `tonemill scan FOLDER | tonemill resample --rate {rate} | tonemill shard CORPUS`."
+            )
+        train = f"tonemill train {name} {corpus.name}"
+        if config.channels not in (None, corpus.channels):
+            raise CorpusError(
+                f"{corpus.name} holds audio with {corpus.channels} channel(s) but {config.channels} was asked for. "
+                f"Leave --channels out: `{train}`."
+            )
+        labels = () if config.label is None else _settle_labels(config.label, config.labels, corpus, train)
+        return replace(config, sample_rate=corpus.sample_rate, channels=corpus.channels, labels=labels)
+
+    @property
+    def length(self) -> int:
+        return int(self.config.length)
+
+    def seen(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels *shape"]:
+        """What generator and critic work on, of clips; without gradients."""
+        raise NotImplementedError
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        if self.config.batch_norm and self.loss.penalized:
+            warn(
+                "--batch-norm ties each score to its whole batch, but wgan-gp's penalty is meant for each clip alone. "
+                "Train with --loss dcgan, or without --batch-norm.",
+                stacklevel=2,
+            )
+        rate = self.config.learning_rate or self.loss.learning_rate
+        parts = {"discriminator": self.discriminator, "generator": self.generator}
+        return {name: self.loss.optimizer(part.parameters(), lr=rate) for name, part in parts.items()}
+
+    def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
+        with torch.no_grad():
+            real = self.seen(self.normalized(batch.audio["audio"]))
+        label = self._label_of(batch)
+        losses = self._discriminator_step(real, label, update)
+        if step % self.config.critic_steps == 0:
+            with layers.frozen(self.discriminator):
+                loss = self.loss.generator(self.discriminator(self._generate(real, label), label).float())
+                update("generator", loss)
+            losses["generator_loss"] = loss.detach()
+        return losses
+
+    def normalized(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels time"]:
+        """Clips with a peak of 1, unless `--no-normalize`; silence stays."""
+        if not self.config.normalize:
+            return audio
+        peak = audio.abs().amax(dim=(1, 2), keepdim=True)
+        return audio / torch.where(peak > 0, peak, 1)
+
+    def _discriminator_step(self, real: Tensor, label: Labels, update: Update) -> dict[str, Tensor]:
+        with torch.no_grad():
+            generated = self._generate(real, label)
+        real_logits = self.discriminator(real, label).float()
+        generated_logits = self.discriminator(generated, label).float()
+        loss = self.loss.discriminator(real_logits, generated_logits)
+        gap = real_logits.mean() - generated_logits.mean()  # with wgan and wgan-gp: the Wasserstein estimate
+        losses = {"critic_gap": gap.detach()}
+        if self.loss.penalized:
+            alpha = torch.rand(real.shape[0], *[1] * (real.ndim - 1), device=real.device)
+            penalty = gradient_penalty(self._critic(label), torch.lerp(real, generated.float(), alpha))
+            losses["gradient_penalty"] = penalty.detach()
+            loss = loss + self.config.gradient_penalty_weight * penalty
+        update("discriminator", loss)
+        if self.loss.clip is not None:
+            with torch.no_grad():
+                for parameter in self.discriminator.parameters():
+                    parameter.clamp_(-self.loss.clip, self.loss.clip)
+        return {"discriminator_loss": loss.detach(), **losses}
+
+    def _generate(self, like: Tensor, label: Labels) -> Tensor:
+        latent = torch.rand(like.shape[0], self.config.latent_dim, device=like.device) * 2 - 1
+        return self.generator(latent, label)
+
+    def _critic(self, label: Labels) -> list[Callable[[Tensor], Tensor]]:
+        """The discriminator as `gradient_penalty` takes it: in layers where it is piecewise linear, else whole."""
+        if self.config.batch_norm:
+            return [partial(self.discriminator, label=label)]
+        return [*self.discriminator.layers, partial(self.discriminator.score, label=label)]
+
+    def _label_of(self, batch: Batch) -> Labels:
+        """The class of each example; the one after the last stands for "no label"."""
+        if self.config.label is None:
+            return None
+        index = {label: i for i, label in enumerate((*self.config.labels, "None"))}
+        indices = [index[str(value)] for value in batch.fields[self.config.label]]
+        label = torch.tensor(indices, device=batch.audio["audio"].device)
+        dropped = torch.rand(label.shape, device=label.device) < self.config.label_dropout
+        return label.masked_fill(dropped, len(self.config.labels))
+
+    def rendering_parts(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator}
+
+    def inputs(self, request: Request) -> dict[str, Tensor]:
+        # NumPy draws: torch's generator on the CPU looks at the lower 32 bits of a seed only.
+        draws = np.random.Generator(np.random.PCG64(request.seed))
+        inputs = {"latent": torch.from_numpy(draws.uniform(-1, 1, self.config.latent_dim).astype(np.float32))}
+        labels = self.config.labels
+        if labels:
+            value = request.fields.get(self.config.label)
+            if value is None:  # the class "no label" where it was trained, any class where it was not
+                index = len(labels) if self.config.label_dropout > 0 else int(draws.integers(len(labels)))
+            elif str(value) in labels:
+                index = labels.index(str(value))
+            else:
+                raise UsageError(f"{self.config.label} is {str(value)!r}, but this model knows {', '.join(labels)}.")
+            inputs["label"] = torch.tensor(index)
+        return inputs
+
+    def generated(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels *shape"]:
+        """What the generator makes of rendering inputs, in evaluation mode."""
+        training = self.generator.training
+        self.generator.eval()
+        try:
+            return self.generator(inputs["latent"], inputs.get("label")).float()
+        finally:
+            self.generator.train(training)
+
+
+def _settle_labels(label: str, labels: tuple[str, ...], corpus: CorpusFacts, train: str) -> tuple[str, ...]:
+    values = corpus.values.get(label, ())
+    if not values:
+        known = f"It has {', '.join(corpus.values)}" if corpus.values else "It has none"
+        raise CorpusError(f"{corpus.name} has no field {label!r}. {known}. Train with one, or without: `{train}`.")
+    if len(values) < 2:
+        raise CorpusError(
+            f"{label!r} is {values[0]!r} throughout {corpus.name}, but classes need two values. "
+            f"Train without --label: `{train}`."
+        )
+    if labels and not set(values) <= set(labels):
+        raise CorpusError(
+            f"{corpus.name} has {label} {', '.join(values)}, but --labels knows only {', '.join(labels)}. "
+            f"Leave --labels out: `{train} --label {label}`."
+        )
+    return labels or values

@@ -1,0 +1,166 @@
+"""Carry out a part of a plan, beside others that carry out its other parts: array jobs need no engine."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.pipelines.building.build import Tolerance, claim, clear, cook_shards, home_of, ledger_of, look, prepare
+from tonemill.pipelines.cooking.shard import PLAN
+from tonemill.pipelines.corpus.description import PLAN_SEAL, plan_is_whole
+from tonemill.pipelines.engine.engine import Engine, check
+from tonemill.pipelines.planning.plan import Plan, read_plan
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.storage import commit
+
+TOLERANT: Final = Tolerance()
+
+PLAN_SECONDS: Final = 120.0
+"""How long to wait for another command that writes the plan."""
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Shards of a plan, by number, as Python slices them.
+
+    Args:
+        first: number; 0 is the first of all.
+        end: number after the last; None for all that follow.
+    """
+
+    first: int
+    end: int | None
+
+    def numbers(self, shards: int) -> range:
+        """Those of so many shards; a portion that reaches beyond them ends with them."""
+        return range(shards)[self.first : self.end]
+
+
+def parse_portion(typed: str) -> Portion:
+    """What `--range` says, as `0:100`, `100:` or `:100`.
+
+    Raises:
+        UsageError: it is nothing of the kind.
+    """
+    match = re.fullmatch(r"(\d*):(\d*)", typed)
+    if match is None:
+        raise UsageError(f"--range is {typed!r}; it must be as 0:100, which is the first hundred shards, or 100:.")
+    first, end = match.groups()
+    return Portion(int(first or 0), int(end) if end else None)
+
+
+def lying_plan(folder: Path, home: Path) -> Plan:
+    """The plan that lies in a folder, without its rows.
+
+    Raises:
+        CorpusError: there is none, or it is damaged.
+    """
+    if not (home / PLAN).exists():
+        raise CorpusError(f"{folder} holds no plan. Pipe recipes into this command with --range 0:0, which writes it.")
+    if not plan_is_whole(home):
+        raise CorpusError(f"{home / PLAN} is damaged. Pipe the recipes in again, without --planned.")
+    return read_plan(home / PLAN)
+
+
+def cook_portion(
+    folder: Path,
+    plan: Plan,
+    portion: Portion,
+    engine: Engine,
+    progress: Progress,
+    overwrite: bool = False,
+    instead_of: str | None = None,
+    tolerance: Tolerance = TOLERANT,
+) -> dict[str, Any]:
+    """Make some shards of a plan, and nothing of the whole; returns what came of them.
+
+    Any number of these may work on one folder at once, on any machines that share it. What one that is killed leaves
+    half-written is swept by the command that makes the whole, at last.
+
+    Args:
+        folder: to make them in.
+        plan: with its rows, unless it lies there.
+        portion: which shards.
+        engine: what does the work.
+        progress: where it is shown.
+        overwrite: another plan's shards that do not fit are taken away.
+        instead_of: digest of the plan that this one was made from, and may take the place of.
+        tolerance: of what goes wrong.
+
+    Raises:
+        OutputError: the folder is foreign, was made by another plan, is held by a command that makes the whole, or
+            cannot be written; or too many sources were rejected.
+    """
+    place, numbers = home_of(folder, plan.output), portion.numbers(len(plan.shards))
+    with _held_with_plan(folder, plan, progress, overwrite, instead_of, tolerance):
+        state = look(folder, plan, tolerance, numbers)
+        if state.todo:
+            check(engine)
+            clear(folder, plan, state)
+        seconds = sum(plan.shards[number].seconds for number in numbers)
+        end = numbers.start + len(numbers)
+        with progress.phase(f"{folder} {numbers.start}:{end}", seconds) as phase:
+            cook_shards(place, plan, state.todo, engine, phase, tolerance, among=numbers)
+        sidecars = [commit.read_sealed((place / plan.shards[number].name).with_suffix(".json")) for number in numbers]
+        if not all(sidecars):
+            raise OutputError(f"Something else took shards of {folder} away. Give the same command again.")
+        ledger: Counter[str] = Counter()
+        for number in numbers:
+            ledger.update(ledger_of(place, plan.shards[number].name))
+    return {
+        "range": [numbers.start, end],
+        "shards": len(plan.shards),
+        "plan_digest": plan.digest,
+        "cooked": len(state.todo),
+        "there_already": len(numbers) - len(state.todo),
+        "sources": ledger["sources"],
+        "examples": ledger["examples"],
+        "rejected": ledger["rejected"] + ledger["clips_rejected"],
+        "transient": sum(one["transient"] for one in sidecars if one is not None),
+    }
+
+
+@contextmanager
+def _held_with_plan(
+    folder: Path, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
+) -> Iterator[None]:
+    """Hold a folder together with others, once the plan lies there: of all that begin at once, one writes it."""
+    place = home_of(folder, plan.output)
+    until = time.monotonic() + PLAN_SECONDS
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                if _lies(place, plan):
+                    stack.enter_context(commit.locked(folder, together=True))
+                    if _lies(place, plan):
+                        break
+                    stack.close()
+                look(folder, plan, tolerance, ())
+                with commit.locked(folder):
+                    if not _lies(place, plan):
+                        state = claim(folder, plan, progress, overwrite, instead_of, tolerance)
+                        prepare(folder, plan, state, progress)
+            except commit.InUse:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(random.uniform(0.1, 0.5))
+        yield
+
+
+def _lies(place: Path, plan: Plan) -> bool:
+    """Whether this plan was written to its end; its bytes are looked at when it is read."""
+    seal = commit.read_sealed(place / PLAN_SEAL)
+    try:
+        size = (place / PLAN).stat().st_size
+    except OSError:
+        return False
+    return seal is not None and seal.get("plan_digest") == plan.digest and seal.get("bytes") == size

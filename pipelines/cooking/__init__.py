@@ -1,0 +1,1 @@
+"""One shard from start to finish: read, apply steps, store, commit."""

@@ -1,0 +1,244 @@
+"""Cook recipes: read each source, apply its steps, and tell what came of it, whatever befalls it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs.files import unopenable
+from tonemill.audiotools.errors import AudioError, Filtered, TonemillError, UsageError
+from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.cooking.journal import Journal
+from tonemill.pipelines.corpus.splicing import cut_out
+from tonemill.pipelines.planning.plan import Planned
+from tonemill.pipelines.recipes.example import Example, Refusal
+from tonemill.pipelines.recipes.step import BatchStep, Step, load_steps, step_name
+from tonemill.pipelines.sources import decoder
+from tonemill.pipelines.sources import remote as fetching
+from tonemill.pipelines.storage.paths import as_store
+from tonemill.pipelines.storage.uri import to_path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a recipe so far: an example, or the error that ended it.
+
+    Args:
+        planned: the recipe with its place in the plan.
+        example: what goes on to the next step; where there is an error, what it befell.
+        error: why it goes no further.
+        step: where that happened.
+        decoded: samples per channel that came of each role, of those that were read from first to last so far.
+    """
+
+    planned: Planned
+    example: Example
+    error: AudioError | None = None
+    step: str = ""
+    decoded: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def of_source(self) -> bool:
+        """Whether it ends the whole source and not one clip."""
+        return self.error is not None and not self.example.is_clip
+
+    @property
+    def surprises(self) -> dict[str, int]:
+        """Lengths that a header declares and decoding does not bear out, in samples, by the name of an index column."""
+        recipe = self.planned.recipe
+        found: dict[str, int] = {}
+        for role, decoded in self.decoded.items():
+            declared = recipe.sources[role].get("frames")
+            if isinstance(declared, int) and declared != decoded and recipe.is_whole:
+                prefix = "" if len(recipe.sources) == 1 else f"{role}_"
+                found |= {f"{prefix}declared_samples": declared, f"{prefix}decoded_samples": decoded}
+        return found
+
+
+def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Outcome]:
+    """Outcomes of recipes, in their order; those of one recipe are neighbours.
+
+    A source that fails part of the way yields examples first and then an error that is `of_source`: whoever keeps
+    the examples takes that source's back. A source of which nothing comes yields an error of its own.
+
+    Args:
+        rows: recipes of one shard.
+        journal: of that shard, where it is noted what is read, for a decoder may end this very process.
+    """
+    journal = journal or Journal()
+    for _, same in itertools.groupby(rows, key=lambda row: json.dumps(row.recipe.steps)):
+        group = list(same)
+        outcomes: Iterator[Outcome] = (_begun(planned, journal) for planned in group)
+        for step in load_steps(group[0].recipe.steps):
+            outcomes = _batched(step, outcomes) if isinstance(step, BatchStep) else _applied(step, outcomes)
+        yield from _with_empty_sources(group, outcomes)
+
+
+def _begun(planned: Planned, journal: Journal) -> Outcome:
+    recipe = planned.recipe
+    example = Example({}, recipe.fields, path=recipe.path)
+    decoded: dict[str, int] = {}
+    try:
+        journal.refuse_deadly(planned.position)
+        with journal.reading(planned.position):
+            opened = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
+        flows = {role: flow for role, (flow, _) in opened.items()}
+        sounds = {
+            role: replace(flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded))
+            for role, flow in flows.items()
+        }
+    except Exception as error:
+        return _failed(Outcome(planned, example), error, "read")
+    rates = {sound.sample_rate for sound in sounds.values()}
+    start_seconds = recipe.start / rates.pop() if len(rates) == 1 else 0.0
+    bits = max((sound.bits for sound in sounds.values()), default=16)
+    places = {role: place for role, (_, place) in opened.items() if place is not None}
+    example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places)
+    return Outcome(planned, example, decoded=decoded)
+
+
+def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> tuple[Flow, Path | None]:
+    """The sound of one role, and its file; a member of a tar is none, and has no tags of its own."""
+    recipe = planned.recipe
+    try:
+        place = to_path(source["uri"])
+    except UsageError as error:
+        raise AudioError("unsupported", str(error)) from error
+    try:
+        if "offset" in source and place.is_file():
+            with place.open("rb") as file:
+                data = cut_out(file, source["offset"], source["bytes"])
+            _refuse_change(source, hashlib.sha256(data).hexdigest())
+            audio: files.Source = data
+        elif (remote := as_store(place)) is not None:
+            audio = fetching.read(source, remote)
+        else:
+            status = place.stat()
+            if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
+                if not place.is_file() and place.exists():
+                    raise AudioError("changed", "it is no regular file any more; scan again")
+                # Touched or copied is not changed, as long as the bytes are the same.
+                with place.open("rb") as file:
+                    _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())
+            audio = place
+    except OSError as error:
+        raise unopenable(error) from error
+    kept = None if isinstance(audio, bytes) else audio
+    if journal.is_suspect(planned.position) or source.get("suspect"):
+        return decoder.read(audio, recipe.start, recipe.frames, journal.patience), kept
+    return files.read(audio, recipe.start, recipe.frames), kept
+
+
+def _refuse_change(source: dict[str, Any], digest: str) -> None:
+    if source.get("sha256") != digest:
+        raise AudioError("changed", "the file is not the one that was scanned; scan again")
+
+
+def _read_blocks(flow: Flow, position: int, journal: Journal, role: str, decoded: dict[str, int]) -> Iterator[Any]:
+    """Blocks of a source, whose errors are known to come from reading, whichever step asked for the block."""
+    blocks, samples = flow.blocks(), 0
+    try:
+        while True:
+            with journal.reading(position):
+                block = next(blocks, None)
+            if block is None:
+                decoded[role] = samples
+                return
+            samples += block.shape[1]
+            yield block
+    except AudioError as error:
+        error.add_note("read")
+        raise
+
+
+def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    name = step_name(type(step))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            yield outcome
+            continue
+        try:
+            for made in step.apply(outcome.example):
+                if isinstance(made, Refusal):
+                    yield replace(outcome, example=made.example, error=made.error, step=name)
+                else:
+                    yield replace(outcome, example=made)
+        except Exception as error:
+            yield _failed(outcome, error, name)
+
+
+def _batched(step: BatchStep, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Apply a step to many examples at once; those that have failed already keep their place among them."""
+    name = step_name(type(step))
+    outcomes = (_checked(step, name, outcome) for outcome in outcomes)
+    while waiting := _take(outcomes, step.examples_at_once):
+        try:
+            ready = iter(step.apply_batch([outcome.example for outcome in waiting if outcome.error is None]))
+        except Exception as error:
+            yield from (outcome if outcome.error else _failed(outcome, error, name) for outcome in waiting)
+            continue
+        for outcome in waiting:
+            yield outcome if outcome.error else replace(outcome, example=next(ready))
+
+
+def _checked(step: BatchStep, name: str, outcome: Outcome) -> Outcome:
+    if outcome.error is None:
+        try:
+            step.check(outcome.example)
+        except Exception as error:
+            return _failed(outcome, error, name)
+    return outcome
+
+
+def _take(outcomes: Iterator[Outcome], examples: int) -> list[Outcome]:
+    """The next outcomes, up to and with so many examples."""
+    taken: list[Outcome] = []
+    count = 0
+    for outcome in outcomes:
+        taken.append(outcome)
+        count += outcome.error is None
+        if count == examples:
+            break
+    return taken
+
+
+def _with_empty_sources(rows: Sequence[Planned], outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Add an error for each source of which nothing came, so that none disappears."""
+    waiting = iter(rows)
+    current: Planned | None = None
+    for outcome in outcomes:
+        while current is not outcome.planned:
+            current = next(waiting)
+            if current is not outcome.planned:
+                yield _nothing_left(current)
+        yield outcome
+    yield from map(_nothing_left, waiting)
+
+
+def _nothing_left(planned: Planned) -> Outcome:
+    error = Filtered("too_short", "nothing was left of it")
+    return Outcome(planned, Example({}, planned.recipe.fields), error, "cook")
+
+
+def failed_encoding(outcome: Outcome, error: Exception) -> Outcome:
+    """The outcome of an example that could not be stored."""
+    return _failed(outcome, error, "encode")
+
+
+def _failed(outcome: Outcome, error: Exception, step: str) -> Outcome:
+    if isinstance(error, AudioError):
+        reading = "read" in getattr(error, "__notes__", ())
+        return replace(outcome, error=error, step="read" if reading else step)
+    if isinstance(error, TonemillError):
+        raise error
+    if isinstance(error, OSError):
+        return replace(outcome, error=unopenable(error), step=step)
+    reason = "memory" if isinstance(error, MemoryError) else "step_failed"
+    return replace(outcome, error=AudioError(reason, f"{type(error).__name__}: {error}"[:500]), step=step)

@@ -1,0 +1,166 @@
+"""Where a shard's examples are put: members of a tar, or files in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tonemill.audiotools.codecs.encoding import Encoded
+from tonemill.audiotools.errors import OutputError
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.paths import scratch
+from tonemill.pipelines.storage.tar import MEMBER_BYTES, Mark, TarWriter
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An example ready to be stored.
+
+    Args:
+        key: of the example.
+        name: of its source's file, made fit for a folder by the plan.
+        encoded: by role.
+        record: its JSON.
+    """
+
+    key: str
+    name: str
+    encoded: dict[str, Encoded]
+    record: dict[str, Any]
+
+
+class Shelf(Protocol):
+    """Where a shard's examples are put; those of a source that fails later are taken back.
+
+    Args:
+        spill: folder on the same disk, where sound waits that is too much for memory.
+        most_bytes: that one file may have.
+    """
+
+    spill: Path
+    most_bytes: float
+
+    def put(self, piece: Piece) -> dict[str, Any]:
+        """Store an example; returns columns for the index that say where."""
+
+    def mark(self) -> Any:
+        """Where it stands now."""
+
+    def roll_back(self, mark: Any) -> None:
+        """Take back what was put since the mark."""
+
+    def finish(self) -> dict[str, Any]:
+        """Commit; returns entries for the sidecar."""
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+
+
+class TarShelf:
+    """A shard of a corpus. An example's members are neighbours: KEY.flac or KEY.ROLE.flac, then KEY.json."""
+
+    def __init__(self, target: Path, container: str) -> None:
+        self.spill, self.most_bytes = scratch(target.parent), float(MEMBER_BYTES - 1)
+        self._part = commit.Part(target)
+        self._tar = TarWriter(self._part.file)
+        self._container = container
+
+    def put(self, piece: Piece) -> dict[str, Any]:
+        columns: dict[str, Any] = {}
+        for role, one in piece.encoded.items():
+            extension = self._container if set(piece.encoded) == {"audio"} else f"{role}.{self._container}"
+            columns[f"{role}_offset"] = self._tar.add(f"{piece.key}.{extension}", one.size, one.pieces())
+            columns[f"{role}_bytes"] = one.size
+            columns[f"{role}_sha256"] = one.sha256
+        text = json.dumps(piece.record, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
+        self._tar.add(f"{piece.key}.json", len(text), [text])
+        return columns
+
+    def mark(self) -> Mark:
+        return self._tar.mark()
+
+    def roll_back(self, mark: Mark) -> None:
+        self._tar.roll_back(mark)
+
+    def finish(self) -> dict[str, Any]:
+        if not self._tar.size:
+            # Readers stumble over a tar without members, so a shard of which nothing came has none.
+            self._part.target.unlink(missing_ok=True)
+            return {"bytes": 0, "sha256": None}
+        digest = self._tar.finish()
+        self._part.commit()
+        return {"bytes": self._tar.size, "sha256": digest}
+
+    def discard(self) -> None:
+        self._part.discard()
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A file that waits for its final name."""
+
+    part: commit.Part
+    bytes: int
+    sha256: str
+
+
+class FileShelf:
+    """Files in a folder, named after their sources: NAME.wav, NAME-0003.wav where there are several, NAME_dry.wav."""
+
+    def __init__(self, folder: Path, work: Path, container: str) -> None:
+        self.spill, self.most_bytes = work, math.inf
+        self._folder = folder
+        self._work = work
+        self._container = container
+        self._waiting: list[tuple[str, str, dict[str, _Written]]] = []
+
+    def put(self, piece: Piece) -> dict[str, Any]:
+        parts: dict[str, _Written] = {}
+        self._waiting.append((piece.name, piece.key.rpartition("-")[2], parts))
+        for role, one in piece.encoded.items():
+            # It waits among the sidecars: what a kill leaves there is swept, and the person's folder stays clean.
+            part = commit.Part(self._work / piece.key, self._work)
+            parts[role] = _Written(part, one.size, one.sha256)
+            try:
+                part.file.writelines(one.pieces())
+            except OSError as error:
+                raise commit.unwritable(self._folder / piece.name, error) from error
+            part.close()
+        return {f"{role}_sha256": one.sha256 for role, one in parts.items()}
+
+    def mark(self) -> int:
+        return len(self._waiting)
+
+    def roll_back(self, mark: int) -> None:
+        for _, _, parts in self._waiting[mark:]:
+            for one in parts.values():
+                one.part.discard()
+        del self._waiting[mark:]
+
+    def finish(self) -> dict[str, Any]:
+        clips = Counter(name for name, _, _ in self._waiting)
+        files_written = []
+        for name, number, parts in self._waiting:
+            for role, one in parts.items():
+                full = (
+                    name + (f"-{number}" if clips[name] > 1 else "") + ("" if set(parts) == {"audio"} else f"_{role}")
+                )
+                target = self._folder / f"{full}.{self._container}"
+                if target.exists() and commit.fingerprint(target)["sha256"] != one.sha256:
+                    raise OutputError(f"{target} is there already and is not ours. Move it away and try again.")
+                one.part.commit(target)
+                files_written.append({"name": f"{full}.{self._container}", "bytes": one.bytes, "sha256": one.sha256})
+        text = json.dumps(files_written, sort_keys=True)
+        return {
+            "bytes": sum(one["bytes"] for one in files_written),
+            "sha256": hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest(),
+            "files": files_written,
+        }
+
+    def discard(self) -> None:
+        self.roll_back(0)

@@ -1,0 +1,219 @@
+"""A corpus on disk: open it and read its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tonemill.audiotools.codecs.files import is_audio
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.planning.plan import SHARD_NAME
+from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.paths import place
+from tonemill.pipelines.storage.uri import to_uri
+
+if TYPE_CHECKING:
+    from tonemill.models.exchange import CorpusFacts, Range
+
+SCHEMA: Final = 1
+DESCRIPTION: Final = "corpus.json"
+INDEX: Final = "index.parquet"
+REJECTS: Final = "rejects.parquet"
+MOST_VALUES: Final = 10_000
+"""A field with more distinct values than this is no label."""
+
+
+FOLDER: Final = "folder"
+"""What models may learn as a label where no field has that name: where a source lay under its root."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A finished corpus."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.folder)
+
+    def shards(self, split: str) -> list[dict[str, Any]]:
+        """Sidecars of the shards of a split that hold examples, in order."""
+        named = [one for one in self.about["shards"] if one["shard"].startswith(f"{split}/") and one["examples"]]
+        return sorted(named, key=lambda one: str(one["shard"]))
+
+    def index(self) -> pa.Table:
+        """The index.
+
+        Raises:
+            CorpusError: it is damaged, or names shards that no corpus has.
+        """
+        table = read_table(self.folder / INDEX)
+        text, number = pa.types.is_string, pa.types.is_integer
+        wanted = {"key": text, "source": text, "split": text, "shard": text, "samples": number, "sample_rate": number}
+        wanted |= {f"{role}_{what}": number for role in self.about["roles"] for what in ("offset", "bytes")}
+        wanted |= {f"{role}_sha256": text for role in self.about["roles"]}
+        kinds = dict(zip(table.column_names, table.schema.types, strict=True))
+        wrong = [name for name, fits in wanted.items() if name not in kinds or not fits(kinds[name])]
+        if not wrong and any(table[name].null_count for name in ("key", "source", "split", "shard", "samples")):
+            wrong = ["null"]
+        if not wrong and not all(SHARD_NAME.fullmatch(name) for name in table["shard"].unique().to_pylist()):
+            wrong = ["shard"]
+        if wrong:
+            raise CorpusError(f"{self.folder / INDEX} is damaged: see its {wrong[0]}. `tonemill repair` mends it.")
+        return table
+
+    def fields(self) -> list[str]:
+        """Columns of the index that are metadata."""
+        return [name for name in self.about["columns"] if is_field(name, self.about["roles"])]
+
+    def facts(self) -> CorpusFacts:
+        """What a model asks before training.
+
+        Raises:
+            CorpusError: its examples differ in rate or channels, which no model can read in one batch.
+        """
+        # Models need torch, which everything else here does without.
+        from tonemill.models.contract import CorpusFacts
+
+        for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
+            if self.about[what] is None:
+                raise CorpusError(
+                    f"{self.name} holds examples of different {what.replace('_', ' ')}. Rebuild it with "
+                    f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {self.name}`."
+                )
+        table, roles, values = self.index(), tuple(self.about["roles"]), {}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if is_field(name, roles) and (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
+                distinct = column.unique().drop_null()
+                if len(distinct) <= MOST_VALUES:
+                    values[name] = tuple(sorted(map(str, distinct.to_pylist())))
+        folders = {folder_of(source) for source in table["source"].unique().to_pylist()}
+        if len(folders) <= MOST_VALUES:
+            values.setdefault(FOLDER, tuple(sorted(folders)))
+        rate, channels = self.about["sample_rate"], self.about["channels"]
+        return CorpusFacts(self.name, roles, rate, channels, values, self._given(table))
+
+    def _given(self, table: pa.Table) -> dict[str, Range]:
+        """The numeric fields that the plan's recipes hold, with what the index has of them."""
+        from tonemill.models.exchange import Range
+
+        recipes = read_table(self.folder / "plan.parquet")["recipe"].to_pylist()
+        given = sorted({name for recipe in recipes for name in json.loads(recipe).get("fields", {})})
+        found = {}
+        for name in given:
+            column = table[name] if name in table.column_names else pa.chunked_array([], pa.string())
+            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+                about = pc.min_max(column)
+                if about["min"].is_valid:
+                    found[name] = Range(float(about["min"].as_py()), float(about["max"].as_py()), column.null_count)
+        return found
+
+    def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
+        """One recipe per example whose row of the index fits, which reads its members out of their tar."""
+        table = self.index()
+        several = Counter(key.rpartition("-")[0] for key in table["key"].to_pylist())
+        fields = self.fields()
+        for batch in table.to_batches(max_chunksize=4096):
+            for row in batch.to_pylist():
+                if holds is not None and not holds(row):
+                    continue
+                stem, number = row["key"].rsplit("-", 1)
+                path = row["source"] if several[stem] == 1 else _numbered(row["source"], number)
+                sources = {
+                    role: {
+                        "uri": to_uri(self.folder / f"{row['shard']}.tar"),
+                        "offset": row[f"{role}_offset"],
+                        "bytes": row[f"{role}_bytes"],
+                        "sha256": row[f"{role}_sha256"],
+                        "sample_rate": row["sample_rate"],
+                        "channels": row["channels"],
+                        "frames": row["samples"],
+                        "key": row["key"],
+                    }
+                    for role in self.about["roles"]
+                }
+                yield Recipe(path, sources, {name: row[name] for name in fields if row[name] is not None})
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Open a finished corpus.
+
+    Raises:
+        CorpusError: there is none, it is unfinished, or of a schema this version cannot read.
+    """
+    folder = place(folder)
+    about = commit.read_json(folder / DESCRIPTION)
+    if about is None:
+        if (folder / "plan.parquet").exists():
+            raise CorpusError(
+                f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
+            )
+        what = "is no corpus" if folder.is_dir() else "does not exist"
+        raise CorpusError(f"{folder} {what}. Make one with `tonemill scan FOLDER | tonemill shard {folder}`.")
+    if not isinstance(about, dict) or (about.get("schema") == SCHEMA and not _is_description(about)):
+        raise CorpusError(f"{folder / DESCRIPTION} is damaged. `tonemill repair {folder}` mends it.")
+    if about.get("schema") != SCHEMA:
+        raise CorpusError(
+            f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."
+        )
+    return Corpus(folder, about)
+
+
+def _is_description(about: dict[str, Any]) -> bool:
+    """Whether a description has what the rest of tonemill asks of one."""
+    kinds = {"roles": list, "columns": list, "shards": list, "splits": dict, "ledger": dict, "examples": int}
+    if not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
+        return False
+    shards = {"shard": str, "examples": int, "bytes": int, "seconds": int | float}
+    return (
+        all(isinstance(name, str) for name in (*about["roles"], *about["columns"], about.get("digest")))
+        and all(isinstance(about.get(name), int | None) for name in ("sample_rate", "channels"))
+        and all(isinstance(one, dict) for one in (*about["shards"], *about["splits"].values()))
+        and all(isinstance(one.get(name), kind) for one in about["shards"] for name, kind in shards.items())
+        and all(SHARD_NAME.fullmatch(one["shard"]) for one in about["shards"])
+    )
+
+
+def is_field(column: str, roles: Sequence[str]) -> bool:
+    """Whether a column of the index is metadata, and not written by tonemill itself."""
+    places = {f"{role}_{what}" for role in roles for what in ("offset", "bytes", "sha256")}
+    return column not in RESERVED and column not in places
+
+
+def folder_of(source: str) -> str:
+    """The folder of a source under its root; a dot where it lay in the root itself."""
+    return source.rpartition("/")[0] or "."
+
+
+def _numbered(path: str, number: str) -> str:
+    """A source's path with a clip's number before its suffix, as `loop-0003.wav`."""
+    stem, suffix = os.path.splitext(path) if is_audio(path) else (path, "")  # noqa: PTH122
+    return f"{stem}-{number}{suffix}"
+
+
+def describe_line(about: dict[str, Any], **more: Any) -> str:
+    """The one line of JSON that a sink prints about what it made."""
+    names = (
+        "examples",
+        "seconds",
+        "bytes",
+        "sample_rate",
+        "channels",
+        "digest",
+        "ledger",
+        "reasons",
+        "clipped_examples",
+    )
+    return json.dumps({**more, **{name: about[name] for name in names}}, ensure_ascii=False)

@@ -1,0 +1,279 @@
+"""Tell which shards are done, and total what they left into the tables and the description of the whole."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.cooking.shard import LEDGER, PLAN, SIDECAR_SCHEMA
+from tonemill.pipelines.corpus.corpus import DESCRIPTION, INDEX, REJECTS, SCHEMA
+from tonemill.pipelines.planning.plan import SPLITS, Plan, Shard, digest_of
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.confines import inside, is_plain
+from tonemill.pipelines.storage.parquet import table_in
+from tonemill.pipelines.storage.paths import mapped
+
+MARK: Final = "tonemill.json"
+"""What tells a folder of files that tonemill made from any other."""
+
+PLAN_SEAL: Final = "plan.json"
+
+REMOVED: Final = "removed.json"
+"""Who must not come back into a corpus, spelt in hashes."""
+
+
+def merge(home: Path, plan: Plan) -> dict[str, Any]:
+    """Total what every shard left into the index, the rejects and a description, which is returned and not written.
+
+    Raises:
+        CorpusError: a shard is missing, or its tables are damaged.
+    """
+    sidecars = mapped(home, lambda shard: _sidecar(home, shard), plan.shards)
+    index, rejects = together(
+        mapped(home, lambda one: _whole_table(home, one, "index"), sidecars),
+        mapped(home, lambda one: _whole_table(home, one, "rejects"), sidecars),
+    )
+    for name, table in ((INDEX, index), (REJECTS, rejects)):
+        with commit.pending(home / name) as file:
+            parquet.write_table(table, file, compression="zstd")
+    beside = [name for name in (INDEX, REJECTS, REMOVED) if (home / name).exists()]
+    files = {name: commit.fingerprint(home / name) for name in beside}
+    return {"schema": SCHEMA, "made_by": commit.environment(), **totals(plan, sidecars, index, rejects), "files": files}
+
+
+def together(indexes: Sequence[pa.Table], rejects: Sequence[pa.Table]) -> tuple[pa.Table, pa.Table]:
+    """The index and the rejects of the whole, of those of its shards."""
+    return _together(list(indexes)), pa.concat_tables(rejects)
+
+
+def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, rejects: pa.Table) -> dict[str, Any]:
+    """What the description says of the whole and what follows from its shards alone."""
+    ledger: Counter[str] = Counter()
+    for one in sidecars:
+        ledger.update(one["ledger"])
+    refused = rejects.select(["step", "outcome", "reason"]).to_pylist()
+    reasons = Counter(f"{row['outcome']}: {row['reason']}" for row in refused)
+    by_step = Counter(f"{row['outcome']}: {row['reason']} ({row['step']})" for row in refused)
+    return {
+        "plan_digest": plan.digest,
+        "digest": digest_of_shards(sidecars),
+        "container": plan.output.container,
+        "roles": sorted({role for one in sidecars for role in one["roles"]}),
+        "columns": index.column_names,
+        "sample_rate": _only(index, "sample_rate"),
+        "channels": _only(index, "channels"),
+        "examples": index.num_rows,
+        "seconds": round(math.fsum(one["seconds"] for one in sidecars), 6),
+        "bytes": sum(one["bytes"] for one in sidecars),
+        "splits": {
+            split: _split_totals(sidecars, split) for split in SPLITS if _split_totals(sidecars, split)["examples"]
+        },
+        "ledger": {name: ledger[name] for name in LEDGER},
+        "reasons": dict(sorted(reasons.items())),
+        "refused_by": dict(sorted(by_step.items())),
+        "clipped_examples": sum(one["clipped_examples"] for one in sidecars),
+        "peak_db": _highest(index, "peak_db"),
+        "gain_limited": _trues(index, "gain_limited"),
+        "other_lengths": _sources_with(index, "declared_samples"),
+        "transient": sum(one["transient"] for one in sidecars),
+        "shards": [
+            {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars
+        ],
+    }
+
+
+def digest_of_shards(sidecars: Sequence[Mapping[str, Any]]) -> str:
+    """The digest of a corpus: of its shards' names and bytes, and nothing that varies with the machine."""
+    return digest_of("\n".join(f"{one['shard']} {one['sha256']}" for one in sidecars))
+
+
+def write_plan(home: Path, plan: Plan) -> None:
+    """Write a plan with its rows, and beside it the digest of its file.
+
+    The corpus's own description cannot hold that digest: a plan names places, and those decide nothing.
+    """
+    with commit.pending(home / PLAN) as file:
+        plan.write(file)
+    commit.write_sealed(home / PLAN_SEAL, {"plan_digest": plan.digest, **commit.fingerprint(home / PLAN)})
+
+
+def plan_is_whole(home: Path) -> bool:
+    """Whether every byte of the plan's file is as it was written."""
+    seal = commit.read_sealed(home / PLAN_SEAL)
+    if seal is None or not (home / PLAN).is_file():
+        return False
+    return {name: seal.get(name) for name in ("bytes", "sha256")} == commit.fingerprint(home / PLAN)
+
+
+def describe(folder: Path, home: Path, plan: Plan) -> dict[str, Any]:
+    """Merge, and write the description that finishes a corpus or a folder of files.
+
+    Raises:
+        CorpusError: as `merge`, or not one example came of the plan.
+    """
+    about = merge(home, plan)
+    if not about["examples"]:
+        raise CorpusError(_nothing_came(home, about))
+    record = about if plan.output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
+    commit.write_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK), record)
+    return about
+
+
+def _nothing_came(home: Path, about: dict[str, Any]) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
+    return (
+        f"Not one example came of {about['ledger']['sources']} sources ({reasons}). "
+        f"{home / REJECTS} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
+    )
+
+
+def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Every file that a shard left, the sidecar apart, with its bytes and SHA-256.
+
+    Raises:
+        CorpusError: the sidecar names one that does not lie there.
+    """
+    base = inside(home, sidecar["shard"])
+    if "files" in sidecar:
+        made = {inside(home.parent, one["name"]): one for one in sidecar["files"]}
+    else:
+        made = {base.with_suffix(".tar"): sidecar} if sidecar["bytes"] else {}
+    made = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in made.items()}
+    return made | {base.with_suffix(f".{name}.parquet"): dict(one) for name, one in sidecar["tables"].items()}
+
+
+def is_sidecar(record: Any) -> bool:
+    """Whether a JSON file that carries a right seal, which anyone can make, is the sidecar of a shard."""
+    if not isinstance(record, dict) or record.get("schema") != SIDECAR_SCHEMA:
+        return False
+    counts = [record.get(name) for name in ("examples", "bytes", "clipped_examples", "transient")]
+    ledger, tables, files = record.get("ledger"), record.get("tables"), record.get("files", [])
+    return (
+        isinstance(record.get("shard"), str)
+        and isinstance(record.get("plan_digest"), str)
+        and isinstance(record.get("seconds"), int | float)
+        and isinstance(record.get("roles"), list)
+        and isinstance(record.get("environment"), dict)
+        and isinstance(ledger, dict)
+        and isinstance(tables, dict)
+        and all(type(count) is int and count >= 0 for count in [*counts, *(ledger.get(name) for name in LEDGER)])
+        and all(_is_file(tables.get(name)) for name in ("index", "rejects"))
+        and isinstance(files, list)
+        and all(_is_file(one) and is_plain(one.get("name")) for one in files)
+        and is_plain(record["shard"])
+        and "sha256" in record
+    )
+
+
+def _is_file(one: Any) -> bool:
+    return isinstance(one, dict) and type(one.get("bytes")) is int and isinstance(one.get("sha256"), str)
+
+
+def is_done(home: Path, shard: Shard, transient: bool = False, sizes: Mapping[Path, int] | None = None) -> bool:
+    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
+
+    Args:
+        home: where the sidecar lies.
+        shard: of the plan.
+        transient: that last matters not.
+        sizes: of everything in the home, where that is known.
+    """
+    if sizes is not None and (home / shard.name).with_suffix(".json") not in sizes:
+        return False
+    sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
+    if sidecar is None or not is_sidecar(sidecar) or sidecar["shard"] != shard.name:
+        return False
+    if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
+        return False
+    made = made_files(home, sidecar)
+    if sizes is not None:
+        return all(sizes.get(path) == one["bytes"] for path, one in made.items())
+    return all(path.is_file() and path.stat().st_size == one["bytes"] for path, one in made.items())
+
+
+def _sidecar(home: Path, shard: Shard) -> dict[str, Any]:
+    sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
+    if sidecar is None or not is_sidecar(sidecar):
+        raise CorpusError(f"{home / shard.name} is missing. Give the same command again: it makes what is missing.")
+    return sidecar
+
+
+def _whole_table(home: Path, sidecar: Mapping[str, Any], name: str) -> pa.Table:
+    path = (home / sidecar["shard"]).with_suffix(f".{name}.parquet")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    if {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} != sidecar["tables"][name]:
+        # What is damaged must not be taken over into the tables of the whole, which would make it look right.
+        raise CorpusError(f"{path} is damaged. `tonemill repair` makes it again.")
+    return table_in(data, path)
+
+
+def _split_totals(sidecars: Sequence[Mapping[str, Any]], split: str) -> dict[str, Any]:
+    mine = [one for one in sidecars if one["shard"].startswith(f"{split}/") and one["examples"]]
+    return {
+        "shards": len(mine),
+        "examples": sum(one["examples"] for one in mine),
+        "seconds": round(math.fsum(one["seconds"] for one in mine), 6),
+        "bytes": sum(one["bytes"] for one in mine),
+    }
+
+
+def _only(index: pa.Table, column: str) -> int | None:
+    """The one value of a column, or None if there are several."""
+    distinct = index[column].unique().to_pylist() if column in index.column_names else []
+    return distinct[0] if len(distinct) == 1 else None
+
+
+def _highest(index: pa.Table, column: str) -> float | None:
+    """The largest number of a column."""
+    values = index[column].to_pylist() if column in index.column_names else []
+    return max((value for value in values if isinstance(value, int | float)), default=None)
+
+
+def _trues(index: pa.Table, suffix: str) -> int:
+    """Rows in which a column of this name, alone or after a role's, is true."""
+    columns = [index[name].to_pylist() for name in index.column_names if name.endswith(suffix)]
+    return sum(any(value is True for value in row) for row in zip(*columns, strict=True))
+
+
+def _sources_with(index: pa.Table, suffix: str) -> int:
+    """How many sources have something in a column of this name, alone or after a role's."""
+    columns = [index[name].is_valid().to_pylist() for name in index.column_names if name.endswith(suffix)]
+    sources = index["source"].to_pylist() if columns else []
+    return len({source for source, *row in zip(sources, *columns, strict=True) if any(row)})
+
+
+def _together(tables: list[pa.Table]) -> pa.Table:
+    """One table of all shards'; a field that is a number here and text there becomes text."""
+    tables = [table for table in tables if table.num_rows]
+    if not tables:
+        return pa.table({})
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError:
+        kinds: dict[str, set[pa.DataType]] = {}
+        for table in tables:
+            for field in table.schema:
+                kinds.setdefault(field.name, set()).add(field.type)
+        numbers = {pa.null(), pa.int64(), pa.float64()}
+        mixed = {name for name, types in kinds.items() if len(types - {pa.null()}) > 1 and not types <= numbers}
+        cast = [
+            pa.table(
+                {
+                    name: column.cast(pa.string()) if name in mixed else column
+                    for name, column in zip(table.column_names, table.columns, strict=True)
+                }
+            )
+            for table in tables
+        ]
+        return pa.concat_tables(cast, promote_options="permissive")

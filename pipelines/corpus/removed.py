@@ -1,0 +1,76 @@
+"""Remember what was taken out of a corpus so that it does not come back, without keeping its name.
+
+`removed.json` holds hashes only. A hash of a name can be found by whoever guesses the name; it does not tell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.description import REMOVED
+from tonemill.pipelines.planning.plan import digest_of
+from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.storage import commit
+
+
+def mark_of_path(path: str) -> str:
+    """What stands for a source's path."""
+    return digest_of(f"removed path\0{path}")
+
+
+def mark_of_content(sha256: str) -> str:
+    """What stands for a source's bytes; not their digest itself, which must be found nowhere in the corpus."""
+    return digest_of(f"removed content\0{sha256}")
+
+
+@dataclass
+class Removals:
+    """What is barred from a corpus.
+
+    Args:
+        marks: of paths and contents.
+        left_out: how many recipes it has held back.
+    """
+
+    marks: frozenset[str] = frozenset()
+    left_out: int = 0
+
+    def bars(self, recipe: Recipe) -> bool:
+        if not self.marks:
+            return False
+        contents = [str(source["sha256"]) for source in recipe.sources.values() if "sha256" in source]
+        return not self.marks.isdisjoint([mark_of_path(recipe.path), *map(mark_of_content, contents)])
+
+    def leave_out(self, recipes: Iterable[Recipe]) -> Iterator[Recipe]:
+        """The recipes that are not barred; the others are counted."""
+        for recipe in recipes:
+            if self.bars(recipe):
+                self.left_out += 1
+            else:
+                yield recipe
+
+
+def read_removals(folder: Path) -> Removals:
+    """What was removed from a corpus; nothing where there is no corpus.
+
+    Raises:
+        CorpusError: the list is damaged, so that nobody knows what must stay out.
+    """
+    if not (folder / REMOVED).is_file():
+        return Removals()
+    record = commit.read_sealed(folder / REMOVED)
+    if record is None:
+        raise CorpusError(
+            f"{folder / REMOVED} is damaged, and it says what must not come back. Restore it from a copy, or delete it "
+            f"and give `tonemill remove {folder} ...` again for all that must stay out."
+        )
+    return Removals(frozenset(record["marks"]))
+
+
+def write_removals(folder: Path, marks: Iterable[str]) -> None:
+    """Add to what is barred."""
+    everything = read_removals(folder).marks | set(marks)
+    commit.write_sealed(folder / REMOVED, {"schema": 1, "marks": sorted(everything)})

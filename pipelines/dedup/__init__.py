@@ -1,0 +1,1 @@
+"""Fingerprints of recipes, and clusters of copies."""

@@ -1,0 +1,1 @@
+"""Is this machine, and what is installed on it, fit?"""

@@ -1,0 +1,233 @@
+"""What this machine offers a pipeline: room, handles, memory, cores, devices, and a runner that runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tonemill.pipelines.doctor.checks import Found, Trying, attempt
+
+GIB: Final = 1 << 30
+LITTLE_ROOM: Final = 5 * GIB
+LITTLE_FILES: Final = 1024
+"""Handles below which many workers, or a cluster's runner, may run out."""
+
+WORKER_MEMORY: Final = GIB
+"""What a worker may take while it cooks, with a step that must see a whole file; most take a fifth of it."""
+
+
+def folder(folder: Path) -> Iterator[Found]:
+    """The folder that output is to go to, or the nearest one above it that is there."""
+    yield from _room(folder, f"tonemill doctor {shlex.quote('/another/disk')}")
+
+
+def temporary(folder: Path) -> Iterator[Found]:
+    """Where Beam, pip and PyTorch put what they need for a moment."""
+    mend = "export TMPDIR=/a/folder/with/room"
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError as error:
+        yield Found("broken", f"there is no temporary folder that can be written: {error.strerror or error}", mend)
+        return
+    yield from _room(place, mend)
+
+
+def _room(folder: Path, elsewhere: str) -> Iterator[Found]:
+    there = Path(os.path.abspath(folder))  # noqa: PTH100  (a link may lead to another disk)
+    while not there.is_dir() and there != there.parent:
+        if os.path.lexists(there):
+            yield Found("broken", f"{there} is no folder", f"ls -l {shlex.quote(str(there))}")
+            return
+        there = there.parent
+    name = str(there).encode(errors="backslashreplace").decode()
+    try:
+        _try_to_write(there)
+    except OSError as error:
+        yield Found("broken", f"{name} cannot be written to: {error.strerror or error}", elsewhere)
+        return
+    free = shutil.disk_usage(there).free
+    told = f"{name} has {free / GIB:.1f} GiB free"
+    yield Found("ok", told) if free >= LITTLE_ROOM else Found("warning", told, elsewhere)
+    left = os.statvfs(there)
+    if left.f_files and left.f_favail < 10_000:
+        yield Found("warning", f"{name} has room for {left.f_favail} more files, however small", elsewhere)
+
+
+def _try_to_write(folder: Path) -> None:
+    """Do what a commit does: lock, write, sync, rename."""
+    import fcntl
+
+    with tempfile.TemporaryDirectory(prefix=".tonemill-part-", dir=folder) as place:
+        with (Path(place) / "one").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.write(bytes(1 << 16))
+            file.flush()
+            os.fsync(file.fileno())
+        (Path(place) / "one").replace(Path(place) / "two")
+
+
+def open_files(folder: Path) -> Iterator[Found]:
+    """How many files a process may hold open, and how long one may be."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = "any number of" if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < LITTLE_FILES:
+        reach = LITTLE_FILES * 4 if hard == resource.RLIM_INFINITY else min(hard, LITTLE_FILES * 4)
+        told = f"a process may hold {soft} files open, and {LITTLE_FILES} were expected"
+        yield Found("warning", told, f"ulimit -n {reach}" if reach > soft else "sudo prlimit --nofile=4096 --pid $$")
+    else:
+        yield Found("ok", f"a process may hold {'any number of' if soft < 0 else soft} files open, and ask for {most}")
+    longest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if longest != resource.RLIM_INFINITY and longest < 4 * GIB:
+        yield Found("warning", f"no file may be longer than {longest / GIB:.2f} GiB", "ulimit -f unlimited")
+
+
+def memory(folder: Path) -> Iterator[Found]:
+    """What is free now, of the machine or of the container."""
+    free, of = free_memory()
+    if free is None:
+        yield Found("ok", "how much memory is free cannot be told on this system")
+        return
+    workers = cpus()
+    enough = max(1, min(workers, free // WORKER_MEMORY))
+    told = f"{free / GIB:.1f} GiB of memory are free{of}"
+    if enough < workers:
+        told += f"; {workers} workers, one per core, may want {workers * WORKER_MEMORY / GIB:.0f}"
+        yield Found("warning", told, f"tonemill shard CORPUS --workers {enough}")
+    else:
+        yield Found("ok", told)
+
+
+def free_memory() -> tuple[int | None, str]:
+    """Bytes that could be had, and whose they are where a container sets the limit."""
+    free: int | None = None
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    if free is None and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        most, now = (next(iter(_lines(place)), "") for place in (limit, used))
+        if most.isdigit() and now.isdigit() and (free is None or int(most) - int(now) < free):
+            return max(0, int(most) - int(now)), " in this container"
+    return free, ""
+
+
+def cores(folder: Path) -> Iterator[Found]:
+    """Cores that this process may use, against what a container grants."""
+    count, granted = cpus(), granted_cpus()
+    if granted is not None and granted < count:
+        fewer = max(1, math.ceil(granted))
+        told = f"{count} cores are there and this container is granted {granted:g}"
+        yield Found("warning", told, f"tonemill shard CORPUS --workers {fewer}")
+    else:
+        yield Found("ok", f"{count} cores, and as many workers")
+    if (os.cpu_count() or 1) > count:
+        yield Found(
+            "warning",
+            f"this process may use {count} of {os.cpu_count()} cores, and would start {os.cpu_count()} workers",
+            f"tonemill shard CORPUS --workers {count}",
+        )
+
+
+def cpus() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def granted_cpus() -> float | None:
+    """What a Linux container may use of its cores, in cores; None where nothing limits it."""
+    words = next(iter(_lines("/sys/fs/cgroup/cpu.max")), "").split()
+    if len(words) == 2 and words[0].isdigit() and int(words[1]):
+        return int(words[0]) / int(words[1])
+    return None
+
+
+def _lines(place: str) -> list[str]:
+    try:
+        return Path(place).read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def devices(folder: Path) -> Iterator[Found | Trying]:
+    """Where models can compute; each device multiplies two matrices."""
+    reinstall = "pip install --force-reinstall torch"
+    yield Trying("import torch", reinstall)
+    import torch
+
+    yield from attempt(f"cpu, torch {torch.__version__}", reinstall, lambda: _computes("cpu"))
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            name = torch.cuda.get_device_name(number)
+            yield from attempt(
+                f"cuda:{number}, {name}",
+                "nvidia-smi",
+                lambda device=f"cuda:{number}": _computes(device),  # type: ignore[misc]
+            )
+    elif Path("/dev/nvidiactl").exists():
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+        told = f"cuda: there is an NVIDIA device, and this torch is built for {built} and cannot use it"
+        yield Found("warning", told, "nvidia-smi" if torch.version.cuda else reinstall)
+    else:
+        yield Found("absent", "cuda: no such device; --device cpu trains the small models")
+    if sys.platform == "darwin":
+        if torch.backends.mps.is_available():
+            yield from attempt("mps", reinstall, lambda: _computes("mps"))
+        else:
+            yield Found("absent", "mps: this Mac or this torch has none")
+
+
+def _computes(device: str) -> str:
+    import torch
+
+    left, right = (torch.linspace(-1, 1, 64 * 64).reshape(64, 64).roll(shift) for shift in (0, 7))
+    error = float(((left.to(device) @ right.to(device)).cpu() - left @ right).abs().max())
+    if not error < 1e-2:
+        raise ArithmeticError(f"a product of matrices is wrong by {error:.2g}")
+    return f"{torch.get_num_threads()} threads" if device == "cpu" else "computes"
+
+
+def runner(folder: Path) -> Iterator[Found | Trying]:
+    """Beam's local runner runs a graph as `shard` runs it: numbers in, a committed file each."""
+    mend = "pip install --force-reinstall apache-beam"
+    yield Trying("import apache_beam", mend)
+    import apache_beam
+
+    yield from attempt(f"apache_beam {apache_beam.__version__}, local runner", mend, _runs_a_graph)
+
+
+def _runs_a_graph() -> str:
+    """All of it: a server that forks a worker, whose graph makes files that count when they are committed."""
+    from tonemill.pipelines.engine import engine
+
+    numbers = range(4)
+    with tempfile.TemporaryDirectory(prefix="tonemill-doctor-") as place:
+        home = Path(place)
+        engine.run(
+            home,
+            lambda: [number for number in numbers if not (home / str(number)).exists()],
+            engine.Engine(workers=2),
+            lambda _: None,
+            f"{__name__}:{write_number.__name__}",
+        )
+    return f"{len(numbers)} of {len(numbers)} elements done"
+
+
+def write_number(home: Path, number: int) -> None:
+    """The work of the tiny graph; a function of a module, for workers import it."""
+    from tonemill.pipelines.storage import commit
+
+    with commit.pending(home / str(number)) as file:
+        file.write(b"done")

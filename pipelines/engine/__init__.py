@@ -1,0 +1,1 @@
+"""Who cooks: local processes and Beam, watched, restarted, probed."""

@@ -1,0 +1,54 @@
+"""End a process whose decoder hangs or whose memory runs out, for nothing else ends a call into a codec."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tonemill.pipelines.cooking import journal
+
+MEMORY_SHARE: Final = 0.85
+"""Of the machine's memory, what a worker and its hands may hold; more is taken as a codec gone wild."""
+
+
+def guard(patience: float, others: Callable[[], Sequence[int]] | None) -> None:
+    """Look after this process, and never return.
+
+    Args:
+        patience: seconds that a decoder may take for a block of sound.
+        others: processes whose memory counts with this one's, and of which the largest is ended; None where somebody
+            else looks after memory.
+    """
+    limit = MEMORY_SHARE * _memory_bytes()
+    while True:
+        time.sleep(min(1.0, patience / 4))
+        # A decoder in a process of its own gets its full time first.
+        if journal.note_hung(1.25 * patience):
+            os._exit(journal.HUNG_EXIT)
+        if others is None:
+            continue
+        held = {process: _resident_bytes(process) for process in (os.getpid(), *others())}
+        if sum(held.values()) > limit:
+            with suppress(ProcessLookupError):
+                os.kill(max(held, key=held.__getitem__), signal.SIGKILL)
+
+
+def _memory_bytes() -> float:
+    """Memory of the machine, or as much of it as this container may take."""
+    there = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError):
+        there = min(there, float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return there
+
+
+def _resident_bytes(process: int) -> int:
+    """Memory that a process holds; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0

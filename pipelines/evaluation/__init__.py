@@ -1,0 +1,1 @@
+"""Generated clips against real ones, as sets or pair by pair."""

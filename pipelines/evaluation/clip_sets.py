@@ -1,0 +1,253 @@
+"""Sets of clips to compare: from corpora, of noise, or known by their vectors alone; each is heard once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+
+from tonemill.audiotools.comparison import confidence
+from tonemill.audiotools.comparison.descriptors import MEASURES, character, is_silent, noise_with, outline
+from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.audiotools.rhythm.onsets import onsets
+from tonemill.audiotools.rhythm.tempo import find_beats
+from tonemill.audiotools.waveform import Waveform
+from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of
+from tonemill.pipelines.evaluation.judge import Judge
+from tonemill.pipelines.progress import Phase
+from tonemill.pipelines.rendering.render import heard_at
+from tonemill.pipelines.training.loader import samples_of
+
+TOGETHER: Final = 128
+MOST_MEASURED: Final = 2000
+"""Loudness, colour and seams are measured of so many clips of a set: enough for a mean, and a tenth of the time."""
+
+MOST_TIMED: Final = 200
+"""Of so many the tempo is looked for, which takes tens of milliseconds each."""
+
+SAME_TEMPO: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Member:
+    """A clip that is to be heard.
+
+    Args:
+        key: of the example.
+        source: clips of one source are not independent.
+        fields: its row of the index.
+        read: the sound; None where only its vector is known.
+    """
+
+    key: str
+    source: str
+    fields: dict[str, Any]
+    read: Callable[[], Waveform] | None = None
+
+
+@dataclass
+class Clips:
+    """A set that was heard; arrays are in the order of `keys`, and NaN or None where nothing is known.
+
+    Args:
+        name: generated, held_out, noise or reference.
+        keys, sources: of each clip.
+        vectors: (clips, dimensions), of the judge.
+        probabilities: (clips, classes), of the judge.
+        outlines: (clips, cells), in decibels.
+        measures: by name.
+        silent: whether a clip is.
+        asked: the class that each should have.
+        tempo_fits: 1 where the measured tempo is the one that the clip is said to have, 0 where not.
+        left_out: why clips are missing, and how many.
+    """
+
+    name: str
+    keys: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    vectors: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    outlines: np.ndarray | None = None
+    measures: dict[str, np.ndarray] = field(default_factory=dict)
+    silent: np.ndarray | None = None
+    asked: list[str | None] = field(default_factory=list)
+    tempo_fits: np.ndarray | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """For the jackknife: clips of one source stay together."""
+        return confidence.dealt(self.sources)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How sets are heard, all alike.
+
+    Args:
+        judge: who describes them, if anybody.
+        sample_rate: at which they are measured; the lowest of all.
+        frames: of an outline.
+        workers: threads that read and measure.
+    """
+
+    judge: Judge | None
+    sample_rate: int
+    frames: int
+    workers: int
+
+
+def members_of(corpus: Corpus, splits: Sequence[str]) -> list[Member]:
+    """The examples of some splits of a corpus; of pairs, the wet side."""
+    role = "audio" if "audio" in corpus.about["roles"] else "wet"
+    if role not in corpus.about["roles"]:
+        raise CorpusError(f"{corpus.name} holds {' and '.join(corpus.about['roles'])}, neither audio nor wet.")
+
+    def reader(row: dict[str, Any]) -> Callable[[], Waveform]:
+        return lambda: Waveform(samples_of(corpus.folder, row, role), row["sample_rate"])
+
+    return [
+        Member(row["key"], row["key"].rpartition("-")[0], {FOLDER: folder_of(row["source"]), **row}, reader(row))
+        for row in corpus.index().to_pylist()
+        if row["split"] in splits
+    ]
+
+
+def noise_like(members: Sequence[Member], spectrum: np.ndarray, count: int, seed: int) -> list[Member]:
+    """Noise with the mean spectrum of real clips, of their lengths and channels."""
+
+    def maker(number: int, row: dict[str, Any]) -> Callable[[], Waveform]:
+        return lambda: Waveform(
+            noise_with(spectrum, row["samples"], row["channels"], seed * 1_000_003 + number), row["sample_rate"]
+        )
+
+    rows = [member.fields for member in members]
+    return [
+        Member(f"noise-{number}", f"noise-{number}", {}, maker(number, rows[number % len(rows)]))
+        for number in range(count)
+    ]
+
+
+def chosen(members: Sequence[Member], count: int, seed: int) -> list[Member]:
+    """So many of them at most, by a hash of seed and key, so that a larger choice holds the smaller one."""
+    if len(members) <= count:
+        return list(members)
+    return sorted(members, key=lambda one: hashlib.sha256(f"{seed} {one.key}".encode()).digest())[:count]
+
+
+def halves(members: Sequence[Member], seed: int) -> tuple[list[Member], list[Member]]:
+    """Two halves, by a hash of seed and source, so that no source is in both."""
+    sources = sorted(
+        {one.source for one in members}, key=lambda source: hashlib.sha256(f"{seed} {source}".encode()).digest()
+    )
+    first = set(sources[: len(sources) // 2])
+    return [one for one in members if one.source in first], [one for one in members if one.source not in first]
+
+
+@dataclass(frozen=True)
+class _Heard:
+    member: Member
+    waveform: Waveform | None
+    outline: np.ndarray | None
+    measures: dict[str, float]
+    silent: bool
+    tempo_fits: float
+
+
+def hear(name: str, members: Sequence[Member], hearing: Hearing, phase: Phase) -> Clips:
+    """Read, measure and judge clips, a few at a time; those that cannot be used are counted and left out."""
+    clips = Clips(name)
+    rows: list[_Heard] = []
+    judged: list[tuple[np.ndarray, np.ndarray | None]] = []
+    judge = hearing.judge
+    numbered = iter(enumerate(members))
+    timed = sum(1 for one in members if one.fields.get("tempo_bpm"))
+    with ThreadPoolExecutor(hearing.workers) as pool:
+        while some := list(islice(numbered, TOGETHER)):
+            phase.advance(len(some))
+            found: list[_Heard] = []
+            numbers, these = zip(*some, strict=True)
+            hearer = partial(_heard, hearing=hearing, members=len(members), timed=timed)
+            for one in pool.map(hearer, numbers, these):
+                if isinstance(one, str):
+                    clips.left_out[one] = clips.left_out.get(one, 0) + 1
+                else:
+                    found.append(one)
+            for heard, judgement in _judged(found, judge, clips):
+                rows.append(_Heard(heard.member, None, heard.outline, heard.measures, heard.silent, heard.tempo_fits))
+                judged.append(judgement)
+    clips.keys, clips.sources = [one.member.key for one in rows], [one.member.source for one in rows]
+    if judge is not None and judge.label is not None:
+        clips.asked = [None if (v := one.member.fields.get(judge.label)) is None else str(v) for one in rows]
+    if not rows:
+        return clips
+    if judged and judged[0][0].size:
+        clips.vectors = np.stack([vector for vector, _ in judged])
+        if all(probabilities is not None for _, probabilities in judged):
+            clips.probabilities = np.stack([p for _, p in judged if p is not None])
+    if all(one.outline is not None for one in rows):
+        clips.outlines = np.stack([one.outline for one in rows if one.outline is not None])
+        nothing = float("nan")
+        clips.measures = {name: np.array([one.measures.get(name, nothing) for one in rows]) for name in MEASURES}
+        clips.silent = np.array([one.silent for one in rows])
+        clips.tempo_fits = np.array([one.tempo_fits for one in rows])
+    return clips
+
+
+def _judged(
+    found: Sequence[_Heard], judge: Judge | None, clips: Clips
+) -> Iterator[tuple[_Heard, tuple[np.ndarray, np.ndarray | None]]]:
+    if judge is None:
+        yield from ((one, (np.zeros(0), None)) for one in found)
+        return
+    empty = Waveform(np.zeros((1, 0), np.float32), 1)
+    said = judge.judge([(one.member.key, one.waveform or empty) for one in found])
+    for one, judgement in zip(found, said, strict=True):
+        vector = np.asarray(judgement.vector, np.float64)
+        if not np.isfinite(vector).all():
+            clips.left_out["vector not finite"] = clips.left_out.get("vector not finite", 0) + 1
+            continue
+        yield one, (vector, None if judgement.probabilities is None else np.asarray(judgement.probabilities))
+
+
+def _heard(number: int, member: Member, *, hearing: Hearing, members: int, timed: int) -> _Heard | str:
+    """What can be measured of one clip, or why it cannot be used."""
+    if member.read is None:
+        return _Heard(member, None, None, {}, False, float("nan"))
+    try:
+        waveform = member.read()
+        at = heard_at(waveform, hearing.sample_rate)
+        if not np.isfinite(at.samples).all():
+            return "not finite"
+        if not at.frames:
+            return "no frames"
+        cells = outline(at.samples, at.sample_rate)[:, : hearing.frames]
+        cells = np.pad(cells, ((0, 0), (0, hearing.frames - cells.shape[1])), constant_values=cells.min())
+        measured = character(at.samples, at.sample_rate) if _is_due(number, members, MOST_MEASURED) else {}
+        tempo_bpm = member.fields.get("tempo_bpm")
+        fits = float("nan")
+        if tempo_bpm and _is_due(number, timed, MOST_TIMED):
+            fits = float(_tempo_fits(at, float(tempo_bpm)))
+    except (AudioError, CorpusError) as error:
+        return getattr(error, "reason", "cannot be read")
+    return _Heard(member, waveform, cells.ravel(), measured, is_silent(at.samples), fits)
+
+
+def _is_due(number: int, count: int, most: int) -> bool:
+    """Whether a clip is one of so many, evenly spread over all."""
+    return count <= most or number * most // count != (number - 1) * most // count
+
+
+def _tempo_fits(waveform: Waveform, tempo_bpm: float) -> bool:
+    """Whether the tempo that is heard is the one that is claimed, octave included."""
+    beats = find_beats(onsets(waveform))
+    return abs(beats.tempo_bpm / tempo_bpm - 1) <= SAME_TEMPO

@@ -1,0 +1,162 @@
+"""Who judges clips: a run that describes them, vectors from files, or what was written into a corpus before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from tonemill.audiotools.errors import RunError
+from tonemill.audiotools.waveform import Waveform
+from tonemill.models.contract import Model, Request
+from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.corpus.records import records_of
+from tonemill.pipelines.evaluation.vectors import read_vectors
+from tonemill.pipelines.rendering.render import describe, heard_at, loaded_for
+from tonemill.pipelines.runs.run import open_run
+from tonemill.pipelines.storage.uri import to_uri
+
+TABLES: Final = (".parquet", ".npz")
+"""Files that may hold vectors by key."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says of one clip.
+
+    Args:
+        vector: its embedding.
+        probabilities: of the judge's labels, if it has any.
+    """
+
+    vector: Sequence[float]
+    probabilities: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge and what is known about it.
+
+    Args:
+        about: for the report: which it is, and what it was trained on.
+        labels: its classes, in the order of its probabilities.
+        label: the field that holds them.
+        model: None where its judgements are known and no other can be had.
+        device: where the model computes.
+        known: judgements by key.
+    """
+
+    about: dict[str, Any]
+    labels: tuple[str, ...] = ()
+    label: str | None = None
+    model: Model | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    known: Mapping[str, Judgement] = field(default_factory=dict)
+
+    @property
+    def corpus_digest(self) -> str | None:
+        """Of what it was trained on."""
+        return self.about.get("corpus_digest")
+
+    def judge(self, clips: Sequence[tuple[str, Waveform]], batch_size: int = 16) -> list[Judgement]:
+        """What it says of clips, by key; those it knows already are not heard again."""
+        new = {key: waveform for key, waveform in clips if key not in self.known}
+        heard: dict[str, Judgement] = {}
+        if new and self.model is not None:
+            rate = self.model.sample_rate
+            requests = [Request(0, {}, {"audio": heard_at(waveform, rate).samples}) for waveform in new.values()]
+            for key, found in zip(new, describe(self.model, requests, batch_size, self.device), strict=True):
+                heard[key] = Judgement(found["embedding"], found.get("probabilities"))
+        return [self.known[key] if key in self.known else heard[key] for key, _ in clips]
+
+
+def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dict[str, Any]]) -> Judge:
+    """A run that describes sounds, as a judge.
+
+    Args:
+        folder: of the run.
+        which: its checkpoint: last, best, or a step.
+        device: where to compute.
+        stored: what examples have from earlier, by key; used where this very checkpoint wrote it.
+
+    Raises:
+        RunError: it is no run, or of a model that describes nothing.
+    """
+    run = open_run(folder)
+    if run.about.get("makes", "audio") != "fields":
+        raise RunError(
+            f"{folder} is a run of {run.model}, which makes sound and cannot judge it. Train one that can: "
+            "`tonemill train classifier CORPUS -o runs/classifier`."
+        )
+    checkpoint = run.checkpoint(which)
+    model, chosen = loaded_for(to_uri(folder), checkpoint.step, checkpoint.digest, device)
+    about = {
+        "run": str(folder),
+        "model": run.model,
+        "step": checkpoint.step,
+        "checkpoint": checkpoint.digest,
+        "trained_on": run.about["corpus"],
+        "corpus_digest": run.about["corpus_digest"],
+        "sample_rate": run.about["sample_rate"],
+        **_last_accuracy(run.folder, checkpoint.step),
+    }
+    labels, label = tuple(getattr(model.config, "labels", ())), getattr(model.config, "label", None)
+    name = f"@{checkpoint.digest[:16]}"
+    known = {key: _judgement(record) for key, record in stored.items() if str(record["judge"]).endswith(name)}
+    return Judge({**about, "label": label, "labels": list(labels)}, labels, label, model, chosen, known)
+
+
+def judge_of_files(files: Sequence[Path]) -> Judge:
+    """Vectors by key, from files, as a judge.
+
+    Raises:
+        UsageError: a file has no keys or vectors, or vectors differ in size.
+    """
+    known = {key: Judgement(vector.tolist()) for key, vector in read_vectors(files).items()}
+    return Judge({"files": [str(file) for file in files]}, known=known)
+
+
+def judge_in(stored: Mapping[str, dict[str, Any]], examples: int) -> Judge | None:
+    """The one judge that described all examples before, if there is such a one."""
+    names = {str(record["judge"]) for record in stored.values()}
+    if len(names) != 1 or len(stored) < examples:
+        return None
+    return Judge({"stored": names.pop()}, known={key: _judgement(record) for key, record in stored.items()})
+
+
+def stored_in(corpus: Corpus, keys: set[str]) -> dict[str, dict[str, Any]]:
+    """What labelling wrote into the examples of a corpus, by key; empty where there is nothing.
+
+    Raises:
+        CorpusError: a shard cannot be read.
+    """
+    if "judge" not in corpus.about["columns"]:
+        return {}
+    return {
+        key: record
+        for key, record in records_of(corpus)
+        if key in keys and isinstance(record.get("embedding"), list) and "judge" in record
+    }
+
+
+def _judgement(record: Mapping[str, Any]) -> Judgement:
+    return Judgement(record["embedding"], record.get("probabilities"))
+
+
+def _last_accuracy(folder: Path, step: int) -> dict[str, Any]:
+    """What the run says of its own accuracy, at or before a step."""
+    path = folder / "metrics.jsonl"
+    found: dict[str, Any] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if "accuracy" in record and record.get("step", 0) <= step:
+            names = ("accuracy", "accuracy_low", "accuracy_high", "validated_on", "validated_examples")
+            found = {name: record[name] for name in names if name in record}
+    return found

@@ -1,0 +1,233 @@
+"""The numbers that compare sets of heard clips with a reference: by a judge's embedding, its labels, and the sound."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from tonemill.audiotools.comparison import confidence, label_scores, vector_sets
+from tonemill.audiotools.comparison.confidence import Interval
+from tonemill.audiotools.comparison.descriptors import MEASURES
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.evaluation.clip_sets import Clips
+from tonemill.pipelines.evaluation.judge import Judge
+from tonemill.pipelines.progress import Phase
+
+ROWS: Final = ("generated", "held_out", "noise")
+QUERIES: Final = 1000
+COPY_DB: Final = 1.0
+"""A clip whose outline lies this near to one that was learned from, cell for cell, is a copy of it."""
+
+FEW: Final = 50
+METRICS: Final[dict[str, tuple[str, str, str]]] = {
+    "frechet": ("Fréchet distance", "", "lower"),
+    "kernel_distance": ("kernel distance, unbiased", "", "lower"),
+    "precision": ("precision: looks real", "", "higher"),
+    "recall": ("recall: covers the real", "", "higher"),
+    "jensen_shannon": ("JS divergence over bins", "nats", "lower"),
+    "different_bins": ("NDB/K: bins filled differently", "", "lower"),
+    "nearest_train": ("nearest real clip", "", "as held out"),
+    "nearest_self": ("nearest clip of the set", "", "as held out"),
+    "inception_score": ("inception score", "", "higher"),
+    "modified_inception_score": ("modified inception score", "", "higher"),
+    "label_imbalance": ("label imbalance", "", "lower"),
+    "label_agreement": ("has the label asked for", "", "higher"),
+    "mel_nearest_train": ("nearest real clip, log-mel", "dB", "as held out"),
+    "mel_nearest_self": ("nearest clip of the set, log-mel", "dB", "as held out"),
+    "copies": ("copies of real clips", "", "lower"),
+    "silent": ("silent clips", "", "as held out"),
+    "tempo_agreement": ("has the tempo it is said to", "", "higher"),
+    **{
+        name: (re.sub("_(lufs|db|hz)$", "", name).replace("_", " "), unit, "as held out")
+        for name, unit in MEASURES.items()
+    },
+}
+"""For each metric what people call it, its unit, and which way is better."""
+
+
+def compare(
+    heard: Mapping[str, Clips], judge: Judge | None, notes: list[str], phase: Phase
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Every metric of every row with its interval, and beside them labels, bins and the nearest clips; notes grow.
+
+    Args:
+        heard: generated, held_out and reference, and noise if there is any.
+        judge: who described them.
+        notes: what a person must know to read the numbers.
+        phase: advances by each set.
+    """
+    reference = heard["reference"]
+    found: dict[str, dict[str, Interval]] = {name: {} for name in METRICS}
+    labels: dict[str, dict[str, int]] = {}
+    known = _Reference.of(reference)
+    for row in (name for name in ROWS if name in heard):
+        clips = heard[row]
+        values = {**_of_sound(clips, reference)}
+        if clips.vectors is not None and known is not None:
+            values |= _of_vectors(clips, known)
+        if judge is not None and clips.probabilities is not None:
+            values |= _of_labels(clips, reference, judge)
+        for name, interval in values.items():
+            if interval.value is not None:
+                found[name][row] = interval
+        phase.advance(1)
+    if judge is not None and judge.labels:
+        for name, clips in heard.items():
+            if clips.probabilities is not None:
+                counts = Counter(judge.labels[number] for number in clips.probabilities.argmax(axis=1))
+                labels[name] = {label: counts.get(label, 0) for label in judge.labels}
+    _warn(heard, judge, notes)
+    _warn_of_reach(found["precision"], notes)
+    metrics = {name: {row: _plain(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
+    nearest = _nearest(heard["generated"], reference)
+    return metrics, {"labels": labels, "bins": None if known is None else len(known.bins.counts), "nearest": nearest}
+
+
+def _plain(interval: Interval) -> dict[str, Any]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What every row is held against, computed once.
+
+    Args:
+        vectors, groups: of the real clips.
+        bins: their k-means.
+        reach: of each.
+        within: the kernel among them.
+    """
+
+    vectors: np.ndarray
+    groups: np.ndarray
+    bins: vector_sets.Bins
+    reach: np.ndarray
+    within: vector_sets.KernelSums
+
+    @classmethod
+    def of(cls, clips: Clips) -> _Reference | None:
+        x, groups = clips.vectors, clips.groups
+        if x is None:
+            return None
+        return cls(
+            x, groups, vector_sets.make_bins(x), vector_sets.reach(x), vector_sets.kernel_sums(x, x, groups, groups)
+        )
+
+
+def _of_vectors(clips: Clips, real: _Reference) -> dict[str, Interval]:
+    a, b = clips.vectors, real.vectors
+    assert a is not None
+    if a.shape[1] != b.shape[1]:
+        raise CorpusError(f"Vectors of {clips.name} have {a.shape[1]} numbers and those of real clips {b.shape[1]}.")
+    own = vector_sets.nearest(a, a, min(vector_sets.NEIGHBOURS, len(a) - 1))[0]
+    precision, recall = vector_sets.precision_and_recall(a, b, own[:, -1], real.reach)
+    cells = real.bins.deal(a)
+    return {
+        "frechet": vector_sets.frechet_interval(a, b, clips.groups, real.groups),
+        "kernel_distance": vector_sets.kernel_distance(a, b, clips.groups, real.groups, real.within),
+        "precision": precision,
+        "recall": recall,
+        "jensen_shannon": vector_sets.divergence(real.bins, cells, clips.groups),
+        "different_bins": vector_sets.different_bins(real.bins, cells),
+        "nearest_train": _mean(vector_sets.nearest(a, b)[0][:, 0], clips),
+        "nearest_self": _mean(own[:, 0], clips),
+    }
+
+
+def _of_labels(clips: Clips, reference: Clips, judge: Judge) -> dict[str, Interval]:
+    p = clips.probabilities
+    assert p is not None
+    inception, modified = label_scores.scores(p, clips.groups)
+    values = {"inception_score": inception, "modified_inception_score": modified}
+    predicted = p.argmax(axis=1)
+    if reference.probabilities is not None:
+        wanted = reference.probabilities.argmax(axis=1)
+        values["label_imbalance"] = label_scores.imbalance(predicted, wanted, clips.groups, len(judge.labels))
+    known = [(label, judge.labels[number]) for label, number in zip(clips.asked, predicted, strict=False)]
+    known = [pair for pair in known if pair[0] in judge.labels]
+    values["label_agreement"] = confidence.share(sum(a == b for a, b in known), len(known))
+    return values
+
+
+def _of_sound(clips: Clips, reference: Clips) -> dict[str, Interval]:
+    values: dict[str, Interval] = {}
+    if clips.outlines is None or reference.outlines is None or clips.silent is None or clips.tempo_fits is None:
+        return values
+    # Root mean square decibels a cell: comparable whatever the length.
+    size = np.sqrt(clips.outlines.shape[1])
+    some = clips.outlines[:QUERIES]
+    to_train = vector_sets.nearest(some, reference.outlines)[0][:, 0] / size
+    ownself = vector_sets.nearest(some, some)[0][:, 0] / size
+    values["mel_nearest_train"] = _mean(to_train, clips)
+    values["mel_nearest_self"] = _mean(ownself, clips)
+    heard = ~clips.silent[:QUERIES]
+    values["copies"] = confidence.share(int((to_train[heard] < COPY_DB).sum()), int(heard.sum()))
+    values["silent"] = confidence.share(int(clips.silent.sum()), len(clips))
+    fits = clips.tempo_fits[np.isfinite(clips.tempo_fits)]
+    values["tempo_agreement"] = confidence.share(int(fits.sum()), len(fits))
+    return values | {name: _mean(each, clips) for name, each in clips.measures.items()}
+
+
+def _mean(each: np.ndarray, clips: Clips) -> Interval:
+    sources = np.unique(clips.sources[: len(each)], return_inverse=True)[1]
+    return confidence.mean(each, sources)
+
+
+def _nearest(clips: Clips, reference: Clips, most: int = 20) -> list[dict[str, Any]]:
+    """The generated clips that lie nearest to real ones, and to which: what to listen to for memorisation."""
+    sides: list[tuple[Callable[[Clips], np.ndarray | None], str]] = [
+        (lambda one: one.outlines, "dB"),
+        (lambda one: one.vectors, "embedding"),
+    ]
+    for side, unit in sides:
+        a, b = side(clips), side(reference)
+        if a is not None and b is not None:
+            scale = np.sqrt(a.shape[1]) if unit == "dB" else 1.0
+            distances, which = vector_sets.nearest(a[:QUERIES], b)
+            order = np.argsort(distances[:, 0], kind="stable")[:most]
+            return [
+                {
+                    "key": clips.keys[i],
+                    "real_key": reference.keys[which[i, 0]],
+                    "distance": float(distances[i, 0] / scale),
+                    "unit": unit,
+                }
+                for i in order
+            ]
+    return []
+
+
+def _warn(heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]) -> None:
+    vectors = heard["reference"].vectors
+    least = min(len(heard[name]) for name in ("generated", "held_out", "reference"))
+    if vectors is not None and least <= vectors.shape[1]:
+        notes.append(
+            f"{least} clips are too few for a Fréchet distance in {vectors.shape[1]} dimensions: it is biased, on both "
+            "sides alike. The kernel distance has no such bias; go by that."
+        )
+    if least < FEW:
+        notes.append(f"With {least} clips intervals are rough themselves, and tails are not seen.")
+    for name in ("generated", "held_out", "reference"):
+        silent = heard[name].silent
+        if silent is not None and silent.any():
+            title = name.replace("_", " ")
+            notes.append(f"{int(silent.sum())} of {len(silent)} {title} clips are silent; a judge hears them as alike.")
+    if judge is not None and judge.labels and heard["generated"].asked:
+        asked = {label for label in heard["generated"].asked if label is not None}
+        if strange := sorted(asked - set(judge.labels)):
+            notes.append(f"The judge does not know {judge.label} {', '.join(strange[:8])}: agreement leaves them out.")
+
+
+def _warn_of_reach(precision: Mapping[str, Interval], notes: list[str]) -> None:
+    """Say so where noise looks as real as real clips do."""
+    real, noise = precision.get("held_out"), precision.get("noise")
+    if real and noise and real.low is not None and noise.value is not None and noise.value >= real.low:
+        notes.append(
+            f"Noise has a precision of {noise.value:.3g}: a few odd real clips, far from all others, reach as far as "
+            "that. Precision says nothing here; go by recall and the distances."
+        )

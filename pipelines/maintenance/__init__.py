@@ -1,0 +1,1 @@
+"""Verify, repair, trace, diff, remove, and look for leaks."""

@@ -1,0 +1,100 @@
+"""What stands in more than one split of a plan though it belongs together."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.planning.plan import read_plan
+from tonemill.pipelines.planning.splits import CLUSTER, group_of, has_group
+from tonemill.pipelines.recipes.recipe import Recipe
+
+EXACT: Final = 400_000
+"""With more recipes than this, `leaks` may be told to look at a part of the groups."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One way in which recipes belong together, and how many of these groups straddle splits.
+
+    Args:
+        group: what it is, in words.
+        dealt_by: the plan was dealt by it, so there should be none.
+        count: of groups in more than one split.
+        examples: of some of them, where each lies.
+        one_in: only one group in so many was looked at.
+    """
+
+    group: str
+    dealt_by: bool
+    count: int
+    examples: tuple[tuple[str, ...], ...]
+    one_in: int = 1
+
+
+def leaks(plan_file: Path, most: int = EXACT, shown: int = 20) -> list[Leak]:
+    """Every kind of group of a plan, with those that straddle splits; nothing for a plan of one split.
+
+    Args:
+        plan_file: of a corpus or a folder of files.
+        most: with more recipes, one group in so many that about these are left is looked at: whole groups, chosen by
+            their names, so that the share of leaks is kept.
+        shown: examples of each kind.
+
+    Raises:
+        CorpusError: it is no plan, or a damaged one.
+    """
+    plan = read_plan(plan_file)
+    if len({shard.split for shard in plan.shards}) < 2:
+        return []
+    one_in = -(-plan.recipes // most)
+    by = plan.splitting.group
+    kinds = {None: _Kind(one_in), by: _Kind(one_in), CLUSTER: _Kind(one_in)}
+    for split, recipe in _recipes(plan_file, [shard.split for shard in plan.shards]):
+        for group, kind in kinds.items():
+            if has_group(recipe, group):
+                kind.enter(group_of(recipe, group), split, recipe.path)
+    found = []
+    for group, kind in kinds.items():
+        if group == CLUSTER and not kind.first and group != by:
+            continue
+        places = [tuple(f"{split}: {path}" for split, path in one.items()) for one in kind.several.values()]
+        found.append(Leak(group or "equal bytes", group == by, len(places), tuple(places[:shown]), one_in))
+    return found
+
+
+class _Kind:
+    """Groups of one kind: where each was seen first, and those seen elsewhere too."""
+
+    def __init__(self, one_in: int) -> None:
+        self._one_in = one_in
+        self.first: dict[str, tuple[str, str]] = {}
+        self.several: dict[str, dict[str, str]] = {}
+
+    def enter(self, name: str, split: str, path: str) -> None:
+        if self._one_in > 1 and zlib.crc32(name.encode("utf-8", "backslashreplace")) % self._one_in:
+            return
+        before, where = self.first.setdefault(name, (split, path))
+        if before != split:
+            self.several.setdefault(name, {before: where}).setdefault(split, path)
+
+
+def _recipes(plan_file: Path, splits: list[str]) -> Iterator[tuple[str, Recipe]]:
+    """Every recipe as far as groups need it, with its split; a million in seconds, for a plan was checked before."""
+    try:
+        with plan_file.open("rb") as file:
+            opened = parquet.ParquetFile(file)
+            for number, split in enumerate(splits):
+                lines = opened.read_row_group(number, columns=["recipe"], use_threads=False)["recipe"].to_pylist()
+                for record in json.loads(f"[{','.join(lines)}]"):
+                    yield split, Recipe(record["path"], record["sources"], record.get("fields", {}))
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise CorpusError(f"{plan_file} is damaged: {error}.") from error

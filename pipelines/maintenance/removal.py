@@ -1,0 +1,165 @@
+"""Take sources out of a corpus, rewrite the shards that held them and no others, and prove that they are gone.
+
+A removal is made ready in full beside the corpus: the shards without the sources, the plan without their recipes, and
+the list of what must not come back. One rename says that it is ready; then file after file is put into place. Killed
+before that rename nothing has changed; killed after it, the next command that writes there goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.cooking.shard import PLAN, Tally, commit_tables
+from tonemill.pipelines.corpus.description import REMOVED, describe, is_done, write_plan
+from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
+from tonemill.pipelines.corpus.splicing import Run, runs, source_key, splice
+from tonemill.pipelines.maintenance.staging import GONE, STAGED, finish
+from tonemill.pipelines.planning.growth import without
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard, read_plan, read_whole
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.parquet import read_table
+
+Choice = Callable[[Planned, Sequence[Mapping[str, Any]]], bool]
+"""Whether a source is meant, by its recipe and its rows of the index."""
+
+
+@dataclass
+class Removed:
+    """What was taken out.
+
+    Args:
+        sources: recipes that are in the plan no longer.
+        examples: how many came of them.
+        shards: that were rewritten or taken away.
+        about: the new description.
+        equal_elsewhere: paths of sources that stay and hold the same bytes as one that went.
+    """
+
+    sources: list[Planned] = field(default_factory=list)
+    examples: int = 0
+    shards: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+    equal_elsewhere: list[str] = field(default_factory=list)
+
+
+def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence[str], by_query: bool) -> Removed:
+    """Take the sources that are meant out of a finished corpus.
+
+    Args:
+        folder: the corpus.
+        means: whether a source is meant.
+        paths: barred from coming back.
+        contents: SHA-256 of bytes that are barred.
+        by_query: bar the paths of all that are meant.
+
+    Raises:
+        CorpusError: the corpus is unfinished, or nothing would be left.
+        OutputError: it is in use, or cannot be written.
+    """
+    with commit.locked(folder):
+        finish(folder)
+        old = read_whole(folder / PLAN)
+        undone = [shard.name for shard in old.shards if not is_done(folder, shard)]
+        if undone:
+            raise CorpusError(f"{folder}: {undone[0]} is unfinished or damaged. Finish the corpus or repair it first.")
+        index = [row for shard in old.shards for row in _rows(folder, shard.name, "index")]
+        of_source: dict[str, list[dict[str, Any]]] = {}
+        for row in index:
+            of_source.setdefault(source_key(row["key"]), []).append(row)
+        meant = [row for rows in old.rows for row in rows if means(row, of_source.get(row.key, ()))]
+        keys = {row.key for row in meant}
+        barred = [*paths, *(row.recipe.path for row in meant if by_query)]
+        if meant and not of_source.keys() - keys:
+            raise CorpusError(f"No example would be left in {folder}. Delete the folder instead.")
+        marks = [*map(mark_of_path, barred), *map(mark_of_content, contents)]
+        result = Removed(meant, sum(len(of_source.get(key, ())) for key in keys))
+        gone_bytes = set(digests_of(meant))
+        result.equal_elsewhere = sorted(
+            row.recipe.path
+            for rows in old.rows
+            for row in rows
+            if row.key not in keys and not gone_bytes.isdisjoint(digests_of([row]))
+        )
+        if meant:
+            result.shards = _stage(folder, old, without(old, keys), marks)
+            finish(folder)
+        elif marks:
+            write_removals(folder, marks)
+        result.about = describe(folder, folder, read_plan(folder / PLAN))
+    return result
+
+
+def digests_of(rows: Sequence[Planned]) -> list[str]:
+    """SHA-256 of the sources' bytes."""
+    sources = [source for row in rows for source in row.recipe.sources.values()]
+    return sorted({str(source["sha256"]) for source in sources if "sha256" in source})
+
+
+def _rows(home: Path, shard: str, table: str) -> list[dict[str, Any]]:
+    return list(read_table((home / shard).with_suffix(f".{table}.parquet")).to_pylist())
+
+
+def _stage(folder: Path, old: Plan, new: Plan, marks: Sequence[str]) -> list[str]:
+    """Make everything ready beside the corpus; returns the names of the shards that change."""
+    ready = folder / f"{commit.TEMPORARY}removal"
+    ready.mkdir()
+    before = {shard.name: (shard, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
+    changed = []
+    for shard, rows in zip(new.shards, new.rows, strict=True):
+        if before[shard.name][0].digest != shard.digest:
+            _rewrite(folder, ready, shard, rows)
+            changed.append(shard.name)
+    gone = sorted(set(before) - {shard.name for shard in new.shards})
+    write_plan(ready, new)
+    if (folder / REMOVED).exists():
+        shutil.copyfile(folder / REMOVED, ready / REMOVED)
+    write_removals(ready, marks)
+    commit.write_json(ready / GONE, gone)
+    ready.replace(folder / STAGED)
+    commit.sync_folder(folder)
+    return sorted([*changed, *gone])
+
+
+def _rewrite(folder: Path, ready: Path, shard: Shard, rows: Sequence[Planned]) -> None:
+    """A shard with some of its sources only: the bytes that cooking them alone would give, copied and not cooked."""
+    base = ready / shard.name
+    base.parent.mkdir(exist_ok=True)
+    old_tar = (folder / shard.name).with_suffix(".tar")
+    sidecar = commit.read_sealed((folder / shard.name).with_suffix(".json"))
+    assert sidecar is not None
+    if old_tar.is_file() and commit.fingerprint(old_tar)["sha256"] != sidecar["sha256"]:
+        raise CorpusError(f"{old_tar} is damaged. `tonemill repair {folder}` makes it again; remove then.")
+    index, rejects = _rows(folder, shard.name, "index"), _rows(folder, shard.name, "rejects")
+    parts = runs(old_tar, index) if index else {}
+    kept = [parts[row.key] for row in rows if row.key in parts]
+    stored: dict[str, Any] = {"bytes": 0, "sha256": None}
+    if kept:
+        with commit.pending(base.with_suffix(".tar")) as file:
+            stored = splice(kept, file)
+    tally = Tally(shard)
+    place = 0
+    for planned in rows:
+        first_example, first_reject = len(tally.examples), len(tally.rejects)
+        mine = [row for row in index if source_key(row["key"]) == planned.key]
+        tally.examples += [_moved(row, parts[planned.key], place) for row in mine]
+        tally.rejects += [row for row in rejects if row["key"] == planned.key]
+        tally.roles |= {name[: -len("_sha256")] for row in mine for name, value in row.items() if _is_role(name, value)}
+        tally.close_source(first_example, first_reject)
+        if mine:
+            place += parts[planned.key].end - parts[planned.key].start
+    commit_tables(base, shard, tally, stored, sidecar["environment"])
+
+
+def _is_role(name: str, value: Any) -> bool:
+    return name.endswith("_sha256") and value is not None
+
+
+def _moved(row: Mapping[str, Any], run: Run, place: int) -> dict[str, Any]:
+    """A row of the index whose members have come to another place; columns that it does not have are left out."""
+    has = {name: value for name, value in row.items() if value is not None or name == "peak_db"}
+    return {name: value - run.start + place if name.endswith("_offset") else value for name, value in has.items()}

@@ -1,0 +1,256 @@
+"""Make again exactly what is broken in a corpus or a folder of files, and prove that the bytes are those of before.
+
+Broken shards are cooked from the plan into a folder of their own. Only what has the digest that was recorded when it
+was first made is moved into place. Where a source is gone, what the old tar holds of it is joined with what could be
+cooked again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.cooking.shard import PLAN, WORK
+from tonemill.pipelines.corpus.description import PLAN_SEAL, describe, made_files, plan_is_whole, write_plan
+from tonemill.pipelines.corpus.splicing import Run, runs, splice
+from tonemill.pipelines.engine.engine import Engine, UnderWay, run
+from tonemill.pipelines.maintenance.staging import STAGED
+from tonemill.pipelines.maintenance.verification import Report, home_in, verify
+from tonemill.pipelines.planning.plan import Plan
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.parquet import read_table
+
+SCRATCH: Final = f"{commit.TEMPORARY}repair"
+"""Swept like anything else that a killed command leaves."""
+
+
+@dataclass
+class Repaired:
+    """What a repair did.
+
+    Args:
+        before: what was found first.
+        after: what is found now.
+        shards: that were made again.
+        failed: why a shard could not be, by name.
+        unproved: shards of which no digest was recorded any more, so that nothing proves their bytes.
+    """
+
+    before: Report
+    after: Report
+    shards: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    unproved: list[str] = field(default_factory=list)
+
+
+def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Repaired:
+    """Verify, make again what is broken, and verify that.
+
+    Raises:
+        UsageError: tonemill made no such folder.
+        CorpusError: the plan is damaged, so that nobody knows what to make.
+        OutputError: another command is writing there.
+    """
+    home = home_in(folder)
+    if (folder / STAGED).exists():
+        raise CorpusError(f"A removal from {folder} was interrupted. Give `tonemill remove` again first.")
+    with commit.locked(folder):
+        before = verify(folder, quick, progress, engine.workers)
+        result = Repaired(before, before)
+        if not before.findings:
+            return result
+        plan = _mended_plan(before)
+        broken = sorted({one.shard for one in before.findings if one.shard is not None})
+        _remake(folder, home, plan, broken, before.about, engine, progress, result)
+        if not result.failed:
+            about = describe(folder, home, plan)
+            if before.about is not None and before.about["digest"] != about["digest"]:
+                raise CorpusError(f"{folder} has another digest than before: {about['digest']}. Report this, please.")
+        _sweep_orphans(before, plan)
+        result.after = verify(folder, True, progress, engine.workers)
+    # What this command itself holds is no finding.
+    return result
+
+
+def _mended_plan(report: Report) -> Plan:
+    """The plan; its file is written anew where the damage is beside what it says.
+
+    Raises:
+        CorpusError: what it says is damaged too.
+    """
+    home, plan = report.home, report.plan
+    if plan is not None and plan_is_whole(home):
+        return plan
+    sealed = commit.read_sealed(home / PLAN_SEAL)
+    if plan is not None:
+        scratch = home / SCRATCH
+        scratch.mkdir()
+        write_plan(scratch, plan)
+        same = sealed is None or commit.fingerprint(scratch / PLAN) == {key: sealed[key] for key in ("bytes", "sha256")}
+        shutil.rmtree(scratch)
+        if same and (sealed is not None or _is_described(report, plan)):
+            write_plan(home, plan)
+            return plan
+    raise CorpusError(
+        f"{home / PLAN} is damaged, and it alone knows where the sources lie. Give the command that made "
+        f"{report.folder} again: it writes the plan anew and leaves every shard that is whole; then repair the rest."
+    )
+
+
+def _is_described(report: Report, plan: Plan) -> bool:
+    return report.about is not None and report.about["plan_digest"] == plan.digest
+
+
+def _remake(
+    folder: Path,
+    home: Path,
+    plan: Plan,
+    broken: Sequence[str],
+    about: Mapping[str, Any] | None,
+    engine: Engine,
+    progress: Progress,
+    result: Repaired,
+) -> None:
+    """Cook broken shards beside the folder's own and move into place what has the digest of before."""
+    if not broken:
+        return
+    scratch = folder / SCRATCH
+    scratch_home = scratch if plan.output.kind == "shards" else scratch / WORK
+    scratch_home.mkdir(parents=True)
+    shutil.copyfile(home / PLAN, scratch_home / PLAN)
+    numbers = [number for number, shard in enumerate(plan.shards) if shard.name in broken]
+    with progress.phase(f"repair {folder}", len(numbers), "shards") as phase:
+
+        def left() -> list[int]:
+            return [n for n in numbers if not (scratch_home / plan.shards[n].name).with_suffix(".json").exists()]
+
+        def watch(_: UnderWay) -> None:
+            phase.reach(len(numbers) - len(left()))
+
+        run(scratch_home, left, engine, watch)
+        watch(UnderWay())
+    entries = {one["shard"]: one for one in (about or {}).get("shards", ())}
+    for number in numbers:
+        name = plan.shards[number].name
+        fresh = commit.read_sealed((scratch_home / name).with_suffix(".json"))
+        assert fresh is not None
+        old = commit.read_sealed((home / name).with_suffix(".json"))
+        if old is not None and old["plan_digest"] != plan.shards[number].digest:
+            old = None
+        expected = entries.get(name) or old
+        if expected is None or fresh["sha256"] == expected["sha256"]:
+            if expected is None and not (about and about["plan_digest"] == plan.digest):
+                result.unproved.append(name)
+            _take_over(home, scratch_home, fresh)
+            result.shards.append(name)
+        elif old is not None and _mended(home, scratch_home, plan, number, old):
+            result.shards.append(name)
+        else:
+            result.failed[name] = _why(home, scratch_home, name, old, fresh)
+    shutil.rmtree(scratch)
+
+
+def _take_over(home: Path, scratch: Path, fresh: Mapping[str, Any]) -> None:
+    """Move what differs into place, the sidecar last."""
+    made = made_files(scratch, fresh)
+    targets = list(made_files(home, fresh))
+    for (source, known), target in zip(made.items(), targets, strict=True):
+        if not target.is_file() or commit.fingerprint(target) != known:
+            _move(source, target)
+    _move((scratch / fresh["shard"]).with_suffix(".json"), (home / fresh["shard"]).with_suffix(".json"))
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+        commit.sync_folder(target.parent)
+    except OSError as error:
+        raise commit.unwritable(target, error) from error
+
+
+def _mended(home: Path, scratch: Path, plan: Plan, number: int, old: Mapping[str, Any]) -> bool:
+    """Mend each broken file of a shard by itself, as its sidecar knows it; whether all are whole now."""
+    known = made_files(home, old)
+    fresh = commit.read_sealed((scratch / plan.shards[number].name).with_suffix(".json")) or {}
+    for target, whole in known.items():
+        if target.is_file() and commit.fingerprint(target) == whole:
+            continue
+        source = (scratch if target.is_relative_to(home) else scratch.parent) / target.relative_to(
+            home if target.is_relative_to(home) else home.parent
+        )
+        if source.is_file() and commit.fingerprint(source) == whole:
+            _move(source, target)
+        elif target.suffix == ".tar":
+            _joined(home, scratch, plan, number, whole, fresh)
+    return all(target.is_file() and commit.fingerprint(target) == whole for target, whole in known.items())
+
+
+def _joined(
+    home: Path, scratch: Path, plan: Plan, number: int, whole: Mapping[str, Any], fresh: Mapping[str, Any]
+) -> None:
+    """Join a tar of what could be cooked again and, for sources that are gone, of what the old one holds."""
+    name = plan.shards[number].name
+    try:
+        parts: dict[str, Run] = {}
+        for place in (home, scratch):
+            tar = (place / name).with_suffix(".tar")
+            if tar.is_file() and (place == home or fresh.get("bytes")):
+                rows = read_table((place / name).with_suffix(".index.parquet")).to_pylist()
+                parts |= runs(tar, rows)
+        ordered = [parts[row.key] for row in plan.rows[number] if row.key in parts]
+        with commit.Part((home / name).with_suffix(".tar")) as part:
+            if splice(ordered, part.file) == whole:
+                part.commit()
+    except (CorpusError, OSError, KeyError, ValueError, TypeError):
+        # The old tar is too damaged for this; what is missing is told by the caller.
+        return
+
+
+def _why(home: Path, scratch: Path, name: str, old: Mapping[str, Any] | None, fresh: Mapping[str, Any]) -> str:
+    """Why a shard cannot be made as it was."""
+    before: set[tuple[Any, ...]] = set()
+    if (home / name).with_suffix(".rejects.parquet").is_file():
+        try:
+            rows = read_table((home / name).with_suffix(".rejects.parquet")).to_pylist()
+            before = {(row["key"], row["reason"]) for row in rows}
+        except CorpusError:
+            before = set()
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in read_table((scratch / name).with_suffix(".rejects.parquet")).to_pylist():
+        if (row["key"], row["reason"]) not in before:
+            found[row["reason"]].append(row["source"])
+    told = [
+        f"{len(paths)} of its sources {reason}: {', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
+        for reason, paths in found.items()
+    ]
+    there, here = (old or {}).get("environment", {}), fresh["environment"]
+    other = [f"{one} {there[one]} (here {here.get(one)})" for one in there if there[one] != here.get(one)]
+    if other:
+        told.append(f"it was made with {', '.join(other)}")
+    return "; ".join(told) or "cooked again it has other bytes, and nothing says why"
+
+
+def _sweep_orphans(report: Report, plan: Plan) -> None:
+    """Remove shards that are provably ours and in no plan; anything else that nobody knows of is a person's."""
+    if plan.output.kind != "shards":
+        return
+    named = {shard.name for shard in plan.shards}
+    for one in report.findings:
+        path = report.folder / one.path
+        if one.kind != "orphan" or path.suffix != ".json" or not path.is_file():
+            continue
+        sidecar = commit.read_sealed(path)
+        if sidecar is None or sidecar.get("shard") != path.relative_to(report.home).with_suffix("").as_posix():
+            continue
+        if sidecar["shard"] not in named:
+            for file, known in made_files(report.home, sidecar).items():
+                if file.is_file() and commit.fingerprint(file) == known:
+                    file.unlink()
+            path.unlink()

@@ -1,0 +1,292 @@
+"""Check one shard: its sidecar, its files, its tables, and every example in it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.pipelines.corpus.description import is_sidecar, made_files
+from tonemill.pipelines.corpus.splicing import cut_out, members, source_key
+from tonemill.pipelines.planning.plan import Output, Planned, Shard
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.parquet import read_table
+
+KINDS: Final = {
+    "missing": "a file is not there",
+    "size": "a file is longer or shorter than it was",
+    "digest": "a byte of a file is another",
+    "damaged": "a file cannot be read as what it is",
+    "unfit": "a count, a digest or a fact is not what another file says",
+    "undecodable": "the sound of an example cannot be decoded",
+    "orphan": "nothing knows of a file",
+    "unfinished": "the command that makes it has not come to its end",
+}
+"""Every kind of finding, and what it means."""
+
+MOST_NAMED: Final = 5
+"""So many damaged examples are named in one message."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it was made.
+
+    Args:
+        path: under the folder.
+        kind: a key of `KINDS`.
+        message: for a person.
+        shard: whose it is; None for what belongs to the whole.
+    """
+
+    path: str
+    kind: str
+    message: str
+    shard: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard to look at, and what is known of it elsewhere.
+
+    Args:
+        folder: the whole.
+        home: where the sidecar lies.
+        name: of the shard.
+        planned: as the plan has it; None without one.
+        rows: its recipes.
+        entry: as the description of the whole has it.
+        output: what the plan makes.
+    """
+
+    folder: Path
+    home: Path
+    name: str
+    planned: Shard | None
+    rows: Sequence[Planned]
+    entry: Mapping[str, Any] | None
+    output: Output | None
+
+    @property
+    def base(self) -> Path:
+        return self.home / self.name
+
+    def size(self) -> int:
+        """Bytes of sound there."""
+        tar = self.base.with_suffix(".tar")
+        if tar.is_file():
+            return tar.stat().st_size
+        sidecar = commit.read_json(self.base.with_suffix(".json"))
+        size = sidecar.get("bytes") if isinstance(sidecar, dict) else 0
+        return size if isinstance(size, int) else 0
+
+
+@dataclass
+class Checked:
+    """What was found in a shard."""
+
+    job: Job
+    findings: list[Finding] = field(default_factory=list)
+    examples: int = 0
+
+    def find(self, path: Path, kind: str, message: str) -> None:
+        self.findings.append(Finding(path.relative_to(self.job.folder).as_posix(), kind, message, self.job.name))
+
+
+def compare(path: Path, known: Mapping[str, Any], find: Callable[[Path, str, str], None]) -> bool:
+    """Hold a file against its bytes and SHA-256; whether they fit."""
+    if not path.is_file():
+        find(path, "missing", f"it had {known['bytes']} bytes")
+        return False
+    there = commit.fingerprint(path)
+    if there["bytes"] != known["bytes"]:
+        find(path, "size", f"it has {there['bytes']} bytes and had {known['bytes']}")
+    elif there["sha256"] != known["sha256"]:
+        find(path, "digest", "its bytes are not those that were written")
+    return there == {"bytes": known["bytes"], "sha256": known["sha256"]}
+
+
+def check(job: Job, quick: bool) -> Checked:
+    """Look at one shard; `quick` leaves out what is in its examples."""
+    checked = Checked(job)
+    path = job.base.with_suffix(".json")
+    sidecar = commit.read_sealed(path)
+    if sidecar is None or not is_sidecar(sidecar):
+        there = path.exists()
+        checked.find(
+            path, "damaged" if there else "missing", "its bytes are not those that were written" if there else ""
+        )
+        tar = job.base.with_suffix(".tar")
+        if job.entry is not None and job.entry["bytes"]:
+            compare(tar, job.entry, checked.find)
+        return checked
+    checked.examples = sidecar["examples"]
+    _facts(checked, sidecar)
+    whole = {one: compare(one, known, checked.find) for one, known in made_files(job.home, sidecar).items()}
+    tables = [job.base.with_suffix(f".{name}.parquet") for name in ("index", "rejects")]
+    if not all(whole[path] for path in tables):
+        # What a damaged table says is nothing to hold others against.
+        return checked
+    index, rejects = (read_table(path).to_pylist() for path in tables)
+    _counts(checked, sidecar, index, rejects)
+    tar = job.base.with_suffix(".tar")
+    if not whole.get(tar, True) and tar.is_file():
+        _name_damaged(checked, tar, index)
+    if not quick:
+        if "files" in sidecar:
+            _check_files(checked, sidecar, index, whole)
+        elif tar.is_file():
+            _check_tar(checked, tar, index)
+    return checked
+
+
+def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
+    """The sidecar against the plan and the description of the whole."""
+    job, path = checked.job, checked.job.base.with_suffix(".json")
+    if sidecar["shard"] != job.name:
+        checked.find(path, "unfit", f"it is of {sidecar['shard']}")
+    if job.planned is not None and sidecar["plan_digest"] != job.planned.digest:
+        checked.find(path, "unfit", "it was made by another plan than the one that lies there")
+    if job.entry is not None:
+        for name, value in job.entry.items():
+            if sidecar[name] != value:
+                checked.find(path, "unfit", f"{name} is {sidecar[name]!r}, and the description says {value!r}")
+    if sidecar["transient"]:
+        checked.find(
+            path, "unfinished", f"{sidecar['transient']} failed for a reason that may pass; give the command again"
+        )
+
+
+def _counts(checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, Any]], rejects: list[Any]) -> None:
+    """Tables, ledger and plan against each other."""
+    job, path = checked.job, checked.job.base.with_suffix(".json")
+    ledger, kept = sidecar["ledger"], {source_key(row["key"]) for row in index}
+    clips = Counter(row["outcome"] for row in rejects if row["clip"] is not None and row["key"] in kept)
+    facts = [
+        ("examples", sidecar["examples"], len(index)),
+        ("seconds", sidecar["seconds"], round(math.fsum(row["seconds"] for row in index), 6)),
+        ("examples of the ledger", ledger["examples"], len(index)),
+        ("sources kept", ledger["kept"], len(kept)),
+        ("clips rejected", ledger["clips_rejected"], clips["rejected"]),
+        ("clips filtered", ledger["clips_filtered"], clips["filtered"]),
+        ("sources", ledger["sources"], ledger["kept"] + ledger["rejected"] + ledger["filtered"]),
+        ("clips", ledger["clips"], ledger["examples"] + ledger["clips_rejected"] + ledger["clips_filtered"]),
+    ]
+    if job.planned is not None:
+        facts.append(("sources planned", ledger["sources"], job.planned.recipes))
+        unknown = kept - {row.key for row in job.rows}
+        if unknown:
+            checked.find(path, "unfit", f"{len(unknown)} sources are in no plan, as {min(unknown)}")
+    for what, said, found in facts:
+        if said != found:
+            checked.find(path, "unfit", f"{what}: {said} are said and {found} found")
+
+
+def _roles(row: Mapping[str, Any]) -> list[str]:
+    return sorted(name[: -len("_sha256")] for name, value in row.items() if name.endswith("_sha256") and value)
+
+
+def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None:
+    """Say whose sound is hit in a tar whose bytes are not right."""
+    import hashlib
+
+    hit = []
+    with tar.open("rb") as file:
+        for row in index:
+            for role in _roles(row):
+                if f"{role}_offset" in row:
+                    data = cut_out(file, row[f"{role}_offset"], row[f"{role}_bytes"])
+                    if hashlib.sha256(data).hexdigest() != row[f"{role}_sha256"]:
+                        hit.append(f"{row['key']} ({row['source']})")
+    if hit:
+        more = f" and {len(hit) - MOST_NAMED} more" if len(hit) > MOST_NAMED else ""
+        checked.find(tar, "digest", f"the sound of {', '.join(hit[:MOST_NAMED])}{more} is not what was written")
+
+
+def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None:
+    """Every member of a tar against the index and the plan."""
+    container = checked.job.output.container if checked.job.output else None
+    recipes = {row.key: row for row in checked.job.rows}
+    expected: list[tuple[str, dict[str, Any], str | None]] = []
+    for row in index:
+        roles = _roles(row)
+        for role in roles:
+            suffix = "" if roles == ["audio"] else f".{role}"
+            expected.append((f"{row['key']}{suffix}.{container}", row, role))
+        expected.append((f"{row['key']}.json", row, None))
+    try:
+        with tar.open("rb") as file:
+            found = list(members(file))
+            names = [one.name for one in found]
+            wished = [name for name, _, _ in expected]
+            if container is not None and names != wished:
+                odd = next((a or b for a, b in zip([*names, ""], [*wished, ""], strict=False) if a != b), "")
+                checked.find(
+                    tar, "unfit", f"it holds {len(names)} members and the index {len(wished)}, other from {odd} on"
+                )
+                return
+            for one, (_, row, of_role) in zip(found, expected, strict=True):
+                data = cut_out(file, one.offset, one.size)
+                if of_role is None:
+                    _check_record(checked, tar, data, row, recipes)
+                elif (one.offset, one.size) != (row[f"{of_role}_offset"], row[f"{of_role}_bytes"]):
+                    checked.find(tar, "unfit", f"{one.name} lies at {one.offset} and the index says elsewhere")
+                else:
+                    _check_sound(checked, tar, data, row, one.name)
+    except CorpusError as error:
+        checked.find(tar, "damaged", str(error))
+
+
+def _check_record(
+    checked: Checked, tar: Path, data: bytes, row: Mapping[str, Any], recipes: Mapping[str, Planned]
+) -> None:
+    try:
+        record = json.loads(data)
+        said = {name: record[name] for name in ("key", "source", "samples", "sample_rate", "channels", "seconds")}
+        lineage = record["recipe"]
+    except (ValueError, KeyError, TypeError) as error:
+        checked.find(tar, "damaged", f"{row['key']}.json cannot be read: {error}")
+        return
+    wrong = [name for name, value in said.items() if row[name] != value]
+    planned = recipes.get(source_key(row["key"]))
+    if planned is not None and lineage != json.loads(json.dumps(planned.recipe.lineage())):
+        wrong.append("recipe")
+    if wrong:
+        checked.find(tar, "unfit", f"{row['key']}.json and the index or the plan differ in {', '.join(wrong)}")
+
+
+def _check_sound(checked: Checked, path: Path, data: bytes, row: Mapping[str, Any], name: str) -> None:
+    try:
+        sound = files.read(data).whole()
+    except AudioError as error:
+        checked.find(path, "undecodable", f"{name}: {error.message}")
+        return
+    if (sound.frames, sound.sample_rate) != (row["samples"], row["sample_rate"]) or sound.channels > row["channels"]:
+        checked.find(
+            path,
+            "unfit",
+            f"{name} has {sound.frames} samples at {sound.sample_rate} Hz, and the index says {row['samples']} at "
+            f"{row['sample_rate']}",
+        )
+
+
+def _check_files(
+    checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, Any]], whole: Mapping[Path, bool]
+) -> None:
+    """Every file of a folder against the index."""
+    by_digest = {row[f"{role}_sha256"]: row for row in index for role in _roles(row)}
+    for one in sidecar["files"]:
+        path = checked.job.folder / one["name"]
+        row = by_digest.get(one["sha256"])
+        if row is None:
+            checked.find(path, "unfit", "the index does not know of it")
+        elif path.is_file():
+            _check_sound(checked, path, path.read_bytes(), row, one["name"])
+    if len(sidecar["files"]) != sum(len(_roles(row)) for row in index):
+        checked.find(checked.job.base.with_suffix(".json"), "unfit", "it names another number of files than the index")

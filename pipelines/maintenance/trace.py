@@ -1,0 +1,195 @@
+"""Follow an example back to its source, and make it again from there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs.encoding import encode
+from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
+from tonemill.audiotools.secrets import without_secrets
+from tonemill.pipelines.cooking.cook import cook
+from tonemill.pipelines.cooking.shard import PLAN
+from tonemill.pipelines.corpus.corpus import INDEX
+from tonemill.pipelines.corpus.description import made_files
+from tonemill.pipelines.corpus.splicing import cut_out, source_key
+from tonemill.pipelines.maintenance.verification import home_in
+from tonemill.pipelines.planning.plan import Output, Planned, read_plan, read_rows
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.parquet import read_table
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An example and where it comes from.
+
+    Args:
+        folder: the corpus, or the folder of files.
+        home: where its plan lies.
+        row: of the index.
+        planned: its source's recipe and place in the plan.
+        output: what the plan makes.
+        sidecar: of its shard.
+    """
+
+    folder: Path
+    home: Path
+    row: dict[str, Any]
+    planned: Planned
+    output: Output
+    sidecar: dict[str, Any]
+
+    @property
+    def roles(self) -> list[str]:
+        return roles_of(self.row)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that is known, as one record."""
+        recipe, row = self.planned.recipe, self.row
+        return {
+            **{name: row[name] for name in ("key", "split", "shard", "source", "clip")},
+            "sources": {role: {**one, "uri": without_secrets(one["uri"])} for role, one in recipe.sources.items()},
+            "start": recipe.start,
+            "frames": recipe.frames,
+            "fields": recipe.fields,
+            "steps": recipe.steps,
+            **{name: row[name] for name in ("start_seconds", "seconds", "samples", "sample_rate", "channels", "bits")},
+            "stored": {role: self._stored_at(role) for role in self.roles},
+            "environment": self.sidecar["environment"],
+            "shard_digest": self.sidecar["plan_digest"],
+        }
+
+    def _stored_at(self, role: str) -> dict[str, Any]:
+        file = place_of(self.home, self.sidecar, self.row, role)
+        return {
+            "file": file.relative_to(self.folder).as_posix(),
+            "offset": self.row.get(f"{role}_offset", 0),
+            "bytes": self.row.get(f"{role}_bytes", file.stat().st_size if file.exists() else None),
+            "sha256": self.row[f"{role}_sha256"],
+        }
+
+
+@dataclass(frozen=True)
+class Remade:
+    """An example that was made again, one role of it.
+
+    Args:
+        data: encoded.
+        same_samples: every sample is that of the stored one.
+        same_bytes: and every byte.
+        difference_db: the largest difference of a sample, in dB of full scale; None where there is none, or where
+            the two differ in length or channels.
+    """
+
+    data: bytes
+    same_samples: bool
+    same_bytes: bool
+    difference_db: float | None
+
+
+def trace(folder: Path, key: str) -> Trace:
+    """Find an example by its key.
+
+    Raises:
+        UsageError: there is no such example; names some that there are.
+        CorpusError: plan, index or sidecar cannot be read.
+    """
+    home = home_in(folder)
+    plan = read_plan(home / PLAN)
+    try:
+        rows = read_table(home / INDEX).to_pylist()
+    except CorpusError as error:
+        raise CorpusError(f"{home / INDEX} cannot be read: {error}. `tonemill repair {folder}` mends it.") from error
+    row = next((one for one in rows if one["key"] == key), None)
+    if row is None:
+        near = [one["key"] for one in rows if key and (one["key"].startswith(key) or one["source"] == key)] or [
+            one["key"] for one in rows
+        ]
+        shown = ", ".join(near[:4])
+        raise UsageError(f"{folder} has no example {key!r}; it has {shown}{', ...' if len(near) > 4 else ''}.")
+    number = next((n for n, shard in enumerate(plan.shards) if shard.name == row["shard"]), None)
+    sidecar = commit.read_sealed((home / row["shard"]).with_suffix(".json"))
+    planned = [
+        one for one in (read_rows(home / PLAN, number) if number is not None else []) if one.key == source_key(key)
+    ]
+    if sidecar is None or not planned:
+        raise CorpusError(f"{folder} is damaged where {key} lies. `tonemill verify {folder}` says how.")
+    return Trace(folder, home, row, planned[0], plan.output, sidecar)
+
+
+def roles_of(row: Mapping[str, Any]) -> list[str]:
+    """The roles that an example has."""
+    return sorted(name[: -len("_sha256")] for name, value in row.items() if name.endswith("_sha256") and value)
+
+
+def place_of(home: Path, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> Path:
+    """The file in which a role of an example is stored."""
+    if "files" not in sidecar:
+        return (home / row["shard"]).with_suffix(".tar")
+    made = made_files(home, sidecar)
+    return next(path for path, one in made.items() if one["sha256"] == row[f"{role}_sha256"])
+
+
+def stored(home: Path, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> bytes:
+    """The encoded sound of an example, as it lies there.
+
+    Raises:
+        CorpusError: it is not what was written.
+    """
+    path = place_of(home, sidecar, row, role)
+    try:
+        with path.open("rb") as file:
+            data = cut_out(file, row.get(f"{role}_offset", 0), row.get(f"{role}_bytes", 1 << 62))
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read: {error.strerror}. `tonemill repair` makes it again.") from error
+    if hashlib.sha256(data).hexdigest() != row[f"{role}_sha256"]:
+        raise CorpusError(f"{row['key']} in {path} is damaged. `tonemill repair` makes it again.")
+    return data
+
+
+def remake(found: Trace) -> dict[str, Remade]:
+    """Cook the recipe of an example again and hold what comes against what is stored, role by role.
+
+    Raises:
+        CorpusError: nothing comes of it any more, or what is stored is damaged.
+    """
+    for clip, outcome in enumerate(cook([found.planned])):
+        if outcome.of_source and outcome.error is not None:
+            raise CorpusError(
+                f"{found.row['source']} cannot be cooked again: {outcome.error.reason}, {outcome.error.message}."
+            )
+        if clip != found.row["clip"]:
+            continue
+        if outcome.error is not None:
+            raise CorpusError(f"{found.row['key']} is now refused: {outcome.error.reason}, {outcome.error.message}.")
+        bits = found.output.bits or outcome.example.bits
+        made = {}
+        for role, sound in outcome.example.sounds.items():
+            old = stored(found.home, found.sidecar, found.row, role)
+            made[role] = against(encode(sound, found.output.container, bits).data, old)
+        return made
+    raise CorpusError(
+        f"{found.row['source']} gives fewer clips than it did: {found.row['key']} does not come any more."
+    )
+
+
+def against(data: bytes, old: bytes) -> Remade:
+    """Two encoded sounds held against each other, sample by sample.
+
+    Raises:
+        CorpusError: one cannot be decoded.
+    """
+    try:
+        new, before = files.read(data).whole(), files.read(old).whole()
+    except AudioError as error:
+        raise CorpusError(f"A stored example cannot be decoded: {error.message}.") from error
+    if new.samples.shape != before.samples.shape or new.sample_rate != before.sample_rate:
+        return Remade(data, False, False, None)
+    most = float(np.max(np.abs(new.samples.astype(np.float64) - before.samples), initial=0.0))
+    return Remade(data, most == 0.0, data == old, float(20 * np.log10(most)) if most else None)

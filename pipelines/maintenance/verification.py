@@ -1,0 +1,254 @@
+"""Find everything in a corpus, or in a folder of files, that is not as it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.pipelines.cooking.shard import PLAN, WORK
+from tonemill.pipelines.corpus.corpus import DESCRIPTION, INDEX, REJECTS
+from tonemill.pipelines.corpus.description import MARK, PLAN_SEAL, REMOVED, made_files, plan_is_whole, together, totals
+from tonemill.pipelines.corpus.removed import read_removals
+from tonemill.pipelines.maintenance import shard_check
+from tonemill.pipelines.maintenance.shard_check import Finding
+from tonemill.pipelines.maintenance.staging import SHARD_SUFFIXES, STAGED
+from tonemill.pipelines.planning.plan import Plan, digest_of, read_whole
+from tonemill.pipelines.planning.planner import shard_digest
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.paths import of_this_machine
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Args:
+        folder: that was looked at.
+        home: where its plan lies.
+        plan: None where it cannot be read.
+        about: the description; None where there is no whole one.
+        findings: everything that is not as it was made.
+        shards: how many were looked at.
+        examples: likewise.
+        bytes: likewise.
+    """
+
+    folder: Path
+    home: Path
+    plan: Plan | None = None
+    about: dict[str, Any] | None = None
+    findings: list[Finding] = field(default_factory=list)
+    shards: int = 0
+    examples: int = 0
+    bytes: int = 0
+
+    @property
+    def description(self) -> str:
+        return DESCRIPTION if self.home == self.folder else MARK
+
+    def find(self, path: Path, kind: str, message: str, shard: str | None = None) -> None:
+        self.findings.append(Finding(self.named(path), kind, message, shard))
+
+    def named(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def home_in(folder: Path) -> Path:
+    """Where the plan of an output folder lies, though it may be missing or damaged.
+
+    Raises:
+        UsageError: tonemill made no such folder.
+    """
+    of_this_machine(folder, "This tool")
+    if (folder / MARK).exists() or (folder / WORK).is_dir():
+        return folder / WORK
+    if any((folder / name).exists() for name in (DESCRIPTION, PLAN, PLAN_SEAL, INDEX)):
+        return folder
+    raise UsageError(f"{folder} is neither a corpus nor a folder that `tonemill write` made.")
+
+
+def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> Report:
+    """Look at every file of an output folder and touch none.
+
+    Args:
+        folder: a corpus, or what `tonemill write` made.
+        quick: look at sizes and digests, which is enough to find every changed byte; otherwise also decode every
+            example and hold it against the index and the plan, which finds what was wrong when it was written.
+        progress: where it is shown.
+        workers: threads.
+
+    Raises:
+        UsageError: tonemill made no such folder.
+    """
+    report = Report(folder, home_in(folder))
+    _plan(report)
+    _description(report)
+    names = [shard.name for shard in report.plan.shards] if report.plan else _names(report)
+    entries = {one["shard"]: one for one in (report.about or {}).get("shards", ())}
+    plan = report.plan
+    jobs = [
+        shard_check.Job(
+            report.folder,
+            report.home,
+            name,
+            plan.shards[number] if plan else None,
+            plan.rows[number] if plan else (),
+            entries.get(name),
+            plan.output if plan else None,
+        )
+        for number, name in enumerate(names)
+    ]
+    with (
+        progress.phase(f"verify {folder}", sum(job.size() for job in jobs), "bytes") as phase,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        for job, checked in zip(jobs, pool.map(lambda job: shard_check.check(job, quick), jobs), strict=True):
+            report.findings += checked.findings
+            report.shards += 1
+            report.examples += checked.examples
+            report.bytes += job.size()
+            phase.rejects = len(report.findings)
+            phase.advance(job.size())
+    _whole(report)
+    _orphans(report, names)
+    return report
+
+
+def _plan(report: Report) -> None:
+    path, seal = report.home / PLAN, report.home / PLAN_SEAL
+    if not path.is_file():
+        report.find(path, "missing", "there is no plan")
+        return
+    sealed = commit.read_sealed(seal)
+    if sealed is None:
+        report.find(seal, "damaged" if seal.exists() else "missing", "the digest of the plan's file cannot be read")
+    elif not plan_is_whole(report.home):
+        report.find(path, "digest", "its bytes are not those that were written")
+    try:
+        plan = read_whole(path)
+    except CorpusError as error:
+        report.find(path, "damaged", str(error))
+        return
+    for shard, rows in zip(plan.shards, plan.rows, strict=True):
+        try:
+            digests = [digest_of(row.recipe.canonical()) for row in rows]
+            fits = len(rows) == shard.recipes and shard_digest(plan.output, rows, digests) == shard.digest
+        except Exception:
+            fits = False
+        if not fits:
+            report.find(path, "damaged", f"its recipes of {shard.name} do not have the digest of that shard")
+            return
+    if sealed is not None and sealed["plan_digest"] != plan.digest:
+        report.find(seal, "unfit", f"it is of plan {sealed['plan_digest'][:16]} and this is {plan.digest[:16]}")
+    report.plan = plan
+
+
+def _description(report: Report) -> None:
+    path = report.folder / report.description
+    report.about = commit.read_sealed(path)
+    if report.about is not None:
+        return
+    rough = commit.read_json(path)
+    if not path.exists() or (isinstance(rough, dict) and rough.get("finished") is False):
+        report.find(path, "unfinished", "the command that makes it has not come to its end; give it again")
+    else:
+        report.find(path, "damaged", "its bytes are not those that were written")
+
+
+def _names(report: Report) -> list[str]:
+    """Shards, where no plan says which there are."""
+    if report.about is not None and "shards" in report.about:
+        return [one["shard"] for one in report.about["shards"]]
+    found = [path.relative_to(report.home) for path in report.home.glob("*/[0-9]*.json")]
+    return sorted(path.with_suffix("").as_posix() for path in found)
+
+
+def _whole(report: Report) -> None:
+    """The tables and totals of the whole, against those of the shards."""
+    about, home, plan = report.about, report.home, report.plan
+    if about is None:
+        return
+    if plan is not None and about["plan_digest"] != plan.digest:
+        report.find(
+            report.folder / report.description, "unfit", "it describes another plan than the one that lies there"
+        )
+    for name, known in about["files"].items():
+        path = home / name
+        if not path.is_file():
+            report.find(path, "missing", "it was there when the whole was described")
+        else:
+            shard_check.compare(path, known, lambda path, kind, message: report.find(path, kind, message))
+    try:
+        read_removals(home)
+    except CorpusError as error:
+        report.find(home / REMOVED, "damaged", str(error))
+    if plan is None or any(one.shard is not None for one in report.findings):
+        return
+    sidecars = [commit.read_sealed((home / shard.name).with_suffix(".json")) or {} for shard in plan.shards]
+    parts = [
+        [read_table((home / shard.name).with_suffix(f".{name}.parquet")) for shard in plan.shards]
+        for name in ("index", "rejects")
+    ]
+    tables = together(*parts)
+    for name, table in zip((INDEX, REJECTS), tables, strict=True):
+        try:
+            same = read_table(home / name).equals(table)
+        except CorpusError:
+            continue
+        if not same:
+            report.find(home / name, "unfit", "it does not hold what the tables of the shards hold")
+    for name, value in totals(plan, sidecars, *tables).items():
+        if name in about and about[name] != value:
+            told = (
+                f"says {about[name]!r}, the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
+            )
+            report.find(report.folder / report.description, "unfit", f"{name} {told}")
+
+
+def _orphans(report: Report, names: Sequence[str]) -> None:
+    """Files that nothing there knows of."""
+    folder, home = report.folder, report.home
+    known = {home / name for name in (PLAN, PLAN_SEAL, INDEX, REJECTS, REMOVED)}
+    known |= {folder / report.description, folder / commit.LOCK}
+    for name in names:
+        known |= {Path(f"{home / name}{suffix}") for suffix in SHARD_SUFFIXES}
+        sidecar = commit.read_json((home / name).with_suffix(".json"))
+        if isinstance(sidecar, dict) and "files" in sidecar:
+            known |= set(_files(home, sidecar))
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
+        if path in known:
+            continue
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(commit.TEMPORARY) for part in parts):
+            report.find(path, "orphan", "a killed command left it half-written; the next one sweeps it")
+        elif parts[0] == STAGED:
+            report.find(path, "unfinished", "a removal was interrupted; give `tonemill remove` again")
+        elif not _is_planned(report, path, names):
+            report.find(path, "orphan", "nothing here knows of it")
+
+
+def _files(home: Path, sidecar: Mapping[str, Any]) -> Iterator[Path]:
+    try:
+        yield from made_files(home, sidecar)
+    except (KeyError, TypeError, AttributeError):
+        # A damaged sidecar, told elsewhere.
+        return
+
+
+def _is_planned(report: Report, path: Path, names: Sequence[str]) -> bool:
+    """Whether a file may be of a shard whose sidecar does not say any more which were its own."""
+    plan = report.plan
+    if plan is None or plan.output.kind != "files" or path.suffix != f".{plan.output.container}":
+        return False
+    stem = path.relative_to(report.folder).with_suffix("").as_posix()
+    for name, rows in zip(names, plan.rows, strict=True):
+        unsealed = commit.read_sealed((report.home / name).with_suffix(".json")) is None
+        if unsealed and any(stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_")) for row in rows):
+            return True
+    return False

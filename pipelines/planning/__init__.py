@@ -1,0 +1,1 @@
+"""From recipes to shards: order, keys, splits, growth; pure, no file is touched."""

@@ -1,0 +1,272 @@
+"""Fit the recipes of a stream into the plan of a corpus that is there, so that its sources keep their places."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.pipelines.building.state import differences
+from tonemill.pipelines.planning.file_names import file_names
+from tonemill.pipelines.planning.plan import SPLITS, Plan, Planned, Shard, digest_of
+from tonemill.pipelines.planning.planner import expected, grouped, key_of, shard_of
+from tonemill.pipelines.planning.splits import CLUSTER, straddling
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A plan made of another.
+
+    Args:
+        plan: the new one, with its rows.
+        there: recipes of the stream that were in the old one already.
+        added: that were not.
+        changed: of a source that was, and that has changed.
+        gone: sources of the old one that are not in the new one.
+    """
+
+    plan: Plan
+    there: int
+    added: int
+    changed: int
+    gone: int
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """A recipe and where it sits: its digest, its split, and its shard where that is known."""
+
+    row: Planned
+    digest: str
+    split: str
+    shard: str | None = None
+
+
+def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_seconds: float) -> Grown:
+    """The old plan with what a stream holds besides, in new shards numbered after the old ones.
+
+    The same stream given again changes nothing, so that a killed command can be given again.
+
+    Args:
+        old: with its rows.
+        wished: the plan of the stream alone, with its rows; what is in both keeps its place and its key.
+        mode: `append` keeps every source of the old one and takes in new ones alone; `update` also takes over what
+            changed, in its place, and leaves out what the stream lacks.
+        shard_seconds: about so much sound in each new shard.
+
+    Raises:
+        OutputError: what is appended would not fit: another output, other splits, other steps for a source that is
+            there, or another rate, number of channels or set of roles.
+    """
+    if mode == "append":
+        _refuse_other_output(old, wished)
+    there, kept, new = _matched(_seats(old), _seats(wished))
+    changed = 0
+    if mode == "append":
+        _refuse_known_sources(kept, new)
+        _refuse_other_sound(old, [seat.row for seat in new])
+        seats, gone = [*there, *kept], 0
+    else:
+        replaced, new = _replaced(kept, new)
+        changed = len(replaced)
+        seats, gone = [*there, *replaced], len(kept) - changed
+    used = {seat.row.key for seat in seats}
+    plan = _planned(old, replace(wished, grown=True), seats, _keyed(new, used), shard_seconds)
+    if plan.digest == old.digest:
+        # Nothing is new: what a killed command leaves and the same command finishes has not grown.
+        plan = replace(plan, grown=old.grown)
+    _refuse_straddling(plan)
+    return Grown(plan, len(there), len(new), changed, gone)
+
+
+def regrown(old: Plan, wished: Plan) -> Plan | None:
+    """The old plan, where it has grown or shrunk since and still holds exactly what the stream does; else None."""
+    if not old.grown or old.output != wished.output or old.splitting != wished.splitting:
+        return None
+    _, kept, new = _matched(_seats(old), _seats(wished))
+    return old if not kept and not new else None
+
+
+def _seats(plan: Plan) -> list[_Seat]:
+    return [
+        _Seat(row, digest_of(row.recipe.canonical()), shard.split, shard.name)
+        for shard, rows in zip(plan.shards, plan.rows, strict=True)
+        for row in rows
+    ]
+
+
+def _matched(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], list[_Seat], list[_Seat]]:
+    """Old seats whose recipe is in the stream too, with the stream's own places of things; the rest of both."""
+    waiting: dict[tuple[str, str], list[_Seat]] = defaultdict(list)
+    for seat in sorted(new, key=lambda seat: seat.row.key, reverse=True):
+        waiting[seat.digest, seat.split].append(seat)
+    both, rest = [], []
+    for seat in sorted(old, key=lambda seat: seat.row.key):
+        same = waiting[seat.digest, seat.split]
+        if same:
+            both.append(replace(seat, row=replace(seat.row, packed=same.pop().row.packed)))
+        else:
+            rest.append(seat)
+    left = [seat for seats in waiting.values() for seat in seats]
+    return both, rest, sorted(left, key=lambda seat: (seat.row.key, seat.digest))
+
+
+def _replaced(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], list[_Seat]]:
+    """Seats taken over by a changed recipe of the same path and split, and the recipes that found none."""
+    free: dict[tuple[str, str], list[_Seat]] = defaultdict(list)
+    for seat in reversed(old):
+        free[seat.row.recipe.path, seat.split].append(seat)
+    taken, rest = [], []
+    for seat in new:
+        seats = free[seat.row.recipe.path, seat.split]
+        if seats:
+            place = seats.pop()
+            row = replace(seat.row, key=place.row.key, position=place.row.position)
+            taken.append(replace(seat, row=row, shard=place.shard))
+        else:
+            rest.append(seat)
+    return taken, rest
+
+
+def _keyed(new: Sequence[_Seat], used: set[str]) -> list[_Seat]:
+    """New sources under keys that no other has had."""
+    seats = []
+    for seat in new:
+        path, occurrence = seat.row.recipe.path, 0
+        while (key := key_of(path, occurrence)) in used:
+            occurrence += 1
+        used.add(key)
+        seats.append(replace(seat, row=replace(seat.row, key=key), shard=None))
+    return sorted(seats, key=lambda seat: seat.row.key)
+
+
+def _planned(old: Plan, wished: Plan, seats: list[_Seat], new: list[_Seat], shard_seconds: float) -> Plan:
+    """Shards of old seats under their names, and after them shards of new ones."""
+    if old.output.kind == "files":
+        # Names depend on all that is there: a new one may make an old one longer.
+        names = file_names({seat.row.key: seat.row.recipe.path for seat in [*seats, *new]})
+        seats = [replace(seat, row=replace(seat.row, name=names[seat.row.key])) for seat in seats]
+        new = [replace(seat, row=replace(seat.row, name=names[seat.row.key])) for seat in new]
+    by_shard: dict[str, list[_Seat]] = defaultdict(list)
+    for seat in seats:
+        by_shard[str(seat.shard)].append(seat)
+    for split in SPLITS:
+        mine = [(seat, expected(seat.row.recipe).seconds) for seat in new if seat.split == split]
+        taken = [int(shard.name.rpartition("/")[2]) for shard in old.shards if shard.split == split]
+        first = max(taken, default=-1) + 1
+        for number, part in enumerate(grouped(mine, shard_seconds, lambda one: one[1]), first):
+            by_shard[f"{split}/{number:06d}"] = [seat for seat, _ in part]
+    known = {shard.name: (shard, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
+    shards: list[Shard] = []
+    rows: list[tuple[Planned, ...]] = []
+    for name in sorted(by_shard, key=lambda name: (SPLITS.index(name.split("/")[0]), name)):
+        # In the order of keys, as in every plan.
+        ordered = sorted(by_shard[name], key=lambda seat: seat.row.key)
+        mine_rows = tuple(replace(seat.row, position=place) for place, seat in enumerate(ordered))
+        before = known.get(name)
+        same = before is not None and old.output == wished.output and _alike(before[1], mine_rows)
+        shards.append(before[0] if before is not None and same else shard_of(name, wished.output, mine_rows))
+        rows.append(mine_rows)
+    return replace(wished, shards=tuple(shards), rows=tuple(rows))
+
+
+def _alike(old: Sequence[Planned], new: Sequence[Planned]) -> bool:
+    """Whether two shards hold the same recipes under the same keys and names, wherever the sources lie."""
+    if [(row.key, row.name) for row in old] != [(row.key, row.name) for row in new]:
+        return False
+    pairs = zip(old, new, strict=True)
+    return all(a.packed == b.packed or a.recipe.canonical() == b.recipe.canonical() for a, b in pairs)
+
+
+def _refuse_other_output(old: Plan, wished: Plan) -> None:
+    if old.output != wished.output:
+        raise OutputError(
+            f"What is there is stored as {_stored(old)} and this would be {_stored(wished)}. Give the same --format "
+            "and --bits as then, or name another folder."
+        )
+    if old.splitting != wished.splitting:
+        raise OutputError(
+            f"What is there was dealt with {_dealt(old)} and this would be with {_dealt(wished)}, so that a group "
+            "could come to stand in two splits. Leave these flags out: --append takes those of then."
+        )
+
+
+def _stored(plan: Plan) -> str:
+    return f"{plan.output.container} with {plan.output.bits or 'the bits of the source'}"
+
+
+def _dealt(plan: Plan) -> str:
+    one = plan.splitting
+    flags = {"--valid": one.valid, "--test": one.test, "--valid-where": one.valid_where, "--group": one.group}
+    given = [f"{flag} {value!r}" for flag, value in flags.items() if value]
+    return " ".join([*given, f"--split-seed {one.seed}"])
+
+
+def _refuse_known_sources(old: Sequence[_Seat], new: Sequence[_Seat]) -> None:
+    """Refuse to append a source that is there with other steps or fields: it would be there twice."""
+    known = {(seat.row.recipe.path, *_contents(seat)): seat for seat in old}
+    for seat in new:
+        twin = known.get((seat.row.recipe.path, *_contents(seat)))
+        if twin is not None:
+            why = ", ".join(differences(twin.row.recipe, seat.row.recipe)) or "another split"
+            raise OutputError(
+                f"{seat.row.recipe.path} is there already, made otherwise: {why}. Append with the same steps and "
+                "fields, or say --update to make anew what changed."
+            )
+
+
+def _contents(seat: _Seat) -> Iterator[str]:
+    for role, source in sorted(seat.row.recipe.sources.items()):
+        yield f"{role} {source.get('sha256') or source.get('modified_ns')} {source.get('offset')}"
+
+
+def _refuse_other_sound(old: Plan, new: Sequence[Planned]) -> None:
+    """Refuse what would make a corpus of one rate, number of channels and set of roles one of two."""
+    before, after = (_sounds(rows) for rows in ([row for rows in old.rows for row in rows], new))
+    for what in ("roles", "Hz", "channels"):
+        if len(before[what]) == 1 and not after[what] <= before[what]:
+            there = " and ".join(map(str, before[what]))
+            more = " and ".join(map(str, sorted(after[what] - before[what], key=str)))
+            raise OutputError(
+                f"What is there has {there} {what} and this would add {more}, which no model reads in one batch. "
+                "`tonemill resample --rate R --channels mono` before the sink makes them fit; or name another folder."
+            )
+
+
+def _sounds(rows: Sequence[Planned]) -> dict[str, set[str | int]]:
+    found: dict[str, set[str | int]] = {"roles": set(), "Hz": set(), "channels": set()}
+    for row in rows:
+        estimate = expected(row.recipe)
+        if estimate.clips and row.recipe.sources:
+            found["roles"].add("/".join(sorted(row.recipe.sources)))
+            found["Hz"].add(estimate.sample_rate)
+            found["channels"].add(estimate.channels)
+    return found
+
+
+def _refuse_straddling(plan: Plan) -> None:
+    """Only a condition, or a cluster of copies, can tie a new source to one that was dealt elsewhere."""
+    recipes = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]
+    tied = {CLUSTER: "copies of one recording"}
+    if plan.splitting.valid_where is not None:
+        tied[plan.splitting.group or ""] = "a group"
+    for group, what in tied.items():
+        for places in straddling(recipes, group or None).values():
+            raise OutputError(
+                f"This would put {what} into two splits ({', '.join(places)}): what is learnt from one would show in "
+                "the other. Leave the new one out with `tonemill select` or `tonemill dedup`, or say --overwrite."
+            )
+
+
+def without(old: Plan, keys: set[str]) -> Plan:
+    """The old plan without some sources; shards that held none of them stay as they are.
+
+    Raises:
+        CorpusError: nothing would be left.
+    """
+    seats = [seat for seat in _seats(old) if seat.row.key not in keys]
+    if not seats:
+        raise CorpusError("Nothing would be left. Delete the folder instead.")
+    return _planned(old, replace(old, grown=True), seats, [], 1.0)

@@ -1,0 +1,218 @@
+"""Make a plan of recipes: their order, their keys, their split, and how they are grouped into shards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.planning.file_names import file_names, plain_name
+from tonemill.pipelines.planning.packing import pack, unpack
+from tonemill.pipelines.planning.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of
+from tonemill.pipelines.planning.splits import Groups, Place
+from tonemill.pipelines.recipes.recipe import Recipe, recipe_of
+from tonemill.pipelines.recipes.step import Estimate, load_steps
+
+T = TypeVar("T")
+
+
+def make_plan(
+    recipes: Iterable[Recipe],
+    output: Output,
+    splitting: Splitting,
+    shard_seconds: float,
+    may_lack_splits: bool = False,
+) -> Plan:
+    """Sort recipes by key, deal them to splits, and group them into shards of about equal expected seconds.
+
+    The order is that of digests of paths: the same for any order of recipes, and each shard is a mixture.
+
+    Raises:
+        UsageError: a step cannot be made, or the group is no field of a recipe.
+        CorpusError: there are no recipes, a wished split came out empty, or a choice cuts a group in two.
+    """
+    groups = Groups(splitting)
+    waiting = [_waiting(recipe, groups) for recipe in recipes]
+    if not waiting:
+        raise CorpusError("The stream holds no recipes, so there is nothing to make.")
+    _give_keys(waiting)
+    # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
+    names = file_names({one.key: one.path for one in waiting}) if output.kind == "files" else {}
+    waiting.sort(key=attrgetter("key"), reverse=True)
+    dealt: dict[str, list[_Waiting]] = {split: [] for split in SPLITS}
+    while waiting:
+        one = waiting.pop()
+        split = one.split
+        if split is None or groups.are_joined:
+            split = groups.split_of(one.place or groups.enter(recipe_of(unpack(one.packed))))
+        dealt[split].append(one)
+    if not may_lack_splits:
+        _refuse_empty_splits(dealt, splitting)
+    shards, rows = [], []
+    for split in SPLITS:
+        parts = grouped(dealt.pop(split), shard_seconds, lambda one: one.expected.seconds)
+        for number, part in enumerate(parts):
+            placed = tuple(
+                Planned(
+                    position, one.key, names.get(one.key) or plain_name(one.path), *_expects(one.expected), one.packed
+                )
+                for position, one in enumerate(part)
+            )
+            digests, sizes = [one.digest for one in part], [_expected_bytes(one.expected, output) for one in part]
+            shards.append(_shard(f"{split}/{number:06d}", output, placed, digests, sum(sizes)))
+            rows.append(placed)
+            part.clear()
+    return Plan(output, tuple(shards), tuple(rows), splitting)
+
+
+class _Waiting(NamedTuple):
+    """What is kept of a recipe that has no place yet: a million fit in memory, in few objects and small ones.
+
+    Args:
+        key: of its source; empty until all are known.
+        path: of it.
+        split: as far as its group alone decides; None where more does.
+        place: where it belongs, if more decides; objects for a million groups would fill the memory.
+        digest: of its canonical text.
+        packed: its line.
+        expected: what will come of it.
+    """
+
+    key: str
+    path: str
+    split: str | None
+    place: Place | None
+    digest: bytes
+    packed: bytes
+    expected: Estimate
+
+
+def _waiting(recipe: Recipe, groups: Groups) -> _Waiting:
+    place = groups.enter(recipe)
+    split = groups.settled(place)
+    packed, estimate = pack(recipe.to_line()), _shared(expected(recipe))
+    return _Waiting("", recipe.path, split, place if split is None else None, _digest(recipe), packed, estimate)
+
+
+def _give_keys(waiting: list[_Waiting]) -> None:
+    """Sort recipes by path, and give each its key."""
+    waiting.sort(key=attrgetter("path"))
+    position = 0
+    for path, same in itertools.groupby(waiting, key=attrgetter("path")):
+        # Those of one path by their digests, whatever the order they came in.
+        for occurrence, one in enumerate(sorted(same, key=attrgetter("digest", "packed"))):
+            waiting[position] = one._replace(key=key_of(path, occurrence))
+            position += 1
+
+
+def _digest(recipe: Recipe) -> bytes:
+    return bytes.fromhex(digest_of(recipe.canonical()))
+
+
+@lru_cache(maxsize=1 << 16)
+def _shared(estimate: Estimate) -> Estimate:
+    """The same object for equal estimates, of which there are many."""
+    return estimate
+
+
+@lru_cache(maxsize=1 << 16)
+def _expects(estimate: Estimate) -> tuple[int, float]:
+    """Clips and seconds; the same objects for equal estimates."""
+    return estimate.clips, estimate.seconds
+
+
+def _shard(
+    name: str, output: Output, planned: tuple[Planned, ...], digests: Sequence[bytes], expected_bytes: int
+) -> Shard:
+    return Shard(
+        name,
+        shard_digest(output, planned, [digest.hex() for digest in digests]),
+        len(planned),
+        sum(row.clips for row in planned),
+        sum(row.seconds for row in planned),
+        expected_bytes,
+    )
+
+
+def shard_digest(output: Output, planned: Sequence[Planned], digests: Sequence[str]) -> str:
+    """The digest of a shard.
+
+    Args:
+        output: what cooking it leaves.
+        planned: its recipes, in order.
+        digests: of their canonical texts.
+    """
+    # A file's name depends on what else is in the plan; a member's of a tar does not.
+    named = output.kind == "files"
+    lines = [f"{row.key} {digest} {row.name if named else ''}" for row, digest in zip(planned, digests, strict=True)]
+    return digest_of("\n".join([json.dumps(asdict(output)), *lines]))
+
+
+def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
+    """A shard of recipes that another plan holds already; their positions are made to fit by the caller."""
+    sizes = [_expected_bytes(_shared(expected(row.recipe)), output) for row in planned]
+    return _shard(name, output, tuple(planned), [_digest(row.recipe) for row in planned], sum(sizes))
+
+
+def expected(recipe: Recipe) -> Estimate:
+    """What will come of a recipe, from its headers and its steps; nothing for a source without a header."""
+    headers = [source for source in recipe.sources.values() if source.get("sample_rate")]
+    if recipe.sources and not headers:
+        return Estimate(0, 0, 1, 1)
+    rate = int(headers[0]["sample_rate"]) if headers else 1
+    whole = min((int(source.get("frames") or 0) for source in headers), default=0)
+    frames = max(0, whole - recipe.start)
+    frames = frames if recipe.frames is None else min(frames, recipe.frames)
+    estimate = Estimate(1, frames, rate, int(headers[0].get("channels", 1)) if headers else 1)
+    for step in load_steps(recipe.steps):
+        estimate = step.estimate(estimate)
+    return estimate
+
+
+def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting) -> None:
+    wished = {
+        "train": splitting.valid + splitting.test < 1,
+        "valid": splitting.valid > 0 or splitting.valid_where is not None,
+        "test": splitting.test > 0,
+    }
+    for split, wish in wished.items():
+        if wish and not dealt[split]:
+            counts = ", ".join(f"{len(rows)} {name}" for name, rows in dealt.items())
+            raise CorpusError(
+                f"The {split} split came out empty ({counts} recipes): there are too few groups for such shares. "
+                "Raise the share, choose by --valid-where, deal by another --group, or try another --split-seed."
+            )
+
+
+def grouped(rows: Sequence[T], shard_seconds: float, seconds_of: Callable[[T], float]) -> list[list[T]]:
+    """Cut a list of things into runs of nearly equal length in seconds, each of about `shard_seconds`."""
+    total = sum(map(seconds_of, rows))
+    count = max(1, min(len(rows), math.ceil(total / shard_seconds)))
+    target = total / count
+    runs: list[list[T]] = [[]]
+    so_far = 0.0
+    for thing in rows:
+        seconds = seconds_of(thing)
+        if runs[-1] and len(runs) < count and so_far + seconds / 2 > target * len(runs):
+            runs.append([])
+        runs[-1].append(thing)
+        so_far += seconds
+    return [run for run in runs if run]
+
+
+def _expected_bytes(estimate: Estimate, output: Output) -> int:
+    # Of one-minute recordings and drum loops, FLAC left 50 to 75 % and Vorbis about 8 %.
+    kept = {"flac": 0.65, "ogg": 0.08}.get(output.container, 1.0)
+    samples = estimate.clips * estimate.frames * estimate.channels
+    return round(samples * (output.bits or 16) / 8 * kept)
+
+
+def key_of(path: str, occurrence: int) -> str:
+    """The key of a source: of its path, and which one of those with that path it is."""
+    return digest_of(f"{path}\0{occurrence}")[:16]

@@ -1,0 +1,1 @@
+"""The words: a recipe and its stream, what a step is, an example, conditions on fields."""

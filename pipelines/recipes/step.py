@@ -1,0 +1,136 @@
+"""What a step is, and how a recipe's steps become ones that can be applied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.plugins import Plugins
+from tonemill.pipelines import config
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.recipes.example import Example, Refusal
+
+STEPS = Plugins(
+    kind="step",
+    package="tonemill.pipelines.steps",
+    folder=Path(__file__).parent.parent / "steps",
+    group="tonemill.steps",
+    shared=frozenset({"__init__"}),
+)
+
+
+class Estimate(NamedTuple):
+    """What will come of one recipe, as far as headers tell.
+
+    Args:
+        clips: how many examples.
+        frames: of each.
+        sample_rate: in hertz.
+        channels: of each.
+    """
+
+    clips: int
+    frames: int
+    sample_rate: int
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        return self.clips * self.frames / self.sample_rate
+
+
+class Step:
+    """A function from examples to examples with frozen, validated parameters.
+
+    A subclass is a frozen dataclass in a file of its own, which ends in `STEP = ThatClass`. Its fields become
+    flags and stand in the recipe, so its module must import nothing heavy: import that inside `apply`.
+    """
+
+    version: ClassVar[int] = 1
+    """Raise it when the same parameters no longer give the same output."""
+
+    arguments: ClassVar[tuple[str, ...]] = ()
+    """Fields that are typed without a flag."""
+
+    hidden: ClassVar[tuple[str, ...]] = ()
+    """Fields that `settle` fills in; they stand in the recipe and are no flags."""
+
+    def settle(self) -> Step:
+        """Called once where the step is typed: check what needs more than the fields, fill in hidden ones."""
+        return self
+
+    def apply(self, example: Example) -> Iterator[Example | Refusal]:
+        """Yield zero, one or many examples for one; in place of a clip that it cut and refuses, a `Refusal`.
+
+        Raises:
+            AudioError: this one cannot be used; it becomes a row of the rejects.
+        """
+        raise NotImplementedError
+
+    def estimate(self, expected: Estimate) -> Estimate:
+        """What comes out of what goes in, from arithmetic alone."""
+        return expected
+
+    def to_json(self) -> dict[str, Any]:
+        return {"step": step_name(type(self)), "version": self.version, **config.to_dict(self)}
+
+
+class BatchStep(Step):
+    """A step that is much faster on many examples at once; it gets `batch_size` of them, fewer at the end."""
+
+    @property
+    def examples_at_once(self) -> int:
+        raise NotImplementedError
+
+    def check(self, example: Example) -> None:
+        """Refuse one before it joins a batch, so that it does not spoil the others.
+
+        Raises:
+            AudioError: it cannot be used.
+        """
+
+    def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
+        """One example for each, in order; what comes of one must not depend on the others."""
+        raise NotImplementedError
+
+
+def step_name(step: type[Step]) -> str:
+    """The name a step is typed by: its module's."""
+    return step.__module__.rsplit(".", 1)[-1]
+
+
+def load_step(record: dict[str, Any]) -> Step:
+    """Make the step that a recipe describes.
+
+    Raises:
+        UsageError: no such step, a parameter is unknown or does not fit, or the version is another.
+    """
+    name = record["step"]
+    step: type[Step] = STEPS.module(name).STEP
+    version = record.get("version", step.version)
+    if version != step.version:
+        raise UsageError(
+            f"A recipe asks for version {version} of {name} and this tonemill has version {step.version}, which gives "
+            "other output. Install the tonemill that wrote the recipe, or write it anew."
+        )
+    parameters = {key: value for key, value in record.items() if key not in ("step", "version")}
+    return config.build(step, parameters, name)
+
+
+def load_steps(records: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
+    """The steps of a recipe, made and checked once for all recipes that share them.
+
+    Raises:
+        UsageError: as `load_step`.
+    """
+    return _loaded(json.dumps(records))
+
+
+@lru_cache(maxsize=256)
+def _loaded(text: str) -> tuple[Step, ...]:
+    return tuple(load_step(record) for record in json.loads(text))

@@ -1,0 +1,1 @@
+"""A trained model renders: batches from seeds, streams of audio, knobs."""

@@ -1,0 +1,156 @@
+"""What a report is about: a corpus, a folder of files that `tonemill write` made, or a run, opened alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.cooking.shard import PLAN, WORK
+from tonemill.pipelines.corpus.corpus import DESCRIPTION, INDEX, REJECTS, is_field, open_corpus, read_table
+from tonemill.pipelines.planning.plan import read_plan, read_rows
+from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.uri import to_path
+
+Kind = Literal["corpus", "files", "run"]
+MARK: Final = "tonemill.json"
+SOUNDS: Final = (".wav", ".flac", ".ogg")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One thing that a report is about.
+
+    Args:
+        name: as a person typed it.
+        kind: what it is.
+        folder: where it lies.
+        about: its description.
+        index: a row per example, without digests; none of a run.
+        rejects: a row per refused source or clip; none of a run.
+        run: where it is one.
+    """
+
+    name: str
+    kind: Kind
+    folder: Path
+    about: Mapping[str, Any]
+    index: pa.Table = field(default_factory=lambda: pa.table({}))
+    rejects: pa.Table = field(default_factory=lambda: pa.table({}))
+    run: Run | None = None
+
+    @property
+    def home(self) -> Path:
+        """Where plan and tables lie."""
+        return self.folder / WORK if self.kind == "files" else self.folder
+
+    @property
+    def roles(self) -> list[str]:
+        return list(self.about.get("roles", []))
+
+    def fields(self) -> list[str]:
+        """Columns of the index that are metadata."""
+        return [name for name in self.index.column_names if is_field(name, self.roles)]
+
+    def sounds(self, row: Mapping[str, Any]) -> dict[str, Flow]:
+        """The sounds of a row of the index by role.
+
+        Raises:
+            AudioError: one cannot be read.
+            OSError: the shard is gone.
+        """
+        if self.kind == "files":
+            names = self._file_names[row["key"]]
+            return {role: files.read(self.folder / name) for role, name in names.items()}
+        found = {}
+        for role in self.roles:
+            if row.get(f"{role}_offset") is not None:
+                with (self.folder / f"{row['shard']}.tar").open("rb") as tar:
+                    tar.seek(row[f"{role}_offset"])
+                    found[role] = files.read(tar.read(row[f"{role}_bytes"]))
+        return found
+
+    @cached_property
+    def _file_names(self) -> dict[str, dict[str, str]]:
+        """Of a folder of files: each example's names by role, by the digests in sidecars and index."""
+        found: dict[str, dict[str, str]] = {}
+        for shard in read_plan(self.home / PLAN).shards:
+            sidecar = commit.read_sealed(self.home / f"{shard.name}.json") or {}
+            names = {one["sha256"]: one["name"] for one in sidecar.get("files", ())}
+            table = self.home / f"{shard.name}.index.parquet"
+            for row in read_table(table).to_pylist() if names and table.exists() else ():
+                digests = {role: row.get(f"{role}_sha256") for role in self.roles}
+                found[row["key"]] = {role: names[digest] for role, digest in digests.items() if digest in names}
+        return found
+
+    def rendered_by(self) -> Path | None:
+        """The run whose model made these examples, where it lay then, as their first recipe tells."""
+        if self.kind == "run" or not (self.home / PLAN).exists():
+            return None
+        plan = read_plan(self.home / PLAN)
+        number = next((number for number, shard in enumerate(plan.shards) if shard.recipes), None)
+        rows = read_rows(self.home / PLAN, number) if number is not None else []
+        steps = rows[0].recipe.steps if rows else []
+        made_by = [step for step in steps if step.get("step") == "render"]
+        if not made_by:
+            return None
+        where, name = made_by[-1].get("run_uri"), made_by[-1].get("run", "")
+        # A run on another machine is known by its name alone.
+        return to_path(where) if where and where.startswith("file:") else Path(name)
+
+
+def open_place(text: str) -> Place:
+    """Open what a person named.
+
+    Raises:
+        UsageError: it is nothing that can be reported on.
+        CorpusError: it is unfinished, or damaged.
+    """
+    folder = Path(text)
+    if (folder / RUN_JSON).exists():
+        run = open_run(folder)
+        return Place(text, "run", folder, run.about, run=run)
+    if (folder / MARK).exists():
+        about = commit.read_json(folder / MARK)
+        if not isinstance(about, dict) or "files" not in about:
+            raise CorpusError(f"{folder} is not finished. Give the `tonemill write` that makes it again: it goes on.")
+        return _with_tables(Place(text, "files", folder, about))
+    if (folder / DESCRIPTION).exists() or (folder / PLAN).exists():
+        return _with_tables(Place(text, "corpus", folder, open_corpus(folder).about))
+    what = (
+        "is neither a corpus, a run, nor a folder that `tonemill write` made" if folder.exists() else "does not exist"
+    )
+    raise UsageError(f"{text} {what}. `tonemill report corpora/loops -o report.html` shows how it is meant.")
+
+
+def _with_tables(place: Place) -> Place:
+    try:
+        return Place(
+            place.name,
+            place.kind,
+            place.folder,
+            place.about,
+            _read_all_but_digests(place.home / INDEX),
+            read_table(place.home / REJECTS),
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"The tables of {place.folder} cannot be read: {error}. `tonemill repair {place.folder}` makes them anew."
+        ) from error
+
+
+def _read_all_but_digests(path: Path) -> pa.Table:
+    """The index without its longest columns, which nobody looks at and which take most of its room."""
+    with path.open("rb") as file:
+        opened = parquet.ParquetFile(file, pre_buffer=False)
+        wanted = [name for name in opened.schema_arrow.names if not name.endswith("_sha256")]
+        return opened.read(columns=wanted, use_threads=False)

@@ -1,0 +1,77 @@
+"""A run's numbers: a line of JSON per logged step, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tonemill.pipelines.storage import commit
+
+
+class Metrics:
+    """Collects losses and writes their means.
+
+    Args:
+        folder: of the run.
+        step: where training goes on; lines after it are from steps that were lost, and go.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = folder / "metrics.jsonl"
+        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= step]
+        with commit.pending(self._path) as file:
+            file.write(b"".join(kept))
+        self._collected: dict[str, list[Tensor]] = defaultdict(list)
+        self._last: dict[str, float] = {}
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def collect(self, losses: Mapping[str, Tensor]) -> None:
+        """Note a step's losses, without waiting for the device to finish computing them."""
+        for name, value in losses.items():
+            self._collected[name].append(value.detach())
+
+    def write(self, step: int, seconds: float) -> Mapping[str, float]:
+        """Write the means since the last line."""
+        if not self._collected:
+            return {}
+        self._last = {name: float(torch.stack(values).float().mean()) for name, values in self._collected.items()}
+        self._collected.clear()
+        self.add(step, {"seconds": round(seconds, 3), **self._last})
+        return self._last
+
+    def add(self, step: int, values: Mapping[str, Any]) -> None:
+        """Write a line of its own."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, float):
+                self.board.add_scalar(name, value, step)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines so far, those of earlier calls included."""
+        return [json.loads(line) for line in _lines(self._path)]
+
+    def line(self) -> str:
+        """The last means, for the progress bar."""
+        return "  ".join(f"{name} {value:.3g}" for name, value in self._last.items())
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The whole lines of a file that may have been cut while a line was written."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]

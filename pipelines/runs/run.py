@@ -1,0 +1,205 @@
+"""A run on disk: how it was trained, its checkpoints, and which of them to render with.
+
+runs/drums/
+  run.toml                 every setting; `tonemill train wavegan --config` takes it back
+  run.json                 what was trained on what, and where it stands
+  metrics.jsonl            a line per logged step
+  checkpoints/00000500/    weights.safetensors, optimizers.safetensors, state.json
+  clips/00000500/          what it sounded like, and a picture of that
+  tensorboard/
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.pipelines.storage import commit
+
+SCHEMA: Final = 1
+RUN_TOML: Final = "run.toml"
+RUN_JSON: Final = "run.json"
+STATE: Final = "state.json"
+WEIGHTS: Final = "weights.safetensors"
+OPTIMIZERS: Final = "optimizers.safetensors"
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train, whatever the model."""
+
+    steps: Annotated[int | None, "Stop after so many batches."] = None
+    minutes: Annotated[float | None, "Stop after so many minutes of training."] = None
+    batch_size: Annotated[int, "Examples in a batch."] = 64
+    seed: Annotated[int, "Decides the weights, the order of the data and all noise."] = 0
+    device: Annotated[Device, "Where to compute; auto takes an accelerator if there is one."] = "auto"
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], "Of most of the arithmetic."] = "fp32"
+    ema: Annotated[float | None, "Render with a running average of the weights, of this decay, as 0.999."] = None
+    split: Annotated[str, "The part of the corpus to train on."] = "train"
+    checkpoint_every: Annotated[int, "Steps between checkpoints."] = 500
+    keep: Annotated[int, "How many of the last checkpoints stay, beside the best."] = 3
+    listen_every: Annotated[int, "Steps between sets of listening clips."] = 1000
+    listen_clips: Annotated[int, "Clips in a set."] = 8
+    log_every: Annotated[int, "Steps between lines of metrics.jsonl."] = 10
+    loader_workers: Annotated[int | None, "Processes that decode; none on a CPU, 4 beside an accelerator."] = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise UsageError("train needs --steps or --minutes, as in --steps 2000 or --minutes 15.")
+        for name in ("steps", "minutes", "batch_size", "checkpoint_every", "keep", "listen_every", "log_every"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be more than 0.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UsageError(f"--ema is {self.ema}; it must lie between 0 and 1, as 0.999.")
+
+
+FREE: Final = frozenset(
+    {
+        "steps",
+        "minutes",
+        "device",
+        "checkpoint_every",
+        "keep",
+        "listen_every",
+        "listen_clips",
+        "log_every",
+        "loader_workers",
+    }
+)
+"""Settings of `TrainConfig` that may change when a run goes on: they do not change what is learned by a step."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved state of a run."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return str(self.state["sha256"])
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that training left."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        return str(self.about["model"])
+
+    @property
+    def model_config(self) -> dict[str, Any]:
+        return dict(self.about["model_config"])
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All whole ones, oldest first."""
+        found = []
+        for folder in sorted((self.folder / "checkpoints").glob("[0-9]*")):
+            state = commit.read_json(folder / STATE)
+            if isinstance(state, dict):
+                found.append(Checkpoint(folder, state))
+        return found
+
+    def checkpoint(self, which: str = "last") -> Checkpoint:
+        """The last, the best, or the one of a step.
+
+        Raises:
+            RunError: there is none such.
+        """
+        found = self.checkpoints()
+        if not found:
+            raise RunError(
+                f"{self.folder} holds no checkpoint yet. Train it with "
+                f"`tonemill train {self.model} {self.about['corpus']} -o {self.folder}`."
+            )
+        if which == "last":
+            return found[-1]
+        if which == "best":
+            scored = [one for one in found if one.state.get("score") is not None]
+            return min(scored, key=lambda one: float(one.state["score"])) if scored else found[-1]
+        for one in found:
+            if which.isdigit() and one.step == int(which):
+                return one
+        steps = ", ".join(str(one.step) for one in found)
+        raise RunError(f"{self.folder} has no checkpoint {which!r}; it has last, best and those of steps {steps}.")
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run.
+
+    Raises:
+        RunError: it is not one, or of a schema this version cannot read.
+    """
+    about = commit.read_json(folder / RUN_JSON)
+    if about is None:
+        what = "is no run" if folder.is_dir() else "does not exist"
+        raise RunError(f"{folder} {what}. Make one with `tonemill train MODEL CORPUS -o {folder}`.")
+    if about.get("schema") != SCHEMA:
+        raise RunError(
+            f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."
+        )
+    return Run(folder, about)
+
+
+def refuse_other_config(
+    run: Run, train: Mapping[str, Any], model: str, model_config: Mapping[str, Any], digest: str
+) -> None:
+    """Refuse to go on with a run whose settings were others.
+
+    Raises:
+        RunError: names each setting that differs.
+    """
+    if run.model != model:
+        raise RunError(f"{run.folder} is a run of {run.model}, not of {model}. Name another folder with -o.")
+    mine = {**{name: value for name, value in train.items() if name not in FREE}, **model_config}
+    theirs = {
+        **{name: value for name, value in run.about["train_config"].items() if name not in FREE},
+        **run.model_config,
+    }
+    differing = [
+        f"--{name.replace('_', '-')} {theirs.get(name)} (now {mine.get(name)})"
+        for name in sorted({*mine, *theirs})
+        if mine.get(name) != theirs.get(name)
+    ]
+    if differing:
+        raise RunError(
+            f"{run.folder} was trained with {', '.join(differing)}. Give those settings to go on with it, "
+            f"or name another folder with -o; --init-from {run.folder} starts a new run from its weights."
+        )
+    if run.about["corpus_digest"] != digest:
+        raise RunError(
+            f"{run.folder} was trained on another state of {run.about['corpus']}. Name another folder with -o; "
+            f"--init-from {run.folder} starts a new run from its weights."
+        )
+
+
+def prune(run: Run, keep: int) -> None:
+    """Remove all but the last checkpoints and the best one."""
+    found = run.checkpoints()
+    spared = {one.folder for one in found[-keep:]} | ({run.checkpoint("best").folder} if found else set())
+    for one in found:
+        if one.folder not in spared:
+            # The state goes first: a checkpoint without one does not count.
+            (one.folder / STATE).unlink()
+            shutil.rmtree(one.folder)

@@ -1,0 +1,1 @@
+"""Bytes on disks and in object stores: paths, commits, locks, JSON, Parquet, tar."""

@@ -1,0 +1,103 @@
+"""Read files over https; nothing is ever read from another kind of place that an answer points to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import urllib.error
+import urllib.request
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import urlsplit
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines.storage.stores import ANSWER_SECONDS, Entry
+
+PIECE_BYTES: Final = 1 << 20
+
+ELSEWHERE: Final = "it points elsewhere, and from https only https is followed"
+
+MISSING: Final = frozenset({404, 410})
+FORBIDDEN: Final = frozenset({401, 402, 403, 407, 451})
+
+
+class _SameScheme(urllib.request.HTTPRedirectHandler):
+    """Follows to https alone: plain http can be changed on its way, and `file:` would be of this machine."""
+
+    def redirect_request(
+        self, request: urllib.request.Request, file: IO[bytes], code: int, said: str, headers: Any, target: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(target).scheme != "https":
+            raise PermissionError(errno.EACCES, ELSEWHERE)
+        return super().redirect_request(request, file, code, said, headers, target)
+
+
+class Web:
+    """Files behind https URLs; a store that is only read, and cannot be listed."""
+
+    def __init__(self) -> None:
+        self._opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(),
+            urllib.request.HTTPSHandler(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            _SameScheme(),
+            urllib.request.HTTPErrorProcessor(),
+        ):
+            self._opener.add_handler(handler)
+
+    def look(self, key: str) -> Entry:
+        with self._answer(key, {}, "HEAD") as answer:
+            return _entry(answer.headers, "Content-Length")
+
+    def find(self, key: str) -> dict[str, Entry]:
+        raise UsageError(f"https://{key} cannot be listed; name its files, or pipe their names into `tonemill scan -`.")
+
+    def is_folder(self, key: str) -> bool:
+        return False
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        if end is None:
+            with self._answer(key, {}) as answer:
+                whole: bytes = answer.read()
+                return whole[start:]
+        with self._answer(key, {"Range": f"bytes={start}-{end - 1}"}) as answer:
+            # 200 is the answer of a server that knows no ranges.
+            data: bytes = answer.read(end - start if answer.status == 206 else end)
+            return data if answer.status == 206 else data[start:]
+
+    def fetch(self, key: str, target: Path) -> None:
+        with self._answer(key, {}) as answer, target.open("wb") as file:
+            while piece := answer.read(PIECE_BYTES):
+                file.write(piece)
+
+    def put(self, key: str, source: Path) -> None:
+        raise UsageError(f"https://{key} can only be read.")
+
+    def remove(self, key: str) -> None:
+        raise UsageError(f"https://{key} can only be read.")
+
+    def _answer(self, key: str, headers: dict[str, str], method: str = "GET") -> Any:
+        # What came compressed would not have the length that was announced.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "tonemill", **headers}
+        request = urllib.request.Request(f"https://{key}", headers=headers, method=method)
+        try:
+            return self._opener.open(request, timeout=ANSWER_SECONDS)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code in MISSING:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+                if error.code in FORBIDDEN:
+                    raise PermissionError(errno.EACCES, f"the server says {error.code}") from error
+                if error.code < 400:
+                    raise PermissionError(errno.EACCES, ELSEWHERE) from error
+                raise OSError(errno.EIO, f"the server says {error.code}") from error
+
+
+def _entry(headers: Message, length: str) -> Entry:
+    if not str(headers.get(length, "")).isdigit():
+        raise OSError(errno.EIO, "the server does not tell how long the file is")
+    when = headers.get("Last-Modified")
+    return Entry(int(headers[length]), 0 if when is None else round(parsedate_to_datetime(when).timestamp()) * 10**9)

@@ -1,0 +1,1 @@
+"""The training loop, its batches, and what is listened to on the way."""

@@ -1,0 +1,249 @@
+"""The training loop, the same for every model: seeding, precision, averages, checkpoints, listening.
+
+Step n draws its randomness from the run's seed and n, and its batch is the n-th of the loader. So a run that was
+interrupted and goes on learns, on a CPU, bit for bit what an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tonemill.audiotools.errors import OutputError, RunError
+from tonemill.models.contract import Model, load_model
+from tonemill.pipelines import config
+from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.rendering.render import pick_device
+from tonemill.pipelines.runs import checkpoints
+from tonemill.pipelines.runs.metric_log import Metrics
+from tonemill.pipelines.runs.run import (
+    RUN_JSON,
+    RUN_TOML,
+    SCHEMA,
+    Run,
+    TrainConfig,
+    open_run,
+    prune,
+    refuse_other_config,
+)
+from tonemill.pipelines.storage import commit
+from tonemill.pipelines.training.listener import Listener
+from tonemill.pipelines.training.loader import Batches, batches, examples_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a call of `train` left."""
+
+    run: Run
+    step: int
+    interrupted: bool
+
+
+def train(
+    name: str,
+    model_config: Any,
+    settings: TrainConfig,
+    corpus: Corpus,
+    folder: Path,
+    progress: Progress,
+    init_from: Run | None = None,
+) -> Trained:
+    """Train a model on a corpus into a run folder, going on where an earlier call stopped.
+
+    Raises:
+        CorpusError: the corpus does not fit the model.
+        RunError: the folder holds a run of other settings, or a loss is no longer finite.
+        OutputError: the folder holds something else, or cannot be written.
+    """
+    model_class = load_model(name)
+    model_config = model_class.settle(model_config, corpus.facts())
+    device = pick_device(settings.device)
+    torch.manual_seed(_seed_of(settings.seed, "weights"))
+    model = model_class(model_config)
+    with commit.locked(_claimed(folder)):
+        run = _begun(folder, name, model_config, settings, corpus, model)
+        saved = run.checkpoints()
+        if not saved:
+            model.check_examples(examples_of(corpus, settings.split, model.roles))
+        state = checkpoints.State(model, model.to(device).optimizers(), settings.ema)
+        if saved:
+            state.load(saved[-1])
+        elif init_from is not None:
+            progress.say(state.load_weights_from(init_from))
+        else:
+            fitting = _batches_for(model, corpus, settings)
+            model.fit(batch.to(device) for batch in _epoch(fitting, settings.batch_size))
+            model.fit_examples(examples_of(corpus, settings.split, model.roles))
+        return _loop(state, run, settings, corpus, device, progress)
+
+
+class Updater:
+    """Steps optimizers for `Model.training_step`; with fp16 it scales losses so that small gradients survive."""
+
+    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer], device: torch.device, precision: str) -> None:
+        self._optimizers = optimizers
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def __call__(self, optimizer: str, loss: Tensor) -> None:
+        chosen = self._optimizers[optimizer]
+        chosen.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(chosen)
+        self._scaler.update()
+
+
+def _loop(
+    state: checkpoints.State, run: Run, settings: TrainConfig, corpus: Corpus, device: torch.device, progress: Progress
+) -> Trained:
+    model = state.model
+    dataset = _batches_for(model, corpus, settings, first=state.step)
+    processes = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
+    update = Updater(state.optimizers, device, settings.precision)
+    metrics = Metrics(run.folder, state.step)
+    listener = Listener(run.folder, corpus, settings, model, metrics)
+    clock = _Clock(state.seconds)
+    total = settings.steps if settings.steps is not None else None
+    with progress.phase(f"train {run.folder}", total, "steps") as phase, _interruptible() as interrupted, metrics:
+        phase.reach(state.step, counted=False)
+        heard = 0
+        incoming = batches(dataset, processes, pin=device.type == "cuda")
+        while not interrupted and not _finished(state.step, clock.seconds, settings):
+            batch = next(incoming).to(device)
+            model.train()
+            torch.manual_seed(_seed_of(settings.seed, state.step + 1))
+            with torch.autocast(device.type, _dtype(settings.precision), enabled=settings.precision != "fp32"):
+                losses = model.training_step(batch, state.step + 1, update)
+            state.advance()
+            state.seconds = clock.seconds
+            metrics.collect(losses)
+            if state.step % settings.log_every == 0:
+                _refuse_runaway(metrics.write(state.step, clock.seconds), state.step)
+                phase.about = metrics.line()
+            if state.step % settings.listen_every == 0 or _finished(state.step, clock.seconds, settings):
+                heard = state.step
+                state.score = listener.listen(state, device)
+            if state.step % settings.checkpoint_every == 0:
+                _save(state, run, settings)
+            phase.advance(1)
+        if not run.checkpoints() or run.checkpoints()[-1].step != state.step:
+            metrics.write(state.step, clock.seconds)
+            if heard != state.step and not interrupted:
+                state.score = listener.listen(state, device)
+            _save(state, run, settings)
+    return Trained(run, state.step, bool(interrupted))
+
+
+def _save(state: checkpoints.State, run: Run, settings: TrainConfig) -> None:
+    state.save(run.folder)
+    prune(run, settings.keep)
+
+
+def _finished(step: int, seconds: float, settings: TrainConfig) -> bool:
+    return (settings.steps is not None and step >= settings.steps) or (
+        settings.minutes is not None and seconds >= settings.minutes * 60
+    )
+
+
+def _claimed(folder: Path) -> Path:
+    """The folder, if it is new, empty, or a run."""
+    if (folder / RUN_JSON).exists() or commit.is_ours_or_empty(folder, RUN_TOML):
+        return folder
+    raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder with -o.")
+
+
+def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, corpus: Corpus, model: Model) -> Run:
+    """The run of a folder, begun if it is new and otherwise held against the settings."""
+    train_config, model_settings = config.to_dict(settings), config.to_dict(model_config)
+    if (folder / RUN_JSON).exists():
+        run = open_run(folder)
+        refuse_other_config(run, train_config, name, model_settings, corpus.about["digest"])
+        return run
+    sections = {"run": {"model": name, "corpus": corpus.name}, "train": train_config, "model": model_settings}
+    with commit.pending(folder / RUN_TOML) as file:
+        file.write(config.to_toml(sections).encode())
+    about = {
+        "schema": SCHEMA,
+        "model": name,
+        "model_config": model_settings,
+        "train_config": train_config,
+        "corpus": corpus.name,
+        "corpus_digest": corpus.about["digest"],
+        "renders_from": model.renders_from,
+        "makes": model.makes,
+        "sample_rate": model.sample_rate,
+        "channels": model.channels,
+        "length": model.length,
+        "parameters": {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()},
+        "environment": commit.environment(),
+    }
+    # Last, for it is what makes the folder a run.
+    commit.write_json(folder / RUN_JSON, about)
+    return Run(folder, about)
+
+
+def _batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int = 0) -> Batches:
+    sizes = (model.length, settings.batch_size)
+    return Batches(corpus, settings.split, model.roles, *sizes, settings.seed, first=first, pad=model.pads_short)
+
+
+def _epoch(dataset: Batches, batch_size: int) -> Iterator[Any]:
+    for number in range(math.ceil(dataset.examples / batch_size)):
+        yield dataset.batch(number)
+
+
+def _dtype(precision: str) -> torch.dtype:
+    return torch.float16 if precision == "fp16" else torch.bfloat16
+
+
+def _seed_of(seed: int, what: object) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {what}".encode()).digest()[:8], "big") >> 1
+
+
+def _refuse_runaway(values: Mapping[str, float], step: int) -> None:
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise RunError(
+            f"{' and '.join(bad)} is no longer finite at step {step}; the checkpoints before it stay. "
+            "Try a lower --learning-rate, --precision fp32, or another --seed."
+        )
+
+
+class _Clock:
+    """Seconds of training, those of earlier calls included."""
+
+    def __init__(self, earlier: float) -> None:
+        self._start = time.monotonic() - earlier
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """A list that is empty until Ctrl-C or SIGTERM comes; a second one interrupts at once."""
+    caught: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

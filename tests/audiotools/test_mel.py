@@ -1,0 +1,119 @@
+"""Spectrograms read levels in decibels at any rate, and their distance tells one drum from another."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonemill.audiotools.mel import FLOOR_DB, mel_distance, mel_spectrogram_db, mel_spread, save_spectrogram_picture
+from tonemill.audiotools.synthetic import hit, sine, varied
+
+RATE = 22050
+
+
+def drums(voice: str, seeds: range) -> list[np.ndarray]:
+    """Hits of one length."""
+    hits = [hit(voice, RATE, seed, varied(voice, np.random.default_rng(seed))) for seed in seeds]
+    return [np.pad(sound, ((0, 0), (0, RATE)))[:, :RATE] for sound in hits]
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 22050, 44100, 96000])
+@pytest.mark.parametrize("amplitude", [1.0, 0.1])
+def test_a_sine_reads_its_own_level_at_every_rate(sample_rate: int, amplitude: float) -> None:
+    frames_db = mel_spectrogram_db(sine(3000, sample_rate, sample_rate, amplitude), sample_rate)
+    steady_db = frames_db[0, :, 10:-10]
+    expected_db = 20 * np.log10(amplitude)
+    np.testing.assert_allclose(steady_db.max(axis=0), expected_db, atol=4)  # between two bands it is 3 dB less
+    assert np.ptp(steady_db[steady_db.mean(axis=1).argmax()]) < 0.1
+
+
+def test_a_decay_runs_alike_at_two_rates() -> None:
+    def levels_db(sample_rate: int) -> np.ndarray:
+        decay = 10 ** (-np.arange(sample_rate) / sample_rate)  # 20 dB in a second
+        tone = (sine(1000, sample_rate, sample_rate, 1.0) * decay).astype(np.float32)
+        return mel_spectrogram_db(tone, sample_rate)[0].max(axis=0)[10:90]
+
+    low_db, high_db = levels_db(16000), levels_db(32000)
+    np.testing.assert_allclose(low_db - low_db[0], high_db - high_db[0], atol=0.2)
+    assert low_db[0] - low_db[50] == pytest.approx(10, abs=0.2)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 100, 5000, 22050])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_frames_stand_a_hop_apart(frames: int, channels: int) -> None:
+    result = mel_spectrogram_db(np.zeros((channels, frames), np.float32), RATE, n_mels=40, hop_ms=10)
+    assert result.shape == (channels, 40, 1 + frames // 220)
+    assert (result == FLOOR_DB).all()
+
+
+def test_a_frame_is_centred_on_its_sample() -> None:
+    click = np.zeros((1, RATE), np.float32)
+    click[0, 220 * 30] = 1
+    assert mel_spectrogram_db(click, RATE)[0].mean(axis=0).argmax() == 30
+
+
+def test_distance_is_nought_to_itself_symmetric_and_six_db_for_half_the_level() -> None:
+    kicks, hats = drums("kick", range(5)), drums("hat", range(5))
+    assert mel_distance(kicks, kicks, RATE) == 0
+    assert mel_distance(kicks, hats, RATE) == pytest.approx(mel_distance(hats, kicks, RATE))
+    noise = [np.random.default_rng(0).uniform(-1, 1, (1, RATE)).astype(np.float32)]
+    assert mel_distance(noise, [noise[0] / 2], RATE) == pytest.approx(6.02, abs=0.01)
+
+
+def test_distance_tells_voices_apart_and_spread_says_what_is_near() -> None:
+    voices = ("kick", "snare", "hat", "clap")
+    some, others = ({voice: drums(voice, seeds) for voice in voices} for seeds in (range(8), range(8, 16)))
+    for voice in voices:
+        near = mel_distance(some[voice], others[voice], RATE)
+        far = min(mel_distance(some[voice], others[other], RATE) for other in voices if other != voice)
+        assert near < mel_spread(some[voice], RATE)
+        assert far > 2 * near
+
+
+def test_a_generator_of_one_sound_has_no_spread() -> None:
+    kick = drums("kick", range(1))
+    assert mel_spread(kick * 4, RATE) == pytest.approx(0, abs=1e-9)
+    assert mel_spread(drums("kick", range(8)), RATE) > 1
+
+
+def test_a_set_of_no_clips_is_refused() -> None:
+    with pytest.raises(ValueError, match="no clips"):
+        mel_distance([], drums("kick", range(1)), RATE)
+    with pytest.raises(ValueError, match="no clips"):
+        mel_spread([], RATE)
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def test_a_picture_holds_a_grid_and_is_the_same_each_time(tmp_path: Path) -> None:
+    clips = [*drums("snare", range(2)), hit("clap", RATE, 0, {}, channels=2), np.zeros((1, 1), np.float32)]
+    save_spectrogram_picture(tmp_path / "clips.png", clips, RATE, ["one", "two", "three", "four"], columns=2)
+    written = (tmp_path / "clips.png").read_bytes()
+    assert png_size(written) == (640, 600)
+    buffer = io.BytesIO()
+    save_spectrogram_picture(buffer, clips, RATE, ["one", "two", "three", "four"], columns=2)
+    assert buffer.getvalue() == written
+
+
+def test_a_picture_of_nothing_or_with_stray_titles_is_refused() -> None:
+    for clips, titles in [([], []), (drums("kick", range(1)), ["one", "two"])]:
+        with pytest.raises(ValueError, match="titles"):
+            save_spectrogram_picture(io.BytesIO(), clips, RATE, titles)
+
+
+def test_drawing_leaves_pyplot_alone_and_importing_loads_nothing_heavy() -> None:
+    code = (
+        "import io, sys, numpy as np; from tonemill.audiotools.mel import save_spectrogram_picture;"
+        "assert not {'librosa', 'matplotlib', 'numba'} & set(sys.modules);"
+        "save_spectrogram_picture(io.BytesIO(), [np.zeros((1, 100), np.float32)], 8000);"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -1,0 +1,75 @@
+"""Batches: each epoch holds each example once, whoever reads; the n-th batch is always the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.training.loader import Batches, batches
+
+LENGTH = 4096
+
+
+def fingerprints(corpus: Corpus, **options: int) -> list[list[float]]:
+    """Three epochs' batches, each example told by its energy."""
+    made = Batches(corpus, "train", ("audio",), LENGTH, 8, **options)
+    numbers = range(3 * made.examples // 8)
+    return [made.batch(number).audio["audio"].square().sum(dim=(1, 2)).tolist() for number in numbers]
+
+
+def test_an_epoch_holds_each_example_once(drums: Corpus) -> None:
+    examples = drums.about["splits"]["train"]["examples"]
+    flat = [one for batch in fingerprints(drums) for one in batch]
+    assert max(Counter(flat[:examples]).values()) == 1
+    assert sorted(flat[:examples]) == sorted(flat[examples : 2 * examples])
+    assert flat[:examples] != flat[examples : 2 * examples], "every epoch has an order of its own"
+
+
+def test_a_seed_decides_the_order(drums: Corpus) -> None:
+    assert fingerprints(drums, seed=1) == fingerprints(drums, seed=1) != fingerprints(drums, seed=2)
+
+
+def test_ranks_share_the_batches_of_one(drums: Corpus) -> None:
+    whole = Batches(drums, "train", ("audio",), LENGTH, 8)
+    parts = [iter(Batches(drums, "train", ("audio",), LENGTH, 8, rank=rank, ranks=2)) for rank in (0, 1)]
+    for number in range(6):
+        assert np.array_equal(next(parts[number % 2]).audio["audio"], whole.batch(number).audio["audio"])
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_processes_change_nothing(drums: Corpus, processes: int) -> None:
+    alone = iter(Batches(drums, "train", ("audio",), LENGTH, 8, first=3))
+    together = batches(Batches(drums, "train", ("audio",), LENGTH, 8, first=3), processes, pin=False)
+    for _ in range(5):
+        one, other = next(alone), next(together)
+        assert np.array_equal(one.audio["audio"], other.audio["audio"])
+        assert one.fields == other.fields
+
+
+def test_longer_examples_are_cropped_inside_themselves(drums: Corpus) -> None:
+    crops = {Batches(drums, "train", ("audio",), 1000, 4, seed=seed).batch(0).audio["audio"].shape for seed in range(3)}
+    assert crops == {(4, 1, 1000)}
+
+
+def test_what_does_not_fit_is_refused_with_the_mend(drums: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"clips of 4096 samples.*16384.*tonemill slice --samples 16384"):
+        Batches(drums, "train", ("audio",), 16384, 4)
+    with pytest.raises(CorpusError, match=r"no test split; it has train, valid"):
+        Batches(drums, "test", ("audio",), LENGTH, 4)
+
+
+def test_a_tar_cut_between_members_is_noticed(drums: Corpus, tmp_path: Path) -> None:
+    copy = shutil.copytree(drums.folder, tmp_path / "copy")
+    tar = next((copy / "train").glob("*.tar"))
+    tar.write_bytes(tar.read_bytes()[: 512 * 40])
+    with pytest.raises(CorpusError, match="not what its sidecar promises"):
+        Batches(open_corpus(copy), "train", ("audio",), LENGTH, 4)
+    tar.unlink()
+    with pytest.raises(CorpusError, match="is missing"):
+        Batches(open_corpus(copy), "train", ("audio",), LENGTH, 4)

@@ -153,7 +153,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if not options.folders:
-            from tonemill.audiotools.synthetic import write_drum_machine
+            from tonemill.audiotools.demo_corpus import write_drum_machine
 
             write_drum_machine(Path(folder), hits=32, loops=8)
         measure(options.folders or [folder], options.every)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tonemill.audiotools.synthetic import write_drum_machine
+from tonemill.audiotools.demo_corpus import write_drum_machine
 from tonemill.models.classifier import EMBEDDING, Classifier, ClassifierConfig
 from tonemill.pipelines.building.build import produce
 from tonemill.pipelines.corpus.corpus import open_corpus

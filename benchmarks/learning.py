@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tonemill.audiotools.mel import mel_distance, mel_spread, save_spectrogram_picture
+from tonemill.audiotools.mel import mel_distance, mel_spread
+from tonemill.audiotools.pictures.spectrograms import save_spectrogram_picture
 from tonemill.models.contract import Request
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.rendering.render import render

@@ -32,9 +32,10 @@ import pyarrow as pa
 import soundfile
 from pyarrow import parquet
 
-from tonemill.pipelines.cooking.shard import REJECT_COLUMNS
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard, read_whole
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
+from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard
+from tonemill.pipelines.storage import json_files
 
 RATE, CLIPS = 16000, 2000
 TONEMILL = Path(sys.executable).parent / "tonemill"
@@ -87,9 +88,9 @@ def _grow(corpus: Path, rows: int) -> None:
     parquet.write_table(pa.Table.from_pylist(refused, schema=REJECT_COLUMNS), corpus / "rejects.parquet")
     plan = _grown_plan(read_whole(corpus / "plan.parquet"), times)
     with (corpus / "plan.parquet").open("wb") as file:
-        plan.write(file)
+        dump_plan(plan, file)
     about = json.loads((corpus / "corpus.json").read_bytes())
-    about = {name: value for name, value in about.items() if name != commit.SEAL}
+    about = {name: value for name, value in about.items() if name != json_files.SEAL}
     split = grown["split"].to_pylist()
     for name, one in about["splits"].items():
         one.update({key: value * times for key, value in one.items()}, examples=split.count(name))
@@ -100,7 +101,7 @@ def _grow(corpus: Path, rows: int) -> None:
         "rejected": len(range(0, rows // 10, 50)),
         "filtered": rows // 10 - len(range(0, rows // 10, 50)),
     }
-    commit.write_sealed(corpus / "corpus.json", about)
+    json_files.write_sealed(corpus / "corpus.json", about)
 
 
 def _grown_plan(plan: Plan, times: int) -> Plan:

@@ -34,8 +34,10 @@ from tonemill.audiotools.editing.channels import mixed
 from tonemill.audiotools.editing.resampling import resample_blocks
 from tonemill.audiotools.editing.slicing import windows
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.cooking.shard import PLAN, cook_shard
+from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.cooking.writers import Piece, TarShelf
+from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.corpus.plan_file import dump_plan
 from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.sources import scan
@@ -118,7 +120,7 @@ def shards(folder: Path, paths: list[Path]) -> tuple[Callable[[], object], Calla
     plan = make_plan(recipes, Output("shards"), Splitting(), 1e9)
     corpus = folder / "corpus"
     corpus.mkdir()
-    plan.write(corpus / PLAN)
+    dump_plan(plan, corpus / PLAN)
     return lambda: cook_shard(corpus, 0), lambda: plain_loop(paths, folder / "loop.tar", tuned=False)
 
 

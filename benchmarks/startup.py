@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tonemill.pipelines.recipes.recipe import Recipe, write_stream
+from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.recipes.stream import write_stream
 
 EMPTY_APP: Final = """
 from typing import Annotated

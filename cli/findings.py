@@ -20,7 +20,7 @@ MOST_LINES: Final = 50
 
 def tell_report(report: Report, progress: Progress, **more: Any) -> bool:
     """A line for each finding on stderr, all of them in one line of JSON on stdout; whether there were any."""
-    from tonemill.pipelines.storage.uri import readable
+    from tonemill.pipelines.storage.paths import readable
 
     for one in report.findings[:MOST_LINES]:
         progress.say(f"{readable(one.path)}: {one.kind}: {one.message}".rstrip(": "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,8 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tonemill.pipelines.building import state as changes
-    from tonemill.pipelines.building.build import home_of, look
+    from tonemill.pipelines.building.state import describe_changes, look
+    from tonemill.pipelines.corpus.layout import home_of
     from tonemill.pipelines.planning.plan import SPLITS
 
     state = look(folder, plan)
@@ -94,7 +95,7 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
     Console(stderr=True).print(table)
     if state.stale:
         tell(f"{len(state.stale)} shards there were made by another plan and would be made anew or taken away.")
-    for line in changes.told(home_of(folder, plan.output), plan, state):
+    for line in describe_changes(home_of(folder, plan.output), plan, state):
         tell(line)
     tell("Lengths come from headers, bytes from a usual rate of compression: what is really there shows in cooking.")
     typer.echo(
@@ -102,3 +103,19 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
             {key: str(folder), "dry_run": True, "plan_digest": plan.digest, "splits": totals, "stale": len(state.stale)}
         )
     )
+
+
+def describe_line(about: dict[str, Any], **more: Any) -> str:
+    """The one line of JSON that a sink prints about what it made."""
+    names = (
+        "examples",
+        "seconds",
+        "bytes",
+        "sample_rate",
+        "channels",
+        "digest",
+        "ledger",
+        "reasons",
+        "clipped_examples",
+    )
+    return json.dumps({**more, **{name: about[name] for name in names}}, ensure_ascii=False)

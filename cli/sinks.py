@@ -119,9 +119,8 @@ def engine(workers: int | None, runner: str | None, beam: list[str] | None, deco
 
 def there(folder: Path, wished: Output) -> Plan | None:
     """The plan with its rows that lies in a folder; None where there is none that can be read."""
-    from tonemill.pipelines.building.build import home_of
-    from tonemill.pipelines.cooking.shard import PLAN
-    from tonemill.pipelines.planning.plan import read_whole
+    from tonemill.pipelines.corpus.layout import PLAN, home_of
+    from tonemill.pipelines.corpus.plan_file import read_whole
 
     place = home_of(folder, wished) / PLAN
     try:
@@ -148,16 +147,17 @@ def sink(
     Raises:
         StreamError: the stream was cut, and nobody said --partial.
     """
-    from tonemill.pipelines.building.build import home_of
     from tonemill.pipelines.building.shard_range import lying_plan, parse_portion
+    from tonemill.pipelines.corpus.layout import STAGED, home_of
     from tonemill.pipelines.corpus.removed import read_removals
-    from tonemill.pipelines.engine import engine as engine_process
-    from tonemill.pipelines.maintenance.staging import STAGED, finish
+    from tonemill.pipelines.engine.engine import start
+    from tonemill.pipelines.maintenance.removal import finish
     from tonemill.pipelines.planning.growth import grow, regrown
     from tonemill.pipelines.planning.planner import make_plan
     from tonemill.pipelines.progress import open_progress
-    from tonemill.pipelines.recipes.recipe import Recipe, RecipeReader
-    from tonemill.pipelines.storage.commit import locked
+    from tonemill.pipelines.recipes.recipe import Recipe
+    from tonemill.pipelines.recipes.stream import RecipeReader
+    from tonemill.pipelines.storage.folders import locked
 
     if not 0 < shard_seconds < float("inf"):
         raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
@@ -169,7 +169,7 @@ def sink(
         _carry_out(folder, lying_plan(folder, home_of(folder, wished)), key, options, progress, None, portion)
         return
     if not options.dry_run:
-        engine_process.start()
+        start()
     reader = RecipeReader(stdin(command))
     if (folder / STAGED).is_dir() and not options.dry_run:
         with locked(folder):
@@ -204,10 +204,11 @@ def _carry_out(
     instead_of: str | None,
     portion: Portion | None,
 ) -> None:
-    from tonemill.pipelines.building.build import Tolerance, most_rejects, produce
+    from tonemill.cli.outcomes import describe_line
+    from tonemill.pipelines.building.build import produce
     from tonemill.pipelines.building.shard_range import cook_portion
-    from tonemill.pipelines.corpus.corpus import describe_line
-    from tonemill.pipelines.storage.uri import readable
+    from tonemill.pipelines.building.tolerance import Tolerance, most_rejects
+    from tonemill.pipelines.storage.paths import readable
 
     if options.dry_run:
         show_plan(folder, plan, key)

@@ -35,7 +35,7 @@ ORDER = {
         demo_corpus""",
     "models": """plugins exchange contract parts wavegan specgan classifier effect""",
     "models/effect": """representations streaming losses network recurrent networks validation export checks model""",
-    "pipelines": """config progress humanize child storage recipes planning sources corpus cooking engine building
+    "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
         runs rendering steps dedup maintenance training evaluation report doctor""",
     "cli": """console options streams findings outcomes sinks app commands start""",
 }

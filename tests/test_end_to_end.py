@@ -10,7 +10,7 @@ import soundfile
 from conftest import Shell, Tonemill
 from pyarrow import parquet
 
-from tonemill.audiotools.synthetic import write_drum_machine
+from tonemill.audiotools.demo_corpus import write_drum_machine
 
 SHARED = Path(__file__).parents[2] / "shared" / "audio"
 

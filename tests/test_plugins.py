@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from tonemill.pipelines.step import Step
+from tonemill.pipelines.recipes.step import Step
 
 
 @dataclass(frozen=True)

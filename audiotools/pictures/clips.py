@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32, Int
 
-from tonemill.audiotools.mel import draw_spectrogram, draw_waveform
+from tonemill.audiotools.pictures.spectrograms import draw_spectrogram, draw_waveform
 
 ZOOM_MS: Final = 5.0
 """How much of dry and wet is shown at either side of an attack."""

@@ -39,7 +39,7 @@ def command(
     from tonemill.pipelines.dedup.clusters import find
     from tonemill.pipelines.dedup.fingerprints import fingerprinted
     from tonemill.pipelines.progress import open_progress
-    from tonemill.pipelines.recipes.recipe import RecipeReader, write_stream
+    from tonemill.pipelines.recipes.stream import RecipeReader, write_stream
 
     out, reader = stdout(), RecipeReader(stdin("dedup"))
     recipes = list(reader)
@@ -70,9 +70,9 @@ def command(
 @contextlib.contextmanager
 def _held(cache: Path | None) -> Iterator[Path]:
     """The cache, held against other commands; one that is gone afterwards if none was named."""
-    from tonemill.pipelines.storage import commit
+    from tonemill.pipelines.storage import folders
 
     with contextlib.ExitStack() as stack:
         folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonemill-dedup-")))
-        stack.enter_context(commit.locked(folder))
+        stack.enter_context(folders.locked(folder))
         yield folder

@@ -25,7 +25,7 @@ def command(
     recipes, in the same splits, and 1 where they do not.
     """
     from tonemill.pipelines.maintenance.diff import compare, open_side
-    from tonemill.pipelines.storage.uri import readable
+    from tonemill.pipelines.storage.paths import readable
 
     found = compare(open_side(a), open_side(b), decode)
     names = readable(str(a)), readable(str(b))

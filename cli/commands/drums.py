@@ -14,7 +14,7 @@ def command(
     loops: Annotated[int, typer.Option(min=0, help="Loops, at several tempi.")] = 16,
     seed: Annotated[int, typer.Option(help="Another seed plays others.")] = 0,
 ) -> None:
-    from tonemill.audiotools.synthetic import write_drum_machine
+    from tonemill.audiotools.demo_corpus import write_drum_machine
 
     truth = write_drum_machine(folder, seed=seed, hits=hits, loops=loops)
     typer.echo(truth)

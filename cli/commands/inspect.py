@@ -74,8 +74,9 @@ def _named_in_pipe() -> Path | None:
 
 
 def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
-    from tonemill.pipelines.corpus.corpus import INDEX, REJECTS, open_corpus
-    from tonemill.pipelines.storage.commit import read_json
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.corpus.layout import INDEX, REJECTS
+    from tonemill.pipelines.storage.json_files import read_json
     from tonemill.pipelines.storage.parquet import read_table
 
     files = (folder / "tonemill.json").exists()
@@ -108,8 +109,8 @@ def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 
 def _groups(home: Path) -> tuple[dict[str, int], list[Table]]:
     """Groups that stand in more than one split, by kind; must be none of the kind that the plan was dealt by."""
-    from tonemill.pipelines.cooking.shard import PLAN
-    from tonemill.pipelines.planning.plan import read_whole
+    from tonemill.pipelines.corpus.layout import PLAN
+    from tonemill.pipelines.corpus.plan_file import read_whole
     from tonemill.pipelines.planning.splits import CLUSTER, straddling
 
     plan = read_whole(home / PLAN)
@@ -185,8 +186,8 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 
 def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     from tonemill.pipelines.planning.planner import expected
-    from tonemill.pipelines.recipes.recipe import RecipeReader
     from tonemill.pipelines.recipes.step import load_steps, step_name
+    from tonemill.pipelines.recipes.stream import RecipeReader
 
     reader = RecipeReader(lines, name)
     chains: Counter[str] = Counter()

@@ -40,13 +40,12 @@ def command(
     `shard` is given again: removed.json holds hashes of the paths or digests, and no names.
     """
     from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.corpus.layout import STAGED
     from tonemill.pipelines.maintenance.removal import digests_of, remove
     from tonemill.pipelines.maintenance.search import search
-    from tonemill.pipelines.maintenance.staging import STAGED
     from tonemill.pipelines.planning.planner import key_of
     from tonemill.pipelines.progress import open_progress
-    from tonemill.pipelines.storage.paths import of_this_machine
-    from tonemill.pipelines.storage.uri import readable
+    from tonemill.pipelines.storage.paths import of_this_machine, readable
 
     if not (source or sha256 or where):
         raise UsageError("Name what to remove: --source PATH, --sha256 DIGEST or --where CONDITION.")
@@ -121,8 +120,8 @@ def _means(
 def _tell(corpus: Path, means: Callable[[Planned, Sequence[Mapping[str, Any]]], bool]) -> None:
     """Name what would go, a path a line."""
     from tonemill.pipelines.corpus.corpus import open_corpus
-    from tonemill.pipelines.corpus.splicing import source_key
-    from tonemill.pipelines.planning.plan import read_whole
+    from tonemill.pipelines.corpus.plan_file import read_whole
+    from tonemill.pipelines.corpus.sidecar import source_key
 
     of_source: dict[str, list[Mapping[str, Any]]] = {}
     for row in open_corpus(corpus).index().to_pylist():

@@ -12,7 +12,7 @@ import typer
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import in_stores, stdin, stdout, tell
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.recipes.recipe import write_recipe, write_trailer
+from tonemill.pipelines.recipes.stream import write_recipe, write_trailer
 
 
 @in_stores("places")
@@ -31,9 +31,10 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     from tonemill.pipelines.sources import scan
+    from tonemill.pipelines.sources.metadata import fields_from_name, fields_from_table
 
-    by_name = scan.fields_from_name(fields) if fields is not None else None
-    by_table = scan.fields_from_table(table) if table else None
+    by_name = fields_from_name(fields) if fields is not None else None
+    by_table = fields_from_table(table) if table else None
     if places == ["-"]:
         places = [os.fsdecode(line) for line in stdin("scan -").read().split(b"\n") if line]
         if not places:

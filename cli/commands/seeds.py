@@ -8,7 +8,7 @@ import typer
 
 from tonemill.cli.console import stdout
 from tonemill.cli.options import assignments
-from tonemill.pipelines.recipes.recipe import write_stream
+from tonemill.pipelines.recipes.stream import write_stream
 
 
 def command(
@@ -18,6 +18,6 @@ def command(
         list[str] | None, typer.Option("--set", help="A field for all, as label=3; may be repeated.")
     ] = None,
 ) -> None:
-    from tonemill.pipelines.sources import scan
+    from tonemill.pipelines.sources import seeds
 
-    write_stream(scan.seeds(count, seed, assignments(set_ or [], "--set")), stdout())
+    write_stream(seeds.seeds(count, seed, assignments(set_ or [], "--set")), stdout())

@@ -39,7 +39,7 @@ def command(
         _show(facts)
     if write is None:
         return
-    from tonemill.pipelines.storage.commit import environment
+    from tonemill.pipelines.corpus.environment import environment
 
     here, then = environment(), facts["environment"]
     other = [f"{name} {then[name]} (here {here.get(name)})" for name in then if then[name] != here.get(name)]

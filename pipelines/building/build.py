@@ -5,107 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
-from tonemill.pipelines.building import state as changes
-from tonemill.pipelines.building.state import State
-from tonemill.pipelines.cooking.shard import PLAN, WORK
-from tonemill.pipelines.corpus.corpus import DESCRIPTION, INDEX, REJECTS
-from tonemill.pipelines.corpus.description import MARK, describe, is_done, plan_is_whole, write_plan
+from tonemill.audiotools.errors import OutputError
+from tonemill.pipelines.building.state import State, describe_changes, look
+from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
+from tonemill.pipelines.corpus import environment
+from tonemill.pipelines.corpus.description import describe
+from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX, MARK, REJECTS, home_of
+from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
-from tonemill.pipelines.planning.plan import Output, Plan, read_plan
+from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import Phase, Progress
-from tonemill.pipelines.storage import commit
-from tonemill.pipelines.storage.confines import inside
-from tonemill.pipelines.storage.paths import mapped, sizes_below
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What may go wrong before a command says so.
-
-    Args:
-        rejects: how many sources may be rejected.
-        transient: sources that failed for a reason that may pass are left as they are, and not tried again.
-    """
-
-    rejects: float = math.inf
-    transient: bool = False
-
-    def require(self, rejected: int, place: Path) -> None:
-        """Stop a job that is plainly wrong.
-
-        Raises:
-            OutputError: too many sources were rejected.
-        """
-        if rejected > self.rejects:
-            raise OutputError(
-                f"{rejected} sources were rejected, and --max-rejects allows {self.rejects:g}. The tables beside the "
-                f"shards in {place} say why (*.rejects.parquet); what was finished stays, and the same command with "
-                "more --max-rejects goes on."
-            )
-
-
-def most_rejects(typed: str, sources: int) -> float:
-    """What `--max-rejects` allows, as `20`, or `5%` of all sources.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    number, percent = (typed[:-1], True) if typed.endswith("%") else (typed, False)
-    try:
-        limit = float(number)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < math.inf or (percent and limit > 100) or (not percent and limit != int(limit)):
-        raise UsageError(f"--max-rejects is {typed!r}; it must be a number of sources, as 20, or a share, as 5%.")
-    return math.floor(sources * limit / 100) if percent else limit
-
-
-def home_of(folder: Path, output: Output) -> Path:
-    """Where plan, sidecars and tables lie: in the corpus itself, but out of sight in a folder of files."""
-    return folder if output.kind == "shards" else folder / WORK
-
-
-def look(folder: Path, plan: Plan, tolerance: Tolerance = Tolerance(), numbers: Collection[int] | None = None) -> State:
-    """Compare an output folder with a plan; touches nothing.
-
-    Args:
-        folder: to look at.
-        plan: that it is held against.
-        tolerance: of what goes wrong.
-        numbers: of the only shards that are looked at; None for all.
-
-    Raises:
-        OutputError: the folder holds what tonemill did not make.
-    """
-    place = home_of(folder, plan.output)
-    numbers = range(len(plan.shards)) if numbers is None else numbers
-    if (place / PLAN).exists():
-        made = _made(folder, place, plan)
-        kept = {shard.name: shard.digest for shard in plan.shards}
-        stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
-        sizes = sizes_below(place)
-        done = mapped(place, lambda number: is_done(place, plan.shards[number], tolerance.transient, sizes), numbers)
-        todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
-        return State(made, todo, stale)
-    if not commit.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
-        raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
-    return State(None, tuple(numbers), ())
-
-
-def _made(folder: Path, place: Path, plan: Plan) -> Plan:
-    """The plan that lies there; where it is damaged but the description says that it was this one, this one."""
-    try:
-        return read_plan(place / PLAN)
-    except CorpusError:
-        about = commit.read_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK))
-        if about is not None and about["plan_digest"] == plan.digest:
-            return plan
-        raise
+from tonemill.pipelines.storage import folders, json_files
+from tonemill.pipelines.storage.paths import inside, sizes_below
 
 
 def produce(
@@ -115,7 +29,7 @@ def produce(
     progress: Progress,
     overwrite: bool = False,
     instead_of: str | None = None,
-    tolerance: Tolerance = Tolerance(),
+    tolerance: Tolerance = TOLERANT,
 ) -> dict[str, Any]:
     """Make what a plan says, going on where an earlier command stopped; returns the description.
 
@@ -134,7 +48,7 @@ def produce(
         CorpusError: nothing came of the plan.
     """
     look(folder, plan)
-    with commit.locked(folder):
+    with folders.locked(folder):
         place = home_of(folder, plan.output)
         state = claim(folder, plan, progress, overwrite, instead_of, tolerance)
         if state.todo:
@@ -156,7 +70,7 @@ def claim(
     state = look(folder, plan, tolerance)
     if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
         raise OutputError(_other_plan(folder, state, plan))
-    for line in changes.told(home_of(folder, plan.output), plan, state):
+    for line in describe_changes(home_of(folder, plan.output), plan, state):
         progress.say(line)
     return state
 
@@ -173,7 +87,7 @@ def prepare(folder: Path, plan: Plan, state: State, progress: Progress) -> None:
     """Write the plan before any work, and take away what it makes untrue."""
     place = home_of(folder, plan.output)
     if plan.output.kind == "files":
-        commit.write_json(folder / MARK, {"schema": 1, "plan_digest": plan.digest, "finished": False})
+        json_files.write_json(folder / MARK, {"schema": 1, "plan_digest": plan.digest, "finished": False})
     # What only the old plan knows goes before that plan does: killed in between, nothing is left that no plan names.
     clear(folder, plan, state)
     if plan.rows and (state.made is None or state.made.digest != plan.digest or state.todo or not plan_is_whole(place)):
@@ -200,7 +114,7 @@ def clear(folder: Path, plan: Plan, state: State) -> None:
 
 def _remove_shard(folder: Path, place: Path, name: str) -> None:
     base = place / name
-    sidecar = commit.read_sealed(base.with_suffix(".json"))
+    sidecar = json_files.read_sealed(base.with_suffix(".json"))
     for written in (sidecar or {}).get("files", ()):
         path = inside(folder, written["name"])
         # A file that the person has changed since is theirs.
@@ -212,11 +126,11 @@ def _remove_shard(folder: Path, place: Path, name: str) -> None:
 
 
 def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Progress) -> None:
-    here = commit.environment()
+    here = environment.environment()
     for number, shard in enumerate(plan.shards):
         if number in state.todo:
             continue
-        there = (commit.read_json((place / shard.name).with_suffix(".json")) or {}).get("environment", here)
+        there = (json_files.read_json((place / shard.name).with_suffix(".json")) or {}).get("environment", here)
         changed = [f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name]]
         if changed:
             progress.say(
@@ -292,5 +206,5 @@ REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
 
 def ledger_of(place: Path, name: str) -> dict[str, int]:
     """What a finished shard says of its sources and clips; nothing where it says nothing."""
-    ledger: dict[str, int] = (commit.read_json((place / name).with_suffix(".json")) or {}).get("ledger", {})
+    ledger: dict[str, int] = (json_files.read_json((place / name).with_suffix(".json")) or {}).get("ledger", {})
     return ledger

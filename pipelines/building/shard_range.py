@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
-from tonemill.pipelines.building.build import Tolerance, claim, clear, cook_shards, home_of, ledger_of, look, prepare
-from tonemill.pipelines.cooking.shard import PLAN
-from tonemill.pipelines.corpus.description import PLAN_SEAL, plan_is_whole
+from tonemill.pipelines.building.build import claim, clear, cook_shards, ledger_of, prepare
+from tonemill.pipelines.building.state import look
+from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
+from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL, home_of
+from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_plan
 from tonemill.pipelines.engine.engine import Engine, check
-from tonemill.pipelines.planning.plan import Plan, read_plan
+from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.storage import commit
-
-TOLERANT: Final = Tolerance()
+from tonemill.pipelines.storage import folders, json_files
 
 PLAN_SECONDS: Final = 120.0
 """How long to wait for another command that writes the plan."""
@@ -110,7 +110,9 @@ def cook_portion(
         end = numbers.start + len(numbers)
         with progress.phase(f"{folder} {numbers.start}:{end}", seconds) as phase:
             cook_shards(place, plan, state.todo, engine, phase, tolerance, among=numbers)
-        sidecars = [commit.read_sealed((place / plan.shards[number].name).with_suffix(".json")) for number in numbers]
+        sidecars = [
+            json_files.read_sealed((place / plan.shards[number].name).with_suffix(".json")) for number in numbers
+        ]
         if not all(sidecars):
             raise OutputError(f"Something else took shards of {folder} away. Give the same command again.")
         ledger: Counter[str] = Counter()
@@ -140,16 +142,16 @@ def _held_with_plan(
         while True:
             try:
                 if _lies(place, plan):
-                    stack.enter_context(commit.locked(folder, together=True))
+                    stack.enter_context(folders.locked(folder, together=True))
                     if _lies(place, plan):
                         break
                     stack.close()
                 look(folder, plan, tolerance, ())
-                with commit.locked(folder):
+                with folders.locked(folder):
                     if not _lies(place, plan):
                         state = claim(folder, plan, progress, overwrite, instead_of, tolerance)
                         prepare(folder, plan, state, progress)
-            except commit.InUse:
+            except folders.InUse:
                 if time.monotonic() > until:
                     raise
                 time.sleep(random.uniform(0.1, 0.5))
@@ -158,7 +160,7 @@ def _held_with_plan(
 
 def _lies(place: Path, plan: Plan) -> bool:
     """Whether this plan was written to its end; its bytes are looked at when it is read."""
-    seal = commit.read_sealed(place / PLAN_SEAL)
+    seal = json_files.read_sealed(place / PLAN_SEAL)
     try:
         size = (place / PLAN).stat().st_size
     except OSError:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.cooking.shard import PLAN
-from tonemill.pipelines.planning.plan import Plan, Planned, read_whole
-from tonemill.pipelines.recipes.recipe import PLACES, Recipe
-from tonemill.pipelines.storage import commit
+from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
+from tonemill.pipelines.corpus.layout import DESCRIPTION, MARK, PLAN, home_of
+from tonemill.pipelines.corpus.plan_file import read_plan, read_whole
+from tonemill.pipelines.corpus.sidecar import is_done
+from tonemill.pipelines.planning.plan import Plan, Planned
+from tonemill.pipelines.recipes.differences import differences, of_records
+from tonemill.pipelines.storage import folders, json_files
+from tonemill.pipelines.storage.paths import mapped, sizes_below
 
 MOST_LINES: Final = 20
 """More shards than this are counted and not told one by one."""
@@ -33,38 +37,7 @@ class State:
     stale: tuple[str, ...]
 
 
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What differs between two recipes, parameter by parameter, in words; nothing for equal ones."""
-    told = []
-    for role in dict.fromkeys([*old.sources, *new.sources]):
-        told += _of_records(f"source {role}", old.sources.get(role), new.sources.get(role))
-    told += of_values("start", old.start, new.start) + of_values("frames", old.frames, new.frames)
-    told += _of_records("field", old.fields, new.fields)
-    names = [[step["step"] for step in one.steps] for one in (old, new)]
-    if names[0] != names[1]:
-        told.append(f"steps {' | '.join(names[0]) or 'none'} -> {' | '.join(names[1]) or 'none'}")
-    else:
-        for one, other in zip(old.steps, new.steps, strict=True):
-            told += _of_records(one["step"], one, other)
-    return told + _of_records("entry", old.extra, new.extra)
-
-
-def _of_records(what: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[str]:
-    if old is None or new is None:
-        return [f"{what} {'is new' if old is None else 'is gone'}"] if old != new else []
-    names = [name for name in dict.fromkeys([*old, *new]) if name not in PLACES]
-    if "sha256" in names and old.get("sha256") != new.get("sha256"):
-        # Size and length follow from the content.
-        return [f"{what}: other content ({str(old.get('sha256'))[:8]} -> {str(new.get('sha256'))[:8]})"]
-    return [one for name in names for one in of_values(f"{what} {name}", old.get(name), new.get(name))]
-
-
-def of_values(what: str, old: Any, new: Any) -> list[str]:
-    """A difference between two values in words, or nothing."""
-    return [] if old == new and type(old) is type(new) else [f"{what} {old!r} -> {new!r}"]
-
-
-def told(place: Path, plan: Plan, state: State) -> Iterator[str]:
+def describe_changes(place: Path, plan: Plan, state: State) -> Iterator[str]:
     """One line for each shard that is taken away or made anew in a folder where there are some already."""
     if state.made is None or (state.made.digest == plan.digest and not _begun(place, plan)):
         return
@@ -98,7 +71,7 @@ def _lines(place: Path, plan: Plan, state: State) -> Iterator[str]:
         elif before[shard.name] == shard.digest:
             yield f"{shard.name} is made again: {_lacking(place, shard.name)}"
         elif made.output != plan.output:
-            why = _of_records("output", asdict(made.output), asdict(plan.output))
+            why = of_records("output", asdict(made.output), asdict(plan.output))
             yield f"{shard.name} is made anew: {'; '.join(why)}"
         else:
             yield f"{shard.name} is made anew: {_why(old_rows.get(shard.name, ()), plan.rows[number], homes)}"
@@ -109,7 +82,7 @@ def _lines(place: Path, plan: Plan, state: State) -> Iterator[str]:
 
 
 def _lacking(place: Path, name: str) -> str:
-    sidecar = commit.read_sealed((place / name).with_suffix(".json"))
+    sidecar = json_files.read_sealed((place / name).with_suffix(".json"))
     if sidecar is None:
         return "it was not finished, or its sidecar is damaged"
     return (
@@ -132,3 +105,41 @@ def _why(old: Sequence[Planned], new: Sequence[Planned], homes: dict[str, str]) 
     return "; ".join(
         f"{len(some)} {what} ({some[0]}{', ...' if len(some) > 1 else ''})" for what, some in found.items() if some
     )
+
+
+def look(folder: Path, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Collection[int] | None = None) -> State:
+    """Compare an output folder with a plan; touches nothing.
+
+    Args:
+        folder: to look at.
+        plan: that it is held against.
+        tolerance: of what goes wrong.
+        numbers: of the only shards that are looked at; None for all.
+
+    Raises:
+        OutputError: the folder holds what tonemill did not make.
+    """
+    place = home_of(folder, plan.output)
+    numbers = range(len(plan.shards)) if numbers is None else numbers
+    if (place / PLAN).exists():
+        made = _made(folder, place, plan)
+        kept = {shard.name: shard.digest for shard in plan.shards}
+        stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
+        sizes = sizes_below(place)
+        done = mapped(place, lambda number: is_done(place, plan.shards[number], tolerance.transient, sizes), numbers)
+        todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
+        return State(made, todo, stale)
+    if not folders.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
+        raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
+    return State(None, tuple(numbers), ())
+
+
+def _made(folder: Path, place: Path, plan: Plan) -> Plan:
+    """The plan that lies there; where it is damaged but the description says that it was this one, this one."""
+    try:
+        return read_plan(place / PLAN)
+    except CorpusError:
+        about = json_files.read_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK))
+        if about is not None and about["plan_digest"] == plan.digest:
+            return plan
+        raise

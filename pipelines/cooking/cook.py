@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import unopenable
-from tonemill.audiotools.errors import AudioError, Filtered, TonemillError, UsageError
+from tonemill.audiotools.errors import AudioError, Filtered, TonemillError
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.cooking.journal import Journal
-from tonemill.pipelines.corpus.splicing import cut_out
 from tonemill.pipelines.planning.plan import Planned
 from tonemill.pipelines.recipes.example import Example, Refusal
 from tonemill.pipelines.recipes.step import BatchStep, Step, load_steps, step_name
-from tonemill.pipelines.sources import decoder
-from tonemill.pipelines.sources import remote as fetching
-from tonemill.pipelines.storage.paths import as_store
-from tonemill.pipelines.storage.uri import to_path
+from tonemill.pipelines.sources.reader import open_source
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,11 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     try:
         journal.refuse_deadly(planned.position)
         with journal.reading(planned.position):
-            opened = {role: _open(source, planned, journal) for role, source in recipe.sources.items()}
+            suspect = journal.is_suspect(planned.position)
+            opened = {
+                role: open_source(source, recipe.start, recipe.frames, suspect, journal.patience)
+                for role, source in recipe.sources.items()
+            }
         flows = {role: flow for role, (flow, _) in opened.items()}
         sounds = {
             role: replace(flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded))
@@ -102,43 +99,6 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     places = {role: place for role, (_, place) in opened.items() if place is not None}
     example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places)
     return Outcome(planned, example, decoded=decoded)
-
-
-def _open(source: dict[str, Any], planned: Planned, journal: Journal) -> tuple[Flow, Path | None]:
-    """The sound of one role, and its file; a member of a tar is none, and has no tags of its own."""
-    recipe = planned.recipe
-    try:
-        place = to_path(source["uri"])
-    except UsageError as error:
-        raise AudioError("unsupported", str(error)) from error
-    try:
-        if "offset" in source and place.is_file():
-            with place.open("rb") as file:
-                data = cut_out(file, source["offset"], source["bytes"])
-            _refuse_change(source, hashlib.sha256(data).hexdigest())
-            audio: files.Source = data
-        elif (remote := as_store(place)) is not None:
-            audio = fetching.read(source, remote)
-        else:
-            status = place.stat()
-            if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
-                if not place.is_file() and place.exists():
-                    raise AudioError("changed", "it is no regular file any more; scan again")
-                # Touched or copied is not changed, as long as the bytes are the same.
-                with place.open("rb") as file:
-                    _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())
-            audio = place
-    except OSError as error:
-        raise unopenable(error) from error
-    kept = None if isinstance(audio, bytes) else audio
-    if journal.is_suspect(planned.position) or source.get("suspect"):
-        return decoder.read(audio, recipe.start, recipe.frames, journal.patience), kept
-    return files.read(audio, recipe.start, recipe.frames), kept
-
-
-def _refuse_change(source: dict[str, Any], digest: str) -> None:
-    if source.get("sha256") != digest:
-        raise AudioError("changed", "the file is not the one that was scanned; scan again")
 
 
 def _read_blocks(flow: Flow, position: int, journal: Journal, role: str, decoded: dict[str, int]) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from tonemill.audiotools.errors import AudioError
+from tonemill.pipelines.sources.decoder import PATIENCE
 from tonemill.pipelines.storage.commit import OURS, unwritable
 from tonemill.pipelines.storage.paths import scratch
 
@@ -30,9 +31,6 @@ SUSPECT: Final = "suspect"
 
 HUNG_EXIT: Final = 75
 """Exit code of a worker whose decoder hung."""
-
-PATIENCE: Final = 60.0
-"""Seconds that a decoder may take to open a source, or for a block of it, if nobody says otherwise."""
 
 NOWHERE: Final = -1
 WIDTH: Final = 15

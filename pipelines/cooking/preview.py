@@ -17,8 +17,8 @@ from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.planning.splits import Splitting
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.storage import commit
-from tonemill.pipelines.storage.confines import is_plain
+from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.paths import is_plain
 
 MARK: Final = "preview.json"
 PAGE: Final = "index.html"
@@ -52,14 +52,14 @@ def preview(recipes: Sequence[Recipe], folder: Path, clips: int) -> Iterator[See
         OutputError: the folder holds something else, or cannot be written.
     """
     _clear(folder)
-    with commit.locked(folder):
+    with folders.locked(folder):
         made: list[str] = [PAGE]
-        commit.write_json(folder / MARK, {"schema": 1, "files": made})
+        json_files.write_json(folder / MARK, {"schema": 1, "files": made})
         plan = make_plan(recipes, Output("files", "wav"), Splitting(), shard_seconds=float("inf"))
         seen: list[Seen] = []
         for _, outcomes in itertools.groupby(cook(plan.rows[0]), key=lambda outcome: outcome.planned.key):
             one = _written(folder, len(seen) + 1, outcomes, clips, made)
-            commit.write_json(folder / MARK, {"schema": 1, "files": made})
+            json_files.write_json(folder / MARK, {"schema": 1, "files": made})
             seen.append(one)
             yield one
         with commit.pending(folder / PAGE) as file:
@@ -68,7 +68,7 @@ def preview(recipes: Sequence[Recipe], folder: Path, clips: int) -> Iterator[See
 
 def _clear(folder: Path) -> None:
     """Take an earlier preview away, and nothing else."""
-    record = commit.read_json(folder / MARK)
+    record = json_files.read_json(folder / MARK)
     ours = isinstance(record, dict) and record.get("schema") == 1 and isinstance(record.get("files"), list)
     if ours:
         for name in record["files"]:
@@ -76,7 +76,7 @@ def _clear(folder: Path) -> None:
             if is_plain(name) and "/" not in name:
                 (folder / name).unlink(missing_ok=True)
         (folder / MARK).unlink(missing_ok=True)
-    if not commit.is_ours_or_empty(folder):
+    if not folders.is_ours_or_empty(folder):
         raise OutputError(f"{folder} holds something that is no preview. Name a new folder, or empty this one.")
 
 

@@ -3,105 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import threading
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
-
-import pyarrow as pa
-from pyarrow import parquet
 
 from tonemill.audiotools.codecs.encoding import encode
-from tonemill.audiotools.errors import TRANSIENT, AudioError
+from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.cooking.journal import Journal, journal_of
+from tonemill.pipelines.cooking.status import Stopped, refused, rejected, stopping, under_way
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
-from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard, read_plan, read_rows
+from tonemill.pipelines.corpus.environment import environment
+from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
+from tonemill.pipelines.corpus.shard_tables import Tally, commit_tables
+from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.paths import kept
-
-SIDECAR_SCHEMA: Final = 2
-PLAN: Final = "plan.parquet"
-WORK: Final = ".tonemill"
-"""Where the plan and the sidecars of a folder of files lie; those of a corpus lie in the corpus itself."""
-
-REJECT_COLUMNS: Final = pa.schema(
-    [
-        ("source", pa.string()),
-        ("key", pa.string()),
-        ("clip", pa.int32()),
-        ("split", pa.string()),
-        ("shard", pa.string()),
-        ("step", pa.string()),
-        ("outcome", pa.string()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("measured", pa.string()),
-    ]
-)
-
-stopping = threading.Event()
-"""Set when the person wants the command to end: the workers of this process stop before their next example."""
-
-under_way: dict[int, float] = {}
-"""Expected seconds cooked so far of each shard that this process is at, for the progress bar."""
-
-refused: dict[int, int] = {}
-"""Sources and clips refused so far in each shard that this process is at."""
-
-rejected: dict[int, int] = {}
-"""Whole sources rejected so far in each shard that this process is at."""
-
-
-class Stopped(Exception):
-    """The person asked for an end; nothing half-written stays."""
-
-
-@dataclass
-class Tally:
-    """What came of a shard's sources so far: rows for the tables, and the ledger."""
-
-    shard: Shard
-    examples: list[dict[str, Any]] = field(default_factory=list)
-    rejects: list[dict[str, Any]] = field(default_factory=list)
-    ledger: Counter[str] = field(default_factory=Counter)
-    roles: set[str] = field(default_factory=set)
-
-    def refuse(self, outcome: Outcome, clip: int | None) -> None:
-        error = outcome.error
-        assert error is not None
-        row = {
-            "source": outcome.planned.recipe.path,
-            "key": outcome.planned.key,
-            "clip": clip,
-            "split": self.shard.split,
-            "shard": self.shard.name,
-            "step": outcome.step,
-            "outcome": error.outcome,
-            "reason": error.reason,
-            "message": error.message,
-            "measured": json.dumps(error.measured) if error.measured else None,
-        }
-        self.rejects.append(row)
-
-    def close_source(self, first_example: int, first_reject: int) -> None:
-        """Enter a source of which everything is known into the ledger."""
-        kept = len(self.examples) - first_example
-        refused = self.rejects[first_reject:]
-        self.ledger["sources"] += 1
-        if kept:
-            self.ledger["kept"] += 1
-            self.ledger["clips"] += kept + len(refused)
-            self.ledger["examples"] += kept
-            self.ledger["clips_rejected"] += sum(row["outcome"] == "rejected" for row in refused)
-            self.ledger["clips_filtered"] += sum(row["outcome"] == "filtered" for row in refused)
-        else:
-            self.ledger["rejected" if any(row["outcome"] == "rejected" for row in refused) else "filtered"] += 1
 
 
 def cook_shard(home: Path, number: int) -> None:
@@ -131,50 +50,13 @@ def cook_shard(home: Path, number: int) -> None:
             raise commit.unwritable(base, error) from error
         finally:
             shelf.discard()
-        commit_tables(base, shard, tally, stored, commit.environment())
+        commit_tables(base, shard, tally, stored, environment())
 
 
 @lru_cache(maxsize=2)
 def _plan_as_of(path: Path, *_: int) -> Plan:
     """A plan that is read once by all shards of a process, for it names every shard; again when its file is another."""
     return read_plan(path)
-
-
-def commit_tables(
-    base: Path, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
-) -> dict[str, Any]:
-    """Write the tables of a shard whose sound is in place, and last its sidecar, which is returned.
-
-    Args:
-        base: path of the shard's files without their suffixes.
-        shard: of the plan.
-        tally: what came of its sources.
-        stored: what the shelf says of the sound.
-        environment: what the sound was made with.
-    """
-    tables = {
-        "index": index_table(tally.examples),
-        "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS),
-    }
-    sidecar = {
-        "schema": SIDECAR_SCHEMA,
-        "shard": shard.name,
-        "plan_digest": shard.digest,
-        "examples": len(tally.examples),
-        "seconds": round(math.fsum(row["seconds"] for row in tally.examples), 6),
-        **stored,
-        "ledger": {name: tally.ledger[name] for name in LEDGER},
-        "roles": sorted(tally.roles),
-        "tables": {name: write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
-        "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
-        "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
-        "environment": environment,
-    }
-    commit.write_sealed(base.with_suffix(".json"), sidecar)
-    return sidecar
-
-
-LEDGER: Final = ("sources", "kept", "rejected", "filtered", "clips", "examples", "clips_rejected", "clips_filtered")
 
 
 def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], number: int, journal: Journal) -> Tally:
@@ -191,10 +73,11 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], n
                 # All of a source or nothing: a file that breaks off half-way is not half a file's worth of clips.
                 shelf.roll_back(mark)
                 del tally.examples[first_example:], tally.rejects[first_reject:]
-                tally.refuse(outcome, None)
+                assert outcome.error is not None
+                tally.refuse(outcome.planned, None, outcome.step, outcome.error)
                 break
             if outcome.error is not None:
-                tally.refuse(outcome, clip)
+                tally.refuse(outcome.planned, clip, outcome.step, outcome.error)
         for row in tally.examples[first_example:]:
             row |= outcome.surprises
         tally.close_source(first_example, first_reject)
@@ -244,28 +127,3 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     tally.roles |= encoded.keys()
     tally.examples.append({**row, **fields, **where})
     return outcome
-
-
-def index_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """A column for everything that any row has; a field that is a number here and text there becomes text."""
-    columns: dict[str, pa.Array] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row.get(name) for row in rows]
-        try:
-            columns[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            columns[name] = pa.array([None if value is None else str(value) for value in values])
-    return pa.table(columns)
-
-
-def write_table(target: Path, table: pa.Table) -> dict[str, Any]:
-    """Write a table; returns its bytes and SHA-256."""
-    with commit.Part(target) as part:
-        try:
-            parquet.write_table(table, part.file, compression="zstd")
-        except OSError as error:
-            raise commit.unwritable(target, error) from error
-        part.close()
-        said = commit.fingerprint(part.path)
-        part.commit()
-    return said

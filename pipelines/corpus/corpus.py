@@ -10,28 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
-from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
-from tonemill.pipelines.storage.paths import place
-from tonemill.pipelines.storage.uri import to_uri
+from tonemill.pipelines.storage.paths import place, to_uri
+from tonemill.pipelines.storage.tar import cut_out, members
 
 if TYPE_CHECKING:
     from tonemill.models.exchange import CorpusFacts, Range
 
 SCHEMA: Final = 1
-DESCRIPTION: Final = "corpus.json"
-INDEX: Final = "index.parquet"
-REJECTS: Final = "rejects.parquet"
 MOST_VALUES: Final = 10_000
 """A field with more distinct values than this is no label."""
-
 
 FOLDER: Final = "folder"
 """What models may learn as a label where no field has that name: where a source lay under its root."""
@@ -154,7 +153,7 @@ def open_corpus(folder: Path) -> Corpus:
         CorpusError: there is none, it is unfinished, or of a schema this version cannot read.
     """
     folder = place(folder)
-    about = commit.read_json(folder / DESCRIPTION)
+    about = json_files.read_json(folder / DESCRIPTION)
     if about is None:
         if (folder / "plan.parquet").exists():
             raise CorpusError(
@@ -203,17 +202,37 @@ def _numbered(path: str, number: str) -> str:
     return f"{stem}-{number}{suffix}"
 
 
-def describe_line(about: dict[str, Any], **more: Any) -> str:
-    """The one line of JSON that a sink prints about what it made."""
-    names = (
-        "examples",
-        "seconds",
-        "bytes",
-        "sample_rate",
-        "channels",
-        "digest",
-        "ledger",
-        "reasons",
-        "clipped_examples",
-    )
-    return json.dumps({**more, **{name: about[name] for name in names}}, ensure_ascii=False)
+def records_of(corpus: Corpus) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and record of each example, in the order of the shards.
+
+    Raises:
+        CorpusError: a shard cannot be read.
+    """
+    for split in corpus.about["splits"]:
+        for shard in corpus.shards(split):
+            place = corpus.folder / f"{shard['shard']}.tar"
+            try:
+                with place.open("rb") as file:
+                    for member in list(members(file)):
+                        if member.name.endswith(".json"):
+                            record = json.loads(cut_out(file, member.offset, member.size))
+                            if not isinstance(record, dict):
+                                raise CorpusError(f"{member.name} is no record")
+                            yield member.name.removesuffix(".json"), record
+            except (OSError, ValueError, CorpusError) as error:
+                raise CorpusError(f"{place} cannot be read: {error}. `tonemill repair` mends it.") from error
+
+
+def samples_of(
+    folder: Path, record: Mapping[str, Any], role: str, start: int = 0, frames: int | None = None
+) -> np.ndarray:
+    """Samples of one role of an example, from its place in the tar, (channels, time)."""
+    tar = folder / f"{record['shard']}.tar"
+    with tar.open("rb") as file:
+        data = cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
+    try:
+        return files.read(data, start, frames).whole().samples
+    except AudioError as error:
+        raise CorpusError(
+            f"{record['key']} in {tar} cannot be read: {error}. Remove that tar and shard again."
+        ) from error

@@ -7,27 +7,20 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.cooking.shard import LEDGER, PLAN, SIDECAR_SCHEMA
-from tonemill.pipelines.corpus.corpus import DESCRIPTION, INDEX, REJECTS, SCHEMA
+from tonemill.pipelines.corpus import environment
+from tonemill.pipelines.corpus.corpus import SCHEMA
+from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX, MARK, REJECTS, REMOVED
+from tonemill.pipelines.corpus.sidecar import LEDGER, is_sidecar
 from tonemill.pipelines.planning.plan import SPLITS, Plan, Shard, digest_of
-from tonemill.pipelines.storage import commit
-from tonemill.pipelines.storage.confines import inside, is_plain
+from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.parquet import table_in
 from tonemill.pipelines.storage.paths import mapped
-
-MARK: Final = "tonemill.json"
-"""What tells a folder of files that tonemill made from any other."""
-
-PLAN_SEAL: Final = "plan.json"
-
-REMOVED: Final = "removed.json"
-"""Who must not come back into a corpus, spelt in hashes."""
 
 
 def merge(home: Path, plan: Plan) -> dict[str, Any]:
@@ -46,7 +39,12 @@ def merge(home: Path, plan: Plan) -> dict[str, Any]:
             parquet.write_table(table, file, compression="zstd")
     beside = [name for name in (INDEX, REJECTS, REMOVED) if (home / name).exists()]
     files = {name: commit.fingerprint(home / name) for name in beside}
-    return {"schema": SCHEMA, "made_by": commit.environment(), **totals(plan, sidecars, index, rejects), "files": files}
+    return {
+        "schema": SCHEMA,
+        "made_by": environment.environment(),
+        **totals(plan, sidecars, index, rejects),
+        "files": files,
+    }
 
 
 def together(indexes: Sequence[pa.Table], rejects: Sequence[pa.Table]) -> tuple[pa.Table, pa.Table]:
@@ -95,24 +93,6 @@ def digest_of_shards(sidecars: Sequence[Mapping[str, Any]]) -> str:
     return digest_of("\n".join(f"{one['shard']} {one['sha256']}" for one in sidecars))
 
 
-def write_plan(home: Path, plan: Plan) -> None:
-    """Write a plan with its rows, and beside it the digest of its file.
-
-    The corpus's own description cannot hold that digest: a plan names places, and those decide nothing.
-    """
-    with commit.pending(home / PLAN) as file:
-        plan.write(file)
-    commit.write_sealed(home / PLAN_SEAL, {"plan_digest": plan.digest, **commit.fingerprint(home / PLAN)})
-
-
-def plan_is_whole(home: Path) -> bool:
-    """Whether every byte of the plan's file is as it was written."""
-    seal = commit.read_sealed(home / PLAN_SEAL)
-    if seal is None or not (home / PLAN).is_file():
-        return False
-    return {name: seal.get(name) for name in ("bytes", "sha256")} == commit.fingerprint(home / PLAN)
-
-
 def describe(folder: Path, home: Path, plan: Plan) -> dict[str, Any]:
     """Merge, and write the description that finishes a corpus or a folder of files.
 
@@ -123,7 +103,7 @@ def describe(folder: Path, home: Path, plan: Plan) -> dict[str, Any]:
     if not about["examples"]:
         raise CorpusError(_nothing_came(home, about))
     record = about if plan.output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
-    commit.write_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK), record)
+    json_files.write_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK), record)
     return about
 
 
@@ -135,72 +115,8 @@ def _nothing_came(home: Path, about: dict[str, Any]) -> str:
     )
 
 
-def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """Every file that a shard left, the sidecar apart, with its bytes and SHA-256.
-
-    Raises:
-        CorpusError: the sidecar names one that does not lie there.
-    """
-    base = inside(home, sidecar["shard"])
-    if "files" in sidecar:
-        made = {inside(home.parent, one["name"]): one for one in sidecar["files"]}
-    else:
-        made = {base.with_suffix(".tar"): sidecar} if sidecar["bytes"] else {}
-    made = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in made.items()}
-    return made | {base.with_suffix(f".{name}.parquet"): dict(one) for name, one in sidecar["tables"].items()}
-
-
-def is_sidecar(record: Any) -> bool:
-    """Whether a JSON file that carries a right seal, which anyone can make, is the sidecar of a shard."""
-    if not isinstance(record, dict) or record.get("schema") != SIDECAR_SCHEMA:
-        return False
-    counts = [record.get(name) for name in ("examples", "bytes", "clipped_examples", "transient")]
-    ledger, tables, files = record.get("ledger"), record.get("tables"), record.get("files", [])
-    return (
-        isinstance(record.get("shard"), str)
-        and isinstance(record.get("plan_digest"), str)
-        and isinstance(record.get("seconds"), int | float)
-        and isinstance(record.get("roles"), list)
-        and isinstance(record.get("environment"), dict)
-        and isinstance(ledger, dict)
-        and isinstance(tables, dict)
-        and all(type(count) is int and count >= 0 for count in [*counts, *(ledger.get(name) for name in LEDGER)])
-        and all(_is_file(tables.get(name)) for name in ("index", "rejects"))
-        and isinstance(files, list)
-        and all(_is_file(one) and is_plain(one.get("name")) for one in files)
-        and is_plain(record["shard"])
-        and "sha256" in record
-    )
-
-
-def _is_file(one: Any) -> bool:
-    return isinstance(one, dict) and type(one.get("bytes")) is int and isinstance(one.get("sha256"), str)
-
-
-def is_done(home: Path, shard: Shard, transient: bool = False, sizes: Mapping[Path, int] | None = None) -> bool:
-    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
-
-    Args:
-        home: where the sidecar lies.
-        shard: of the plan.
-        transient: that last matters not.
-        sizes: of everything in the home, where that is known.
-    """
-    if sizes is not None and (home / shard.name).with_suffix(".json") not in sizes:
-        return False
-    sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
-    if sidecar is None or not is_sidecar(sidecar) or sidecar["shard"] != shard.name:
-        return False
-    if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
-        return False
-    made = made_files(home, sidecar)
-    if sizes is not None:
-        return all(sizes.get(path) == one["bytes"] for path, one in made.items())
-    return all(path.is_file() and path.stat().st_size == one["bytes"] for path, one in made.items())
-
-
 def _sidecar(home: Path, shard: Shard) -> dict[str, Any]:
-    sidecar = commit.read_sealed((home / shard.name).with_suffix(".json"))
+    sidecar = json_files.read_sealed((home / shard.name).with_suffix(".json"))
     if sidecar is None or not is_sidecar(sidecar):
         raise CorpusError(f"{home / shard.name} is missing. Give the same command again: it makes what is missing.")
     return sidecar

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.description import REMOVED
+from tonemill.pipelines.corpus.layout import REMOVED
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import json_files
 
 
 def mark_of_path(path: str) -> str:
@@ -61,7 +61,7 @@ def read_removals(folder: Path) -> Removals:
     """
     if not (folder / REMOVED).is_file():
         return Removals()
-    record = commit.read_sealed(folder / REMOVED)
+    record = json_files.read_sealed(folder / REMOVED)
     if record is None:
         raise CorpusError(
             f"{folder / REMOVED} is damaged, and it says what must not come back. Restore it from a copy, or delete it "
@@ -73,4 +73,4 @@ def read_removals(folder: Path) -> Removals:
 def write_removals(folder: Path, marks: Iterable[str]) -> None:
     """Add to what is barred."""
     everything = read_removals(folder).marks | set(marks)
-    commit.write_sealed(folder / REMOVED, {"schema": 1, "marks": sorted(everything)})
+    json_files.write_sealed(folder / REMOVED, {"schema": 1, "marks": sorted(everything)})

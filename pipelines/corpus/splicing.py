@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.sidecar import source_key
+from tonemill.pipelines.storage.tar import member_at
 
 
 class Run(NamedTuple):
@@ -18,63 +19,6 @@ class Run(NamedTuple):
     path: Path
     start: int
     end: int
-
-
-class Member(NamedTuple):
-    """A member of a tar and where its data lies."""
-
-    name: str
-    offset: int
-    size: int
-
-
-def members(file: BinaryIO) -> Iterator[Member]:
-    """The members of a tar, in order.
-
-    Raises:
-        CorpusError: a header is damaged, or the tar is cut.
-    """
-    place, size = 0, file.seek(0, os.SEEK_END)
-    while (one := _member_at(file, place, size)) is not None:
-        yield one
-        place = one.offset + one.size + -one.size % tarfile.BLOCKSIZE
-
-
-def _member_at(file: BinaryIO, place: int, size: int) -> Member | None:
-    """The member whose header lies at a place; None where the zeros of the end do.
-
-    Nothing is ever unpacked to disk: whatever a name says, and whatever kind a link or a device says it is.
-    """
-    file.seek(place)
-    header = file.read(tarfile.BLOCKSIZE)
-    if header == bytes(tarfile.BLOCKSIZE):
-        return None
-    try:
-        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-    except (tarfile.HeaderError, ValueError, OverflowError) as error:
-        raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
-    if not info.isreg():
-        raise CorpusError(f"the member {info.name!r} at byte {place} is no file, but of type {info.type!r}")
-    # A size may be negative, and lead back to where the reader has been.
-    if not 0 <= info.size <= size - place - tarfile.BLOCKSIZE:
-        raise CorpusError(
-            f"the member {info.name!r} at byte {place} announces {info.size} bytes, which the tar has not"
-        )
-    return Member(info.name, place + tarfile.BLOCKSIZE, info.size)
-
-
-def cut_out(file: BinaryIO, offset: int, length: int) -> bytes:
-    """Bytes of a file from a place that an index or a recipe names; as many as there are."""
-    size = file.seek(0, os.SEEK_END)
-    if not 0 <= offset <= size or length < 0:
-        return b""
-    file.seek(offset)
-    return file.read(min(length, size - offset))
-
-
-def source_key(key: str) -> str:
-    """The key of an example's source."""
-    return key.rpartition("-")[0]
 
 
 def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
@@ -107,7 +51,7 @@ def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
 def _end(file: BinaryIO, start: int, size: int) -> int:
     """Where the last source's members end: before the zeros."""
     place = start
-    while (one := _member_at(file, place, size)) is not None:
+    while (one := member_at(file, place, size)) is not None:
         place = one.offset + one.size + -one.size % tarfile.BLOCKSIZE
     return place
 

@@ -23,17 +23,20 @@ from pyarrow import parquet
 from tonemill.audiotools.comparison.fingerprint import OUTLINE, SCALE_SAMPLES, VERSION, Fingerprint, fingerprint
 from tonemill.audiotools.errors import AudioError, CorpusError, OutputError, TonemillError
 from tonemill.audiotools.waveform import Sound
-from tonemill.pipelines.building.build import Tolerance, cook_shards
+from tonemill.pipelines.building.build import cook_shards
+from tonemill.pipelines.building.tolerance import Tolerance
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import journal_of
-from tonemill.pipelines.cooking.shard import PLAN, Stopped, stopping, under_way
+from tonemill.pipelines.cooking.status import Stopped, stopping, under_way
+from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.corpus.plan_file import dump_plan, read_plan, read_rows
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.planning.plan import Output, digest_of, read_plan, read_rows
+from tonemill.pipelines.planning.plan import Output, digest_of
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.planning.splits import Splitting
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.parquet import read_table
 
 MARK: Final = "tonemill-fingerprints.json"
@@ -125,9 +128,9 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
         OutputError: the cache is no folder of ours, or cannot be written.
     """
     if not (cache / MARK).exists():
-        if not commit.is_ours_or_empty(cache):
+        if not folders.is_ours_or_empty(cache):
             raise OutputError(f"{cache} holds something that tonemill did not make. Name a new folder as --cache.")
-        commit.write_json(cache / MARK, {"schema": 1, "version": VERSION})
+        json_files.write_json(cache / MARK, {"schema": 1, "version": VERSION})
     # What a killed command had not committed is of no use, for what is missing is planned anew.
     shutil.rmtree(cache / WORK, ignore_errors=True)
     for sketches in cache.glob("*.sketches"):
@@ -141,7 +144,7 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
             progress.say(f"{len(found)} of {len(wanted)} fingerprints are in {cache} already")
         plan = make_plan(missing, Output("shards"), Splitting(), BATCH_SECONDS)
         with commit.pending(cache / WORK / PLAN) as file:
-            plan.write(file)
+            dump_plan(plan, file)
         try:
             with progress.phase("dedup", plan.seconds) as phase:
                 cook_shards(cache / WORK, plan, range(len(plan.shards)), engine, phase, Tolerance(), FINGERPRINT)
@@ -184,7 +187,7 @@ def fingerprint_shard(home: Path, number: int) -> None:
     if made:
         with commit.pending(base.with_suffix(".parquet")) as file:
             parquet.write_table(pa.Table.from_pylist(made, schema=_COLUMNS), file, compression="zstd")
-    commit.write_json((home / shard.name).with_suffix(".json"), {"fingerprints": len(made)})
+    json_files.write_json((home / shard.name).with_suffix(".json"), {"fingerprints": len(made)})
 
 
 def _fingerprint(outcomes: Iterator[Outcome]) -> Fingerprint | None:

@@ -1,1 +1,1 @@
-"""Is this machine, and what is installed on it, fit?"""
+"""Checks: whether this machine is fit, and what is installed on it."""

@@ -23,7 +23,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
-from tonemill.pipelines.cooking import shard
+from tonemill.pipelines.cooking import status
 from tonemill.pipelines.engine import pool
 from tonemill.pipelines.engine.liveness import Cluster, Here, Processes, Watched, stop_children
 from tonemill.pipelines.engine.pool import Work
@@ -44,7 +44,6 @@ DASK_TASKS: Final = 10_000
 
 _failures: list[TonemillError] = []
 """Errors of workers in this process, before Beam turns them into text."""
-
 
 _at_work: set[object] = set()
 """Shards that threads of this process are at; Beam lets the others go on when one fails."""
@@ -103,7 +102,7 @@ def run(
         except Exception as error:
             failure.append(error)
 
-    shard.stopping.clear()
+    status.stopping.clear()
     _failures.clear()
     # Beam waits without listening to signals, so it works beside the thread that Ctrl-C interrupts.
     thread = threading.Thread(target=run_pipeline, daemon=True)
@@ -116,14 +115,14 @@ def run(
             if thread.is_alive():
                 watched.require()
     except BaseException:
-        shard.stopping.set()
+        status.stopping.set()
         pool.stop()
         stop_children(spared=pool.processes())
         thread.join(2)
         raise
     if failure:
         # What they have begun would be left half-written, for the folder is swept and given free next.
-        shard.stopping.set()
+        status.stopping.set()
         pool.stop()
         until = time.monotonic() + STOP_SECONDS
         while _at_work and time.monotonic() < until:

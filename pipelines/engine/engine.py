@@ -25,7 +25,8 @@ from typing import Any, Final
 from tonemill.audiotools.errors import OutputError, TonemillError
 from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.engine.messages import Inbox, error_of
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.sources import decoder
+from tonemill.pipelines.storage import folders
 from tonemill.pipelines.storage.paths import as_store
 
 POLL_SECONDS: Final = 0.2
@@ -55,7 +56,7 @@ class Engine:
     workers: int
     runner: str | None = None
     options: Sequence[str] = ()
-    patience: float = journal.PATIENCE
+    patience: float = decoder.PATIENCE
 
 
 @dataclass
@@ -174,7 +175,7 @@ class Server:
         job = {**job, "path": sys.path, "folder": os.fspath(Path.cwd())}
         # Whether a server that has just died could still be told is no matter: what it said comes as a message.
         with contextlib.suppress(ConnectionError):
-            socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], commit.held())
+            socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], folders.held())
         worker, failure, lost = 0, None, ""
         try:
             while True:

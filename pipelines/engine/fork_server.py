@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from tonemill.audiotools.errors import TonemillError
-from tonemill.pipelines.cooking import journal, shard
+from tonemill.pipelines.cooking import journal, status
 from tonemill.pipelines.engine import beam, pool
 from tonemill.pipelines.engine.liveness import WorkerLost
 from tonemill.pipelines.engine.messages import named, tell
@@ -133,7 +133,7 @@ def _run(job: dict[str, Any], channel: socket.socket) -> None:
     threading.Thread(target=guard, args=(patience, pool.processes), daemon=True).start()
 
     def watch() -> None:
-        tell(channel, {"at": [shard.under_way, shard.refused, shard.rejected]})
+        tell(channel, {"at": [status.under_way, status.refused, status.rejected]})
 
     beam.run(home, numbers, workers, watch, job["runner"], job["options"], work)
     watch()

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from tonemill.audiotools.errors import TonemillError
-from tonemill.pipelines.cooking import shard
-from tonemill.pipelines.cooking.shard import PLAN
+from tonemill.pipelines.cooking import shard, status
+from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.corpus.plan_file import read_rows
 from tonemill.pipelines.engine.messages import Inbox, error_of, named, tell
-from tonemill.pipelines.planning.plan import read_rows
 from tonemill.pipelines.recipes.step import BatchStep, load_steps
 from tonemill.pipelines.storage.paths import kept
 
@@ -68,7 +68,7 @@ class Hand:
             elif "broke" in message:
                 raise RuntimeError(message["broke"])
             elif "stopped" in message:
-                raise shard.Stopped
+                raise status.Stopped
             else:
                 return
 
@@ -136,7 +136,7 @@ class Crew:
     def _mourn(self, hand: Hand) -> NoReturn:
         """End with a hand that ended, when the others have stopped."""
         if not self._ending.acquire(blocking=False):
-            raise shard.Stopped
+            raise status.Stopped
         code = os.waitstatus_to_exitcode(os.waitpid(hand.process, 0)[1])
         self.stop()
         others = len(self._hands) - 1
@@ -214,7 +214,7 @@ def _done(home: Path, work: Work, number: int) -> dict[str, Any]:
         work(home, number)
     except TonemillError as error:
         return {"failed": named(error)}
-    except shard.Stopped:
+    except status.Stopped:
         return {"stopped": True}
     except Exception as error:
         return {"broke": f"{type(error).__name__}: {error}"}
@@ -228,7 +228,7 @@ def _follow(channel: socket.socket, numbers: queue.SimpleQueue[int]) -> None:
         while True:
             message = inbox.take()
             if message == "stop":
-                shard.stopping.set()
+                status.stopping.set()
             else:
                 numbers.put(message)
     os._exit(1)

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.engine.engine import Engine, check, run
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.paths import as_store, mapped, place
 
 SHARDS: Final = 300
@@ -93,7 +93,7 @@ def probe(engine: Engine, folder: Path) -> Conformance:
             said = str(error)
         seconds = time.monotonic() - begun
         paths = [path for path in home.iterdir() if _number(path) >= 0]
-        words = [cast(dict[str, Any], word) for word in mapped(home, commit.read_json, paths) if word is not None]
+        words = [cast(dict[str, Any], word) for word in mapped(home, json_files.read_json, paths) if word is not None]
     finally:
         _remove(home)
     done = Counter(int(word["shard"]) for word in words)
@@ -110,7 +110,7 @@ def leave_word(home: Path, number: int) -> None:
     """Do one shard of a probe."""
     time.sleep(SHARD_SECONDS)
     word = {"shard": number, "host": socket.gethostname(), "process": os.getpid()}
-    commit.write_json(home / f"{number:06d}-{secrets.token_hex(8)}.json", word)
+    json_files.write_json(home / f"{number:06d}-{secrets.token_hex(8)}.json", word)
 
 
 def _number(path: Path) -> int:

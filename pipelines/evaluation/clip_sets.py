@@ -18,11 +18,10 @@ from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.audiotools.rhythm.onsets import onsets
 from tonemill.audiotools.rhythm.tempo import find_beats
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of
+from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_of
 from tonemill.pipelines.evaluation.judge import Judge
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.rendering.render import heard_at
-from tonemill.pipelines.training.loader import samples_of
 
 TOGETHER: Final = 128
 MOST_MEASURED: Final = 2000

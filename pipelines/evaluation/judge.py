@@ -13,12 +13,11 @@ import torch
 from tonemill.audiotools.errors import RunError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
-from tonemill.pipelines.corpus.corpus import Corpus
-from tonemill.pipelines.corpus.records import records_of
+from tonemill.pipelines.corpus.corpus import Corpus, records_of
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.rendering.render import describe, heard_at, loaded_for
 from tonemill.pipelines.runs.run import open_run
-from tonemill.pipelines.storage.uri import to_uri
+from tonemill.pipelines.storage.paths import to_uri
 
 TABLES: Final = (".parquet", ".npz")
 """Files that may hold vectors by key."""

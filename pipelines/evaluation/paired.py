@@ -20,12 +20,10 @@ from tonemill.audiotools.comparison.fidelity import (
 )
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
-from tonemill.pipelines.corpus.records import records_of
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus, records_of, samples_of
 from tonemill.pipelines.evaluation.clip_sets import chosen, members_of
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import heard_at
-from tonemill.pipelines.training.loader import samples_of
 
 METRICS: Final[dict[str, tuple[str, str, str]]] = {
     "esr": ("error-to-signal ratio", "", "lower"),

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.building.state import differences, of_values
-from tonemill.pipelines.cooking.shard import PLAN
-from tonemill.pipelines.corpus.corpus import INDEX, REJECTS
-from tonemill.pipelines.corpus.splicing import source_key
-from tonemill.pipelines.maintenance.trace import against, roles_of, stored
-from tonemill.pipelines.maintenance.verification import home_in
-from tonemill.pipelines.planning.plan import Plan, Planned, read_whole
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.corpus.layout import INDEX, PLAN, REJECTS, home_in
+from tonemill.pipelines.corpus.plan_file import read_whole
+from tonemill.pipelines.corpus.sidecar import roles_of, source_key
+from tonemill.pipelines.maintenance.trace import against, stored
+from tonemill.pipelines.planning.plan import Plan, Planned
+from tonemill.pipelines.recipes.differences import differences, of_values
+from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 
 MOST_NAMED: Final = 20
@@ -124,7 +123,7 @@ def open_side(folder: Path) -> Side:
         index, rejects = (read_table(home / name).to_pylist() for name in (INDEX, REJECTS))
     except CorpusError as error:
         raise CorpusError(f"{folder} is unfinished or damaged: `tonemill verify {folder}` says how.") from error
-    sidecars = {shard.name: commit.read_sealed((home / shard.name).with_suffix(".json")) for shard in plan.shards}
+    sidecars = {shard.name: json_files.read_sealed((home / shard.name).with_suffix(".json")) for shard in plan.shards}
     missing = [name for name, one in sidecars.items() if one is None]
     if missing:
         raise CorpusError(f"{folder}: {missing[0]} is unfinished or damaged. `tonemill verify {folder}` says how.")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.planning.plan import read_plan
+from tonemill.pipelines.corpus.plan_file import read_plan
 from tonemill.pipelines.planning.splits import CLUSTER, group_of, has_group
 from tonemill.pipelines.recipes.recipe import Recipe
 

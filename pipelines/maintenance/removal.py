@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.cooking.shard import PLAN, Tally, commit_tables
-from tonemill.pipelines.corpus.description import REMOVED, describe, is_done, write_plan
+from tonemill.pipelines.corpus.description import describe
+from tonemill.pipelines.corpus.layout import DESCRIPTION, GONE, INDEX, PLAN, REJECTS, REMOVED, SHARD_SUFFIXES, STAGED
+from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
-from tonemill.pipelines.corpus.splicing import Run, runs, source_key, splice
-from tonemill.pipelines.maintenance.staging import GONE, STAGED, finish
+from tonemill.pipelines.corpus.shard_tables import Tally, commit_tables
+from tonemill.pipelines.corpus.sidecar import is_done, source_key
+from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.planning.growth import without
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard, read_plan, read_whole
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard
+from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.paths import inside
 
 Choice = Callable[[Planned, Sequence[Mapping[str, Any]]], bool]
 """Whether a source is meant, by its recipe and its rows of the index."""
@@ -61,7 +64,7 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
         CorpusError: the corpus is unfinished, or nothing would be left.
         OutputError: it is in use, or cannot be written.
     """
-    with commit.locked(folder):
+    with folders.locked(folder):
         finish(folder)
         old = read_whole(folder / PLAN)
         undone = [shard.name for shard in old.shards if not is_done(folder, shard)]
@@ -119,7 +122,7 @@ def _stage(folder: Path, old: Plan, new: Plan, marks: Sequence[str]) -> list[str
     if (folder / REMOVED).exists():
         shutil.copyfile(folder / REMOVED, ready / REMOVED)
     write_removals(ready, marks)
-    commit.write_json(ready / GONE, gone)
+    json_files.write_json(ready / GONE, gone)
     ready.replace(folder / STAGED)
     commit.sync_folder(folder)
     return sorted([*changed, *gone])
@@ -130,7 +133,7 @@ def _rewrite(folder: Path, ready: Path, shard: Shard, rows: Sequence[Planned]) -
     base = ready / shard.name
     base.parent.mkdir(exist_ok=True)
     old_tar = (folder / shard.name).with_suffix(".tar")
-    sidecar = commit.read_sealed((folder / shard.name).with_suffix(".json"))
+    sidecar = json_files.read_sealed((folder / shard.name).with_suffix(".json"))
     assert sidecar is not None
     if old_tar.is_file() and commit.fingerprint(old_tar)["sha256"] != sidecar["sha256"]:
         raise CorpusError(f"{old_tar} is damaged. `tonemill repair {folder}` makes it again; remove then.")
@@ -163,3 +166,36 @@ def _moved(row: Mapping[str, Any], run: Run, place: int) -> dict[str, Any]:
     """A row of the index whose members have come to another place; columns that it does not have are left out."""
     has = {name: value for name, value in row.items() if value is not None or name == "peak_db"}
     return {name: value - run.start + place if name.endswith("_offset") else value for name, value in has.items()}
+
+
+def finish(folder: Path) -> None:
+    """Put a removal that is ready into place; nothing where there is none. The folder must be locked.
+
+    Raises:
+        OutputError: something cannot be written.
+        CorpusError: what is ready would reach out of the folder.
+    """
+    ready = folder / STAGED
+    if not ready.is_dir():
+        return
+    try:
+        for name in (DESCRIPTION, INDEX, REJECTS):
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(path for path in ready.rglob("*") if path.is_file() and path.name != GONE):
+            path.replace(folder / path.relative_to(ready))
+        for name in json_files.read_json(ready / GONE) or ():
+            for suffix in SHARD_SUFFIXES:
+                Path(f"{inside(folder, name)}{suffix}").unlink(missing_ok=True)
+        for name in _without_sound(folder):
+            inside(folder, name).with_suffix(".tar").unlink(missing_ok=True)
+        shutil.rmtree(ready)
+        commit.sync_folder(folder)
+    except OSError as error:
+        raise commit.unwritable(folder, error) from error
+
+
+def _without_sound(folder: Path) -> list[str]:
+    """Shards all of whose examples went, and whose rejects stay: they have no tar."""
+    names = [shard.name for shard in read_plan(folder / PLAN).shards]
+    sidecars = [json_files.read_sealed((folder / name).with_suffix(".json")) for name in names]
+    return [one["shard"] for one in sidecars if one is not None and not one["bytes"]]

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.cooking.shard import PLAN, WORK
-from tonemill.pipelines.corpus.description import PLAN_SEAL, describe, made_files, plan_is_whole, write_plan
+from tonemill.pipelines.corpus.description import describe
+from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL, STAGED, WORK, home_in
+from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
+from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.engine.engine import Engine, UnderWay, run
-from tonemill.pipelines.maintenance.staging import STAGED
-from tonemill.pipelines.maintenance.verification import Report, home_in, verify
+from tonemill.pipelines.maintenance.verification import Report, verify
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.parquet import read_table
 
 SCRATCH: Final = f"{commit.TEMPORARY}repair"
@@ -60,7 +61,7 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
     home = home_in(folder)
     if (folder / STAGED).exists():
         raise CorpusError(f"A removal from {folder} was interrupted. Give `tonemill remove` again first.")
-    with commit.locked(folder):
+    with folders.locked(folder):
         before = verify(folder, quick, progress, engine.workers)
         result = Repaired(before, before)
         if not before.findings:
@@ -87,7 +88,7 @@ def _mended_plan(report: Report) -> Plan:
     home, plan = report.home, report.plan
     if plan is not None and plan_is_whole(home):
         return plan
-    sealed = commit.read_sealed(home / PLAN_SEAL)
+    sealed = json_files.read_sealed(home / PLAN_SEAL)
     if plan is not None:
         scratch = home / SCRATCH
         scratch.mkdir()
@@ -138,9 +139,9 @@ def _remake(
     entries = {one["shard"]: one for one in (about or {}).get("shards", ())}
     for number in numbers:
         name = plan.shards[number].name
-        fresh = commit.read_sealed((scratch_home / name).with_suffix(".json"))
+        fresh = json_files.read_sealed((scratch_home / name).with_suffix(".json"))
         assert fresh is not None
-        old = commit.read_sealed((home / name).with_suffix(".json"))
+        old = json_files.read_sealed((home / name).with_suffix(".json"))
         if old is not None and old["plan_digest"] != plan.shards[number].digest:
             old = None
         expected = entries.get(name) or old
@@ -178,7 +179,7 @@ def _move(source: Path, target: Path) -> None:
 def _mended(home: Path, scratch: Path, plan: Plan, number: int, old: Mapping[str, Any]) -> bool:
     """Mend each broken file of a shard by itself, as its sidecar knows it; whether all are whole now."""
     known = made_files(home, old)
-    fresh = commit.read_sealed((scratch / plan.shards[number].name).with_suffix(".json")) or {}
+    fresh = json_files.read_sealed((scratch / plan.shards[number].name).with_suffix(".json")) or {}
     for target, whole in known.items():
         if target.is_file() and commit.fingerprint(target) == whole:
             continue
@@ -246,7 +247,7 @@ def _sweep_orphans(report: Report, plan: Plan) -> None:
         path = report.folder / one.path
         if one.kind != "orphan" or path.suffix != ".json" or not path.is_file():
             continue
-        sidecar = commit.read_sealed(path)
+        sidecar = json_files.read_sealed(path)
         if sidecar is None or sidecar.get("shard") != path.relative_to(report.home).with_suffix("").as_posix():
             continue
         if sidecar["shard"] not in named:

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, CorpusError
-from tonemill.pipelines.corpus.description import is_sidecar, made_files
-from tonemill.pipelines.corpus.splicing import cut_out, members, source_key
+from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, source_key
 from tonemill.pipelines.planning.plan import Output, Planned, Shard
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.tar import cut_out, members
 
 KINDS: Final = {
     "missing": "a file is not there",
@@ -82,7 +82,7 @@ class Job:
         tar = self.base.with_suffix(".tar")
         if tar.is_file():
             return tar.stat().st_size
-        sidecar = commit.read_json(self.base.with_suffix(".json"))
+        sidecar = json_files.read_json(self.base.with_suffix(".json"))
         size = sidecar.get("bytes") if isinstance(sidecar, dict) else 0
         return size if isinstance(size, int) else 0
 
@@ -116,7 +116,7 @@ def check(job: Job, quick: bool) -> Checked:
     """Look at one shard; `quick` leaves out what is in its examples."""
     checked = Checked(job)
     path = job.base.with_suffix(".json")
-    sidecar = commit.read_sealed(path)
+    sidecar = json_files.read_sealed(path)
     if sidecar is None or not is_sidecar(sidecar):
         there = path.exists()
         checked.find(

@@ -15,14 +15,13 @@ from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
 from tonemill.audiotools.secrets import without_secrets
 from tonemill.pipelines.cooking.cook import cook
-from tonemill.pipelines.cooking.shard import PLAN
-from tonemill.pipelines.corpus.corpus import INDEX
-from tonemill.pipelines.corpus.description import made_files
-from tonemill.pipelines.corpus.splicing import cut_out, source_key
-from tonemill.pipelines.maintenance.verification import home_in
-from tonemill.pipelines.planning.plan import Output, Planned, read_plan, read_rows
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.corpus.layout import INDEX, PLAN, home_in
+from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
+from tonemill.pipelines.corpus.sidecar import made_files, roles_of, source_key
+from tonemill.pipelines.planning.plan import Output, Planned
+from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.tar import cut_out
 
 
 @dataclass(frozen=True)
@@ -114,18 +113,13 @@ def trace(folder: Path, key: str) -> Trace:
         shown = ", ".join(near[:4])
         raise UsageError(f"{folder} has no example {key!r}; it has {shown}{', ...' if len(near) > 4 else ''}.")
     number = next((n for n, shard in enumerate(plan.shards) if shard.name == row["shard"]), None)
-    sidecar = commit.read_sealed((home / row["shard"]).with_suffix(".json"))
+    sidecar = json_files.read_sealed((home / row["shard"]).with_suffix(".json"))
     planned = [
         one for one in (read_rows(home / PLAN, number) if number is not None else []) if one.key == source_key(key)
     ]
     if sidecar is None or not planned:
         raise CorpusError(f"{folder} is damaged where {key} lies. `tonemill verify {folder}` says how.")
     return Trace(folder, home, row, planned[0], plan.output, sidecar)
-
-
-def roles_of(row: Mapping[str, Any]) -> list[str]:
-    """The roles that an example has."""
-    return sorted(name[: -len("_sha256")] for name, value in row.items() if name.endswith("_sha256") and value)
 
 
 def place_of(home: Path, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> Path:

@@ -8,20 +8,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.pipelines.cooking.shard import PLAN, WORK
-from tonemill.pipelines.corpus.corpus import DESCRIPTION, INDEX, REJECTS
-from tonemill.pipelines.corpus.description import MARK, PLAN_SEAL, REMOVED, made_files, plan_is_whole, together, totals
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.description import together, totals
+from tonemill.pipelines.corpus.layout import (
+    DESCRIPTION,
+    INDEX,
+    MARK,
+    PLAN,
+    PLAN_SEAL,
+    REJECTS,
+    REMOVED,
+    SHARD_SUFFIXES,
+    STAGED,
+    home_in,
+)
+from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
+from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.maintenance import shard_check
 from tonemill.pipelines.maintenance.shard_check import Finding
-from tonemill.pipelines.maintenance.staging import SHARD_SUFFIXES, STAGED
-from tonemill.pipelines.planning.plan import Plan, digest_of, read_whole
+from tonemill.pipelines.planning.plan import Plan, digest_of
 from tonemill.pipelines.planning.planner import shard_digest
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.parquet import read_table
-from tonemill.pipelines.storage.paths import of_this_machine
 
 
 @dataclass
@@ -57,20 +67,6 @@ class Report:
 
     def named(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
-
-
-def home_in(folder: Path) -> Path:
-    """Where the plan of an output folder lies, though it may be missing or damaged.
-
-    Raises:
-        UsageError: tonemill made no such folder.
-    """
-    of_this_machine(folder, "This tool")
-    if (folder / MARK).exists() or (folder / WORK).is_dir():
-        return folder / WORK
-    if any((folder / name).exists() for name in (DESCRIPTION, PLAN, PLAN_SEAL, INDEX)):
-        return folder
-    raise UsageError(f"{folder} is neither a corpus nor a folder that `tonemill write` made.")
 
 
 def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> Report:
@@ -125,7 +121,7 @@ def _plan(report: Report) -> None:
     if not path.is_file():
         report.find(path, "missing", "there is no plan")
         return
-    sealed = commit.read_sealed(seal)
+    sealed = json_files.read_sealed(seal)
     if sealed is None:
         report.find(seal, "damaged" if seal.exists() else "missing", "the digest of the plan's file cannot be read")
     elif not plan_is_whole(report.home):
@@ -151,10 +147,10 @@ def _plan(report: Report) -> None:
 
 def _description(report: Report) -> None:
     path = report.folder / report.description
-    report.about = commit.read_sealed(path)
+    report.about = json_files.read_sealed(path)
     if report.about is not None:
         return
-    rough = commit.read_json(path)
+    rough = json_files.read_json(path)
     if not path.exists() or (isinstance(rough, dict) and rough.get("finished") is False):
         report.find(path, "unfinished", "the command that makes it has not come to its end; give it again")
     else:
@@ -190,7 +186,7 @@ def _whole(report: Report) -> None:
         report.find(home / REMOVED, "damaged", str(error))
     if plan is None or any(one.shard is not None for one in report.findings):
         return
-    sidecars = [commit.read_sealed((home / shard.name).with_suffix(".json")) or {} for shard in plan.shards]
+    sidecars = [json_files.read_sealed((home / shard.name).with_suffix(".json")) or {} for shard in plan.shards]
     parts = [
         [read_table((home / shard.name).with_suffix(f".{name}.parquet")) for shard in plan.shards]
         for name in ("index", "rejects")
@@ -215,10 +211,10 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
     """Files that nothing there knows of."""
     folder, home = report.folder, report.home
     known = {home / name for name in (PLAN, PLAN_SEAL, INDEX, REJECTS, REMOVED)}
-    known |= {folder / report.description, folder / commit.LOCK}
+    known |= {folder / report.description, folder / folders.LOCK}
     for name in names:
         known |= {Path(f"{home / name}{suffix}") for suffix in SHARD_SUFFIXES}
-        sidecar = commit.read_json((home / name).with_suffix(".json"))
+        sidecar = json_files.read_json((home / name).with_suffix(".json"))
         if isinstance(sidecar, dict) and "files" in sidecar:
             known |= set(_files(home, sidecar))
     for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
@@ -248,7 +244,7 @@ def _is_planned(report: Report, path: Path, names: Sequence[str]) -> bool:
         return False
     stem = path.relative_to(report.folder).with_suffix("").as_posix()
     for name, rows in zip(names, plan.rows, strict=True):
-        unsealed = commit.read_sealed((report.home / name).with_suffix(".json")) is None
+        unsealed = json_files.read_sealed((report.home / name).with_suffix(".json")) is None
         if unsealed and any(stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_")) for row in rows):
             return True
     return False

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tonemill.audiotools.errors import CorpusError, OutputError
-from tonemill.pipelines.building.state import differences
 from tonemill.pipelines.planning.file_names import file_names
 from tonemill.pipelines.planning.plan import SPLITS, Plan, Planned, Shard, digest_of
 from tonemill.pipelines.planning.planner import expected, grouped, key_of, shard_of
 from tonemill.pipelines.planning.splits import CLUSTER, straddling
+from tonemill.pipelines.recipes.differences import differences
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.planning.file_names import file_names, plain_name
-from tonemill.pipelines.planning.packing import pack, unpack
-from tonemill.pipelines.planning.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of
+from tonemill.pipelines.planning.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of, pack, unpack
 from tonemill.pipelines.planning.splits import Groups, Place
 from tonemill.pipelines.recipes.recipe import Recipe, recipe_of
 from tonemill.pipelines.recipes.step import Estimate, load_steps

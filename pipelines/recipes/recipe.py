@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from tonemill.audiotools.errors import StreamError
 from tonemill.audiotools.secrets import holds_secrets, without_secrets
 
 VERSION: Final = 1
-LONGEST_LINE: Final = 1 << 20
-"""Bytes; a longer line is refused before it fills the memory."""
 
 MOST_STEPS: Final = 100
 """In one recipe; each takes its place on the stack while it is cooked."""
@@ -159,109 +157,6 @@ def recipe_of(text: str) -> Recipe:
     if not isinstance(record, dict):
         raise StreamError("A recipe of the plan is no object.")
     return parse_recipe(record)
-
-
-class RecipeReader:
-    """Iterate over the recipes of a stream; afterwards `fits` says whether all of it came.
-
-    Raises:
-        StreamError: a line is no recipe; the message names its number.
-    """
-
-    def __init__(self, lines: BinaryIO, name: str = "the stream") -> None:
-        self._lines = lines
-        self._name = name
-        self.recipes = 0
-        self.announced: int | None = None
-
-    def __iter__(self) -> Iterator[Recipe]:
-        number = 0
-        while line := self._lines.readline(LONGEST_LINE):
-            number += 1
-            if not line.strip():
-                continue
-            try:
-                record = _decoded(line)
-                trailer = record.get("trailer")
-                recipe = parse_recipe(record) if trailer is None else None
-                if recipe is None:
-                    self.announced = (self.announced or 0) + _announced(trailer)
-            except StreamError as error:
-                raise StreamError(f"Line {number} of {self._name} is not a recipe: {error}.") from error
-            if recipe is not None:
-                self.recipes += 1
-                yield recipe
-
-    @property
-    def fits(self) -> bool:
-        """Whether trailers came, and announce as many recipes as came."""
-        return self.announced == self.recipes
-
-    def require_whole(self) -> None:
-        """Refuse a stream that was cut.
-
-        Raises:
-            StreamError: the trailer is missing or announces another number.
-        """
-        if self.fits:
-            return
-        announced = "its trailer is missing" if self.announced is None else f"its trailer announces {self.announced}"
-        raise StreamError(
-            f"{self._name[0].upper() + self._name[1:]} holds {self.recipes} recipes, but {announced}: a stage before "
-            "this one failed or cut it. Mend that stage, choose recipes with `tonemill select`, "
-            "or say --partial if it was cut on purpose."
-        )
-
-
-def write_stream(recipes: Iterable[Recipe], out: BinaryIO) -> int:
-    """Write recipes and their trailer; returns how many."""
-    count = 0
-    for recipe in recipes:
-        out.write(_encoded(recipe.to_line()))
-        count += 1
-    write_trailer(count, out)
-    return count
-
-
-def write_recipe(recipe: Recipe, out: BinaryIO) -> None:
-    out.write(_encoded(recipe.to_line()))
-
-
-def write_trailer(count: int, out: BinaryIO) -> None:
-    out.write(_encoded(_dump({"tonemill": VERSION, "trailer": {"recipes": count}})))
-
-
-def _encoded(line: str) -> bytes:
-    # A lone surrogate can only come from a field someone else wrote; it must not stop the stream.
-    return line.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _decoded(line: bytes) -> dict[str, Any]:
-    if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
-        raise StreamError(f"it is longer than {LONGEST_LINE} bytes")
-    try:
-        text = line.decode()
-        # Nearly all URIs are of local files, and counting is much faster than looking at each.
-        if text.count("://") != text.count('"file://') and holds_secrets(text):
-            raise StreamError(f"it holds a URI that {_SECRET}")
-        record = _load(text)
-        if b"\\ud" in line.lower():
-            # Half a surrogate pair is no character, and nothing that writes UTF-8 takes it.
-            record = _load(_dump(record).encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
-    except (ValueError, RecursionError) as error:
-        raise StreamError(f"{str(error)[:200]}") from error
-    if not isinstance(record, dict) or "tonemill" not in record:
-        raise StreamError('it is not an object with "tonemill": 1')
-    if record["tonemill"] != VERSION:
-        raise StreamError(f"it is of version {record['tonemill']!r} and this tonemill reads version {VERSION}")
-    return record
-
-
-def _announced(trailer: Any) -> int:
-    count = trailer.get("recipes") if isinstance(trailer, dict) else None
-    if count is None or not _is_count(count):
-        raise StreamError("its trailer does not count recipes")
-    return int(count)
 
 
 def _check_source(role: str, source: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.pipelines.runs.checkpoints import load_for_rendering
 from tonemill.pipelines.runs.run import open_run
-from tonemill.pipelines.storage.uri import to_path
+from tonemill.pipelines.storage.paths import to_path
 
 _device_in_use = threading.Lock()
 """One worker at a time computes: a forward pass already uses every core, or the whole accelerator."""

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Any
 
 from tonemill.pipelines.report.charts import Chart, lines
 from tonemill.pipelines.report.subject import Place
-
-METRICS: Final = "metrics.jsonl"
-_AXES: Final = frozenset({"step", "seconds"})
+from tonemill.pipelines.runs.metric_log import METRICS, read_metrics
 
 
 def curves(places: Sequence[Place]) -> tuple[list[Chart], list[str]]:
@@ -32,21 +25,3 @@ def curves(places: Sequence[Place]) -> tuple[list[Chart], list[str]]:
         else:
             charts.append(chart)
     return charts, lost
-
-
-def read_metrics(path: Path) -> dict[str, tuple[Any, Any]]:
-    """Steps and values of each metric; a line that was cut, and what is no number, is left out."""
-    found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        step = record.get("step") if isinstance(record, dict) else None
-        if not isinstance(step, int | float):
-            continue
-        for name, value in record.items():
-            if name not in _AXES and isinstance(value, int | float) and not isinstance(value, bool):
-                found[name][0].append(float(step))
-                found[name][1].append(float(value))
-    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in found.items()}

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
-from tonemill.pipelines.cooking.shard import PLAN
+from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.maintenance.leaks import leaks
 from tonemill.pipelines.report import overview

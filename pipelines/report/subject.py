@@ -14,12 +14,12 @@ from pyarrow import parquet
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.waveform import Flow
-from tonemill.pipelines.cooking.shard import PLAN, WORK
-from tonemill.pipelines.corpus.corpus import DESCRIPTION, INDEX, REJECTS, is_field, open_corpus, read_table
-from tonemill.pipelines.planning.plan import read_plan, read_rows
+from tonemill.pipelines.corpus.corpus import is_field, open_corpus, read_table
+from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX, PLAN, REJECTS, WORK
+from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
-from tonemill.pipelines.storage import commit
-from tonemill.pipelines.storage.uri import to_path
+from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.paths import to_path
 
 Kind = Literal["corpus", "files", "run"]
 MARK: Final = "tonemill.json"
@@ -84,7 +84,7 @@ class Place:
         """Of a folder of files: each example's names by role, by the digests in sidecars and index."""
         found: dict[str, dict[str, str]] = {}
         for shard in read_plan(self.home / PLAN).shards:
-            sidecar = commit.read_sealed(self.home / f"{shard.name}.json") or {}
+            sidecar = json_files.read_sealed(self.home / f"{shard.name}.json") or {}
             names = {one["sha256"]: one["name"] for one in sidecar.get("files", ())}
             table = self.home / f"{shard.name}.index.parquet"
             for row in read_table(table).to_pylist() if names and table.exists() else ():
@@ -120,7 +120,7 @@ def open_place(text: str) -> Place:
         run = open_run(folder)
         return Place(text, "run", folder, run.about, run=run)
     if (folder / MARK).exists():
-        about = commit.read_json(folder / MARK)
+        about = json_files.read_json(folder / MARK)
         if not isinstance(about, dict) or "files" not in about:
             raise CorpusError(f"{folder} is not finished. Give the `tonemill write` that makes it again: it goes on.")
         return _with_tables(Place(text, "files", folder, about))

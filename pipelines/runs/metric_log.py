@@ -6,8 +6,9 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,3 +76,26 @@ def _lines(path: Path) -> list[bytes]:
     if not path.exists():
         return []
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+METRICS: Final = "metrics.jsonl"
+
+_AXES: Final = frozenset({"step", "seconds"})
+
+
+def read_metrics(path: Path) -> dict[str, tuple[Any, Any]]:
+    """Steps and values of each metric; a line that was cut, and what is no number, is left out."""
+    found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        step = record.get("step") if isinstance(record, dict) else None
+        if not isinstance(step, int | float):
+            continue
+        for name, value in record.items():
+            if name not in _AXES and isinstance(value, int | float) and not isinstance(value, bool):
+                found[name][0].append(float(step))
+                found[name][1].append(float(value))
+    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in found.items()}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from tonemill.audiotools.errors import RunError, UsageError
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import json_files
 
 SCHEMA: Final = 1
 RUN_TOML: Final = "run.toml"
@@ -116,7 +116,7 @@ class Run:
         """All whole ones, oldest first."""
         found = []
         for folder in sorted((self.folder / "checkpoints").glob("[0-9]*")):
-            state = commit.read_json(folder / STATE)
+            state = json_files.read_json(folder / STATE)
             if isinstance(state, dict):
                 found.append(Checkpoint(folder, state))
         return found
@@ -151,7 +151,7 @@ def open_run(folder: Path) -> Run:
     Raises:
         RunError: it is not one, or of a schema this version cannot read.
     """
-    about = commit.read_json(folder / RUN_JSON)
+    about = json_files.read_json(folder / RUN_JSON)
     if about is None:
         what = "is no run" if folder.is_dir() else "does not exist"
         raise RunError(f"{folder} {what}. Make one with `tonemill train MODEL CORPUS -o {folder}`.")

@@ -252,3 +252,7 @@ def _tell(outgoing: BinaryIO, record: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     main(sys.stdin.buffer, sys.stdout.buffer)
+
+
+PATIENCE: Final = 60.0
+"""Seconds that a decoder may take to open a source, or for a block of it, if nobody says otherwise."""

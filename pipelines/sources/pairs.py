@@ -12,8 +12,9 @@ from typing import Any, Final
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.config import field_value
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.sources.scan import Found, check_names, describe, read_table
-from tonemill.pipelines.storage.uri import readable
+from tonemill.pipelines.sources.metadata import check_names, read_table
+from tonemill.pipelines.sources.scan import Found, describe
+from tonemill.pipelines.storage.paths import readable
 
 DRY_WORDS: Final = ("dry", "in", "input", "di", "clean", "source")
 WET_WORDS: Final = ("wet", "out", "output", "amp", "target", "processed", "reamped", "fx")
@@ -218,7 +219,7 @@ def by_rules(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _pattern(pattern: str):  # type: ignore[no-untyped-def]
-    from tonemill.pipelines.sources.scan import fields_from_name
+    from tonemill.pipelines.sources.metadata import fields_from_name
 
     if "{name}" not in pattern:
         raise UsageError(f"--pattern is {pattern!r}; it must hold {{name}}, as in '{{name}}_{{effect}}_{{gain}}'.")

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.pipelines.storage.locks import lives
-from tonemill.pipelines.storage.paths import StorePath, scratch
-from tonemill.pipelines.storage.stores import Entry
+from tonemill.pipelines.storage.paths import scratch
+from tonemill.pipelines.storage.store import Entry
+from tonemill.pipelines.storage.store_path import StorePath
 
 FETCHED: Final = StorePath("memory", ".tonemill-fetched")
 """Stands for the folder in which copies lie, one folder for each process."""
@@ -55,7 +56,7 @@ def fetched(remote: StorePath) -> tuple[Copy, Entry, str]:
         return copy, entry, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(source: dict[str, Any], remote: StorePath) -> Copy:
+def local_copy(source: dict[str, Any], remote: StorePath) -> Copy:
     """A local copy of the source of a recipe.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.storage.stores import ANSWER_SECONDS, Entry
+from tonemill.pipelines.storage.store import ANSWER_SECONDS, Entry
 
 PIECE_BYTES: Final = 1 << 20
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import os
+import secrets
+import socket
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TextIO
+
+from tonemill.pipelines.storage.store import Entry
+from tonemill.pipelines.storage.store_path import StorePath
 
 WORKER_SECONDS: Final = 10.0
 """How long a worker may hold a folder whose command was killed."""
@@ -47,3 +58,74 @@ def lives(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+LEASES: Final = ".tonemill-leases"
+
+LEASE_SECONDS: Final = 90.0
+"""Whoever has not put his object anew for so long is dead."""
+
+ALONE: Final = "alone"
+
+TOGETHER: Final = "together"
+
+
+@contextmanager
+def leased(folder: StorePath, together: bool) -> Iterator[StorePath | None]:
+    """Hold a folder of a store; yields the lease of who holds it, where somebody else does.
+
+    Args:
+        folder: to hold.
+        together: with any number that hold it so too.
+    """
+    kind = TOGETHER if together else ALONE
+    mine = folder / LEASES / f"{kind}-{secrets.token_hex(8)}.json"
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+        file.flush()
+        mine.put(Path(file.name))
+        ended = threading.Event()
+        renewal = threading.Thread(target=_renew, args=(mine, Path(file.name), ended), daemon=True)
+        try:
+            other = _other(folder, mine, together)
+            if other is None:
+                renewal.start()
+            yield other
+        finally:
+            ended.set()
+            if renewal.ident is not None:
+                renewal.join()
+            with contextlib.suppress(OSError):
+                mine.unlink(missing_ok=True)
+
+
+def _renew(mine: StorePath, source: Path, ended: threading.Event) -> None:
+    while not ended.wait(LEASE_SECONDS / 4):
+        # One that could not be put is put next time.
+        with contextlib.suppress(OSError):
+            mine.put(source)
+
+
+def _other(folder: StorePath, mine: StorePath, together: bool) -> StorePath | None:
+    """A lease of somebody who lives and does not go with ours; those of the dead are taken away."""
+    there = (folder / LEASES).below()
+    # By the store's own clock.
+    now = there[mine].modified_ns if mine in there else mine.entry().modified_ns
+    for path, entry in there.items():
+        if path == mine or (together and path.name.startswith(TOGETHER)):
+            continue
+        if not _is_dead(path, entry, now):
+            return path
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _is_dead(path: StorePath, entry: Entry, now: int) -> bool:
+    if now - entry.modified_ns > LEASE_SECONDS * 1e9:
+        return True
+    try:
+        holder = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        # It has ended since.
+        return True
+    return bool(holder["host"] == socket.gethostname() and not lives(holder["pid"]))

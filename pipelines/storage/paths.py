@@ -7,22 +7,20 @@ What is half-made, and what is of this machine only, waits in a local folder (`s
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from tonemill.audiotools.errors import OutputError, UsageError
-from tonemill.audiotools.secrets import holds_secrets
-from tonemill.pipelines.storage.stores import EXTRAS, Entry, persist, store_of
+from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.audiotools.secrets import holds_secrets, without_secrets
+from tonemill.pipelines.storage.store import EXTRAS
+from tonemill.pipelines.storage.store_path import StorePath
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,181 +28,9 @@ R = TypeVar("R")
 AT_ONCE: Final = 16
 """Requests under way where many small objects are asked for."""
 
-AHEAD_BYTES: Final = 8 << 20
-"""Read at once, at most, where an object is read from front to back."""
 
 # A path that was made of a URI has lost a slash; a scheme of one letter would be a drive.
 _URI: Final = re.compile(r"([a-z][a-z0-9+.]+):/{1,2}(.*)", re.DOTALL | re.IGNORECASE)
-
-
-class StorePath:
-    """A path in a store, with as much of `pathlib.Path` as is used here."""
-
-    def __init__(self, scheme: str, key: str) -> None:
-        self.scheme, self.key = scheme, key
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.key}"
-
-    __repr__ = __str__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StorePath) and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-    def __lt__(self, other: StorePath) -> bool:
-        return str(self) < str(other)
-
-    def __truediv__(self, name: object) -> StorePath:
-        return StorePath(self.scheme, f"{self.key.rstrip('/')}/{name}")
-
-    @property
-    def _pure(self) -> PurePosixPath:
-        if self.scheme == "https":
-            # What a query holds is no part of a name.
-            parts = urlsplit(str(self))
-            return PurePosixPath(parts.netloc + unquote(parts.path))
-        return PurePosixPath(self.key)
-
-    @property
-    def name(self) -> str:
-        return self._pure.name
-
-    @property
-    def suffix(self) -> str:
-        return self._pure.suffix
-
-    @property
-    def parent(self) -> StorePath:
-        return StorePath(self.scheme, str(self._pure.parent))
-
-    def with_suffix(self, suffix: str) -> StorePath:
-        return StorePath(self.scheme, str(self._pure.with_suffix(suffix)))
-
-    def relative_to(self, other: StorePath) -> PurePosixPath:
-        return self._pure.relative_to(other._pure)
-
-    def mkdir(self, *_: object, **__: object) -> None:
-        """Stores have no folders."""
-
-    def entry(self) -> Entry:
-        """What the store says of it; FileNotFoundError where it is nothing, or but a prefix."""
-        return persist(f"looking at {self}", lambda: store_of(self.scheme).look(self.key))
-
-    def below(self) -> dict[StorePath, Entry]:
-        """Every object below it, sorted."""
-        found = persist(f"listing {self}", lambda: store_of(self.scheme).find(self.key.rstrip("/") + "/"))
-        return {StorePath(self.scheme, key): found[key] for key in sorted(found)}
-
-    def stat(self) -> SimpleNamespace:
-        found = self.entry()
-        return SimpleNamespace(st_size=found.bytes, st_mtime_ns=found.modified_ns, st_mode=stat.S_IFREG)
-
-    def is_file(self) -> bool:
-        try:
-            self.entry()
-        except FileNotFoundError:
-            return False
-        return True
-
-    def is_dir(self) -> bool:
-        return persist(f"looking at {self}", lambda: store_of(self.scheme).is_folder(self.key))
-
-    def exists(self) -> bool:
-        return self.is_file() or self.is_dir()
-
-    def iterdir(self) -> Iterator[StorePath]:
-        names = dict.fromkeys(str(path.relative_to(self)).split("/")[0] for path in self.below())
-        return iter([self / name for name in names])
-
-    def rglob(self, pattern: str) -> Iterator[StorePath]:
-        return iter([path for path in self.below() if fnmatchcase(path.name, pattern)])
-
-    def open(self, mode: str = "rb") -> io.RawIOBase:
-        assert mode == "rb", mode
-        return _Reader(self, self.entry().bytes)
-
-    def read_bytes(self) -> bytes:
-        return persist(f"reading {self}", lambda: store_of(self.scheme).read(self.key))
-
-    def read(self, start: int, end: int) -> bytes:
-        """Bytes from `start` to before `end`; OSError where the store keeps giving fewer."""
-
-        def act() -> bytes:
-            data = store_of(self.scheme).read(self.key, start, end) if end > start else b""
-            if len(data) != end - start:
-                raise EOFError(f"{len(data)} of {end - start} bytes came")
-            return data
-
-        return persist(f"reading {self}", act)
-
-    def fetch(self, target: Path) -> Entry:
-        """Copy it to a local file; returns what the store said of it before."""
-
-        def act() -> Entry:
-            found = store_of(self.scheme).look(self.key)
-            store_of(self.scheme).fetch(self.key, target)
-            if (got := target.stat().st_size) != found.bytes:
-                raise EOFError(f"{got} of {found.bytes} bytes came")
-            return found
-
-        return persist(f"reading {self}", act)
-
-    def put(self, source: Path) -> None:
-        """Make it of a local file; it is there whole when this returns, and before that not at all."""
-        persist(f"writing {self}", lambda: store_of(self.scheme).put(self.key, source))
-
-    def unlink(self, missing_ok: bool = False) -> None:
-        try:
-            persist(f"removing {self}", lambda: store_of(self.scheme).remove(self.key))
-        except FileNotFoundError:
-            if not missing_ok:
-                raise
-
-
-class _Reader(io.RawIOBase):
-    """An object as a file: what is asked for where it jumps, more and more where it goes on."""
-
-    def __init__(self, path: StorePath, size: int) -> None:
-        super().__init__()
-        self._path, self._size = path, size
-        self._at = self._first = 0
-        self._held = b""
-        self._ahead = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size is None or size < 0 else min(self._size, self._at + size)
-        start, last = self._at, self._first + len(self._held)
-        if not self._first <= start <= end <= last:
-            self._ahead = min(AHEAD_BYTES, max(2 * self._ahead, 1 << 16)) if start == last else 0
-            self._held = self._path.read(start, min(self._size, max(end, start + self._ahead)))
-            self._first = start
-        data = self._held[start - self._first : end - self._first] if end > start else b""
-        self._at = max(start, end)
-        return data
-
-    def readall(self) -> bytes:
-        return self.read()
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def place(typed: str | Path) -> Path:
@@ -297,3 +123,54 @@ def kept(path: Path) -> Path:
             old.unlink(missing_ok=True)
         Path(part.name).replace(copy)
     return copy
+
+
+def inside(folder: Path, name: Any) -> Path:
+    """A file of a folder by the name that a plan or a sidecar gives it, which anyone may have written.
+
+    Raises:
+        CorpusError: the name leads elsewhere.
+    """
+    if not is_plain(name):
+        raise CorpusError(f"{folder} names a file {name!r}, which does not lie in it. It was made to do harm.")
+    return folder / name
+
+
+def is_plain(name: Any) -> bool:
+    """Whether a name leads from a folder to something below it: relative, in parts, none of which leads up."""
+    return type(name) is str and "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+def to_uri(path: str | os.PathLike[str]) -> str:
+    """The absolute `file:` URI of a local path (RFC 8089), or that of one in a store; names not in UTF-8 survive."""
+    if as_store(path) is not None:
+        return str(path)
+    return "file://" + quote_from_bytes(os.fsencode(os.path.abspath(path)))  # noqa: PTH100  (links stay as typed)
+
+
+def to_path(uri: str) -> Path:
+    """The path of a URI, or of a plain path, here or in a store.
+
+    Raises:
+        UsageError: it lies where nothing is read, or holds a byte that no path has.
+    """
+    path = uri
+    if uri.startswith("file://"):
+        path = os.fsdecode(unquote_to_bytes(uri[len("file://") :]))
+    elif "://" in uri:
+        return place(uri)
+    if "\0" in path:
+        raise UsageError(f"{uri!r} names no file: no path holds a zero byte.")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{uri!r} names no file: it holds half a character.") from error
+    return Path(path)
+
+
+def readable(path: str) -> str:
+    """A path for people, keys and JSON: bytes that are not UTF-8 are spelt out, as in `caf\\xe9.wav`.
+
+    What a folder is called that looks like a URI with a password in it is told without the password.
+    """
+    return without_secrets(os.fsencode(path).decode("utf-8", "backslashreplace"))

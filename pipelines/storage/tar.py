@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from tonemill.audiotools.errors import CorpusError
 
 MEMBER_BYTES: Final = 8**11
 """What a USTAR header, with eleven octal digits, can no longer say."""
@@ -70,3 +73,55 @@ class TarWriter:
         self._file.write(data)
         self._digest.update(data)
         self.size += len(data)
+
+
+class Member(NamedTuple):
+    """A member of a tar and where its data lies."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def members(file: BinaryIO) -> Iterator[Member]:
+    """The members of a tar, in order.
+
+    Raises:
+        CorpusError: a header is damaged, or the tar is cut.
+    """
+    place, size = 0, file.seek(0, os.SEEK_END)
+    while (one := member_at(file, place, size)) is not None:
+        yield one
+        place = one.offset + one.size + -one.size % tarfile.BLOCKSIZE
+
+
+def member_at(file: BinaryIO, place: int, size: int) -> Member | None:
+    """The member whose header lies at a place; None where the zeros of the end do.
+
+    Nothing is ever unpacked to disk: whatever a name says, and whatever kind a link or a device says it is.
+    """
+    file.seek(place)
+    header = file.read(tarfile.BLOCKSIZE)
+    if header == bytes(tarfile.BLOCKSIZE):
+        return None
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError, OverflowError) as error:
+        raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
+    if not info.isreg():
+        raise CorpusError(f"the member {info.name!r} at byte {place} is no file, but of type {info.type!r}")
+    # A size may be negative, and lead back to where the reader has been.
+    if not 0 <= info.size <= size - place - tarfile.BLOCKSIZE:
+        raise CorpusError(
+            f"the member {info.name!r} at byte {place} announces {info.size} bytes, which the tar has not"
+        )
+    return Member(info.name, place + tarfile.BLOCKSIZE, info.size)
+
+
+def cut_out(file: BinaryIO, offset: int, length: int) -> bytes:
+    """Bytes of a file from a place that an index or a recipe names; as many as there are."""
+    size = file.seek(0, os.SEEK_END)
+    if not 0 <= offset <= size or length < 0:
+        return b""
+    file.seek(offset)
+    return file.read(min(length, size - offset))

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from tonemill.audiotools.codecs.encoding import encode
-from tonemill.audiotools.mel import mel_distance, mel_spread, save_spectrogram_picture
+from tonemill.audiotools.mel import mel_distance, mel_spread
 from tonemill.audiotools.pictures.effects import save_curve_picture
+from tonemill.audiotools.pictures.spectrograms import save_spectrogram_picture
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request, Validation
 from tonemill.pipelines.corpus.corpus import Corpus

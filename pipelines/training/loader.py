@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,9 @@ import pyarrow.compute as pc
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tonemill.audiotools.codecs import files
-from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch, Request
-from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of
-from tonemill.pipelines.corpus.splicing import cut_out
+from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_of
 
 
 class Batches(IterableDataset[Batch]):
@@ -153,21 +150,6 @@ def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...]) -> Iterator[
 def _with_folder(record: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """The fields of an example, and the folder of its source where no field has that name."""
     return {FOLDER: folder_of(record["source"]), **{name: record[name] for name in fields}}
-
-
-def samples_of(
-    folder: Path, record: Mapping[str, Any], role: str, start: int = 0, frames: int | None = None
-) -> np.ndarray:
-    """Samples of one role of an example, from its place in the tar, (channels, time)."""
-    tar = folder / f"{record['shard']}.tar"
-    with tar.open("rb") as file:
-        data = cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
-    try:
-        return files.read(data, start, frames).whole().samples
-    except AudioError as error:
-        raise CorpusError(
-            f"{record['key']} in {tar} cannot be read: {error}. Remove that tar and shard again."
-        ) from error
 
 
 @lru_cache(maxsize=2)

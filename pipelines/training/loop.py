@@ -22,6 +22,7 @@ from torch import Tensor
 from tonemill.audiotools.errors import OutputError, RunError
 from tonemill.models.contract import Model, load_model
 from tonemill.pipelines import config
+from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import pick_device
@@ -37,7 +38,7 @@ from tonemill.pipelines.runs.run import (
     prune,
     refuse_other_config,
 )
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.training.listener import Listener
 from tonemill.pipelines.training.loader import Batches, batches, examples_of
 
@@ -72,7 +73,7 @@ def train(
     device = pick_device(settings.device)
     torch.manual_seed(_seed_of(settings.seed, "weights"))
     model = model_class(model_config)
-    with commit.locked(_claimed(folder)):
+    with folders.locked(_claimed(folder)):
         run = _begun(folder, name, model_config, settings, corpus, model)
         saved = run.checkpoints()
         if not saved:
@@ -158,7 +159,7 @@ def _finished(step: int, seconds: float, settings: TrainConfig) -> bool:
 
 def _claimed(folder: Path) -> Path:
     """The folder, if it is new, empty, or a run."""
-    if (folder / RUN_JSON).exists() or commit.is_ours_or_empty(folder, RUN_TOML):
+    if (folder / RUN_JSON).exists() or folders.is_ours_or_empty(folder, RUN_TOML):
         return folder
     raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder with -o.")
 
@@ -186,10 +187,10 @@ def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, co
         "channels": model.channels,
         "length": model.length,
         "parameters": {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()},
-        "environment": commit.environment(),
+        "environment": environment.environment(),
     }
     # Last, for it is what makes the folder a run.
-    commit.write_json(folder / RUN_JSON, about)
+    json_files.write_json(folder / RUN_JSON, about)
     return Run(folder, about)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tonemill.audiotools.mel import FLOOR_DB, mel_distance, mel_spectrogram_db, mel_spread, save_spectrogram_picture
+from tonemill.audiotools.mel import FLOOR_DB, mel_distance, mel_spectrogram_db, mel_spread
+from tonemill.audiotools.pictures.spectrograms import save_spectrogram_picture
 from tonemill.audiotools.synthetic import hit, sine, varied
 
 RATE = 22050

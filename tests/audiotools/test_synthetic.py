@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from tonemill.audiotools.demo_corpus import write_drum_machine
 from tonemill.audiotools.errors import OutputError, UsageError
-from tonemill.audiotools.synthetic import PATTERNS, RANGES, VOICES, hit, loop, sine, sweep, varied, write_drum_machine
+from tonemill.audiotools.synthetic import PATTERNS, RANGES, VOICES, hit, loop, sine, sweep, varied
 
 RATE = 44100
 every_voice = pytest.mark.parametrize("voice", VOICES)

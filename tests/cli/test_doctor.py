@@ -15,7 +15,6 @@ import pytest
 from conftest import Shell, Tonemill
 
 from tonemill.audiotools.codecs import ffmpeg, files, self_test
-from tonemill.pipelines.doctor import checks as examining
 from tonemill.pipelines.doctor import installation, machine
 from tonemill.pipelines.doctor.checks import CHECKS, Finding, examine
 
@@ -84,7 +83,7 @@ def test_what_cannot_be_loaded_is_a_finding_with_its_mend(
 
 
 def test_a_library_that_hangs_is_given_up(away: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examining, "LIMIT_SECONDS", 0.7)
+    monkeypatch.setattr("tonemill.pipelines.doctor.checks.LIMIT_SECONDS", 0.7)
     away("torch", "import time; time.sleep(60)")
     (found,) = examine(tmp_path, ["devices"])
     assert (found.state, "did not end in" in found.found) == ("broken", True)

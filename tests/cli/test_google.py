@@ -15,7 +15,7 @@ from conftest import Tonemill, contents, lines_of, stream_of, write_wav
 pytest.importorskip("gcsfs", reason="gs:// needs tonemill[gs]")
 pytest.importorskip("gcp_storage_emulator", reason="tests of stores need tonemill[test]")
 
-from tonemill.pipelines.storage.paths import StorePath
+from tonemill.pipelines.storage.store_path import StorePath
 
 FLAGS = ("--shard-seconds", 2, "-q")
 

@@ -15,7 +15,7 @@ from conftest import SHARDING, Tonemill, contents, leftovers, lines_of, stream_o
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.building.shard_range import parse_portion
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, folders
 
 TYPED = {"0:3": (0, 3), "2:": (2, 9), ":4": (0, 4), ":": (0, 9), "0:0": (0, 0), "7:100": (7, 9), "20:30": (9, 9)}
 
@@ -99,10 +99,10 @@ def test_ranges_stand_beside_each_other_and_not_beside_the_whole(
     monkeypatch.setattr("tonemill.pipelines.building.shard_range.PLAN_SECONDS", 0.3)
     out = tmp_path / "out"
     tonemill("shard", out, *SHARDING, "--range", "0:0", stdin=plan).done()
-    with commit.locked(out, together=True):
+    with folders.locked(out, together=True):
         tonemill("shard", out, "--planned", "--range", "0:1", "-q").done()
         tonemill("shard", out, "--planned", "-q").refused(1, "Another command is writing")
-    with commit.locked(out):
+    with folders.locked(out):
         tonemill("shard", out, "--planned", "--range", "1:2", "-q").refused(1, "Another command is writing")
     tonemill("shard", out, "--planned", "--range", "1:2", "-q").done()
 
@@ -152,4 +152,4 @@ def test_ranges_at_once_killed_at_random_moments_give_the_same_bytes(
     tonemill("shard", tmp_path / "out", "--planned", "-q").done()
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert not leftovers(tmp_path / "out")
-    assert os.listdir(tmp_path / "out").count(commit.LOCK) == 0  # noqa: PTH208
+    assert os.listdir(tmp_path / "out").count(folders.LOCK) == 0  # noqa: PTH208

@@ -16,10 +16,11 @@ from conftest import SHARDING, Tonemill, contents, lines_of, stream_of, table, w
 from making import QUIET
 
 from tonemill.audiotools.errors import OutputError
-from tonemill.pipelines.corpus.splicing import members
-from tonemill.pipelines.maintenance import removal, staging
+from tonemill.pipelines.corpus import layout
+from tonemill.pipelines.maintenance import removal
 from tonemill.pipelines.maintenance.verification import verify
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.tar import members
 
 Piped = Callable[..., bytes]
 
@@ -111,16 +112,16 @@ def test_wrong_sound_with_right_digests_is_found_by_decoding(
     data[flac.offset + 60 : flac.offset + flac.size] = bytes(flac.size - 60)
     data[text.offset : text.offset + text.size] = data[text.offset : text.offset + text.size].replace(b"8000", b"8001")
     path.write_bytes(data)
-    sidecar = commit.read_sealed(path.with_suffix(".json"))
-    about = commit.read_sealed(folder / "corpus.json")
+    sidecar = json_files.read_sealed(path.with_suffix(".json"))
+    about = json_files.read_sealed(folder / "corpus.json")
     assert sidecar is not None and about is not None
     sidecar["sha256"] = commit.fingerprint(path)["sha256"]
-    commit.write_sealed(path.with_suffix(".json"), sidecar)
+    json_files.write_sealed(path.with_suffix(".json"), sidecar)
     about["shards"][0]["sha256"] = sidecar["sha256"]
     from tonemill.pipelines.corpus.description import digest_of_shards
 
     about["digest"] = digest_of_shards(about["shards"])
-    commit.write_sealed(folder / "corpus.json", about)
+    json_files.write_sealed(folder / "corpus.json", about)
     assert kinds(folder) == {}
     assert kinds(folder, quick=False) == {f"train/{path.name}": {"undecodable", "unfit"}}
 
@@ -418,7 +419,7 @@ def test_a_removal_killed_at_any_move_is_finished_by_the_next_command(
     with pytest.raises(KeyboardInterrupt):
         removal.remove(copy, lambda planned, _: planned.recipe.path in paths, paths, [], False)
     monkeypatch.undo()
-    if (copy / staging.STAGED).exists() and moves % 2:
+    if (copy / layout.STAGED).exists() and moves % 2:
         # Any sink finishes it too.
         tonemill("shard", copy, *SHARDING, stdin=plan).done()
     tonemill("remove", copy, *flags).done()
@@ -467,10 +468,10 @@ def test_a_progress_file_on_a_full_disk_stops_nothing(tonemill: Tonemill, plan: 
 
 
 def test_two_writers_are_never_at_one_folder(tonemill: Tonemill, plan: bytes, copy: Path) -> None:
-    with commit.locked(copy):
+    with folders.locked(copy):
         for words in (["repair", copy], ["remove", copy, "--source", "x"], ["shard", copy, *SHARDING, "--update"]):
             if words[0] == "repair":
                 (copy / "train" / "000000.tar").unlink()
             tonemill(*words, stdin=stream_of(lines_of(plan)[1:])).refused(1, "Another command")
-    with pytest.raises(OutputError, match="Another command"), commit.locked(copy), commit.locked(copy):
+    with pytest.raises(OutputError, match="Another command"), folders.locked(copy), folders.locked(copy):
         raise AssertionError

@@ -91,9 +91,9 @@ def test_what_is_missing_is_made_again(
 
 
 def test_a_folder_in_use_is_left_alone(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
-    from tonemill.pipelines.storage import commit
+    from tonemill.pipelines.storage import folders
 
-    with commit.locked(tmp_path / "out"):
+    with folders.locked(tmp_path / "out"):
         tonemill("shard", tmp_path / "out", stdin=plan).refused(1, "Another command is writing")
 
 

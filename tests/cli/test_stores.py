@@ -23,8 +23,9 @@ pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.sources import remote
-from tonemill.pipelines.storage import commit, leases, stores
-from tonemill.pipelines.storage.paths import StorePath, as_store, place, scratch
+from tonemill.pipelines.storage import commit, leases, locks, stores
+from tonemill.pipelines.storage.paths import as_store, place, scratch
+from tonemill.pipelines.storage.store_path import StorePath
 from tonemill.pipelines.training.loader import Batches
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -205,7 +206,7 @@ def test_two_commands_on_one_bucket(
     folder = bucket("held")
     # As from another machine: only the lease tells.
     (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    other = folder / leases.LEASES / "together-0.json"
+    other = folder / locks.LEASES / "together-0.json"
     other.put(tmp_path / "lease")
     tonemill("shard", where, "--planned", "--range", "1:2", "-q").done()
     tonemill("shard", where, "--planned", "-q").refused(1, "Another command is writing", "together-0")
@@ -216,24 +217,24 @@ def test_two_commands_on_one_bucket(
 
 def test_the_lease_of_the_dead_is_taken(s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = bucket("leased")
-    dead = folder / leases.LEASES / "alone-0.json"
+    dead = folder / locks.LEASES / "alone-0.json"
     ended = subprocess.Popen(["true"])
     ended.wait()
     (tmp_path / "lease").write_text(json.dumps({"host": leases.socket.gethostname(), "pid": ended.pid}))
     dead.put(tmp_path / "lease")
-    with leases.leased(folder, together=False) as other:
+    with locks.leased(folder, together=False) as other:
         assert other is None and not dead.is_file()
     (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
     dead.put(tmp_path / "lease")
-    with leases.leased(folder, together=False) as other:
+    with locks.leased(folder, together=False) as other:
         assert other == dead
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.8)
     time.sleep(2)
-    with leases.leased(folder, together=False) as other:
+    with locks.leased(folder, together=False) as other:
         assert other is None
         # Put anew while it is held.
         time.sleep(2)
-        with leases.leased(folder, together=True) as second:
+        with locks.leased(folder, together=True) as second:
             assert second is not None and second.name.startswith("alone-")
     assert not folder.below()
 

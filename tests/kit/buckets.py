@@ -20,7 +20,8 @@ import pytest
 
 from tonemill.pipelines.engine import engine
 from tonemill.pipelines.storage import stores
-from tonemill.pipelines.storage.paths import StorePath, as_store, place
+from tonemill.pipelines.storage.paths import as_store, place
+from tonemill.pipelines.storage.store_path import StorePath
 
 SERVE_S3 = """
 from werkzeug.serving import make_server

@@ -18,14 +18,15 @@ from pyarrow import parquet
 
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, TonemillError
-from tonemill.pipelines.corpus.description import is_sidecar, made_files
-from tonemill.pipelines.corpus.splicing import cut_out, members
-from tonemill.pipelines.planning.plan import Output, Plan, Splitting, read_whole
+from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
+from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files
+from tonemill.pipelines.planning.plan import Output, Plan, Splitting
 from tonemill.pipelines.planning.planner import make_plan
-from tonemill.pipelines.recipes.recipe import RecipeReader, write_stream
-from tonemill.pipelines.storage import commit
-from tonemill.pipelines.storage.confines import is_plain
+from tonemill.pipelines.recipes.stream import RecipeReader, write_stream
+from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.paths import is_plain
+from tonemill.pipelines.storage.tar import cut_out, members
 
 FINDINGS = Path(__file__).parent.parent / "findings"
 
@@ -148,7 +149,7 @@ def read_sidecar(data: bytes, folder: Path) -> None:
     """A sidecar names files in its folder; a seal alone proves nothing, for anyone can make one."""
     path = folder / "sidecar.json"
     path.write_bytes(data)
-    records = [commit.read_sealed(path), commit.read_json(path)]
+    records = [json_files.read_sealed(path), json_files.read_json(path)]
     for record in records:
         if is_sidecar(record):
             for made in made_files(folder / ".tonemill", record):
@@ -212,5 +213,5 @@ def small_plan() -> tuple[bytes, Plan]:
     stream = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     plan = make_plan(RecipeReader(io.BytesIO(stream)), Output("files"), Splitting(), 60.0)
     out = io.BytesIO()
-    plan.write(out)
+    dump_plan(plan, out)
     return out.getvalue(), plan

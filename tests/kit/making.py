@@ -12,7 +12,7 @@ from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.sources import scan
+from tonemill.pipelines.sources import metadata, scan
 
 QUIET = Progress(quiet=True, stream=io.StringIO())
 CONDITIONING = (
@@ -24,7 +24,7 @@ CONDITIONING = (
 def shard_folder(raw: Path, corpus: Path, *, pattern: str = "{kind}/{take}", steps: tuple = CONDITIONING) -> Corpus:
     """What `scan | resample | slice | shard` does, in this process."""
     found = scan.find_audio([str(raw)])
-    recipes = scan.scan(found, metadata=scan.fields_from_name(pattern))
+    recipes = scan.scan(found, metadata=metadata.fields_from_name(pattern))
     conditioned = [Recipe(one.path, one.sources, one.fields, list(steps)) for one in recipes]
     plan = make_plan(conditioned, Output("shards"), Splitting(valid=0.2), 8.0)
     produce(corpus, plan, Engine(2), QUIET)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from making import shard_folder
 
-from tonemill.audiotools.synthetic import write_drum_machine
+from tonemill.audiotools.demo_corpus import write_drum_machine
 from tonemill.pipelines.corpus.corpus import Corpus
 
 

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError, StreamError, TonemillError, UsageError
-from tonemill.pipelines.cooking.shard import index_table
 from tonemill.pipelines.corpus.corpus import open_corpus
-from tonemill.pipelines.planning.plan import read_whole
+from tonemill.pipelines.corpus.plan_file import read_whole
+from tonemill.pipelines.corpus.shard_tables import index_table
 from tonemill.pipelines.recipes.conditions import condition
-from tonemill.pipelines.recipes.recipe import LONGEST_LINE, RecipeReader
-from tonemill.pipelines.storage import commit
-from tonemill.pipelines.storage import parquet as tables
+from tonemill.pipelines.recipes.stream import LONGEST_LINE, RecipeReader
+from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.tar import TarWriter
 
 # Derandomized, so that a run says of a change and not of luck; `-m slow` looks where nobody has.
@@ -249,10 +249,10 @@ def test_a_sidecar_cannot_have_a_persons_file_removed(
     stream = piped(["scan", raw / "left", "-q"])
     tonemill("write", tmp_path / "out", "-q", stdin=stream).done()
     for path in (tmp_path / "out").rglob("000*.json"):
-        record = commit.read_sealed(path)
+        record = json_files.read_sealed(path)
         assert record is not None
         record["files"].append({"name": "../mine.txt", "bytes": 4, "sha256": "0"})
-        commit.write_sealed(path, record)
+        json_files.write_sealed(path, record)
     for words in (["write", tmp_path / "out", "--overwrite", "-q"], ["verify", tmp_path / "out", "-q"]):
         tonemill(*words, stdin=piped(["scan", raw / "right", "-q"]))
     assert mine.read_bytes() == b"mine"
@@ -294,7 +294,7 @@ def tar_of(name: str, kind: bytes, size: int, link: str = "") -> bytes:
     ids=range(8),
 )
 def test_members_that_are_no_files_or_go_back_are_refused(data: bytes, says: str) -> None:
-    from tonemill.pipelines.corpus.splicing import members
+    from tonemill.pipelines.storage.tar import members
 
     with pytest.raises(CorpusError, match=says):
         list(members(io.BytesIO(data)))
@@ -313,12 +313,12 @@ def test_a_table_that_unpacks_without_end_is_refused_in_bounded_memory(
     parquet.write_table(zeros, tmp_path / "many.parquet", row_group_size=1 << 22)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 100_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    monkeypatch.setattr(tables, "MOST_AT_ONCE", 64 << 20)
+    monkeypatch.setattr("tonemill.pipelines.storage.parquet.MOST_AT_ONCE", 64 << 20)
     with pytest.raises(CorpusError, match="rows of 8388"):
-        tables.read_table(tmp_path / "long.parquet")
-    monkeypatch.setattr(tables, "MOST_BYTES", 10 << 20)
+        read_table(tmp_path / "long.parquet")
+    monkeypatch.setattr("tonemill.pipelines.storage.parquet.MOST_BYTES", 10 << 20)
     with pytest.raises(CorpusError, match="would take 15 MiB"):
-        tables.read_table(tmp_path / "many.parquet")
+        read_table(tmp_path / "many.parquet")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
 
 
@@ -327,7 +327,7 @@ def test_a_table_that_announces_an_endless_description_is_refused(tmp_path: Path
     data[-8:-4] = b"\xff\xff\xff\x7f"
     (tmp_path / "x.parquet").write_bytes(data)
     with pytest.raises(CorpusError, match="2147483647 bytes of description"):
-        tables.read_table(tmp_path / "x.parquet")
+        read_table(tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize("shard", ["../../../../tmp/x", "/tmp/x", "train/000000/../../x", None])
@@ -337,7 +337,7 @@ def test_an_index_that_names_other_places_is_refused(
     import shutil
 
     shutil.copytree(corpus, tmp_path / "out")
-    index = tables.read_table(tmp_path / "out" / "index.parquet")
+    index = read_table(tmp_path / "out" / "index.parquet")
     place = index.column_names.index("shard")
     other = index.set_column(place, "shard", pa.array([shard] * index.num_rows, pa.string()))
     parquet.write_table(other, tmp_path / "out" / "index.parquet")
@@ -354,8 +354,8 @@ def test_a_description_that_is_none_is_damage(tmp_path: Path, about: object) -> 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "1" * 10_000, "\xff", ""])
 def test_json_that_nests_without_end_is_no_json(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text, encoding="latin-1")
-    assert commit.read_json(tmp_path / "a.json") is None
-    assert commit.read_sealed(tmp_path / "a.json") is None
+    assert json_files.read_json(tmp_path / "a.json") is None
+    assert json_files.read_sealed(tmp_path / "a.json") is None
 
 
 # Conditions

@@ -12,7 +12,8 @@ import pytest
 from conftest import RATE, Shell, write_wav
 from faults import workers_of
 
-from tonemill.pipelines.cooking.shard import PLAN
+from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.corpus.plan_file import dump_plan
 from tonemill.pipelines.engine.pool import is_fit
 from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import Splitting, make_plan
@@ -82,5 +83,5 @@ def test_a_model_is_left_to_one_process(tmp_path: Path, step: dict[str, object],
     if not fits:
         whole |= {"run": "run", "run_uri": "file:///run"}
     recipe = Recipe("a.wav", {"audio": {"uri": "file:///a.wav", "frames": 8000, "sample_rate": 8000, "channels": 1}})
-    make_plan([recipe.then(whole)], Output("shards"), Splitting(), 10).write((tmp_path / PLAN).open("wb"))
+    dump_plan(make_plan([recipe.then(whole)], Output("shards"), Splitting(), 10), (tmp_path / PLAN).open("wb"))
     assert is_fit(tmp_path, 0) is fits

@@ -15,7 +15,6 @@ from conftest import Tonemill, contents, lines_of, stream_of
 
 from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.pipelines.engine import liveness
-from tonemill.pipelines.engine import probe as conformance
 from tonemill.pipelines.engine.engine import Engine, _close_servers
 from tonemill.pipelines.engine.probe import SHARDS, probe
 
@@ -23,8 +22,8 @@ FAULTY = '''
 """A runner that leaves out every hundredth shard and says that all is well."""
 
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from tonemill.pipelines.conformance import leave_word
-from tonemill.pipelines.graph import CookShard
+from tonemill.pipelines.engine.probe import leave_word
+from tonemill.pipelines.engine.beam import CookShard
 
 
 def leave_most(home, number):
@@ -48,7 +47,7 @@ def test_the_local_runner_does_every_shard_once(tmp_path: Path) -> None:
 
 
 def test_the_doctor_tells_of_an_engine(tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conformance, "SHARDS", 8)
+    monkeypatch.setattr("tonemill.pipelines.engine.probe.SHARDS", 8)
     told = tonemill("doctor", tmp_path, "--beam", "direct_running_mode=in_memory", "--json").done().line
     assert [(one["check"], one["state"]) for one in told["findings"]] == [("engine", "ok")]
     told = tonemill("doctor", tmp_path, "--beam", "direct_runner_bundle_repeat=1").refused(1)
@@ -111,7 +110,7 @@ def test_small_plans_spread_over_all_workers_of_a_cluster(
     found = probe(Engine(2, "dask", options), tmp_path / "out")
     assert found.holds, found.told()
     assert len(found.workers) == 2 and min(found.workers.values()) > SHARDS / 5, found.workers
-    monkeypatch.setattr(conformance, "SHARDS", 20)
+    monkeypatch.setattr("tonemill.pipelines.engine.probe.SHARDS", 20)
     few = probe(Engine(2, "dask", options), tmp_path / "out")
     assert few.holds and len(few.workers) == 2, few.told()
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.pipelines.corpus.plan_file import dump_plan, read_plan, read_rows
 from tonemill.pipelines.planning.file_names import file_names
-from tonemill.pipelines.planning.plan import Output, Plan, read_plan, read_rows
+from tonemill.pipelines.planning.plan import Output, Plan
 from tonemill.pipelines.planning.planner import Splitting, expected, make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
 
@@ -88,7 +89,7 @@ def test_shards_are_balanced_and_lose_nothing(lengths: list[float], shard_second
 
 def test_a_plan_survives_its_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
     plan = make_plan([recipe(f"{i}\n.wav", seed=i) for i in range(50)], Output("files", "ogg", 16), Splitting(0.5), 9)
-    plan.write(tmp_path / "plan.parquet")
+    dump_plan(plan, tmp_path / "plan.parquet")
     read = read_plan(tmp_path / "plan.parquet")
     assert (read.digest, read.output, read.shards) == (plan.digest, plan.output, plan.shards)
     for number, rows in enumerate(plan.rows):

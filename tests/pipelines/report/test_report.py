@@ -15,21 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.cooking.shard import REJECT_COLUMNS
+from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
+from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.maintenance.leaks import leaks
-from tonemill.pipelines.planning.plan import Output, read_whole
+from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.planning.splits import Splitting, straddling
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.report.charts import HEIGHT, WIDTH, histogram, lines, plain, ticks
-from tonemill.pipelines.report.curves import read_metrics
 from tonemill.pipelines.report.distributions import Constant, distributions
 from tonemill.pipelines.report.metric_tables import read_judged
 from tonemill.pipelines.report.rejects import refusals
 from tonemill.pipelines.report.sampling import at_the_edges, by_lot, label_of
 from tonemill.pipelines.report.subject import Place
-from tonemill.pipelines.storage.uri import to_uri
+from tonemill.pipelines.runs.metric_log import read_metrics
+from tonemill.pipelines.storage.paths import to_uri
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -194,7 +195,7 @@ def test_leaks_are_those_that_straddle(tmp_path: Path) -> None:
     ]
     plan = make_plan(recipes, Output("shards"), Splitting(valid=0.3, group="path"), 5.0)
     with (tmp_path / "plan.parquet").open("wb") as file:
-        plan.write(file)
+        dump_plan(plan, file)
     whole = read_whole(tmp_path / "plan.parquet")
     dealt = [(shard.split, row.recipe) for shard, rows in zip(whole.shards, whole.rows, strict=True) for row in rows]
     by = {one.group: one for one in leaks(tmp_path / "plan.parquet")}
@@ -239,7 +240,7 @@ def test_renders_name_the_run_that_made_them(tmp_path: Path) -> None:
     for steps, made_by in (([step], tmp_path / "runs/drums"), ([{**step, "run_uri": ""}], Path("drums")), ([], None)):
         plan = make_plan([Recipe("seed-0", {}, {"seed": 0}, steps)], Output("shards"), Splitting(), 5.0)
         with (tmp_path / "plan.parquet").open("wb") as file:
-            plan.write(file)
+            dump_plan(plan, file)
         assert Place("made", "corpus", tmp_path, {}).rendered_by() == made_by
 
 

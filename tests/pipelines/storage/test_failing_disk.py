@@ -13,7 +13,7 @@ from conftest import SHARDING, Tonemill, contents
 from faults import FailingDisk
 
 from tonemill.audiotools.errors import OutputError
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import folders, json_files
 
 MOST_CALLS = 500
 
@@ -28,19 +28,19 @@ def test_a_file_is_the_old_or_the_new_whichever_call_fails(
     failed = 0
     for number in range(MOST_CALLS):
         failing_disk(folder)
-        commit.write_sealed(folder / "a.json", {"is": "old"})
+        json_files.write_sealed(folder / "a.json", {"is": "old"})
         disk = failing_disk(folder, fail_at=number, times=times, error=error)
         try:
-            commit.write_sealed(folder / "a.json", {"is": "new"})
+            json_files.write_sealed(folder / "a.json", {"is": "new"})
         except OutputError as told:
             assert "cannot be written" in str(told) and "same command again" in str(told)
             failed += 1
         failing_disk(folder)
-        assert commit.read_sealed(folder / "a.json") in ({"is": "old"}, {"is": "new"})
+        assert json_files.read_sealed(folder / "a.json") in ({"is": "old"}, {"is": "new"})
         if len(disk.calls) <= number:
             break
     assert failed >= 4
-    assert commit.read_sealed(folder / "a.json") == {"is": "new"}
+    assert json_files.read_sealed(folder / "a.json") == {"is": "new"}
 
 
 @pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
@@ -65,7 +65,7 @@ def test_a_corpus_is_finished_by_the_same_command_whichever_call_failed(
             failed += 1
             tonemill(*words, stdin=plan).done()
         made = contents(tmp_path / "out")
-        made.pop(commit.LOCK, None)  # of a disk that failed when it was given free; the next command takes it
+        made.pop(folders.LOCK, None)  # of a disk that failed when it was given free; the next command takes it
         assert made == contents(corpus)
         if calls <= number:
             break

@@ -16,7 +16,8 @@ from conftest import Tonemill, contents, reasons, write_wav
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.storage import stores
-from tonemill.pipelines.storage.paths import StorePath, as_store, place
+from tonemill.pipelines.storage.paths import as_store, place
+from tonemill.pipelines.storage.store_path import StorePath
 
 x509 = pytest.importorskip("cryptography.x509", reason="a certificate is made with cryptography")
 

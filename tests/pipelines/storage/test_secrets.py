@@ -12,7 +12,7 @@ from conftest import Tonemill, contents, lines_of, stream_of
 from tonemill.audiotools.errors import AudioError, OutputError, UsageError
 from tonemill.audiotools.secrets import holds_secrets, without_secrets
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.storage.uri import readable, to_path, to_uri
+from tonemill.pipelines.storage.paths import readable, to_path, to_uri
 
 SECRET = "hunter2"
 URIS = [
@@ -148,8 +148,7 @@ def test_a_step_that_fails_with_an_address_writes_none_into_the_rejects(tmp_path
 
 def _outcome():  # type: ignore[no-untyped-def]
     from tonemill.pipelines.cooking.cook import Outcome
-    from tonemill.pipelines.planning.packing import pack
-    from tonemill.pipelines.planning.plan import Planned
+    from tonemill.pipelines.planning.plan import Planned, pack
     from tonemill.pipelines.recipes.example import Example
 
     return Outcome(Planned(0, "0" * 16, "a", 1, 1.0, pack("{}")), Example({}))

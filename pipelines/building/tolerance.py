@@ -1,0 +1,56 @@
+"""How many sources may be rejected before a command fails."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tonemill.audiotools.errors import OutputError, UsageError
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What may go wrong before a command says so.
+
+    Args:
+        rejects: how many sources may be rejected.
+        transient: sources that failed for a reason that may pass are left as they are, and not tried again.
+    """
+
+    rejects: float = math.inf
+    transient: bool = False
+
+    def require(self, rejected: int, place: Path) -> None:
+        """Stop a job that is plainly wrong.
+
+        Raises:
+            OutputError: too many sources were rejected.
+        """
+        if rejected > self.rejects:
+            raise OutputError(
+                f"{rejected} sources were rejected, and --max-rejects allows {self.rejects:g}. The tables beside the "
+                f"shards in {place} say why (*.rejects.parquet); what was finished stays, and the same command with "
+                "more --max-rejects goes on."
+            )
+
+
+TOLERANT: Final = Tolerance()
+"""Any number of rejects is accepted."""
+
+
+def most_rejects(typed: str, sources: int) -> float:
+    """What `--max-rejects` allows, as `20`, or `5%` of all sources.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    number, percent = (typed[:-1], True) if typed.endswith("%") else (typed, False)
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < math.inf or (percent and limit > 100) or (not percent and limit != int(limit)):
+        raise UsageError(f"--max-rejects is {typed!r}; it must be a number of sources, as 20, or a share, as 5%.")
+    return math.floor(sources * limit / 100) if percent else limit

@@ -1,0 +1,168 @@
+"""Read and write plan.parquet: a row group per shard, so that a worker reads its own rows and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from tonemill.audiotools.codecs.encoding import CONTAINERS
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL
+from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Shard, Splitting, pack
+from tonemill.pipelines.storage import commit, json_files
+from tonemill.pipelines.storage.parquet import read_metadata, read_row_group
+from tonemill.pipelines.storage.paths import is_plain
+
+SCHEMA: Final = 1
+
+COLUMNS: Final = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("position", pa.int32()),
+        ("key", pa.string()),
+        ("name", pa.string()),
+        ("clips", pa.int64()),
+        ("seconds", pa.float64()),
+        ("recipe", pa.string()),
+    ]
+)
+
+
+def dump_plan(plan: Plan, file: BinaryIO) -> None:
+    """Write a plan with its rows; the caller moves the file into place."""
+    about = {
+        "schema": SCHEMA,
+        "output": asdict(plan.output),
+        "splitting": asdict(plan.splitting),
+        "grown": plan.grown,
+        "shards": [asdict(shard) for shard in plan.shards],
+    }
+    schema = COLUMNS.with_metadata({"tonemill": json.dumps(about)})
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for shard, rows in zip(plan.shards, plan.rows, strict=True):
+            writer.write_table(_table(shard, rows), row_group_size=len(rows))
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan without its rows.
+
+    Raises:
+        CorpusError: there is no plan, or one that this version cannot read.
+    """
+    try:
+        about = json.loads(read_metadata(path, b"tonemill"))
+        if about["schema"] == SCHEMA:
+            return _plan(about)
+    except (CorpusError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise CorpusError(f"{path} is not a plan: {error}.") from error
+    raise CorpusError(
+        f"{path} has schema {about['schema']!r}; this tonemill reads {SCHEMA}. Use the one that wrote it."
+    )
+
+
+def _plan(about: dict[str, Any]) -> Plan:
+    """The plan that a file describes, which anyone may have written: names become paths, numbers become loops."""
+    output, splitting = Output(**about["output"]), Splitting(**about.get("splitting", {}))
+    _require(output.kind in ("shards", "files"), "kind of output", output.kind)
+    _require(output.container in CONTAINERS, "container", output.container)
+    _require(output.bits in (None, 16, 24, 32), "bits", output.bits)
+    for name in ("valid", "test"):
+        share = getattr(splitting, name)
+        _require(type(share) in (int, float) and 0 <= share <= 1, name, share)
+    for name in ("valid_where", "group"):
+        _require(isinstance(getattr(splitting, name), str | None), name, getattr(splitting, name))
+    _require(type(splitting.seed) is int, "seed", splitting.seed)
+    shards = tuple(Shard(**shard) for shard in about["shards"])
+    for shard in shards:
+        _require(type(shard.name) is str and SHARD_NAME.fullmatch(shard.name), "shard", shard.name)
+        _require(type(shard.digest) is str, "digest", shard.digest)
+        _require(type(shard.seconds) in (int, float) and 0 <= shard.seconds < math.inf, "seconds", shard.seconds)
+        for name in ("recipes", "clips", "bytes"):
+            _require(type(getattr(shard, name)) is int and getattr(shard, name) >= 0, name, getattr(shard, name))
+    _require(len({shard.name for shard in shards}) == len(shards), "shard", "of one name twice")
+    return Plan(output, shards, (), splitting, about.get("grown") is True)
+
+
+def _require(fits: object, what: str, found: object) -> None:
+    if not fits:
+        raise ValueError(f"its {what} is {str(found)[:80]!r}")
+
+
+def read_whole(path: Path) -> Plan:
+    """A plan with all its rows.
+
+    Raises:
+        CorpusError: as `read_plan`.
+    """
+    plan = read_plan(path)
+    try:
+        return replace(plan, rows=tuple(tuple(read_rows(path, number)) for number in range(len(plan.shards))))
+    except (CorpusError, ValueError) as error:
+        raise CorpusError(f"{path} is damaged: {error}") from error
+
+
+def read_rows(path: Path, number: int) -> list[Planned]:
+    """The recipes of one shard, in order.
+
+    Raises:
+        CorpusError: they cannot be read, or a name among them would lead out of the folder.
+    """
+    table = read_row_group(path, number)
+    if table.schema.names != COLUMNS.names or table.schema.types != COLUMNS.types:
+        raise CorpusError(f"{path} has other columns than a plan.")
+    rows = [
+        Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], pack(row["recipe"] or ""))
+        for row in table.to_pylist()
+    ]
+    for position, row in enumerate(rows):
+        if (
+            None in (row.clips, row.seconds)
+            or not row.packed
+            or row.position != position
+            or not _are_names(row.key, row.name)
+        ):
+            raise CorpusError(f"{path} is damaged at recipe {position} of part {number}, {str(row.name)[:80]!r}.")
+    return rows
+
+
+def _are_names(key: object, name: object) -> bool:
+    return isinstance(key, str) and KEY.fullmatch(key) is not None and is_plain(name)
+
+
+def _table(shard: Shard, rows: tuple[Planned, ...]) -> pa.Table:
+    return pa.Table.from_pydict(
+        {
+            "shard": [shard.name] * len(rows),
+            "position": [row.position for row in rows],
+            "key": [row.key for row in rows],
+            "name": [row.name for row in rows],
+            "clips": [row.clips for row in rows],
+            "seconds": [row.seconds for row in rows],
+            "recipe": [row.line for row in rows],
+        },
+        schema=COLUMNS,
+    )
+
+
+def write_plan(home: Path, plan: Plan) -> None:
+    """Write a plan with its rows, and beside it the digest of its file.
+
+    The corpus's own description cannot hold that digest: a plan names places, and those decide nothing.
+    """
+    with commit.pending(home / PLAN) as file:
+        dump_plan(plan, file)
+    json_files.write_sealed(home / PLAN_SEAL, {"plan_digest": plan.digest, **commit.fingerprint(home / PLAN)})
+
+
+def plan_is_whole(home: Path) -> bool:
+    """Whether every byte of the plan's file is as it was written."""
+    seal = json_files.read_sealed(home / PLAN_SEAL)
+    if seal is None or not (home / PLAN).is_file():
+        return False
+    return {name: seal.get(name) for name in ("bytes", "sha256")} == commit.fingerprint(home / PLAN)

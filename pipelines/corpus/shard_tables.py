@@ -1,0 +1,133 @@
+"""The tables of one shard: a row for each example, a row for each reject."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from tonemill.audiotools.errors import TRANSIENT, AudioError
+from tonemill.pipelines.corpus.sidecar import LEDGER, SIDECAR_SCHEMA
+from tonemill.pipelines.planning.plan import Planned, Shard
+from tonemill.pipelines.storage import commit, json_files
+
+REJECT_COLUMNS: Final = pa.schema(
+    [
+        ("source", pa.string()),
+        ("key", pa.string()),
+        ("clip", pa.int32()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("step", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("measured", pa.string()),
+    ]
+)
+
+
+@dataclass
+class Tally:
+    """What came of a shard's sources so far: rows for the tables, and the ledger."""
+
+    shard: Shard
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    ledger: Counter[str] = field(default_factory=Counter)
+    roles: set[str] = field(default_factory=set)
+
+    def refuse(self, planned: Planned, clip: int | None, step: str, error: AudioError) -> None:
+        """Add a row to the rejects: of a clip by its number, or of a whole source (None)."""
+        row = {
+            "source": planned.recipe.path,
+            "key": planned.key,
+            "clip": clip,
+            "split": self.shard.split,
+            "shard": self.shard.name,
+            "step": step,
+            "outcome": error.outcome,
+            "reason": error.reason,
+            "message": error.message,
+            "measured": json.dumps(error.measured) if error.measured else None,
+        }
+        self.rejects.append(row)
+
+    def close_source(self, first_example: int, first_reject: int) -> None:
+        """Enter a source of which everything is known into the ledger."""
+        kept = len(self.examples) - first_example
+        refused = self.rejects[first_reject:]
+        self.ledger["sources"] += 1
+        if kept:
+            self.ledger["kept"] += 1
+            self.ledger["clips"] += kept + len(refused)
+            self.ledger["examples"] += kept
+            self.ledger["clips_rejected"] += sum(row["outcome"] == "rejected" for row in refused)
+            self.ledger["clips_filtered"] += sum(row["outcome"] == "filtered" for row in refused)
+        else:
+            self.ledger["rejected" if any(row["outcome"] == "rejected" for row in refused) else "filtered"] += 1
+
+
+def commit_tables(
+    base: Path, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
+) -> dict[str, Any]:
+    """Write the tables of a shard whose sound is in place, and last its sidecar, which is returned.
+
+    Args:
+        base: path of the shard's files without their suffixes.
+        shard: of the plan.
+        tally: what came of its sources.
+        stored: what the shelf says of the sound.
+        environment: what the sound was made with.
+    """
+    tables = {
+        "index": index_table(tally.examples),
+        "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS),
+    }
+    sidecar = {
+        "schema": SIDECAR_SCHEMA,
+        "shard": shard.name,
+        "plan_digest": shard.digest,
+        "examples": len(tally.examples),
+        "seconds": round(math.fsum(row["seconds"] for row in tally.examples), 6),
+        **stored,
+        "ledger": {name: tally.ledger[name] for name in LEDGER},
+        "roles": sorted(tally.roles),
+        "tables": {name: write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
+        "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
+        "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
+        "environment": environment,
+    }
+    json_files.write_sealed(base.with_suffix(".json"), sidecar)
+    return sidecar
+
+
+def index_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """A column for everything that any row has; a field that is a number here and text there becomes text."""
+    columns: dict[str, pa.Array] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            columns[name] = pa.array([None if value is None else str(value) for value in values])
+    return pa.table(columns)
+
+
+def write_table(target: Path, table: pa.Table) -> dict[str, Any]:
+    """Write a table; returns its bytes and SHA-256."""
+    with commit.Part(target) as part:
+        try:
+            parquet.write_table(table, part.file, compression="zstd")
+        except OSError as error:
+            raise commit.unwritable(target, error) from error
+        part.close()
+        said = commit.fingerprint(part.path)
+        part.commit()
+    return said

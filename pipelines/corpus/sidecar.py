@@ -1,0 +1,89 @@
+"""The JSON file beside each shard, written last: counts, digests, the ledger, the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tonemill.pipelines.planning.plan import Shard
+from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.paths import inside, is_plain
+
+SIDECAR_SCHEMA: Final = 2
+
+LEDGER: Final = ("sources", "kept", "rejected", "filtered", "clips", "examples", "clips_rejected", "clips_filtered")
+
+
+def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Every file that a shard left, the sidecar apart, with its bytes and SHA-256.
+
+    Raises:
+        CorpusError: the sidecar names one that does not lie there.
+    """
+    base = inside(home, sidecar["shard"])
+    if "files" in sidecar:
+        made = {inside(home.parent, one["name"]): one for one in sidecar["files"]}
+    else:
+        made = {base.with_suffix(".tar"): sidecar} if sidecar["bytes"] else {}
+    made = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in made.items()}
+    return made | {base.with_suffix(f".{name}.parquet"): dict(one) for name, one in sidecar["tables"].items()}
+
+
+def is_sidecar(record: Any) -> bool:
+    """Whether a JSON file that carries a right seal, which anyone can make, is the sidecar of a shard."""
+    if not isinstance(record, dict) or record.get("schema") != SIDECAR_SCHEMA:
+        return False
+    counts = [record.get(name) for name in ("examples", "bytes", "clipped_examples", "transient")]
+    ledger, tables, files = record.get("ledger"), record.get("tables"), record.get("files", [])
+    return (
+        isinstance(record.get("shard"), str)
+        and isinstance(record.get("plan_digest"), str)
+        and isinstance(record.get("seconds"), int | float)
+        and isinstance(record.get("roles"), list)
+        and isinstance(record.get("environment"), dict)
+        and isinstance(ledger, dict)
+        and isinstance(tables, dict)
+        and all(type(count) is int and count >= 0 for count in [*counts, *(ledger.get(name) for name in LEDGER)])
+        and all(_is_file(tables.get(name)) for name in ("index", "rejects"))
+        and isinstance(files, list)
+        and all(_is_file(one) and is_plain(one.get("name")) for one in files)
+        and is_plain(record["shard"])
+        and "sha256" in record
+    )
+
+
+def _is_file(one: Any) -> bool:
+    return isinstance(one, dict) and type(one.get("bytes")) is int and isinstance(one.get("sha256"), str)
+
+
+def is_done(home: Path, shard: Shard, transient: bool = False, sizes: Mapping[Path, int] | None = None) -> bool:
+    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
+
+    Args:
+        home: where the sidecar lies.
+        shard: of the plan.
+        transient: that last matters not.
+        sizes: of everything in the home, where that is known.
+    """
+    if sizes is not None and (home / shard.name).with_suffix(".json") not in sizes:
+        return False
+    sidecar = json_files.read_sealed((home / shard.name).with_suffix(".json"))
+    if sidecar is None or not is_sidecar(sidecar) or sidecar["shard"] != shard.name:
+        return False
+    if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
+        return False
+    made = made_files(home, sidecar)
+    if sizes is not None:
+        return all(sizes.get(path) == one["bytes"] for path, one in made.items())
+    return all(path.is_file() and path.stat().st_size == one["bytes"] for path, one in made.items())
+
+
+def source_key(key: str) -> str:
+    """The key of an example's source."""
+    return key.rpartition("-")[0]
+
+
+def roles_of(row: Mapping[str, Any]) -> list[str]:
+    """The roles that an example has."""
+    return sorted(name[: -len("_sha256")] for name, value in row.items() if name.endswith("_sha256") and value)

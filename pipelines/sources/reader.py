@@ -1,0 +1,65 @@
+"""Open a source of a recipe: from disk, from a tar, from a store, or through a decoder in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs.files import unopenable
+from tonemill.audiotools.errors import AudioError, UsageError
+from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.sources import decoder
+from tonemill.pipelines.sources.remote import local_copy
+from tonemill.pipelines.storage.paths import as_store, to_path
+from tonemill.pipelines.storage.tar import cut_out
+
+
+def open_source(
+    source: dict[str, Any], start: int, frames: int | None, suspect: bool, patience: float
+) -> tuple[Flow, Path | None]:
+    """The sound of one role, and its file; a member of a tar has no file, and no tags of its own.
+
+    Args:
+        source: of a recipe.
+        start: the first frame wanted.
+        frames: how many are wanted; None for all that follow.
+        suspect: it may end the process that decodes it, so another process does.
+        patience: seconds that this other process may take for a block.
+
+    Raises:
+        AudioError: it cannot be read, or is not the file that was scanned.
+    """
+    try:
+        place = to_path(source["uri"])
+    except UsageError as error:
+        raise AudioError("unsupported", str(error)) from error
+    try:
+        if "offset" in source and place.is_file():
+            with place.open("rb") as file:
+                data = cut_out(file, source["offset"], source["bytes"])
+            _refuse_change(source, hashlib.sha256(data).hexdigest())
+            audio: files.Source = data
+        elif (stored := as_store(place)) is not None:
+            audio = local_copy(source, stored)
+        else:
+            status = place.stat()
+            if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
+                if not place.is_file() and place.exists():
+                    raise AudioError("changed", "it is no regular file any more; scan again")
+                # Touched or copied is not changed, as long as the bytes are the same.
+                with place.open("rb") as file:
+                    _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())
+            audio = place
+    except OSError as error:
+        raise unopenable(error) from error
+    kept = None if isinstance(audio, bytes) else audio
+    if suspect or source.get("suspect"):
+        return decoder.read(audio, start, frames, patience), kept
+    return files.read(audio, start, frames), kept
+
+
+def _refuse_change(source: dict[str, Any], digest: str) -> None:
+    if source.get("sha256") != digest:
+        raise AudioError("changed", "the file is not the one that was scanned; scan again")

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from tonemill.models.effect.networks.autoregressive.network import Autoregressive
-from tonemill.models.effect.networks.autoregressive.runner import Runner
 from tonemill.models.effect.networks.autoregressive.settings import AutoregressiveConfig
 
 
@@ -62,7 +61,7 @@ def main() -> None:
         f"fastest matrix product: {fastest / 1e9:.1f} GFLOP/s, or {fastest / operations:,.0f} samples/s of this network"
     )
     start = time.perf_counter()
-    runner = Runner(net)
+    runner = net.runner()
     runner.run(np.zeros(10, np.float32))
     print(f"first sample, compiling: {time.perf_counter() - start:.1f} s\n")
     print("| how | samples/s | x real time | GB/s | of peak |")

@@ -76,7 +76,7 @@ def trained(
     stft_weight: float = 0.0,
     polish: int = 0,
     **settings: Any,
-) -> Runner:
+) -> Autoregressive:
     """`polish`: steps after these, at 3e-4, that also learn by the squared error of blocks in closed loop."""
     torch.manual_seed(seed)
     net = Autoregressive(AutoregressiveConfig(**{"init": "seed", "windows": 1024, **settings}))
@@ -85,7 +85,7 @@ def trained(
     if polish:
         net.config = replace(net.config, unroll=128)
         learn(net, pair, polish, 3e-4, LossConfig(stft_weight=0.0))
-    return Runner(net.eval())
+    return net.eval()
 
 
 def learn(
@@ -104,9 +104,9 @@ def learn(
         schedule.step()
 
 
-def forced_esr(runner: Runner, dry: np.ndarray, wet: np.ndarray) -> float:
+def forced_esr(net: Autoregressive, dry: np.ndarray, wet: np.ndarray) -> float:
     with torch.inference_mode():
-        said = runner.network.teacher_forced(torch.from_numpy(dry)[None], torch.from_numpy(wet)[None])[0].numpy()
+        said = net.teacher_forced(torch.from_numpy(dry)[None], torch.from_numpy(wet)[None])[0].numpy()
     return esr(wet, said)
 
 
@@ -119,11 +119,12 @@ def effects(wanted: list[str]) -> None:
         dry, held = music(40, 0), music(4, 1)
         wet, target = effect(dry), effect(held)
         start = time.process_time()
-        runner = trained(dry, wet, steps, **settings)
+        net = trained(dry, wet, steps, **settings)
         seconds = time.process_time() - start
+        runner = net.runner()
         said = runner.run(held)
         error = np.abs(said - target).mean() / np.abs(target).mean()
-        cells = f"{forced_esr(runner, held, target):.2e} | {esr(target, said):.2e} | "
+        cells = f"{forced_esr(net, held, target):.2e} | {esr(target, said):.2e} | "
         cells += f"{esr(target[1:], said[:-1]):.2e} | {esr(target[:-1], said[1:]):.2e} | {error:.2%} | "
         cells += f"{'' if seeds is None else f'{seeds:.1%}'} | {np.abs(said).max():.2f}"
         print(f"| {name} | {steps} | {seconds:.0f} | {cells} |")
@@ -157,10 +158,11 @@ def carrier(wanted: list[str]) -> None:
         if wanted and name not in wanted:
             continue
         start = time.process_time()
-        runner = trained(dry, wet, steps, **{"rate": 1e-3, "windows": 256, **settings})
+        net = trained(dry, wet, steps, **{"rate": 1e-3, "windows": 256, **settings})
+        runner = net.runner()
         seconds = time.process_time() - start
         found = summary(carrier_errors(runner))
-        forced = forced_esr(runner, held, target)
+        forced = forced_esr(net, held, target)
         print(f"{name} ({steps} steps, {seconds:.0f} CPU s, teacher-forced ESR {forced:.1e})\n  {found}", flush=True)
 
 
@@ -177,7 +179,8 @@ def levels(wanted: list[str]) -> None:
             if wanted and f"{kind}, {what}" not in wanted:
                 continue
             start = time.process_time()
-            runner = trained(dry, np.tanh(5 * dry), steps, representation=kind)
+            net = trained(dry, np.tanh(5 * dry), steps, representation=kind)
+            runner = net.runner()
             seconds = time.process_time() - start
             found = [
                 esr(np.tanh(5 * gain * held), runner.run(gain * held))
@@ -195,8 +198,9 @@ def data(wanted: list[str]) -> None:
         if wanted and str(seconds) not in wanted:
             continue
         dry = music(40, 0)[: seconds * RATE]
-        runner = trained(dry, np.tanh(5 * dry), 500)
-        forced = forced_esr(runner, held, np.tanh(5 * held))
+        net = trained(dry, np.tanh(5 * dry), 500)
+        runner = net.runner()
+        forced = forced_esr(net, held, np.tanh(5 * held))
         print(f"| {seconds} | {forced:.2e} | {esr(np.tanh(5 * held), runner.run(held)):.2e} |", flush=True)
 
 
@@ -215,7 +219,8 @@ def losses(wanted: list[str]) -> None:
         if wanted and what not in wanted:
             continue
         dry, start = music(40, 0), time.process_time()
-        runner = trained(dry, np.tanh(5 * dry), 250, **settings)
+        net = trained(dry, np.tanh(5 * dry), 250, **settings)
+        runner = net.runner()
         seconds, said = time.process_time() - start, runner.run(held)
         sharp = esr(*(one[1:] - 0.85 * one[:-1] for one in (target, said)))
         distance = float(mrstft(torch.from_numpy(said)[None], torch.from_numpy(target)[None]))
@@ -240,10 +245,11 @@ def feedback(wanted: list[str]) -> None:
         if wanted and what not in wanted:
             continue
         dry = music(40, 0)
-        runner = trained(dry, np.tanh(5 * dry), 500, **settings)
+        net = trained(dry, np.tanh(5 * dry), 500, **settings)
+        runner = net.runner()
         said = runner.run(held[RATE:], held[:RATE], bogus)
         late = esr(target[RATE:][RATE // 10 :], said[RATE // 10 :])
-        cells = f"{forced_esr(runner, held, target):.2e} | {esr(target, runner.run(held)):.2e} | {late:.2e}"
+        cells = f"{forced_esr(net, held, target):.2e} | {esr(target, runner.run(held)):.2e} | {late:.2e}"
         print(f"| {what} | {cells} |", flush=True)
 
 
@@ -257,7 +263,8 @@ def stability(wanted: list[str], seconds: int = 60, steps: int = 500) -> None:
     for seed in range(5):
         if wanted and str(seed) not in wanted:
             continue
-        runner = trained(dry, np.tanh(5 * dry), steps, seed)
+        net = trained(dry, np.tanh(5 * dry), steps, seed)
+        runner = net.runner()
         quiet, loud = runner.run(silence), runner.run(hiss)
         louder, softer = runner.run(10 * held), runner.run(held / 10)
         over = np.flatnonzero(~(np.abs(np.concatenate([quiet, loud])) <= 4))  # four times the target's peak

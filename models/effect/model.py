@@ -167,7 +167,16 @@ class Effect(Model):
     def validate(self, held_out: Iterable[Request]) -> Validation | None:
         from tonemill.models.effect.validation import judged
 
-        return judged(self, held_out)
+        config = self.config
+        return judged(
+            self.network,
+            held_out,
+            self.sample_rate,
+            self.channels,
+            self.turned,
+            config.validate_seconds,
+            float(config.stability_seconds or 0.0),
+        )
 
     def inputs(self, request: Request) -> dict[str, Tensor]:
         if "dry" not in request.audio and "audio" not in request.audio:

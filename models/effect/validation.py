@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -36,9 +36,6 @@ from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Request, Validation
 from tonemill.models.effect.losses import mrstft
 from tonemill.models.effect.network import Network, played
-
-if TYPE_CHECKING:
-    from tonemill.models.effect.model import Effect
 
 Signal = Float[np.ndarray, "time"]
 
@@ -86,16 +83,33 @@ class Shown:
 
 
 @torch.no_grad()
-def judged(model: Effect, held_out: Iterable[Request]) -> Validation | None:
-    """Play held-out pairs and compare; None where there are none."""
-    network, rate = model.network, model.sample_rate
+def judged(
+    network: Network,
+    held_out: Iterable[Request],
+    rate: int,
+    channels: int,
+    knobs_of: Callable[[Mapping[str, Any]], Float[np.ndarray, "knobs"]],
+    validate_seconds: float,
+    stability_seconds: float,
+) -> Validation | None:
+    """Play held-out pairs and compare; None where there are none.
+
+    Args:
+        network: to play them through.
+        held_out: pairs of `dry` and `wet`.
+        rate: of their samples, in hertz.
+        channels: of each.
+        knobs_of: where the knobs stand, from the fields of a pair.
+        validate_seconds: how much of them to play; 0 for all.
+        stability_seconds: how long to play silence and noises; 0 for not at all.
+    """
     sums, plain = Sums(), Sums()
     absolute = samples = distance = heard = peak = driven = 0.0
     means = np.zeros(2)
     shown: Shown | None = None
     for request in held_out:
-        knobs = model.turned(request.fields)
-        player_of = {channel: network.player(knobs) for channel in range(model.channels)}
+        knobs = knobs_of(request.fields)
+        player_of = {channel: network.player(knobs) for channel in range(channels)}
         for channel, player in player_of.items():
             dry, wet = (np.ascontiguousarray(request.audio[role][channel]) for role in ("dry", "wet"))
             said = np.nan_to_num(played(player, dry), nan=MOST).clip(-MOST, MOST)
@@ -113,7 +127,7 @@ def judged(model: Effect, held_out: Iterable[Request]) -> Validation | None:
             distance += _stft_distance(wet, said, rate) * wet.size
             heard += dry.size / rate
             shown = shown or Shown(dry, wet, said)
-        if 0 < model.config.validate_seconds <= heard:
+        if 0 < validate_seconds <= heard:
             break
     if shown is None or not samples:
         return None
@@ -122,7 +136,7 @@ def judged(model: Effect, held_out: Iterable[Request]) -> Validation | None:
     values["dc"] = (means[0] - means[1]) ** 2 / samples / max(sums.signals["esr"], 1e-12)
     values |= plain.ratios()
     most = max(peak, 1e-3), max(driven, 1e-3)
-    values |= _stability(network, rate, float(model.config.stability_seconds or 0.0), most, len(model.config.knobs))
+    values |= _stability(network, rate, stability_seconds, most, knobs.size)
     return Validation(values["esr"], values, _files(values, shown, rate, heard))
 
 

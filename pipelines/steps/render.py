@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.pipelines.recipes.step import BatchStep, Estimate
+from tonemill.pipelines.rendering.knobs import assigned, refuse_settings
 
 if TYPE_CHECKING:
     import torch
 
+    from tonemill.audiotools.waveform import Sound
     from tonemill.models.contract import Model, Request
     from tonemill.pipelines.recipes.example import Example
 
@@ -68,9 +70,8 @@ class Render(BatchStep):
         """Look up the checkpoint now, so that the recipe says which one, whatever is trained later."""
         from pathlib import Path
 
-        from tonemill.pipelines.rendering.playback import assigned, refuse_settings
         from tonemill.pipelines.runs.run import open_run
-        from tonemill.pipelines.storage.uri import readable, to_uri
+        from tonemill.pipelines.storage.paths import readable, to_uri
 
         run = open_run(Path(self.run))
         knobs = tuple(run.model_config.get("knobs") or ())
@@ -104,9 +105,7 @@ class Render(BatchStep):
         from tonemill.pipelines.rendering.render import loaded_for, render
 
         if self.plays:
-            from tonemill.pipelines.rendering.playback import play
-
-            return play(self, examples)
+            return self._played(examples)
         model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, self.device)
         if self.makes == "fields":
             return self._described(examples, model, device)
@@ -156,15 +155,74 @@ class Render(BatchStep):
                 raise AudioError("roles", f"{self.run} labels single clips, and this has {roles}")
             return
         if self.plays:
-            from tonemill.pipelines.rendering.playback import check
+            self._check_input(example)
 
-            check(self, example)
+    def _check_input(self, example: Example) -> None:
+        """Refuse audio of another rate, where that is asked for, and an example without the model's knobs."""
+        sound = _input(example)
+        if sound.sample_rate != self.sample_rate and self.other_rate == "refuse":
+            raise AudioError(
+                "roles",
+                f"{self.run} plays {self.sample_rate} Hz, not {sound.sample_rate} Hz; use "
+                f"`tonemill resample --rate {self.sample_rate}`, or --other-rate resample",
+            )
+        given = self._fields(example)
+        missing = [
+            name
+            for name in self.knobs
+            if isinstance(given.get(name), bool) or not isinstance(given.get(name), int | float)
+        ]
+        if missing:
+            flags = " ".join(f"--set {name}=NUMBER" for name in missing)
+            raise AudioError(
+                "condition", f"{self.run} needs to know where {' and '.join(missing)} stood; render with {flags}"
+            )
+
+    def _played(self, examples: Sequence[Example]) -> list[Example]:
+        """Each example with the model's output; a Flow stays one, unless several are played at once."""
+        from tonemill.models.contract import Request
+        from tonemill.pipelines.rendering.playback import streamed, together
+        from tonemill.pipelines.rendering.render import loaded_for
+
+        # Each sample waits for the one before: a processor is the right device for that.
+        model, _ = loaded_for(self.run_uri, self.trained_steps, self.sha256, "cpu")
+        requests = [Request(0, self._fields(example), {}) for example in examples]
+        inputs = [_input(example) for example in examples]
+        outputs: list[Sound]
+        if self.lockstep > 1 or self.segments > 1:
+            outputs = list(together(model, requests, inputs, self.lockstep, self.segments))
+        else:
+            outputs = [
+                streamed(model, request, sound, self.block) for request, sound in zip(requests, inputs, strict=True)
+            ]
+        return [
+            self._with_output(example, before, after)
+            for example, before, after in zip(examples, inputs, outputs, strict=True)
+        ]
+
+    def _with_output(self, example: Example, before: Sound, after: Sound) -> Example:
+        """The example with the model's output in place of its audio, and how that was made."""
+        fields: dict[str, Any] = dict(assigned(self.set))
+        if before.sample_rate != after.sample_rate:
+            fields["sample_rate_from"] = example.fields.get("sample_rate_from", before.sample_rate)
+        return example.with_sounds({"audio": after}, bits=max(16, example.bits)).with_fields(fields)
+
+    def _fields(self, example: Example) -> dict[str, Any]:
+        return {**example.fields, **assigned(self.set)}
 
     def _request(self, example: Example) -> Request:
         from tonemill.models.contract import Request
 
         audio = {role: waveform.samples for role, waveform in example.waveforms().items()}
         return Request(example.fields.get("seed", 0), example.fields, audio)
+
+
+def _input(example: Example) -> Sound:
+    """The sound that goes into the model."""
+    for role in ("audio", "dry"):
+        if role in example.sounds:
+            return example.sounds[role]
+    raise AudioError("roles", f"it has {' and '.join(example.sounds) or 'no sound'} and no audio to play")
 
 
 STEP = Render

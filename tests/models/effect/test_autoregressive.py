@@ -12,7 +12,6 @@ from torch import nn
 from benchmarks.plucks import esr
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.networks.autoregressive.network import Autoregressive
-from tonemill.models.effect.networks.autoregressive.runner import Runner
 from tonemill.models.effect.networks.autoregressive.settings import AutoregressiveConfig
 from tonemill.models.effect.representations import OneHot, compress, expand
 
@@ -65,8 +64,8 @@ def test_it_has_the_parameters_of_the_seed_and_its_first_weights() -> None:
 
 def test_it_sees_the_current_dry_sample() -> None:
     dry, net = noise(300), reading({0: 1.0}, {})
-    assert np.abs(Runner(net).run(dry) - dry).max() < 1e-6
-    assert np.abs(Runner(net).run_many(dry[None])[0] - dry).max() < 1e-6
+    assert np.abs(net.runner().run(dry) - dry).max() < 1e-6
+    assert np.abs(net.runner().run_many(dry[None])[0] - dry).max() < 1e-6
     with torch.inference_mode():
         forced = net.teacher_forced(torch.tensor(dry)[None], torch.zeros(1, 300))[0].numpy()
     assert np.abs(forced - dry).max() < 1e-6
@@ -77,8 +76,8 @@ def test_it_sees_the_output_right_before() -> None:
     impulse = np.eye(1, 60, dtype=np.float32)[0]
     expected = 0.9 ** np.arange(60)
     net = reading({0: 1.0}, {1: 0.9})
-    assert np.abs(Runner(net).run(impulse) - expected).max() < 1e-6
-    assert np.abs(Runner(net).run_many(impulse[None])[0] - expected).max() < 1e-6
+    assert np.abs(net.runner().run(impulse) - expected).max() < 1e-6
+    assert np.abs(net.runner().run_many(impulse[None])[0] - expected).max() < 1e-6
     wet = torch.tensor(expected, dtype=torch.float32)[None]
     with torch.inference_mode():
         assert float((net.teacher_forced(torch.tensor(impulse)[None], wet) - wet).abs().max()) < 1e-6
@@ -86,8 +85,8 @@ def test_it_sees_the_output_right_before() -> None:
 
 def test_the_oldest_samples_it_sees_are_those_of_the_context() -> None:
     impulse = np.eye(1, 40, dtype=np.float32)[0]
-    assert Runner(reading({7: 1.0}, {})).run(impulse).argmax() == 7
-    forced = Runner(reading({}, {7: 1.0})).run(np.zeros(20, np.float32), wet_past=np.eye(1, 7, dtype=np.float32)[0])
+    assert reading({7: 1.0}, {}).runner().run(impulse).argmax() == 7
+    forced = reading({}, {7: 1.0}).runner().run(np.zeros(20, np.float32), wet_past=np.eye(1, 7, dtype=np.float32)[0])
     assert forced.argmax() == 0
 
 
@@ -96,7 +95,7 @@ def test_training_windows_are_those_it_runs_on(place: str) -> None:
     """A network that renders a signal exactly has no loss on it, wherever the windows fall."""
     dry = torch.tensor(noise(400))[None]
     net = reading({0: 1.0}, {1: 0.5}) if place == "wet" else reading({0: 1.0, 3: -0.4}, {})
-    wet = torch.tensor(Runner(net).run(dry[0].numpy()))[None]
+    wet = torch.tensor(net.runner().run(dry[0].numpy()))[None]
     clean = Autoregressive(AutoregressiveConfig(context=8, width=2, depth=1, history_noise=0.0))
     clean.load_state_dict(net.state_dict())
     assert float(clean.window_loss(dry, wet, 1).detach()) < 1e-8  # the noise that stays is 80 dB down
@@ -113,9 +112,8 @@ SIZES: tuple[dict[str, int], ...] = ({}, {"context": 1}, {"context": 130, "width
 )
 def test_the_loop_says_what_the_network_does(kind: str, size: dict[str, int]) -> None:
     """Fed its own output, the teacher-forced network predicts that output: within 1e-5 of full scale."""
-    runner = Runner(louder(network(representation=kind, **size)))
-    net, dry = runner.network, noise(2500)
-    wet = runner.run(dry)
+    net, dry = louder(network(representation=kind, **size)), noise(2500)
+    wet = net.runner().run(dry)
     assert wet.std() > 0.003
     with torch.inference_mode():
         forced = net.teacher_forced(torch.tensor(dry)[None], torch.tensor(wet)[None])[0].numpy()
@@ -129,8 +127,8 @@ def test_with_a_skip_the_network_says_the_difference() -> None:
         net.layers[-1].weight.zero_()
         net.layers[-1].bias.fill_(0.25)
     dry = noise(300)
-    assert np.abs(Runner(net).run(dry) - dry - 0.25).max() < 1e-6
-    assert np.abs(Runner(net).run_many(dry[None])[0] - dry - 0.25).max() < 1e-6
+    assert np.abs(net.runner().run(dry) - dry - 0.25).max() < 1e-6
+    assert np.abs(net.runner().run_many(dry[None])[0] - dry - 0.25).max() < 1e-6
     with torch.inference_mode():
         forced = net.teacher_forced(torch.tensor(dry)[None], torch.zeros(1, 300))[0].numpy()
         unrolled = net.unrolled(torch.tensor(dry)[None], torch.zeros(1, net.past))[0].numpy()
@@ -140,7 +138,7 @@ def test_with_a_skip_the_network_says_the_difference() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"representation": "mulaw"}, {"relative_level": True}])
 def test_streams_side_by_side_say_what_each_says_alone(settings: dict[str, object]) -> None:
-    runner = Runner(network(**settings))
+    runner = network(**settings).runner()
     dry = np.stack([noise(2300, seed) for seed in range(5)])
     alone = np.stack([runner.run(one) for one in dry])
     assert np.abs(runner.run_many(dry) - alone).max() < 1e-5
@@ -153,20 +151,20 @@ def test_relative_levels_make_soft_what_loud_is() -> None:
     """40 dB softer in, 40 dB softer out; without it the biases alone are louder than that."""
     dry, soft = noise(2000), np.float32(0.01)
     for skip in (False, True):
-        runner = Runner(louder(network(relative_level=True, skip=skip)))
+        runner = louder(network(relative_level=True, skip=skip)).runner()
         whole = runner.run(dry)
         assert np.abs(100 * runner.run(soft * dry) - whole).max() < 0.01 * np.abs(whole).max()
-    runner = Runner(louder(network()))
+    runner = louder(network()).runner()
     assert np.abs(100 * runner.run(soft * dry) - runner.run(dry)).max() > 1
 
 
 def test_with_relative_levels_silence_stays_silence() -> None:
-    runner = Runner(network(relative_level=True))
+    runner = network(relative_level=True).runner()
     assert np.abs(runner.run(np.zeros(2000, np.float32))).max() < 1e-3
 
 
 def test_segments_with_all_of_the_past_as_warm_up_are_the_whole() -> None:
-    runner, dry = Runner(network()), noise(1000)
+    runner, dry = network().runner(), noise(1000)
     whole = runner.run(dry)
     assert np.abs(runner.run_segments(dry, segments=7, warm_up=1000) - whole).max() < 1e-5
     assert runner.run_segments(dry, segments=300, warm_up=100).shape == whole.shape
@@ -174,7 +172,7 @@ def test_segments_with_all_of_the_past_as_warm_up_are_the_whole() -> None:
 
 @pytest.mark.parametrize("size", [1, 23, 64, 1000])
 def test_blocks_of_any_size_are_the_whole(size: int) -> None:
-    runner, dry = Runner(network()), noise(1000)
+    runner, dry = network().runner(), noise(1000)
     stream = runner.stream()
     blocks = np.concatenate([stream.push(dry[start : start + size]) for start in range(0, 1000, size)])
     assert np.abs(blocks - runner.run(dry)).max() < 1e-6
@@ -188,7 +186,7 @@ def test_the_loop_has_the_exact_gelu() -> None:
             layer.bias.zero_()
     x = torch.linspace(-8, 8, 4001)
     exact = nn.functional.gelu(x.double())
-    assert np.abs(Runner(net).run(x.numpy()) - exact.numpy()).max() < 2e-6
+    assert np.abs(net.runner().run(x.numpy()) - exact.numpy()).max() < 2e-6
 
 
 def test_the_limit_is_kept() -> None:
@@ -196,8 +194,8 @@ def test_the_limit_is_kept() -> None:
     held = Autoregressive(AutoregressiveConfig(context=8, width=2, depth=1, limit=1.2))
     held.load_state_dict(growing.state_dict())
     dry = noise(400, level=0.5)
-    assert np.abs(Runner(growing).run(dry)).max() > 100
-    assert np.abs(Runner(held).run(dry)).max() == pytest.approx(1.2)
+    assert np.abs(growing.runner().run(dry)).max() > 100
+    assert np.abs(held.runner().run(dry)).max() == pytest.approx(1.2)
 
 
 # spec 2.3: the floor of 8-bit mu-law without residual, on Laplacian signals
@@ -232,7 +230,7 @@ def test_scheduled_windows_hold_what_the_closed_loop_says() -> None:
     own.load_state_dict(net.state_dict())
     dry = torch.tensor(noise(400))[None]
     # Behind a past of nonsense 30 samples ago the closed loop has forgotten it: 0.5^30.
-    rendered = torch.tensor(Runner(net).run(dry[0].numpy()))[None]
+    rendered = torch.tensor(net.runner().run(dry[0].numpy()))[None]
     history = torch.randn(1, 7 + 30)
     seen = dry[:, 100 - 37 : 101]
     replaced = own._own(seen, history, torch.tensor([True]))
@@ -245,7 +243,7 @@ def test_unrolled_is_the_loop_and_its_gradient_reaches_back(relative: bool) -> N
     net = network(init="torch", unroll=50, relative_level=relative)
     dry, past = noise(23 + 50), noise(23, 1)
     rendered = net.unrolled(torch.tensor(dry)[None], torch.tensor(past)[None])
-    assert np.abs(rendered.detach().numpy()[0] - Runner(net).run(dry[23:], dry[:23], past)).max() < 1e-6
+    assert np.abs(rendered.detach().numpy()[0] - net.runner().run(dry[23:], dry[:23], past)).max() < 1e-6
     pair = torch.tensor(noise(500))[None], torch.tensor(noise(500, 1))[None]
     net.block_loss(*pair, lambda p, y: (p - y).square().mean()).backward()
     assert all(float(p.grad.abs().max()) > 0 for p in net.parameters())
@@ -272,4 +270,4 @@ def test_it_learns_a_distortion_and_runs_on_its_own_output() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert esr(wet[0, :3000].numpy(), Runner(net.eval()).run(dry[0, :3000].numpy())) < 0.05
+    assert esr(wet[0, :3000].numpy(), net.eval().runner().run(dry[0, :3000].numpy())) < 0.05

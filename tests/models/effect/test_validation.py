@@ -14,9 +14,8 @@ import soundfile
 import torch
 
 from tonemill.models.contract import CorpusFacts, Request, Validation
-from tonemill.models.effect import validation as judging
+from tonemill.models.effect import validation
 from tonemill.models.effect.model import Effect, config_of_network
-from tonemill.models.effect.validation import judged
 
 RATE = 8000
 FACTS = CorpusFacts("corpora/test", ("dry", "wet"), RATE, 1)
@@ -43,11 +42,11 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Pictures take most of the time, and one test looks at them."""
     if "pictures" not in request.node.name:
         for name in ("overlay", "error_spectrum", "transfer"):
-            monkeypatch.setattr(judging, f"save_{name}_picture", lambda *_: None)
+            monkeypatch.setattr(validation, f"save_{name}_picture", lambda *_: None)
 
 
 def found(one: Effect, effect: Callable[[np.ndarray], np.ndarray]) -> Validation:
-    validation = judged(one, pairs(effect))
+    validation = one.validate(pairs(effect))
     assert validation is not None
     return validation
 
@@ -103,7 +102,7 @@ def test_a_model_that_runs_away_is_caught_and_when() -> None:
 
 def test_noise_that_is_louder_than_the_dry_was_is_no_runaway() -> None:
     quiet = (replace(one, audio={k: 0.01 * v for k, v in one.audio.items()}) for one in pairs(np.copy))
-    values = judged(model(), quiet)
+    values = model().validate(quiet)
     assert values is not None
     assert values.values["noise_peak"] > 2
     assert "runaway_seconds" not in values.values
@@ -137,7 +136,7 @@ def test_what_was_played_before_a_clip_is_not_held_against_the_model() -> None:
         + np.convolve(dry, one.network.response.detach().numpy())[: dry.size]
     )
     cut = Request(0, {}, {"dry": dry[None], "wet": wet[None].astype(np.float32)})
-    validation = judged(one, [cut])
+    validation = one.validate([cut])
     assert validation is not None
     assert validation.score < 1e-10
-    assert judged(one, []) is None
+    assert one.validate([]) is None

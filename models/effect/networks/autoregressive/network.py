@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,11 +20,9 @@ from torch.nn import functional
 from tonemill.models.contract import Player, Update
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import Knobs, Network, Pairs
-from tonemill.models.effect.networks.autoregressive.settings import AutoregressiveConfig
+from tonemill.models.effect.networks.autoregressive.runner import Runner
+from tonemill.models.effect.networks.autoregressive.settings import QUIETEST, AutoregressiveConfig
 from tonemill.models.effect.representations import REPRESENTATIONS, Linear, OneHot
-
-QUIETEST: Final = 1e-4
-"""Of full scale: the least RMS that windows are divided by where they are seen by their relative level."""
 
 Streams = Float[Tensor, "streams time"]
 Turned = Float[Tensor, "streams knobs"]
@@ -95,9 +93,15 @@ class Autoregressive(Network):
         return [knobs.new_zeros(shape) for shape in self.pasts()]
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
-        from tonemill.models.effect.networks.autoregressive.runner import Runner
+        return self.runner(knobs).stream()
 
-        return Runner(self, knobs).stream()
+    def runner(self, knobs: Float[np.ndarray, "knobs"] | None = None) -> Runner:
+        """What runs this network over signals, with the weights of this moment."""
+        layers = [
+            (layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy())
+            for layer in self.layers
+        ]
+        return Runner(layers, self.config, self.representation, self.code_limit, knobs)
 
     def play_many(
         self,
@@ -106,11 +110,9 @@ class Autoregressive(Network):
         streams: int,
         segments: int = 1,
     ) -> list[Float[np.ndarray, "_"]]:
-        from tonemill.models.effect.networks.autoregressive.runner import Runner
-
         said: dict[int, np.ndarray] = {}
         for turned in {one.tobytes(): one for one in knobs}.values():
-            runner = Runner(self, turned)
+            runner = self.runner(turned)
             alike = [n for n, one in enumerate(knobs) if one.tobytes() == turned.tobytes()]
             if segments > 1:
                 said |= {n: runner.run_segments(signals[n], segments) for n in alike}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from tonemill.models.effect.networks.autoregressive.network import QUIETEST, Autoregressive
+from tonemill.models.effect.networks.autoregressive.settings import QUIETEST, AutoregressiveConfig
+from tonemill.models.effect.representations import Linear
 from tonemill.models.effect.streaming.autoregressive import Loop
 
 Signal = Float32[np.ndarray, "time"]
@@ -18,25 +20,39 @@ Past = Float32[np.ndarray, "_"]
 WARM_UP: Final = 2048
 """Samples that a segment runs before it is heard."""
 
+Layer = tuple[Float32[np.ndarray, "outputs inputs"], Float32[np.ndarray, "outputs"]]
+"""Weight and bias."""
+
 
 class Runner:
-    """A network with its weights laid out once; each of its methods starts from silence unless told otherwise."""
+    """A network with its weights laid out once; each method starts from silence unless it is given a past.
 
-    def __init__(self, network: Autoregressive, knobs: Float32[np.ndarray, "knobs"] | None = None) -> None:
-        self.network = network
-        layers = [
-            (layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy())
-            for layer in network.layers
-        ]
+    Args:
+        layers: of the network, the first one first.
+        config: of the network.
+        representation: in which the network sees and gives samples.
+        code_limit: the largest code that the network may read of its own output.
+        knobs: where each knob stands; None for all at 0.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        config: AutoregressiveConfig,
+        representation: Linear,
+        code_limit: float,
+        knobs: Float32[np.ndarray, "knobs"] | None = None,
+    ) -> None:
+        self.representation = representation
+        self.past = config.context - 1
+        layers = list(layers)
         # Knobs that stand still are a part of the bias.
         weight, bias = layers[0]
-        seen = 2 * network.config.context - 1
+        seen = 2 * config.context - 1
         turned = np.zeros(weight.shape[1] - seen, np.float32) if knobs is None else knobs.astype(np.float32)
         layers[0] = weight[:, :seen], bias + weight[:, seen:] @ turned
-        config = network.config
         quietest = QUIETEST if config.relative_level else None
-        self.loop = Loop(layers, config.context, network.code_limit, config.skip, quietest)
-        self.past = network.past
+        self.loop = Loop(layers, config.context, code_limit, config.skip, quietest)
 
     def run(self, dry: Signal, dry_past: Past | None = None, wet_past: Past | None = None) -> Signal:
         """Strictly in order.
@@ -90,10 +106,10 @@ class Runner:
         return signal[signal.size - self.past :]
 
     def _encoded(self, signal: np.ndarray) -> np.ndarray:
-        return self.network.representation.encode(torch.tensor(signal)).numpy()
+        return self.representation.encode(torch.tensor(signal)).numpy()
 
     def _decoded(self, codes: np.ndarray) -> np.ndarray:
-        return self.network.representation.decode(torch.from_numpy(codes)).numpy()
+        return self.representation.decode(torch.from_numpy(codes)).numpy()
 
 
 class Stream:

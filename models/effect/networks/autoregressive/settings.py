@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.parts.settings import require_least
@@ -50,3 +50,7 @@ class AutoregressiveConfig:
             )
         if self.relative_level and self.representation != "linear":
             raise UsageError("--relative-level needs samples that can be scaled; use --representation linear.")
+
+
+QUIETEST: Final = 1e-4
+"""Of full scale: the least RMS that windows are divided by where they are seen by their relative level."""

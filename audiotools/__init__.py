@@ -1,1 +1,1 @@
-"""Signal code: pure functions on arrays of samples, which know nothing of corpora, models or commands."""
+"""Signal code: pure functions on arrays of samples."""

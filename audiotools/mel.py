@@ -1,4 +1,4 @@
-"""Log-mel spectrograms: as pictures of clips beside each other, and as two numbers that compare sets of clips.
+"""Log-mel spectrograms, and two numbers that compare clips by them.
 
 Windows are given in milliseconds, so that a spectrogram means the same at every sample rate. Levels are in decibels
 relative to a full-scale sine.

@@ -40,8 +40,8 @@ from benchmarks.playing import (
     played,
     with_tones,
 )
+from tonemill.audiotools.rhythm.beats import find_beats
 from tonemill.audiotools.rhythm.onsets import onsets
-from tonemill.audiotools.rhythm.tempo import find_beats
 from tonemill.audiotools.waveform import Waveform
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))

@@ -1,1 +1,1 @@
-"""What a person types: one small file per source, sink and tool."""
+"""What a person types."""

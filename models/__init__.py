@@ -1,1 +1,1 @@
-"""Models: one file or folder each, the contract they meet, and what two or more of them share."""
+"""Models: one file or folder each, and the contract they meet."""

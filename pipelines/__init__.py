@@ -1,1 +1,1 @@
-"""How work flows: recipes, steps, corpora, the Beam graph, training and rendering."""
+"""How work flows: from recipes to corpora, from corpora to trained models, from models to audio."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ HOMES = {
     "jinja2": {"pipelines"},
 }
 ORDER = {
-    "audiotools": """secrets errors waveform mel synthetic editing codecs alignment comparison rhythm pictures
-        demo_corpus""",
+    "audiotools": """secrets reject_reasons errors waveform mel synthetic editing codecs alignment comparison rhythm
+        pictures demo_corpus""",
     "models": """plugins exchange contract parts wavegan specgan classifier effect""",
     "models/effect": """representations streaming losses network recurrent networks validation export checks model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
@@ -140,6 +141,32 @@ def test_no_imports_go_round_in_a_circle() -> None:
     while ends := set(left) - {one for others in left.values() for one in others}:
         left = {path: others for path, others in left.items() if path not in ends}
     assert not left, sorted(name_of(path) for path in left)
+
+
+def tree() -> str:
+    """Every folder with its sentence, and below it the modules it holds."""
+    lines = []
+    for room in ("cli", "pipelines", "models", "audiotools"):
+        for package in sorted((ROOT / room).rglob("__init__.py")):
+            folder = package.parent.relative_to(ROOT)
+            indent = "  " * (len(folder.parts) - 1)
+            sentence = (ast.get_docstring(ast.parse(package.read_text())) or "").split("\n")[0]
+            lines.append(f"{indent}{folder.name}/".ljust(20) + sentence)
+            names = sorted(path.stem for path in package.parent.glob("*.py") if path != package)
+            lines += textwrap.wrap(" ".join(names), 120, initial_indent=" " * 20, subsequent_indent=" " * 20)
+    return "\n".join(lines)
+
+
+def test_contributing_shows_the_tree() -> None:
+    assert f"```\n{tree()}\n```" in (ROOT / "CONTRIBUTING.md").read_text(), f"it should be:\n{tree()}"
+
+
+def test_no_module_imports_what_another_keeps_to_itself() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tonemill"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert all(f"{node.module}.{name}" in NAMES for name in private), f"{name_of(path)}: {private}"
 
 
 def test_the_tests_mirror_the_rooms() -> None:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
-from tonemill.audiotools.rhythm.beats import FASTEST_BPM, SLOWEST_BPM, USUAL_BPM, Beats, Events, tempo_prior
+from tonemill.audiotools.rhythm.beat_grid import FASTEST_BPM, SLOWEST_BPM, USUAL_BPM, Beats, Events, tempo_prior
 from tonemill.audiotools.rhythm.onsets import Onsets
 
 STIFFNESS: Final = 2.5

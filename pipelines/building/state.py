@@ -1,4 +1,4 @@
-"""Say how recipes differ, and which shards a command makes anew and why."""
+"""How an output folder differs from a plan: the shards to cook, the shards to remove, and why."""
 
 from __future__ import annotations
 

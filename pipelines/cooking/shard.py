@@ -17,7 +17,8 @@ from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
 from tonemill.pipelines.corpus.environment import environment
 from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
-from tonemill.pipelines.corpus.shard_tables import Tally, commit_tables
+from tonemill.pipelines.corpus.shard_tables import Tally
+from tonemill.pipelines.corpus.sidecar import commit_tables
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.paths import kept

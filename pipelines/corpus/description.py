@@ -1,4 +1,4 @@
-"""Tell which shards are done, and total what they left into the tables and the description of the whole."""
+"""corpus.json or tonemill.json: totals of all shards, written last, with the tables of the whole."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from tonemill.audiotools.errors import TRANSIENT, AudioError
-from tonemill.pipelines.corpus.sidecar import LEDGER, SIDECAR_SCHEMA
+from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.planning.plan import Planned, Shard
-from tonemill.pipelines.storage import commit, json_files
+from tonemill.pipelines.storage import commit
 
 REJECT_COLUMNS: Final = pa.schema(
     [
@@ -72,40 +70,6 @@ class Tally:
             self.ledger["clips_filtered"] += sum(row["outcome"] == "filtered" for row in refused)
         else:
             self.ledger["rejected" if any(row["outcome"] == "rejected" for row in refused) else "filtered"] += 1
-
-
-def commit_tables(
-    base: Path, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
-) -> dict[str, Any]:
-    """Write the tables of a shard whose sound is in place, and last its sidecar, which is returned.
-
-    Args:
-        base: path of the shard's files without their suffixes.
-        shard: of the plan.
-        tally: what came of its sources.
-        stored: what the shelf says of the sound.
-        environment: what the sound was made with.
-    """
-    tables = {
-        "index": index_table(tally.examples),
-        "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS),
-    }
-    sidecar = {
-        "schema": SIDECAR_SCHEMA,
-        "shard": shard.name,
-        "plan_digest": shard.digest,
-        "examples": len(tally.examples),
-        "seconds": round(math.fsum(row["seconds"] for row in tally.examples), 6),
-        **stored,
-        "ledger": {name: tally.ledger[name] for name in LEDGER},
-        "roles": sorted(tally.roles),
-        "tables": {name: write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
-        "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
-        "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
-        "environment": environment,
-    }
-    json_files.write_sealed(base.with_suffix(".json"), sidecar)
-    return sidecar
 
 
 def index_table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
+from tonemill.audiotools.reject_reasons import TRANSIENT
+from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS, Tally, index_table, write_table
 from tonemill.pipelines.planning.plan import Shard
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.paths import inside, is_plain
@@ -87,3 +92,37 @@ def source_key(key: str) -> str:
 def roles_of(row: Mapping[str, Any]) -> list[str]:
     """The roles that an example has."""
     return sorted(name[: -len("_sha256")] for name, value in row.items() if name.endswith("_sha256") and value)
+
+
+def commit_tables(
+    base: Path, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
+) -> dict[str, Any]:
+    """Write the tables of a shard whose sound is in place, and last its sidecar, which is returned.
+
+    Args:
+        base: path of the shard's files without their suffixes.
+        shard: of the plan.
+        tally: what came of its sources.
+        stored: what the shelf says of the sound.
+        environment: what the sound was made with.
+    """
+    tables = {
+        "index": index_table(tally.examples),
+        "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS),
+    }
+    sidecar = {
+        "schema": SIDECAR_SCHEMA,
+        "shard": shard.name,
+        "plan_digest": shard.digest,
+        "examples": len(tally.examples),
+        "seconds": round(math.fsum(row["seconds"] for row in tally.examples), 6),
+        **stored,
+        "ledger": {name: tally.ledger[name] for name in LEDGER},
+        "roles": sorted(tally.roles),
+        "tables": {name: write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
+        "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
+        "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
+        "environment": environment,
+    }
+    json_files.write_sealed(base.with_suffix(".json"), sidecar)
+    return sidecar

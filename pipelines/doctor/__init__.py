@@ -1,1 +1,1 @@
-"""Checks: whether this machine is fit, and what is installed on it."""
+"""Whether this machine, and what is installed on it, is fit."""

@@ -15,8 +15,8 @@ import numpy as np
 from tonemill.audiotools.comparison import confidence
 from tonemill.audiotools.comparison.descriptors import MEASURES, character, is_silent, noise_with, outline
 from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.audiotools.rhythm.beats import find_beats
 from tonemill.audiotools.rhythm.onsets import onsets
-from tonemill.audiotools.rhythm.tempo import find_beats
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_of
 from tonemill.pipelines.evaluation.judge import Judge

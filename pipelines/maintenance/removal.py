@@ -18,8 +18,8 @@ from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.layout import DESCRIPTION, GONE, INDEX, PLAN, REJECTS, REMOVED, SHARD_SUFFIXES, STAGED
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
-from tonemill.pipelines.corpus.shard_tables import Tally, commit_tables
-from tonemill.pipelines.corpus.sidecar import is_done, source_key
+from tonemill.pipelines.corpus.shard_tables import Tally
+from tonemill.pipelines.corpus.sidecar import commit_tables, is_done, source_key
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard

@@ -1,4 +1,4 @@
-"""The plan: every shard's recipes and their digest, known and written down before any work.
+"""The plan: every shard's recipes and their digest, known before any work; recipes are kept packed.
 
 The plan file is Parquet with a row group per shard, so that a worker reads its own rows and nothing else.
 """

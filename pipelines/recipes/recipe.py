@@ -1,9 +1,8 @@
-"""Recipes, the one thing that flows between stages: read and write streams of them.
-
-A stream is JSON lines: recipes, and trailers that say how many (docs/streams.md has every field).
+"""A recipe: a source and the steps to apply, one line of JSON.
 
     {"tonemill": 1, "path": "kicks/01.wav", "sources": {"audio": {"uri": ...}}, "fields": {}, "steps": [...]}
-    {"tonemill": 1, "trailer": {"recipes": 1}}
+
+docs/streams.md has every field.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ def _finite(text: str) -> float:
 
 _ROLE: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NUMBERS: Final = ("sample_rate", "channels", "frames", "bytes", "offset")
-_dump = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-_load = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+to_json_text = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+from_json_text = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 _dump_sorted = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True).encode
 
 
@@ -93,7 +92,7 @@ class Recipe:
         return {**record, "fields": self.fields, "steps": self.steps, **self.extra}
 
     def to_line(self) -> str:
-        return _dump(self.to_json())
+        return to_json_text(self.to_json())
 
     def lineage(self) -> dict[str, Any]:
         """The recipe without the places of things: the same on every machine, and safe to publish."""
@@ -139,7 +138,7 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         raise StreamError('its "steps" is not a list of objects that name a "step"')
     if len(recipe.steps) > MOST_STEPS:
         raise StreamError(f"it has {len(recipe.steps)} steps, and {MOST_STEPS} are the most")
-    if not _is_count(recipe.start) or not (recipe.frames is None or _is_count(recipe.frames)):
+    if not is_count(recipe.start) or not (recipe.frames is None or is_count(recipe.frames)):
         raise StreamError('its "start" and "frames" are not whole numbers from 0')
     return recipe
 
@@ -151,7 +150,7 @@ def recipe_of(text: str) -> Recipe:
         StreamError: it is none.
     """
     try:
-        record = _load(text)
+        record = from_json_text(text)
     except (ValueError, RecursionError) as error:
         raise StreamError(f"A recipe of the plan cannot be read: {str(error)[:200]}.") from error
     if not isinstance(record, dict):
@@ -165,16 +164,16 @@ def _check_source(role: str, source: dict[str, Any]) -> None:
     if type(source.get("uri")) is not str:
         raise StreamError(f'its source {role} has no "uri"')
     if not source["uri"].startswith("file:") and holds_secrets(source["uri"]):
-        raise StreamError(f"the uri of its source {role}, {without_secrets(source['uri'])!r}, {_SECRET}")
+        raise StreamError(f"the uri of its source {role}, {without_secrets(source['uri'])!r}, {HOLDS_SECRET}")
     if "offset" in source and ("bytes" not in source or type(source.get("sha256")) is not str):
         raise StreamError(f'its source {role} has an "offset" and lacks "bytes" or "sha256"')
     for name in _NUMBERS:
         value = source.get(name, 0)
-        if not _is_count(value) and not (name == "frames" and value is None):
+        if not is_count(value) and not (name == "frames" and value is None):
             raise StreamError(f"the {name} of its source {role} is {value!r}, which is not a whole number from 0")
 
 
-_SECRET: Final = "holds a password or key, and plans are passed on: give it to programs through the environment"
+HOLDS_SECRET: Final = "holds a password or key, and plans are passed on: give it to programs through the environment"
 
 
 def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) -> bool:
@@ -185,7 +184,7 @@ def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) 
     return set(map(type, ones)) <= {dict}
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**53
 
 

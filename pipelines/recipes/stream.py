@@ -1,4 +1,9 @@
-"""A stream of recipes: read and write its lines, and check its count."""
+"""A stream of recipes: read and write its lines, and check its count.
+
+A stream is JSON lines: recipes, and trailers that say how many (docs/streams.md).
+
+    {"tonemill": 1, "trailer": {"recipes": 1}}
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,15 @@ from typing import Any, BinaryIO, Final
 
 from tonemill.audiotools.errors import StreamError
 from tonemill.audiotools.secrets import holds_secrets
-from tonemill.pipelines.recipes.recipe import _SECRET, VERSION, Recipe, _dump, _is_count, _load, parse_recipe
+from tonemill.pipelines.recipes.recipe import (
+    HOLDS_SECRET,
+    VERSION,
+    Recipe,
+    from_json_text,
+    is_count,
+    parse_recipe,
+    to_json_text,
+)
 
 LONGEST_LINE: Final = 1 << 20
 """Bytes; a longer line is refused before it fills the memory."""
@@ -80,7 +93,7 @@ def write_recipe(recipe: Recipe, out: BinaryIO) -> None:
 
 
 def write_trailer(count: int, out: BinaryIO) -> None:
-    out.write(_encoded(_dump({"tonemill": VERSION, "trailer": {"recipes": count}})))
+    out.write(_encoded(to_json_text({"tonemill": VERSION, "trailer": {"recipes": count}})))
 
 
 def _encoded(line: str) -> bytes:
@@ -95,11 +108,11 @@ def _decoded(line: bytes) -> dict[str, Any]:
         text = line.decode()
         # Nearly all URIs are of local files, and counting is much faster than looking at each.
         if text.count("://") != text.count('"file://') and holds_secrets(text):
-            raise StreamError(f"it holds a URI that {_SECRET}")
-        record = _load(text)
+            raise StreamError(f"it holds a URI that {HOLDS_SECRET}")
+        record = from_json_text(text)
         if b"\\ud" in line.lower():
             # Half a surrogate pair is no character, and nothing that writes UTF-8 takes it.
-            record = _load(_dump(record).encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+            record = from_json_text(to_json_text(record).encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise StreamError(f"{str(error)[:200]}") from error
     if not isinstance(record, dict) or "tonemill" not in record:
@@ -111,6 +124,6 @@ def _decoded(line: bytes) -> dict[str, Any]:
 
 def _announced(trailer: Any) -> int:
     count = trailer.get("recipes") if isinstance(trailer, dict) else None
-    if count is None or not _is_count(count):
+    if count is None or not is_count(count):
         raise StreamError("its trailer does not count recipes")
     return int(count)

@@ -1,1 +1,1 @@
-"""A report: one page on which a person looks and listens to corpora, runs and renders."""
+"""One HTML page on which to look and listen."""

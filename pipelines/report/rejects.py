@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import compute
 
-from tonemill.audiotools.errors import REASONS
+from tonemill.audiotools.reject_reasons import REASONS
 
 ROWS: Final = 200
 

@@ -1,4 +1,4 @@
-"""Where recipes start: files and folders, the examples of a corpus, and seeds."""
+"""Find audio files and describe each one in a recipe."""
 
 from __future__ import annotations
 

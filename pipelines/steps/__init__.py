@@ -1,1 +1,1 @@
-"""The steps that come with tonemill, one file each; a file dropped here is a command of its own."""
+"""The steps that come with tonemill, one file each; a file dropped here is a command."""

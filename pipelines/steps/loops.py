@@ -12,7 +12,7 @@ from tonemill.pipelines.recipes.step import Estimate, Step
 if TYPE_CHECKING:
     import numpy as np
 
-    from tonemill.audiotools.rhythm.beats import Beats
+    from tonemill.audiotools.rhythm.beat_grid import Beats
     from tonemill.audiotools.rhythm.onsets import Onsets
     from tonemill.audiotools.waveform import Waveform
     from tonemill.pipelines.recipes.example import Example, Refusal
@@ -113,8 +113,8 @@ class Loops(Step):
 
     def _beats(self, example: Example) -> tuple[Beats, str]:
         """Where the beats are, and who said so."""
+        from tonemill.audiotools.rhythm.beats import find_beats, with_tempo
         from tonemill.audiotools.rhythm.onsets import onsets
-        from tonemill.audiotools.rhythm.tempo import find_beats, with_tempo
 
         found = _onsets(example, onsets)
         lengths = {one.frames for one in found.values()}

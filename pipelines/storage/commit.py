@@ -1,4 +1,4 @@
-"""Put files where they belong all at once or not at all, and tell what is already there.
+"""Write a file whole or not at all, and make it last through a power cut.
 
 A shard is done when its sidecar lies beside it, and the sidecar is written last. Whatever else a killed command
 leaves has a name that starts with `TEMPORARY`, and the next command sweeps it.

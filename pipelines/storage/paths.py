@@ -1,4 +1,4 @@
-"""Places that are no folders of this machine: paths in object stores, read and written like those of `pathlib`.
+"""Local paths and paths in object stores: parse what is typed, convert to URIs, and keep names inside a folder.
 
 A store has no renames and needs none: an object appears whole or not at all when it is put, so the put is the commit.
 What is half-made, and what is of this machine only, waits in a local folder (`scratch`).

@@ -1,4 +1,4 @@
-"""Ask object stores for what they do, again where they fail for a moment; the only module that knows of fsspec."""
+"""Reach an object store by its scheme, and repeat requests that fail for a transient reason."""
 
 from __future__ import annotations
 

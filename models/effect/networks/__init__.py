@@ -1,1 +1,1 @@
-"""The networks of the effect model, a file each."""
+"""The networks of the effect model: one file or folder each."""

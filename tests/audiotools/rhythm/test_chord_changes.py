@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tonemill.audiotools.rhythm.beats import with_tempo
 from tonemill.audiotools.rhythm.chord_changes import harmony_changes
 from tonemill.audiotools.rhythm.onsets import TONE_HOPS, onsets
-from tonemill.audiotools.rhythm.tempo import with_tempo
 from tonemill.audiotools.synthetic import VOICES
 from tonemill.audiotools.waveform import Waveform
 

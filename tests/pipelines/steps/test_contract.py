@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from contracts import given
 
-from tonemill.audiotools.errors import REASONS, AudioError
+from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.reject_reasons import REASONS
 from tonemill.audiotools.waveform import Flow, Sound
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.example import Example, Refusal

@@ -1,4 +1,4 @@
-"""Next-sample network: a perceptron over the dry signal and its own past output (the audiofx seed, 2025).
+"""The layers of the autoregressive network: windows of dry samples and of its own past output in, one sample out.
 
 To say p[n] it sees dry[n-m+1 .. n] and wet[n-m+1 .. n-1]: the current dry sample and the outputs right before it. (The
 seed trains on windows that end one sample earlier and renders as if they did not; so its pass-through cannot be learned

@@ -15,9 +15,9 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.editing.loop_seam import loopability, with_seam
 from tonemill.audiotools.editing.slicing import spans
 from tonemill.audiotools.editing.stretching import stretched_loop
-from tonemill.audiotools.rhythm.beats import Beats
+from tonemill.audiotools.rhythm.beat_grid import Beats
+from tonemill.audiotools.rhythm.beats import find_beats, with_tempo
 from tonemill.audiotools.rhythm.onsets import onsets
-from tonemill.audiotools.rhythm.tempo import find_beats, with_tempo
 from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_tags
 from tonemill.audiotools.synthetic import loop, sine
 from tonemill.audiotools.waveform import Flow, Sound, Waveform

@@ -1,0 +1,185 @@
+"""What beats are, and how well the onsets of a sound bear them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+
+from tonemill.audiotools.rhythm.chord_changes import harmony_changes
+from tonemill.audiotools.rhythm.drum_patterns import STEPS, groove
+from tonemill.audiotools.rhythm.onsets import TONE_HOPS, Onsets
+
+SLOWEST_BPM: Final = 50.0
+FASTEST_BPM: Final = 220.0
+USUAL_BPM: Final = 115.0
+SPREAD_OCTAVES: Final = 0.8
+NEAR_SECONDS: Final = 0.016
+"""An onset this near a grid line lies on it."""
+BEGINS_ON_ONE: Final = 0.75
+"""How many recordings begin with a downbeat."""
+_BINS: Final = 12
+
+
+@dataclass(frozen=True)
+class Beats:
+    """Where the beats of a sound are.
+
+    Args:
+        times: of all beats in seconds, the end of the last one included; the first may lie at 0.
+        downbeat: which of them starts the first bar.
+        tempo_bpm: of the whole, beats per minute.
+        confidence: from 0 to 1, that tempo and octave are right.
+        exact: the sound is a whole number of beats of one length from its first sample to its last.
+    """
+
+    times: Float[np.ndarray, "beats"]
+    downbeat: int
+    tempo_bpm: float
+    confidence: float
+    exact: bool
+
+    def bars(self, beats_per_bar: int, bars: int = 1) -> Float[np.ndarray, "groups 2"]:
+        """Start and end in seconds of each whole group of bars."""
+        starts = np.arange(self.downbeat, len(self.times) - beats_per_bar * bars, beats_per_bar * bars)
+        return np.stack([self.times[starts], self.times[starts + beats_per_bar * bars]], axis=1).reshape(-1, 2)
+
+
+def tempo_prior(tempo_bpm: float) -> float:
+    """The logarithm of how usual a tempo is, up to a constant: from 70 to 180 all are, beyond that few."""
+    return -0.5 * float(np.log2(tempo_bpm / USUAL_BPM) / SPREAD_OCTAVES) ** 8
+
+
+class Events:
+    """The onsets that stand out, and how well they lie on beats.
+
+    The weights of alignment, repetition and groove were fitted, as of a conditional logit, to loops with made and with
+    recorded drum hits (`benchmarks/playing.py`) and rounded; those of phases the best of a coarse grid on the same.
+    """
+
+    def __init__(self, onsets: Onsets) -> None:
+        total = onsets.total.astype(np.float64)
+        around = np.stack([np.roll(total, shift) for shift in (-2, -1, 1, 2)]) if total.size else total[None]
+        if total.size:
+            around[:, [0, -1]] = np.minimum(around[:, [0, -1]], total[[0, -1]])
+        peaks = np.flatnonzero((total >= around.max(axis=0)) & (total > 0.08 * total.max(initial=0.0)) & (total > 0))
+        self.times = peaks * onsets.hop_seconds
+        self.total = total[peaks]
+        padded = np.pad(onsets.strength, ((0, 0), (2, 2)))
+        registers = np.stack([padded[:, peaks + shift] for shift in range(5)]).max(axis=0)
+        self.low, self.high = registers[0], registers[1] + registers[2]
+        self.drums = _drums(onsets, peaks)
+        self.tones, self.tone_seconds = onsets.tones, onsets.hop_seconds * TONE_HOPS
+        # A drone or a wash of noise has a spectrum that flickers, but no events.
+        self.clear = bool(len(peaks) and len(peaks) < 25 * max(onsets.seconds, 0.3))
+
+    def scores(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> Float[np.ndarray, "phases"]:
+        """The logarithm of how likely these are the beats, up to a constant, for each beat that may begin the bar."""
+        tempo_bpm = 60 * (len(beats) - 1) / (beats[-1] - beats[0])
+        scores = np.full(beats_per_bar, tempo_prior(tempo_bpm))
+        if len(self.times):
+            scores += 11.0 * self.alignment(beats) + 5.5 * self.repetition(beats, beats_per_bar)
+        if self.clear:
+            scores += 0.5 * self.beginning(beats, beats_per_bar) + 0.15 * self.groove(beats, beats_per_bar)
+            scores += self.changes(beats, beats_per_bar)
+            # Strokes that a coarse grid cannot tell apart cost it less than a fine one's empty steps.
+            scores += 0.8 * np.log2(tempo_bpm / USUAL_BPM)
+        return scores
+
+    def downbeat(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> int:
+        """Which beat begins the first bar."""
+        if len(beats) <= beats_per_bar or not self.clear:
+            return 0
+        scores = 0.5 * self.beginning(beats, beats_per_bar) + 0.5 * self.groove(beats, beats_per_bar)
+        scores += 3.0 * self.changes(beats, beats_per_bar)
+        return int(np.argmax(scores))
+
+    def alignment(self, beats: Float[np.ndarray, "beats"]) -> float:
+        """The share of onset strength on sixteenths, triplets or swung sixteenths, beyond what chance puts there."""
+        if not len(self.times):
+            return 0.0
+        position, period = self._position(beats)
+        return max(self._near(position, period, parts) - less for parts, less in ((4, 0.0), (3, 0.2), (6, 0.25)))
+
+    def groove(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> Float[np.ndarray, "phases"]:
+        """How likely kick, snare and hi-hat play like this in bars that begin with each beat (`groove.groove`)."""
+        position, _ = self._position(beats)
+        steps = np.round(position * STEPS).astype(int)
+        count, bar = STEPS * (len(beats) - 1), STEPS * beats_per_bar
+        inside = (steps >= 0) & (steps < count)
+        strokes = np.zeros((3, count))
+        for drum in range(3):
+            np.maximum.at(strokes[drum], steps[inside], self.drums[drum, inside])
+        bars = count / bar
+        crowded = float(self.drums[:, inside].sum() - strokes.sum()) / bars
+        folded = np.zeros((3, bar))
+        heard = np.bincount(np.arange(count) % bar, minlength=bar)
+        for drum in range(3):
+            folded[drum] = np.bincount(np.arange(count) % bar, strokes[drum], bar) / np.maximum(heard, 1)
+        seconds = float(beats[-1] - beats[0]) / (len(beats) - 1) * beats_per_bar
+        return groove(folded, beats_per_bar, seconds, crowded)
+
+    def beginning(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> Float[np.ndarray, "phases"]:
+        """A recording likes to begin with a downbeat, and if not, then with another beat."""
+        position, period = self._position(beats)
+        first, beat = position[0], round(float(position[0]))
+        scores = np.full(beats_per_bar, np.log((1 - BEGINS_ON_ONE) / (STEPS * beats_per_bar - 1)))
+        if abs(first - beat) * period[0] < 0.03:
+            scores[beat % beats_per_bar] = np.log(BEGINS_ON_ONE)
+        return scores
+
+    def changes(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> Float[np.ndarray, "phases"]:
+        """How much more the harmony changes with each beat of the bar than with the others."""
+        return harmony_changes(self.tones, self.tone_seconds, beats, beats_per_bar)
+
+    def repetition(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> float:
+        """How alike neighbouring bars are, from 0 to 1; of a loop of one bar, what is usual."""
+        bars = (len(beats) - 1) // beats_per_bar
+        if bars < 2:
+            return 0.9 if len(beats) - 1 == beats_per_bar else 0.5
+        position, _ = self._position(beats)
+        inside = (position > -0.5 / _BINS) & (position < bars * beats_per_bar - 0.5 / _BINS)
+        at = np.round(position[inside] * _BINS).astype(int)
+        drawn = np.stack(
+            [np.bincount(at, part[inside], bars * beats_per_bar * _BINS) for part in (self.low, self.high)]
+        )
+        blurred = drawn + 0.5 * (np.roll(drawn, 1, axis=1) + np.roll(drawn, -1, axis=1))
+        each = blurred.reshape(2, bars, -1)
+        norm = np.sqrt((each[:, :-1] ** 2).sum(axis=2) * (each[:, 1:] ** 2).sum(axis=2))
+        alike = (each[:, :-1] * each[:, 1:]).sum(axis=2)
+        return float(np.divide(alike, norm, out=np.zeros_like(alike), where=norm > 0).mean())
+
+    def _position(
+        self, beats: Float[np.ndarray, "beats"]
+    ) -> tuple[Float[np.ndarray, "events"], Float[np.ndarray, "events"]]:
+        """Each event's place in beats, and how long a beat is there."""
+        numbers = np.arange(len(beats), dtype=np.float64)
+        period = np.interp(self.times, (beats[1:] + beats[:-1]) / 2, np.diff(beats))
+        inside = np.interp(self.times, beats, numbers)
+        before, after = np.minimum(self.times - beats[0], 0), np.maximum(self.times - beats[-1], 0)
+        return inside + (before + after) / period, period
+
+    def _near(self, position: np.ndarray, period: np.ndarray, parts: int) -> float:
+        distance = np.abs(position * parts - np.round(position * parts)) / parts * period
+        chance = min(0.95, float(np.mean(2 * NEAR_SECONDS * parts / period)))
+        share = self.total[distance <= NEAR_SECONDS].sum() / self.total.sum()
+        return float((share - chance) / (1 - chance))
+
+
+def _drums(onsets: Onsets, peaks: np.ndarray) -> Float[np.ndarray, "3 events"]:
+    """How far each event is a stroke of kick, snare and hi-hat, from 0 to 1, by how loud its band becomes."""
+    if not len(peaks):
+        return np.zeros((3, 0))
+    padded = np.pad(onsets.level, ((0, 0), (6, 13)), mode="edge")
+    # A beater's click is as bright as a snare, but over in 20 ms.
+    after = np.stack([padded[0:2, peaks + 6 + shift] for shift in range(5, 13)]).mean(axis=0)
+    struck = np.stack([padded[2:, peaks + 6 + shift] for shift in range(0, 8)]).max(axis=0)
+    before = np.stack([padded[:, peaks + 6 + shift] for shift in range(-6, 0)]).min(axis=0)
+    rises = np.maximum(np.concatenate([after, struck]) - before, 0).astype(np.float64)
+    loud = np.percentile(rises, 95, axis=1)
+    # A drum that does not play has a band all the same, with what other drums leave in it.
+    loud = np.maximum(loud, 0.07 * loud.max())[:, None]
+    share = np.divide(rises, loud, out=np.zeros_like(rises), where=loud > 0)
+    return np.clip((share - 0.1) / 0.5, 0, 1)

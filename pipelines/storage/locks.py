@@ -1,10 +1,10 @@
 """Locks: on a file of this machine, and on a folder of an object store, where a lease stands for a lock.
 
-A lease is an object that its owner rewrites every 22 s. An owner first puts its own lease and then lists the rest, so of
-two owners that begin at once at least one sees the other: both may give way, never do both go on. This needs a store
-that lists what was put (S3 since 2020, Google's, Azure's). Leases keep commands from working against each other by
-mistake, and no digest depends on them: an owner that paused for longer than `LEASE_SECONDS` is taken for dead and may
-run on beside its successor, and of two commands with one plan both put the same bytes.
+A lease is an object that its owner rewrites every 22 s. An owner first puts its own lease and then lists the rest, so
+of two owners that begin at once at least one sees the other: both may give way, never do both go on. This needs a
+store that lists what was put (S3 since 2020, Google's, Azure's). Leases keep commands from working against each other
+by mistake, and no digest depends on them: an owner that paused for longer than `LEASE_SECONDS` is taken for dead and
+may run on beside its successor, and of two commands with one plan both put the same bytes.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tonemill.pipelines.corpus.layout import DESCRIPTION, GONE, INDEX, PLAN, REJ
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
 from tonemill.pipelines.corpus.shard_tables import Tally
-from tonemill.pipelines.corpus.sidecar import commit_tables, is_done, source_key
+from tonemill.pipelines.corpus.sidecar import commit_tables, is_done, roles_of, source_key
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
@@ -151,15 +151,11 @@ def _rewrite(folder: Path, ready: Path, shard: Shard, rows: Sequence[Planned]) -
         mine = [row for row in index if source_key(row["key"]) == planned.key]
         tally.examples += [_moved(row, parts[planned.key], place) for row in mine]
         tally.rejects += [row for row in rejects if row["key"] == planned.key]
-        tally.roles |= {name[: -len("_sha256")] for row in mine for name, value in row.items() if _is_role(name, value)}
+        tally.roles |= {role for row in mine for role in roles_of(row)}
         tally.close_source(first_example, first_reject)
         if mine:
             place += parts[planned.key].end - parts[planned.key].start
     commit_tables(base, shard, tally, stored, sidecar["environment"])
-
-
-def _is_role(name: str, value: Any) -> bool:
-    return name.endswith("_sha256") and value is not None
 
 
 def _moved(row: Mapping[str, Any], run: Run, place: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, CorpusError
-from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, source_key
+from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, roles_of, source_key
 from tonemill.pipelines.planning.plan import Output, Planned, Shard
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.parquet import read_table
@@ -188,10 +188,6 @@ def _counts(checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, 
             checked.find(path, "unfit", f"{what}: {said} are said and {found} found")
 
 
-def _roles(row: Mapping[str, Any]) -> list[str]:
-    return sorted(name[: -len("_sha256")] for name, value in row.items() if name.endswith("_sha256") and value)
-
-
 def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None:
     """Say whose sound is hit in a tar whose bytes are not right."""
     import hashlib
@@ -199,7 +195,7 @@ def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> N
     hit = []
     with tar.open("rb") as file:
         for row in index:
-            for role in _roles(row):
+            for role in roles_of(row):
                 if f"{role}_offset" in row:
                     data = cut_out(file, row[f"{role}_offset"], row[f"{role}_bytes"])
                     if hashlib.sha256(data).hexdigest() != row[f"{role}_sha256"]:
@@ -215,7 +211,7 @@ def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None
     recipes = {row.key: row for row in checked.job.rows}
     expected: list[tuple[str, dict[str, Any], str | None]] = []
     for row in index:
-        roles = _roles(row)
+        roles = roles_of(row)
         for role in roles:
             suffix = "" if roles == ["audio"] else f".{role}"
             expected.append((f"{row['key']}{suffix}.{container}", row, role))
@@ -280,7 +276,7 @@ def _check_files(
     checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, Any]], whole: Mapping[Path, bool]
 ) -> None:
     """Every file of a folder against the index."""
-    by_digest = {row[f"{role}_sha256"]: row for row in index for role in _roles(row)}
+    by_digest = {row[f"{role}_sha256"]: row for row in index for role in roles_of(row)}
     for one in sidecar["files"]:
         path = checked.job.folder / one["name"]
         row = by_digest.get(one["sha256"])
@@ -288,5 +284,5 @@ def _check_files(
             checked.find(path, "unfit", "the index does not know of it")
         elif path.is_file():
             _check_sound(checked, path, path.read_bytes(), row, one["name"])
-    if len(sidecar["files"]) != sum(len(_roles(row)) for row in index):
+    if len(sidecar["files"]) != sum(len(roles_of(row)) for row in index):
         checked.find(checked.job.base.with_suffix(".json"), "unfit", "it names another number of files than the index")

@@ -173,6 +173,7 @@ def test_the_tests_mirror_the_rooms() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     rooms = {path.parent.relative_to(ROOT) for path in MODULES}
     assert folders - {Path(), *rooms} == set()
+    assert {path for path in rooms if path.parent == Path("pipelines")} <= folders, "a room without a test of its own"
 
 
 def test_no_module_is_a_drawer() -> None:

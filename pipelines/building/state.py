@@ -50,7 +50,7 @@ def describe_changes(place: Path, plan: Plan, state: State) -> Iterator[str]:
 def _begun(place: Path, plan: Plan) -> bool:
     """Whether the description lies there: then a shard that is to be made was finished once."""
     folder = place if plan.output.kind == "shards" else place.parent
-    return any((folder / name).exists() for name in ("corpus.json", "tonemill.json")) and any(
+    return any((folder / name).exists() for name in (DESCRIPTION, MARK)) and any(
         (place / shard.name).with_suffix(".json").exists() for shard in plan.shards
     )
 

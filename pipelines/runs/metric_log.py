@@ -14,6 +14,10 @@ from torch import Tensor
 
 from tonemill.pipelines.storage import commit
 
+METRICS: Final = "metrics.jsonl"
+
+_AXES: Final = frozenset({"step", "seconds"})
+
 
 class Metrics:
     """Collects losses and writes their means.
@@ -26,7 +30,7 @@ class Metrics:
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / METRICS
         kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= step]
         with commit.pending(self._path) as file:
             file.write(b"".join(kept))
@@ -76,11 +80,6 @@ def _lines(path: Path) -> list[bytes]:
     if not path.exists():
         return []
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-
-
-METRICS: Final = "metrics.jsonl"
-
-_AXES: Final = frozenset({"step", "seconds"})
 
 
 def read_metrics(path: Path) -> dict[str, tuple[Any, Any]]:

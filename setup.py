@@ -1,9 +1,13 @@
 """Install the four top-level folders as `tonemill.<folder>`; the rest is in pyproject.toml."""
 
+import warnings
 from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+
+# In an editable install a folder named as the package may take its place; ours is this checkout, with the same modules.
+warnings.filterwarnings("ignore", "Editable installation")
 
 FOLDERS = ("pipelines", "audiotools", "models", "cli")
 
@@ -23,5 +27,7 @@ setup(
     packages=[f"tonemill.{package}" for package in find_packages(include=[p for f in FOLDERS for p in (f, f"{f}.*")])],
     package_dir={f"tonemill.{folder}": folder for folder in FOLDERS},
     package_data={"": ["py.typed", "templates/*"]},
+    # Else setuptools also takes every file of the sdist as data, and holds a folder of templates for a package.
+    include_package_data=False,
     cmdclass={"build_py": BuildWithTestedVersions},
 )

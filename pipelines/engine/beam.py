@@ -12,11 +12,12 @@ import contextlib
 import io
 import math
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -38,6 +39,9 @@ _DASK: Final = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 RUNNERS: Final = {"dask": _DASK, "daskrunner": _DASK}
 """Names that Beam itself takes only when they are spelt out."""
+
+PIPELINE_FOLDER: Final = "beam-pipeline-temp"
+"""How Beam's temporary folder of a pipeline begins."""
 
 DASK_TASKS: Final = 10_000
 """Most tasks that are given to Dask; its scheduler takes about a millisecond for each."""
@@ -166,7 +170,23 @@ def _spreading(runner: str | None, options: Sequence[str], numbers: int) -> list
     return [f"--dask_partition_size={math.ceil(numbers / DASK_TASKS)}"]
 
 
+class _NoFolders:
+    """Stands for `tempfile` in Beam's module of pipelines, which makes a folder for each pipeline.
+
+    Beam removes the folder only at the end of a run: one of a pipeline that was only checked, or was killed, stays.
+    Only transforms in other languages put anything there, and our graph has none.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tempfile, name)
+
+    def mkdtemp(self, suffix: str | None = None, prefix: str | None = None, dir: str | None = None) -> str:
+        """The name of a folder that is not made, and cannot be; a real folder for any other purpose."""
+        return f"{os.devnull}/{prefix}" if prefix == PIPELINE_FOLDER else tempfile.mkdtemp(suffix, prefix, dir)
+
+
 def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.Pipeline:
+    beam.pipeline.tempfile = _NoFolders()
     # Local worker processes inherit the working folder, where a checkout's `audiotools` would shadow a foreign one.
     os.environ["PYTHONSAFEPATH"] = "1"
     told = io.StringIO()

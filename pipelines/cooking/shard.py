@@ -12,7 +12,7 @@ from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.cooking.journal import Journal, journal_of
-from tonemill.pipelines.cooking.status import Stopped, refused, rejected, stopping, under_way
+from tonemill.pipelines.cooking.status import Stopped, begin, refused, rejected, stopping, under_way
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
 from tonemill.pipelines.corpus.environment import environment
 from tonemill.pipelines.corpus.layout import PLAN
@@ -61,6 +61,7 @@ def _plan_as_of(path: Path, *_: int) -> Plan:
 
 
 def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], number: int, journal: Journal) -> Tally:
+    begin(number)
     tally = Tally(shard)
     names = {row.key: row.name for row in rows}
     for position, outcomes in itertools.groupby(cook(rows, journal), key=lambda outcome: outcome.planned.position):
@@ -82,7 +83,7 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], n
         for row in tally.examples[first_example:]:
             row |= outcome.surprises
         tally.close_source(first_example, first_reject)
-        under_way[number] = under_way.get(number, 0.0) + rows[position].seconds
+        under_way[number] += rows[position].seconds
         refused[number] = len(tally.rejects)
         rejected[number] = tally.ledger["rejected"]
     return tally

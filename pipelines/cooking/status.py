@@ -17,5 +17,13 @@ rejected: dict[int, int] = {}
 """Whole sources rejected so far in each shard that this process is at."""
 
 
+def begin(number: int) -> None:
+    """Set what is counted of a shard to zero, for some runners give a process the same shard twice.
+
+    Counts are not deleted: a worker process reports the counts it has, and its parent would keep those not reported.
+    """
+    under_way[number], refused[number], rejected[number] = 0.0, 0, 0
+
+
 class Stopped(Exception):
     """The person asked for an end; nothing half-written stays."""

@@ -27,7 +27,7 @@ from tonemill.pipelines.building.build import cook_shards
 from tonemill.pipelines.building.tolerance import Tolerance
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import journal_of
-from tonemill.pipelines.cooking.status import Stopped, stopping, under_way
+from tonemill.pipelines.cooking.status import Stopped, begin, stopping, under_way
 from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.corpus.plan_file import dump_plan, read_plan, read_rows
 from tonemill.pipelines.engine.engine import Engine
@@ -168,6 +168,7 @@ def fingerprint_shard(home: Path, number: int) -> None:
     base = home.parent / f"{shard.digest[:32]}"
     rows = read_rows(home / PLAN, number)
     made: list[dict[str, Any]] = []
+    begin(number)
     with journal_of(home, number) as journal, commit.Part(base.with_suffix(".sketches")) as part:
         for position, outcomes in itertools.groupby(cook(rows, journal), key=lambda outcome: outcome.planned.position):
             if stopping.is_set():
@@ -181,7 +182,7 @@ def fingerprint_shard(home: Path, number: int) -> None:
                     part.file.write(one.levels.astype("<f4").tobytes() + one.sketch.tobytes())
                 except OSError as error:
                     raise commit.unwritable(base, error) from error
-            under_way[number] = under_way.get(number, 0.0) + rows[position].seconds
+            under_way[number] += rows[position].seconds
         if made:
             part.commit()
     if made:

@@ -186,7 +186,7 @@ class _NoFolders:
 
 
 def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.Pipeline:
-    beam.pipeline.tempfile = _NoFolders()
+    beam.pipeline.tempfile = _NoFolders()  # type: ignore[assignment]
     # Local worker processes inherit the working folder, where a checkout's `audiotools` would shadow a foreign one.
     os.environ["PYTHONSAFEPATH"] = "1"
     told = io.StringIO()

@@ -115,7 +115,7 @@ def _run(job: dict[str, Any], channel: socket.socket) -> None:
     journal.set_patience(patience)
     workers = job["workers"]
     hands = min(workers, len(numbers)) if beam.is_ours(job["runner"], job["options"]) else 1
-    if hands > 1 and pool.is_fit(home, numbers[0]):
+    if hands > 1 and pool.is_fit(home, numbers):
 
         def begin() -> None:
             channel.close()

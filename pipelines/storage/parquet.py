@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -72,6 +72,27 @@ def read_row_group(path: Path, number: int) -> pa.Table:
     """
     with reading(path), path.open("rb") as file:
         return _read(file, path, number)
+
+
+def texts(path: Path, column: str, groups: Sequence[int]) -> Iterator[list[str]]:
+    """One column of some row groups of a Parquet file, a batch at a time: a plan of a million recipes is never whole.
+
+    Raises:
+        CorpusError: it is missing or damaged, or is no column of texts.
+    """
+    with reading(path), path.open("rb") as file:
+        opened = _opened(file, path)
+        metadata = opened.metadata
+        if not set(groups) <= set(range(metadata.num_row_groups)):
+            raise CorpusError(f"{path} has {metadata.num_row_groups} parts, and not all of those asked for.")
+        # As in `_read`: no text is longer than its group, so that a batch stays in bounds.
+        longest = max((metadata.row_group(group).total_byte_size for group in groups), default=0)
+        rows = max(1, min(MOST_ROWS, MOST_AT_ONCE // max(1, longest)))
+        for batch in opened.iter_batches(rows, groups, [column], use_threads=False):
+            values = batch.column(column)
+            if values.type != pa.string():
+                raise CorpusError(f"{path} has no texts as its {column}.")
+            yield [value or "" for value in values.to_pylist()]
 
 
 def read_metadata(path: Path, key: bytes) -> bytes:

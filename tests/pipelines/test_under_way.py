@@ -1,0 +1,51 @@
+"""What a process counts of a shard under way is right too when a runner gives it the same shard twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import write_wav
+
+from tonemill.pipelines import shard, sources
+from tonemill.pipelines.cook import Outcome, cook
+from tonemill.pipelines.fingerprints import fingerprint_shard
+from tonemill.pipelines.journal import Journal
+from tonemill.pipelines.plan import Output, Planned
+from tonemill.pipelines.planning import Splitting, make_plan
+from tonemill.pipelines.shard import PLAN, cook_shard, refused, rejected, under_way
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with a plan of one shard, of which the last source is broken."""
+    for number in range(3):
+        write_wav(tmp_path / "raw" / f"{number}.wav", 8000, seed=number)
+    plan = make_plan(sources.scan(sources.find_audio([str(tmp_path / "raw")])), Output("shards"), Splitting(), 1e6)
+    (tmp_path / "raw" / "2.wav").write_bytes(b"no sound")
+    home = tmp_path / "home"
+    home.mkdir()
+    with (home / PLAN).open("wb") as file:
+        plan.write(file)
+    return home
+
+
+def test_a_shard_that_is_done_twice_counts_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def noted(rows: Sequence[Planned], journal: Journal) -> Iterator[Outcome]:
+        begun.append((under_way[0], refused[0], rejected[0]))
+        yield from cook(rows, journal)
+
+    monkeypatch.setattr(shard, "cook", noted)
+    for _ in range(2):
+        cook_shard(home, 0)
+        assert (under_way[0], refused[0], rejected[0]) == (pytest.approx(3.0), 1, 1)
+    assert begun == [(0.0, 0, 0)] * 2
+
+
+def test_a_shard_that_is_fingerprinted_twice_counts_once(home: Path) -> None:
+    for _ in range(2):
+        fingerprint_shard(home, 0)
+        assert under_way[0] == pytest.approx(3.0)

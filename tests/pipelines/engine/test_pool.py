@@ -28,7 +28,8 @@ from tonemill.pipelines.storage.locks import lives
 FALL = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from tonemill.pipelines import crew, journal, shard
+from tonemill.pipelines.cooking import journal, status
+from tonemill.pipelines.engine import pool
 
 home = Path(sys.argv[1])
 
@@ -36,21 +37,21 @@ def work(home, number):
     with journal.journal_of(home, number) as known:
         known.at(7)
         until = time.monotonic() + 20
-        while time.monotonic() < until and not shard.stopping.is_set():
+        while time.monotonic() < until and not status.stopping.is_set():
             time.sleep(0.01)
             if number == 1 and len(list(home.rglob("[0-9]"))) == 2:
                 os.kill(os.getpid(), signal.SIGSEGV)
-        raise shard.Stopped
+        raise status.Stopped
 
 def fell(code):
     journal.note_end(home, "SIGSEGV")
     print(code, journal.suspected(home), flush=True)
-    crew.dismiss()
+    pool.dismiss()
     os._exit(0)
 
-crew.employ(2, home, work, lambda: None, fell)
+pool.employ(2, home, work, lambda: None, fell)
 for number in (0, 1):
-    threading.Thread(target=crew.by_hand, args=(home, number)).start()
+    threading.Thread(target=pool.by_hand, args=(home, number)).start()
 """
 
 

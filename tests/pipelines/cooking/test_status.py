@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from conftest import write_wav
 
-from tonemill.pipelines import shard, sources
-from tonemill.pipelines.cook import Outcome, cook
-from tonemill.pipelines.fingerprints import fingerprint_shard
-from tonemill.pipelines.journal import Journal
-from tonemill.pipelines.plan import Output, Planned
-from tonemill.pipelines.planning import Splitting, make_plan
-from tonemill.pipelines.shard import PLAN, cook_shard, refused, rejected, under_way
+from tonemill.pipelines.cooking import shard
+from tonemill.pipelines.cooking.cook import Outcome, cook
+from tonemill.pipelines.cooking.journal import Journal
+from tonemill.pipelines.cooking.shard import cook_shard
+from tonemill.pipelines.cooking.status import refused, rejected, under_way
+from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.dedup.fingerprints import fingerprint_shard
+from tonemill.pipelines.planning.plan import Output, Planned, Splitting
+from tonemill.pipelines.planning.planner import make_plan
+from tonemill.pipelines.sources import scan
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def home(tmp_path: Path) -> Path:
     """A folder with a plan of one shard, of which the last source is broken."""
     for number in range(3):
         write_wav(tmp_path / "raw" / f"{number}.wav", 8000, seed=number)
-    plan = make_plan(sources.scan(sources.find_audio([str(tmp_path / "raw")])), Output("shards"), Splitting(), 1e6)
+    plan = make_plan(scan.scan(scan.find_audio([str(tmp_path / "raw")])), Output("shards"), Splitting(), 1e6)
     (tmp_path / "raw" / "2.wav").write_bytes(b"no sound")
     home = tmp_path / "home"
     home.mkdir()

@@ -14,6 +14,7 @@ from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.cooking.status import refused, rejected, under_way
 from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.corpus.plan_file import dump_plan
 from tonemill.pipelines.dedup.fingerprints import fingerprint_shard
 from tonemill.pipelines.planning.plan import Output, Planned, Splitting
 from tonemill.pipelines.planning.planner import make_plan
@@ -30,7 +31,7 @@ def home(tmp_path: Path) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     with (home / PLAN).open("wb") as file:
-        plan.write(file)
+        dump_plan(plan, file)
     return home
 
 

@@ -130,7 +130,7 @@ def _numbers(name: str, about: dict[str, Any]) -> bytes:
 
 
 def relocate(folder: Path) -> None:
-    """Let the plans and saved streams of a copy name what lies in that copy; places decide nothing else."""
+    """Let the plans and saved streams of a copy name that copy; places decide nothing else."""
     for stream in (folder / "streams").glob("*.jsonl"):
         stream.write_bytes(stream.read_bytes().replace(ROOT.encode(), folder.as_uri().encode()))
     for plan in folder.rglob("plan.parquet"):

@@ -256,7 +256,7 @@ def test_the_data_is_small_and_names_no_machine() -> None:
     texts |= {path: "".join(row["recipe"] for row in table(path)) for path in DATA.rglob("plan.parquet")}
     for path, text in texts.items():
         assert text.count("file:") == text.count(f"{ROOT}/"), path
-        assert not any(f"{root}/" in text for root in ("/tmp", "/home", "/root", "/work")), path
+        assert '"/' not in text, path
 
 
 # formats: a change that is meant takes its name out of these tests, and the CHANGELOG says what old files need

@@ -1,10 +1,10 @@
 """How the data in this folder was made: with tonemill 0.1.0, commit 8d98cc94db064c3bc45f321cd5f4ee2d8f3305e3.
 
-It is not run again. What lies here stands for what people have on their disks, so a later version has to take it as it
-is. `tests/earlier.py` has the commands, which ran at `/srv/tonemill-before`; the sounds are made of whole numbers.
-Left out of the runs: listening clips and pictures (`left_out.txt` has their names), TensorBoard, and the tensors of
-`judge` (27 MB), whose names, types and shapes `judge.json` keeps. Numbers of `earlier.rebuild` took the place of what
-it had learned, before it was used.
+It is not run again. The data stands for what people have on their disks, so a later version has to take it as it is.
+`tests/earlier.py` has the commands, which ran at `/srv/tonemill-before`; the sounds are made of whole numbers. Left out
+of the runs: listening clips and pictures (`left_out.txt` has their names), TensorBoard, and the tensors of `judge`
+(27 MB), whose names, types and shapes `judge.json` keeps. Numbers of `earlier.rebuild` took the place of what it had
+learned, before it was used.
 
     python tests/data/before/make.py
 """

@@ -23,7 +23,7 @@ from typing import Final
 import soundfile
 
 HERE: Final = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent.parent))
+sys.path.insert(0, str(HERE.parents[1] / "kit"))
 
 from earlier import COMMANDS, ROOT, rebuild, tensors  # noqa: E402
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-DATA: Final = Path(__file__).parent / "data" / "before"
+DATA: Final = Path(__file__).parent.parent / "data" / "before"
 """Every file as that version wrote it; `make.py` there is how."""
 
 ROOT: Final = "file:///srv/tonemill-before"

@@ -101,7 +101,7 @@ def prepare(folder: Path, plan: Plan, state: State, progress: Progress) -> None:
 def clear(folder: Path, plan: Plan, state: State) -> None:
     """Take away what is stale, what is left of the shards to be cooked, and what describes the whole."""
     place = home_of(folder, plan.output)
-    if state.todo:
+    if state.todo or state.stale:
         # What describes the whole goes before any part of it changes.
         for name in (DESCRIPTION, INDEX, REJECTS):
             (place / name).unlink(missing_ok=True)

@@ -10,8 +10,9 @@ from typing import Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
-from tonemill.pipelines.corpus.layout import DESCRIPTION, MARK, PLAN, home_of
+from tonemill.pipelines.corpus.layout import DESCRIPTION, MARK, PLAN, PLAN_SEAL, home_of
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole
+from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import is_done
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_records
@@ -135,11 +136,14 @@ def look(folder: Path, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Col
 
 
 def _made(folder: Path, place: Path, plan: Plan) -> Plan:
-    """The plan that lies there; where it is damaged but the description says that it was this one, this one."""
+    """The folder's own plan. If its file is damaged but another file has `plan`'s digest, return `plan`."""
     try:
         return read_plan(place / PLAN)
     except CorpusError:
-        about = json_files.read_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK))
-        if about is not None and about["plan_digest"] == plan.digest:
+        about = folder / (DESCRIPTION if plan.output.kind == "shards" else MARK)
+        known = [(json_files.read_sealed(one) or {}).get("plan_digest") for one in (about, place / PLAN_SEAL)]
+        there = None if plan.digest in known else unproved_plan(place / PLAN)
+        # An older version that was killed left a new plan beside the digest of the one before.
+        if plan.digest in known or (there is not None and there.digest == plan.digest):
             return plan
         raise

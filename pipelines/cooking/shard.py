@@ -33,7 +33,7 @@ def cook_shard(home: Path, number: int) -> None:
     """
     lying = kept(home / PLAN)
     status = lying.stat()
-    plan = _plan_as_of(lying, status.st_size, status.st_mtime_ns, status.st_ino)
+    plan = _plan_as_of(home / PLAN, status.st_size, status.st_mtime_ns, status.st_ino)
     shard = plan.shards[number]
     base = home / shard.name
     container = plan.output.container

@@ -16,8 +16,9 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL
 from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Shard, Splitting, pack
 from tonemill.pipelines.storage import commit, json_files
-from tonemill.pipelines.storage.parquet import read_metadata, read_row_group
+from tonemill.pipelines.storage.parquet import read_metadata, read_row_group, reading
 from tonemill.pipelines.storage.paths import is_plain
+from tonemill.pipelines.storage.table_digests import held
 
 SCHEMA: Final = 1
 
@@ -49,14 +50,18 @@ def dump_plan(plan: Plan, file: BinaryIO) -> None:
             writer.write_table(_table(shard, rows), row_group_size=len(rows))
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path, proved: bool = True) -> Plan:
     """A plan without its rows.
+
+    Args:
+        path: of its file.
+        proved: the file's bytes are those that were recorded.
 
     Raises:
         CorpusError: there is no plan, or one that this version cannot read.
     """
     try:
-        about = json.loads(read_metadata(path, b"tonemill"))
+        about = json.loads(read_metadata(path, b"tonemill", proved))
         if about["schema"] == SCHEMA:
             return _plan(about)
     except (CorpusError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -94,26 +99,28 @@ def _require(fits: object, what: str, found: object) -> None:
         raise ValueError(f"its {what} is {str(found)[:80]!r}")
 
 
-def read_whole(path: Path) -> Plan:
+def read_whole(path: Path, proved: bool = True) -> Plan:
     """A plan with all its rows.
 
     Raises:
         CorpusError: as `read_plan`.
     """
-    plan = read_plan(path)
+    plan = read_plan(path, proved)
     try:
-        return replace(plan, rows=tuple(tuple(read_rows(path, number)) for number in range(len(plan.shards))))
+        with reading(path):
+            copy = held(path) if proved else path
+        return replace(plan, rows=tuple(tuple(read_rows(copy, number, proved)) for number in range(len(plan.shards))))
     except (CorpusError, ValueError) as error:
         raise CorpusError(f"{path} is damaged: {error}") from error
 
 
-def read_rows(path: Path, number: int) -> list[Planned]:
+def read_rows(path: Path, number: int, proved: bool = True) -> list[Planned]:
     """The recipes of one shard, in order.
 
     Raises:
         CorpusError: they cannot be read, or a name among them would lead out of the folder.
     """
-    table = read_row_group(path, number)
+    table = read_row_group(path, number, proved)
     if table.schema.names != COLUMNS.names or table.schema.types != COLUMNS.types:
         raise CorpusError(f"{path} has other columns than a plan.")
     rows = [
@@ -153,8 +160,10 @@ def _table(shard: Shard, rows: tuple[Planned, ...]) -> pa.Table:
 def write_plan(home: Path, plan: Plan) -> None:
     """Write a plan with its rows, and beside it the digest of its file.
 
-    The corpus's own description cannot hold that digest: a plan names places, and those decide nothing.
+    The corpus's own description cannot hold that digest: a plan names places, and those decide nothing. The old digest
+    goes first, so that no reader holds the new file against it, whenever this is killed.
     """
+    (home / PLAN_SEAL).unlink(missing_ok=True)
     with commit.pending(home / PLAN) as file:
         dump_plan(plan, file)
     json_files.write_sealed(home / PLAN_SEAL, {"plan_digest": plan.digest, **commit.fingerprint(home / PLAN)})

@@ -28,8 +28,7 @@ from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.engine.messages import Inbox, error_of, named, tell
 from tonemill.pipelines.recipes.recipe import recipe_of
 from tonemill.pipelines.recipes.step import STEPS, BatchStep, load_steps
-from tonemill.pipelines.storage.parquet import texts
-from tonemill.pipelines.storage.paths import kept
+from tonemill.pipelines.storage.parquet import read_row_groups
 
 TELL_SECONDS: Final = 0.2
 
@@ -188,11 +187,11 @@ def is_fit(home: Path, numbers: Sequence[int]) -> bool:
     Recipes are searched as text, and parsed only where such a step is named: measured, 0.1 s for 100,000, and 0.9 s and
     16 MB for a million; parsing takes thirty times as long.
     """
-    plan = kept(home / PLAN)
-    if not plan.exists():
+    if not (home / PLAN).exists():
         return True
     known, batched = frozenset(STEPS.names()), dict[str, bool]()
-    for lines in texts(plan, "recipe", numbers):
+    for table in read_row_groups(home / PLAN, lambda column: column == "recipe", numbers):
+        lines = [line or "" for line in table["recipe"].to_pylist()]
         names = known.intersection(_STEP_NAME.findall("\n".join(lines)))
         for name in names - batched.keys():
             batched[name] = issubclass(STEPS.module(name).STEP, BatchStep)

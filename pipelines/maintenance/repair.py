@@ -18,6 +18,7 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL, STAGED, WORK, home_in
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
+from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.engine.engine import Engine, UnderWay, run
@@ -67,13 +68,14 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
         if not before.findings:
             return result
         plan = _mended_plan(before)
-        broken = sorted({one.shard for one in before.findings if one.shard is not None})
+        found = before if before.plan is not None else verify(folder, quick, progress, engine.workers)
+        broken = sorted({one.shard for one in found.findings if one.shard is not None})
         _remake(folder, home, plan, broken, before.about, engine, progress, result)
         if not result.failed:
             about = describe(folder, home, plan)
             if before.about is not None and before.about["digest"] != about["digest"]:
                 raise CorpusError(f"{folder} has another digest than before: {about['digest']}. Report this, please.")
-        _sweep_orphans(before, plan)
+        _sweep_orphans(found, plan)
         result.after = verify(folder, True, progress, engine.workers)
     # What this command itself holds is no finding.
     return result
@@ -89,6 +91,8 @@ def _mended_plan(report: Report) -> Plan:
     if plan is not None and plan_is_whole(home):
         return plan
     sealed = json_files.read_sealed(home / PLAN_SEAL)
+    if plan is None and sealed is not None:
+        plan = unproved_plan(home / PLAN)
     if plan is not None:
         scratch = home / SCRATCH
         scratch.mkdir()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.storage.table_digests import opened
 
 MOST_BYTES: Final = 4 << 30
 """Of one table in memory: the index of some ten million examples."""
@@ -23,9 +25,19 @@ MOST_AT_ONCE: Final = 512 << 20
 """Of one batch of rows."""
 
 MOST_ROWS: Final = 1 << 14
+"""Of one batch."""
+
+FEW_ROWS: Final = 1 << 10
+"""With fewer in a batch, reading takes many times as long."""
+
+NESTED_ROWS: Final = 256
+"""Of one batch where a value may be a list, of any length."""
 
 LONGEST_ROW: Final = 4 << 20
 """Four times the longest recipe."""
+
+Wanted = Callable[[str], bool]
+"""Whether a column is read."""
 
 
 @contextmanager
@@ -44,14 +56,19 @@ def reading(path: Path) -> Iterator[None]:
         raise CorpusError(f"{path} is missing or damaged: {said}.") from error
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, wanted: Wanted | None = None, known: Mapping[str, Any] | None = None) -> pa.Table:
     """A Parquet file's table; opened here, for pyarrow cannot open a name that is not UTF-8.
+
+    Args:
+        path: of the file.
+        wanted: which columns are read; all of them if it is None.
+        known: bytes and SHA-256 of the file, where they are at hand.
 
     Raises:
         CorpusError: it is missing or damaged, or would take more memory than any index.
     """
-    with reading(path), path.open("rb") as file:
-        return _read(file, path)
+    with reading(path), opened(path, known=known) as file:
+        return _whole(file, _parquet(file, path), path, wanted=wanted)
 
 
 def table_in(data: bytes, path: Path) -> pa.Table:
@@ -61,54 +78,66 @@ def table_in(data: bytes, path: Path) -> pa.Table:
         CorpusError: as `read_table`.
     """
     with reading(path):
-        return _read(io.BytesIO(data), path)
+        file = io.BytesIO(data)
+        return _whole(file, _parquet(file, path), path)
 
 
-def read_row_group(path: Path, number: int) -> pa.Table:
-    """One row group of a Parquet file.
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, some thousand at a time; one batch without rows where it has none.
 
     Raises:
         CorpusError: as `read_table`.
     """
-    with reading(path), path.open("rb") as file:
-        return _read(file, path, number)
+    with reading(path), opened(path) as file:
+        yield from _batches(file, _parquet(file, path), path)
 
 
-def texts(path: Path, column: str, groups: Sequence[int]) -> Iterator[list[str]]:
-    """One column of some row groups of a Parquet file, a batch at a time: a plan of a million recipes is never whole.
+def read_row_group(path: Path, number: int, proved: bool = True) -> pa.Table:
+    """One row group of a Parquet file.
+
+    Args:
+        path: of the file.
+        number: of the row group.
+        proved: the file's bytes are those that were recorded.
 
     Raises:
-        CorpusError: it is missing or damaged, or is no column of texts.
+        CorpusError: as `read_table`.
     """
-    with reading(path), path.open("rb") as file:
-        opened = _opened(file, path)
-        metadata = opened.metadata
-        if not set(groups) <= set(range(metadata.num_row_groups)):
-            raise CorpusError(f"{path} has {metadata.num_row_groups} parts, and not all of those asked for.")
-        # As in `_read`: no text is longer than its group, so that a batch stays in bounds.
-        longest = max((metadata.row_group(group).total_byte_size for group in groups), default=0)
-        rows = max(1, min(MOST_ROWS, MOST_AT_ONCE // max(1, longest)))
-        for batch in opened.iter_batches(rows, groups, [column], use_threads=False):
-            values = batch.column(column)
-            if values.type != pa.string():
-                raise CorpusError(f"{path} has no texts as its {column}.")
-            yield [value or "" for value in values.to_pylist()]
+    with reading(path), opened(path, proved) as file:
+        return _whole(file, _parquet(file, path), path, number)
 
 
-def read_metadata(path: Path, key: bytes) -> bytes:
+def read_row_groups(path: Path, wanted: Wanted, numbers: Sequence[int] | None = None) -> Iterator[pa.Table]:
+    """Some columns of row groups of a Parquet file, one group after another.
+
+    Args:
+        path: of the file.
+        wanted: which columns are read.
+        numbers: of the row groups; None for all.
+
+    Raises:
+        CorpusError: as `read_table`.
+    """
+    with reading(path), opened(path) as file:
+        there = _parquet(file, path)
+        for number in range(there.metadata.num_row_groups) if numbers is None else numbers:
+            yield _whole(file, there, path, number, wanted)
+
+
+def read_metadata(path: Path, key: bytes, proved: bool = True) -> bytes:
     """What a Parquet file's own description has under a key.
 
     Raises:
         CorpusError: it is missing or damaged, or has no such key.
     """
-    with reading(path), path.open("rb") as file:
-        found = (_opened(file, path).schema_arrow.metadata or {}).get(key)
+    with reading(path), opened(path, proved) as file:
+        found = (_parquet(file, path).schema_arrow.metadata or {}).get(key)
         if not found:
             raise CorpusError(f"{path} was not made by tonemill.")
         return bytes(found)
 
 
-def _opened(file: BinaryIO, path: Path) -> parquet.ParquetFile:
+def _parquet(file: BinaryIO, path: Path) -> parquet.ParquetFile:
     # The last eight bytes: the length of the description, and the letters PAR1.
     size = file.seek(0, 2)
     file.seek(max(0, size - 8))
@@ -121,28 +150,76 @@ def _opened(file: BinaryIO, path: Path) -> parquet.ParquetFile:
     return parquet.ParquetFile(file, pre_buffer=False)
 
 
-def _read(file: BinaryIO, path: Path, number: int | None = None) -> pa.Table:
-    """Unpack in steps, and stop where it becomes too much."""
-    opened = _opened(file, path)
-    schema, metadata = opened.schema_arrow, opened.metadata
+def _whole(
+    file: BinaryIO, there: parquet.ParquetFile, path: Path, number: int | None = None, wanted: Wanted | None = None
+) -> pa.Table:
+    return pa.Table.from_batches(list(_batches(file, there, path, number, wanted)))
+
+
+def _batches(
+    file: BinaryIO, there: parquet.ParquetFile, path: Path, number: int | None = None, wanted: Wanted | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Unpack in steps, and stop where it becomes too much; at least one batch."""
+    schema, metadata = there.schema_arrow, there.metadata
     if number is not None and not 0 <= number < metadata.num_row_groups:
         raise CorpusError(f"{path} has {metadata.num_row_groups} parts, and no part {number}.")
-    groups = list(range(metadata.num_row_groups)) if number is None else [number]
-    chunks = [group.column(column) for group in map(metadata.row_group, groups) for column in range(group.num_columns)]
+    numbers = list(range(metadata.num_row_groups)) if number is None else [number]
+    # Of row groups, and not of their columns: pyarrow 25 ends the process where a column's description is damaged.
+    groups = [(one.total_byte_size, one.num_rows, one.num_columns) for one in map(metadata.row_group, numbers)]
+    if any(count < 0 for group in groups for count in group):
+        raise CorpusError(f"{path} is damaged: it announces sizes below zero.")
     # A value that repeats takes no room in the file, and eight bytes in memory.
-    _refuse_more(sum(one.total_uncompressed_size + 8 * one.num_values for one in chunks), path)
-    # A text that repeats is spelt out in every row: no text is longer than its chunk, so that a batch stays in bounds.
-    longest = max((one.total_uncompressed_size for one in chunks), default=0)
-    rows = max(1, min(MOST_ROWS, MOST_AT_ONCE // max(1, longest)))
-    batches, total = [], 0
-    for batch in opened.iter_batches(rows, groups, use_threads=False):
+    _refuse_more(sum(size + 8 * rows * columns for size, rows, columns in groups), path)
+    # A text that repeats is spelt out in every row: no text is longer than its row group, so that a batch stays in
+    # bounds. Where so few rows fit, texts are read as numbers of a list, and counted before they are spelt out.
+    rows = max(1, min(MOST_ROWS, MOST_AT_ONCE // max([1, *(size for size, _, _ in groups)])))
+    if not all(map(_is_flat, schema.types)):
+        rows = min(rows, NESTED_ROWS)
+    elif rows < FEW_ROWS:
+        texts = [field.name for field in schema if _is_text(field.type)]
+        there, rows = parquet.ParquetFile(file, metadata=metadata, read_dictionary=texts, pre_buffer=False), MOST_ROWS
+    columns = None if wanted is None else [name for name in schema.names if wanted(name)]
+    chosen = pa.schema([field for field in schema if wanted is None or wanted(field.name)], schema.metadata)
+    total = count = 0
+    for packed in there.iter_batches(rows, numbers, columns, use_threads=False):
+        length = sum(map(_spelt_bytes, packed.columns))
+        if length > LONGEST_ROW * max(1, packed.num_rows):
+            raise CorpusError(f"{path} has rows of {length // packed.num_rows} bytes. It was made to do harm.")
+        _refuse_more(total + length, path)
+        batch = _spelt(packed, chosen)
         total += batch.nbytes
         _refuse_more(total, path)
-        if batch.nbytes > LONGEST_ROW * max(1, batch.num_rows):
-            raise CorpusError(f"{path} has rows of {batch.nbytes // batch.num_rows} bytes. It was made to do harm.")
         batch.validate(full=True)  # text that is not UTF-8 would be an error later, wherever it is read
-        batches.append(batch)
-    return pa.Table.from_batches(batches, schema)
+        count += 1
+        yield batch
+    if not count:
+        yield pa.RecordBatch.from_pylist([], chosen)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return any(fits(kind) for fits in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    """Whether a value is a text, or takes a few bytes at most."""
+    return _is_text(kind) or any(fits(kind) for fits in (pa.types.is_primitive, pa.types.is_boolean, pa.types.is_null))
+
+
+def _spelt_bytes(column: pa.Array) -> int:
+    """What a column takes where every text is spelt out."""
+    if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return int(pc.sum(lengths).as_py() or 0) + 4 * len(column)
+
+
+def _spelt(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [
+        column if column.type == kind else column.dictionary_decode().cast(kind)
+        for column, kind in zip(batch.columns, schema.types, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _refuse_more(count: int, path: Path) -> None:

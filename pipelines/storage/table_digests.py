@@ -1,0 +1,163 @@
+"""Hold a table against the digest that was recorded when it was written, before anything reads what it says.
+
+    plan.parquet                            plan.json beside it
+    index.parquet, rejects.parquet          `files` of corpus.json beside it; of tonemill.json above `.tonemill`
+    NUMBER.index.parquet and the like       `tables` of the sidecar NUMBER.json beside it
+
+A table of which none is recorded is read as it is: a person's own, one of a folder that is being made, and one whose
+record is damaged itself, which `tonemill verify` finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.storage.json_files import read_sealed
+from tonemill.pipelines.storage.paths import as_store, kept
+
+PLAN: Final = "plan.parquet"
+HIDDEN: Final = ".tonemill"
+_OF_SHARD: Final = re.compile(r"(\d{6,12})\.(index|rejects)\.parquet")
+
+MOST_FETCHED: Final = 4 << 30
+"""Bytes of a table in a store, which is held in memory."""
+
+ATTEMPTS: Final = 5
+"""Readings of a table that is written at the same moment."""
+
+MOST_PROVED: Final = 4096
+"""Files whose digests a process keeps."""
+
+SETTLED_NS: Final = 100_000_000
+"""File systems tell times in steps of some milliseconds: within one, a file can change twice and have one time."""
+
+_digests: dict[tuple[int, int, int, int], str] = {}
+"""SHA-256 of files, by device, number, size and time of change."""
+
+
+def recorded(path: Path) -> dict[str, Any] | None:
+    """Bytes and SHA-256 of a table as a sealed file has them; None where none has."""
+    found: Any = None
+    if path.name == PLAN:
+        found = read_sealed(path.parent / "plan.json")
+    elif path.name in ("index.parquet", "rejects.parquet"):
+        hidden = path.parent.name == HIDDEN
+        about = read_sealed(path.parent.parent / "tonemill.json" if hidden else path.parent / "corpus.json")
+        found = _value(about, "files", path.name)
+    elif (match := _OF_SHARD.fullmatch(path.name)) is not None:
+        found = _value(read_sealed(path.parent / f"{match[1]}.json"), "tables", match[2])
+    return as_record(found)
+
+
+def as_record(found: Any) -> dict[str, Any] | None:
+    """The bytes and SHA-256 that a part of a JSON file holds; None where it holds none."""
+    if not isinstance(found, Mapping) or type(found.get("bytes")) is not int or type(found.get("sha256")) is not str:
+        return None
+    return {"bytes": found["bytes"], "sha256": found["sha256"]}
+
+
+def _value(record: Any, *keys: str) -> Any:
+    for key in keys:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
+
+
+@contextmanager
+def opened(path: Path, proved: bool = True, known: Mapping[str, Any] | None = None) -> Iterator[BinaryIO]:
+    """A table's file, open at its start.
+
+    Args:
+        path: of the table.
+        proved: its bytes are those that were recorded, where any were.
+        known: its bytes and SHA-256, where they are at hand.
+
+    Raises:
+        CorpusError: its bytes are others.
+        OSError: it cannot be read.
+    """
+    with _proved(path, known) if proved else path.open("rb") as file:
+        yield file
+
+
+def held(path: Path) -> Path:
+    """The path itself; of a table in a store that of a local copy, once its bytes were held against the record.
+
+    Raises:
+        CorpusError: its bytes are others.
+        OSError: it cannot be read.
+    """
+    if as_store(path) is None or recorded(path) is None:
+        return path
+    with opened(path):
+        return kept(path)
+
+
+def _proved(path: Path, known: Mapping[str, Any] | None) -> BinaryIO:
+    known, forgot = recorded(path) if known is None else known, False
+    for _ in range(ATTEMPTS):
+        if known is None:
+            return cast(BinaryIO, path.open("rb"))
+        file = _fetched(path, known)
+        if file is not None:
+            if {"bytes": file.seek(0, os.SEEK_END), "sha256": _digest(file)} == known:
+                file.seek(0)
+                return file
+            file.close()
+        # A command that writes the table writes its record too: what changed between is read again.
+        now = recorded(path)
+        if now == known and (forgot or not _forget(path)):
+            break
+        known, forgot = now, True
+    folder = path.parent.parent if path.parent.name == HIDDEN or _OF_SHARD.fullmatch(path.name) else path.parent
+    folder = folder.parent if folder.name == HIDDEN else folder
+    more = " or says what does" if path.name == PLAN else ""
+    raise CorpusError(
+        f"{path} is damaged: its bytes are not those that were written. `tonemill repair {folder}` mends it{more}."
+    )
+
+
+def _fetched(path: Path, known: Mapping[str, Any]) -> BinaryIO | None:
+    """A table's file; of a store its bytes, or a local copy where it is read in parts; None if its size is another."""
+    if as_store(path) is None:
+        return cast(BinaryIO, path.open("rb"))
+    if path.name == PLAN:
+        return cast(BinaryIO, kept(path).open("rb"))
+    if path.stat().st_size != known["bytes"] or known["bytes"] > MOST_FETCHED:
+        return None
+    return io.BytesIO(path.read_bytes())
+
+
+def _forget(path: Path) -> bool:
+    """Take away a local copy that is not what was recorded: a store's times may be too coarse to tell two versions."""
+    if as_store(path) is None or path.name != PLAN:
+        return False
+    kept(path).unlink(missing_ok=True)
+    return True
+
+
+def _digest(file: BinaryIO) -> str:
+    """SHA-256 of a file; of one on a disk once for each version of it."""
+    version = None
+    if not isinstance(file, io.BytesIO):
+        status = os.fstat(file.fileno())
+        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if version in _digests:
+            return _digests[version]
+        if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
+            version = None
+    file.seek(0)
+    digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+    if version is not None:
+        if len(_digests) >= MOST_PROVED:
+            _digests.clear()
+        _digests[version] = digest
+    return digest

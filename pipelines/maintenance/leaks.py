@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-from pyarrow import parquet
-
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.plan_file import read_plan
 from tonemill.pipelines.planning.splits import CLUSTER, group_of, has_group
 from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.storage.parquet import read_row_groups
 
 EXACT: Final = 400_000
 """With more recipes than this, `leaks` may be told to look at a part of the groups."""
@@ -90,11 +88,8 @@ class _Kind:
 def _recipes(plan_file: Path, splits: list[str]) -> Iterator[tuple[str, Recipe]]:
     """Every recipe as far as groups need it, with its split; a million in seconds, for a plan was checked before."""
     try:
-        with plan_file.open("rb") as file:
-            opened = parquet.ParquetFile(file)
-            for number, split in enumerate(splits):
-                lines = opened.read_row_group(number, columns=["recipe"], use_threads=False)["recipe"].to_pylist()
-                for record in json.loads(f"[{','.join(lines)}]"):
-                    yield split, Recipe(record["path"], record["sources"], record.get("fields", {}))
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        for split, table in zip(splits, read_row_groups(plan_file, lambda name: name == "recipe"), strict=True):
+            for record in json.loads(f"[{','.join(table['recipe'].to_pylist())}]"):
+                yield split, Recipe(record["path"], record["sources"], record.get("fields", {}))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{plan_file} is damaged: {error}.") from error

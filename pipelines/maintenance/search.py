@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from pyarrow import parquet
+from tonemill.pipelines.storage.parquet import read_batches
 
 BLOCK: Final = 1 << 24
 """Bytes read at once."""
@@ -37,6 +37,9 @@ def search(folder: Path, tokens: Sequence[str], paths: Sequence[str]) -> Search:
         folder: the corpus.
         tokens: keys and digests, found wherever they stand.
         paths: of sources, found where they are a whole value: as a JSON string, as a cell, as the end of a URI.
+
+    Raises:
+        CorpusError: a table cannot be read.
     """
     # `1.wav` is no trace of itself in `11.wav`.
     needles = {token: [token.encode()] for token in tokens if token}
@@ -77,9 +80,8 @@ def _cells(path: Path) -> set[str]:
 
 def _texts(path: Path) -> Iterator[list[str]]:
     """The texts of a table, some thousand rows at a time, and its metadata."""
-    with path.open("rb") as file:
-        table = parquet.ParquetFile(file)
-        yield [f"{key!r}{value!r}" for key, value in (table.schema_arrow.metadata or {}).items()]
-        for batch in table.iter_batches(1 << 14, use_threads=False):
-            for column in batch.columns:
-                yield [str(value) for value in column.to_pylist() if isinstance(value, str)]
+    for number, batch in enumerate(read_batches(path)):
+        if number == 0:
+            yield [f"{key!r}{value!r}" for key, value in (batch.schema.metadata or {}).items()]
+        for column in batch.columns:
+            yield [str(value) for value in column.to_pylist() if isinstance(value, str)]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import pyarrow as pa
-from pyarrow import parquet
 
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import CorpusError, UsageError
@@ -139,18 +138,11 @@ def _with_tables(place: Place) -> Place:
             place.kind,
             place.folder,
             place.about,
-            _read_all_but_digests(place.home / INDEX),
+            # Without its longest columns, which no report shows and which take most of its room.
+            read_table(place.home / INDEX, lambda name: not name.endswith("_sha256")),
             read_table(place.home / REJECTS),
         )
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
             f"The tables of {place.folder} cannot be read: {error}. `tonemill repair {place.folder}` makes them anew."
         ) from error
-
-
-def _read_all_but_digests(path: Path) -> pa.Table:
-    """The index without its longest columns, which nobody looks at and which take most of its room."""
-    with path.open("rb") as file:
-        opened = parquet.ParquetFile(file, pre_buffer=False)
-        wanted = [name for name in opened.schema_arrow.names if not name.endswith("_sha256")]
-        return opened.read(columns=wanted, use_threads=False)

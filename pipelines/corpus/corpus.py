@@ -23,6 +23,7 @@ from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import place, to_uri
+from tonemill.pipelines.storage.table_digests import as_record
 from tonemill.pipelines.storage.tar import cut_out, members
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class Corpus:
         Raises:
             CorpusError: it is damaged, or names shards that no corpus has.
         """
-        table = read_table(self.folder / INDEX)
+        files = self.about.get("files")
+        known = as_record(files.get(INDEX)) if isinstance(files, dict) else None
+        table = read_table(self.folder / INDEX, known=known)
         text, number = pa.types.is_string, pa.types.is_integer
         wanted = {"key": text, "source": text, "split": text, "shard": text, "samples": number, "sample_rate": number}
         wanted |= {f"{role}_{what}": number for role in self.about["roles"] for what in ("offset", "bytes")}
@@ -107,17 +110,18 @@ class Corpus:
     def _given(self, table: pa.Table) -> dict[str, Range]:
         """The numeric fields that the plan's recipes hold, with what the index has of them."""
         from tonemill.models.exchange import Range
+        from tonemill.pipelines.corpus.given import given_fields
 
-        recipes = read_table(self.folder / "plan.parquet")["recipe"].to_pylist()
-        given = sorted({name for recipe in recipes for name in json.loads(recipe).get("fields", {})})
         found = {}
-        for name in given:
-            column = table[name] if name in table.column_names else pa.chunked_array([], pa.string())
-            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-                about = pc.min_max(column)
+        for name in sorted(table.column_names):
+            kind = table.schema.field(name).type
+            if is_field(name, self.about["roles"]) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+                about = pc.min_max(table[name])
                 if about["min"].is_valid:
-                    found[name] = Range(float(about["min"].as_py()), float(about["max"].as_py()), column.null_count)
-        return found
+                    low, high = float(about["min"].as_py()), float(about["max"].as_py())
+                    found[name] = Range(low, high, table[name].null_count)
+        given = given_fields(self.folder / "plan.parquet", found)
+        return {name: range_ for name, range_ in found.items() if name in given}
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
         """One recipe per example whose row of the index fits, which reads its members out of their tar."""

@@ -20,9 +20,10 @@ $(VENV)/ready: pyproject.toml setup.py constraints.txt
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh "$(RAW)"
 
-# A file stays on one core, for its tests share what they have made.
+# A file stays on one core, for its tests share what they have made. A worker that dies ends the run: with another in
+# its place, pytest-xdist waits for ever.
 test: setup
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart=0
 
 slow: setup
 	$(BIN)/pytest -m slow

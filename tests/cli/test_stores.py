@@ -22,9 +22,10 @@ pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.corpus.corpus import open_corpus
+from tonemill.pipelines.corpus.plan_file import read_whole
 from tonemill.pipelines.sources import remote
-from tonemill.pipelines.storage import commit, leases, locks, stores
-from tonemill.pipelines.storage.paths import as_store, place, scratch
+from tonemill.pipelines.storage import commit, locks, stores
+from tonemill.pipelines.storage.paths import as_store, kept, place, scratch
 from tonemill.pipelines.storage.store_path import StorePath
 from tonemill.pipelines.training.loader import Batches
 
@@ -112,6 +113,40 @@ def test_sources_in_a_bucket_give_the_same_corpus(
     assert made["remote"] == made["local"] and made["remote plan"] != made["local plan"]
     copies = scratch(remote.FETCHED).rglob("*.wav")  # type: ignore[arg-type]
     assert not list(copies), "copies of sources stay behind"
+
+
+@pytest.mark.parametrize("name", ["plan.parquet", "index.parquet"])
+def test_a_damaged_table_in_a_bucket_is_refused_in_words(
+    tonemill: Tonemill, few: bytes, expected: Path, tmp_path: Path, s3: Wire, name: str
+) -> None:
+    upload(expected, f"damaged-{name}")
+    data = bytearray((expected / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / name).write_bytes(data)
+    (bucket(f"damaged-{name}") / name).put(tmp_path / name)
+    ended = tonemill("inspect", f"s3://tonemill/damaged-{name}").refused(1, f"damaged-{name}/{name} is damaged")
+    assert "tonemill repair" in ended.err
+    tonemill("shard", f"s3://tonemill/damaged-{name}", *FLAGS, stdin=few).done()
+    assert objects(f"damaged-{name}") == contents(expected)
+
+
+def test_a_table_of_a_bucket_comes_once(expected: Path, s3: Wire) -> None:
+    corpus = open_corpus(place(str(upload(expected, "once"))))
+    s3.counted.clear()
+    index = corpus.index()
+    assert index.equals(open_corpus(expected).index()) and s3.counted["GET"] == 1
+    plan = corpus.folder / "plan.parquet"
+    there = read_whole(expected / "plan.parquet")
+    for copies in range(2):
+        s3.counted.clear()
+        assert read_whole(plan) == there
+        wanted = s3.counted["GET"]
+        # The plan comes the first time alone; where the copy was another one, its digest is asked for once more.
+        s3.counted.clear()
+        assert read_whole(plan) == there
+        assert s3.counted["GET"] == wanted - 1 - copies
+        # What was copied from another version, of one size and one time in the store's whole seconds, is no copy.
+        kept(plan).write_bytes(bytes(kept(plan).stat().st_size))
 
 
 def test_a_model_trains_on_what_a_bucket_holds(tonemill: Tonemill, few: bytes, expected: Path, s3: Wire) -> None:
@@ -220,7 +255,7 @@ def test_the_lease_of_the_dead_is_taken(s3: Wire, tmp_path: Path, monkeypatch: p
     dead = folder / locks.LEASES / "alone-0.json"
     ended = subprocess.Popen(["true"])
     ended.wait()
-    (tmp_path / "lease").write_text(json.dumps({"host": leases.socket.gethostname(), "pid": ended.pid}))
+    (tmp_path / "lease").write_text(json.dumps({"host": locks.socket.gethostname(), "pid": ended.pid}))
     dead.put(tmp_path / "lease")
     with locks.leased(folder, together=False) as other:
         assert other is None and not dead.is_file()
@@ -228,7 +263,7 @@ def test_the_lease_of_the_dead_is_taken(s3: Wire, tmp_path: Path, monkeypatch: p
     dead.put(tmp_path / "lease")
     with locks.leased(folder, together=False) as other:
         assert other == dead
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.8)
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 0.8)
     time.sleep(2)
     with locks.leased(folder, together=False) as other:
         assert other is None

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
@@ -26,13 +25,7 @@ from tonemill.pipelines.storage.paths import place, to_uri
 from tonemill.pipelines.storage.table_digests import as_record
 from tonemill.pipelines.storage.tar import cut_out, members
 
-if TYPE_CHECKING:
-    from tonemill.models.exchange import CorpusFacts, Range
-
 SCHEMA: Final = 1
-MOST_VALUES: Final = 10_000
-"""A field with more distinct values than this is no label."""
-
 FOLDER: Final = "folder"
 """What models may learn as a label where no field has that name: where a source lay under its root."""
 
@@ -79,49 +72,6 @@ class Corpus:
     def fields(self) -> list[str]:
         """Columns of the index that are metadata."""
         return [name for name in self.about["columns"] if is_field(name, self.about["roles"])]
-
-    def facts(self) -> CorpusFacts:
-        """What a model asks before training.
-
-        Raises:
-            CorpusError: its examples differ in rate or channels, which no model can read in one batch.
-        """
-        # Models need torch, which everything else here does without.
-        from tonemill.models.contract import CorpusFacts
-
-        for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
-            if self.about[what] is None:
-                raise CorpusError(
-                    f"{self.name} holds examples of different {what.replace('_', ' ')}. Rebuild it with "
-                    f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {self.name}`."
-                )
-        table, roles, values = self.index(), tuple(self.about["roles"]), {}
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            if is_field(name, roles) and (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
-                distinct = column.unique().drop_null()
-                if len(distinct) <= MOST_VALUES:
-                    values[name] = tuple(sorted(map(str, distinct.to_pylist())))
-        folders = {folder_of(source) for source in table["source"].unique().to_pylist()}
-        if len(folders) <= MOST_VALUES:
-            values.setdefault(FOLDER, tuple(sorted(folders)))
-        rate, channels = self.about["sample_rate"], self.about["channels"]
-        return CorpusFacts(self.name, roles, rate, channels, values, self._given(table))
-
-    def _given(self, table: pa.Table) -> dict[str, Range]:
-        """The numeric fields that the plan's recipes hold, with what the index has of them."""
-        from tonemill.models.exchange import Range
-        from tonemill.pipelines.corpus.given import given_fields
-
-        found = {}
-        for name in sorted(table.column_names):
-            kind = table.schema.field(name).type
-            if is_field(name, self.about["roles"]) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-                about = pc.min_max(table[name])
-                if about["min"].is_valid:
-                    low, high = float(about["min"].as_py()), float(about["max"].as_py())
-                    found[name] = Range(low, high, table[name].null_count)
-        given = given_fields(self.folder / "plan.parquet", found)
-        return {name: range_ for name, range_ in found.items() if name in given}
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
         """One recipe per example whose row of the index fits, which reads its members out of their tar."""

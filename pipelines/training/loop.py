@@ -39,6 +39,7 @@ from tonemill.pipelines.runs.run import (
     refuse_other_config,
 )
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.training.facts import facts_of
 from tonemill.pipelines.training.listener import Listener
 from tonemill.pipelines.training.loader import Batches, batches, examples_of
 
@@ -69,7 +70,7 @@ def train(
         OutputError: the folder holds something else, or cannot be written.
     """
     model_class = load_model(name)
-    model_config = model_class.settle(model_config, corpus.facts())
+    model_config = model_class.settle(model_config, facts_of(corpus))
     device = pick_device(settings.device)
     torch.manual_seed(_seed_of(settings.seed, "weights"))
     model = model_class(model_config)

@@ -21,6 +21,7 @@ from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources import scan
+from tonemill.pipelines.training.facts import facts_of
 
 FIELDS = (
     {"label": "kick", "take": 1},
@@ -52,7 +53,7 @@ def test_no_field_is_lost(tmp_path: Path, shard_seconds: float) -> None:
     assert opened["2.wav"] == {"label": "7", "take": "last", "loud": True}
     assert opened["3.wav"] == {}
     assert str(opened["4.wav"]["big"]) == str(2**70)
-    assert corpus.facts().values["label"] == ("7", "kick", "snare")
+    assert facts_of(corpus).values["label"] == ("7", "kick", "snare")
 
 
 def test_each_example_tells_its_whole_story_and_no_place(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_mixed_rates_are_told_and_refused_for_training(tmp_path: Path) -> None:
     corpus = sharded(tmp_path, 100, rate=16000)
     assert corpus.about["sample_rate"] is None
     with pytest.raises(CorpusError, match=r"different sample rate.*tonemill resample"):
-        corpus.facts()
+        facts_of(corpus)
 
 
 def test_an_unfinished_corpus_is_not_opened(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from conftest import SHARDING, Tonemill, contents, lines_of, stream_of
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus import given, plan_file
+from tonemill.pipelines.corpus import plan_file
 from tonemill.pipelines.corpus.corpus import open_corpus
-from tonemill.pipelines.corpus.given import given_fields
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows, read_whole
 from tonemill.pipelines.maintenance.leaks import leaks
 from tonemill.pipelines.maintenance.search import search
@@ -29,6 +28,8 @@ from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
 from tonemill.pipelines.report.subject import open_place
 from tonemill.pipelines.storage import commit, json_files, table_digests
 from tonemill.pipelines.storage import parquet as tables
+from tonemill.pipelines.training import facts as training_facts
+from tonemill.pipelines.training.facts import facts_of, given_fields
 
 ROOT = Path(__file__).parents[3]
 
@@ -383,7 +384,7 @@ def test_fields_that_recipes_give_are_those_that_parsing_finds(tmp_path: Path, m
         parsed.extend([text] if isinstance(text, str) else [])
         return loads(text)
 
-    monkeypatch.setattr(given.json, "loads", counted)
+    monkeypatch.setattr(training_facts.json, "loads", counted)
     assert given_fields(plan, ["take"]) == {"take"} and len(parsed) == 1
     assert given_fields(plan, ["peak", "absent"]) == set()
     assert len(parsed) < 100
@@ -404,7 +405,7 @@ def test_a_corpus_tells_models_which_numbers_were_given_and_which_measured(
     for number, one in enumerate(recipes):
         one["fields"] |= {"drive": number / 2} if number else {}
     tonemill("shard", tmp_path / "out", "-q", stdin=stream_of(recipes)).done()
-    facts = open_corpus(tmp_path / "out").facts()
+    facts = facts_of(open_corpus(tmp_path / "out"))
     numbers = {name for name, kind in zip(*columns_of(tmp_path / "out"), strict=True) if pa.types.is_floating(kind)}
     assert "drive" in facts.given and facts.given["drive"].missing == 1
     assert numbers - facts.given.keys() - RESERVED, "measured numbers were not given"

@@ -20,8 +20,8 @@ Past = Float32[np.ndarray, "_"]
 WARM_UP: Final = 2048
 """Samples that a segment runs before it is heard."""
 
-Layer = tuple[Float32[np.ndarray, "outputs inputs"], Float32[np.ndarray, "outputs"]]
-"""Weight and bias."""
+Layer = tuple[Float32[np.ndarray, "_ _"], Float32[np.ndarray, "_"]]
+"""Weight, (outputs, inputs), and bias, (outputs,)."""
 
 
 class Runner:

@@ -58,7 +58,9 @@ def mel_spectrogram_db(
     filters = mel_filters(sample_rate, n_fft, n_mels)
     # einsum stays out of BLAS, whose threads took 20 ms to meet for this 1 ms of work while others used the cores.
     power = np.einsum("mb,ctb->cmt", filters, np.abs(bins.swapaxes(1, 2)) ** 2)
-    return (10 * np.log10(np.maximum(power, 10 ** (floor_db / 10)))).astype(np.float32)
+    # The floor is cut in decibels: of its own power some processors' logarithm gives -80.00001.
+    levels = 10 * np.log10(np.maximum(power, 10 ** (floor_db / 10 - 1)))
+    return np.maximum(levels, floor_db).astype(np.float32)
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Float32[np.ndarray, "n_mels bins"]:

@@ -49,7 +49,9 @@ class LogMel(nn.Module):
             padded = F.pad(clips.float(), (missing // 2, missing - missing // 2))
             frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window
             power = torch.fft.rfft(frames).abs().square() @ self.filters
-            return 10 * power.clamp(min=10 ** (FLOOR_DB / 10)).log10().transpose(1, 2)
+            # The floor is cut in decibels: of its own power some processors' logarithm gives -80.00001.
+            levels = 10 * power.clamp(min=10 ** (FLOOR_DB / 10 - 1)).log10()
+            return levels.clamp(min=FLOOR_DB).transpose(1, 2)
 
 
 def hop_length_at(sample_rate: int) -> int:

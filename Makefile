@@ -1,4 +1,4 @@
-# make setup | demo | test | check | benchmark        (make demo RAW=folder uses your own audio)
+# make setup | demo | test | test-kernels | check | benchmark        (make demo RAW=folder uses your own audio)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ RAW ?=
 # The checkout's own audiotools/ and models/ must not shadow other packages of those names.
 export PYTHONSAFEPATH = 1
 
-.PHONY: setup demo test slow check benchmark clean
+.PHONY: setup demo test test-kernels slow check benchmark clean
 
 setup: $(VENV)/ready
 
@@ -24,6 +24,10 @@ demo: setup
 # its place, pytest-xdist waits for ever.
 test: setup
 	$(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart=0
+
+# Finds tests that hang on how this processor rounds.
+test-kernels: setup
+	$(BIN)/python tests/kit/kernels.py $(BIN)/pytest --numprocesses auto --dist loadfile
 
 slow: setup
 	$(BIN)/pytest -m slow

@@ -16,10 +16,15 @@ import numpy as np
 import pytest
 import soundfile
 from faults import failing_disk, killable  # noqa: F401  (fixtures)
+from hypothesis import settings
 from pyarrow import parquet
 from typer.testing import CliRunner
 
 RATE = 8000
+
+# A slow processor is no fault of an example.
+settings.register_profile("any processor", deadline=None)
+settings.load_profile("any processor")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background deaf to Ctrl-C, and all processes of these tests would be too.

@@ -60,7 +60,7 @@ def test_a_frame_is_centred_on_its_sample() -> None:
 
 def test_distance_is_nought_to_itself_symmetric_and_six_db_for_half_the_level() -> None:
     kicks, hats = drums("kick", range(5)), drums("hat", range(5))
-    assert mel_distance(kicks, kicks, RATE) == 0
+    assert mel_distance(kicks, kicks, RATE) == pytest.approx(0, abs=1e-3)
     assert mel_distance(kicks, hats, RATE) == pytest.approx(mel_distance(hats, kicks, RATE))
     noise = [np.random.default_rng(0).uniform(-1, 1, (1, RATE)).astype(np.float32)]
     assert mel_distance(noise, [noise[0] / 2], RATE) == pytest.approx(6.02, abs=0.01)

@@ -270,8 +270,10 @@ def test_a_block_of_any_size_renders_the_same_samples(
     for size in (37, 64, 100_000):
         stream = piped(["scan", pairs / "di/riff0.wav", "-q"], ["render", run, "--block", size])
         tonemill("write", tmp_path / str(size), "-q", stdin=stream).done()
-        said[size] = (tmp_path / str(size) / "riff0.wav").read_bytes()
-    assert said[37] == said[64] == said[100_000]
+        said[size] = soundfile.read(tmp_path / str(size) / "riff0.wav")[0]
+    # A sample that lies between two steps of 16 bits may fall to either.
+    for size in (37, 64):
+        np.testing.assert_allclose(said[size], said[100_000], atol=1.01 / 32768)
     stream = piped(["scan", pairs / "di/riff0.wav", "-q"], ["render", run, "--lockstep", 4])
     tonemill("write", tmp_path / "lockstep", "-q", stdin=stream).refused(2, "--lockstep")
 

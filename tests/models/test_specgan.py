@@ -45,7 +45,9 @@ def test_same_padding_puts_the_odd_zero_last() -> None:
     x = torch.zeros(1, 1, 8, 8)
     x[..., 0, 0] = 1
     # Window 0 reaches from -1 to 3, window 1 from 1 to 5: only the first sees sample 0.
-    assert layer(x)[0, 0].tolist() == [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4]
+    expected = torch.zeros(4, 4)
+    expected[0, 0] = 1
+    torch.testing.assert_close(layer(x)[0, 0], expected, atol=1e-4, rtol=0)
 
 
 def test_transposed_convolution_is_the_adjoint() -> None:
@@ -109,7 +111,7 @@ def test_the_true_inverse_gives_back_the_signal() -> None:
     # Where the sum of squared windows is all but nothing the ends fade.
     assert torch.allclose(again[:, 64:-64], x[:, 64:-64], atol=1e-4)
     reference = inverse_stft(stft(x, 256, 128), 128, "reference")
-    ratio = (reference / x)[:, 256:-256]
+    ratio = (reference / x)[:, 256:-256][x[:, 256:-256].abs() > 0.1]
     assert ratio.min() == pytest.approx(0.5, abs=0.01)
     assert ratio.max() == pytest.approx(1.0, abs=0.01)
 

@@ -97,7 +97,7 @@ def test_initial_weights_are_glorot_uniform_and_biases_zero() -> None:
     model = WaveGAN(replace(SMALL, dim=16))
     weight = model.discriminator.layers[3].weight  # 16 to 32 channels
     bound = math.sqrt(6 / (25 * (16 + 32)))
-    assert weight.abs().max() <= bound
+    assert weight.abs().max() <= 1.000001 * bound
     assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
     assert not any(parameter.any() for name, parameter in model.named_parameters() if name.endswith("bias"))
 

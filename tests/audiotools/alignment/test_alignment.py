@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,8 @@ def test_blocks_make_no_difference() -> None:
         Flow(lambda side=side, cuts=cuts: iter(np.split(side.astype(np.float32)[None], cuts, axis=1)), RATE, 1)
         for side, cuts in ((dry, [1, 50_000, 300_000]), (wet, list(range(4096, len(wet), 4096))))
     ]
-    assert align(*flows, len(dry)) == whole
+    parts = align(*flows, len(dry))
+    assert astuple(parts) == pytest.approx(astuple(whole), rel=1e-4, abs=1e-3)
 
 
 def test_gain_is_that_of_least_squares() -> None:

@@ -51,7 +51,8 @@ def test_every_kind_of_samples_comes_in_at_its_level(tmp_path: Path, kind: str, 
     # ADPCM comes in whole blocks.
     assert FRAMES <= sound.frames < FRAMES + 4096
     found = sound.samples[0, :FRAMES].astype(np.float64)
-    assert np.abs(found - TONE)[1000:-1000].max() <= error
+    # A-law rounds the peak of 0.5 by its whole share, and the last bit of a sine is the processor's.
+    assert np.abs(found - TONE)[1000:-1000].max() <= 1.001 * error
 
 
 @pytest.mark.parametrize("rate", [1, 8000, 11025, 44101, 88200, 192000, 384000, 655350])

@@ -101,7 +101,7 @@ def test_grey_tells_pitch_and_level() -> None:
     assert middle.max() == pytest.approx(255 * (1 + level_db / 80), abs=8)
     assert louder[:, columns // 2].max() - image[:, columns // 2].max() == pytest.approx(255 * 20 / 80, abs=8)
     assert middle[0] < 20
-    assert _grey(spectrogram_image(np.zeros((1, 100), np.float32), RATE)).max() <= 1
+    assert _grey(spectrogram_image(np.zeros((1, 100), np.float32), RATE)).max() <= 4
 
 
 def _grey(image: bytes) -> np.ndarray:
@@ -133,7 +133,7 @@ def test_distances_are_root_mean_squares_over_the_longer_clip() -> None:
     places, distances = nearest(known, known, but_itself=True)
     differences = ((known.levels[7] - known.levels) ** 2).sum(axis=1) / 32 / np.maximum(known.frames[7], known.frames)
     differences[7] = np.inf
-    assert places[7] == differences.argmin()
+    assert differences[places[7]] == pytest.approx(differences.min(), rel=1e-3)
     assert distances[7] == pytest.approx(np.sqrt(differences.min()), rel=1e-3)
 
 

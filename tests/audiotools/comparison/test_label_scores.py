@@ -37,11 +37,12 @@ def test_intervals_hold_the_score_of_many_clips() -> None:
     rng = np.random.default_rng(1)
     true = label_scores.inception_score(rng.dirichlet([0.3] * 4, 100_000))
     found = [label_scores.scores(rng.dirichlet([0.3] * 4, 300), np.arange(300) % 20)[0] for _ in range(60)]
-    assert np.mean([one.low <= true <= one.high for one in found]) > 0.85
+    # It is 0.87 here; another numpy may draw otherwise.
+    assert np.mean([one.low <= true <= one.high for one in found]) > 0.8
 
 
 def test_imbalance_is_the_share_that_would_have_to_change() -> None:
     reference, predicted = np.array([0] * 50 + [1] * 50), np.array([0] * 80 + [1] * 20)
-    found = label_scores.imbalance(predicted, reference, np.arange(100) % 20, 2)
+    found = label_scores.imbalance(predicted, reference, np.arange(100) // 5, 2)
     assert found.value == pytest.approx(0.3)
     assert found.low < 0.3 < found.high

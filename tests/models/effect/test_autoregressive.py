@@ -186,7 +186,8 @@ def test_the_loop_has_the_exact_gelu() -> None:
             layer.bias.zero_()
     x = torch.linspace(-8, 8, 4001)
     exact = nn.functional.gelu(x.double())
-    assert np.abs(net.runner().run(x.numpy()) - exact.numpy()).max() < 2e-6
+    # Five steps of a float32 at 8; the approximation by tanh is a hundred times as far off.
+    assert np.abs(net.runner().run(x.numpy()) - exact.numpy()).max() < 5e-6
 
 
 def test_the_limit_is_kept() -> None:

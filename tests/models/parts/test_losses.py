@@ -32,8 +32,8 @@ def sigmoid(x: float) -> float:
 )
 def test_losses_have_their_closed_forms(loss: str, discriminator: float, generator: float) -> None:
     row = ADVERSARIAL_LOSSES[loss]
-    assert row.discriminator(REAL, GENERATED).item() == pytest.approx(discriminator)
-    assert row.generator(GENERATED).item() == pytest.approx(generator)
+    assert row.discriminator(REAL, GENERATED).item() == pytest.approx(discriminator, rel=1e-5)
+    assert row.generator(GENERATED).item() == pytest.approx(generator, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_each_loss_has_its_published_optimizer(loss: str, kind: type, settings: 
 def test_penalty_of_a_linear_critic_is_its_weights_norm_less_one_squared() -> None:
     weight = torch.randn(2, 50, dtype=torch.float32)
     penalty = gradient_penalty([lambda x: (x * weight).sum(dim=(1, 2))], torch.randn(3, 2, 50))
-    assert penalty.item() == pytest.approx((weight.norm().item() - 1) ** 2, rel=1e-5)
+    assert penalty.item() == pytest.approx((weight.norm().item() - 1) ** 2, rel=1e-4)
 
 
 def critic_layers() -> list[nn.Module]:
@@ -111,7 +111,7 @@ def test_rmsprop_follows_tensorflow() -> None:
         optimizer.step()
         mean_square = 0.9 * mean_square + 0.1 * gradient**2
         expected -= 0.1 * gradient / math.sqrt(mean_square + 1e-10)
-    assert parameter.item() == pytest.approx(expected, rel=1e-6)
+    assert parameter.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_rmsprop_goes_on_from_its_state() -> None:

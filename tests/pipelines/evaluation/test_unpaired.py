@@ -134,7 +134,9 @@ def test_what_was_written_into_corpora_is_used_again(labelled: Path, judge: Run,
     stored = result(tonemill, labelled, "--against", labelled)
     asked = result(tonemill, labelled, "--against", labelled, "--judge", judge.folder)
     assert stored["judge"] == {"stored": f"judge@{judge.checkpoint().digest[:16]}"}
-    assert stored["metrics"]["frechet"]["generated"] == asked["metrics"]["frechet"]["generated"]
+    # Of batches of another size the last bits may be others.
+    one, other = (found["metrics"]["frechet"]["generated"] for found in (stored, asked))
+    assert one == {name: pytest.approx(value, rel=1e-3, abs=1e-4) for name, value in other.items()}
     assert "noise" in asked["metrics"]["frechet"] and "noise" not in stored["metrics"]["frechet"]
     assert any("--noise" in note for note in stored["notes"])
 
@@ -202,7 +204,7 @@ def test_nothing_but_silence_is_told_as_that(drums: Corpus, tonemill: Tonemill, 
     tonemill("shard", tmp_path / "silent", "-q", stdin=tonemill("scan", tmp_path / "raw").out).done()
     found = result(tonemill, tmp_path / "silent", "--against", drums.folder)
     assert found["metrics"]["silent"]["generated"]["value"] == 1
-    assert found["metrics"]["mel_nearest_self"]["generated"]["value"] == 0
+    assert found["metrics"]["mel_nearest_self"]["generated"]["value"] == pytest.approx(0, abs=1e-3)
     assert "generated" not in found["metrics"]["loudness_lufs"] and "generated" not in found["metrics"]["copies"]
     assert any("4 of 4 generated clips are silent" in note for note in found["notes"])
 

@@ -96,7 +96,7 @@ def test_a_named_pipe_is_rejected_and_does_not_hang(shell: Shell, tmp_path: Path
     write_wav(tmp_path / "raw" / "good.wav")
     os.mkfifo(tmp_path / "raw" / "pipe.wav")
     try:
-        shell("tonemill scan raw -q | tonemill shard out -q", timeout=20).done()
+        shell("tonemill scan raw -q | tonemill shard out -q", timeout=120).done()
     except subprocess.TimeoutExpired:
         pytest.fail("it waits for somebody to write into the pipe")
     assert reasons(tmp_path / "out") == {"pipe.wav": "unreadable"}

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 from faults import failing_disk, killable  # noqa: F401  (fixtures)
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from pyarrow import parquet
 from typer.testing import CliRunner
 
 RATE = 8000
 
-# A slow processor is no fault of an example.
-settings.register_profile("any processor", deadline=None)
+# A slow or busy processor is no fault of an example.
+settings.register_profile("any processor", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any processor")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

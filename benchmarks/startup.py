@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.recipes.stream import write_stream
+from tonemill.pipelines.recipes.recipe_stream import write_stream
 
 EMPTY_APP: Final = """
 from typing import Annotated

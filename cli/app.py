@@ -72,7 +72,7 @@ class Stages(LazyGroup):
             step = STEPS.module(name)
         except UsageError:
             return None
-        from tonemill.cli.streams import step_stage
+        from tonemill.cli.step_stage import step_stage
 
         return command_of(name, step_stage(step.STEP), step.__doc__)
 

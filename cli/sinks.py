@@ -156,7 +156,7 @@ def sink(
     from tonemill.pipelines.planning.planner import make_plan
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipes.recipe import Recipe
-    from tonemill.pipelines.recipes.stream import RecipeReader
+    from tonemill.pipelines.recipes.recipe_stream import RecipeReader
     from tonemill.pipelines.storage.folders import locked
 
     if not 0 < shard_seconds < float("inf"):

@@ -38,7 +38,7 @@ ORDER = {
     "models/effect": """representations streaming losses network recurrent networks validation export checks model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
         runs rendering steps dedup maintenance training evaluation report doctor""",
-    "cli": """console options streams findings outcomes sinks app commands start""",
+    "cli": """console options step_stage findings outcomes sinks app commands start""",
 }
 """In each folder, what may be imported by what stands behind it."""
 
@@ -183,7 +183,7 @@ def test_no_module_is_a_drawer() -> None:
 @pytest.mark.parametrize("step", sorted(path.stem for path in (ROOT / "pipelines/steps").glob("[a-z]*.py")))
 def test_a_step_stage_imports_nothing_heavy(step: str) -> None:
     program = (
-        "import sys; from tonemill.cli.app import command_of; from tonemill.cli.streams import step_stage;"
+        "import sys; from tonemill.cli.app import command_of; from tonemill.cli.step_stage import step_stage;"
         f"from tonemill.pipelines.steps.{step} import STEP; command_of('x', step_stage(STEP), 'x.');"
         f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
     )

@@ -39,7 +39,7 @@ def command(
     from tonemill.pipelines.dedup.clusters import find
     from tonemill.pipelines.dedup.fingerprints import fingerprinted
     from tonemill.pipelines.progress import open_progress
-    from tonemill.pipelines.recipes.stream import RecipeReader, write_stream
+    from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_stream
 
     out, reader = stdout(), RecipeReader(stdin("dedup"))
     recipes = list(reader)

@@ -186,8 +186,8 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 
 def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     from tonemill.pipelines.planning.planner import expected
+    from tonemill.pipelines.recipes.recipe_stream import RecipeReader
     from tonemill.pipelines.recipes.step import load_steps, step_name
-    from tonemill.pipelines.recipes.stream import RecipeReader
 
     reader = RecipeReader(lines, name)
     chains: Counter[str] = Counter()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tonemill.cli.console import in_stores, named_place, stdout
-from tonemill.pipelines.recipes.stream import write_stream
+from tonemill.pipelines.recipes.recipe_stream import write_stream
 
 
 @in_stores("corpus")

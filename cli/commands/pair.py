@@ -10,7 +10,7 @@ import typer
 from tonemill.audiotools.errors import CorpusError
 from tonemill.cli.console import stdout, tell
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.recipes.stream import write_recipe, write_trailer
+from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
 
 SHOWN = 8
 

@@ -11,7 +11,7 @@ import typer
 
 from tonemill.audiotools.errors import StreamError
 from tonemill.cli.console import stdin, tell
-from tonemill.pipelines.recipes.stream import RecipeReader
+from tonemill.pipelines.recipes.recipe_stream import RecipeReader
 
 
 def command(

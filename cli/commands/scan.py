@@ -12,7 +12,7 @@ import typer
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import in_stores, stdin, stdout, tell
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.recipes.stream import write_recipe, write_trailer
+from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
 
 
 @in_stores("places")

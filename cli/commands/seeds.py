@@ -8,7 +8,7 @@ import typer
 
 from tonemill.cli.console import stdout
 from tonemill.cli.options import assignments
-from tonemill.pipelines.recipes.stream import write_stream
+from tonemill.pipelines.recipes.recipe_stream import write_stream
 
 
 def command(

@@ -9,7 +9,7 @@ import typer
 from tonemill.audiotools.errors import StreamError, UsageError
 from tonemill.cli.console import stdin, stdout
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.recipes.stream import RecipeReader, write_stream
+from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_stream
 
 
 def command(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update
 from tonemill.models.parts import layers
-from tonemill.models.parts.losses import ADVERSARIAL_LOSSES, gradient_penalty
+from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
 from tonemill.models.parts.settings import require_least
 
 Labels = Int[Tensor, "batch"] | None

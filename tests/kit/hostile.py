@@ -22,7 +22,7 @@ from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
 from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files
 from tonemill.pipelines.planning.plan import Output, Plan, Splitting
 from tonemill.pipelines.planning.planner import make_plan
-from tonemill.pipelines.recipes.stream import RecipeReader, write_stream
+from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_stream
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import is_plain

@@ -24,7 +24,7 @@ from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.corpus.plan_file import read_whole
 from tonemill.pipelines.corpus.shard_tables import index_table
 from tonemill.pipelines.recipes.conditions import condition
-from tonemill.pipelines.recipes.stream import LONGEST_LINE, RecipeReader
+from tonemill.pipelines.recipes.recipe_stream import LONGEST_LINE, RecipeReader
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.tar import TarWriter

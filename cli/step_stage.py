@@ -9,8 +9,8 @@ from typing import Any
 from tonemill.cli.console import stdin, stdout
 from tonemill.cli.options import parameters
 from tonemill.pipelines import config
+from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_recipe, write_trailer
 from tonemill.pipelines.recipes.step import Step, step_name
-from tonemill.pipelines.recipes.stream import RecipeReader, write_recipe, write_trailer
 
 
 def step_stage(step: type[Step]) -> Callable[..., None]:

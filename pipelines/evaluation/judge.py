@@ -13,7 +13,7 @@ import torch
 from tonemill.audiotools.errors import RunError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
-from tonemill.pipelines.corpus.corpus import Corpus, records_of
+from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.rendering.render import describe, heard_at, loaded_for
 from tonemill.pipelines.runs.run import open_run
@@ -137,7 +137,7 @@ def stored_in(corpus: Corpus, keys: set[str]) -> dict[str, dict[str, Any]]:
         return {}
     return {
         key: record
-        for key, record in records_of(corpus)
+        for key, record in corpus.records()
         if key in keys and isinstance(record.get("embedding"), list) and "judge" in record
     }
 

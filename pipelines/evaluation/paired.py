@@ -20,7 +20,7 @@ from tonemill.audiotools.comparison.fidelity import (
 )
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.corpus.corpus import Corpus, open_corpus, records_of, samples_of
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus, samples_of
 from tonemill.pipelines.evaluation.clip_sets import chosen, members_of
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import heard_at
@@ -159,7 +159,7 @@ def _origins(corpus: Corpus) -> dict[str, str]:
     """For each example the key of the one that it was made from, where its recipe read one."""
     return {
         key: origin
-        for key, record in records_of(corpus)
+        for key, record in corpus.records()
         for origin in [
             next((s["key"] for s in record.get("recipe", {}).get("sources", {}).values() if "key" in s), None)
         ]

@@ -1,6 +1,6 @@
-"""The plan: every shard's recipes and their digest, known before any work; recipes are kept packed.
+"""The plan: every shard's recipes and their digest, known before any work.
 
-The plan file is Parquet with a row group per shard, so that a worker reads its own rows and nothing else.
+Recipes are kept packed, for a plan of millions would not fit in memory as objects.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write tar members whose bytes depend on their names and contents alone, and take the last ones back."""
+"""Write tars whose bytes depend on names and contents alone, and find the members of one without unpacking it."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
     from rich.table import Table
 
     from tonemill.pipelines.building.state import describe_changes, look
-    from tonemill.pipelines.corpus.layout import home_of
+    from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.planning.plan import SPLITS
 
     state = look(folder, plan)
@@ -95,7 +95,7 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
     Console(stderr=True).print(table)
     if state.stale:
         tell(f"{len(state.stale)} shards there were made by another plan and would be made anew or taken away.")
-    for line in describe_changes(home_of(folder, plan.output), plan, state):
+    for line in describe_changes(OutputFolder(folder, plan.output.kind), plan, state):
         tell(line)
     tell("Lengths come from headers, bytes from a usual rate of compression: what is really there shows in cooking.")
     typer.echo(

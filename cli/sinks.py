@@ -119,12 +119,12 @@ def engine(workers: int | None, runner: str | None, beam: list[str] | None, deco
 
 def there(folder: Path, wished: Output) -> Plan | None:
     """The plan with its rows that lies in a folder; None where there is none that can be read."""
-    from tonemill.pipelines.corpus.layout import PLAN, home_of
+    from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.corpus.plan_file import read_whole
 
-    place = home_of(folder, wished) / PLAN
+    path = OutputFolder(folder, wished.kind).plan
     try:
-        return read_whole(place) if place.exists() else None
+        return read_whole(path) if path.exists() else None
     except CorpusError:
         # Whoever carries out the plan says what is wrong with this one, or mends it.
         return None
@@ -148,7 +148,7 @@ def sink(
         StreamError: the stream was cut, and nobody said --partial.
     """
     from tonemill.pipelines.building.shard_range import lying_plan, parse_portion
-    from tonemill.pipelines.corpus.layout import STAGED, home_of
+    from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
     from tonemill.pipelines.corpus.removed import read_removals
     from tonemill.pipelines.engine.engine import start
     from tonemill.pipelines.maintenance.removal import finish
@@ -166,7 +166,7 @@ def sink(
     if options.planned:
         if mode is not None:
             raise UsageError(f"--{mode} makes another plan, and --planned takes the one that lies there. Give one.")
-        _carry_out(folder, lying_plan(folder, home_of(folder, wished)), key, options, progress, None, portion)
+        _carry_out(folder, lying_plan(OutputFolder(folder, wished.kind)), key, options, progress, None, portion)
         return
     if not options.dry_run:
         start()

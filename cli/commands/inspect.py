@@ -16,6 +16,8 @@ from tonemill.pipelines.humanize import duration, size
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tonemill.pipelines.corpus.layout import OutputFolder
+
 
 @in_stores("place")
 def command(
@@ -38,12 +40,8 @@ def command(
             facts, tables = _stream(file, place)
     elif (path / "run.json").exists():
         facts, tables = _run(path)
-    elif (path / "tonemill.json").exists() or (path / "corpus.json").exists() or (path / "plan.parquet").exists():
-        facts, tables = _corpus(path)
     else:
-        raise UsageError(
-            f"{place} is neither a corpus, a run, a folder that `tonemill write` made, nor a saved stream."
-        )
+        facts, tables = _corpus(_output(path, place))
     if json:
         import json as encoder
 
@@ -73,24 +71,33 @@ def _named_in_pipe() -> Path | None:
     return next((place(record[key]) for key in ("corpus", "run", "folder") if key in record), None)
 
 
-def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
+def _output(path: Path, typed: str) -> OutputFolder:
+    from tonemill.pipelines.corpus.layout import OutputFolder
+
+    try:
+        return OutputFolder.open(path)
+    except UsageError:
+        raise UsageError(
+            f"{typed} is neither a corpus, a run, a folder that `tonemill write` made, nor a saved stream."
+        ) from None
+
+
+def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     from tonemill.pipelines.corpus.corpus import open_corpus
-    from tonemill.pipelines.corpus.layout import INDEX, REJECTS
     from tonemill.pipelines.storage.json_files import read_json
     from tonemill.pipelines.storage.parquet import read_table
 
-    files = (folder / "tonemill.json").exists()
-    about = read_json(folder / "tonemill.json") if files else open_corpus(folder).about
-    if not about.get("examples"):
+    folder = output.folder
+    about = read_json(output.description) if output.kind == "files" else open_corpus(folder).about
+    if not isinstance(about, dict) or not about.get("examples"):
         raise UsageError(
             f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
         )
-    home = folder / ".tonemill" if files else folder
-    index, rejects = read_table(home / INDEX), read_table(home / REJECTS)
+    index, rejects = read_table(output.index), read_table(output.rejects)
     splits = _table(f"{folder}", "split", "shards", "examples", "length", "bytes")
     for split, one in about["splits"].items():
         splits.add_row(split, str(one["shards"]), str(one["examples"]), duration(one["seconds"]), size(one["bytes"]))
-    straddling, groups = _groups(home)
+    straddling, groups = _groups(output)
     ledger = about["ledger"]
     sound = _table("sound", "what", "value")
     for what in ("sample_rate", "channels", "roles", "container"):
@@ -107,13 +114,12 @@ def _corpus(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     return about, [splits, *groups, sound, *_fields(index, about["roles"]), account, *_rejects(rejects)]
 
 
-def _groups(home: Path) -> tuple[dict[str, int], list[Table]]:
+def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:
     """Groups that stand in more than one split, by kind; must be none of the kind that the plan was dealt by."""
-    from tonemill.pipelines.corpus.layout import PLAN
     from tonemill.pipelines.corpus.plan_file import read_whole
     from tonemill.pipelines.planning.splits import CLUSTER, straddling
 
-    plan = read_whole(home / PLAN)
+    plan = read_whole(output.plan)
     if len({shard.split for shard in plan.shards}) < 2:
         return {}, []
     dealt = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]

@@ -40,7 +40,7 @@ def command(
     `shard` is given again: removed.json holds hashes of the paths or digests, and no names.
     """
     from tonemill.pipelines.corpus.corpus import open_corpus
-    from tonemill.pipelines.corpus.layout import STAGED
+    from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
     from tonemill.pipelines.maintenance.removal import digests_of, remove
     from tonemill.pipelines.maintenance.search import search
     from tonemill.pipelines.planning.planner import key_of
@@ -55,7 +55,7 @@ def command(
     of_this_machine(corpus, "remove")
     means = _means(source or (), [digest.lower() for digest in sha256 or ()], where)
     shown = open_progress(progress, progress_file, quiet)
-    if not (corpus / "plan.parquet").exists() and not (corpus / STAGED).exists():
+    if not OutputFolder(corpus, "shards").plan.exists() and not (corpus / STAGED).exists():
         open_corpus(corpus)
     if dry_run:
         _tell(corpus, means)
@@ -120,13 +120,14 @@ def _means(
 def _tell(corpus: Path, means: Callable[[Planned, Sequence[Mapping[str, Any]]], bool]) -> None:
     """Name what would go, a path a line."""
     from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.corpus.plan_file import read_whole
     from tonemill.pipelines.corpus.sidecar import source_key
 
     of_source: dict[str, list[Mapping[str, Any]]] = {}
     for row in open_corpus(corpus).index().to_pylist():
         of_source.setdefault(source_key(row["key"]), []).append(row)
-    for rows in read_whole(corpus / "plan.parquet").rows:
+    for rows in read_whole(OutputFolder(corpus, "shards").plan).rows:
         for planned in rows:
             if means(planned, of_source.get(planned.key, ())):
                 typer.echo(planned.recipe.path)

@@ -63,10 +63,10 @@ def _write(found: Trace, target: Path) -> dict[str, Any]:
     from tonemill.pipelines.maintenance.trace import remake
     from tonemill.pipelines.storage.commit import pending
 
-    if target.suffix != f".{found.output.container}":
+    if target.suffix != f".{found.made.container}":
         raise UsageError(
-            f"--write is {target}; what is stored is {found.output.container}, so the name must end in "
-            f".{found.output.container}."
+            f"--write is {target}; what is stored is {found.made.container}, so the name must end in "
+            f".{found.made.container}."
         )
     made = remake(found)
     files = {role: target if len(made) == 1 else target.with_stem(f"{target.stem}_{role}") for role in made}

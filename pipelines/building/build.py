@@ -13,7 +13,7 @@ from tonemill.pipelines.building.state import State, describe_changes, look
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.description import describe
-from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX, MARK, REJECTS, home_of
+from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.planning.plan import Plan
@@ -49,28 +49,28 @@ def produce(
     """
     look(folder, plan)
     with folders.locked(folder):
-        place = home_of(folder, plan.output)
-        state = claim(folder, plan, progress, overwrite, instead_of, tolerance)
+        output = OutputFolder(folder, plan.output.kind)
+        state = claim(output, plan, progress, overwrite, instead_of, tolerance)
         if state.todo:
             check(engine)
-        prepare(folder, plan, state, progress)
-        with progress.phase(f"{'shard' if plan.output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
-            cook_shards(place, plan, state.todo, engine, phase, tolerance)
-        return describe(folder, place, plan)
+        prepare(output, plan, state, progress)
+        with progress.phase(f"{'shard' if output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
+            cook_shards(output.home, plan, state.todo, engine, phase, tolerance)
+        return describe(output, plan)
 
 
 def claim(
-    folder: Path, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
+    output: OutputFolder, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
 ) -> State:
     """How a folder that is held stands to a plan; tells what will be made anew.
 
     Raises:
         OutputError: it was made by another plan, and nobody said that this one may take its place.
     """
-    state = look(folder, plan, tolerance)
+    state = look(output.folder, plan, tolerance)
     if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
-        raise OutputError(_other_plan(folder, state, plan))
-    for line in describe_changes(home_of(folder, plan.output), plan, state):
+        raise OutputError(_other_plan(output.folder, state, plan))
+    for line in describe_changes(output, plan, state):
         progress.say(line)
     return state
 
@@ -83,54 +83,51 @@ def _other_plan(folder: Path, state: State, plan: Plan) -> str:
     )
 
 
-def prepare(folder: Path, plan: Plan, state: State, progress: Progress) -> None:
+def prepare(output: OutputFolder, plan: Plan, state: State, progress: Progress) -> None:
     """Write the plan before any work, and take away what it makes untrue."""
-    place = home_of(folder, plan.output)
-    if plan.output.kind == "files":
-        json_files.write_json(folder / MARK, {"schema": 1, "plan_digest": plan.digest, "finished": False})
+    if output.kind == "files":
+        json_files.write_json(output.description, {"schema": 1, "plan_digest": plan.digest, "finished": False})
     # What only the old plan knows goes before that plan does: killed in between, nothing is left that no plan names.
-    clear(folder, plan, state)
-    if plan.rows and (state.made is None or state.made.digest != plan.digest or state.todo or not plan_is_whole(place)):
-        write_plan(place, plan)
+    clear(output, plan, state)
+    same = state.made is not None and state.made.digest == plan.digest
+    if plan.rows and (not same or state.todo or not plan_is_whole(output)):
+        write_plan(output, plan)
     fitting = len(plan.shards) - len(state.todo)
     if fitting:
         progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
-        _tell_other_environment(place, plan, state, progress)
+        _tell_other_environment(output, plan, state, progress)
 
 
-def clear(folder: Path, plan: Plan, state: State) -> None:
+def clear(output: OutputFolder, plan: Plan, state: State) -> None:
     """Take away what is stale, what is left of the shards to be cooked, and what describes the whole."""
-    place = home_of(folder, plan.output)
     if state.todo or state.stale:
-        # What describes the whole goes before any part of it changes.
-        for name in (DESCRIPTION, INDEX, REJECTS):
-            (place / name).unlink(missing_ok=True)
+        # What describes the whole goes before any part of it changes. The mark of a folder of files stays: it says
+        # whose the folder is.
+        for path in (*([output.description] if output.kind == "shards" else []), output.index, output.rejects):
+            path.unlink(missing_ok=True)
     names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
-    if (sizes := sizes_below(place)) is not None:
-        names &= {str(path.relative_to(place)).partition(".")[0] for path in sizes}
+    if (sizes := sizes_below(output.home)) is not None:
+        names &= {str(path.relative_to(output.home)).partition(".")[0] for path in sizes}
     for name in sorted(names):
-        _remove_shard(folder, place, name)
+        _remove_shard(output, name)
 
 
-def _remove_shard(folder: Path, place: Path, name: str) -> None:
-    base = place / name
-    sidecar = json_files.read_sealed(base.with_suffix(".json"))
-    for written in (sidecar or {}).get("files", ()):
-        path = inside(folder, written["name"])
+def _remove_shard(output: OutputFolder, name: str) -> None:
+    files = output.shard(name)
+    for written in (files.read_sidecar() or {}).get("files", ()):
+        path = inside(output.folder, written["name"])
         # A file that the person has changed since is theirs.
         if path.is_file() and path.stat().st_size == written["bytes"]:
             path.unlink()
-    # The sidecar goes last, for it alone knows which files were ours.
-    for suffix in (".tar", ".index.parquet", ".rejects.parquet", ".json"):
-        base.with_suffix(suffix).unlink(missing_ok=True)
+    files.remove()
 
 
-def _tell_other_environment(place: Path, plan: Plan, state: State, progress: Progress) -> None:
+def _tell_other_environment(output: OutputFolder, plan: Plan, state: State, progress: Progress) -> None:
     here = environment.environment()
     for number, shard in enumerate(plan.shards):
         if number in state.todo:
             continue
-        there = (json_files.read_json((place / shard.name).with_suffix(".json")) or {}).get("environment", here)
+        there = (json_files.read_json(output.shard(shard.name).sidecar) or {}).get("environment", here)
         changed = [f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name]]
         if changed:
             progress.say(
@@ -173,7 +170,7 @@ def cook_shards(
     def left() -> Collection[int]:
         nonlocal rejected
         sizes = sizes_below(place)
-        sidecars = {number: (place / one.name).with_suffix(".json") for number, one in waiting.items()}
+        sidecars = {number: ShardFiles(place / one.name).sidecar for number, one in waiting.items()}
         for number in [n for n, path in sidecars.items() if (path.exists() if sizes is None else path in sizes)]:
             ledger = ledger_of(place, waiting.pop(number).name)
             phase.rejects += sum(ledger.get(name, 0) for name in REFUSALS)
@@ -206,5 +203,5 @@ REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
 
 def ledger_of(place: Path, name: str) -> dict[str, int]:
     """What a finished shard says of its sources and clips; nothing where it says nothing."""
-    ledger: dict[str, int] = (json_files.read_json((place / name).with_suffix(".json")) or {}).get("ledger", {})
+    ledger: dict[str, int] = (json_files.read_json(ShardFiles(place / name).sidecar) or {}).get("ledger", {})
     return ledger

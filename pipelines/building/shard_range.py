@@ -17,7 +17,7 @@ from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
 from tonemill.pipelines.building.build import claim, clear, cook_shards, ledger_of, prepare
 from tonemill.pipelines.building.state import look
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
-from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL, home_of
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_plan
 from tonemill.pipelines.engine.engine import Engine, check
 from tonemill.pipelines.planning.plan import Plan
@@ -58,17 +58,19 @@ def parse_portion(typed: str) -> Portion:
     return Portion(int(first or 0), int(end) if end else None)
 
 
-def lying_plan(folder: Path, home: Path) -> Plan:
+def lying_plan(output: OutputFolder) -> Plan:
     """The plan that lies in a folder, without its rows.
 
     Raises:
         CorpusError: there is none, or it is damaged.
     """
-    if not (home / PLAN).exists():
-        raise CorpusError(f"{folder} holds no plan. Pipe recipes into this command with --range 0:0, which writes it.")
-    if not plan_is_whole(home):
-        raise CorpusError(f"{home / PLAN} is damaged. Pipe the recipes in again, without --planned.")
-    return read_plan(home / PLAN)
+    if not output.plan.exists():
+        raise CorpusError(
+            f"{output.folder} holds no plan. Pipe recipes into this command with --range 0:0, which writes it."
+        )
+    if not plan_is_whole(output):
+        raise CorpusError(f"{output.plan} is damaged. Pipe the recipes in again, without --planned.")
+    return read_plan(output.plan)
 
 
 def cook_portion(
@@ -100,24 +102,22 @@ def cook_portion(
         OutputError: the folder is foreign, was made by another plan, is held by a command that makes the whole, or
             cannot be written; or too many sources were rejected.
     """
-    place, numbers = home_of(folder, plan.output), portion.numbers(len(plan.shards))
-    with _held_with_plan(folder, plan, progress, overwrite, instead_of, tolerance):
+    output, numbers = OutputFolder(folder, plan.output.kind), portion.numbers(len(plan.shards))
+    with _held_with_plan(output, plan, progress, overwrite, instead_of, tolerance):
         state = look(folder, plan, tolerance, numbers)
         if state.todo:
             check(engine)
-            clear(folder, plan, state)
+            clear(output, plan, state)
         seconds = sum(plan.shards[number].seconds for number in numbers)
         end = numbers.start + len(numbers)
         with progress.phase(f"{folder} {numbers.start}:{end}", seconds) as phase:
-            cook_shards(place, plan, state.todo, engine, phase, tolerance, among=numbers)
-        sidecars = [
-            json_files.read_sealed((place / plan.shards[number].name).with_suffix(".json")) for number in numbers
-        ]
+            cook_shards(output.home, plan, state.todo, engine, phase, tolerance, among=numbers)
+        sidecars = [output.shard(plan.shards[number].name).read_sidecar() for number in numbers]
         if not all(sidecars):
             raise OutputError(f"Something else took shards of {folder} away. Give the same command again.")
         ledger: Counter[str] = Counter()
         for number in numbers:
-            ledger.update(ledger_of(place, plan.shards[number].name))
+            ledger.update(ledger_of(output.home, plan.shards[number].name))
     return {
         "range": [numbers.start, end],
         "shards": len(plan.shards),
@@ -133,24 +133,24 @@ def cook_portion(
 
 @contextmanager
 def _held_with_plan(
-    folder: Path, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
+    output: OutputFolder, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
 ) -> Iterator[None]:
     """Hold a folder together with others, once the plan lies there: of all that begin at once, one writes it."""
-    place = home_of(folder, plan.output)
+    folder = output.folder
     until = time.monotonic() + PLAN_SECONDS
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                if _lies(place, plan):
+                if _lies(output, plan):
                     stack.enter_context(folders.locked(folder, together=True))
-                    if _lies(place, plan):
+                    if _lies(output, plan):
                         break
                     stack.close()
                 look(folder, plan, tolerance, ())
                 with folders.locked(folder):
-                    if not _lies(place, plan):
-                        state = claim(folder, plan, progress, overwrite, instead_of, tolerance)
-                        prepare(folder, plan, state, progress)
+                    if not _lies(output, plan):
+                        state = claim(output, plan, progress, overwrite, instead_of, tolerance)
+                        prepare(output, plan, state, progress)
             except folders.InUse:
                 if time.monotonic() > until:
                     raise
@@ -158,11 +158,11 @@ def _held_with_plan(
         yield
 
 
-def _lies(place: Path, plan: Plan) -> bool:
+def _lies(output: OutputFolder, plan: Plan) -> bool:
     """Whether this plan was written to its end; its bytes are looked at when it is read."""
-    seal = json_files.read_sealed(place / PLAN_SEAL)
+    seal = json_files.read_sealed(output.plan_seal)
     try:
-        size = (place / PLAN).stat().st_size
+        size = output.plan.stat().st_size
     except OSError:
         return False
     return seal is not None and seal.get("plan_digest") == plan.digest and seal.get("bytes") == size

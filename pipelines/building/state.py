@@ -10,7 +10,7 @@ from typing import Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
-from tonemill.pipelines.corpus.layout import DESCRIPTION, MARK, PLAN, PLAN_SEAL, home_of
+from tonemill.pipelines.corpus.layout import MARK, OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import is_done
@@ -38,29 +38,26 @@ class State:
     stale: tuple[str, ...]
 
 
-def describe_changes(place: Path, plan: Plan, state: State) -> Iterator[str]:
+def describe_changes(output: OutputFolder, plan: Plan, state: State) -> Iterator[str]:
     """One line for each shard that is taken away or made anew in a folder where there are some already."""
-    if state.made is None or (state.made.digest == plan.digest and not _begun(place, plan)):
+    if state.made is None or (state.made.digest == plan.digest and not _begun(output, plan)):
         return
-    lines = list(_lines(place, plan, state))
+    lines = list(_lines(output, plan, state))
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
         yield f"... and {len(lines) - MOST_LINES} shards more"
 
 
-def _begun(place: Path, plan: Plan) -> bool:
-    """Whether the description lies there: then a shard that is to be made was finished once."""
-    folder = place if plan.output.kind == "shards" else place.parent
-    return any((folder / name).exists() for name in (DESCRIPTION, MARK)) and any(
-        (place / shard.name).with_suffix(".json").exists() for shard in plan.shards
-    )
+def _begun(output: OutputFolder, plan: Plan) -> bool:
+    """Whether a command was here before: it wrote a description and at least one sidecar."""
+    return output.description.exists() and any(output.shard(shard.name).sidecar.exists() for shard in plan.shards)
 
 
-def _lines(place: Path, plan: Plan, state: State) -> Iterator[str]:
+def _lines(output: OutputFolder, plan: Plan, state: State) -> Iterator[str]:
     assert state.made is not None
     before = {shard.name: shard.digest for shard in state.made.shards}
     try:
-        made = read_whole(place / PLAN) if state.made.digest != plan.digest else plan
+        made = read_whole(output.plan) if state.made.digest != plan.digest else plan
     except CorpusError:
         made = state.made
     old_rows = dict(zip((shard.name for shard in made.shards), made.rows, strict=False))
@@ -70,7 +67,7 @@ def _lines(place: Path, plan: Plan, state: State) -> Iterator[str]:
         if shard.name not in before:
             yield f"{shard.name} is new: {shard.recipes} sources"
         elif before[shard.name] == shard.digest:
-            yield f"{shard.name} is made again: {_lacking(place, shard.name)}"
+            yield f"{shard.name} is made again: {_lacking(output, shard.name)}"
         elif made.output != plan.output:
             why = of_records("output", asdict(made.output), asdict(plan.output))
             yield f"{shard.name} is made anew: {'; '.join(why)}"
@@ -82,8 +79,8 @@ def _lines(place: Path, plan: Plan, state: State) -> Iterator[str]:
             yield f"{name} is taken away: none of its sources is left there"
 
 
-def _lacking(place: Path, name: str) -> str:
-    sidecar = json_files.read_sealed((place / name).with_suffix(".json"))
+def _lacking(output: OutputFolder, name: str) -> str:
+    sidecar = output.shard(name).read_sidecar()
     if sidecar is None:
         return "it was not finished, or its sidecar is damaged"
     return (
@@ -120,14 +117,16 @@ def look(folder: Path, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Col
     Raises:
         OutputError: the folder holds what tonemill did not make.
     """
-    place = home_of(folder, plan.output)
+    output = OutputFolder(folder, plan.output.kind)
     numbers = range(len(plan.shards)) if numbers is None else numbers
-    if (place / PLAN).exists():
-        made = _made(folder, place, plan)
+    if output.plan.exists():
+        made = _made(output, plan)
         kept = {shard.name: shard.digest for shard in plan.shards}
         stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
-        sizes = sizes_below(place)
-        done = mapped(place, lambda number: is_done(place, plan.shards[number], tolerance.transient, sizes), numbers)
+        sizes = sizes_below(output.home)
+        done = mapped(
+            output.home, lambda number: is_done(output, plan.shards[number], tolerance.transient, sizes), numbers
+        )
         todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
         return State(made, todo, stale)
     if not folders.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
@@ -135,14 +134,14 @@ def look(folder: Path, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Col
     return State(None, tuple(numbers), ())
 
 
-def _made(folder: Path, place: Path, plan: Plan) -> Plan:
+def _made(output: OutputFolder, plan: Plan) -> Plan:
     """The folder's own plan. If its file is damaged but another file has `plan`'s digest, return `plan`."""
     try:
-        return read_plan(place / PLAN)
+        return read_plan(output.plan)
     except CorpusError:
-        about = folder / (DESCRIPTION if plan.output.kind == "shards" else MARK)
-        known = [(json_files.read_sealed(one) or {}).get("plan_digest") for one in (about, place / PLAN_SEAL)]
-        there = None if plan.digest in known else unproved_plan(place / PLAN)
+        sealed = (output.description, output.plan_seal)
+        known = [(json_files.read_sealed(one) or {}).get("plan_digest") for one in sealed]
+        there = None if plan.digest in known else unproved_plan(output.plan)
         # An older version that was killed left a new plan beside the digest of the one before.
         if plan.digest in known or (there is not None and there.digest == plan.digest):
             return plan

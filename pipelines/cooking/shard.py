@@ -15,7 +15,7 @@ from tonemill.pipelines.cooking.journal import Journal, journal_of
 from tonemill.pipelines.cooking.status import Stopped, begin, refused, rejected, stopping, under_way
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
 from tonemill.pipelines.corpus.environment import environment
-from tonemill.pipelines.corpus.layout import PLAN
+from tonemill.pipelines.corpus.layout import PLAN, ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import commit_tables
@@ -35,23 +35,23 @@ def cook_shard(home: Path, number: int) -> None:
     status = lying.stat()
     plan = _plan_as_of(home / PLAN, status.st_size, status.st_mtime_ns, status.st_ino)
     shard = plan.shards[number]
-    base = home / shard.name
+    files = ShardFiles(home / shard.name)
     container = plan.output.container
-    base.parent.mkdir(parents=True, exist_ok=True)
+    files.base.parent.mkdir(parents=True, exist_ok=True)
     shelf: Shelf
     if plan.output.kind == "shards":
-        shelf = TarShelf(base.with_suffix(".tar"), container)
+        shelf = TarShelf(files.tar, container)
     else:
-        shelf = FileShelf(home.parent, base.parent, container)
+        shelf = FileShelf(home.parent, files.base.parent, container)
     with journal_of(home, number) as journal:
         try:
             tally = _fill(shelf, shard, plan.output, read_rows(lying, number), number, journal)
             stored = shelf.finish()
         except OSError as error:
-            raise commit.unwritable(base, error) from error
+            raise commit.unwritable(files.base, error) from error
         finally:
             shelf.discard()
-        commit_tables(base, shard, tally, stored, environment())
+        commit_tables(files, shard, tally, stored, environment())
 
 
 @lru_cache(maxsize=2)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
-from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX
+from tonemill.pipelines.corpus.layout import INDEX, OutputFolder
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
@@ -38,6 +38,10 @@ class Corpus:
     about: dict[str, Any]
 
     @property
+    def output(self) -> OutputFolder:
+        return OutputFolder(self.folder, "shards")
+
+    @property
     def name(self) -> str:
         return str(self.folder)
 
@@ -54,7 +58,7 @@ class Corpus:
         """
         files = self.about.get("files")
         known = as_record(files.get(INDEX)) if isinstance(files, dict) else None
-        table = read_table(self.folder / INDEX, known=known)
+        table = read_table(self.output.index, known=known)
         text, number = pa.types.is_string, pa.types.is_integer
         wanted = {"key": text, "source": text, "split": text, "shard": text, "samples": number, "sample_rate": number}
         wanted |= {f"{role}_{what}": number for role in self.about["roles"] for what in ("offset", "bytes")}
@@ -66,7 +70,7 @@ class Corpus:
         if not wrong and not all(SHARD_NAME.fullmatch(name) for name in table["shard"].unique().to_pylist()):
             wrong = ["shard"]
         if wrong:
-            raise CorpusError(f"{self.folder / INDEX} is damaged: see its {wrong[0]}. `tonemill repair` mends it.")
+            raise CorpusError(f"{self.output.index} is damaged: see its {wrong[0]}. `tonemill repair` mends it.")
         return table
 
     def fields(self) -> list[str]:
@@ -86,7 +90,7 @@ class Corpus:
                 path = row["source"] if several[stem] == 1 else _numbered(row["source"], number)
                 sources = {
                     role: {
-                        "uri": to_uri(self.folder / f"{row['shard']}.tar"),
+                        "uri": to_uri(self.output.shard(row["shard"]).tar),
                         "offset": row[f"{role}_offset"],
                         "bytes": row[f"{role}_bytes"],
                         "sha256": row[f"{role}_sha256"],
@@ -107,7 +111,7 @@ class Corpus:
         """
         for split in self.about["splits"]:
             for shard in self.shards(split):
-                tar = self.folder / f"{shard['shard']}.tar"
+                tar = self.output.shard(shard["shard"]).tar
                 try:
                     with tar.open("rb") as file:
                         for member in list(members(file)):
@@ -127,16 +131,17 @@ def open_corpus(folder: Path) -> Corpus:
         CorpusError: there is none, it is unfinished, or of a schema this version cannot read.
     """
     folder = place(folder)
-    about = json_files.read_json(folder / DESCRIPTION)
+    output = OutputFolder(folder, "shards")
+    about = json_files.read_json(output.description)
     if about is None:
-        if (folder / "plan.parquet").exists():
+        if output.plan.exists():
             raise CorpusError(
                 f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
             )
         what = "is no corpus" if folder.is_dir() else "does not exist"
         raise CorpusError(f"{folder} {what}. Make one with `tonemill scan FOLDER | tonemill shard {folder}`.")
     if not isinstance(about, dict) or (about.get("schema") == SCHEMA and not _is_description(about)):
-        raise CorpusError(f"{folder / DESCRIPTION} is damaged. `tonemill repair {folder}` mends it.")
+        raise CorpusError(f"{output.description} is damaged. `tonemill repair {folder}` mends it.")
     if about.get("schema") != SCHEMA:
         raise CorpusError(
             f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."
@@ -180,7 +185,7 @@ def samples_of(
     folder: Path, record: Mapping[str, Any], role: str, start: int = 0, frames: int | None = None
 ) -> np.ndarray:
     """Samples of one role of an example, from its place in the tar, (channels, time)."""
-    tar = folder / f"{record['shard']}.tar"
+    tar = OutputFolder(folder, "shards").shard(record["shard"]).tar
     with tar.open("rb") as file:
         data = cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
     try:

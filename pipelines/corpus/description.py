@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import SCHEMA
-from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX, MARK, REJECTS, REMOVED
+from tonemill.pipelines.corpus.layout import INDEX, REJECTS, REMOVED, OutputFolder
 from tonemill.pipelines.corpus.sidecar import LEDGER, is_sidecar
 from tonemill.pipelines.planning.plan import SPLITS, Plan, Shard, digest_of
 from tonemill.pipelines.storage import commit, json_files
@@ -23,16 +22,17 @@ from tonemill.pipelines.storage.parquet import table_in
 from tonemill.pipelines.storage.paths import mapped
 
 
-def merge(home: Path, plan: Plan) -> dict[str, Any]:
+def merge(output: OutputFolder, plan: Plan) -> dict[str, Any]:
     """Total what every shard left into the index, the rejects and a description, which is returned and not written.
 
     Raises:
         CorpusError: a shard is missing, or its tables are damaged.
     """
-    sidecars = mapped(home, lambda shard: _sidecar(home, shard), plan.shards)
+    home = output.home
+    sidecars = mapped(home, lambda shard: _sidecar(output, shard), plan.shards)
     index, rejects = together(
-        mapped(home, lambda one: _whole_table(home, one, "index"), sidecars),
-        mapped(home, lambda one: _whole_table(home, one, "rejects"), sidecars),
+        mapped(home, lambda one: _whole_table(output, one, "index"), sidecars),
+        mapped(home, lambda one: _whole_table(output, one, "rejects"), sidecars),
     )
     for name, table in ((INDEX, index), (REJECTS, rejects)):
         with commit.pending(home / name) as file:
@@ -93,37 +93,39 @@ def digest_of_shards(sidecars: Sequence[Mapping[str, Any]]) -> str:
     return digest_of("\n".join(f"{one['shard']} {one['sha256']}" for one in sidecars))
 
 
-def describe(folder: Path, home: Path, plan: Plan) -> dict[str, Any]:
+def describe(output: OutputFolder, plan: Plan) -> dict[str, Any]:
     """Merge, and write the description that finishes a corpus or a folder of files.
 
     Raises:
         CorpusError: as `merge`, or not one example came of the plan.
     """
-    about = merge(home, plan)
+    about = merge(output, plan)
     if not about["examples"]:
-        raise CorpusError(_nothing_came(home, about))
-    record = about if plan.output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
-    json_files.write_sealed(folder / (DESCRIPTION if plan.output.kind == "shards" else MARK), record)
+        raise CorpusError(_nothing_came(output, about))
+    record = about if output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
+    json_files.write_sealed(output.description, record)
     return about
 
 
-def _nothing_came(home: Path, about: dict[str, Any]) -> str:
+def _nothing_came(output: OutputFolder, about: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
     return (
         f"Not one example came of {about['ledger']['sources']} sources ({reasons}). "
-        f"{home / REJECTS} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
+        f"{output.rejects} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
     )
 
 
-def _sidecar(home: Path, shard: Shard) -> dict[str, Any]:
-    sidecar = json_files.read_sealed((home / shard.name).with_suffix(".json"))
+def _sidecar(output: OutputFolder, shard: Shard) -> dict[str, Any]:
+    sidecar = output.shard(shard.name).read_sidecar()
     if sidecar is None or not is_sidecar(sidecar):
-        raise CorpusError(f"{home / shard.name} is missing. Give the same command again: it makes what is missing.")
+        raise CorpusError(
+            f"{output.home / shard.name} is missing. Give the same command again: it makes what is missing."
+        )
     return sidecar
 
 
-def _whole_table(home: Path, sidecar: Mapping[str, Any], name: str) -> pa.Table:
-    path = (home / sidecar["shard"]).with_suffix(f".{name}.parquet")
+def _whole_table(output: OutputFolder, sidecar: Mapping[str, Any], name: str) -> pa.Table:
+    path = output.shard(sidecar["shard"]).table(name)
     try:
         data = path.read_bytes()
     except FileNotFoundError:

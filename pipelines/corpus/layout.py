@@ -1,19 +1,19 @@
-"""Names of the files of a corpus, and of a folder of files."""
+"""Where each file of a corpus, or of a folder of files, is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.planning.plan import Output
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.paths import of_this_machine
 
 PLAN: Final = "plan.parquet"
 
-WORK: Final = ".tonemill"
-"""Where the plan and the sidecars of a folder of files lie; those of a corpus lie in the corpus itself."""
+HIDDEN: Final = ".tonemill"
+"""In a folder of files, the folder of its plan and sidecars; those of a corpus are in the corpus itself."""
 
 DESCRIPTION: Final = "corpus.json"
 
@@ -27,31 +27,127 @@ MARK: Final = "tonemill.json"
 PLAN_SEAL: Final = "plan.json"
 
 REMOVED: Final = "removed.json"
-"""Who must not come back into a corpus, spelt in hashes."""
-
-SHARD_SUFFIXES: Final = (".tar", ".json", ".index.parquet", ".rejects.parquet")
+"""Hashes of sources that may not be added again."""
 
 STAGED: Final = f"{commit.OURS}-removal"
-"""A removal that is complete and is being put into place."""
+"""A removal that is ready and is being moved into place."""
 
 GONE: Final = "gone.json"
-"""In it: the shards of which nothing is left."""
+"""In `STAGED`: names of the shards of which nothing is left."""
 
 
-def home_of(folder: Path, output: Output) -> Path:
-    """Where plan, sidecars and tables lie: in the corpus itself, but out of sight in a folder of files."""
-    return folder if output.kind == "shards" else folder / WORK
+@dataclass(frozen=True)
+class ShardFiles:
+    """The files of one shard.
 
-
-def home_in(folder: Path) -> Path:
-    """Where the plan of an output folder lies, though it may be missing or damaged.
-
-    Raises:
-        UsageError: tonemill made no such folder.
+    Args:
+        base: their path without a suffix, as `corpora/loops/train/000003`.
     """
-    of_this_machine(folder, "This tool")
-    if (folder / MARK).exists() or (folder / WORK).is_dir():
-        return folder / WORK
-    if any((folder / name).exists() for name in (DESCRIPTION, PLAN, PLAN_SEAL, INDEX)):
-        return folder
-    raise UsageError(f"{folder} is neither a corpus nor a folder that `tonemill write` made.")
+
+    base: Path
+
+    @property
+    def sidecar(self) -> Path:
+        return self.base.with_suffix(".json")
+
+    @property
+    def tar(self) -> Path:
+        """Of a corpus; a shard of a folder of files has none."""
+        return self.base.with_suffix(".tar")
+
+    @property
+    def index(self) -> Path:
+        return self.table("index")
+
+    @property
+    def rejects(self) -> Path:
+        return self.table("rejects")
+
+    def table(self, name: str) -> Path:
+        """The table of that name: `index` or `rejects`."""
+        return self.base.with_suffix(f".{name}.parquet")
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file, the sidecar last: it alone names the sounds of a folder of files, so it is removed last."""
+        return self.tar, self.index, self.rejects, self.sidecar
+
+    def read_sidecar(self) -> dict[str, Any] | None:
+        """The sidecar's content; None where it is missing or a byte of it changed."""
+        return json_files.read_sealed(self.sidecar)
+
+    def remove(self) -> None:
+        """Delete every file that is there."""
+        for path in self.all:
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A corpus, or a folder of files: where each of its own files is.
+
+    Args:
+        folder: as a person named it.
+        kind: `shards` of a corpus, or `files` that `tonemill write` made.
+    """
+
+    folder: Path
+    kind: Literal["shards", "files"]
+
+    @classmethod
+    def open(cls, folder: Path) -> OutputFolder:
+        """A folder that exists, though any file in it may be missing or damaged.
+
+        Raises:
+            UsageError: tonemill did not make it.
+        """
+        if (folder / MARK).exists() or (folder / HIDDEN).is_dir():
+            return cls(folder, "files")
+        if any((folder / name).exists() for name in (DESCRIPTION, PLAN, PLAN_SEAL, INDEX)):
+            return cls(folder, "shards")
+        raise UsageError(f"{folder} is neither a corpus nor a folder that `tonemill write` made.")
+
+    @classmethod
+    def of_this_machine(cls, folder: Path) -> OutputFolder:
+        """As `open`, for tools that do not work on object stores.
+
+        Raises:
+            UsageError: tonemill did not make it, or it is in a store.
+        """
+        return cls.open(of_this_machine(folder, "This tool"))
+
+    @property
+    def home(self) -> Path:
+        """The folder of the plan, the sidecars and the tables: a hidden one in a folder of files."""
+        return self.folder if self.kind == "shards" else self.folder / HIDDEN
+
+    @property
+    def plan(self) -> Path:
+        return self.home / PLAN
+
+    @property
+    def plan_seal(self) -> Path:
+        """The digest of the plan's file."""
+        return self.home / PLAN_SEAL
+
+    @property
+    def index(self) -> Path:
+        return self.home / INDEX
+
+    @property
+    def rejects(self) -> Path:
+        return self.home / REJECTS
+
+    @property
+    def removed(self) -> Path:
+        """Hashes of sources that may not be added again."""
+        return self.home / REMOVED
+
+    @property
+    def description(self) -> Path:
+        """Totals of the whole; written last."""
+        return self.folder / (DESCRIPTION if self.kind == "shards" else MARK)
+
+    def shard(self, name: str) -> ShardFiles:
+        """The files of a shard, by its name, as `train/000003`."""
+        return ShardFiles(self.home / name)

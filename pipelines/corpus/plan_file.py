@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from tonemill.audiotools.codecs.encoding import CONTAINERS
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Shard, Splitting, pack
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.parquet import read_metadata, read_row_group, reading
@@ -157,21 +157,21 @@ def _table(shard: Shard, rows: tuple[Planned, ...]) -> pa.Table:
     )
 
 
-def write_plan(home: Path, plan: Plan) -> None:
+def write_plan(output: OutputFolder, plan: Plan) -> None:
     """Write a plan with its rows, and beside it the digest of its file.
 
     The corpus's own description cannot hold that digest: a plan names places, and those decide nothing. The old digest
     goes first, so that no reader holds the new file against it, whenever this is killed.
     """
-    (home / PLAN_SEAL).unlink(missing_ok=True)
-    with commit.pending(home / PLAN) as file:
+    output.plan_seal.unlink(missing_ok=True)
+    with commit.pending(output.plan) as file:
         dump_plan(plan, file)
-    json_files.write_sealed(home / PLAN_SEAL, {"plan_digest": plan.digest, **commit.fingerprint(home / PLAN)})
+    json_files.write_sealed(output.plan_seal, {"plan_digest": plan.digest, **commit.fingerprint(output.plan)})
 
 
-def plan_is_whole(home: Path) -> bool:
+def plan_is_whole(output: OutputFolder) -> bool:
     """Whether every byte of the plan's file is as it was written."""
-    seal = json_files.read_sealed(home / PLAN_SEAL)
-    if seal is None or not (home / PLAN).is_file():
+    seal = json_files.read_sealed(output.plan_seal)
+    if seal is None or not output.plan.is_file():
         return False
-    return {name: seal.get(name) for name in ("bytes", "sha256")} == commit.fingerprint(home / PLAN)
+    return {name: seal.get(name) for name in ("bytes", "sha256")} == commit.fingerprint(output.plan)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from tonemill.audiotools.reject_reasons import TRANSIENT
+from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS, Tally, index_table, write_table
 from tonemill.pipelines.planning.plan import Shard
 from tonemill.pipelines.storage import json_files
@@ -20,19 +21,19 @@ SIDECAR_SCHEMA: Final = 2
 LEDGER: Final = ("sources", "kept", "rejected", "filtered", "clips", "examples", "clips_rejected", "clips_filtered")
 
 
-def made_files(home: Path, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+def made_files(output: OutputFolder, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
     """Every file that a shard left, the sidecar apart, with its bytes and SHA-256.
 
     Raises:
         CorpusError: the sidecar names one that does not lie there.
     """
-    base = inside(home, sidecar["shard"])
+    files = ShardFiles(inside(output.home, sidecar["shard"]))
     if "files" in sidecar:
-        made = {inside(home.parent, one["name"]): one for one in sidecar["files"]}
+        made = {inside(output.folder, one["name"]): one for one in sidecar["files"]}
     else:
-        made = {base.with_suffix(".tar"): sidecar} if sidecar["bytes"] else {}
+        made = {files.tar: sidecar} if sidecar["bytes"] else {}
     made = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in made.items()}
-    return made | {base.with_suffix(f".{name}.parquet"): dict(one) for name, one in sidecar["tables"].items()}
+    return made | {files.table(name): dict(one) for name, one in sidecar["tables"].items()}
 
 
 def is_sidecar(record: Any) -> bool:
@@ -62,23 +63,26 @@ def _is_file(one: Any) -> bool:
     return isinstance(one, dict) and type(one.get("bytes")) is int and isinstance(one.get("sha256"), str)
 
 
-def is_done(home: Path, shard: Shard, transient: bool = False, sizes: Mapping[Path, int] | None = None) -> bool:
+def is_done(
+    output: OutputFolder, shard: Shard, transient: bool = False, sizes: Mapping[Path, int] | None = None
+) -> bool:
     """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
 
     Args:
-        home: where the sidecar lies.
+        output: the folder of the shard.
         shard: of the plan.
         transient: that last matters not.
-        sizes: of everything in the home, where that is known.
+        sizes: of everything in `output.home`, where that is known.
     """
-    if sizes is not None and (home / shard.name).with_suffix(".json") not in sizes:
+    files = output.shard(shard.name)
+    if sizes is not None and files.sidecar not in sizes:
         return False
-    sidecar = json_files.read_sealed((home / shard.name).with_suffix(".json"))
+    sidecar = files.read_sidecar()
     if sidecar is None or not is_sidecar(sidecar) or sidecar["shard"] != shard.name:
         return False
     if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
         return False
-    made = made_files(home, sidecar)
+    made = made_files(output, sidecar)
     if sizes is not None:
         return all(sizes.get(path) == one["bytes"] for path, one in made.items())
     return all(path.is_file() and path.stat().st_size == one["bytes"] for path, one in made.items())
@@ -95,12 +99,12 @@ def roles_of(row: Mapping[str, Any]) -> list[str]:
 
 
 def commit_tables(
-    base: Path, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
+    files: ShardFiles, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
 ) -> dict[str, Any]:
     """Write the tables of a shard whose sound is in place, and last its sidecar, which is returned.
 
     Args:
-        base: path of the shard's files without their suffixes.
+        files: of the shard.
         shard: of the plan.
         tally: what came of its sources.
         stored: what the shelf says of the sound.
@@ -119,10 +123,10 @@ def commit_tables(
         **stored,
         "ledger": {name: tally.ledger[name] for name in LEDGER},
         "roles": sorted(tally.roles),
-        "tables": {name: write_table(base.with_suffix(f".{name}.parquet"), tables[name]) for name in tables},
+        "tables": {name: write_table(files.table(name), tables[name]) for name in tables},
         "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
         "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
         "environment": environment,
     }
-    json_files.write_sealed(base.with_suffix(".json"), sidecar)
+    json_files.write_sealed(files.sidecar, sidecar)
     return sidecar

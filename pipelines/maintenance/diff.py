@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.layout import INDEX, PLAN, REJECTS, home_in
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_whole
 from tonemill.pipelines.corpus.sidecar import roles_of, source_key
 from tonemill.pipelines.maintenance.trace import against, stored
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_values
-from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 
 MOST_NAMED: Final = 20
@@ -27,8 +26,7 @@ class Side:
     """One of the two.
 
     Args:
-        folder: as named.
-        home: where its plan lies.
+        output: as named.
         plan: with its rows.
         sources: split and recipe by key.
         examples: rows of the index by key.
@@ -36,8 +34,7 @@ class Side:
         sidecars: by shard.
     """
 
-    folder: Path
-    home: Path
+    output: OutputFolder
     plan: Plan
     sources: dict[str, tuple[str, Planned]]
     examples: dict[str, dict[str, Any]]
@@ -117,19 +114,18 @@ def open_side(folder: Path) -> Side:
         UsageError: tonemill made no such folder.
         CorpusError: it is unfinished or damaged.
     """
-    home = home_in(folder)
-    plan = read_whole(home / PLAN)
+    output = OutputFolder.of_this_machine(folder)
+    plan = read_whole(output.plan)
     try:
-        index, rejects = (read_table(home / name).to_pylist() for name in (INDEX, REJECTS))
+        index, rejects = (read_table(path).to_pylist() for path in (output.index, output.rejects))
     except CorpusError as error:
         raise CorpusError(f"{folder} is unfinished or damaged: `tonemill verify {folder}` says how.") from error
-    sidecars = {shard.name: json_files.read_sealed((home / shard.name).with_suffix(".json")) for shard in plan.shards}
+    sidecars = {shard.name: output.shard(shard.name).read_sidecar() for shard in plan.shards}
     missing = [name for name, one in sidecars.items() if one is None]
     if missing:
         raise CorpusError(f"{folder}: {missing[0]} is unfinished or damaged. `tonemill verify {folder}` says how.")
     return Side(
-        folder,
-        home,
+        output,
         plan,
         {row.key: (shard.split, row) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows},
         {row["key"]: row for row in index},
@@ -203,8 +199,8 @@ def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
             if role not in roles_of(one) or role not in roles_of(other):
                 same = False
                 continue
-            first = stored(a.home, a.sidecars[one["shard"]], one, role)
-            held = against(stored(b.home, b.sidecars[other["shard"]], other, role), first)
+            first = stored(a.output, a.sidecars[one["shard"]], one, role)
+            held = against(stored(b.output, b.sidecars[other["shard"]], other, role), first)
             same &= held.same_samples
             worst = max((value for value in (worst, held.difference_db) if value is not None), default=None)
         if same:

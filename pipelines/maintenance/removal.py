@@ -15,7 +15,7 @@ from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
-from tonemill.pipelines.corpus.layout import DESCRIPTION, GONE, INDEX, PLAN, REJECTS, REMOVED, SHARD_SUFFIXES, STAGED
+from tonemill.pipelines.corpus.layout import GONE, STAGED, OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
 from tonemill.pipelines.corpus.shard_tables import Tally
@@ -66,11 +66,12 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
     """
     with folders.locked(folder):
         finish(folder)
-        old = read_whole(folder / PLAN)
-        undone = [shard.name for shard in old.shards if not is_done(folder, shard)]
+        output = OutputFolder(folder, "shards")
+        old = read_whole(output.plan)
+        undone = [shard.name for shard in old.shards if not is_done(output, shard)]
         if undone:
             raise CorpusError(f"{folder}: {undone[0]} is unfinished or damaged. Finish the corpus or repair it first.")
-        index = [row for shard in old.shards for row in _rows(folder, shard.name, "index")]
+        index = [row for shard in old.shards for row in _rows(output.shard(shard.name).index)]
         of_source: dict[str, list[dict[str, Any]]] = {}
         for row in index:
             of_source.setdefault(source_key(row["key"]), []).append(row)
@@ -89,11 +90,11 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
             if row.key not in keys and not gone_bytes.isdisjoint(digests_of([row]))
         )
         if meant:
-            result.shards = _stage(folder, old, without(old, keys), marks)
+            result.shards = _stage(output, old, without(old, keys), marks)
             finish(folder)
         elif marks:
             write_removals(folder, marks)
-        result.about = describe(folder, folder, read_plan(folder / PLAN))
+        result.about = describe(output, read_plan(output.plan))
     return result
 
 
@@ -103,46 +104,45 @@ def digests_of(rows: Sequence[Planned]) -> list[str]:
     return sorted({str(source["sha256"]) for source in sources if "sha256" in source})
 
 
-def _rows(home: Path, shard: str, table: str) -> list[dict[str, Any]]:
-    return list(read_table((home / shard).with_suffix(f".{table}.parquet")).to_pylist())
+def _rows(table: Path) -> list[dict[str, Any]]:
+    return list(read_table(table).to_pylist())
 
 
-def _stage(folder: Path, old: Plan, new: Plan, marks: Sequence[str]) -> list[str]:
+def _stage(output: OutputFolder, old: Plan, new: Plan, marks: Sequence[str]) -> list[str]:
     """Make everything ready beside the corpus; returns the names of the shards that change."""
-    ready = folder / f"{commit.TEMPORARY}removal"
-    ready.mkdir()
+    ready = OutputFolder(output.folder / f"{commit.TEMPORARY}removal", "shards")
+    ready.folder.mkdir()
     before = {shard.name: (shard, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
     changed = []
     for shard, rows in zip(new.shards, new.rows, strict=True):
         if before[shard.name][0].digest != shard.digest:
-            _rewrite(folder, ready, shard, rows)
+            _rewrite(output, ready, shard, rows)
             changed.append(shard.name)
     gone = sorted(set(before) - {shard.name for shard in new.shards})
     write_plan(ready, new)
-    if (folder / REMOVED).exists():
-        shutil.copyfile(folder / REMOVED, ready / REMOVED)
-    write_removals(ready, marks)
-    json_files.write_json(ready / GONE, gone)
-    ready.replace(folder / STAGED)
-    commit.sync_folder(folder)
+    if output.removed.exists():
+        shutil.copyfile(output.removed, ready.removed)
+    write_removals(ready.folder, marks)
+    json_files.write_json(ready.folder / GONE, gone)
+    ready.folder.replace(output.folder / STAGED)
+    commit.sync_folder(output.folder)
     return sorted([*changed, *gone])
 
 
-def _rewrite(folder: Path, ready: Path, shard: Shard, rows: Sequence[Planned]) -> None:
+def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequence[Planned]) -> None:
     """A shard with some of its sources only: the bytes that cooking them alone would give, copied and not cooked."""
-    base = ready / shard.name
-    base.parent.mkdir(exist_ok=True)
-    old_tar = (folder / shard.name).with_suffix(".tar")
-    sidecar = json_files.read_sealed((folder / shard.name).with_suffix(".json"))
+    old, new = output.shard(shard.name), ready.shard(shard.name)
+    new.base.parent.mkdir(exist_ok=True)
+    sidecar = old.read_sidecar()
     assert sidecar is not None
-    if old_tar.is_file() and commit.fingerprint(old_tar)["sha256"] != sidecar["sha256"]:
-        raise CorpusError(f"{old_tar} is damaged. `tonemill repair {folder}` makes it again; remove then.")
-    index, rejects = _rows(folder, shard.name, "index"), _rows(folder, shard.name, "rejects")
-    parts = runs(old_tar, index) if index else {}
+    if old.tar.is_file() and commit.fingerprint(old.tar)["sha256"] != sidecar["sha256"]:
+        raise CorpusError(f"{old.tar} is damaged. `tonemill repair {output.folder}` makes it again; remove then.")
+    index, rejects = _rows(old.index), _rows(old.rejects)
+    parts = runs(old.tar, index) if index else {}
     kept = [parts[row.key] for row in rows if row.key in parts]
     stored: dict[str, Any] = {"bytes": 0, "sha256": None}
     if kept:
-        with commit.pending(base.with_suffix(".tar")) as file:
+        with commit.pending(new.tar) as file:
             stored = splice(kept, file)
     tally = Tally(shard)
     place = 0
@@ -155,7 +155,7 @@ def _rewrite(folder: Path, ready: Path, shard: Shard, rows: Sequence[Planned]) -
         tally.close_source(first_example, first_reject)
         if mine:
             place += parts[planned.key].end - parts[planned.key].start
-    commit_tables(base, shard, tally, stored, sidecar["environment"])
+    commit_tables(new, shard, tally, stored, sidecar["environment"])
 
 
 def _moved(row: Mapping[str, Any], run: Run, place: int) -> dict[str, Any]:
@@ -171,27 +171,26 @@ def finish(folder: Path) -> None:
         OutputError: something cannot be written.
         CorpusError: what is ready would reach out of the folder.
     """
-    ready = folder / STAGED
+    output, ready = OutputFolder(folder, "shards"), folder / STAGED
     if not ready.is_dir():
         return
     try:
-        for name in (DESCRIPTION, INDEX, REJECTS):
-            (folder / name).unlink(missing_ok=True)
+        for path in (output.description, output.index, output.rejects):
+            path.unlink(missing_ok=True)
         for path in sorted(path for path in ready.rglob("*") if path.is_file() and path.name != GONE):
             path.replace(folder / path.relative_to(ready))
         for name in json_files.read_json(ready / GONE) or ():
-            for suffix in SHARD_SUFFIXES:
-                Path(f"{inside(folder, name)}{suffix}").unlink(missing_ok=True)
-        for name in _without_sound(folder):
-            inside(folder, name).with_suffix(".tar").unlink(missing_ok=True)
+            ShardFiles(inside(folder, name)).remove()
+        for name in _without_sound(output):
+            ShardFiles(inside(folder, name)).tar.unlink(missing_ok=True)
         shutil.rmtree(ready)
         commit.sync_folder(folder)
     except OSError as error:
         raise commit.unwritable(folder, error) from error
 
 
-def _without_sound(folder: Path) -> list[str]:
+def _without_sound(output: OutputFolder) -> list[str]:
     """Shards all of whose examples went, and whose rejects stay: they have no tar."""
-    names = [shard.name for shard in read_plan(folder / PLAN).shards]
-    sidecars = [json_files.read_sealed((folder / name).with_suffix(".json")) for name in names]
+    names = [shard.name for shard in read_plan(output.plan).shards]
+    sidecars = [output.shard(name).read_sidecar() for name in names]
     return [one["shard"] for one in sidecars if one is not None and not one["bytes"]]

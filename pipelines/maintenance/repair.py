@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
-from tonemill.pipelines.corpus.layout import PLAN, PLAN_SEAL, STAGED, WORK, home_in
+from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import made_files
@@ -59,7 +59,7 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
         CorpusError: the plan is damaged, so that nobody knows what to make.
         OutputError: another command is writing there.
     """
-    home = home_in(folder)
+    output = OutputFolder.of_this_machine(folder)
     if (folder / STAGED).exists():
         raise CorpusError(f"A removal from {folder} was interrupted. Give `tonemill remove` again first.")
     with folders.locked(folder):
@@ -70,9 +70,9 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
         plan = _mended_plan(before)
         found = before if before.plan is not None else verify(folder, quick, progress, engine.workers)
         broken = sorted({one.shard for one in found.findings if one.shard is not None})
-        _remake(folder, home, plan, broken, before.about, engine, progress, result)
+        _remake(output, plan, broken, before.about, engine, progress, result)
         if not result.failed:
-            about = describe(folder, home, plan)
+            about = describe(output, plan)
             if before.about is not None and before.about["digest"] != about["digest"]:
                 raise CorpusError(f"{folder} has another digest than before: {about['digest']}. Report this, please.")
         _sweep_orphans(found, plan)
@@ -87,23 +87,23 @@ def _mended_plan(report: Report) -> Plan:
     Raises:
         CorpusError: what it says is damaged too.
     """
-    home, plan = report.home, report.plan
-    if plan is not None and plan_is_whole(home):
+    output, plan = report.output, report.plan
+    if plan is not None and plan_is_whole(output):
         return plan
-    sealed = json_files.read_sealed(home / PLAN_SEAL)
+    sealed = json_files.read_sealed(output.plan_seal)
     if plan is None and sealed is not None:
-        plan = unproved_plan(home / PLAN)
+        plan = unproved_plan(output.plan)
     if plan is not None:
-        scratch = home / SCRATCH
-        scratch.mkdir()
+        scratch = OutputFolder(output.home / SCRATCH, "shards")
+        scratch.folder.mkdir()
         write_plan(scratch, plan)
-        same = sealed is None or commit.fingerprint(scratch / PLAN) == {key: sealed[key] for key in ("bytes", "sha256")}
-        shutil.rmtree(scratch)
+        same = sealed is None or commit.fingerprint(scratch.plan) == {key: sealed[key] for key in ("bytes", "sha256")}
+        shutil.rmtree(scratch.folder)
         if same and (sealed is not None or _is_described(report, plan)):
-            write_plan(home, plan)
+            write_plan(output, plan)
             return plan
     raise CorpusError(
-        f"{home / PLAN} is damaged, and it alone knows where the sources lie. Give the command that made "
+        f"{output.plan} is damaged, and it alone knows where the sources lie. Give the command that made "
         f"{report.folder} again: it writes the plan anew and leaves every shard that is whole; then repair the rest."
     )
 
@@ -113,8 +113,7 @@ def _is_described(report: Report, plan: Plan) -> bool:
 
 
 def _remake(
-    folder: Path,
-    home: Path,
+    output: OutputFolder,
     plan: Plan,
     broken: Sequence[str],
     about: Mapping[str, Any] | None,
@@ -125,50 +124,49 @@ def _remake(
     """Cook broken shards beside the folder's own and move into place what has the digest of before."""
     if not broken:
         return
-    scratch = folder / SCRATCH
-    scratch_home = scratch if plan.output.kind == "shards" else scratch / WORK
-    scratch_home.mkdir(parents=True)
-    shutil.copyfile(home / PLAN, scratch_home / PLAN)
+    scratch = OutputFolder(output.folder / SCRATCH, output.kind)
+    scratch.home.mkdir(parents=True)
+    shutil.copyfile(output.plan, scratch.plan)
     numbers = [number for number, shard in enumerate(plan.shards) if shard.name in broken]
-    with progress.phase(f"repair {folder}", len(numbers), "shards") as phase:
+    with progress.phase(f"repair {output.folder}", len(numbers), "shards") as phase:
 
         def left() -> list[int]:
-            return [n for n in numbers if not (scratch_home / plan.shards[n].name).with_suffix(".json").exists()]
+            return [n for n in numbers if not scratch.shard(plan.shards[n].name).sidecar.exists()]
 
         def watch(_: UnderWay) -> None:
             phase.reach(len(numbers) - len(left()))
 
-        run(scratch_home, left, engine, watch)
+        run(scratch.home, left, engine, watch)
         watch(UnderWay())
     entries = {one["shard"]: one for one in (about or {}).get("shards", ())}
     for number in numbers:
         name = plan.shards[number].name
-        fresh = json_files.read_sealed((scratch_home / name).with_suffix(".json"))
+        fresh = scratch.shard(name).read_sidecar()
         assert fresh is not None
-        old = json_files.read_sealed((home / name).with_suffix(".json"))
+        old = output.shard(name).read_sidecar()
         if old is not None and old["plan_digest"] != plan.shards[number].digest:
             old = None
         expected = entries.get(name) or old
         if expected is None or fresh["sha256"] == expected["sha256"]:
             if expected is None and not (about and about["plan_digest"] == plan.digest):
                 result.unproved.append(name)
-            _take_over(home, scratch_home, fresh)
+            _take_over(output, scratch, fresh)
             result.shards.append(name)
-        elif old is not None and _mended(home, scratch_home, plan, number, old):
+        elif old is not None and _mended(output, scratch, plan, number, old):
             result.shards.append(name)
         else:
-            result.failed[name] = _why(home, scratch_home, name, old, fresh)
-    shutil.rmtree(scratch)
+            result.failed[name] = _why(output, scratch, name, old, fresh)
+    shutil.rmtree(scratch.folder)
 
 
-def _take_over(home: Path, scratch: Path, fresh: Mapping[str, Any]) -> None:
+def _take_over(output: OutputFolder, scratch: OutputFolder, fresh: Mapping[str, Any]) -> None:
     """Move what differs into place, the sidecar last."""
     made = made_files(scratch, fresh)
-    targets = list(made_files(home, fresh))
+    targets = list(made_files(output, fresh))
     for (source, known), target in zip(made.items(), targets, strict=True):
         if not target.is_file() or commit.fingerprint(target) != known:
             _move(source, target)
-    _move((scratch / fresh["shard"]).with_suffix(".json"), (home / fresh["shard"]).with_suffix(".json"))
+    _move(scratch.shard(fresh["shard"]).sidecar, output.shard(fresh["shard"]).sidecar)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -180,37 +178,39 @@ def _move(source: Path, target: Path) -> None:
         raise commit.unwritable(target, error) from error
 
 
-def _mended(home: Path, scratch: Path, plan: Plan, number: int, old: Mapping[str, Any]) -> bool:
+def _mended(output: OutputFolder, scratch: OutputFolder, plan: Plan, number: int, old: Mapping[str, Any]) -> bool:
     """Mend each broken file of a shard by itself, as its sidecar knows it; whether all are whole now."""
-    known = made_files(home, old)
-    fresh = json_files.read_sealed((scratch / plan.shards[number].name).with_suffix(".json")) or {}
+    known = made_files(output, old)
+    fresh = scratch.shard(plan.shards[number].name).read_sidecar() or {}
     for target, whole in known.items():
         if target.is_file() and commit.fingerprint(target) == whole:
             continue
-        source = (scratch if target.is_relative_to(home) else scratch.parent) / target.relative_to(
-            home if target.is_relative_to(home) else home.parent
-        )
+        source = scratch.folder / target.relative_to(output.folder)
         if source.is_file() and commit.fingerprint(source) == whole:
             _move(source, target)
         elif target.suffix == ".tar":
-            _joined(home, scratch, plan, number, whole, fresh)
+            _joined(output, scratch, plan, number, whole, fresh)
     return all(target.is_file() and commit.fingerprint(target) == whole for target, whole in known.items())
 
 
 def _joined(
-    home: Path, scratch: Path, plan: Plan, number: int, whole: Mapping[str, Any], fresh: Mapping[str, Any]
+    output: OutputFolder,
+    scratch: OutputFolder,
+    plan: Plan,
+    number: int,
+    whole: Mapping[str, Any],
+    fresh: Mapping[str, Any],
 ) -> None:
     """Join a tar of what could be cooked again and, for sources that are gone, of what the old one holds."""
     name = plan.shards[number].name
     try:
         parts: dict[str, Run] = {}
-        for place in (home, scratch):
-            tar = (place / name).with_suffix(".tar")
-            if tar.is_file() and (place == home or fresh.get("bytes")):
-                rows = read_table((place / name).with_suffix(".index.parquet")).to_pylist()
-                parts |= runs(tar, rows)
+        for place in (output, scratch):
+            files = place.shard(name)
+            if files.tar.is_file() and (place == output or fresh.get("bytes")):
+                parts |= runs(files.tar, read_table(files.index).to_pylist())
         ordered = [parts[row.key] for row in plan.rows[number] if row.key in parts]
-        with commit.Part((home / name).with_suffix(".tar")) as part:
+        with commit.Part(output.shard(name).tar) as part:
             if splice(ordered, part.file) == whole:
                 part.commit()
     except (CorpusError, OSError, KeyError, ValueError, TypeError):
@@ -218,17 +218,20 @@ def _joined(
         return
 
 
-def _why(home: Path, scratch: Path, name: str, old: Mapping[str, Any] | None, fresh: Mapping[str, Any]) -> str:
+def _why(
+    output: OutputFolder, scratch: OutputFolder, name: str, old: Mapping[str, Any] | None, fresh: Mapping[str, Any]
+) -> str:
     """Why a shard cannot be made as it was."""
     before: set[tuple[Any, ...]] = set()
-    if (home / name).with_suffix(".rejects.parquet").is_file():
+    rejects = output.shard(name).rejects
+    if rejects.is_file():
         try:
-            rows = read_table((home / name).with_suffix(".rejects.parquet")).to_pylist()
+            rows = read_table(rejects).to_pylist()
             before = {(row["key"], row["reason"]) for row in rows}
         except CorpusError:
             before = set()
     found: dict[str, list[str]] = defaultdict(list)
-    for row in read_table((scratch / name).with_suffix(".rejects.parquet")).to_pylist():
+    for row in read_table(scratch.shard(name).rejects).to_pylist():
         if (row["key"], row["reason"]) not in before:
             found[row["reason"]].append(row["source"])
     told = [
@@ -252,10 +255,10 @@ def _sweep_orphans(report: Report, plan: Plan) -> None:
         if one.kind != "orphan" or path.suffix != ".json" or not path.is_file():
             continue
         sidecar = json_files.read_sealed(path)
-        if sidecar is None or sidecar.get("shard") != path.relative_to(report.home).with_suffix("").as_posix():
+        if sidecar is None or sidecar.get("shard") != path.relative_to(report.output.home).with_suffix("").as_posix():
             continue
         if sidecar["shard"] not in named:
-            for file, known in made_files(report.home, sidecar).items():
+            for file, known in made_files(report.output, sidecar).items():
                 if file.is_file() and commit.fingerprint(file) == known:
                     file.unlink()
             path.unlink()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, roles_of, source_key
 from tonemill.pipelines.planning.plan import Output, Planned, Shard
 from tonemill.pipelines.storage import commit, json_files
@@ -56,33 +57,30 @@ class Job:
     """A shard to look at, and what is known of it elsewhere.
 
     Args:
-        folder: the whole.
-        home: where the sidecar lies.
+        output: the whole.
         name: of the shard.
         planned: as the plan has it; None without one.
         rows: its recipes.
         entry: as the description of the whole has it.
-        output: what the plan makes.
+        made: what the plan makes.
     """
 
-    folder: Path
-    home: Path
+    output: OutputFolder
     name: str
     planned: Shard | None
     rows: Sequence[Planned]
     entry: Mapping[str, Any] | None
-    output: Output | None
+    made: Output | None
 
     @property
-    def base(self) -> Path:
-        return self.home / self.name
+    def files(self) -> ShardFiles:
+        return self.output.shard(self.name)
 
     def size(self) -> int:
         """Bytes of sound there."""
-        tar = self.base.with_suffix(".tar")
-        if tar.is_file():
-            return tar.stat().st_size
-        sidecar = json_files.read_json(self.base.with_suffix(".json"))
+        if self.files.tar.is_file():
+            return self.files.tar.stat().st_size
+        sidecar = json_files.read_json(self.files.sidecar)
         size = sidecar.get("bytes") if isinstance(sidecar, dict) else 0
         return size if isinstance(size, int) else 0
 
@@ -96,7 +94,7 @@ class Checked:
     examples: int = 0
 
     def find(self, path: Path, kind: str, message: str) -> None:
-        self.findings.append(Finding(path.relative_to(self.job.folder).as_posix(), kind, message, self.job.name))
+        self.findings.append(Finding(path.relative_to(self.job.output.folder).as_posix(), kind, message, self.job.name))
 
 
 def compare(path: Path, known: Mapping[str, Any], find: Callable[[Path, str, str], None]) -> bool:
@@ -115,27 +113,25 @@ def compare(path: Path, known: Mapping[str, Any], find: Callable[[Path, str, str
 def check(job: Job, quick: bool) -> Checked:
     """Look at one shard; `quick` leaves out what is in its examples."""
     checked = Checked(job)
-    path = job.base.with_suffix(".json")
-    sidecar = json_files.read_sealed(path)
+    path, tar = job.files.sidecar, job.files.tar
+    sidecar = job.files.read_sidecar()
     if sidecar is None or not is_sidecar(sidecar):
         there = path.exists()
         checked.find(
             path, "damaged" if there else "missing", "its bytes are not those that were written" if there else ""
         )
-        tar = job.base.with_suffix(".tar")
         if job.entry is not None and job.entry["bytes"]:
             compare(tar, job.entry, checked.find)
         return checked
     checked.examples = sidecar["examples"]
     _facts(checked, sidecar)
-    whole = {one: compare(one, known, checked.find) for one, known in made_files(job.home, sidecar).items()}
-    tables = [job.base.with_suffix(f".{name}.parquet") for name in ("index", "rejects")]
+    whole = {one: compare(one, known, checked.find) for one, known in made_files(job.output, sidecar).items()}
+    tables = job.files.index, job.files.rejects
     if not all(whole[path] for path in tables):
         # What a damaged table says is nothing to hold others against.
         return checked
     index, rejects = (read_table(path).to_pylist() for path in tables)
     _counts(checked, sidecar, index, rejects)
-    tar = job.base.with_suffix(".tar")
     if not whole.get(tar, True) and tar.is_file():
         _name_damaged(checked, tar, index)
     if not quick:
@@ -148,7 +144,7 @@ def check(job: Job, quick: bool) -> Checked:
 
 def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
     """The sidecar against the plan and the description of the whole."""
-    job, path = checked.job, checked.job.base.with_suffix(".json")
+    job, path = checked.job, checked.job.files.sidecar
     if sidecar["shard"] != job.name:
         checked.find(path, "unfit", f"it is of {sidecar['shard']}")
     if job.planned is not None and sidecar["plan_digest"] != job.planned.digest:
@@ -165,7 +161,7 @@ def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
 
 def _counts(checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, Any]], rejects: list[Any]) -> None:
     """Tables, ledger and plan against each other."""
-    job, path = checked.job, checked.job.base.with_suffix(".json")
+    job, path = checked.job, checked.job.files.sidecar
     ledger, kept = sidecar["ledger"], {source_key(row["key"]) for row in index}
     clips = Counter(row["outcome"] for row in rejects if row["clip"] is not None and row["key"] in kept)
     facts = [
@@ -207,7 +203,7 @@ def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> N
 
 def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None:
     """Every member of a tar against the index and the plan."""
-    container = checked.job.output.container if checked.job.output else None
+    container = checked.job.made.container if checked.job.made else None
     recipes = {row.key: row for row in checked.job.rows}
     expected: list[tuple[str, dict[str, Any], str | None]] = []
     for row in index:
@@ -278,11 +274,11 @@ def _check_files(
     """Every file of a folder against the index."""
     by_digest = {row[f"{role}_sha256"]: row for row in index for role in roles_of(row)}
     for one in sidecar["files"]:
-        path = checked.job.folder / one["name"]
+        path = checked.job.output.folder / one["name"]
         row = by_digest.get(one["sha256"])
         if row is None:
             checked.find(path, "unfit", "the index does not know of it")
         elif path.is_file():
             _check_sound(checked, path, path.read_bytes(), row, one["name"])
     if len(sidecar["files"]) != sum(len(roles_of(row)) for row in index):
-        checked.find(checked.job.base.with_suffix(".json"), "unfit", "it names another number of files than the index")
+        checked.find(checked.job.files.sidecar, "unfit", "it names another number of files than the index")

@@ -15,11 +15,10 @@ from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
 from tonemill.audiotools.secrets import without_secrets
 from tonemill.pipelines.cooking.cook import cook
-from tonemill.pipelines.corpus.layout import INDEX, PLAN, home_in
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.corpus.sidecar import made_files, roles_of, source_key
 from tonemill.pipelines.planning.plan import Output, Planned
-from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.tar import cut_out
 
@@ -29,19 +28,17 @@ class Trace:
     """An example and where it comes from.
 
     Args:
-        folder: the corpus, or the folder of files.
-        home: where its plan lies.
+        output: the corpus, or the folder of files.
         row: of the index.
         planned: its source's recipe and place in the plan.
-        output: what the plan makes.
+        made: what the plan makes.
         sidecar: of its shard.
     """
 
-    folder: Path
-    home: Path
+    output: OutputFolder
     row: dict[str, Any]
     planned: Planned
-    output: Output
+    made: Output
     sidecar: dict[str, Any]
 
     @property
@@ -65,9 +62,9 @@ class Trace:
         }
 
     def _stored_at(self, role: str) -> dict[str, Any]:
-        file = place_of(self.home, self.sidecar, self.row, role)
+        file = place_of(self.output, self.sidecar, self.row, role)
         return {
-            "file": file.relative_to(self.folder).as_posix(),
+            "file": file.relative_to(self.output.folder).as_posix(),
             "offset": self.row.get(f"{role}_offset", 0),
             "bytes": self.row.get(f"{role}_bytes", file.stat().st_size if file.exists() else None),
             "sha256": self.row[f"{role}_sha256"],
@@ -99,12 +96,12 @@ def trace(folder: Path, key: str) -> Trace:
         UsageError: there is no such example; names some that there are.
         CorpusError: plan, index or sidecar cannot be read.
     """
-    home = home_in(folder)
-    plan = read_plan(home / PLAN)
+    output = OutputFolder.of_this_machine(folder)
+    plan = read_plan(output.plan)
     try:
-        rows = read_table(home / INDEX).to_pylist()
+        rows = read_table(output.index).to_pylist()
     except CorpusError as error:
-        raise CorpusError(f"{home / INDEX} cannot be read: {error}. `tonemill repair {folder}` mends it.") from error
+        raise CorpusError(f"{output.index} cannot be read: {error}. `tonemill repair {folder}` mends it.") from error
     row = next((one for one in rows if one["key"] == key), None)
     if row is None:
         near = [one["key"] for one in rows if key and (one["key"].startswith(key) or one["source"] == key)] or [
@@ -113,30 +110,30 @@ def trace(folder: Path, key: str) -> Trace:
         shown = ", ".join(near[:4])
         raise UsageError(f"{folder} has no example {key!r}; it has {shown}{', ...' if len(near) > 4 else ''}.")
     number = next((n for n, shard in enumerate(plan.shards) if shard.name == row["shard"]), None)
-    sidecar = json_files.read_sealed((home / row["shard"]).with_suffix(".json"))
+    sidecar = output.shard(row["shard"]).read_sidecar()
     planned = [
-        one for one in (read_rows(home / PLAN, number) if number is not None else []) if one.key == source_key(key)
+        one for one in (read_rows(output.plan, number) if number is not None else []) if one.key == source_key(key)
     ]
     if sidecar is None or not planned:
         raise CorpusError(f"{folder} is damaged where {key} lies. `tonemill verify {folder}` says how.")
-    return Trace(folder, home, row, planned[0], plan.output, sidecar)
+    return Trace(output, row, planned[0], plan.output, sidecar)
 
 
-def place_of(home: Path, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> Path:
+def place_of(output: OutputFolder, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> Path:
     """The file in which a role of an example is stored."""
     if "files" not in sidecar:
-        return (home / row["shard"]).with_suffix(".tar")
-    made = made_files(home, sidecar)
+        return output.shard(row["shard"]).tar
+    made = made_files(output, sidecar)
     return next(path for path, one in made.items() if one["sha256"] == row[f"{role}_sha256"])
 
 
-def stored(home: Path, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> bytes:
+def stored(output: OutputFolder, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> bytes:
     """The encoded sound of an example, as it lies there.
 
     Raises:
         CorpusError: it is not what was written.
     """
-    path = place_of(home, sidecar, row, role)
+    path = place_of(output, sidecar, row, role)
     try:
         with path.open("rb") as file:
             data = cut_out(file, row.get(f"{role}_offset", 0), row.get(f"{role}_bytes", 1 << 62))
@@ -162,11 +159,11 @@ def remake(found: Trace) -> dict[str, Remade]:
             continue
         if outcome.error is not None:
             raise CorpusError(f"{found.row['key']} is now refused: {outcome.error.reason}, {outcome.error.message}.")
-        bits = found.output.bits or outcome.example.bits
+        bits = found.made.bits or outcome.example.bits
         made = {}
         for role, sound in outcome.example.sounds.items():
-            old = stored(found.home, found.sidecar, found.row, role)
-            made[role] = against(encode(sound, found.output.container, bits).data, old)
+            old = stored(found.output, found.sidecar, found.row, role)
+            made[role] = against(encode(sound, found.made.container, bits).data, old)
         return made
     raise CorpusError(
         f"{found.row['source']} gives fewer clips than it did: {found.row['key']} does not come any more."

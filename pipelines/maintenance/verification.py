@@ -10,18 +10,7 @@ from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import together, totals
-from tonemill.pipelines.corpus.layout import (
-    DESCRIPTION,
-    INDEX,
-    MARK,
-    PLAN,
-    PLAN_SEAL,
-    REJECTS,
-    REMOVED,
-    SHARD_SUFFIXES,
-    STAGED,
-    home_in,
-)
+from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
 from tonemill.pipelines.corpus.sidecar import made_files
@@ -39,8 +28,7 @@ class Report:
     """What was found.
 
     Args:
-        folder: that was looked at.
-        home: where its plan lies.
+        output: that was looked at.
         plan: None where it cannot be read.
         about: the description; None where there is no whole one.
         findings: everything that is not as it was made.
@@ -49,8 +37,7 @@ class Report:
         bytes: likewise.
     """
 
-    folder: Path
-    home: Path
+    output: OutputFolder
     plan: Plan | None = None
     about: dict[str, Any] | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -59,8 +46,8 @@ class Report:
     bytes: int = 0
 
     @property
-    def description(self) -> str:
-        return DESCRIPTION if self.home == self.folder else MARK
+    def folder(self) -> Path:
+        return self.output.folder
 
     def find(self, path: Path, kind: str, message: str, shard: str | None = None) -> None:
         self.findings.append(Finding(self.named(path), kind, message, shard))
@@ -82,7 +69,7 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> R
     Raises:
         UsageError: tonemill made no such folder.
     """
-    report = Report(folder, home_in(folder))
+    report = Report(OutputFolder.of_this_machine(folder))
     _plan(report)
     _description(report)
     names = [shard.name for shard in report.plan.shards] if report.plan else _names(report)
@@ -90,8 +77,7 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> R
     plan = report.plan
     jobs = [
         shard_check.Job(
-            report.folder,
-            report.home,
+            report.output,
             name,
             plan.shards[number] if plan else None,
             plan.rows[number] if plan else (),
@@ -117,14 +103,14 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> R
 
 
 def _plan(report: Report) -> None:
-    path, seal = report.home / PLAN, report.home / PLAN_SEAL
+    path, seal = report.output.plan, report.output.plan_seal
     if not path.is_file():
         report.find(path, "missing", "there is no plan")
         return
     sealed = json_files.read_sealed(seal)
     if sealed is None:
         report.find(seal, "damaged" if seal.exists() else "missing", "the digest of the plan's file cannot be read")
-    elif not plan_is_whole(report.home):
+    elif not plan_is_whole(report.output):
         # What a damaged table says is nothing to hold others against.
         report.find(path, "digest", "its bytes are not those that were written")
         return
@@ -148,7 +134,7 @@ def _plan(report: Report) -> None:
 
 
 def _description(report: Report) -> None:
-    path = report.folder / report.description
+    path = report.output.description
     report.about = json_files.read_sealed(path)
     if report.about is not None:
         return
@@ -163,62 +149,60 @@ def _names(report: Report) -> list[str]:
     """Shards, where no plan says which there are."""
     if report.about is not None and "shards" in report.about:
         return [one["shard"] for one in report.about["shards"]]
-    found = [path.relative_to(report.home) for path in report.home.glob("*/[0-9]*.json")]
+    home = report.output.home
+    found = [path.relative_to(home) for path in home.glob("*/[0-9]*.json")]
     return sorted(path.with_suffix("").as_posix() for path in found)
 
 
 def _whole(report: Report) -> None:
     """The tables and totals of the whole, against those of the shards."""
-    about, home, plan = report.about, report.home, report.plan
+    about, output, plan = report.about, report.output, report.plan
     if about is None:
         return
     if plan is not None and about["plan_digest"] != plan.digest:
-        report.find(
-            report.folder / report.description, "unfit", "it describes another plan than the one that lies there"
-        )
+        report.find(output.description, "unfit", "it describes another plan than the one that lies there")
     for name, known in about["files"].items():
-        path = home / name
+        path = output.home / name
         if not path.is_file():
             report.find(path, "missing", "it was there when the whole was described")
         else:
             shard_check.compare(path, known, lambda path, kind, message: report.find(path, kind, message))
     try:
-        read_removals(home)
+        read_removals(output.home)
     except CorpusError as error:
-        report.find(home / REMOVED, "damaged", str(error))
+        report.find(output.removed, "damaged", str(error))
     if plan is None or any(one.shard is not None for one in report.findings):
         return
-    sidecars = [json_files.read_sealed((home / shard.name).with_suffix(".json")) or {} for shard in plan.shards]
-    parts = [
-        [read_table((home / shard.name).with_suffix(f".{name}.parquet")) for shard in plan.shards]
-        for name in ("index", "rejects")
-    ]
+    shards = [output.shard(shard.name) for shard in plan.shards]
+    sidecars = [files.read_sidecar() or {} for files in shards]
+    parts = [[read_table(files.table(name)) for files in shards] for name in ("index", "rejects")]
     tables = together(*parts)
-    for name, table in zip((INDEX, REJECTS), tables, strict=True):
+    for path, table in zip((output.index, output.rejects), tables, strict=True):
         try:
-            same = read_table(home / name).equals(table)
+            same = read_table(path).equals(table)
         except CorpusError:
             continue
         if not same:
-            report.find(home / name, "unfit", "it does not hold what the tables of the shards hold")
+            report.find(path, "unfit", "it does not hold what the tables of the shards hold")
     for name, value in totals(plan, sidecars, *tables).items():
         if name in about and about[name] != value:
             told = (
                 f"says {about[name]!r}, the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
             )
-            report.find(report.folder / report.description, "unfit", f"{name} {told}")
+            report.find(output.description, "unfit", f"{name} {told}")
 
 
 def _orphans(report: Report, names: Sequence[str]) -> None:
     """Files that nothing there knows of."""
-    folder, home = report.folder, report.home
-    known = {home / name for name in (PLAN, PLAN_SEAL, INDEX, REJECTS, REMOVED)}
-    known |= {folder / report.description, folder / folders.LOCK}
+    output, folder = report.output, report.folder
+    known = {output.plan, output.plan_seal, output.index, output.rejects, output.removed, output.description}
+    known.add(folder / folders.LOCK)
     for name in names:
-        known |= {Path(f"{home / name}{suffix}") for suffix in SHARD_SUFFIXES}
-        sidecar = json_files.read_json((home / name).with_suffix(".json"))
+        files = output.shard(name)
+        known.update(files.all)
+        sidecar = json_files.read_json(files.sidecar)
         if isinstance(sidecar, dict) and "files" in sidecar:
-            known |= set(_files(home, sidecar))
+            known |= set(_files(output, sidecar))
     for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
         if path in known:
             continue
@@ -231,9 +215,9 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
             report.find(path, "orphan", "nothing here knows of it")
 
 
-def _files(home: Path, sidecar: Mapping[str, Any]) -> Iterator[Path]:
+def _files(output: OutputFolder, sidecar: Mapping[str, Any]) -> Iterator[Path]:
     try:
-        yield from made_files(home, sidecar)
+        yield from made_files(output, sidecar)
     except (KeyError, TypeError, AttributeError):
         # A damaged sidecar, told elsewhere.
         return
@@ -246,7 +230,7 @@ def _is_planned(report: Report, path: Path, names: Sequence[str]) -> bool:
         return False
     stem = path.relative_to(report.folder).with_suffix("").as_posix()
     for name, rows in zip(names, plan.rows, strict=True):
-        unsealed = json_files.read_sealed((report.home / name).with_suffix(".json")) is None
+        unsealed = report.output.shard(name).read_sidecar() is None
         if unsealed and any(stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_")) for row in rows):
             return True
     return False

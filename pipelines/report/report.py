@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
-from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.maintenance.leaks import leaks
 from tonemill.pipelines.report import overview
@@ -89,7 +88,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
     against = open_place(wishes.against) if wishes.against is not None else None
     if against is not None and against.run is not None:
         raise UsageError(f"--against {against.name} is a run; name the corpus of real clips.")
-    found = [leaks(place.home / PLAN) if place.run is None else [] for place in places]
+    found = [leaks(place.output.plan) if place.run is None else [] for place in places]
     charts, lost = curves(places)
     heard: list[Listening] = []
     spent = 0.0

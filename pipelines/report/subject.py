@@ -14,14 +14,13 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.corpus.corpus import is_field, open_corpus, read_table
-from tonemill.pipelines.corpus.layout import DESCRIPTION, INDEX, PLAN, REJECTS, WORK
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.paths import to_path
 
 Kind = Literal["corpus", "files", "run"]
-MARK: Final = "tonemill.json"
 SOUNDS: Final = (".wav", ".flac", ".ogg")
 
 
@@ -48,9 +47,9 @@ class Place:
     run: Run | None = None
 
     @property
-    def home(self) -> Path:
-        """Where plan and tables lie."""
-        return self.folder / WORK if self.kind == "files" else self.folder
+    def output(self) -> OutputFolder:
+        """Its files, where it is no run."""
+        return OutputFolder(self.folder, "files" if self.kind == "files" else "shards")
 
     @property
     def roles(self) -> list[str]:
@@ -73,7 +72,7 @@ class Place:
         found = {}
         for role in self.roles:
             if row.get(f"{role}_offset") is not None:
-                with (self.folder / f"{row['shard']}.tar").open("rb") as tar:
+                with self.output.shard(row["shard"]).tar.open("rb") as tar:
                     tar.seek(row[f"{role}_offset"])
                     found[role] = files.read(tar.read(row[f"{role}_bytes"]))
         return found
@@ -82,10 +81,11 @@ class Place:
     def _file_names(self) -> dict[str, dict[str, str]]:
         """Of a folder of files: each example's names by role, by the digests in sidecars and index."""
         found: dict[str, dict[str, str]] = {}
-        for shard in read_plan(self.home / PLAN).shards:
-            sidecar = json_files.read_sealed(self.home / f"{shard.name}.json") or {}
+        for shard in read_plan(self.output.plan).shards:
+            shard_files = self.output.shard(shard.name)
+            sidecar = shard_files.read_sidecar() or {}
             names = {one["sha256"]: one["name"] for one in sidecar.get("files", ())}
-            table = self.home / f"{shard.name}.index.parquet"
+            table = shard_files.index
             for row in read_table(table).to_pylist() if names and table.exists() else ():
                 digests = {role: row.get(f"{role}_sha256") for role in self.roles}
                 found[row["key"]] = {role: names[digest] for role, digest in digests.items() if digest in names}
@@ -93,11 +93,11 @@ class Place:
 
     def rendered_by(self) -> Path | None:
         """The run whose model made these examples, where it lay then, as their first recipe tells."""
-        if self.kind == "run" or not (self.home / PLAN).exists():
+        if self.kind == "run" or not self.output.plan.exists():
             return None
-        plan = read_plan(self.home / PLAN)
+        plan = read_plan(self.output.plan)
         number = next((number for number, shard in enumerate(plan.shards) if shard.recipes), None)
-        rows = read_rows(self.home / PLAN, number) if number is not None else []
+        rows = read_rows(self.output.plan, number) if number is not None else []
         steps = rows[0].recipe.steps if rows else []
         made_by = [step for step in steps if step.get("step") == "render"]
         if not made_by:
@@ -118,17 +118,23 @@ def open_place(text: str) -> Place:
     if (folder / RUN_JSON).exists():
         run = open_run(folder)
         return Place(text, "run", folder, run.about, run=run)
-    if (folder / MARK).exists():
-        about = json_files.read_json(folder / MARK)
+    try:
+        output = OutputFolder.open(folder)
+    except UsageError:
+        what = (
+            "is neither a corpus, a run, nor a folder that `tonemill write` made"
+            if folder.exists()
+            else "does not exist"
+        )
+        raise UsageError(
+            f"{text} {what}. `tonemill report corpora/loops -o report.html` shows how it is meant."
+        ) from None
+    if output.kind == "files":
+        about = json_files.read_json(output.description)
         if not isinstance(about, dict) or "files" not in about:
             raise CorpusError(f"{folder} is not finished. Give the `tonemill write` that makes it again: it goes on.")
         return _with_tables(Place(text, "files", folder, about))
-    if (folder / DESCRIPTION).exists() or (folder / PLAN).exists():
-        return _with_tables(Place(text, "corpus", folder, open_corpus(folder).about))
-    what = (
-        "is neither a corpus, a run, nor a folder that `tonemill write` made" if folder.exists() else "does not exist"
-    )
-    raise UsageError(f"{text} {what}. `tonemill report corpora/loops -o report.html` shows how it is meant.")
+    return _with_tables(Place(text, "corpus", folder, open_corpus(folder).about))
 
 
 def _with_tables(place: Place) -> Place:
@@ -139,8 +145,8 @@ def _with_tables(place: Place) -> Place:
             place.folder,
             place.about,
             # Without its longest columns, which no report shows and which take most of its room.
-            read_table(place.home / INDEX, lambda name: not name.endswith("_sha256")),
-            read_table(place.home / REJECTS),
+            read_table(place.output.index, lambda name: not name.endswith("_sha256")),
+            read_table(place.output.rejects),
         )
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.exchange import CorpusFacts, Range
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, is_field
-from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.storage.parquet import read_row_groups
 
 MOST_VALUES: Final = 10_000
@@ -63,7 +62,7 @@ def _given(corpus: Corpus, table: pa.Table) -> dict[str, Range]:
             if about["min"].is_valid:
                 low, high = float(about["min"].as_py()), float(about["max"].as_py())
                 found[name] = Range(low, high, table[name].null_count)
-    given = given_fields(corpus.folder / PLAN, found)
+    given = given_fields(corpus.output.plan, found)
     return {name: range_ for name, range_ in found.items() if name in given}
 
 

@@ -120,7 +120,7 @@ class Batches(IterableDataset[Batch]):
             )
         counts = dict(zip(*np.unique(np.array(self._rows["shard"]), return_counts=True), strict=True))
         for shard in corpus.shards(split):
-            tar = corpus.folder / f"{shard['shard']}.tar"
+            tar = corpus.output.shard(shard["shard"]).tar
             size = tar.stat().st_size if tar.exists() else None
             # A tar that was cut between two members still reads as a whole, shorter one.
             if size != shard["bytes"] or counts.get(shard["shard"]) != shard["examples"]:

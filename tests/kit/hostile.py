@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, TonemillError
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
 from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files
 from tonemill.pipelines.planning.plan import Output, Plan, Splitting
@@ -152,7 +153,7 @@ def read_sidecar(data: bytes, folder: Path) -> None:
     records = [json_files.read_sealed(path), json_files.read_json(path)]
     for record in records:
         if is_sidecar(record):
-            for made in made_files(folder / ".tonemill", record):
+            for made in made_files(OutputFolder(folder, "files"), record):
                 assert made.resolve().is_relative_to(folder.resolve())
 
 

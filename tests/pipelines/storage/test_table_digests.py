@@ -19,6 +19,7 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus import plan_file
 from tonemill.pipelines.corpus.corpus import open_corpus
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows, read_whole
 from tonemill.pipelines.maintenance.leaks import leaks
 from tonemill.pipelines.maintenance.search import search
@@ -87,7 +88,7 @@ for place in range(first, len(whole)):
 def test_no_flipped_bit_ends_a_process_or_gives_other_values(corpus: Path, tmp_path: Path, name: str) -> None:
     """Of a table whose digest was recorded none is read; of one without, Arrow's own errors can be caught."""
     if name == "plan.parquet":
-        plan_file.write_plan(tmp_path, two_shards())
+        plan_file.write_plan(OutputFolder(tmp_path, "shards"), two_shards())
     else:
         shutil.copytree(corpus / "train", tmp_path / "train")
     path, place, deaths, was_read = tmp_path / name, 0, list[int](), list[int]()
@@ -144,7 +145,7 @@ def test_a_file_is_hashed_once_in_each_version(tmp_path: Path, monkeypatch: pyte
         return digest(file, name)
 
     path, plan = tmp_path / "plan.parquet", two_shards()
-    plan_file.write_plan(tmp_path, plan)
+    plan_file.write_plan(OutputFolder(tmp_path, "shards"), plan)
     monkeypatch.setattr(table_digests.hashlib, "file_digest", counted)
     for _ in range(3):
         assert [row.key for row in read_rows(path, 1)] == [row.key for row in plan.rows[1]]
@@ -159,7 +160,7 @@ def test_a_file_is_hashed_once_in_each_version(tmp_path: Path, monkeypatch: pyte
 def test_a_file_that_has_just_changed_is_hashed_again(tmp_path: Path) -> None:
     """Two versions of one size may have one time."""
     path = tmp_path / "plan.parquet"
-    plan_file.write_plan(tmp_path, two_shards())
+    plan_file.write_plan(OutputFolder(tmp_path, "shards"), two_shards())
     for place in range(200):
         read_plan(path)
         with path.open("r+b") as file:
@@ -243,9 +244,12 @@ def test_the_command_that_made_it_mends_a_plan_that_says_other_things(
 def test_no_reader_holds_a_new_plan_against_the_digest_of_the_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan_file.write_plan(tmp_path, make_plan([Recipe("0.wav", {}, {"seed": 0})], Output("shards"), Splitting(), 2.0))
+    plan_file.write_plan(
+        OutputFolder(tmp_path, "shards"),
+        make_plan([Recipe("0.wav", {}, {"seed": 0})], Output("shards"), Splitting(), 2.0),
+    )
     old, plan, asked = table_digests.recorded(tmp_path / "plan.parquet"), two_shards(), []
-    plan_file.write_plan(tmp_path, plan)
+    plan_file.write_plan(OutputFolder(tmp_path, "shards"), plan)
     now = table_digests.recorded
 
     def first_the_old_one(path: Path) -> dict[str, Any] | None:

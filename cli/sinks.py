@@ -148,7 +148,7 @@ def sink(
         StreamError: the stream was cut, and nobody said --partial.
     """
     from tonemill.pipelines.building.shard_range import lying_plan, parse_portion
-    from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
+    from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.corpus.removed import read_removals
     from tonemill.pipelines.engine.engine import start
     from tonemill.pipelines.maintenance.removal import finish
@@ -158,6 +158,7 @@ def sink(
     from tonemill.pipelines.recipes.recipe import Recipe
     from tonemill.pipelines.recipes.recipe_stream import RecipeReader
     from tonemill.pipelines.storage.folders import locked
+    from tonemill.pipelines.storage.output_names import STAGED
 
     if not 0 < shard_seconds < float("inf"):
         raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")

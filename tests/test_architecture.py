@@ -169,6 +169,20 @@ def test_no_module_imports_what_another_keeps_to_itself() -> None:
                 assert all(f"{node.module}.{name}" in NAMES for name in private), f"{name_of(path)}: {private}"
 
 
+def test_names_of_output_files_are_spelt_once() -> None:
+    """`output_names` spells them, and `OutputFolder` says where each file is."""
+    from tonemill.pipelines.storage import output_names
+
+    home = ROOT / "pipelines/storage/output_names.py"
+    spelt = {value for name, value in vars(output_names).items() if name.isupper() and isinstance(value, str)}
+    # Other JSON files, and other Parquet files, have these suffixes too.
+    names = spelt - {output_names.OURS, output_names.SIDECAR_SUFFIX, output_names.TABLE_SUFFIX}
+    assert names > {"plan.parquet", "plan.json", "corpus.json", "tonemill.json", ".tar"}
+    for path in set(MODULES) - {home}:
+        found = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not found & names, name_of(path)
+
+
 def test_the_tests_mirror_the_rooms() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     rooms = {path.parent.relative_to(ROOT) for path in MODULES}

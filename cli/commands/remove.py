@@ -40,11 +40,12 @@ def command(
     `shard` is given again: removed.json holds hashes of the paths or digests, and no names.
     """
     from tonemill.pipelines.corpus.corpus import open_corpus
-    from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
+    from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.maintenance.removal import digests_of, remove
     from tonemill.pipelines.maintenance.search import search
     from tonemill.pipelines.planning.planner import key_of
     from tonemill.pipelines.progress import open_progress
+    from tonemill.pipelines.storage.output_names import STAGED
     from tonemill.pipelines.storage.paths import of_this_machine, readable
 
     if not (source or sha256 or where):

@@ -10,13 +10,14 @@ from typing import Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
-from tonemill.pipelines.corpus.layout import MARK, OutputFolder
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import is_done
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_records
 from tonemill.pipelines.storage import folders, json_files
+from tonemill.pipelines.storage.output_names import MARK
 from tonemill.pipelines.storage.paths import mapped, sizes_below
 
 MOST_LINES: Final = 20

@@ -15,12 +15,13 @@ from tonemill.pipelines.cooking.journal import Journal, journal_of
 from tonemill.pipelines.cooking.status import Stopped, begin, refused, rejected, stopping, under_way
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
 from tonemill.pipelines.corpus.environment import environment
-from tonemill.pipelines.corpus.layout import PLAN, ShardFiles
+from tonemill.pipelines.corpus.layout import ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import commit_tables
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.paths import kept
 
 

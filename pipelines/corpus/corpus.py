@@ -16,10 +16,11 @@ import pyarrow as pa
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
-from tonemill.pipelines.corpus.layout import INDEX, OutputFolder
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.output_names import INDEX
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import place, to_uri
 from tonemill.pipelines.storage.table_digests import as_record

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.storage import commit, json_files
+from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.output_names import (
+    DESCRIPTION,
+    HIDDEN,
+    INDEX,
+    MARK,
+    PLAN,
+    PLAN_SEAL,
+    REJECTS,
+    REMOVED,
+    SIDECAR_SUFFIX,
+    TABLE_SUFFIX,
+    TAR_SUFFIX,
+)
 from tonemill.pipelines.storage.paths import of_this_machine
-
-PLAN: Final = "plan.parquet"
-
-HIDDEN: Final = ".tonemill"
-"""In a folder of files, the folder of its plan and sidecars; those of a corpus are in the corpus itself."""
-
-DESCRIPTION: Final = "corpus.json"
-
-INDEX: Final = "index.parquet"
-
-REJECTS: Final = "rejects.parquet"
-
-MARK: Final = "tonemill.json"
-"""What tells a folder of files that tonemill made from any other."""
-
-PLAN_SEAL: Final = "plan.json"
-
-REMOVED: Final = "removed.json"
-"""Hashes of sources that may not be added again."""
-
-STAGED: Final = f"{commit.OURS}-removal"
-"""A removal that is ready and is being moved into place."""
-
-GONE: Final = "gone.json"
-"""In `STAGED`: names of the shards of which nothing is left."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +36,12 @@ class ShardFiles:
 
     @property
     def sidecar(self) -> Path:
-        return self.base.with_suffix(".json")
+        return self.base.with_suffix(SIDECAR_SUFFIX)
 
     @property
     def tar(self) -> Path:
         """Of a corpus; a shard of a folder of files has none."""
-        return self.base.with_suffix(".tar")
+        return self.base.with_suffix(TAR_SUFFIX)
 
     @property
     def index(self) -> Path:
@@ -65,7 +53,7 @@ class ShardFiles:
 
     def table(self, name: str) -> Path:
         """The table of that name: `index` or `rejects`."""
-        return self.base.with_suffix(f".{name}.parquet")
+        return self.base.with_suffix(f".{name}{TABLE_SUFFIX}")
 
     @property
     def all(self) -> tuple[Path, ...]:

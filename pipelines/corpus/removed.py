@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.layout import REMOVED
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.output_names import REMOVED
 
 
 def mark_of_path(path: str) -> str:

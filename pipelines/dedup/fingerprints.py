@@ -28,7 +28,6 @@ from tonemill.pipelines.building.tolerance import Tolerance
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import journal_of
 from tonemill.pipelines.cooking.status import Stopped, begin, stopping, under_way
-from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.corpus.plan_file import dump_plan, read_plan, read_rows
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output, digest_of
@@ -37,6 +36,7 @@ from tonemill.pipelines.planning.splits import Splitting
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.parquet import read_table
 
 MARK: Final = "tonemill-fingerprints.json"

@@ -24,10 +24,10 @@ from typing import Any, Final, NoReturn
 
 from tonemill.audiotools.errors import TonemillError
 from tonemill.pipelines.cooking import status
-from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.engine.messages import Inbox, error_of, named, tell
 from tonemill.pipelines.recipes.recipe import recipe_of
 from tonemill.pipelines.recipes.step import STEPS, BatchStep, load_steps
+from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.parquet import read_row_groups
 
 TELL_SECONDS: Final = 0.2

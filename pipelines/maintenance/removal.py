@@ -15,7 +15,7 @@ from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
-from tonemill.pipelines.corpus.layout import GONE, STAGED, OutputFolder, ShardFiles
+from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
 from tonemill.pipelines.corpus.shard_tables import Tally
@@ -24,6 +24,7 @@ from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.output_names import GONE, STAGED
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import inside
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
-from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import made_files
@@ -26,6 +26,7 @@ from tonemill.pipelines.maintenance.verification import Report, verify
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.output_names import STAGED
 from tonemill.pipelines.storage.parquet import read_table
 
 SCRATCH: Final = f"{commit.TEMPORARY}repair"
@@ -188,7 +189,7 @@ def _mended(output: OutputFolder, scratch: OutputFolder, plan: Plan, number: int
         source = scratch.folder / target.relative_to(output.folder)
         if source.is_file() and commit.fingerprint(source) == whole:
             _move(source, target)
-        elif target.suffix == ".tar":
+        elif target == output.shard(plan.shards[number].name).tar:
             _joined(output, scratch, plan, number, whole, fresh)
     return all(target.is_file() and commit.fingerprint(target) == whole for target, whole in known.items())
 

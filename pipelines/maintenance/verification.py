@@ -10,7 +10,7 @@ from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import together, totals
-from tonemill.pipelines.corpus.layout import STAGED, OutputFolder
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
 from tonemill.pipelines.corpus.sidecar import made_files
@@ -20,6 +20,7 @@ from tonemill.pipelines.planning.plan import Plan, digest_of
 from tonemill.pipelines.planning.planner import shard_digest
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.output_names import STAGED
 from tonemill.pipelines.storage.parquet import read_table
 
 

@@ -22,10 +22,18 @@ from typing import Any, BinaryIO, Final, cast
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.storage.json_files import read_sealed
+from tonemill.pipelines.storage.output_names import (
+    DESCRIPTION,
+    HIDDEN,
+    INDEX,
+    MARK,
+    PLAN,
+    PLAN_SEAL,
+    REJECTS,
+    SIDECAR_SUFFIX,
+)
 from tonemill.pipelines.storage.paths import as_store, kept
 
-PLAN: Final = "plan.parquet"
-HIDDEN: Final = ".tonemill"
 _OF_SHARD: Final = re.compile(r"(\d{6,12})\.(index|rejects)\.parquet")
 
 MOST_FETCHED: Final = 4 << 30
@@ -48,13 +56,13 @@ def recorded(path: Path) -> dict[str, Any] | None:
     """Bytes and SHA-256 of a table as a sealed file has them; None where none has."""
     found: Any = None
     if path.name == PLAN:
-        found = read_sealed(path.parent / "plan.json")
-    elif path.name in ("index.parquet", "rejects.parquet"):
+        found = read_sealed(path.parent / PLAN_SEAL)
+    elif path.name in (INDEX, REJECTS):
         hidden = path.parent.name == HIDDEN
-        about = read_sealed(path.parent.parent / "tonemill.json" if hidden else path.parent / "corpus.json")
+        about = read_sealed(path.parent.parent / MARK if hidden else path.parent / DESCRIPTION)
         found = _value(about, "files", path.name)
     elif (match := _OF_SHARD.fullmatch(path.name)) is not None:
-        found = _value(read_sealed(path.parent / f"{match[1]}.json"), "tables", match[2])
+        found = _value(read_sealed(path.parent / f"{match[1]}{SIDECAR_SUFFIX}"), "tables", match[2])
     return as_record(found)
 
 

@@ -16,10 +16,9 @@ from conftest import SHARDING, Tonemill, contents, lines_of, stream_of, table, w
 from making import QUIET
 
 from tonemill.audiotools.errors import OutputError
-from tonemill.pipelines.corpus import layout
 from tonemill.pipelines.maintenance import removal
 from tonemill.pipelines.maintenance.verification import verify
-from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage import commit, folders, json_files, output_names
 from tonemill.pipelines.storage.tar import members
 
 Piped = Callable[..., bytes]
@@ -419,7 +418,7 @@ def test_a_removal_killed_at_any_move_is_finished_by_the_next_command(
     with pytest.raises(KeyboardInterrupt):
         removal.remove(copy, lambda planned, _: planned.recipe.path in paths, paths, [], False)
     monkeypatch.undo()
-    if (copy / layout.STAGED).exists() and moves % 2:
+    if (copy / output_names.STAGED).exists() and moves % 2:
         # Any sink finishes it too.
         tonemill("shard", copy, *SHARDING, stdin=plan).done()
     tonemill("remove", copy, *flags).done()

@@ -13,12 +13,12 @@ from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.cooking.status import refused, rejected, under_way
-from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.corpus.plan_file import dump_plan
 from tonemill.pipelines.dedup.fingerprints import fingerprint_shard
 from tonemill.pipelines.planning.plan import Output, Planned, Splitting
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.sources import scan
+from tonemill.pipelines.storage.output_names import PLAN
 
 
 @pytest.fixture

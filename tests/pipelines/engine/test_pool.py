@@ -15,7 +15,6 @@ from conftest import RATE, Shell, write_wav
 from faults import workers_of
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.layout import PLAN
 from tonemill.pipelines.corpus.plan_file import dump_plan
 from tonemill.pipelines.engine import engine, pool, probe
 from tonemill.pipelines.engine.pool import is_fit
@@ -24,6 +23,7 @@ from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import STEPS
 from tonemill.pipelines.storage.locks import lives
+from tonemill.pipelines.storage.output_names import PLAN
 
 FALL = """
 import os, signal, sys, threading, time

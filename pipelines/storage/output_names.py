@@ -1,0 +1,39 @@
+"""Names of the files that tonemill writes into a corpus or a folder of files; `OutputFolder` says where each is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tonemill.pipelines.storage.commit import OURS
+
+PLAN: Final = "plan.parquet"
+
+HIDDEN: Final = ".tonemill"
+"""In a folder of files, the folder of its plan and sidecars; those of a corpus are in the corpus itself."""
+
+DESCRIPTION: Final = "corpus.json"
+
+INDEX: Final = "index.parquet"
+
+REJECTS: Final = "rejects.parquet"
+
+MARK: Final = "tonemill.json"
+"""What tells a folder of files that tonemill made from any other."""
+
+PLAN_SEAL: Final = "plan.json"
+
+REMOVED: Final = "removed.json"
+"""Hashes of sources that may not be added again."""
+
+STAGED: Final = f"{OURS}-removal"
+"""A removal that is ready and is being moved into place."""
+
+GONE: Final = "gone.json"
+"""In `STAGED`: names of the shards of which nothing is left."""
+
+SIDECAR_SUFFIX: Final = ".json"
+
+TAR_SUFFIX: Final = ".tar"
+
+TABLE_SUFFIX: Final = ".parquet"
+"""Of a shard's tables, after their names: `000003.index.parquet`."""

@@ -39,10 +39,9 @@ def command(
         _show(facts)
     if write is None:
         return
-    from tonemill.pipelines.corpus.environment import environment
+    from tonemill.pipelines.corpus.environment import other_versions
 
-    here, then = environment(), facts["environment"]
-    other = [f"{name} {then[name]} (here {here.get(name)})" for name in then if then[name] != here.get(name)]
+    other = other_versions(facts["environment"])
     for role, one in facts["remade"].items():
         if not one["same_samples"]:
             by = (

@@ -11,8 +11,8 @@ from typing import Any, Final
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.building.state import State, describe_changes, look
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
-from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.description import describe
+from tonemill.pipelines.corpus.environment import other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
@@ -123,13 +123,11 @@ def _remove_shard(output: OutputFolder, name: str) -> None:
 
 
 def _tell_other_environment(output: OutputFolder, plan: Plan, state: State, progress: Progress) -> None:
-    here = environment.environment()
     for number, shard in enumerate(plan.shards):
         if number in state.todo:
             continue
-        there = (json_files.read_json(output.shard(shard.name).sidecar) or {}).get("environment", here)
-        changed = [f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name]]
-        if changed:
+        then = (json_files.read_json(output.shard(shard.name).sidecar) or {}).get("environment", {})
+        if changed := other_versions(then):
             progress.say(
                 f"{shard.name} was made with {', '.join(changed)}: the audio is the same, the bytes may differ"
             )

@@ -17,6 +17,7 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
@@ -81,7 +82,7 @@ class Corpus:
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
         """One recipe per example whose row of the index fits, which reads its members out of their tar."""
         table = self.index()
-        several = Counter(key.rpartition("-")[0] for key in table["key"].to_pylist())
+        several = Counter(source_key(key) for key in table["key"].to_pylist())
         fields = self.fields()
         for batch in table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from functools import cache
 
 
@@ -20,3 +21,10 @@ def environment() -> dict[str, str]:
         "libsndfile": soundfile.__libsndfile_version__,
         **{name: version(name) for name in packages},
     }
+
+
+def other_versions(then: Mapping[str, str], here: Mapping[str, str] | None = None) -> list[str]:
+    """What differs between two environments, as `numpy 2.1.0 (here 2.2.6)`; `here` is this machine's by default."""
+    here = environment() if here is None else here
+    names = [name for name in then if then[name] != here.get(name)]
+    return [f"{name} {then[name]} (here {here.get(name)})" for name in names]

@@ -19,6 +19,7 @@ from tonemill.audiotools.rhythm.beats import find_beats
 from tonemill.audiotools.rhythm.onsets import onsets
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_of
+from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.evaluation.judge import Judge
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.rendering.render import heard_at
@@ -115,7 +116,7 @@ def members_of(corpus: Corpus, splits: Sequence[str]) -> list[Member]:
         return lambda: Waveform(samples_of(corpus.folder, row, role), row["sample_rate"])
 
     return [
-        Member(row["key"], row["key"].rpartition("-")[0], {FOLDER: folder_of(row["source"]), **row}, reader(row))
+        Member(row["key"], source_key(row["key"]), {FOLDER: folder_of(row["source"]), **row}, reader(row))
         for row in corpus.index().to_pylist()
         if row["split"] in splits
     ]

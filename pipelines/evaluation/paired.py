@@ -21,6 +21,7 @@ from tonemill.audiotools.comparison.fidelity import (
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus, samples_of
+from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.evaluation.clip_sets import chosen, members_of
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import heard_at
@@ -125,7 +126,7 @@ def _within(corpus: Corpus) -> list[_Pair]:
     if not {"dry", "wet"} <= set(corpus.about["roles"]):
         return []
     return [
-        _Pair(row["key"], row["key"].rpartition("-")[0], (corpus, row, "wet"), (corpus, row, "dry"), None)
+        _Pair(row["key"], source_key(row["key"]), (corpus, row, "wet"), (corpus, row, "dry"), None)
         for row in corpus.index().to_pylist()
     ]
 
@@ -145,7 +146,7 @@ def _across(corpus: Corpus, targets: Corpus, notes: list[str]) -> list[_Pair]:
     return [
         _Pair(
             row["key"],
-            origins[row["key"]].rpartition("-")[0],
+            source_key(origins[row["key"]]),
             (corpus, row, clip_role),
             (targets, rows[origins[row["key"]]], target_role),
             (targets, rows[origins[row["key"]]], "dry") if dry else None,

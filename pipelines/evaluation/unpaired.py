@@ -12,6 +12,7 @@ import numpy as np
 from tonemill.audiotools.comparison.descriptors import mean_spectrum
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.evaluation.clip_sets import Hearing, Member, chosen, halves, hear, members_of, noise_like
 from tonemill.pipelines.evaluation.judge import TABLES, Judge, judge_in, judge_of_files, judge_of_run, stored_in
 from tonemill.pipelines.evaluation.metrics import compare
@@ -140,7 +141,7 @@ def evaluate(
 
 def _opened(path: Path) -> _Place:
     if path.suffix in TABLES:
-        members = [Member(key, key.rpartition("-")[0] or key, {}) for key in read_vectors([path])]
+        members = [Member(key, source_key(key) or key, {}) for key in read_vectors([path])]
         return _Place(path, None, {"all": members})
     corpus = open_corpus(path)
     return _Place(path, corpus, {split: members_of(corpus, [split]) for split in corpus.about["splits"]})

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
+from tonemill.pipelines.corpus.environment import other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.corpus.salvage import unproved_plan
@@ -239,9 +240,7 @@ def _why(
         f"{len(paths)} of its sources {reason}: {', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
         for reason, paths in found.items()
     ]
-    there, here = (old or {}).get("environment", {}), fresh["environment"]
-    other = [f"{one} {there[one]} (here {here.get(one)})" for one in there if there[one] != here.get(one)]
-    if other:
+    if other := other_versions((old or {}).get("environment", {}), fresh["environment"]):
         told.append(f"it was made with {', '.join(other)}")
     return "; ".join(told) or "cooked again it has other bytes, and nothing says why"
 

@@ -60,11 +60,12 @@ def read_plan(path: Path, proved: bool = True) -> Plan:
     Raises:
         CorpusError: there is no plan, or one that this version cannot read.
     """
+    text = read_metadata(path, b"tonemill", proved)
     try:
-        about = json.loads(read_metadata(path, b"tonemill", proved))
+        about = json.loads(text)
         if about["schema"] == SCHEMA:
             return _plan(about)
-    except (CorpusError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CorpusError(f"{path} is not a plan: {error}.") from error
     raise CorpusError(
         f"{path} has schema {about['schema']!r}; this tonemill reads {SCHEMA}. Use the one that wrote it."
@@ -110,7 +111,7 @@ def read_whole(path: Path, proved: bool = True) -> Plan:
         with reading(path):
             copy = held(path) if proved else path
         return replace(plan, rows=tuple(tuple(read_rows(copy, number, proved)) for number in range(len(plan.shards))))
-    except (CorpusError, ValueError) as error:
+    except ValueError as error:
         raise CorpusError(f"{path} is damaged: {error}") from error
 
 

@@ -216,9 +216,17 @@ def described(path: Path) -> Any:
     return info.format, info.subtype, info.samplerate, info.channels, info.frames
 
 
+ADDED = ("score_step", "optimizers_sha256", "scaler", "seal")
+"""Keys of a checkpoint's `state.json` that have come since, without which it is still read."""
+
+
 def described_below(folder: Path) -> dict[str, Any]:
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): described(path) for path in paths}
+    found = {str(path.relative_to(folder)): described(path) for path in paths}
+    for name in found:
+        if name.endswith("state.json"):
+            found[name] = {key: one for key, one in found[name].items() if key not in ADDED}
+    return found
 
 
 def placeless(value: Any) -> Any:

@@ -56,7 +56,7 @@ def _exported(place: Path, form: str, which: str, given: dict[str, Any]) -> byte
         raise UsageError(
             f"{opened.model} can be exported as {', '.join(model.exports) or 'nothing'}, and --format is {form}."
         )
-    training = {"steps": checkpoint.step, "validation_esr": checkpoint.state.get("score")}
+    training = {"steps": checkpoint.step, "validation_esr": checkpoint.score}
     return model.exported(form, {"name": place.resolve().name, "training": training, **given})
 
 

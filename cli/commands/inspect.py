@@ -175,10 +175,8 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
         about.add_row(name, str(run.about[name]))
     saved = _table("checkpoints", "step", "training time", "score (less is better)", "digest")
     for one in run.checkpoints():
-        score = one.state.get("score")
-        saved.add_row(
-            str(one.step), duration(one.state["seconds"]), "" if score is None else f"{score:.2f}", one.digest[:16]
-        )
+        score = "" if one.score is None else f"{one.score:.2f}"
+        saved.add_row(str(one.step), duration(one.state["seconds"]), score, one.digest[:16])
     lines = [json.loads(line) for line in _text(folder / "metrics.jsonl").splitlines()]
     last: dict[str, Any] = {}
     for line in lines:

@@ -51,7 +51,7 @@ def _facts(place: Place) -> dict[str, str]:
     if place.run is not None:
         run = place.run
         done = run.checkpoints()
-        best = [one.state["score"] for one in done if one.state.get("score") is not None]
+        best = [one.score for one in done if one.score is not None]
         return {
             "kind": KINDS[place.kind],
             "model": run.model,

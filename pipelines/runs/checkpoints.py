@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tonemill.audiotools.errors import RunError
 from tonemill.models.contract import Model, load_model
 from tonemill.pipelines import config
-from tonemill.pipelines.runs.run import OPTIMIZERS, STATE, WEIGHTS, Checkpoint, Run
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.runs import checkpoint_folder
+from tonemill.pipelines.runs.checkpoint_folder import (
+    CHECKPOINTS,
+    DIGESTS,
+    OPTIMIZERS,
+    SCORE_STEP,
+    STATE,
+    WEIGHTS,
+    Checkpoint,
+    not_finite,
+)
+from tonemill.pipelines.runs.run import Run
+from tonemill.pipelines.storage import commit, json_files
 
 AVERAGE: Final = "average."
 """Prefix of the averaged weights, beside those of the model itself."""
@@ -32,14 +41,23 @@ class State:
         model: on its device.
         optimizers: by name.
         decay: of the running average of what rendering uses; None keeps none.
+        scaler: of losses, for fp16; None scales none.
     """
 
-    def __init__(self, model: Model, optimizers: Mapping[str, torch.optim.Optimizer], decay: float | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        decay: float | None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
         self.model = model
         self.optimizers = optimizers
+        self.scaler = scaler if scaler is not None else torch.amp.GradScaler("cpu", enabled=False)
         self.step = 0
         self.seconds = 0.0
         self.score: float | None = None
+        self.score_step: int | None = None
         self._decay = decay
         self.average = rendering_weights(model) if decay is not None else {}
         self.average = {name: tensor.clone() for name, tensor in self.average.items()}
@@ -56,56 +74,87 @@ class State:
                 else:
                     self.average[name].copy_(tensor)
 
+    def measured(self, score: float | None) -> None:
+        """Note the score of the weights as they are now."""
+        self.score, self.score_step = score, self.step
+
+    def refuse_not_finite(self, folder: Path) -> None:
+        """Refuse weights and averages that hold a NaN or an infinity.
+
+        Raises:
+            RunError: names one, the last good checkpoint of the run, and what to try.
+        """
+        name = not_finite(_named(self.model, self.average))
+        if name is not None:
+            raise RunError(f"{name} is no longer finite at step {self.step}. {way_out(folder)}")
+
     def save(self, folder: Path) -> None:
-        """Write a checkpoint beside the others, all at once."""
-        target = folder / "checkpoints" / f"{self.step:08d}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=commit.TEMPORARY, dir=target.parent))
-        tensors, plain = _optimizer_state(self.optimizers)
+        """Write a checkpoint beside the others, all at once.
+
+        Raises:
+            RunError: weights or averages are not finite.
+            OutputError: it cannot be written.
+        """
+        self.refuse_not_finite(folder)
+        target = folder / CHECKPOINTS / f"{self.step:08d}"
+        part = checkpoint_folder.temporary_beside(target)
         try:
-            save_file(_weights(self.model, self.average), part / WEIGHTS)
-            save_file(tensors, part / OPTIMIZERS)
-            digest = hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest()
-            state = {
-                "step": self.step,
-                "seconds": self.seconds,
-                "score": self.score,
-                "sha256": digest,
-                "optimizers": plain,
-            }
-            (part / STATE).write_text(json.dumps(state))
-            for path in part.iterdir():
-                commit.sync_file(path)
-            part.chmod(0o755)
-            shutil.rmtree(target, ignore_errors=True)
+            part.mkdir(parents=True)
+            self._write(part)
+            if target.exists():
+                checkpoint_folder.remove(target)
             part.replace(target)
             commit.sync_folder(target.parent)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(part, ignore_errors=True)
             raise commit.unwritable(target, error if isinstance(error, OSError) else OSError(str(error))) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
+        tensors, plain = _optimizer_state(self.optimizers)
+        weights = {name: tensor.cpu().contiguous() for name, tensor in _named(self.model, self.average).items()}
+        digests = {}
+        for name, content in ((WEIGHTS, weights), (OPTIMIZERS, tensors)):
+            save_file(content, folder / name)
+            # safetensors lets only the owner read; the folder has the mode that the umask leaves.
+            (folder / name).chmod(folder.stat().st_mode & 0o666)
+            commit.sync_file(folder / name)
+            digests[DIGESTS[name]] = commit.fingerprint(folder / name)["sha256"]
+        known = self.score_step == self.step and self.score is not None and math.isfinite(self.score)
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "score": self.score if known else None,
+            SCORE_STEP: self.step if known else None,
+            **digests,
+            "optimizers": plain,
+            "scaler": self.scaler.state_dict(),
+        }
+        json_files.write_sealed(folder / STATE, state)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint.
 
         Raises:
-            RunError: it is damaged.
+            RunError: it is damaged, not finite, or of a model that has changed since.
         """
+        weights = _tensors(checkpoint, WEIGHTS)
+        tensors = _tensors(checkpoint, OPTIMIZERS)
+        _refuse_not_finite(checkpoint, weights)
         try:
-            with safe_open(checkpoint.weights, "pt") as file:
-                names = list(file.keys())
-                weights = {name: file.get_tensor(name) for name in names}
             self.model.load_state_dict({name: t for name, t in weights.items() if not name.startswith(AVERAGE)})
             for name, tensor in self.average.items():
                 tensor.copy_(weights[AVERAGE + name])
-            with safe_open(checkpoint.folder / OPTIMIZERS, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(_restored(name, tensors, checkpoint.state["optimizers"][name]))
-        except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            raise damaged(checkpoint, error) from error
+            # The version before kept no scale, which then begins where it began.
+            if self.scaler.is_enabled() and checkpoint.state.get("scaler"):
+                self.scaler.load_state_dict(checkpoint.state["scaler"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise _unfit(checkpoint, error) from error
         self.step = checkpoint.step
         self.seconds = float(checkpoint.state["seconds"])
-        self.score = checkpoint.state["score"]
+        self.score, self.score_step = checkpoint.score, checkpoint.step
 
     def load_weights_from(self, run: Run) -> str:
         """Take over another run's weights where names and shapes agree; returns what was taken, in words.
@@ -115,15 +164,9 @@ class State:
         """
         checkpoint = run.checkpoint()
         own = self.model.state_dict()
-        taken = {}
-        try:
-            with safe_open(checkpoint.weights, "pt") as file:
-                for name in set(file.keys()) & set(own):
-                    tensor = file.get_tensor(name)
-                    if tensor.shape == own[name].shape:
-                        taken[name] = tensor
-        except (OSError, SafetensorError) as error:
-            raise damaged(checkpoint, error) from error
+        stored = _tensors(checkpoint, WEIGHTS)
+        taken = {name: t for name, t in stored.items() if name in own and t.shape == own[name].shape}
+        _refuse_not_finite(checkpoint, taken)
         if not taken:
             raise RunError(
                 f"--init-from {run.folder}: no weight of its {run.model} has the name and shape of one of this model."
@@ -139,24 +182,27 @@ def load_for_rendering(run: Run, checkpoint: Checkpoint, device: torch.device) -
     """A model with the weights to render with: the averages, where the run kept some.
 
     Raises:
-        RunError: the checkpoint is damaged, or of a model that has changed since.
+        RunError: the checkpoint is damaged, not finite, or of a model that has changed since.
     """
     model_class = load_model(run.model)
     settings: Any = config.build(model_class.config_of(run.model_config), run.model_config, f"{run.folder}")
     model = model_class(settings)
+    own = rendering_weights(model)
+    path = checkpoint.whole(WEIGHTS)
     try:
-        with safe_open(checkpoint.weights, "pt") as file:
+        with safe_open(path, "pt") as file:
             names = set(file.keys())
-            own = rendering_weights(model)
             wanted = {name: AVERAGE + name if AVERAGE + name in names else name for name in own}
-            with torch.no_grad():
-                for name, stored in wanted.items():
-                    tensor = file.get_tensor(stored)
-                    if tensor.shape != own[name].shape:
-                        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
-                    own[name].copy_(tensor)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise damaged(checkpoint, error) from error
+            chosen = {name: file.get_tensor(stored) for name, stored in wanted.items()}
+    except (OSError, SafetensorError) as error:
+        raise _unfit(checkpoint, error) from error
+    _refuse_not_finite(checkpoint, chosen)
+    with torch.no_grad():
+        for name, tensor in chosen.items():
+            if tensor.shape != own[name].shape:
+                shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
+                raise _unfit(checkpoint, ValueError(f"{name} has the shape {shapes}"))
+            own[name].copy_(tensor)
     return model.to(device).eval()
 
 
@@ -168,15 +214,49 @@ def rendering_weights(model: Model) -> dict[str, Tensor]:
     return {name: t.detach() for name, t in model.state_dict(keep_vars=True).items() if id(t) in chosen}
 
 
-def damaged(checkpoint: Checkpoint, error: Exception) -> RunError:
-    return RunError(
-        f"{checkpoint.folder} cannot be used: {error}. Remove that folder to go on from the checkpoint before it."
+def way_out(folder: Path) -> str:
+    """What to do where training went wrong, in words, from the last good checkpoint of a run."""
+    tries = "Try a lower --learning-rate, --precision fp32, or another --seed"
+    good = checkpoint_folder.last_good(folder)
+    if good is None:
+        return f"There is no good checkpoint yet. {tries}, with another -o."
+    return (
+        f"The last good checkpoint is {good.folder}; nothing was saved after it. {tries}, with another -o: "
+        f"--init-from {folder} starts from its weights."
     )
 
 
-def _weights(model: Model, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
+    """What a file of a checkpoint holds, by name.
+
+    Raises:
+        RunError: it is damaged, or may not be read.
+    """
+    path = checkpoint.whole(name)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise checkpoint.spoilt(name, f"cannot be used: {error}") from error
+
+
+def _refuse_not_finite(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
+    name = not_finite(weights)
+    if name is not None:
+        raise checkpoint.diverged(name)
+
+
+def _unfit(checkpoint: Checkpoint, error: Exception) -> RunError:
+    """The error for a checkpoint whose files are those that were saved."""
+    return RunError(
+        f"{checkpoint.folder} is whole, and does not fit the model of this tonemill: {error}. Use the version that "
+        "wrote it, which run.json names."
+    )
+
+
+def _named(model: Model, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All that is saved of a model, by the names in the file."""
     named = {**model.state_dict(), **{AVERAGE + name: tensor for name, tensor in average.items()}}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+    return {name: tensor.detach() for name, tensor in named.items()}
 
 
 def _optimizer_state(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,21 +11,19 @@ runs/drums/
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.pipelines.runs import checkpoint_folder
+from tonemill.pipelines.runs.checkpoint_folder import Checkpoint
 from tonemill.pipelines.storage import json_files
 
 SCHEMA: Final = 1
 RUN_TOML: Final = "run.toml"
 RUN_JSON: Final = "run.json"
-STATE: Final = "state.json"
-WEIGHTS: Final = "weights.safetensors"
-OPTIMIZERS: Final = "optimizers.safetensors"
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -77,27 +75,6 @@ FREE: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """One saved state of a run."""
-
-    folder: Path
-    state: dict[str, Any]
-
-    @property
-    def step(self) -> int:
-        return int(self.state["step"])
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weights."""
-        return str(self.state["sha256"])
-
-    @property
-    def weights(self) -> Path:
-        return self.folder / WEIGHTS
-
-
-@dataclass(frozen=True)
 class Run:
     """A folder that training left."""
 
@@ -113,36 +90,51 @@ class Run:
         return dict(self.about["model_config"])
 
     def checkpoints(self) -> list[Checkpoint]:
-        """All whole ones, oldest first."""
-        found = []
-        for folder in sorted((self.folder / "checkpoints").glob("[0-9]*")):
-            state = json_files.read_json(folder / STATE)
-            if isinstance(state, dict):
-                found.append(Checkpoint(folder, state))
-        return found
+        """All of them whose state is whole, oldest first.
+
+        Raises:
+            RunError: one may not be read.
+        """
+        return checkpoint_folder.with_whole_states(self.folder)
+
+    def last(self) -> Checkpoint | None:
+        """The newest one, or None where there is none yet.
+
+        Raises:
+            RunError: it is damaged, or may not be read.
+        """
+        folders = checkpoint_folder.listed(self.folder)
+        return checkpoint_folder.read(folders[-1]) if folders else None
 
     def checkpoint(self, which: str = "last") -> Checkpoint:
         """The last, the best, or the one of a step.
 
+        The best one has the smallest score that was measured of its own weights; where none was, it is the last.
+
         Raises:
-            RunError: there is none such.
+            RunError: there is none such, it is damaged, or it may not be read.
         """
-        found = self.checkpoints()
-        if not found:
+        folders = checkpoint_folder.listed(self.folder)
+        if not folders:
             raise RunError(
                 f"{self.folder} holds no checkpoint yet. Train it with "
                 f"`tonemill train {self.model} {self.about['corpus']} -o {self.folder}`."
             )
-        if which == "last":
-            return found[-1]
         if which == "best":
-            scored = [one for one in found if one.state.get("score") is not None]
-            return min(scored, key=lambda one: float(one.state["score"])) if scored else found[-1]
-        for one in found:
-            if which.isdigit() and one.step == int(which):
-                return one
-        steps = ", ".join(str(one.step) for one in found)
+            # All must be whole, for a damaged state may be that of the best.
+            found = [checkpoint_folder.read(folder) for folder in folders]
+            return best_of(found) or found[-1]
+        for folder in folders:
+            if folder == folders[-1] if which == "last" else which.isdigit() and int(folder.name) == int(which):
+                return checkpoint_folder.read(folder)
+        steps = ", ".join(str(int(folder.name)) for folder in folders)
         raise RunError(f"{self.folder} has no checkpoint {which!r}; it has last, best and those of steps {steps}.")
+
+
+def best_of(found: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The checkpoint of the smallest score, of those that were measured."""
+    scored = [(one.score, one.step, one) for one in found if one.score is not None]
+    return min(scored, key=lambda one: one[:2])[2] if scored else None
 
 
 def open_run(folder: Path) -> Run:
@@ -153,6 +145,7 @@ def open_run(folder: Path) -> Run:
     """
     about = json_files.read_json(folder / RUN_JSON)
     if about is None:
+        checkpoint_folder.refuse_unreadable(folder / RUN_JSON)
         what = "is no run" if folder.is_dir() else "does not exist"
         raise RunError(f"{folder} {what}. Make one with `tonemill train MODEL CORPUS -o {folder}`.")
     if about.get("schema") != SCHEMA:
@@ -195,11 +188,13 @@ def refuse_other_config(
 
 
 def prune(run: Run, keep: int) -> None:
-    """Remove all but the last checkpoints and the best one."""
+    """Remove all but the last checkpoints and the best one.
+
+    Raises:
+        OutputError: one cannot be removed.
+    """
     found = run.checkpoints()
-    spared = {one.folder for one in found[-keep:]} | ({run.checkpoint("best").folder} if found else set())
+    spared = {one.folder for one in [*found[-keep:], best_of(found)] if one is not None}
     for one in found:
         if one.folder not in spared:
-            # The state goes first: a checkpoint without one does not count.
-            (one.folder / STATE).unlink()
-            shutil.rmtree(one.folder)
+            checkpoint_folder.remove(one.folder)

@@ -26,7 +26,7 @@ from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import pick_device
-from tonemill.pipelines.runs import checkpoints
+from tonemill.pipelines.runs import checkpoint_folder, checkpoints
 from tonemill.pipelines.runs.metric_log import Metrics
 from tonemill.pipelines.runs.run import (
     RUN_JSON,
@@ -76,12 +76,14 @@ def train(
     model = model_class(model_config)
     with folders.locked(_claimed(folder)):
         run = _begun(folder, name, model_config, settings, corpus, model)
-        saved = run.checkpoints()
-        if not saved:
+        checkpoint_folder.sweep(run.folder)
+        saved = run.last()
+        if saved is None:
             model.check_examples(examples_of(corpus, settings.split, model.roles))
-        state = checkpoints.State(model, model.to(device).optimizers(), settings.ema)
-        if saved:
-            state.load(saved[-1])
+        scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        state = checkpoints.State(model, model.to(device).optimizers(), settings.ema, scaler)
+        if saved is not None:
+            state.load(saved)
         elif init_from is not None:
             progress.say(state.load_weights_from(init_from))
         else:
@@ -94,16 +96,24 @@ def train(
 class Updater:
     """Steps optimizers for `Model.training_step`; with fp16 it scales losses so that small gradients survive."""
 
-    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer], device: torch.device, precision: str) -> None:
+    def __init__(
+        self, optimizers: Mapping[str, torch.optim.Optimizer], device: torch.device, scaler: torch.amp.GradScaler
+    ) -> None:
         self._optimizers = optimizers
-        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._device = device.type
+        self._scaler = scaler
 
     def __call__(self, optimizer: str, loss: Tensor) -> None:
         chosen = self._optimizers[optimizer]
         chosen.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(chosen)
-        self._scaler.update()
+        # Backward runs in the types that forward chose; PyTorch advises against autocast around it
+        # (https://docs.pytorch.org/docs/stable/amp.html).
+        with torch.autocast(self._device, enabled=False):
+            self._scaler.scale(loss).backward()
+            self._scaler.step(chosen)
+            self._scaler.update()
+        # Within a step autocast keeps weights in half precision, which now are those from before the update.
+        torch.clear_autocast_cache()
 
 
 def _loop(
@@ -112,16 +122,17 @@ def _loop(
     model = state.model
     dataset = _batches_for(model, corpus, settings, first=state.step)
     processes = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
-    update = Updater(state.optimizers, device, settings.precision)
+    update = Updater(state.optimizers, device, state.scaler)
     metrics = Metrics(run.folder, state.step)
     listener = Listener(run.folder, corpus, settings, model, metrics)
     clock = _Clock(state.seconds)
     total = settings.steps if settings.steps is not None else None
     with progress.phase(f"train {run.folder}", total, "steps") as phase, _interruptible() as interrupted, metrics:
         phase.reach(state.step, counted=False)
-        heard = 0
+        saved = state.step if run.checkpoints() else None
+        over = _finished(state.step, clock.seconds, settings)
         incoming = batches(dataset, processes, pin=device.type == "cuda")
-        while not interrupted and not _finished(state.step, clock.seconds, settings):
+        while not interrupted and not over:
             batch = next(incoming).to(device)
             model.train()
             torch.manual_seed(_seed_of(settings.seed, state.step + 1))
@@ -129,22 +140,31 @@ def _loop(
                 losses = model.training_step(batch, state.step + 1, update)
             state.advance()
             state.seconds = clock.seconds
+            over = _finished(state.step, clock.seconds, settings)
             metrics.collect(losses)
             if state.step % settings.log_every == 0:
-                _refuse_runaway(metrics.write(state.step, clock.seconds), state.step)
+                _refuse_runaway(metrics.write(state.step, clock.seconds), state.step, run)
                 phase.about = metrics.line()
-            if state.step % settings.listen_every == 0 or _finished(state.step, clock.seconds, settings):
-                heard = state.step
-                state.score = listener.listen(state, device)
-            if state.step % settings.checkpoint_every == 0:
+            measured = (state.step % settings.listen_every == 0 or over) and _measure(state, run, listener, device)
+            if over:
+                _refuse_runaway(metrics.write(state.step, clock.seconds), state.step, run)
+            if measured or state.step % settings.checkpoint_every == 0 or over:
                 _save(state, run, settings)
+                saved = state.step
             phase.advance(1)
-        if not run.checkpoints() or run.checkpoints()[-1].step != state.step:
+        if saved != state.step:
             metrics.write(state.step, clock.seconds)
-            if heard != state.step and not interrupted:
-                state.score = listener.listen(state, device)
+            if not interrupted:
+                _measure(state, run, listener, device)
             _save(state, run, settings)
     return Trained(run, state.step, bool(interrupted))
+
+
+def _measure(state: checkpoints.State, run: Run, listener: Listener, device: torch.device) -> bool:
+    """Listen to the weights as they are, unless they are not finite; returns whether they have a score."""
+    state.refuse_not_finite(run.folder)
+    state.measured(listener.listen(state, device))
+    return state.score is not None
 
 
 def _save(state: checkpoints.State, run: Run, settings: TrainConfig) -> None:
@@ -213,13 +233,10 @@ def _seed_of(seed: int, what: object) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {what}".encode()).digest()[:8], "big") >> 1
 
 
-def _refuse_runaway(values: Mapping[str, float], step: int) -> None:
+def _refuse_runaway(values: Mapping[str, float], step: int, run: Run) -> None:
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
-        raise RunError(
-            f"{' and '.join(bad)} is no longer finite at step {step}; the checkpoints before it stay. "
-            "Try a lower --learning-rate, --precision fp32, or another --seed."
-        )
+        raise RunError(f"{' and '.join(bad)} is no longer finite at step {step}. {checkpoints.way_out(run.folder)}")
 
 
 class _Clock:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.rendering.render import render
 from tonemill.pipelines.runs.checkpoints import load_for_rendering
 from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
-from tonemill.pipelines.training.loop import train
+from tonemill.pipelines.training.listener import Listener
+from tonemill.pipelines.training.loop import Updater, train
 
 TINY = WaveGANConfig(length=4096, dim=2, critic_steps=2)
 SHORT = TrainConfig(steps=8, batch_size=4, checkpoint_every=4, listen_every=4, listen_clips=2, log_every=1, ema=0.9)
@@ -50,6 +53,46 @@ def test_going_on_is_bit_exact(run: Run, drums: Corpus, tmp_path: Path) -> None:
     by_step = {line["step"]: line for line in losses(run) if "mel_distance_db" not in line}
     assert [line for line in losses(parts) if "mel_distance_db" not in line] == list(by_step.values())
     assert len(by_step) == 8
+
+
+def test_half_precision_goes_on_where_it_stopped(
+    drums: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Listener, "_leave", lambda *_: None)
+    growing = functools.partial(torch.amp.GradScaler, growth_interval=3)
+    monkeypatch.setattr(torch.amp, "GradScaler", growing)
+    whole = trained(drums, tmp_path / "whole", precision="fp16", steps=5, listen_every=100)
+    for steps in (2, 5):
+        parts = trained(drums, tmp_path / "parts", precision="fp16", steps=steps, listen_every=100)
+    assert parts.checkpoint().digest == whole.checkpoint().digest
+    scaler = whole.checkpoint().state["scaler"]
+    assert parts.checkpoint().state["scaler"] == scaler
+    assert scaler["scale"] != growing("cpu").get_scale(), "it never changed"
+
+
+def test_backward_runs_outside_of_autocast_and_forward_sees_new_weights() -> None:
+    seen = []
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return gradient
+
+    layer = torch.nn.Linear(4, 4)
+    optimizers = {"layer": torch.optim.SGD(layer.parameters(), lr=100.0)}
+    update = Updater(optimizers, torch.device("cpu"), torch.amp.GradScaler("cpu", enabled=False))
+    with torch.autocast("cpu", torch.bfloat16):
+        before = layer(torch.ones(1, 4))
+        update("layer", Watched.apply(before).float().sum())
+        after = layer(torch.ones(1, 4))
+    assert seen == [False]
+    assert after.dtype == torch.bfloat16
+    assert not torch.equal(before, after)
 
 
 def test_lines_after_the_checkpoint_are_taken_back(drums: Corpus, tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ def test_weights_that_are_not_finite_are_never_saved(
     assert steps(left) == [2, 3, 4]
     assert str(left.folder / "checkpoints/00000004") in str(refused.value)
     assert "--learning-rate" in str(refused.value)
-    heard = [json.loads(line) for line in (left.folder / "metrics.jsonl").read_text().splitlines()]
-    assert {line["step"] for line in heard if "mel_distance_db" in line} == {3}
+    lines = [json.loads(line) for line in (left.folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in lines if "mel_distance_db" in line} == {3}
 
 
 def test_a_run_that_breaks_at_once_names_no_checkpoint(
@@ -223,7 +223,7 @@ def test_after_a_flipped_byte_the_mend_holds(run: Run, drums: Corpus, name: str)
     assert trained(drums, run.folder, steps=8).checkpoint().step == 8
 
 
-def test_a_missing_file_and_an_only_checkpoint_are_told_in_words(run: Run) -> None:
+def test_a_missing_file_and_an_only_checkpoint_end_in_words(run: Run) -> None:
     *rest, last = run.checkpoints()
     (last.folder / OPTIMIZERS).unlink()
     with pytest.raises(RunError, match=f"{OPTIMIZERS} is missing.*Move that folder out of the run"):

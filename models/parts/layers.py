@@ -171,9 +171,14 @@ def glorot_(module: nn.Module) -> None:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Without gradients of a module's own weights, and the work for them; they still flow through it."""
+    """Without gradients of a module's own weights, and the work for them; they still flow through it.
+
+    Afterwards each weight learns or not as before: a part that is frozen for good stays so.
+    """
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     module.requires_grad_(False)
     try:
         yield
     finally:
-        module.requires_grad_(True)
+        for parameter, learns in before:
+            parameter.requires_grad_(learns)

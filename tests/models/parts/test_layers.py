@@ -126,3 +126,14 @@ def test_frozen_weights_get_no_gradient_but_pass_it_on() -> None:
     assert layer.weight.grad is None
     assert x.grad is not None
     assert layer.weight.requires_grad
+
+
+def test_what_was_frozen_before_stays_frozen() -> None:
+    layer = nn.Linear(3, 1)
+    layer.bias.requires_grad_(False)
+    with frozen(layer):
+        assert not layer.weight.requires_grad
+    assert (layer.weight.requires_grad, layer.bias.requires_grad) == (True, False)
+    with pytest.raises(KeyError), frozen(layer):
+        raise KeyError
+    assert (layer.weight.requires_grad, layer.bias.requires_grad) == (True, False)

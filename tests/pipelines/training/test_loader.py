@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.models.contract import Batch
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.training.loader import Batches, batches
 
@@ -73,3 +76,23 @@ def test_a_tar_cut_between_members_is_noticed(drums: Corpus, tmp_path: Path) -> 
     tar.unlink()
     with pytest.raises(CorpusError, match="is missing"):
         Batches(open_corpus(copy), "train", ("audio",), LENGTH, 4)
+
+
+class Pinnable(torch.Tensor):
+    """Stands for a tensor on a machine with CUDA, where alone memory can be pinned."""
+
+    pinned = False
+
+    def pin_memory(self, device: object = None) -> torch.Tensor:
+        made = self.clone().as_subclass(Pinnable)
+        made.pinned = True
+        return made
+
+
+def test_torch_pins_the_waveforms_of_a_batch() -> None:
+    waveform = torch.ones(2, 1, 8).as_subclass(Pinnable)
+    pinned = pin_memory(Batch({"dry": waveform, "wet": waveform}, {"label": ["a", "b"]}))
+    assert isinstance(pinned, Batch)
+    assert [one.pinned for one in pinned.audio.values()] == [True, True]
+    assert torch.equal(pinned.audio["dry"], waveform)
+    assert pinned.fields == {"label": ["a", "b"]}

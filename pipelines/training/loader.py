@@ -8,9 +8,15 @@ at step n costs nothing. Examples are read from their places in the tars, which 
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,6 +26,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch, Request
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_of
+
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+LOOK_SECONDS: Final = 0.5
+"""Between looks whether the parent is there; PyTorch's own look comes only when a process waits for work."""
 
 
 class Batches(IterableDataset[Batch]):
@@ -129,10 +139,46 @@ class Batches(IterableDataset[Batch]):
 
 
 def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:
-    """Iterate over a dataset with so many processes that decode ahead; the batches are the same for any number."""
+    """Iterate over a dataset with so many processes that decode ahead; the batches are the same for any number.
+
+    The processes outlive a signal to their whole group (of Ctrl-C, `timeout`, Slurm, Kubernetes), so that training can
+    save, and end with the process that reads from them, however that ends.
+    """
     if processes == 0:
         return iter(dataset)
-    return iter(DataLoader(dataset, batch_size=None, num_workers=processes, prefetch_factor=2, pin_memory=pin))
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=processes,
+        prefetch_factor=2,
+        pin_memory=pin,
+        worker_init_fn=_serve,
+        # A server that forks would be ended by such a signal.
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+    )
+    # A process inherits what is blocked, and lets it through when it is deaf to it: no moment is left in between.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(_: int) -> None:
+    """Make this process, which decodes, deaf to signals that stop training, and let it end with its parent."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended: another process then stands in the parent's place."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
 
 
 def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...]) -> Iterator[Request]:

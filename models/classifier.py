@@ -127,6 +127,7 @@ class Classifier(Model):
     renders_from: ClassVar[Literal["seeds", "audio"]] = "audio"
     makes: ClassVar[Literal["audio", "fields"]] = "fields"
     pads_short: ClassVar[bool] = True
+    least_batch: ClassVar[int] = 2  # the embedding is normalised over the batch
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()

@@ -58,6 +58,9 @@ class Model(nn.Module):
     pads_short: ClassVar[bool] = False
     """Whether training clips shorter than `length` are lengthened by silence, and not refused."""
 
+    least_batch: ClassVar[int] = 1
+    """Examples that a training batch must hold, as 2 where layers divide by what its examples differ by."""
+
     config: Any
 
     @classmethod

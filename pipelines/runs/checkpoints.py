@@ -38,7 +38,7 @@ class State:
     """A model in training, with everything that changes from step to step.
 
     Args:
-        model: on its device.
+        model: on its device, and fitted: the averages begin with its weights.
         optimizers: by name.
         decay: of the running average of what rendering uses; None keeps none.
         scaler: of losses, for fp16; None scales none.
@@ -59,18 +59,24 @@ class State:
         self.score: float | None = None
         self.score_step: int | None = None
         self._decay = decay
-        self.average = rendering_weights(model) if decay is not None else {}
-        self.average = {name: tensor.clone() for name, tensor in self.average.items()}
+        weights = rendering_weights(model) if decay is not None else {}
+        self.average = {name: tensor.clone() for name, tensor in weights.items()}
+        self._learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
 
     def advance(self) -> None:
-        """Count a step and move the averages."""
+        """Count a step and move the averages: of parameters, for buffers are statistics and are copied.
+
+        The first averages are short, so that what a model began with does not outlive it: the decay of step t is
+        (1 + t) / (10 + t) at most, as in TensorFlow's ExponentialMovingAverage.
+        """
         self.step += 1
         if self._decay is None:
             return
+        decay = min(self._decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, tensor in rendering_weights(self.model).items():
-                if tensor.is_floating_point():
-                    self.average[name].lerp_(tensor, 1 - self._decay)
+                if name in self._learned and tensor.is_floating_point():
+                    self.average[name].lerp_(tensor, 1 - decay)
                 else:
                     self.average[name].copy_(tensor)
 
@@ -138,9 +144,9 @@ class State:
         Raises:
             RunError: it is damaged, not finite, or of a model that has changed since.
         """
-        weights = _tensors(checkpoint, WEIGHTS)
-        tensors = _tensors(checkpoint, OPTIMIZERS)
-        _refuse_not_finite(checkpoint, weights)
+        weights = read_tensors(checkpoint, WEIGHTS)
+        tensors = read_tensors(checkpoint, OPTIMIZERS)
+        refuse_saved_not_finite(checkpoint, weights)
         try:
             self.model.load_state_dict({name: t for name, t in weights.items() if not name.startswith(AVERAGE)})
             for name, tensor in self.average.items():
@@ -155,27 +161,6 @@ class State:
         self.step = checkpoint.step
         self.seconds = float(checkpoint.state["seconds"])
         self.score, self.score_step = checkpoint.score, checkpoint.step
-
-    def load_weights_from(self, run: Run) -> str:
-        """Take over another run's weights where names and shapes agree; returns what was taken, in words.
-
-        Raises:
-            RunError: nothing agrees, or the checkpoint is damaged.
-        """
-        checkpoint = run.checkpoint()
-        own = self.model.state_dict()
-        stored = _tensors(checkpoint, WEIGHTS)
-        taken = {name: t for name, t in stored.items() if name in own and t.shape == own[name].shape}
-        _refuse_not_finite(checkpoint, taken)
-        if not taken:
-            raise RunError(
-                f"--init-from {run.folder}: no weight of its {run.model} has the name and shape of one of this model."
-            )
-        self.model.load_state_dict({**own, **taken})
-        for name, tensor in rendering_weights(self.model).items():
-            if name in self.average:
-                self.average[name].copy_(tensor)
-        return f"Took {len(taken)} of {len(own)} tensors from {checkpoint.folder}."
 
 
 def load_for_rendering(run: Run, checkpoint: Checkpoint, device: torch.device) -> Model:
@@ -196,7 +181,7 @@ def load_for_rendering(run: Run, checkpoint: Checkpoint, device: torch.device) -
             chosen = {name: file.get_tensor(stored) for name, stored in wanted.items()}
     except (OSError, SafetensorError) as error:
         raise _unfit(checkpoint, error) from error
-    _refuse_not_finite(checkpoint, chosen)
+    refuse_saved_not_finite(checkpoint, chosen)
     with torch.no_grad():
         for name, tensor in chosen.items():
             if tensor.shape != own[name].shape:
@@ -226,7 +211,7 @@ def way_out(folder: Path) -> str:
     )
 
 
-def _tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
+def read_tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
     """What a file of a checkpoint holds, by name.
 
     Raises:
@@ -239,7 +224,7 @@ def _tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
         raise checkpoint.spoilt(name, f"cannot be used: {error}") from error
 
 
-def _refuse_not_finite(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
+def refuse_saved_not_finite(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
     name = not_finite(weights)
     if name is not None:
         raise checkpoint.diverged(name)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from tonemill.audiotools.errors import OutputError, RunError
+from tonemill.audiotools.errors import OutputError, RunError, TonemillError
 from tonemill.models.contract import Model, load_model
 from tonemill.pipelines import config
 from tonemill.pipelines.corpus import environment
@@ -39,9 +40,16 @@ from tonemill.pipelines.runs.run import (
     refuse_other_config,
 )
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.training.beginning import batches_for, begin, refuse_small_batches
 from tonemill.pipelines.training.facts import facts_of
 from tonemill.pipelines.training.listener import Listener
-from tonemill.pipelines.training.loader import Batches, batches, examples_of
+from tonemill.pipelines.training.loader import batches
+
+OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What PyTorch says in a plain RuntimeError where a CPU, an MPS device or a library of CUDA has no more memory."""
+
+TWICE_SECONDS: Final = 1.0
+"""Two signals that come within this are one wish."""
 
 
 @dataclass(frozen=True)
@@ -72,24 +80,23 @@ def train(
     model_class = load_model(name)
     model_config = model_class.settle(model_config, facts_of(corpus))
     device = pick_device(settings.device)
+    refuse_small_batches(model_class, name, settings.batch_size)
     torch.manual_seed(_seed_of(settings.seed, "weights"))
     model = model_class(model_config)
-    with folders.locked(_claimed(folder)):
-        run = _begun(folder, name, model_config, settings, corpus, model)
+    with _held(folder), _within_memory(folder, settings):
+        run = _earlier(folder, name, model_config, settings, corpus)
+        saved = run.last() if run is not None else None
+        model.to(device)
+        if run is None:
+            taken = begin(model, corpus, settings, device, init_from)
+            if taken is not None:
+                progress.say(taken)
+            run = _begun(folder, name, model_config, settings, corpus, model)
         checkpoint_folder.sweep(run.folder)
-        saved = run.last()
-        if saved is None:
-            model.check_examples(examples_of(corpus, settings.split, model.roles))
         scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-        state = checkpoints.State(model, model.to(device).optimizers(), settings.ema, scaler)
+        state = checkpoints.State(model, model.optimizers(), settings.ema, scaler)
         if saved is not None:
             state.load(saved)
-        elif init_from is not None:
-            progress.say(state.load_weights_from(init_from))
-        else:
-            fitting = _batches_for(model, corpus, settings)
-            model.fit(batch.to(device) for batch in _epoch(fitting, settings.batch_size))
-            model.fit_examples(examples_of(corpus, settings.split, model.roles))
         return _loop(state, run, settings, corpus, device, progress)
 
 
@@ -120,7 +127,7 @@ def _loop(
     state: checkpoints.State, run: Run, settings: TrainConfig, corpus: Corpus, device: torch.device, progress: Progress
 ) -> Trained:
     model = state.model
-    dataset = _batches_for(model, corpus, settings, first=state.step)
+    dataset = batches_for(model, corpus, settings, first=state.step)
     processes = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
     update = Updater(state.optimizers, device, state.scaler)
     metrics = Metrics(run.folder, state.step)
@@ -178,6 +185,20 @@ def _finished(step: int, seconds: float, settings: TrainConfig) -> bool:
     )
 
 
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run; one that was made for a training that is refused goes again."""
+    new = not folder.exists()
+    try:
+        with folders.locked(_claimed(folder)):
+            yield
+    except TonemillError:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def _claimed(folder: Path) -> Path:
     """The folder, if it is new, empty, or a run."""
     if (folder / RUN_JSON).exists() or folders.is_ours_or_empty(folder, RUN_TOML):
@@ -185,13 +206,22 @@ def _claimed(folder: Path) -> Path:
     raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder with -o.")
 
 
+def _earlier(folder: Path, name: str, model_config: Any, settings: TrainConfig, corpus: Corpus) -> Run | None:
+    """The run of a folder, held against the settings; None where there is none, or no step of it was saved."""
+    if not (folder / RUN_JSON).exists():
+        return None
+    run = open_run(folder)
+    # A damaged checkpoint is an error here, and no reason to begin in its place.
+    if run.last() is None:
+        return None
+    refuse_other_config(run, config.to_dict(settings), name, config.to_dict(model_config), corpus.about["digest"])
+    return run
+
+
 def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, corpus: Corpus, model: Model) -> Run:
-    """The run of a folder, begun if it is new and otherwise held against the settings."""
+    """Begin the run of a folder, in place of one of which no step was saved."""
     train_config, model_settings = config.to_dict(settings), config.to_dict(model_config)
-    if (folder / RUN_JSON).exists():
-        run = open_run(folder)
-        refuse_other_config(run, train_config, name, model_settings, corpus.about["digest"])
-        return run
+    shutil.rmtree(folder / "clips", ignore_errors=True)
     sections = {"run": {"model": name, "corpus": corpus.name}, "train": train_config, "model": model_settings}
     with commit.pending(folder / RUN_TOML) as file:
         file.write(config.to_toml(sections).encode())
@@ -215,16 +245,6 @@ def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, co
     return Run(folder, about)
 
 
-def _batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int = 0) -> Batches:
-    sizes = (model.length, settings.batch_size)
-    return Batches(corpus, settings.split, model.roles, *sizes, settings.seed, first=first, pad=model.pads_short)
-
-
-def _epoch(dataset: Batches, batch_size: int) -> Iterator[Any]:
-    for number in range(math.ceil(dataset.examples / batch_size)):
-        yield dataset.batch(number)
-
-
 def _dtype(precision: str) -> torch.dtype:
     return torch.float16 if precision == "fp16" else torch.bfloat16
 
@@ -237,6 +257,32 @@ def _refuse_runaway(values: Mapping[str, float], step: int, run: Run) -> None:
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise RunError(f"{' and '.join(bad)} is no longer finite at step {step}. {checkpoints.way_out(run.folder)}")
+
+
+@contextmanager
+def _within_memory(folder: Path, settings: TrainConfig) -> Iterator[None]:
+    """Say what needs less memory, where there is not enough.
+
+    Raises:
+        RunError: there was not. The step is lost; checkpoints are whole whenever it happens.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
+            words in str(error) for words in OUT_OF_MEMORY
+        ):
+            raise
+        size = settings.batch_size
+        mend = f"--batch-size {size // 2}" if size > 1 else "a smaller --length or model, or --precision bf16"
+        text = f"There is not enough memory for --batch-size {size}. Try {mend}"
+        saved = open_run(folder).checkpoints() if (folder / RUN_JSON).exists() else []
+        if saved:
+            text += (
+                f" in a new run: --init-from {folder} starts it from the weights of step {saved[-1].step}, the last "
+                "that was saved"
+            )
+        raise RunError(f"{text}.") from error
 
 
 class _Clock:
@@ -252,12 +298,18 @@ class _Clock:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM comes; a second one interrupts at once."""
+    """A list that is empty until Ctrl-C or SIGTERM comes; a second Ctrl-C interrupts at once.
+
+    `timeout` sends its signal to a command and then to the command's group, so one wish to stop may come twice.
+    """
     caught: list[int] = []
+    first = 0.0
 
     def note(number: int, _: object) -> None:
-        if caught:
+        nonlocal first
+        if caught and number == signal.SIGINT and time.monotonic() > first + TWICE_SECONDS:
             raise KeyboardInterrupt
+        first = first or time.monotonic()
         caught.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,0 +1,120 @@
+"""What stands before the first step of a new run: weights of another run, statistics of the corpus, first weights."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.models.contract import Batch, Model
+from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.runs.checkpoint_folder import WEIGHTS
+from tonemill.pipelines.runs.checkpoints import AVERAGE, read_tensors, refuse_saved_not_finite
+from tonemill.pipelines.runs.run import Run, TrainConfig
+from tonemill.pipelines.training.loader import Batches, examples_of
+
+
+def batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int = 0) -> Batches:
+    """The training batches of a model from a number on.
+
+    Raises:
+        CorpusError: the corpus has none for it.
+    """
+    sizes = (model.length, settings.batch_size)
+    return Batches(corpus, settings.split, model.roles, *sizes, settings.seed, first=first, pad=model.pads_short)
+
+
+def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.device, source: Run | None) -> str | None:
+    """Bring a new model, on its device, to where its first step begins.
+
+    Args:
+        model: as its seed made it.
+        corpus: that it is fitted to.
+        settings: of the run.
+        device: of the model.
+        source: a run whose weights are taken where names and shapes agree; its averages, where it has some. The rest
+            is fitted.
+
+    Returns:
+        what was taken and what was not, in words; None without a source.
+
+    Raises:
+        CorpusError: nothing good would come of training on the corpus.
+        RunError: no weight of the source agrees, or its checkpoint is damaged.
+    """
+    dataset = batches_for(model, corpus, settings)
+    model.check_examples(examples_of(corpus, settings.split, model.roles))
+    taken = {} if source is None else _weights_of(source, model)
+    fitted: set[str] = set()
+    if len(taken) < len(model.state_dict()):
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        model.fit(batch.to(device) for batch in _epoch(dataset, settings.batch_size))
+        model.fit_examples(examples_of(corpus, settings.split, model.roles))
+        fitted = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+        # Numbers that are fitted to the corpus together belong together: half of them taken would fit neither corpus.
+        parts = {_part(name) for name in fitted - taken.keys()}
+        fitted = {name for name in fitted if _part(name) in parts}
+        taken = {name: tensor for name, tensor in taken.items() if name not in fitted}
+    if taken:
+        model.load_state_dict({**model.state_dict(), **taken})
+    return None if source is None else _in_words(model, taken, fitted, source)
+
+
+def refuse_small_batches(model: type[Model], name: str, batch_size: int) -> None:
+    """Refuse a batch that a model cannot learn from.
+
+    Raises:
+        UsageError: it has too few examples.
+    """
+    if batch_size < model.least_batch:
+        raise UsageError(
+            f"--batch-size is {batch_size}, but {name} compares the examples of a batch with each other and needs "
+            f"{model.least_batch} or more."
+        )
+
+
+def _weights_of(run: Run, model: Model) -> dict[str, Tensor]:
+    """What a run's last checkpoint has for a model, by name.
+
+    Raises:
+        RunError: nothing agrees, or the checkpoint is damaged.
+    """
+    checkpoint = run.checkpoint()
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    stored, taken = read_tensors(checkpoint, WEIGHTS), {}
+    for name, own in model.state_dict().items():
+        # Buffers are not averaged.
+        chosen = AVERAGE + name if name in parameters and AVERAGE + name in stored else name
+        if chosen in stored and stored[chosen].shape == own.shape:
+            taken[name] = stored[chosen]
+    refuse_saved_not_finite(checkpoint, taken)
+    if not taken:
+        raise RunError(
+            f"--init-from {run.folder}: no weight of its {run.model} has the name and shape of one of this model."
+        )
+    return taken
+
+
+def _in_words(model: Model, taken: Mapping[str, Tensor], fitted: Collection[str], source: Run) -> str:
+    every, some = (Counter(map(_part, names)) for names in (model.state_dict(), taken))
+    shares = ", ".join(f"{part} ({some[part]} of {count} tensors)" for part, count in every.items() if some[part])
+    missing = [part for part in every if not some[part]]
+    text = f"Took from {source.checkpoint().folder}: {shares}."
+    if missing:
+        text += f" Not taken: {', '.join(missing)}."
+    if fitted:
+        text += f" Fitted to the corpus: {', '.join(sorted(fitted))}."
+    return text
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _epoch(dataset: Batches, batch_size: int) -> Iterator[Batch]:
+    for number in range(math.ceil(dataset.examples / batch_size)):
+        yield dataset.batch(number)

@@ -73,11 +73,12 @@ class LogSpectrogram(nn.Module):
         return (stft(F.pad(audio, (0, N_FFT - HOP_LENGTH)), N_FFT, HOP_LENGTH).abs() + LOG_FLOOR).log()
 
     def fit(self, clips: Iterable[Float[Tensor, "_ _ _"]]) -> None:
-        """Mean and population deviation of each bin over all frames."""
+        """Mean and population deviation of each bin over all frames, summed on the CPU: MPS has no float64."""
         count = 0
         total, squares = torch.zeros(2, len(self.mean), dtype=torch.float64)
         for audio in clips:
-            logs = rearrange(self.logs(audio).double(), "batch channels frames bins -> (batch channels frames) bins")
+            logs = self.logs(audio).cpu().double()
+            logs = rearrange(logs, "batch channels frames bins -> (batch channels frames) bins")
             count += len(logs)
             total += logs.sum(dim=0)
             squares += logs.square().sum(dim=0)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from contracts import given
+from other_device import HERE, OtherDevice
 from safetensors.torch import load_file, save_file
 
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_model
@@ -56,20 +57,35 @@ def classed(case: str, written: Mapping[str, Any] | None = None) -> tuple[type[M
     return model_class, config.build(model_class.config_of(chosen), values, name)
 
 
-def step(model: Model, number: int) -> dict[str, torch.Tensor]:
+def batch_of(model: Model, examples: int = 4) -> Batch:
+    audio = {role: torch.randn(examples, model.channels, model.length) * 0.1 for role in model.roles}
+    return Batch(audio, {"label": ["a", "b", "a", "b"][:examples]})
+
+
+def step(model: Model, number: int, device: torch.device = HERE, examples: int = 4) -> dict[str, torch.Tensor]:
     torch.manual_seed(number)
     optimizers = model.optimizers()
-    audio = {role: torch.randn(4, model.channels, model.length) * 0.1 for role in model.roles}
+    batch = batch_of(model, examples).to(device)
 
     def update(optimizer: str, loss: torch.Tensor) -> None:
         optimizers[optimizer].zero_grad()
         loss.backward()
         optimizers[optimizer].step()
 
-    return model.train().training_step(Batch(audio, {"label": ["a", "b", "a", "b"]}), number, update)
+    return model.train().training_step(batch, number, update)
 
 
-def rendered(model: Model, seeds: list[int]) -> torch.Tensor:
+def held_out(model: Model) -> list[Request]:
+    """Two examples of some seconds, with a class each."""
+    draws = np.random.default_rng(5)
+    sounds = [draws.standard_normal((model.channels, 3 * model.length)).astype(np.float32) * 0.1 for _ in range(2)]
+    return [
+        Request(n, {"label": label}, dict.fromkeys(model.roles, sound))
+        for n, (label, sound) in enumerate(zip("ab", sounds, strict=True))
+    ]
+
+
+def rendered(model: Model, seeds: list[int], device: torch.device = HERE) -> torch.Tensor:
     """From the seeds, or from noise of these seeds."""
     audio = {
         seed: {}
@@ -79,7 +95,8 @@ def rendered(model: Model, seeds: list[int]) -> torch.Tensor:
     }
     inputs = [model.inputs(Request(seed, {}, audio[seed])) for seed in seeds]
     with torch.inference_mode():
-        return model.eval().render({name: torch.stack([one[name] for one in inputs]) for name in inputs[0]})
+        stacked = {name: torch.stack([one[name] for one in inputs]).to(device) for name in inputs[0]}
+        return model.eval().render(stacked)
 
 
 def described(model: Model, seeds: list[int], batch_size: int = 3) -> list[dict[str, Any]]:
@@ -181,3 +198,31 @@ def test_rendering_parts_are_parts_of_the_model(name: str) -> None:
     parts = model.rendering_parts()
     assert parts
     assert all(id(parameter) in own for part in parts.values() for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_keeps_to_the_device_it_is_on(name: str) -> None:
+    """On a device that is simulated, and refuses what a real one refuses."""
+    model, devices = made(name), OtherDevice()
+    with devices as there:
+        model.to(there)
+        model.fit(batch_of(model).to(there) for _ in range(2))
+        model.fit_examples(held_out(model))
+        losses = [step(model, number, there) for number in (1, 2)]
+        assert all(devices.has(loss) for one in losses for loss in one.values())
+        assert all(devices.has(tensor) for tensor in model.state_dict().values())
+        with torch.inference_mode():
+            model.eval().validate(held_out(model))
+        if model.makes == "fields":
+            assert described(model, [1, 2])
+        else:
+            sound = rendered(model, [1, 2], there)
+            assert devices.has(sound)
+            assert torch.isfinite(sound).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_smallest_batch_gives_finite_losses(name: str) -> None:
+    model = made(name)
+    losses = [step(model, number, examples=type(model).least_batch) for number in range(1, 4)]
+    assert all(torch.isfinite(loss) for one in losses for loss in one.values())

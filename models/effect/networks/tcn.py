@@ -72,9 +72,9 @@ class Block(nn.Module):
         """Weight and bias of the one convolution that convolution, normalisation and FiLM make up at rest."""
         gain, bias = (part[0] for part in self.film(embedding))
         if self.norm is None:
-            return (self.conv.weight * gain[:, None, None]).numpy(), (self.conv.bias * gain + bias).numpy()
+            return _array(self.conv.weight * gain[:, None, None]), _array(self.conv.bias * gain + bias)
         scale = gain / (self.norm.running_var + self.norm.eps).sqrt()
-        return (self.conv.weight * scale[:, None, None]).numpy(), (bias - self.norm.running_mean * scale).numpy()
+        return _array(self.conv.weight * scale[:, None, None]), _array(bias - self.norm.running_mean * scale)
 
 
 class TCN(Network):
@@ -143,17 +143,21 @@ class TCN(Network):
             y = program.buffer(self.config.tcn_channels)
             weight, bias = block.folded(embedding)
             program.convolve(x, y, weight, bias, block.conv.dilation[0])
-            program.leak(y, block.act.weight.numpy())
-            gains = block.res.weight[:, 0, 0].numpy()
+            program.leak(y, _array(block.act.weight))
+            gains = _array(block.res.weight[:, 0, 0])
             if x == 0:
                 program.convolve(x, y, gains[:, None, None], None, base=y)
             else:
                 program.add(x, y, gains)
             x = y
         out = program.buffer(1)
-        program.convolve(x, out, self.output.weight.numpy(), self.output.bias.numpy())
+        program.convolve(x, out, _array(self.output.weight), _array(self.output.bias))
         program.tanh(out)
         return program.start(self.warm_up)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
 
 
 NETWORK = TCN

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 THERE: Final = torch.device("cuda")
 HERE: Final = torch.device("cpu")
 
-COPIES: Final = frozenset({"copy_", "_copy_from", "_local_scalar_dense"})
+COPIES: Final = frozenset({"copy_", "_copy_from", "_local_scalar_dense", "_has_compatible_shallow_copy_type"})
 JOINS: Final = frozenset({"cat", "stack"})
 """Operations that take no number of another device beside tensors."""
 _BACKWARD: Final = BackwardCFunction.apply
@@ -119,7 +119,7 @@ class _Calls(TorchFunctionMode):
             return {"device": THERE if there else HERE, "is_cuda": there, "is_cpu": not there}[func.__self__.__name__]
         if func in (Tensor.numpy, Tensor.__array__) and devices.has(args[0]):
             raise Mixed("can't convert a tensor of the other device to numpy; use Tensor.cpu() first")
-        if name == "_parse_to":  # reads the arguments of Module.to
+        if func is torch.device or name == "_parse_to":  # they only read how a device is written
             return func(*args, **named)
         if func is Tensor.cpu:
             return self._moved(args[0], there=False)

@@ -20,8 +20,11 @@ from tonemill.models.specgan import SpecGAN, SpecGANConfig
 from tonemill.models.wavegan import WaveGAN, WaveGANConfig
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.runs.checkpoint_folder import STATE, Checkpoint
 from tonemill.pipelines.runs.checkpoints import State
 from tonemill.pipelines.runs.run import Run, TrainConfig
+from tonemill.pipelines.storage.commit import fingerprint
+from tonemill.pipelines.storage.json_files import write_sealed
 from tonemill.pipelines.training.beginning import batches_for
 from tonemill.pipelines.training.loop import train
 
@@ -116,12 +119,19 @@ def test_what_another_run_does_not_have_is_fitted(drums: Corpus, tmp_path: Path)
     assert "discriminator (1 of " in words or "generator (1 of " in words
 
 
+def rewrite(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor]) -> None:
+    """Give a checkpoint other weights, and its state their digest."""
+    save_file(tensors, checkpoint.weights)
+    digest = fingerprint(checkpoint.weights)["sha256"]
+    write_sealed(checkpoint.folder / STATE, {**checkpoint.state, "sha256": digest})
+
+
 def test_what_another_run_has_is_taken_with_its_averages(drums: Corpus, tmp_path: Path) -> None:
     """Of a run whose statistics are others', as of another corpus."""
     before, source, _ = trained("specgan", drums, tmp_path / "one", steps=4)
     moved = {**before, "spectrogram.mean": before["spectrogram.mean"] + 1}
     moved["average.generator.dense.bias"] = before["generator.dense.bias"] + 5
-    save_file(moved, source.checkpoint().weights)
+    rewrite(source.checkpoint(), moved)
     after, _, words = trained("specgan", drums, tmp_path / "two", steps=1, source=source)
     torch.testing.assert_close(after["spectrogram.mean"], moved["spectrogram.mean"])
     torch.testing.assert_close(after["generator.dense.bias"], moved["average.generator.dense.bias"])
@@ -133,8 +143,8 @@ def test_what_another_run_has_is_taken_with_its_averages(drums: Corpus, tmp_path
 def test_numbers_that_belong_together_are_not_mixed(pairs: Corpus, tmp_path: Path) -> None:
     """Of a response of another length only what surrounds it agrees in shape; it is fitted with the response."""
     _, source, _ = trained("effect", pairs, tmp_path / "one", effect("polynomial", taps=64), batch_size=2)
-    checkpoint = source.checkpoint().weights
-    save_file({**load_file(checkpoint), "network.peak": torch.tensor([123.0])}, checkpoint)
+    checkpoint = source.checkpoint()
+    rewrite(checkpoint, {**load_file(checkpoint.weights), "network.peak": torch.tensor([123.0])})
     weights, _, words = trained("effect", pairs, tmp_path / "two", effect("polynomial", taps=32), source=source)
     assert weights["network.peak"] < 1.1
     assert "network.peak" in words

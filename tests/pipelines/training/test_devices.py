@@ -44,7 +44,9 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Any:
     render._loaded.cache_clear()
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [name if name == "specgan" else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS]
+)
 def test_a_run_goes_on_on_another_device(name: str, drums: Corpus, tmp_path: Path, choose: Any) -> None:
     def trained(steps: int) -> Any:
         settings = dataclasses.replace(SHORT, steps=steps)
@@ -60,6 +62,7 @@ def test_a_run_goes_on_on_another_device(name: str, drums: Corpus, tmp_path: Pat
         assert reached.step == reached.run.checkpoint().step == steps
 
 
+@pytest.mark.slow
 def test_a_judge_judges_on_another_device(drums: Corpus, tmp_path: Path, choose: Any) -> None:
     choose(HERE)
     settings = dataclasses.replace(SHORT, steps=2)

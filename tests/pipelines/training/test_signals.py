@@ -61,7 +61,7 @@ def is_there(process: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_the_whole_group_saves_first(
     number: signal.Signals, training: tuple[subprocess.Popen[str], list[int]], tmp_path: Path
 ) -> None:
@@ -77,6 +77,7 @@ def test_a_signal_to_the_whole_group_saves_first(
     await_that(lambda: not any(is_there(one) for one in loaders))
 
 
+@pytest.mark.slow
 def test_no_loader_process_outlives_a_command_that_is_killed(
     training: tuple[subprocess.Popen[str], list[int]],
 ) -> None:

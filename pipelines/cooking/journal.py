@@ -3,7 +3,7 @@
 A file per shard lies in the folder `JOURNALS` of the plan's home while that shard is cooked. Its first line is the
 position of the source under way; every further line is what is known against one: `POSITION suspect`, where a worker
 ended there for whatever reason, or `POSITION SIGNAL`, where it was seen to be ended by one, or to be hung.
-A suspect is decoded in a process of its own (`isolation`); one that ends the worker even so is refused.
+A suspect is decoded in a process of its own (`sources.decoder`); one that ends the worker even so is refused.
 """
 
 from __future__ import annotations

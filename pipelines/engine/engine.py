@@ -1,6 +1,6 @@
 """What does the work of a plan: a process beside the command, made anew when a source ends it.
 
-The command starts a server (`engine_process`), which imports Beam once and forks a worker for each job. So a codec
+The command starts a server (`fork_server`), which imports Beam once and forks a worker for each job. So a codec
 that crashes takes a worker with it and not the job: the journals say which sources the worker was at, their shards
 come first and one at a time, and a source that is found to be deadly is refused.
 """

@@ -1,7 +1,7 @@
 """The server behind `engine`: it imports Beam once, and forks a worker for each job that comes over its socket.
 
     command -> server   a line of JSON per job, with the locks that the command holds; `stop` while a worker is at it
-    worker -> command   began, at (what is under way), failed or lost (why), fell (how a hand of its `crew` ended)
+    worker -> command   began, at (what is under way), failed or lost (why), fell (how a hand of its `pool` ended)
     server -> command   ended (the worker's exit code, negative for a signal)
 
 A worker that loses its command ends at once: nothing works on a folder that nobody holds.

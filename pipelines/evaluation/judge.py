@@ -16,6 +16,7 @@ from tonemill.models.contract import Model, Request
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.rendering.render import describe, heard_at, loaded_for
+from tonemill.pipelines.runs.metric_log import METRICS
 from tonemill.pipelines.runs.run import open_run
 from tonemill.pipelines.storage.paths import to_uri
 
@@ -148,7 +149,7 @@ def _judgement(record: Mapping[str, Any]) -> Judgement:
 
 def _last_accuracy(folder: Path, step: int) -> dict[str, Any]:
     """What the run says of its own accuracy, at or before a step."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     found: dict[str, Any] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:

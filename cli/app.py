@@ -67,6 +67,8 @@ class Stages(LazyGroup):
     def make(self, name: str, typed: Sequence[str]) -> Any:
         if name in COMMANDS.own():
             module = COMMANDS.module(name)
+            if hasattr(module, "make"):
+                return module.make(name, typed)
             return module.GROUP if hasattr(module, "GROUP") else command_of(name, module.command, module.__doc__)
         try:
             step = STEPS.module(name)
@@ -74,17 +76,28 @@ class Stages(LazyGroup):
             return None
         from tonemill.cli.step_stage import step_stage
 
-        return command_of(name, step_stage(step.STEP), step.__doc__)
+        more = step.STEP.more_flags(typed)
+        if more is None:
+            return command_of(name, step_stage(step.STEP), step.__doc__)
+        return command_of(name, step_stage(step.STEP, more), f"{step.__doc__}\n\n{more.help}", more.lenient)
 
 
-def command_of(name: str, function: Callable[..., Any], doc: str | None) -> Any:
-    """Make a command of a function whose parameters say what a person types."""
+def command_of(name: str, function: Callable[..., Any], doc: str | None, lenient: bool = False) -> Any:
+    """Make a command of a function whose parameters say what a person types.
+
+    Args:
+        name: of the command.
+        function: called with what was typed.
+        doc: its help.
+        lenient: flags that it does not have are passed over.
+    """
     from tonemill.cli.console import guarded
 
     text = (doc or "").strip()
     kind, colon, rest = text.partition(": ")
     single = typer.Typer(add_completion=False)
-    single.command(name, help=rest if colon and kind in KINDS else text)(guarded(function))
+    passing = {"ignore_unknown_options": True, "allow_extra_args": True} if lenient else {}
+    single.command(name, help=rest if colon and kind in KINDS else text, context_settings=passing)(guarded(function))
     made = typer.main.get_command(single)
     made.name = name
     return made

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.config import Setting, field_value, settings
+from tonemill.pipelines.config import Setting, settings
 
 
 def parameters(
@@ -96,18 +95,3 @@ def sharing(options: type) -> Callable[[Callable[..., None]], Callable[..., None
         return with_options
 
     return decorate
-
-
-def assignments(texts: Collection[str], flag: str) -> dict[str, Any]:
-    """Read `NAME=VALUE`s; a value that is a number becomes one.
-
-    Raises:
-        UsageError: one has no name or no `=`.
-    """
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"{flag} is {text!r}; it must be NAME=VALUE, as in {flag} label=3.")
-        values[name] = field_value(value)
-    return values

@@ -10,14 +10,23 @@ from tonemill.cli.console import stdin, stdout
 from tonemill.cli.options import parameters
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_recipe, write_trailer
-from tonemill.pipelines.recipes.step import Step, step_name
+from tonemill.pipelines.recipes.step import MoreFlags, Step, step_name
 
 
-def step_stage(step: type[Step]) -> Callable[..., None]:
-    """The command of a step: its fields are the flags, checked before the first recipe is read."""
+def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[..., None]:
+    """The command of a step: its fields are the flags, checked before the first recipe is read.
+
+    Args:
+        step: its class.
+        more: flags that depend on what was typed.
+    """
+    extra = parameters(more.settings, unset=True, panel=more.panel) if more is not None else []
 
     def stage(**values: Any) -> None:
         name = step_name(step)
+        if more is not None:
+            typed = {one.name: values.pop(one.name) for one in extra}
+            values["options"] = {key: value for key, value in typed.items() if value not in (None, [])}
         record = config.build(step, values, name).settle().to_json()
         reader, out = RecipeReader(stdin(name)), stdout()
         for recipe in reader:
@@ -26,5 +35,6 @@ def step_stage(step: type[Step]) -> Callable[..., None]:
             # Only a stream that came whole goes on as one: a trailer after a cut would hide the cut.
             write_trailer(reader.recipes, out)
 
-    stage.__signature__ = inspect.Signature(parameters(step, step.arguments, step.hidden))  # type: ignore[attr-defined]
+    own = parameters(step, step.arguments, step.hidden)
+    stage.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
     return stage

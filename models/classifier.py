@@ -11,10 +11,10 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from tonemill.audiotools.comparison import confidence
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.pictures.clips import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
+from tonemill.models.directions import FIELDS, Direction
 from tonemill.models.parts.log_mel import HOP_SECONDS, LogMel, hop_length_at
 
 WIDTHS: Final = (1, 128, 128, 256, 256, 256, 256)
@@ -124,8 +125,6 @@ class ShortChunkCNN(nn.Module):
 
 class Classifier(Model):
     Config: ClassVar[type] = ClassifierConfig
-    renders_from: ClassVar[Literal["seeds", "audio"]] = "audio"
-    makes: ClassVar[Literal["audio", "fields"]] = "fields"
     pads_short: ClassVar[bool] = True
     least_batch: ClassVar[int] = 2  # the embedding is normalised over the batch
 
@@ -167,6 +166,10 @@ class Classifier(Model):
             sample_rate=corpus.sample_rate,
             channels=corpus.channels,
         )
+
+    @classmethod
+    def directions(cls, config: Any) -> Mapping[str, Direction]:
+        return {"describe": Direction("The class of each clip, its probabilities and an embedding.", gives=FIELDS)}
 
     @property
     def length(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models.directions import SEED, Direction, Export
 from tonemill.models.exchange import Batch, CorpusFacts, Request, Validation
 from tonemill.models.plugins import MODELS
 
@@ -24,10 +25,23 @@ class Update(Protocol):
 
 @runtime_checkable
 class Player(Protocol):
-    """Audio to audio as a stream: what it says does not hang on how the stream is cut, and its memory does not grow."""
+    """One stream through a direction that streams: its output does not depend on where the input is cut into blocks.
 
-    def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
-        """The next samples in, as many out."""
+    Its memory does not grow. Rows are channels of audio or of an array; columns are samples or frames.
+    """
+
+    channels: int
+    """Rows of the output."""
+
+    latency: int
+    """Columns at the start of the output that belong before the input's start; rendering leaves them out."""
+
+    def push(self, block: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "channels _"]:
+        """The next columns of the input, of any number; returns what is final, which may be nothing."""
+        ...
+
+    def flush(self) -> Float[np.ndarray, "channels _"]:
+        """The rest, once the input has ended: in all at least `latency` more than belongs to the input."""
         ...
 
 
@@ -47,13 +61,8 @@ class Model(nn.Module):
     usual: ClassVar[Mapping[str, Any]] = {}
     """Settings of the training loop that suit it better than the loop's own defaults."""
 
-    exports: ClassVar[tuple[str, ...]] = ()
-    """Forms that `exported` can write it in."""
-
-    renders_from: ClassVar[Literal["seeds", "audio"]] = "seeds"
-
-    makes: ClassVar[Literal["audio", "fields"]] = "audio"
-    """What comes of rendering: sound, by `render`, or fields beside a sound that stays as it is, by `describe`."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of other programs' files that `converted` takes, as `.nam`."""
 
     pads_short: ClassVar[bool] = False
     """Whether training clips shorter than `length` are lengthened by silence, and not refused."""
@@ -83,6 +92,19 @@ class Model(nn.Module):
             flag = cls.chooser.replace("_", "-")
             raise UsageError(f"--{flag} is {chosen!r}; it must be one of {', '.join(variants)}.")
         return variants[chosen]
+
+    @classmethod
+    def directions(cls, config: Any) -> Mapping[str, Direction]:
+        """The ways in which a model of a settled config renders, by name; the first is the default.
+
+        They are written into run.json when a run begins. Left out: clips of `config.length` samples from seeds.
+        """
+        return {"render": Direction("Clips from seeds.", (SEED,), samples=int(config.length))}
+
+    @classmethod
+    def exports(cls, config: Any) -> Mapping[str, Export]:
+        """The kinds of files that `exported` writes, by name; the first is the default."""
+        return {}
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
@@ -154,7 +176,7 @@ class Model(nn.Module):
         return None
 
     def rendering_parts(self) -> dict[str, nn.Module]:
-        """The parts that `render` uses, by name: these are averaged by `--ema` and are all a render loads."""
+        """The parts that rendering uses, by name: these are averaged by `--ema` and are all a render loads."""
         return {"model": self}
 
     def inputs(self, request: Request) -> dict[str, Tensor]:
@@ -165,49 +187,79 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
-    def player(self, request: Request) -> Player:
-        """What a model that renders from audio plays one channel of it with; the request holds fields, and no audio.
-
-        Raises:
-            UsageError: a field of the request is missing or cannot be used.
-        """
-        raise NotImplementedError
-
-    def play_together(
-        self, requests: Sequence[Request], streams: int, segments: int = 1
-    ) -> list[Float[np.ndarray, "channels _"]]:
-        """Play whole files side by side, where that is faster than one after another; `audio` holds each one's.
+    def render(self, inputs: Mapping[str, Tensor], direction: str, options: Any) -> Float[Tensor, "batch _ _"]:
+        """Render a batch of stacked inputs; each item's output depends on its own inputs alone.
 
         Args:
-            requests: with the audio in the role `audio`.
-            streams: how many run at once; what comes of one does not hang on the others.
-            segments: into how many each file is cut, so that they run at once too.
+            inputs: what `inputs` returned for each request, stacked, on the model's device.
+            direction: of all requests.
+            options: of that direction.
 
-        Raises:
-            UsageError: it plays one file as fast.
+        Returns:
+            audio (batch, channels, time), or an array (batch, channels, frames), as the direction gives.
         """
         raise NotImplementedError
 
-    def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
+    def player(self, request: Request, channels: int) -> Player:
+        """Begin a stream, for a direction that streams.
+
+        Args:
+            request: with seed, fields, direction and options, and without audio or arrays.
+            channels: rows of each block.
+
+        Raises:
+            UsageError: a field of the request is missing or cannot be used, or the channels do not fit.
+        """
+        raise NotImplementedError
+
+    def play_together(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
+        """Render whole files side by side, where that is faster than one after another.
+
+        Args:
+            requests: with whole audio; their options are the same.
+
+        Raises:
+            UsageError: one file alone renders as fast.
+        """
+        raise NotImplementedError
+
+    def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
         """The trained model as a file for other programs.
 
         Args:
             form: one of `exports`.
-            metadata: what the file may say of itself.
+            options: of that form.
+            metadata: `name` of the run, `steps` trained, and `score`, or None, of the checkpoint.
 
         Raises:
             UsageError: the form cannot hold this model, or a package for it is missing.
         """
         raise NotImplementedError
 
-    def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
-        """Render a batch of stacked inputs; each item's samples depend on its own inputs alone."""
+    def export_error_db(self, form: str, data: bytes) -> float:
+        """Load an exported file again and compare its output with this model's own.
+
+        Returns:
+            the RMS of the difference, in dB of the RMS of the model's output.
+
+        Raises:
+            UsageError: the package that reads the form is missing.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def converted(cls, data: bytes, form: str, options: Any) -> bytes:
+        """A file of another program, of a suffix in `reads`, written as another form.
+
+        Raises:
+            UsageError: the file cannot be read, or the form cannot hold it.
+        """
         raise NotImplementedError
 
     def describe(self, requests: Sequence[Request], batch_size: int) -> list[dict[str, Any]]:
-        """What a model that makes fields says of sounds, in eval mode: a dict for each, of its own sound alone.
+        """The fields of a direction that gives fields, in eval mode: a dict for each sound, of that sound alone.
 
-        A judge for `tonemill evaluate` says at least `embedding`, a list of numbers; where it knows classes, also
+        A judge for `tonemill evaluate` gives at least `embedding`, a list of numbers; where it has classes, also
         `probabilities`, in the order of `config.labels`, and `predicted`.
 
         Args:

@@ -75,12 +75,16 @@ class Request:
     Args:
         seed: decides everything random about it.
         fields: its metadata, as `{"label": "3"}`.
-        audio: its waveforms by role, (channels, time); empty for a model that renders from seeds.
+        audio: its waveforms by role, (channels, time); empty where a direction needs none.
+        direction: in which the model renders; empty for its first.
+        options: of the direction, an object of its dataclass.
     """
 
     seed: int
     fields: Mapping[str, Any]
     audio: Mapping[str, Float[np.ndarray, "channels time"]]
+    direction: str = ""
+    options: Any = None
 
 
 @dataclass(frozen=True)

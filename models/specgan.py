@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -157,7 +157,9 @@ class SpecGAN(Adversarial):
         return inputs
 
     @torch.inference_mode()
-    def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
+    def render(
+        self, inputs: Mapping[str, Tensor], direction: str, options: Any
+    ) -> Float[Tensor, "batch channels time"]:
         config = self.config
         magnitudes = self.spectrogram.magnitudes(self.generated(inputs))
         # The original starts from zero phase and knows no momentum.

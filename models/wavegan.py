@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from einops import rearrange
@@ -98,7 +98,9 @@ class WaveGAN(Adversarial):
         return audio
 
     @torch.inference_mode()
-    def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
+    def render(
+        self, inputs: Mapping[str, Tensor], direction: str, options: Any
+    ) -> Float[Tensor, "batch channels time"]:
         return self.generated(inputs)
 
 

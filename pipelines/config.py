@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models.directions import Bounds
 
 T = TypeVar("T")
 
@@ -25,12 +26,14 @@ class Setting(NamedTuple):
 
     Args:
         name: as in Python, JSON and TOML; `flag` has it as typed.
-        kind: int, float, str or bool.
+        kind: int, float, str, bool, or dict for an object of plain values, which is never a flag.
         choices: the allowed words, or none for any.
         optional: None is allowed.
         repeated: a tuple of `kind`.
         help: one line.
         default: `dataclasses.MISSING` where it must be given.
+        bounds: of a number; None allows any.
+        typed_as: the flag, where it is not the name.
     """
 
     name: str
@@ -40,10 +43,12 @@ class Setting(NamedTuple):
     repeated: bool
     help: str
     default: Any
+    bounds: Bounds | None = None
+    typed_as: str = ""
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return self.typed_as or "--" + self.name.replace("_", "-")
 
     @property
     def required(self) -> bool:
@@ -67,9 +72,11 @@ class Setting(NamedTuple):
         if self.kind is float and type(value) is int:
             value = float(value)
         if type(value) is not self.kind or (self.choices and value not in self.choices):
-            words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+            words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "an object"}
             expected = f"one of {', '.join(self.choices)}" if self.choices else words[self.kind]
             raise UsageError(f"{owner}: {self.flag} is {value!r}; it must be {expected}.")
+        if self.bounds is not None:
+            self.bounds.check(self.flag, typing.cast("int | float", value))
         return value
 
 
@@ -79,19 +86,65 @@ def settings(config: type) -> tuple[Setting, ...]:
     found = []
     for field in dataclasses.fields(config):
         annotated = hints[field.name]
-        plain, about = typing.get_args(annotated)[:2] if hasattr(annotated, "__metadata__") else (annotated, "")
+        plain, about, *more = typing.get_args(annotated) if hasattr(annotated, "__metadata__") else (annotated, "")
         members = typing.get_args(plain) if typing.get_origin(plain) in (typing.Union, types.UnionType) else (plain,)
         optional = type(None) in members
         inner = next(member for member in members if member is not type(None))
         repeated = typing.get_origin(inner) is tuple
         inner = typing.get_args(inner)[0] if repeated else inner
         choices = typing.get_args(inner) if typing.get_origin(inner) is Literal else ()
-        kind = str if choices else inner
+        kind = str if choices else dict if typing.get_origin(inner) is dict else inner
         default = field.default
         if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        found.append(Setting(field.name, kind, choices, optional, repeated, about, default))
+        bounds = next((one for one in more if isinstance(one, Bounds)), None)
+        flag = next((one for one in more if isinstance(one, str)), "")
+        found.append(Setting(field.name, kind, choices, optional, repeated, about, default, bounds, flag))
     return tuple(found)
+
+
+_KINDS: Final = {kind.__name__: kind for kind in (int, float, str, bool)}
+
+
+def described(config: type) -> list[dict[str, Any]]:
+    """The fields of a config dataclass as JSON, from which `from_description` makes one with the same flags and checks.
+
+    Only what is not the usual is written: {"name": "steps", "type": "int", "help": "...", "default": 10, "low": 1}.
+    """
+    records = []
+    for setting in settings(config):
+        record: dict[str, Any] = {"name": setting.name, "type": setting.kind.__name__, "help": setting.help}
+        if not setting.required:
+            record["default"] = list(setting.default) if setting.repeated else setting.default
+        record |= {name: True for name in ("optional", "repeated") if getattr(setting, name)}
+        if setting.choices:
+            record["choices"] = list(setting.choices)
+        if setting.bounds is not None:
+            record |= {name: value for name, value in setting.bounds._asdict().items() if abs(value) != float("inf")}
+        records.append(record)
+    return records
+
+
+def from_description(name: str, records: Sequence[Mapping[str, Any]]) -> type:
+    """A frozen dataclass with the fields that `described` wrote.
+
+    Raises:
+        KeyError: a record lacks a name, or has a type that is not known.
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    for record in records:
+        kind: Any = Literal[tuple(record["choices"])] if record.get("choices") else _KINDS[record["type"]]
+        if record.get("repeated"):
+            kind = tuple[kind, ...]
+        if record.get("optional"):
+            kind = kind | None
+        extra = [Bounds(record.get("low", -float("inf")), record.get("high", float("inf")))]
+        bounds = extra if {"low", "high"} & record.keys() else []
+        annotated = Annotated[(kind, record["help"], *bounds)]
+        default = record.get("default", dataclasses.MISSING)
+        value = tuple(default) if isinstance(default, list) else default
+        fields.append((record["name"], annotated, dataclasses.field(default=value)))
+    return dataclasses.make_dataclass(name, fields, frozen=True, kw_only=True)
 
 
 def build(config: type[T], values: Mapping[str, Any], owner: str) -> T:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -34,8 +36,9 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform mel synthetic editing codecs alignment comparison rhythm
         pictures demo_corpus""",
-    "models": """plugins exchange contract parts wavegan specgan classifier effect""",
-    "models/effect": """representations streaming losses network recurrent networks validation export checks model""",
+    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier effect""",
+    "models/effect": """representations streaming losses network recurrent networks validation export checks
+        playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
         runs rendering steps dedup maintenance training evaluation report doctor""",
     "cli": """console options step_stage findings outcomes sinks app commands start""",
@@ -203,6 +206,54 @@ def test_a_step_stage_imports_nothing_heavy(step: str) -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert found.split() == []
+
+
+def test_no_command_and_no_step_has_the_words_of_one_model() -> None:
+    """Directions and exports bring their own; `pipelines` and `cli` read them from run.json."""
+    words = re.compile(
+        r"\b(lockstep|segments|knobs|validation_esr|nam|wavenet|lstm|gru|tcn|onnx|torchscript)\b|--block"
+    )
+    found = [
+        f"{name_of(path)}: {word.group()}"
+        for path in MODULES
+        if path.is_relative_to(ROOT / "pipelines") or path.is_relative_to(ROOT / "cli")
+        for word in words.finditer(path.read_text())
+    ]
+    assert not found
+
+
+def test_flags_of_a_run_are_shown_and_settled_without_importing_a_model(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints/00000010").mkdir(parents=True)
+    state = {"step": 10, "seconds": 1.0, "score": None, "sha256": "0" * 64, "optimizers": {}}
+    (run / "checkpoints/00000010/state.json").write_text(json.dumps(state))
+    option = {"name": "steps", "type": "int", "help": "Rounds of sampling.", "default": 10, "low": 1}
+    direction = {"needs": ["audio"], "gives": "audio", "streams": False, "samples": 0, "together": [], "on_cpu": False}
+    first = {"help": "Clips.", **direction, "bound_db": -80, "fields": {}, "options": []}
+    about = {"schema": 1, "model": "thing", "model_config": {}, "sample_rate": 8000, "channels": 1, "length": 4096}
+    about |= {"directions": {"render": first, "inpaint": {**first, "help": "Fill gaps.", "options": [option]}}}
+    (run / "run.json").write_text(json.dumps(about))
+    heavy = [name for name in HEAVY if name != "rich"]  # which draws the help
+    program = (
+        "import sys; from tonemill.cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        f"except SystemExit: print('imported', *[name for name in {heavy!r} if name in sys.modules])"
+    )
+
+    def ran(*words: str) -> str:
+        command = [sys.executable, "-c", program, "render", str(run), *words]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        return done.stdout + done.stderr
+
+    shown = ran("--as", "inpaint", "--help")
+    assert "Rounds of sampling." in shown and "Fill gaps." in shown
+    assert shown.splitlines()[-1] == "imported"
+    assert "Rounds of sampling." not in ran("--help")
+    refused = ran("--as", "inpaint", "--steps", "0")
+    assert "--steps is 0; it must be at least 1" in refused
+    assert "imported\n" in refused
+    assert "can render, inpaint" in ran("--as", "vary")
+    assert "imported\n" in ran("--as", "inpaint", "--steps", "3")  # refused, for there is no stream to read
 
 
 RUNS_CODE = {

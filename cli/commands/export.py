@@ -1,79 +1,165 @@
-"""Tool: write a trained model for other programs: .nam, ONNX or TorchScript.
+"""Tool: write a trained model for other programs; `tonemill export RUN --help` lists the kinds of files.
 
-nam: the file of Neural Amp Modeler, for its plug-ins and pedals; wavenet, lstm and fir without knobs.
-
-onnx: for plug-ins and programs with ONNX Runtime, on any platform; every network, one block of a stream at a time, with
-its state as an input that is at rest if it is left out (needs `pip install 'tonemill[onnx]'`).
-
-torchscript: for programs on LibTorch that already read it; PyTorch no longer develops the format.
-
-A .nam file in place of a run is read, and written anew in the format asked for.
+The file is loaded again and rendered with before it is named: it must differ from the run's own sound by less than
+-90 dB. A file of another program is read in place of a run, where a model reads it, and written in another format.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final
 
 import typer
 
-from tonemill.audiotools.errors import OutputError, UsageError
+from tonemill.audiotools.errors import OutputError, RunError, TonemillError, UsageError
+from tonemill.cli.app import command_of
 from tonemill.cli.console import named_place, tell
+from tonemill.cli.options import parameters
+from tonemill.models.directions import Export
+
+MOST_ERROR_DB: Final = -90.0
 
 
-def command(
-    run: Annotated[
-        str, typer.Argument(help="The folder that `tonemill train` made, or a .nam file; - takes it from the pipe.")
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
-    form: Annotated[Literal["nam", "onnx", "torchscript"], typer.Option("--format", help="See above.")] = "nam",
-    checkpoint: Annotated[str, typer.Option(help="last, best, or the number of its step.")] = "last",
-    name: Annotated[str | None, typer.Option(help="What the file says that it is; the run's name if left out.")] = None,
-    gear_make: Annotated[str | None, typer.Option(help="Who made what was recorded.")] = None,
-    gear_model: Annotated[str | None, typer.Option(help="What was recorded.")] = None,
-    modeled_by: Annotated[str | None, typer.Option(help="Who recorded it.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
-) -> None:
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} is there already. Name another file with -o, or give --overwrite.")
-    place = named_place(run, "run")
-    said = {"name": name, "gear_make": gear_make, "gear_model": gear_model, "modeled_by": modeled_by}
-    given = {key: value for key, value in said.items() if value is not None}
-    data = _rewritten(place, form, given) if place.suffix == ".nam" else _exported(place, form, checkpoint, given)
-    _write(output, data)
-    tell(f"{output}: {len(data):,} bytes")
+def make(name: str, typed: Sequence[str]) -> Any:
+    """The command, with the options of the form that was typed."""
+    place = next((Path(word) for word in typed if not word.startswith("-") and Path(word).exists()), None)
+    try:
+        forms = dict(_forms_of(place)) if place is not None else {}
+    except TonemillError:
+        forms = {}  # the command itself raises it
+    form = _typed_form(typed) or next(iter(forms), "")
+    doc = __doc__ + "".join(f"\n\n--format {one}: {about.help}" for one, about in forms.items())
+    return command_of(name, _command(forms.get(form, Export("")), form), doc, lenient=form not in forms)
 
 
-def _exported(place: Path, form: str, which: str, given: dict[str, Any]) -> bytes:
+def _command(form: Export, form_name: str) -> Callable[..., None]:
+    extra = parameters(form.options, unset=True, panel=f"Options of --format {form_name}")
+
+    def export(run: str, output: Path, form: str | None, checkpoint: str, overwrite: bool, **typed: Any) -> None:
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output} is there already. Name another file with -o, or give --overwrite.")
+        place = named_place(run, "run")
+        given = {key: value for key, value in typed.items() if value not in (None, [])}
+        if place.suffix and not place.is_dir():
+            data, checked = _converted(place, form, given), ""
+        else:
+            data, checked = _exported(place, form, checkpoint, given)
+        _write(output, data)
+        tell(f"{output}: {len(data):,} bytes{checked}")
+
+    fixed = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        for name, annotation, default in _FIXED
+    ]
+    export.__signature__ = inspect.Signature([*fixed, *extra])  # type: ignore[attr-defined]
+    return export
+
+
+_FIXED: Final[list[tuple[str, Any, Any]]] = [
+    (
+        "run",
+        Annotated[
+            str,
+            typer.Argument(
+                help="The folder that `tonemill train` made, or a file to convert; - takes it from the pipe."
+            ),
+        ],
+        inspect.Parameter.empty,
+    ),
+    ("output", Annotated[Path, typer.Option("-o", "--output", help="The file to write.")], inspect.Parameter.empty),
+    (
+        "form",
+        Annotated[
+            str | None,
+            typer.Option("--format", help="The kind of file; default: the first of RUN's list."),
+        ],
+        None,
+    ),
+    ("checkpoint", Annotated[str, typer.Option(help="last, best, or the number of its step.")], "last"),
+    ("overwrite", Annotated[bool, typer.Option(help="Replace the file if it is there.")], False),
+]
+
+
+def _typed_form(words: Sequence[str]) -> str:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag == "--format":
+            return value if equals else following
+    return ""
+
+
+def _forms_of(place: Path) -> Mapping[str, Export]:
+    """The kinds of files that a run, or another program's file, can be written as.
+
+    Raises:
+        UsageError: no model reads such a file.
+        RunError: it is no run.
+    """
+    from tonemill.pipelines.runs.directions import exports_of
+    from tonemill.pipelines.runs.run import open_run
+
+    return _reader_of(place).exports(None) if place.is_file() else exports_of(open_run(place))
+
+
+def _reader_of(place: Path) -> Any:
+    """The class of the model that reads another program's file."""
+    from tonemill.models.contract import load_model
+    from tonemill.models.plugins import MODELS
+
+    for model in map(load_model, MODELS.names()):
+        if place.suffix in model.reads:
+            return model
+    raise UsageError(f"{place} is neither a run nor a file that a model reads.")
+
+
+def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], owner: str) -> Any:
+    from tonemill.pipelines import config
+
+    if form not in forms:
+        raise UsageError(f"{owner} can be exported as {', '.join(forms) or 'nothing'}, and --format is {form}.")
+    return config.build(forms[form].options, given, f"export --format {form}")
+
+
+def _exported(place: Path, form: str | None, which: str, given: Mapping[str, Any]) -> tuple[bytes, str]:
+    """The file of a run, and how far its output is from the run's own, in words.
+
+    Raises:
+        RunError: it is too far.
+    """
     from tonemill.pipelines.rendering.render import pick_device
     from tonemill.pipelines.runs.checkpoints import load_for_rendering
     from tonemill.pipelines.runs.run import open_run
 
-    opened = open_run(place)
-    checkpoint = opened.checkpoint(which)
-    model = load_for_rendering(opened, checkpoint, pick_device("cpu"))
-    if form not in model.exports:
-        raise UsageError(
-            f"{opened.model} can be exported as {', '.join(model.exports) or 'nothing'}, and --format is {form}."
+    run = open_run(place)
+    checkpoint = run.checkpoint(which)
+    model = load_for_rendering(run, checkpoint, pick_device("cpu"))
+    forms = model.exports(model.config)
+    chosen = form or next(iter(forms), "")
+    options = _options(forms, chosen, given, run.model)
+    about = {"name": place.resolve().name, "steps": checkpoint.step, "score": checkpoint.score}
+    data = model.exported(chosen, options, about)
+    error_db = model.export_error_db(chosen, data)
+    if not error_db < MOST_ERROR_DB:
+        raise RunError(
+            f"The {chosen} file of {place} differs from the run's own sound by {error_db:.0f} dB, and it must be less "
+            f"than {MOST_ERROR_DB:.0f} dB. Nothing was written. Export with another --format."
         )
-    training = {"steps": checkpoint.step, "validation_esr": checkpoint.score}
-    return model.exported(form, {"name": place.resolve().name, "training": training, **given})
+    return data, f", which differs from the run's own sound by {error_db:.0f} dB"
 
 
-def _rewritten(place: Path, form: str, given: dict[str, Any]) -> bytes:
-    from tonemill.models.effect.export import graph, nam
-
+def _converted(place: Path, form: str | None, given: Mapping[str, Any]) -> bytes:
     if not place.is_file():
         raise UsageError(f"There is no file {place}.")
+    model = _reader_of(place)
+    forms = model.exports(None)
+    chosen = form or next(iter(forms))
     try:
-        amp = nam.read(place.read_bytes())
+        written: bytes = model.converted(place.read_bytes(), chosen, _options(forms, chosen, given, str(place)))
     except UsageError as error:
         raise UsageError(f"{place}: {error}") from error
-    if form == "nam":
-        return nam.written(amp.network, amp.sample_rate, {**amp.metadata, **given})
-    return (
-        graph.onnx_bytes(amp.network, 0, amp.sample_rate) if form == "onnx" else graph.torchscript_bytes(amp.network, 0)
-    )
+    return written
 
 
 def _write(output: Path, data: bytes) -> None:

@@ -23,7 +23,7 @@ def command(
         typer.Option(help="A CSV, TSV, JSONL or Parquet table with columns dry and wet; others become metadata."),
     ] = None,
     pattern: Annotated[
-        str | None, typer.Option(help="How wet names are made, as '{name}_{effect}_{gain}'; numbers become knobs.")
+        str | None, typer.Option(help="How wet names are made, as '{name}_{effect}_{gain}'; numbers become fields.")
     ] = None,
     unmatched: Annotated[
         Literal["tell", "refuse"], typer.Option(help="What becomes of files that find no partner.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tonemill.cli.console import stdout
-from tonemill.cli.options import assignments
+from tonemill.pipelines.recipes.assignments import assignments
 from tonemill.pipelines.recipes.recipe_stream import write_stream
 
 

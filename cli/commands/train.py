@@ -16,6 +16,7 @@ from tonemill.cli.app import LazyGroup, command_of
 from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+from tonemill.models.directions import AUDIO, FIELDS, SEED, Direction
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 from tonemill.pipelines.progress import Progress, open_progress
@@ -135,6 +136,7 @@ def _run(
     import json
 
     from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.runs.directions import directions_of
     from tonemill.pipelines.runs.run import open_run
     from tonemill.pipelines.training.loop import train
 
@@ -144,21 +146,25 @@ def _run(
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
-    if trained.run.about.get("makes") == "fields":
-        progress.say(
-            f"{output}: trained {name} to step {trained.step}; see how it does in {output / 'clips'}, and use it"
-        )
-        progress.say(f"  tonemill open CORPUS | tonemill render {output} | tonemill shard LABELLED")
-        progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
-    else:
-        source = "tonemill seeds 16" if trained.run.about["renders_from"] == "seeds" else "tonemill scan FOLDER"
-        progress.say(f"{output}: trained {name} to step {trained.step}; hear it in {output / 'clips'}, or render with")
-        progress.say(f"  {source} | tonemill render {output} | tonemill write FOLDER")
+    progress.say(f"{output}: trained {name} to step {trained.step}; {output / 'clips'} has clips and pictures. Use it:")
+    for way, direction in directions_of(trained.run).items():
+        progress.say(f"  {_pipe(output, way, direction)}")
+        if direction.gives == FIELDS:
+            progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
     if sys.stdout is not None:
         checkpoint = trained.run.checkpoint()
         typer.echo(
             json.dumps({"run": str(output), "model": name, "step": trained.step, "checkpoint": checkpoint.digest})
         )
+
+
+def _pipe(run: Path, name: str, direction: Direction) -> str:
+    """A pipe that renders in one direction."""
+    from_files = AUDIO in direction.needs and direction.gives == AUDIO
+    source = "seeds 16" if direction.needs == (SEED,) else "scan FOLDER" if from_files else "open CORPUS"
+    sink = "write FOLDER" if direction.gives == AUDIO else "shard NEW"
+    chosen = "" if name in ("render", "describe") else f" --as {name}"
+    return f"tonemill {source} | tonemill render {run}{chosen} | tonemill {sink}"
 
 
 def _merged(owner: type, file: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.models.contract import Batch, CorpusFacts, Model, Player, Request, Update, Validation
+from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
+from tonemill.models.directions import Direction, Export
 from tonemill.models.effect.losses import BlockLoss, LossConfig
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
+from tonemill.models.effect.playing import ChannelPlayers, PlayOptions, direction_of
 from tonemill.models.parts.settings import require_least
 
 DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "effects")
@@ -95,8 +97,7 @@ class Clipped(torch.optim.Adam):
 class Effect(Model):
     Config: ClassVar[type] = EffectConfig
     chooser = "network"
-    renders_from = "audio"
-    exports = ("nam", "onnx", "torchscript")
+    reads = (".nam",)
     usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16}
 
     def __init__(self, config: Any) -> None:
@@ -123,6 +124,16 @@ class Effect(Model):
             stability_seconds=(5.0 if network.feeds_back else 60.0) if stability is None else stability,
             **_settled_knobs(config, corpus),
         )
+
+    @classmethod
+    def directions(cls, config: Any) -> Mapping[str, Direction]:
+        return {"render": direction_of(config)}
+
+    @classmethod
+    def exports(cls, config: Any) -> Mapping[str, Export]:
+        from tonemill.models.effect.export.forms import FORMS
+
+        return FORMS
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -185,7 +196,9 @@ class Effect(Model):
         return {"dry": torch.from_numpy(np.array(dry)), "knobs": torch.from_numpy(self.turned(request.fields))}
 
     @torch.no_grad()
-    def render(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels time"]:
+    def render(
+        self, inputs: Mapping[str, Tensor], direction: str, options: Any
+    ) -> Float[Tensor, "batch channels time"]:
         dry, knobs = inputs["dry"], inputs["knobs"]
         if not self.network.feeds_back:
             flat = dry.flatten(0, 1)
@@ -197,26 +210,33 @@ class Effect(Model):
         ]
         return torch.stack(said).reshape(dry.shape).to(dry.device)
 
-    def player(self, request: Request) -> Player:
-        return self.network.player(self.turned(request.fields))
+    def player(self, request: Request, channels: int) -> ChannelPlayers:
+        options: PlayOptions = request.options or PlayOptions()
+        positions = self.turned(request.fields)
+        return ChannelPlayers([self.network.player(positions) for _ in range(channels)], options.block)
 
-    def play_together(
-        self, requests: Sequence[Request], streams: int, segments: int = 1
-    ) -> list[Float[np.ndarray, "channels _"]]:
+    def play_together(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
+        options: PlayOptions = requests[0].options
         signals = [channel for request in requests for channel in request.audio["audio"]]
         settings = [self.turned(request.fields) for request in requests for _ in request.audio["audio"]]
-        said = iter(self.network.play_many(signals, settings, streams, segments))
-        return [np.stack([next(said) for _ in request.audio["audio"]]) for request in requests]
+        outputs = iter(self.network.play_many(signals, settings, options.lockstep, options.segments))
+        return [np.stack([next(outputs) for _ in request.audio["audio"]]) for request in requests]
 
-    def exported(self, form: str, metadata: Mapping[str, Any]) -> bytes:
-        from tonemill.models.effect.export import graph, nam
+    def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
+        from tonemill.models.effect.export import forms
 
-        knobs = len(self.config.knobs)
-        if form == "nam":
-            return nam.written(self.network, self.sample_rate, metadata)
-        if form == "onnx":
-            return graph.onnx_bytes(self.network, knobs, self.sample_rate)
-        return graph.torchscript_bytes(self.network, knobs)
+        return forms.written(self.network, len(self.config.knobs), self.sample_rate, form, options, metadata)
+
+    def export_error_db(self, form: str, data: bytes) -> float:
+        from tonemill.models.effect.export import forms
+
+        return forms.error_db(self.network, len(self.config.knobs), self.sample_rate, form, data)
+
+    @classmethod
+    def converted(cls, data: bytes, form: str, options: Any) -> bytes:
+        from tonemill.models.effect.export import forms
+
+        return forms.converted(data, form, options)
 
     def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
         """Where the knobs stand, from -1 to 1 over the range that was learned.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.contract import Player, Update
+from tonemill.models.contract import Update
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.plugins import Plugins
 
@@ -42,6 +42,15 @@ class Pairs:
     dry: Signals
     wet: Signals
     knobs: Knobs
+
+
+@runtime_checkable
+class NetworkPlayer(Protocol):
+    """One channel through a network as a stream, whose output does not depend on where the input is cut."""
+
+    def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
+        """The next samples in, as many out."""
+        ...
 
 
 class Network(nn.Module):
@@ -95,7 +104,7 @@ class Network(nn.Module):
     def fit(self, pairs: Iterable[Recorded]) -> None:
         """Choose first weights by whole pairs of dry and wet, once; they may be left unread."""
 
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         """One stream, from silence; on the CPU."""
         raise NotImplementedError
 
@@ -145,7 +154,7 @@ def followed(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
     return both, both[..., both.shape[-1] - past.shape[-1] :]
 
 
-def played(player: Player, dry: Float[np.ndarray, "time"], block: int = 8192) -> Float[np.ndarray, "time"]:
+def played(player: NetworkPlayer, dry: Float[np.ndarray, "time"], block: int = 8192) -> Float[np.ndarray, "time"]:
     """A whole signal through a player, in blocks."""
     parts = [player.push(dry[start : start + block]) for start in range(0, dry.size, block)]
     return np.concatenate(parts) if parts else dry

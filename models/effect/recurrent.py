@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals
 from tonemill.models.parts.settings import require_least
 
 SILENCE: Final = 48_000
@@ -109,7 +108,7 @@ class Recurrent(Network):
         return list(state) if isinstance(state, tuple) else [state]
 
     @torch.no_grad()
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.recurrent import Recurring
 
         named = {name: tensor.detach().float().cpu().numpy() for name, tensor in self.cells.named_parameters()}

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update
+from tonemill.models.directions import SEED, Direction, RequestField
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
 from tonemill.models.parts.settings import require_least
@@ -156,6 +157,11 @@ class Adversarial(Model):
             )
         labels = () if config.label is None else _settle_labels(config.label, config.labels, corpus, train)
         return replace(config, sample_rate=corpus.sample_rate, channels=corpus.channels, labels=labels)
+
+    @classmethod
+    def directions(cls, config: Any) -> Mapping[str, Direction]:
+        fields = {config.label: RequestField(choices=config.labels)} if config.label else {}
+        return {"render": Direction("Clips from seeds.", (SEED,), fields=fields, samples=config.length)}
 
     @property
     def length(self) -> int:

@@ -22,7 +22,7 @@ from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.evaluation.judge import Judge
 from tonemill.pipelines.progress import Phase
-from tonemill.pipelines.rendering.render import heard_at
+from tonemill.pipelines.rendering.render import at_rate
 
 TOGETHER: Final = 128
 MOST_MEASURED: Final = 2000
@@ -225,7 +225,7 @@ def _heard(number: int, member: Member, *, hearing: Hearing, members: int, timed
         return _Heard(member, None, None, {}, False, float("nan"))
     try:
         waveform = member.read()
-        at = heard_at(waveform, hearing.sample_rate)
+        at = at_rate(waveform, hearing.sample_rate)
         if not np.isfinite(at.samples).all():
             return "not finite"
         if not at.frames:

@@ -13,9 +13,11 @@ import torch
 from tonemill.audiotools.errors import RunError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
+from tonemill.models.directions import FIELDS
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.evaluation.vectors import read_vectors
-from tonemill.pipelines.rendering.render import describe, heard_at, loaded_for
+from tonemill.pipelines.rendering.render import at_rate, describe, loaded_for
+from tonemill.pipelines.runs.directions import directions_of
 from tonemill.pipelines.runs.metric_log import METRICS
 from tonemill.pipelines.runs.run import open_run
 from tonemill.pipelines.storage.paths import to_uri
@@ -47,6 +49,7 @@ class Judge:
         label: the field that holds them.
         model: None where its judgements are known and no other can be had.
         device: where the model computes.
+        direction: of the model, that gives fields.
         known: judgements by key.
     """
 
@@ -56,6 +59,7 @@ class Judge:
     model: Model | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     known: Mapping[str, Judgement] = field(default_factory=dict)
+    direction: str = ""
 
     @property
     def corpus_digest(self) -> str | None:
@@ -68,7 +72,9 @@ class Judge:
         heard: dict[str, Judgement] = {}
         if new and self.model is not None:
             rate = self.model.sample_rate
-            requests = [Request(0, {}, {"audio": heard_at(waveform, rate).samples}) for waveform in new.values()]
+            requests = [
+                Request(0, {}, {"audio": at_rate(waveform, rate).samples}, self.direction) for waveform in new.values()
+            ]
             for key, found in zip(new, describe(self.model, requests, batch_size, self.device), strict=True):
                 heard[key] = Judgement(found["embedding"], found.get("probabilities"))
         return [self.known[key] if key in self.known else heard[key] for key, _ in clips]
@@ -87,7 +93,8 @@ def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dic
         RunError: it is no run, or of a model that describes nothing.
     """
     run = open_run(folder)
-    if run.about.get("makes", "audio") != "fields":
+    describing = [name for name, direction in directions_of(run).items() if direction.gives == FIELDS]
+    if not describing:
         raise RunError(
             f"{folder} is a run of {run.model}, which makes sound and cannot judge it. Train one that can: "
             "`tonemill train classifier CORPUS -o runs/classifier`."
@@ -107,7 +114,7 @@ def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dic
     labels, label = tuple(getattr(model.config, "labels", ())), getattr(model.config, "label", None)
     name = f"@{checkpoint.digest[:16]}"
     known = {key: _judgement(record) for key, record in stored.items() if str(record["judge"]).endswith(name)}
-    return Judge({**about, "label": label, "labels": list(labels)}, labels, label, model, chosen, known)
+    return Judge({**about, "label": label, "labels": list(labels)}, labels, label, model, chosen, known, describing[0])
 
 
 def judge_of_files(files: Sequence[Path]) -> Judge:

@@ -24,7 +24,7 @@ from tonemill.pipelines.corpus.corpus import Corpus, open_corpus, samples_of
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.evaluation.clip_sets import chosen, members_of
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.rendering.render import heard_at
+from tonemill.pipelines.rendering.render import at_rate
 
 METRICS: Final[dict[str, tuple[str, str, str]]] = {
     "esr": ("error-to-signal ratio", "", "lower"),
@@ -190,7 +190,7 @@ def _read(place: tuple[Corpus, dict[str, Any], str]) -> Waveform:
 
 
 def _distances(clip: Waveform, target: Waveform) -> dict[str, float]:
-    x, y = _alike(heard_at(clip, target.sample_rate).samples, target.samples)
+    x, y = _alike(at_rate(clip, target.sample_rate).samples, target.samples)
     sdr = si_sdr_db(x, y)
     values = {
         "esr": error_to_signal(x, y),

@@ -18,7 +18,7 @@ from tonemill.pipelines.evaluation.judge import TABLES, Judge, judge_in, judge_o
 from tonemill.pipelines.evaluation.metrics import compare
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.rendering.render import heard_at
+from tonemill.pipelines.rendering.render import at_rate
 
 SCHEMA: Final = 1
 MOST_FRAMES: Final = 100
@@ -228,7 +228,7 @@ def _noise(
         return []
     rate = int(rows[0].fields["sample_rate"])
     sounds = [
-        heard_at(member.read(), rate).samples
+        at_rate(member.read(), rate).samples
         for member in chosen(reference, SPECTRUM_CLIPS, options.seed)
         if member.read is not None
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tonemill.models.earlier import comparable
 from tonemill.pipelines.recipes.recipe import PLACES, Recipe
 
 
@@ -19,7 +20,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
         told.append(f"steps {' | '.join(names[0]) or 'none'} -> {' | '.join(names[1]) or 'none'}")
     else:
         for one, other in zip(old.steps, new.steps, strict=True):
-            told += of_records(one["step"], one, other)
+            told += of_records(one["step"], dict(comparable(one)), dict(comparable(other)))
     return told + of_records("entry", old.extra, new.extra)
 
 

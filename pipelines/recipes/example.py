@@ -51,6 +51,11 @@ class Example:
             raise AudioError("roles", f"its roles have {' and '.join(map(str, sorted(rates))) or 'no'} Hz")
         return rates.pop()
 
+    @property
+    def main_role(self) -> str | None:
+        """The role that a model renders from: audio, else dry; None where there is neither."""
+        return next((role for role in ("audio", "dry") if role in self.sounds), None)
+
     def with_sounds(self, sounds: Mapping[str, Sound], **changes: Any) -> Example:
         """The same record with other sounds; what was measured of the old ones is no longer true, and goes."""
         fields = changes.pop("fields", self.fields)

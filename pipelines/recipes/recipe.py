@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import StreamError
 from tonemill.audiotools.secrets import holds_secrets, without_secrets
+from tonemill.models.earlier import comparable
 
 VERSION: Final = 1
 
@@ -104,7 +105,8 @@ class Recipe:
 
     def canonical(self) -> str:
         """One text for equal recipes, wherever their sources lie; digests are made of it."""
-        return _dump_sorted(self.lineage())
+        lineage = self.lineage()
+        return _dump_sorted({**lineage, "steps": [comparable(step) for step in lineage["steps"]]})
 
 
 def parse_recipe(record: dict[str, Any]) -> Recipe:

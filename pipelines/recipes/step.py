@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models import earlier
 from tonemill.models.plugins import Plugins
 from tonemill.pipelines import config
 
@@ -44,6 +45,22 @@ class Estimate(NamedTuple):
         return self.clips * self.frames / self.sample_rate
 
 
+class MoreFlags(NamedTuple):
+    """Flags of a step that depend on what else was typed.
+
+    Args:
+        settings: a dataclass; what is typed for its fields goes into the step's field `options`.
+        panel: the heading under which help shows them.
+        help: text after that of the step.
+        lenient: nothing could be looked up, so flags that are not known are passed over: `settle` then raises.
+    """
+
+    settings: type
+    panel: str = ""
+    help: str = ""
+    lenient: bool = False
+
+
 class Step:
     """A function from examples to examples with frozen, validated parameters.
 
@@ -59,6 +76,11 @@ class Step:
 
     hidden: ClassVar[tuple[str, ...]] = ()
     """Fields that `settle` fills in; they stand in the recipe and are no flags."""
+
+    @classmethod
+    def more_flags(cls, words: Sequence[str]) -> MoreFlags | None:
+        """Flags beside those of the fields, for what was typed after the step's name; None where there are none."""
+        return None
 
     def settle(self) -> Step:
         """Called once where the step is typed: check what needs more than the fields, fill in hidden ones."""
@@ -110,6 +132,7 @@ def load_step(record: dict[str, Any]) -> Step:
     Raises:
         UsageError: no such step, a parameter is unknown or does not fit, or the version is another.
     """
+    record = earlier.as_today(record) if earlier.is_earlier(record) else record
     name = record["step"]
     step: type[Step] = STEPS.module(name).STEP
     version = record.get("version", step.version)

@@ -1,1 +1,1 @@
-"""A trained model renders: batches from seeds, streams of audio, knobs."""
+"""A trained model renders: batches of requests, and streams of audio."""

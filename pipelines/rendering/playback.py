@@ -1,4 +1,4 @@
-"""Play audio through a model that renders from audio: as streams that need not fit in memory, or many files at once."""
+"""Play audio through a model block by block, in memory that does not grow, or many whole files at once."""
 
 from __future__ import annotations
 
@@ -13,38 +13,62 @@ from tonemill.audiotools.editing.resampling import resample, resample_blocks
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
 if TYPE_CHECKING:
-    from tonemill.models.contract import Model, Request
+    from tonemill.models.contract import Model, Player, Request
+
+Blocks = Iterator[Float32[np.ndarray, "rows _"]]
 
 
-def streamed(model: Model, request: Request, sound: Sound, size: int) -> Sound:
-    """One sound through the model, `size` samples at a time: a Flow of a Flow, a Waveform of a Waveform.
+def streamed(model: Model, request: Request, sound: Sound) -> Sound:
+    """Audio through the model: a Flow of a Flow, a Waveform of a Waveform, as long as the input at the model's rate.
 
-    Each channel has a player of its own; each reading of the Flow starts with new ones.
+    The model's latency is taken off the start, and the rest of its output is flushed at the end. Each reading of the
+    Flow starts with a new player.
     """
 
-    def blocks() -> Iterator[Float32[np.ndarray, "channels time"]]:
-        players = [model.player(request) for _ in range(sound.channels)]
-        for block in resample_blocks(sound.blocks(), sound.sample_rate, model.sample_rate):
-            for first in range(0, block.shape[1], size):
-                rows = [np.ascontiguousarray(row) for row in block[:, first : first + size]]
-                yield np.stack([player.push(row) for player, row in zip(players, rows, strict=True)])
+    first = model.player(request, sound.channels)
+    unused = [first]
 
-    flow = Flow(blocks, model.sample_rate, sound.channels)
+    def blocks() -> Blocks:
+        player = unused.pop() if unused else model.player(request, sound.channels)
+        yield from played(player, resample_blocks(sound.blocks(), sound.sample_rate, model.sample_rate))
+
+    flow = Flow(blocks, model.sample_rate, first.channels)
     return flow.whole() if isinstance(sound, Waveform) else flow
 
 
-def together(
-    model: Model, requests: Sequence[Request], sounds: Sequence[Sound], lockstep: int, segments: int
-) -> list[Waveform]:
+def played(player: Player, blocks: Blocks, output_per_input: float = 1.0) -> Blocks:
+    """Blocks through a player, aligned with the input and as long.
+
+    Args:
+        player: at its start.
+        blocks: (rows, columns) of any lengths.
+        output_per_input: columns of output for a column of input, as 1 / 2048 from samples to latents.
+    """
+    skip, columns, given = player.latency, 0, 0
+    for block in blocks:
+        columns += block.shape[1]
+        output = player.push(block)
+        kept = output[:, skip:]
+        skip -= output.shape[1] - kept.shape[1]
+        given += kept.shape[1]
+        if kept.shape[1]:
+            yield kept
+    rest = player.flush()[:, skip:]
+    wanted = -int(-columns * output_per_input // 1) - given
+    if wanted > rest.shape[1]:
+        raise RuntimeError(f"{type(player).__name__} ends {wanted - rest.shape[1]} columns early; it must flush them")
+    if wanted > 0:
+        yield rest[:, :wanted]
+
+
+def together(model: Model, requests: Sequence[Request], sounds: Sequence[Sound]) -> list[Waveform]:
     """Whole sounds through the model at once.
 
     Args:
-        model: hears its own output, so that one stream leaves a processor waiting.
-        requests: one for each sound.
+        model: whose directions say that it can.
+        requests: one for each sound, with equal options.
         sounds: at any rate.
-        lockstep: sounds played side by side.
-        segments: overlapping parts into which each sound is cut; 1 plays it in order.
     """
     whole = [resample(sound.whole().samples, sound.sample_rate, model.sample_rate) for sound in sounds]
     asked = [replace(request, audio={"audio": samples}) for request, samples in zip(requests, whole, strict=True)]
-    return [Waveform(output, model.sample_rate) for output in model.play_together(asked, lockstep, segments)]
+    return [Waveform(output, model.sample_rate) for output in model.play_together(asked)]

@@ -1,13 +1,17 @@
-"""Render requests with a trained model, in batches of one size, so that a seed always gives the same bytes."""
+"""Render requests with a trained model, in batches of one size, so that a request always gives the same bytes."""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float32
+from torch import Tensor
 
 from tonemill.audiotools.editing.resampling import resample
 from tonemill.audiotools.errors import RunError, UsageError
@@ -23,40 +27,55 @@ _device_in_use = threading.Lock()
 _loading = threading.Lock()
 
 
-def render(model: Model, requests: Sequence[Request], batch_size: int, device: torch.device) -> list[Waveform]:
-    """Audio for each request, in order.
+def render(
+    model: Model, requests: Sequence[Request], batch_size: int, device: torch.device
+) -> list[Float32[np.ndarray, "channels _"]]:
+    """What the model renders for each request, in order: audio (channels, time), or an array (channels, frames).
 
-    The last batch is padded to `batch_size`, for another size would choose other kernels and so other roundings.
+    A batch is padded to `batch_size`, for another size would choose other kernels and so other roundings. Requests
+    whose inputs differ in shape are not stacked.
+
+    Args:
+        model: in eval mode, on the device.
+        requests: of one direction, with equal options.
+        batch_size: requests rendered at once.
+        device: of the model.
 
     Raises:
         UsageError: a request holds a field that the model cannot use.
     """
-    rendered: list[Waveform] = []
-    for first in range(0, len(requests), batch_size):
-        inputs = [model.inputs(request) for request in requests[first : first + batch_size]]
-        padded = inputs + [inputs[-1]] * (batch_size - len(inputs))
+    rendered: list[np.ndarray] = []
+    for some in _of_one_shape([model.inputs(request) for request in requests], batch_size):
+        padded = some + [some[-1]] * (batch_size - len(some))
         stacked = {name: torch.stack([one[name] for one in padded]).to(device) for name in padded[0]}
         with _device_in_use, torch.inference_mode():
-            audio = model.render(stacked).float().cpu().numpy()
-        rendered += [Waveform(samples, model.sample_rate) for samples in audio[: len(inputs)]]
+            output = model.render(stacked, requests[0].direction, requests[0].options)
+        rendered += list(output.float().cpu().numpy()[: len(some)])
     return rendered
 
 
-def heard_at(waveform: Waveform, sample_rate: int) -> Waveform:
-    """A sound at the rate that a model hears at."""
+def _of_one_shape(inputs: Sequence[dict[str, Tensor]], most: int) -> Iterator[list[dict[str, Tensor]]]:
+    """Neighbours whose inputs have the same shapes, at most so many at a time."""
+    for _, same in itertools.groupby(inputs, key=lambda one: {name: x.shape for name, x in one.items()}):
+        group = list(same)
+        yield from (group[first : first + most] for first in range(0, len(group), most))
+
+
+def at_rate(waveform: Waveform, sample_rate: int) -> Waveform:
+    """A sound at the rate of a model."""
     if waveform.sample_rate == sample_rate:
         return waveform
     return Waveform(resample(waveform.samples, waveform.sample_rate, sample_rate), sample_rate)
 
 
 def describe(model: Model, requests: Sequence[Request], batch_size: int, device: torch.device) -> list[dict[str, Any]]:
-    """What a model that makes fields says of each request, in order."""
+    """The fields that a model gives for each request, in order."""
     with _device_in_use, torch.inference_mode():
         return model.to(device).describe(requests, batch_size)
 
 
 def loaded_for(uri: str, step: int, digest: str, device: str) -> tuple[Model, torch.device]:
-    """The model that a recipe names, and where it computes; loaded once and kept for the next batch.
+    """The model that a recipe names, and its device; loaded once and kept for the next batch.
 
     Raises:
         RunError: it is missing, damaged, or not the one that the recipe was written for.

@@ -1,228 +1,205 @@
-"""Render audio with a trained model."""
+"""Render with a trained model: sound from seeds, audio through a model, or what else it can (`render RUN --help`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tonemill.audiotools.errors import AudioError, UsageError
-from tonemill.pipelines.recipes.step import BatchStep, Estimate
-from tonemill.pipelines.rendering.knobs import assigned, refuse_settings
+from tonemill.models.directions import AUDIO, FIELDS, SEED, NoOptions
+from tonemill.pipelines.recipes.step import BatchStep, Estimate, MoreFlags
 
 if TYPE_CHECKING:
-    import torch
-
-    from tonemill.audiotools.waveform import Sound
-    from tonemill.models.contract import Model, Request
+    from tonemill.models.directions import Direction
     from tonemill.pipelines.recipes.example import Example
+
+_BATCH = 16
+"""Examples in a batch, where all have one size; those of other sizes are rendered one by one."""
 
 
 @dataclass(frozen=True)
 class Render(BatchStep):
     run: Annotated[str, "The folder that `tonemill train` made."]
     checkpoint: Annotated[str, "last, best, or the number of its step."] = "last"
-    batch_size: Annotated[int, "Examples rendered at once; it decides the last bits of the sound."] = 16
-    set: Annotated[tuple[str, ...], "Where a knob of the model stands, as drive=0.7; may be repeated."] = ()
+    direction: Annotated[str, "What to do; `tonemill render RUN --help` lists it. Default: the first.", "--as"] = ""
+    batch_size: Annotated[
+        int | None, "Examples rendered at once; it decides the last bits. Default: 16 from seeds, 1 from whole files."
+    ] = None
+    set: Annotated[tuple[str, ...], "A field that the model reads, as drive=0.7 or label=kick; may be repeated."] = ()
     other_rate: Annotated[
         Literal["resample", "refuse"],
         "What to do with audio of another rate than the model's, which is what comes out.",
     ] = "resample"
-    lockstep: Annotated[
-        int, "Files that a network which hears its own output plays at once, each whole in memory; 1: streams."
-    ] = 1
-    segments: Annotated[
-        int, "Cut each file into so many overlapping segments that such a network plays at once; 1: in order."
-    ] = 1
-    block: Annotated[int, "Samples of audio played at a time; it changes nothing of what is said."] = 8192
+    keep_audio: Annotated[bool, "Where an array comes out, as latents: keep the sound beside it."] = False
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "Where to compute; auto takes an accelerator."] = "auto"
-    run_uri: Annotated[str, "Where the run lies."] = ""
+    options: Annotated[dict[str, Any], "Of the direction."] = field(default_factory=dict)
+    run_uri: Annotated[str, "Where the run is stored."] = ""
     trained_steps: Annotated[int, "The step of the checkpoint."] = 0
     sha256: Annotated[str, "Of the checkpoint's weights."] = ""
-    renders_from: Annotated[Literal["seeds", "audio"], "What the model needs."] = "seeds"
-    makes: Annotated[Literal["audio", "fields"], "Sound, or fields beside a sound that stays as it is."] = "audio"
+    needs: Annotated[tuple[str, ...], "What the direction needs: seed, audio, names of arrays."] = (SEED,)
+    gives: Annotated[str, "What comes out: audio, fields, or the name of an array."] = AUDIO
+    streams: Annotated[bool, "Whether it renders block by block."] = False
     sample_rate: Annotated[int, "Of what it renders, in hertz."] = 1
     output_channels: Annotated[int, "Of what it renders."] = 1
-    samples: Annotated[int, "Of each clip that it renders from a seed."] = 0
-    knobs: Annotated[tuple[str, ...], "Of the model: numbers that it needs beside the audio."] = ()
+    samples: Annotated[int, "Of each clip that it renders from a seed, or of a training clip."] = 0
+    together: Annotated[tuple[str, ...], "Options that render whole files at once, where above 1."] = ()
+    required: Annotated[tuple[str, ...], "Fields that the model needs beside the input."] = ()
+    on_cpu: Annotated[bool, "Whether it computes on the CPU whatever the device."] = False
 
     arguments = ("run",)
     hidden = (
-        "run_uri",
-        "trained_steps",
-        "sha256",
-        "renders_from",
-        "makes",
-        "sample_rate",
-        "output_channels",
-        "samples",
-        "knobs",
+        *("options", "run_uri", "trained_steps", "sha256", "needs", "gives", "streams", "sample_rate"),
+        *("output_channels", "samples", "together", "required", "on_cpu"),
     )
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
-        for name in ("lockstep", "segments", "block"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
 
-    def settle(self) -> Render:
-        """Look up the checkpoint now, so that the recipe says which one, whatever is trained later."""
+    @classmethod
+    def more_flags(cls, words: Sequence[str]) -> MoreFlags | None:
+        """The options of the direction that was typed, from run.json; no model is imported for a run of today."""
         from pathlib import Path
 
+        from tonemill.audiotools.errors import TonemillError
+        from tonemill.pipelines.runs.directions import chosen, directions_of
+        from tonemill.pipelines.runs.run import RUN_JSON, open_run
+
+        place = next((word for word in words if not word.startswith("-") and (Path(word) / RUN_JSON).is_file()), None)
+        if place is None:
+            return MoreFlags(NoOptions, lenient=True)
+        name = ""
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            flag, equals, value = word.partition("=")
+            name = (value if equals else following) if flag == "--as" else name
+        try:
+            directions = directions_of(open_run(Path(place)))
+            direction = chosen(directions, name, place)
+        except TonemillError:
+            return MoreFlags(NoOptions, lenient=True)
+        lines = [f"--as {one}: {about.help}" for one, about in directions.items()]
+        shown = name or next(iter(directions))
+        return MoreFlags(direction.options, f"Options of --as {shown}", f"{place} can render:\n\n" + "\n\n".join(lines))
+
+    def settle(self) -> Render:
+        """Look up checkpoint and direction now, so that the recipe holds them, whatever is trained later."""
+        from pathlib import Path
+
+        from tonemill.pipelines import config
+        from tonemill.pipelines.runs.directions import chosen, directions_of
         from tonemill.pipelines.runs.run import open_run
         from tonemill.pipelines.storage.paths import readable, to_uri
 
         run = open_run(Path(self.run))
-        knobs = tuple(run.model_config.get("knobs") or ())
-        refuse_settings(assigned(self.set), run)
+        directions = directions_of(run)
+        direction = chosen(directions, self.direction, self.run)
+        name = self.direction or next(iter(directions))
+        options: Any = config.build(direction.options, self.options, f"render --as {name}")
+        _check_fields(self._given(), direction, self.run)
         checkpoint = run.checkpoint(self.checkpoint)
+        whole = SEED not in direction.needs and direction.gives != FIELDS and not direction.streams
         return replace(
             self,
-            # The folder's own name; where it lies is nobody's business but the reader's.
+            # The folder's own name; where it is stored is for its reader alone.
             run=readable(Path(self.run).resolve().name),
+            direction="" if name == next(iter(directions)) else name,
+            batch_size=self.batch_size or (1 if whole else _BATCH),
+            options=config.to_dict(options),
             run_uri=to_uri(self.run),
             trained_steps=checkpoint.step,
             sha256=checkpoint.digest,
-            renders_from=run.about["renders_from"],
-            makes=run.about.get("makes", "audio"),
+            needs=direction.needs,
+            gives=direction.gives,
+            streams=direction.streams,
             sample_rate=run.about["sample_rate"],
             output_channels=run.about["channels"],
-            samples=run.about["length"],
-            knobs=knobs,
+            samples=_samples(direction, options, run.about["sample_rate"]) or run.about["length"],
+            together=direction.together,
+            required=tuple(name for name, about in direction.fields.items() if about.required),
+            on_cpu=direction.on_cpu,
         )
 
     @property
     def examples_at_once(self) -> int:
-        return self.lockstep if self.plays else self.batch_size
+        if self._plays_together:
+            return int(self.options[self.together[0]])
+        return 1 if self.streams else self.batch_size or _BATCH
 
     @property
-    def plays(self) -> bool:
-        """Whether sounds go through the model, as through an effect."""
-        return self.renders_from == "audio" and self.makes == "audio"
-
-    def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
-        from tonemill.pipelines.rendering.render import loaded_for, render
-
-        if self.plays:
-            return self._played(examples)
-        model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, self.device)
-        if self.makes == "fields":
-            return self._described(examples, model, device)
-        waveforms = render(model, [self._request(example) for example in examples], self.batch_size, device)
-        return [
-            example.with_sounds({"audio": waveform}, bits=max(16, example.bits))
-            for example, waveform in zip(examples, waveforms, strict=True)
-        ]
+    def _plays_together(self) -> bool:
+        return any(self.options.get(name, 1) > 1 for name in self.together)
 
     def apply(self, example: Example) -> Iterator[Example]:
         yield from self.apply_batch([example])
 
-    def _described(self, examples: Sequence[Example], model: Model, device: torch.device) -> list[Example]:
-        """The same sounds, with what the model says of them, and which model that was."""
-        from tonemill.models.contract import Request
-        from tonemill.pipelines.rendering.render import describe, heard_at
+    def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
+        """Each example with what the model renders in place of its sound, or with fields beside it."""
+        from tonemill.pipelines.rendering.render import loaded_for
+        from tonemill.pipelines.rendering.renderer import Renderer
 
-        requests = []
-        for example in examples:
-            waveform = heard_at(example.sounds["audio"].whole(), self.sample_rate)
-            requests.append(Request(0, example.fields, {"audio": waveform.samples}))
-        judge = {"judge": f"{self.run}@{self.sha256[:16]}"}
-        return [
-            example.with_fields({**judge, **fields})
-            for example, fields in zip(examples, describe(model, requests, self.batch_size, device), strict=True)
-        ]
+        model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, "cpu" if self.on_cpu else self.device)
+        judge = f"{self.run}@{self.sha256[:16]}"
+        renderer = Renderer(
+            model, device, self.direction, self.options, self._given(), self.batch_size or _BATCH, judge
+        )
+        return renderer.render(examples, self._plays_together)
 
     def estimate(self, expected: Estimate) -> Estimate:
-        if self.makes == "fields":
+        if self.gives == FIELDS:
             return expected
-        if self.renders_from == "audio":
-            frames = -(-expected.frames * self.sample_rate // expected.sample_rate)
-            return expected._replace(frames=frames, sample_rate=self.sample_rate)
-        return Estimate(max(1, expected.clips), self.samples, self.sample_rate, self.output_channels)
+        if SEED in self.needs and len(self.needs) == 1:
+            return Estimate(max(1, expected.clips), self.samples, self.sample_rate, self.output_channels)
+        frames = -(-expected.frames * self.sample_rate // expected.sample_rate)
+        return expected._replace(frames=frames, sample_rate=self.sample_rate)
 
     def check(self, example: Example) -> None:
-        """Refuse an example that the model cannot render, before it joins a batch.
+        """Refuse an example that the direction cannot render, before it joins a batch.
 
         Raises:
-            AudioError: roles: it has no seed, or no audio of the model's rate; a model that labels takes any rate.
+            AudioError: roles: it lacks a seed, audio or an array, or its rate is refused; condition: it lacks a field.
         """
-        if self.renders_from == "seeds" and not isinstance(example.fields.get("seed"), int):
+        if SEED in self.needs and not isinstance(example.fields.get("seed"), int):
             raise AudioError("roles", f"{self.run} renders from seeds; make recipes with `tonemill seeds`")
-        if self.makes == "fields":
-            if "audio" not in example.sounds:
-                roles = " and ".join(example.sounds) or "no sound"
-                raise AudioError("roles", f"{self.run} labels single clips, and this has {roles}")
-            return
-        if self.plays:
-            self._check_input(example)
+        if AUDIO in self.needs:
+            self._check_sound(example)
+        given = {**example.fields, **self._given()}
+        missing = [name for name in self.required if given.get(name) is None]
+        if missing:
+            flags = " ".join(f"--set {name}=VALUE" for name in missing)
+            raise AudioError("condition", f"{self.run} needs the field {' and '.join(missing)}; render with {flags}")
 
-    def _check_input(self, example: Example) -> None:
-        """Refuse audio of another rate, where that is asked for, and an example without the model's knobs."""
-        sound = _input(example)
-        if sound.sample_rate != self.sample_rate and self.other_rate == "refuse":
+    def _check_sound(self, example: Example) -> None:
+        role = example.main_role
+        if role is None or (self.gives == FIELDS and role != AUDIO):
+            roles = " and ".join(example.sounds) or "no sound"
+            raise AudioError("roles", f"{self.run} renders from single clips, and this has {roles}")
+        sound = example.sounds[role]
+        if self.gives != FIELDS and sound.sample_rate != self.sample_rate and self.other_rate == "refuse":
             raise AudioError(
                 "roles",
-                f"{self.run} plays {self.sample_rate} Hz, not {sound.sample_rate} Hz; use "
+                f"{self.run} reads {sound.sample_rate} Hz audio at {self.sample_rate} Hz; use "
                 f"`tonemill resample --rate {self.sample_rate}`, or --other-rate resample",
             )
-        given = self._fields(example)
-        missing = [
-            name
-            for name in self.knobs
-            if isinstance(given.get(name), bool) or not isinstance(given.get(name), int | float)
-        ]
-        if missing:
-            flags = " ".join(f"--set {name}=NUMBER" for name in missing)
-            raise AudioError(
-                "condition", f"{self.run} needs to know where {' and '.join(missing)} stood; render with {flags}"
-            )
 
-    def _played(self, examples: Sequence[Example]) -> list[Example]:
-        """Each example with the model's output; a Flow stays one, unless several are played at once."""
-        from tonemill.models.contract import Request
-        from tonemill.pipelines.rendering.playback import streamed, together
-        from tonemill.pipelines.rendering.render import loaded_for
+    def _given(self) -> dict[str, Any]:
+        from tonemill.pipelines.recipes.assignments import assignments
 
-        # Each sample waits for the one before: a processor is the right device for that.
-        model, _ = loaded_for(self.run_uri, self.trained_steps, self.sha256, "cpu")
-        requests = [Request(0, self._fields(example), {}) for example in examples]
-        inputs = [_input(example) for example in examples]
-        outputs: list[Sound]
-        if self.lockstep > 1 or self.segments > 1:
-            outputs = list(together(model, requests, inputs, self.lockstep, self.segments))
-        else:
-            outputs = [
-                streamed(model, request, sound, self.block) for request, sound in zip(requests, inputs, strict=True)
-            ]
-        return [
-            self._with_output(example, before, after)
-            for example, before, after in zip(examples, inputs, outputs, strict=True)
-        ]
-
-    def _with_output(self, example: Example, before: Sound, after: Sound) -> Example:
-        """The example with the model's output in place of its audio, and how that was made."""
-        fields: dict[str, Any] = dict(assigned(self.set))
-        if before.sample_rate != after.sample_rate:
-            fields["sample_rate_from"] = example.fields.get("sample_rate_from", before.sample_rate)
-        return example.with_sounds({"audio": after}, bits=max(16, example.bits)).with_fields(fields)
-
-    def _fields(self, example: Example) -> dict[str, Any]:
-        return {**example.fields, **assigned(self.set)}
-
-    def _request(self, example: Example) -> Request:
-        from tonemill.models.contract import Request
-
-        audio = {role: waveform.samples for role, waveform in example.waveforms().items()}
-        return Request(example.fields.get("seed", 0), example.fields, audio)
+        return assignments(self.set, "--set")
 
 
-def _input(example: Example) -> Sound:
-    """The sound that goes into the model."""
-    for role in ("audio", "dry"):
-        if role in example.sounds:
-            return example.sounds[role]
-    raise AudioError("roles", f"it has {' and '.join(example.sounds) or 'no sound'} and no audio to play")
+def _check_fields(given: Mapping[str, Any], direction: Direction, owner: str) -> None:
+    for name, value in given.items():
+        if name not in direction.fields:
+            there = f"it reads {', '.join(direction.fields)}" if direction.fields else "it reads none"
+            raise UsageError(f"{owner} reads no field {name!r}; {there}.")
+        direction.fields[name].check(name, value, owner)
+
+
+def _samples(direction: Direction, options: Any, sample_rate: int) -> int:
+    """Length of a clip from a seed."""
+    seconds = getattr(options, "seconds", None)
+    return direction.samples if seconds is None else round(seconds * sample_rate)
 
 
 STEP = Render

@@ -17,6 +17,7 @@ from tonemill.audiotools.pictures.effects import save_curve_picture
 from tonemill.audiotools.pictures.spectrograms import save_spectrogram_picture
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request, Validation
+from tonemill.models.directions import SEED
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.rendering.render import render
 from tonemill.pipelines.runs.checkpoints import State, rendering_weights
@@ -46,7 +47,8 @@ class Listener:
         self._metrics = metrics
         self._corpus = corpus
         self._split = "valid" if "valid" in corpus.about["splits"] else settings.split
-        if model.renders_from == "seeds":
+        self._from_seeds = next(iter(model.directions(model.config).values())).needs == (SEED,)
+        if self._from_seeds:
             self._remember_real(model)
 
     def listen(self, state: State, device: torch.device) -> float | None:
@@ -54,7 +56,7 @@ class Listener:
         model = state.model
         with _averaged(state):
             model.eval()
-            if model.renders_from == "seeds":
+            if self._from_seeds:
                 return self._compare(model, state.step, device)
             with torch.inference_mode():
                 held_out = examples_of(self._corpus, self._split, model.roles)
@@ -79,7 +81,7 @@ class Listener:
             for seed in range(max(self._settings.listen_clips, REFERENCE_CLIPS // 2))
         ]
         batch_size = min(len(requests), self._settings.batch_size)
-        clips = [one.samples for one in render(model, requests, batch_size, device)]
+        clips = render(model, requests, batch_size, device)
         if not all(np.isfinite(clip).all() for clip in clips):
             return None
         distance = mel_distance(clips, self._real, model.sample_rate)

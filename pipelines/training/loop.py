@@ -28,6 +28,7 @@ from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import pick_device
 from tonemill.pipelines.runs import checkpoint_folder, checkpoints
+from tonemill.pipelines.runs.directions import described
 from tonemill.pipelines.runs.metric_log import Metrics
 from tonemill.pipelines.runs.run import (
     RUN_JSON,
@@ -232,8 +233,7 @@ def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, co
         "train_config": train_config,
         "corpus": corpus.name,
         "corpus_digest": corpus.about["digest"],
-        "renders_from": model.renders_from,
-        "makes": model.makes,
+        **described(model.directions(model_config), model.exports(model_config)),
         "sample_rate": model.sample_rate,
         "channels": model.channels,
         "length": model.length,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,15 @@ from contracts import given
 from other_device import HERE, OtherDevice
 from safetensors.torch import load_file, save_file
 
+from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_model
+from tonemill.models.directions import AUDIO, FIELDS, SEED, Direction, NoOptions
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
+from tonemill.pipelines.recipes.step import STEPS
+from tonemill.pipelines.rendering.playback import played
+from tonemill.pipelines.runs import directions as runs_directions
+from tonemill.pipelines.runs.run import Run
 
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
@@ -34,18 +40,38 @@ SMALL: dict[str, dict[str, Any]] = {
 """Settings that make a model small enough to test; a new model or network adds its own."""
 
 NAMES = MODELS.names()
-DESCRIBING = [name for name in NAMES if load_model(name).makes == "fields"]
 CASES = [f"{name} {variant}".strip() for name in NAMES for variant in (load_model(name).variants() or [""])]
 """Every model, and every variant of it."""
 
+SAMPLE_RATE = 16000
+
+
+def settled(case: str) -> tuple[type[Model], Any]:
+    """The class of a case, and its small settings, settled on a corpus of the roles that it reads."""
+    model_class, settings = classed(case)
+    for roles in (("audio",), ("dry", "wet")):
+        facts = CorpusFacts("corpora/test", roles, SAMPLE_RATE, 1, {"label": ("a", "b")})
+        try:
+            return model_class, model_class.settle(settings, facts)
+        except CorpusError as error:
+            refused = error
+    raise refused
+
 
 def made(case: str) -> Model:
-    model_class, settings = classed(case)
-    is_effect = model_class.renders_from == "audio" and model_class.makes == "audio"
-    roles = ("dry", "wet") if is_effect else ("audio",)
-    facts = CorpusFacts("corpora/test", roles, 16000, 1, {"label": ("a", "b")})
+    model_class, settings = settled(case)
     torch.manual_seed(0)
-    return model_class(model_class.settle(settings, facts))
+    return model_class(settings)
+
+
+def directions(wanted: Callable[[Direction], bool]) -> list[tuple[str, str]]:
+    """Cases and names of their directions that fit."""
+    return [(case, name) for case in CASES for name, direction in _directions_of(case).items() if wanted(direction)]
+
+
+def _directions_of(case: str) -> Mapping[str, Direction]:
+    model_class, settings = settled(case)
+    return model_class.directions(settings)
 
 
 def classed(case: str, written: Mapping[str, Any] | None = None) -> tuple[type[Model], Any]:
@@ -85,30 +111,38 @@ def held_out(model: Model) -> list[Request]:
     ]
 
 
-def rendered(model: Model, seeds: list[int], device: torch.device = HERE) -> torch.Tensor:
-    """From the seeds, or from noise of these seeds."""
-    audio = {
-        seed: {}
-        if model.renders_from == "seeds"
-        else {"audio": 0.1 * np.random.default_rng(seed).standard_normal((1, 2000)).astype(np.float32)}
-        for seed in seeds
-    }
-    inputs = [model.inputs(Request(seed, {}, audio[seed])) for seed in seeds]
+def request(model: Model, name: str, seed: int, frames: int = 2000, channels: int | None = None) -> Request:
+    """A request of a direction: noise of a seed where it needs audio."""
+    direction = model.directions(model.config)[name]
+    draws = np.random.default_rng(seed)
+    shape = (channels or model.channels, frames)
+    audio = {AUDIO: 0.1 * draws.standard_normal(shape).astype(np.float32)} if AUDIO in direction.needs else {}
+    fields = {key: about.low for key, about in direction.fields.items() if about.required}
+    return Request(seed, fields, audio, name, direction.options())
+
+
+def rendered(model: Model, name: str, seeds: list[int], device: torch.device = HERE) -> torch.Tensor:
+    requests = [request(model, name, seed) for seed in seeds]
+    inputs = [model.inputs(one) for one in requests]
     with torch.inference_mode():
-        stacked = {name: torch.stack([one[name] for one in inputs]).to(device) for name in inputs[0]}
-        return model.eval().render(stacked)
+        stacked = {key: torch.stack([one[key] for one in inputs]).to(device) for key in inputs[0]}
+        return model.eval().render(stacked, name, requests[0].options)
 
 
-def described(model: Model, seeds: list[int], batch_size: int = 3) -> list[dict[str, Any]]:
-    """What a model says of sounds of different lengths and channels; a seed makes the same one each time."""
-    requests = []
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        shape = (1 + seed % 2, (0.3, 1.0, 2.7)[seed % 3] * model.length)
-        audio = rng.standard_normal((shape[0], int(shape[1]))).astype(np.float32) * 0.1
-        requests.append(Request(seed, {}, dict.fromkeys(model.roles, audio)))
+def described(model: Model, name: str, seeds: list[int], batch_size: int = 3) -> list[dict[str, Any]]:
+    """The fields of sounds of different lengths and channels; a seed makes the same one each time."""
+    requests = [
+        request(model, name, seed, int((0.3, 1.0, 2.7)[seed % 3] * model.length), 1 + seed % 2) for seed in seeds
+    ]
     with torch.inference_mode():
         return model.eval().describe(requests, batch_size)
+
+
+def output(model: Model, name: str, seeds: list[int], device: torch.device = HERE) -> list[Any]:
+    """What a direction gives, of whichever kind."""
+    if model.directions(model.config)[name].gives == FIELDS:
+        return described(model, name, seeds)
+    return list(rendered(model, name, seeds, device).numpy(force=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,49 +180,86 @@ def test_weights_survive_safetensors_and_render_the_same(name: str, tmp_path: Pa
     model_class, settings = classed(name, config.to_dict(model.config))
     again = model_class(settings)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    if model.makes == "fields":
-        assert described(model, [1, 2]) == described(again, [1, 2])
-    else:
-        assert torch.equal(rendered(model, [1, 2]), rendered(again, [1, 2]))
+    for direction in model.directions(model.config):
+        for one, other in zip(output(model, direction, [1, 2]), output(again, direction, [1, 2]), strict=True):
+            assert one == other if isinstance(one, dict) else np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", DESCRIBING)
-def test_a_sound_is_described_the_same_beside_any_other(name: str) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_directions_and_exports_come_back_from_json(name: str) -> None:
+    """What run.json holds gives the same flags, checks and inputs as the model itself."""
+    model_class, settings = settled(name)
+    own, exports = model_class.directions(settings), model_class.exports(settings)
+    about = json.loads(json.dumps({"model": name, **runs_directions.described(own, exports)}))
+    read = runs_directions.directions_of(Run(Path("run"), about))
+    assert list(read) == list(own) and own
+    render_flags = {setting.flag for setting in config.settings(STEPS.module("render").STEP)}
+    for key, direction in own.items():
+        assert dataclasses.replace(read[key], options=NoOptions) == dataclasses.replace(direction, options=NoOptions)
+        assert config.settings(read[key].options) == config.settings(direction.options)
+        assert direction.help and "\n" not in direction.help
+        for setting in config.settings(direction.options):
+            assert setting.help and not setting.required
+            assert setting.flag not in render_flags
+    for key, export in runs_directions.exports_of(Run(Path("run"), about)).items():
+        assert config.settings(export.options) == config.settings(exports[key].options)
+
+
+@pytest.mark.parametrize(("name", "direction"), directions(lambda one: one.gives == FIELDS))
+def test_a_sound_is_described_the_same_beside_any_other(name: str, direction: str) -> None:
     model = made(name)
     step(model, 1)
-    alone = described(model, [7])[0]
-    assert described(model, [3, 7, 1, 2])[1] == alone == described(model, [9, 8, 6, 7])[3]
-    assert described(model, [8])[0] != alone
-    for name_of_field, value in described(model, [7], batch_size=5)[0].items():
+    alone = described(model, direction, [7])[0]
+    assert described(model, direction, [3, 7, 1, 2])[1] == alone == described(model, direction, [9, 8, 6, 7])[3]
+    assert described(model, direction, [8])[0] != alone
+    for name_of_field, value in described(model, direction, [7], batch_size=5)[0].items():
         if not isinstance(value, str):
             np.testing.assert_allclose(value, alone[name_of_field], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", DESCRIBING)
-def test_what_is_said_of_a_sound_can_be_stored_and_judged_by(name: str) -> None:
+@pytest.mark.parametrize(("name", "direction"), directions(lambda one: one.gives == FIELDS))
+def test_fields_of_a_sound_can_be_stored_and_judged_by(name: str, direction: str) -> None:
     model = made(name)
-    for said in (*described(model, [1, 2, 3, 4]), *silence(model)):
-        assert json.loads(json.dumps(said, allow_nan=False)) == said
-        assert len(said["embedding"]) > 1
-        if "probabilities" in said:
-            assert sum(said["probabilities"]) == pytest.approx(1, abs=1e-4)
-            assert said["predicted"] == model.config.labels[int(np.argmax(said["probabilities"]))]
+    for fields in (*described(model, direction, [1, 2, 3, 4]), *silence(model, direction)):
+        assert json.loads(json.dumps(fields, allow_nan=False)) == fields
+        assert len(fields["embedding"]) > 1
+        if "probabilities" in fields:
+            assert sum(fields["probabilities"]) == pytest.approx(1, abs=1e-4)
+            assert fields["predicted"] == model.config.labels[int(np.argmax(fields["probabilities"]))]
 
 
-def silence(model: Model) -> list[dict[str, Any]]:
+def silence(model: Model, direction: str) -> list[dict[str, Any]]:
     empty = [np.zeros((1, frames), np.float32) for frames in (0, 1, 3 * model.length)]
     with torch.inference_mode():
-        return model.eval().describe([Request(0, {}, dict.fromkeys(model.roles, one)) for one in empty], 2)
+        return model.eval().describe([Request(0, {}, {AUDIO: one}, direction) for one in empty], 2)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if load_model(name).renders_from == "seeds"])
-def test_a_seed_gives_the_same_sound_beside_any_other(name: str) -> None:
+@pytest.mark.parametrize(("name", "direction"), directions(lambda one: SEED in one.needs))
+def test_a_seed_gives_the_same_sound_beside_any_other(name: str, direction: str) -> None:
     model = made(name)
-    sound = rendered(model, [7, 1, 2, 3])
-    assert sound.shape[1] == model.channels
-    assert torch.equal(sound[0], rendered(model, [9, 8, 7, 6])[2])
+    sound = rendered(model, direction, [7, 1, 2, 3])
+    assert sound.shape[1] == model.channels or model.directions(model.config)[direction].gives_array
+    assert torch.equal(sound[0], rendered(model, direction, [9, 8, 7, 6])[2])
     assert not torch.equal(sound[0], sound[1])
-    torch.testing.assert_close(sound[0], rendered(model, [7])[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(sound[0], rendered(model, direction, [7])[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "direction"), directions(lambda one: one.streams))
+def test_a_stream_is_the_same_wherever_it_is_cut(name: str, direction: str) -> None:
+    """To 1e-5 of full scale, in two channels, with the latency that it states."""
+    model = made(name).eval()
+    asked = request(model, direction, 3, frames=6000, channels=2 * model.channels)
+    sound, silent = asked.audio[AUDIO], dataclasses.replace(asked, audio={})
+    whole = joined(model, silent, [sound])
+    assert whole.shape[1] == sound.shape[1] and np.isfinite(whole).all()
+    for size in (1, 7, 64, 1000) if model.config.length < 1000 else (64, 1000):
+        blocks = [sound[:, first : first + size] for first in range(0, sound.shape[1], size)]
+        np.testing.assert_allclose(joined(model, silent, blocks), whole, atol=1e-5)
+
+
+def joined(model: Model, asked: Request, blocks: list[np.ndarray]) -> np.ndarray:
+    with torch.inference_mode():
+        return np.concatenate(list(played(model.player(asked, len(blocks[0])), iter(blocks))), axis=1)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -213,12 +284,13 @@ def test_a_model_keeps_to_the_device_it_is_on(name: str) -> None:
         assert all(devices.has(tensor) for tensor in model.state_dict().values())
         with torch.inference_mode():
             model.eval().validate(held_out(model))
-        if model.makes == "fields":
-            assert described(model, [1, 2])
-        else:
-            sound = rendered(model, [1, 2], there)
-            assert devices.has(sound)
-            assert torch.isfinite(sound).all()
+        for direction, about in model.directions(model.config).items():
+            if about.gives == FIELDS:
+                assert described(model, direction, [1, 2])
+            else:
+                sound = rendered(model, direction, [1, 2], there)
+                assert devices.has(sound)
+                assert torch.isfinite(sound).all()
 
 
 @pytest.mark.parametrize("name", CASES)

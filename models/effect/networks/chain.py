@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals
 from tonemill.models.effect.networks.fir import FIR, FIRConfig
 from tonemill.models.effect.networks.wavenet import WaveNet, WaveNetConfig
 
@@ -24,7 +23,7 @@ class ChainConfig(WaveNetConfig, FIRConfig):
 class Links:
     """Streams one after another."""
 
-    def __init__(self, players: list[Player]) -> None:
+    def __init__(self, players: list[NetworkPlayer]) -> None:
         self._players = players
 
     def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
@@ -70,7 +69,7 @@ class Chain(Network):
         past = self._at_rest(knobs)[:, :, None].expand(-1, -1, self.fir.warm_up).clone()
         return [*self.wavenet.at_rest(knobs), past]
 
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         links = Links([self.wavenet.player(knobs), self.fir.player(knobs[:0])])
         links.push(np.zeros(self.fir.warm_up, np.float32))
         return links

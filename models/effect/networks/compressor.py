@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.models.contract import Player
 from tonemill.models.effect.network import (
     Knobs,
     Network,
+    NetworkPlayer,
     Recorded,
     Shorter,
     Signals,
@@ -137,7 +137,7 @@ class Compressor(Network):
         return said, [past, level]
 
     @torch.no_grad()
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.ballistics import Compressing
 
         def array(tensor: Tensor) -> np.ndarray:

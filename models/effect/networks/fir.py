@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.contract import Player
 from tonemill.models.effect.network import (
     Knobs,
     Network,
+    NetworkPlayer,
     Recorded,
     Shorter,
     Signals,
@@ -91,7 +91,7 @@ class FIR(Network):
         if response.any():
             self.response.copy_(torch.from_numpy(response))
 
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.convolver import Convolver
 
         return Convolver(self.response.detach().float().cpu().numpy())

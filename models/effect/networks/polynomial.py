@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.contract import Player
 from tonemill.models.effect.network import (
     Knobs,
     Network,
+    NetworkPlayer,
     Recorded,
     Shorter,
     Signals,
@@ -103,7 +103,7 @@ class Polynomial(Network):
         self.responses.copy_(torch.from_numpy(responses))
         self.constant.fill_(constant)
 
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.convolver import Convolver
 
         responses = self.responses.detach().float().cpu().numpy()

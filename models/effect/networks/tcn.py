@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, followed, silence_before
 from tonemill.models.parts.settings import require_least
 
 
@@ -131,7 +130,7 @@ class TCN(Network):
         return torch.tanh(self.output(x))[:, 0], kept
 
     @torch.no_grad()
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.program import Program
 
         where = next(self.parameters()).device

@@ -16,8 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, followed, silence_before
 
 
 class StackShape(NamedTuple):
@@ -185,7 +184,7 @@ class WaveNet(Network):
             x, head = h, stack.head(both)
         return self.shape.head_scale * head[:, 0], kept
 
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.program import Program
 
         program = Program()

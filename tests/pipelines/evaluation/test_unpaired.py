@@ -16,7 +16,9 @@ from making import QUIET
 from pyarrow import parquet
 
 from tonemill.models.classifier import ClassifierConfig
+from tonemill.models.directions import Direction
 from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.runs.directions import described
 from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.loop import train
 
@@ -109,7 +111,7 @@ def test_any_rate_and_channels_are_labelled_and_pairs_are_refused(
     assert (row["sample_rate"], row["channels"], row["samples"]) == (44100, 2, 44100)
     assert row["predicted"]
     (reject,) = table(tmp_path / "out" / "rejects.parquet")
-    assert reject["reason"] == "roles" and "labels single clips" in reject["message"]
+    assert reject["reason"] == "roles" and "renders from single clips" in reject["message"]
 
 
 def test_a_copy_of_the_training_set_is_told(drums: Corpus, judge: Run, labelled: Path, tonemill: Tonemill) -> None:
@@ -228,7 +230,8 @@ def test_bad_input_is_refused_in_words_that_help(drums: Corpus, judge: Run, tone
     tonemill("evaluate", wide, "--against", real).refused(2, "one judge makes one size")
     about = json.loads((judge.folder / "run.json").read_text())
     (tmp_path / "generator").mkdir()
-    (tmp_path / "generator" / "run.json").write_text(json.dumps({**about, "makes": "audio", "model": "wavegan"}))
+    wavegan = described({"render": Direction("Clips from seeds.", ("seed",))}, {})["directions"]
+    (tmp_path / "generator" / "run.json").write_text(json.dumps({**about, "directions": wavegan, "model": "wavegan"}))
     words = ("evaluate", drums.folder, "--against", drums.folder, "--judge")
     tonemill(*words, tmp_path / "generator").refused(1, "makes sound and cannot judge")
     tonemill(*words, tmp_path / "nothing").refused(1, "does not exist")

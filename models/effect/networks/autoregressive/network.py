@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonemill.models.contract import Player, Update
+from tonemill.models.contract import Update
 from tonemill.models.effect.losses import BlockLoss
-from tonemill.models.effect.network import Knobs, Network, Pairs
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Pairs
 from tonemill.models.effect.networks.autoregressive.runner import Runner
 from tonemill.models.effect.networks.autoregressive.settings import QUIETEST, AutoregressiveConfig
 from tonemill.models.effect.representations import REPRESENTATIONS, Linear, OneHot
@@ -92,7 +92,7 @@ class Autoregressive(Network):
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
         return [knobs.new_zeros(shape) for shape in self.pasts()]
 
-    def player(self, knobs: Float[np.ndarray, "knobs"]) -> Player:
+    def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         return self.runner(knobs).stream()
 
     def runner(self, knobs: Float[np.ndarray, "knobs"] | None = None) -> Runner:

@@ -1,0 +1,121 @@
+"""A way of rendering: which inputs it needs, what comes out, and its options; read from run.json, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from tonemill.audiotools.errors import UsageError
+
+SEED: Final = "seed"
+AUDIO: Final = "audio"
+FIELDS: Final = "fields"
+
+
+class Bounds(NamedTuple):
+    """The least and the largest value of a number, as a third part of its annotation.
+
+    steps: Annotated[int, "Rounds of sampling.", Bounds(1)] = 10
+    """
+
+    low: float
+    high: float = float("inf")
+
+    def check(self, flag: str, value: int | float) -> None:
+        """Refuse a number outside.
+
+        Raises:
+            UsageError: names the flag, the value and the bounds.
+        """
+        if not self.low <= value <= self.high:
+            if self.low == -float("inf"):
+                raise UsageError(f"{flag} is {value}; it must be at most {self.high:g}.")
+            upper = f" and at most {self.high:g}" if self.high < float("inf") else ""
+            raise UsageError(f"{flag} is {value}; it must be at least {self.low:g}{upper}.")
+
+
+class RequestField(NamedTuple):
+    """A metadata field that a direction reads from a request.
+
+    Args:
+        low: the least number that was in the training corpus; None for text.
+        high: the largest one.
+        choices: the texts that were in the training corpus; empty for any text.
+        required: a request without it is refused.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+    def check(self, name: str, value: Any, owner: str) -> None:
+        """Refuse a value that was not in the training corpus.
+
+        Raises:
+            UsageError: names the range, or the texts.
+        """
+        if self.low is not None and self.high is not None:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not self.low <= value <= self.high:
+                shown = f"{value:g}" if is_number else repr(value)
+                raise UsageError(
+                    f"--set {name}={shown}: {owner} was trained on {name} from {self.low:g} to {self.high:g}."
+                )
+        elif self.choices and str(value) not in self.choices:
+            raise UsageError(f"--set {name}={value}: {owner} was trained on {name} {', '.join(self.choices)}.")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A direction without options of its own."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One way in which a trained model renders, as `encode`.
+
+    Args:
+        help: one line.
+        needs: what a request must hold: `seed`, `audio`, names of arrays.
+        gives: `audio`; `fields`, beside a sound that stays as it is; or the name of the array that replaces the sound.
+        options: a frozen dataclass as a model's config. An option named `seconds` that is not None decides the length
+            of a clip from a seed.
+        fields: by name, the metadata that it reads.
+        streams: `Model.player` renders it block by block, in bounded memory; else `Model.render` takes whole clips.
+        samples: of a clip that is rendered from a seed, where no option decides it.
+        together: options that, above 1, render whole files at once by `Model.play_together`; the first is the number
+            of files.
+        on_cpu: it always computes on the CPU, as a network that waits for its own last sample.
+        bound_db: two devices differ by less, in dB of the louder one's RMS.
+    """
+
+    help: str
+    needs: tuple[str, ...] = (AUDIO,)
+    gives: str = AUDIO
+    options: type = NoOptions
+    fields: Mapping[str, RequestField] = field(default_factory=dict)
+    streams: bool = False
+    samples: int = 0
+    together: tuple[str, ...] = ()
+    on_cpu: bool = False
+    bound_db: float = -80.0
+
+    @property
+    def gives_array(self) -> bool:
+        """Whether an array comes out, and neither sound nor fields."""
+        return self.gives not in (AUDIO, FIELDS)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A kind of file that a trained model can be written to, as ONNX.
+
+    Args:
+        help: which programs read it, in one line.
+        options: a frozen dataclass as a model's config.
+    """
+
+    help: str
+    options: type = NoOptions

@@ -1,0 +1,59 @@
+"""Render steps of recipes that the version before directions wrote: read them, and compare new ones with them.
+
+They held the options of the effect model for every model, and named its fields `knobs`. Digests of plans are made of
+such steps, so a new step that renders the same is put into the same words before it is digested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_OPTIONS: Final = {"lockstep": 1, "segments": 1, "block": 8192}
+_ABOUT: Final = ("renders_from", "makes", "samples", "knobs")
+
+
+def is_earlier(step: Mapping[str, Any]) -> bool:
+    """Whether a step of a recipe is a `render` of the version before."""
+    return step.get("step") == "render" and "renders_from" in step
+
+
+def as_today(step: Mapping[str, Any]) -> dict[str, Any]:
+    """An earlier step in today's words."""
+    rest = {name: value for name, value in step.items() if name not in _OPTIONS and name not in _ABOUT}
+    streams = step["renders_from"] == "audio" and step.get("makes", "audio") == "audio"
+    return {
+        **rest,
+        "options": {name: step[name] for name in _OPTIONS if name in step} if streams else {},
+        "needs": ["seed" if step["renders_from"] == "seeds" else "audio"],
+        "gives": step.get("makes", "audio"),
+        "streams": streams,
+        "samples": step.get("samples", 0),
+        "together": ["lockstep", "segments"] if streams else [],
+        "required": list(step.get("knobs", ())),
+        "on_cpu": streams,
+    }
+
+
+def comparable(step: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A step in the words of the version before, where that could render the same; else as it is."""
+    if step.get("step") != "render" or "needs" not in step:
+        return step
+    options = step.get("options", {})
+    kinds = {("seed",): "seeds", ("audio",): "audio"}
+    known = not options.keys() - _OPTIONS.keys() and tuple(step["needs"]) in kinds
+    plain = not step.get("direction") and not step.get("keep_audio") and not step.get("parents")
+    if not known or not plain or step["gives"] not in ("audio", "fields"):
+        return step
+    if bool(step["streams"]) != (tuple(step["needs"]) == ("audio",) and step["gives"] == "audio"):
+        return step
+    names = ("direction", "keep_audio", "parents", "options", "needs", "gives", "streams", "together", "on_cpu")
+    rest = {name: value for name, value in step.items() if name not in (*names, "required")}
+    return {
+        **rest,
+        **_OPTIONS,
+        **options,
+        "renders_from": kinds[tuple(step["needs"])],
+        "makes": step["gives"],
+        "knobs": list(step.get("required", ())),
+    }

@@ -1,0 +1,125 @@
+"""The kinds of files that an effect is exported to: write them, load them again, and compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.directions import Export, NoOptions
+from tonemill.models.effect.export import graph, nam
+from tonemill.models.effect.network import Network, played
+
+_TEST_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True)
+class NamOptions:
+    name: Annotated[str | None, "The name that players show; default: the run's."] = None
+    gear_make: Annotated[str | None, "The maker of the recorded device."] = None
+    gear_model: Annotated[str | None, "The recorded device."] = None
+    modeled_by: Annotated[str | None, "The person who recorded it."] = None
+
+    def given(self) -> dict[str, str]:
+        """The options that were set."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+FORMS: Final[Mapping[str, Export]] = {
+    "nam": Export(
+        "The file of Neural Amp Modeler, for its plug-ins and pedals; wavenet, lstm and fir without knobs.", NamOptions
+    ),
+    "onnx": Export(
+        "For programs with ONNX Runtime; every network, one block of a stream at a time, with its state as an input "
+        "that is at rest if it is left out (needs `pip install 'tonemill[onnx]'`)."
+    ),
+    "torchscript": Export("For programs on LibTorch that read it already; PyTorch no longer develops the format."),
+}
+
+
+def written(
+    network: Network, knobs: int, sample_rate: int, form: str, options: Any, metadata: Mapping[str, Any]
+) -> bytes:
+    """A network as a file of one form.
+
+    Raises:
+        UsageError: the form cannot hold it, or a package is missing.
+    """
+    if form == "nam":
+        about = {
+            "name": metadata["name"],
+            "training": {"steps": metadata["steps"], "validation_esr": metadata["score"]},
+            **options.given(),
+        }
+        return nam.written(network, sample_rate, about)
+    return graph.onnx_bytes(network, knobs, sample_rate) if form == "onnx" else graph.torchscript_bytes(network, knobs)
+
+
+def converted(data: bytes, form: str, options: Any) -> bytes:
+    """A .nam file written as a file of one form.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    amp = nam.read(data)
+    if form == "nam":
+        return nam.written(amp.network, amp.sample_rate, {**amp.metadata, **options.given()})
+    return written(amp.network, 0, amp.sample_rate, form, NoOptions(), {})
+
+
+def error_db(network: Network, knobs: int, sample_rate: int, form: str, data: bytes) -> float:
+    """How much the output of an exported file differs from the player's, in dB of the player's RMS.
+
+    The input is seeded noise under a rising envelope, the knobs are in the middle.
+
+    Raises:
+        UsageError: a package is missing.
+    """
+    frames = round(_TEST_SECONDS * sample_rate)
+    noise = np.random.default_rng(0).standard_normal(frames) * np.linspace(0, 0.25, frames)
+    dry, middle = noise.astype(np.float32), np.zeros(knobs, np.float32)
+    own = played(network.player(middle), dry)
+    if form == "nam":
+        again = played(nam.read(data).network.player(middle), dry)
+    else:
+        run = _onnx_output if form == "onnx" else _torchscript_output
+        again = run(data, dry, middle, 1 if network.feeds_back else 4096)
+    level, difference = (float(np.sqrt(np.mean(np.square(one, dtype=np.float64)))) for one in (own, again - own))
+    # A network that renders silence has no level to measure against: full scale is.
+    return 20 * math.log10(max(difference, 1e-12) / (level or 1.0))
+
+
+def _onnx_output(data: bytes, dry: Float32[np.ndarray, "time"], knobs: np.ndarray, block: int) -> np.ndarray:
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UsageError(
+            "An exported ONNX file is run before it is written, which needs ONNX Runtime: pip install 'tonemill[onnx]'."
+        ) from error
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    parts: list[np.ndarray] = []
+    kept = {"knobs": knobs[None]} if knobs.size else {}
+    for first in range(0, dry.size, block):
+        wet, state = session.run(["wet", "state_after"], {"dry": dry[None, first : first + block], **kept})
+        kept["state"] = state
+        parts.append(wet[0])
+    return np.concatenate(parts)
+
+
+def _torchscript_output(data: bytes, dry: Float32[np.ndarray, "time"], knobs: np.ndarray, block: int) -> np.ndarray:
+    loaded = torch.jit.load(io.BytesIO(data))
+    state, parts = loaded.rest, []
+    settings = (torch.from_numpy(knobs)[None],) if knobs.size else ()
+    with torch.inference_mode():
+        for first in range(0, dry.size, block):
+            wet, state = loaded(torch.from_numpy(dry[None, first : first + block]), *settings, state)
+            parts.append(wet[0].numpy())
+    return np.concatenate(parts)

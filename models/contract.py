@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,7 +48,8 @@ class Player(Protocol):
 class Model(nn.Module):
     """A network that can be trained on a corpus and rendered with.
 
-    A subclass is built from its config alone, so a checkpoint needs no corpus to be loaded. It must not keep
+    A subclass is built from its config (and its parents, where it `uses` some), so a checkpoint needs no corpus to be
+    loaded. It must not keep
     random state of its own: the loop seeds torch from the run's seed and the step's number before each step.
     """
 
@@ -61,6 +62,13 @@ class Model(nn.Module):
     usual: ClassVar[Mapping[str, Any]] = {}
     """Settings of the training loop that suit it better than the loop's own defaults."""
 
+    uses: ClassVar[Mapping[str, str]] = {}
+    """For each setting that names a run that it leans on, as `vocoder`, the direction which that run must have.
+
+    A model that has some takes its parents as a second argument, passes them on to `Model`, and finds them in
+    `self.parents`: in eval mode, without gradients, on its own device, and left out of its weights.
+    """
+
     reads: ClassVar[tuple[str, ...]] = ()
     """Suffixes of other programs' files that `converted` takes, as `.nam`."""
 
@@ -71,6 +79,17 @@ class Model(nn.Module):
     """Examples that a training batch must hold, as 2 where layers divide by what its examples differ by."""
 
     config: Any
+
+    def __init__(self, parents: Mapping[str, Model] | None = None) -> None:
+        super().__init__()
+        # In a dictionary they are no modules of this one: the weights of other runs are not saved again.
+        self.parents = dict(parents or {})
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
+        """Move parents along, as `to` moves parameters."""
+        for parent in self.parents.values():
+            parent._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -276,4 +295,14 @@ def load_model(name: str) -> type[Model]:
         UsageError: there is no such model.
     """
     model: type[Model] = MODELS.module(name).MODEL
+    return model
+
+
+def build_model(model_class: type[Model], config: Any, parents: Mapping[str, Model]) -> Model:
+    """A model of a settled config with first weights, and its parents without gradients."""
+    for parent in parents.values():
+        parent.requires_grad_(False).eval()
+    # Only a class with `uses` takes the second argument.
+    make: Any = model_class
+    model: Model = make(config, parents) if model_class.uses else make(config)
     return model

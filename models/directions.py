@@ -109,6 +109,25 @@ class Direction:
 
 
 @dataclass(frozen=True)
+class ParentFacts:
+    """A run that another leans on, as a vocoder.
+
+    Args:
+        model: its name.
+        config: the settings of its model, by name.
+        sample_rate: of what it renders, in hertz.
+        channels: of what it renders.
+        directions: in which it renders, by name.
+    """
+
+    model: str
+    config: Mapping[str, Any]
+    sample_rate: int
+    channels: int
+    directions: Mapping[str, Direction]
+
+
+@dataclass(frozen=True)
 class Export:
     """A kind of file that a trained model can be written to, as ONNX.
 

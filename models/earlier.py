@@ -47,7 +47,19 @@ def comparable(step: Mapping[str, Any]) -> Mapping[str, Any]:
         return step
     if bool(step["streams"]) != (tuple(step["needs"]) == ("audio",) and step["gives"] == "audio"):
         return step
-    names = ("direction", "keep_audio", "parents", "options", "needs", "gives", "streams", "together", "on_cpu")
+    names = (
+        "direction",
+        "keep_audio",
+        "uses",
+        "parents",
+        "parents_uri",
+        "options",
+        "needs",
+        "gives",
+        "streams",
+        "together",
+        "on_cpu",
+    )
     rest = {name: value for name, value in step.items() if name not in (*names, "required")}
     return {
         **rest,

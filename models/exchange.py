@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tonemill.models.directions import ParentFacts
+
 
 class Range(NamedTuple):
     """What a numeric metadata field holds.
@@ -38,6 +40,7 @@ class CorpusFacts:
         values: for each metadata field that is text or a whole number, its distinct values, sorted.
         given: for each numeric metadata field that came with the sources, from a name or a table, and was not measured
             by a step, what it holds.
+        parents: the runs that the model leans on, by the setting that names each.
     """
 
     name: str
@@ -46,6 +49,7 @@ class CorpusFacts:
     channels: int
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     given: Mapping[str, Range] = field(default_factory=dict)
+    parents: Mapping[str, ParentFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

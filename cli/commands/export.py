@@ -37,7 +37,15 @@ def make(name: str, typed: Sequence[str]) -> Any:
 def _command(form: Export, form_name: str) -> Callable[..., None]:
     extra = parameters(form.options, unset=True, panel=f"Options of --format {form_name}")
 
-    def export(run: str, output: Path, form: str | None, checkpoint: str, overwrite: bool, **typed: Any) -> None:
+    def export(
+        run: str,
+        output: Path,
+        form: str | None,
+        checkpoint: str,
+        uses: list[str] | None,
+        overwrite: bool,
+        **typed: Any,
+    ) -> None:
         if output.exists() and not overwrite:
             raise OutputError(f"{output} is there already. Name another file with -o, or give --overwrite.")
         place = named_place(run, "run")
@@ -45,7 +53,7 @@ def _command(form: Export, form_name: str) -> Callable[..., None]:
         if place.suffix and not place.is_dir():
             data, checked = _converted(place, form, given), ""
         else:
-            data, checked = _exported(place, form, checkpoint, given)
+            data, checked = _exported(place, form, checkpoint, uses or [], given)
         _write(output, data)
         tell(f"{output}: {len(data):,} bytes{checked}")
 
@@ -78,6 +86,14 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         None,
     ),
     ("checkpoint", Annotated[str, typer.Option(help="last, best, or the number of its step.")], "last"),
+    (
+        "uses",
+        Annotated[
+            list[str] | None,
+            typer.Option(help="Where a run is now that the model leans on, as vocoder=runs/vocoder."),
+        ],
+        None,
+    ),
     ("overwrite", Annotated[bool, typer.Option(help="Replace the file if it is there.")], False),
 ]
 
@@ -122,7 +138,9 @@ def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], o
     return config.build(forms[form].options, given, f"export --format {form}")
 
 
-def _exported(place: Path, form: str | None, which: str, given: Mapping[str, Any]) -> tuple[bytes, str]:
+def _exported(
+    place: Path, form: str | None, which: str, uses: Sequence[str], given: Mapping[str, Any]
+) -> tuple[bytes, str]:
     """The file of a run, and how far its output is from the run's own, in words.
 
     Raises:
@@ -130,11 +148,12 @@ def _exported(place: Path, form: str | None, which: str, given: Mapping[str, Any
     """
     from tonemill.pipelines.rendering.render import pick_device
     from tonemill.pipelines.runs.checkpoints import load_for_rendering
+    from tonemill.pipelines.runs.parents import typed_places
     from tonemill.pipelines.runs.run import open_run
 
     run = open_run(place)
     checkpoint = run.checkpoint(which)
-    model = load_for_rendering(run, checkpoint, pick_device("cpu"))
+    model = load_for_rendering(run, checkpoint, pick_device("cpu"), typed_places(uses))
     forms = model.exports(model.config)
     chosen = form or next(iter(forms), "")
     options = _options(forms, chosen, given, run.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tonemill.pipelines.corpus.layout import OutputFolder
+    from tonemill.pipelines.runs.run import Run
 
 
 @in_stores("place")
@@ -163,12 +165,17 @@ def _rejects(rejects: Any) -> list[Table]:
 def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     import json
 
+    from tonemill.pipelines.runs.directions import directions_of
     from tonemill.pipelines.runs.run import open_run
 
     run = open_run(folder)
     about = _table(f"{folder}", "what", "value")
     about.add_row("model", run.model)
     about.add_row("corpus", run.about["corpus"])
+    for line in _leaning(run, 1):
+        about.add_row("leans on", line)
+    for name, direction in directions_of(run).items():
+        about.add_row(f"render --as {name}", direction.help)
     for part, count in run.about["parameters"].items():
         about.add_row(f"parameters of {part}", f"{count:,}")
     for name in ("sample_rate", "channels", "length"):
@@ -186,6 +193,21 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
         metrics.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     facts = {**run.about, "checkpoints": [one.state["step"] for one in run.checkpoints()], "last_metrics": last}
     return facts, [about, saved, metrics]
+
+
+def _leaning(run: Run, depth: int) -> Iterator[str]:
+    """The runs that a run leans on, each followed by those that it leans on, indented."""
+    from tonemill.audiotools.errors import RunError
+    from tonemill.pipelines.runs.parents import USES, parents_of
+
+    try:
+        parents = parents_of(run)
+    except RunError as error:
+        yield "  " * (depth - 1) + str(error)
+        return
+    for name, record in run.about.get(USES, {}).items():
+        yield "  " * (depth - 1) + f"{name}: {record['model']}, step {record['step']}, {parents[name].run.folder}"
+        yield from _leaning(parents[name].run, depth + 1)
 
 
 def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:

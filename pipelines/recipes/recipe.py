@@ -25,7 +25,7 @@ MOST_STEPS: Final = 100
 KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames"})
 """What this version knows of a line; it keeps the rest."""
 
-PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri"})
+PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri", "parents_uri"})
 """Keys that say where something lies, or how it is read, and not what it is: kept out of digests and shards."""
 
 RESERVED: Final = frozenset(

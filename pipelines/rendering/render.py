@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.pipelines.runs.checkpoints import load_for_rendering
+from tonemill.pipelines.runs.parents import parents_of
 from tonemill.pipelines.runs.run import open_run
 from tonemill.pipelines.storage.paths import to_path
 
@@ -74,24 +75,52 @@ def describe(model: Model, requests: Sequence[Request], batch_size: int, device:
         return model.to(device).describe(requests, batch_size)
 
 
-def loaded_for(uri: str, step: int, digest: str, device: str) -> tuple[Model, torch.device]:
+def loaded_for(
+    uri: str,
+    step: int,
+    digest: str,
+    device: str,
+    parents: Mapping[str, str] | None = None,
+    parents_uri: Mapping[str, str] | None = None,
+) -> tuple[Model, torch.device]:
     """The model that a recipe names, and its device; loaded once and kept for the next batch.
+
+    Args:
+        uri: of the run.
+        step: of its checkpoint.
+        digest: of the checkpoint's weights.
+        device: or auto.
+        parents: digests of the runs that it leans on, by setting; None where no recipe states them.
+        parents_uri: where those runs are; left out, where run.json says.
 
     Raises:
         RunError: it is missing, damaged, or not the one that the recipe was written for.
     """
     chosen = pick_device(device)
+    known = tuple(sorted(parents.items())) if parents is not None else None
     with _loading:
-        return _loaded(uri, step, digest, str(chosen)), chosen
+        return _loaded(uri, step, digest, str(chosen), known, tuple(sorted((parents_uri or {}).items()))), chosen
 
 
 @lru_cache(maxsize=2)
-def _loaded(uri: str, step: int, digest: str, device: str) -> Model:
+def _loaded(
+    uri: str,
+    step: int,
+    digest: str,
+    device: str,
+    parents: tuple[tuple[str, str], ...] | None,
+    parents_uri: tuple[tuple[str, str], ...],
+) -> Model:
     run = open_run(to_path(uri))
     checkpoint = run.checkpoint(str(step))
-    if checkpoint.digest != digest:
-        raise RunError(f"{checkpoint.folder} is not the checkpoint that the recipe names; write the recipes anew.")
-    return load_for_rendering(run, checkpoint, torch.device(device))
+    places = {name: to_path(place) for name, place in parents_uri}
+    digests = {name: parent.checkpoint.digest for name, parent in parents_of(run, places).items()}
+    if checkpoint.digest != digest or (parents is not None and digests != dict(parents)):
+        raise RunError(
+            f"{checkpoint.folder} is not the checkpoint that the recipe names. Give the command that makes the recipes "
+            "again."
+        )
+    return load_for_rendering(run, checkpoint, torch.device(device), places)
 
 
 def pick_device(wish: str) -> torch.device:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tonemill.audiotools.errors import RunError
-from tonemill.models.contract import Model, load_model
+from tonemill.models.contract import Model, build_model, load_model
 from tonemill.pipelines import config
 from tonemill.pipelines.runs import checkpoint_folder
 from tonemill.pipelines.runs.checkpoint_folder import (
@@ -27,6 +27,7 @@ from tonemill.pipelines.runs.checkpoint_folder import (
     Checkpoint,
     not_finite,
 )
+from tonemill.pipelines.runs.parents import parents_of
 from tonemill.pipelines.runs.run import Run
 from tonemill.pipelines.storage import commit, json_files
 
@@ -163,15 +164,26 @@ class State:
         self.score, self.score_step = checkpoint.score, checkpoint.step
 
 
-def load_for_rendering(run: Run, checkpoint: Checkpoint, device: torch.device) -> Model:
+def load_for_rendering(
+    run: Run, checkpoint: Checkpoint, device: torch.device, places: Mapping[str, Path] | None = None
+) -> Model:
     """A model with the weights to render with: the averages, where the run kept some.
 
+    Args:
+        run: of the model.
+        checkpoint: of the run.
+        device: for the model and its parents.
+        places: of runs that it leans on and that have moved, by setting.
+
     Raises:
-        RunError: the checkpoint is damaged, not finite, or of a model that has changed since.
+        RunError: the checkpoint is damaged, not finite, or of a model that has changed since; or a parent is missing.
     """
     model_class = load_model(run.model)
     settings: Any = config.build(model_class.config_of(run.model_config), run.model_config, f"{run.folder}")
-    model = model_class(settings)
+    parents = {
+        name: load_for_rendering(one.run, one.checkpoint, device) for name, one in parents_of(run, places or {}).items()
+    }
+    model = build_model(model_class, settings, parents)
     own = rendering_weights(model)
     path = checkpoint.whole(WEIGHTS)
     try:

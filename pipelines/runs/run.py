@@ -166,10 +166,13 @@ def refuse_other_config(
     if run.model != model:
         raise RunError(f"{run.folder} is a run of {run.model}, not of {model}. Name another folder with -o.")
     mine = {**{name: value for name, value in train.items() if name not in FREE}, **model_config}
+    # A parent is known by its digest, wherever its folder is now.
+    parents = {name for name in run.about.get("uses", {}) if model_config.get(name) is not None}
     theirs = {
         **{name: value for name, value in run.about["train_config"].items() if name not in FREE},
-        **run.model_config,
+        **{name: value for name, value in run.model_config.items() if name not in parents},
     }
+    mine = {name: value for name, value in mine.items() if name not in parents}
     differing = [
         f"--{name.replace('_', '-')} {theirs.get(name)} (now {mine.get(name)})"
         for name in sorted({*mine, *theirs})

@@ -32,11 +32,14 @@ class Render(BatchStep):
         "What to do with audio of another rate than the model's, which is what comes out.",
     ] = "resample"
     keep_audio: Annotated[bool, "Where an array comes out, as latents: keep the sound beside it."] = False
+    uses: Annotated[tuple[str, ...], "Where a run is now that the model leans on, as vocoder=runs/vocoder."] = ()
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "Where to compute; auto takes an accelerator."] = "auto"
     options: Annotated[dict[str, Any], "Of the direction."] = field(default_factory=dict)
     run_uri: Annotated[str, "Where the run is stored."] = ""
     trained_steps: Annotated[int, "The step of the checkpoint."] = 0
     sha256: Annotated[str, "Of the checkpoint's weights."] = ""
+    parents: Annotated[dict[str, Any], "Digests of the runs that it leans on."] = field(default_factory=dict)
+    parents_uri: Annotated[dict[str, Any], "Where those are stored."] = field(default_factory=dict)
     needs: Annotated[tuple[str, ...], "What the direction needs: seed, audio, names of arrays."] = (SEED,)
     gives: Annotated[str, "What comes out: audio, fields, or the name of an array."] = AUDIO
     streams: Annotated[bool, "Whether it renders block by block."] = False
@@ -49,7 +52,18 @@ class Render(BatchStep):
 
     arguments = ("run",)
     hidden = (
-        *("options", "run_uri", "trained_steps", "sha256", "needs", "gives", "streams", "sample_rate"),
+        *(
+            "options",
+            "run_uri",
+            "trained_steps",
+            "sha256",
+            "parents",
+            "parents_uri",
+            "needs",
+            "gives",
+            "streams",
+            "sample_rate",
+        ),
         *("output_channels", "samples", "together", "required", "on_cpu"),
     )
 
@@ -88,6 +102,7 @@ class Render(BatchStep):
 
         from tonemill.pipelines import config
         from tonemill.pipelines.runs.directions import chosen, directions_of
+        from tonemill.pipelines.runs.parents import parents_of, typed_places
         from tonemill.pipelines.runs.run import open_run
         from tonemill.pipelines.storage.paths import readable, to_uri
 
@@ -98,6 +113,7 @@ class Render(BatchStep):
         options: Any = config.build(direction.options, self.options, f"render --as {name}")
         _check_fields(self._given(), direction, self.run)
         checkpoint = run.checkpoint(self.checkpoint)
+        parents = parents_of(run, typed_places(self.uses))
         whole = SEED not in direction.needs and direction.gives != FIELDS and not direction.streams
         return replace(
             self,
@@ -109,6 +125,9 @@ class Render(BatchStep):
             run_uri=to_uri(self.run),
             trained_steps=checkpoint.step,
             sha256=checkpoint.digest,
+            uses=(),
+            parents={name: parent.checkpoint.digest for name, parent in parents.items()},
+            parents_uri={name: to_uri(parent.run.folder) for name, parent in parents.items()},
             needs=direction.needs,
             gives=direction.gives,
             streams=direction.streams,
@@ -138,10 +157,13 @@ class Render(BatchStep):
         from tonemill.pipelines.rendering.render import loaded_for
         from tonemill.pipelines.rendering.renderer import Renderer
 
-        model, device = loaded_for(self.run_uri, self.trained_steps, self.sha256, "cpu" if self.on_cpu else self.device)
+        device = "cpu" if self.on_cpu else self.device
+        model, computing = loaded_for(
+            self.run_uri, self.trained_steps, self.sha256, device, self.parents, self.parents_uri
+        )
         judge = f"{self.run}@{self.sha256[:16]}"
         renderer = Renderer(
-            model, device, self.direction, self.options, self._given(), self.batch_size or _BATCH, judge
+            model, computing, self.direction, self.options, self._given(), self.batch_size or _BATCH, judge
         )
         return renderer.render(examples, self._plays_together)
 

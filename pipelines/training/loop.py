@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +21,17 @@ import torch
 from torch import Tensor
 
 from tonemill.audiotools.errors import OutputError, RunError, TonemillError
-from tonemill.models.contract import Model, load_model
+from tonemill.models.contract import Model, build_model, load_model
 from tonemill.pipelines import config
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import pick_device
 from tonemill.pipelines.runs import checkpoint_folder, checkpoints
+from tonemill.pipelines.runs.checkpoints import load_for_rendering
 from tonemill.pipelines.runs.directions import described
 from tonemill.pipelines.runs.metric_log import Metrics
+from tonemill.pipelines.runs.parents import USES, Parent, chosen_parents, parents_of
 from tonemill.pipelines.runs.run import (
     RUN_JSON,
     RUN_TOML,
@@ -79,11 +81,14 @@ def train(
         OutputError: the folder holds something else, or cannot be written.
     """
     model_class = load_model(name)
-    model_config = model_class.settle(model_config, facts_of(corpus))
+    parents = _parents(model_class, model_config, folder)
+    facts = replace(facts_of(corpus), parents={setting: one.facts() for setting, one in parents.items()})
+    model_config = model_class.settle(model_config, facts)
     device = pick_device(settings.device)
     refuse_small_batches(model_class, name, settings.batch_size)
     torch.manual_seed(_seed_of(settings.seed, "weights"))
-    model = model_class(model_config)
+    loaded = {setting: load_for_rendering(one.run, one.checkpoint, device) for setting, one in parents.items()}
+    model = build_model(model_class, model_config, loaded)
     with _held(folder), _within_memory(folder, settings):
         run = _earlier(folder, name, model_config, settings, corpus)
         saved = run.last() if run is not None else None
@@ -92,7 +97,7 @@ def train(
             taken = begin(model, corpus, settings, device, init_from)
             if taken is not None:
                 progress.say(taken)
-            run = _begun(folder, name, model_config, settings, corpus, model)
+            run = _begun(folder, name, model_config, settings, corpus, model, parents)
         checkpoint_folder.sweep(run.folder)
         scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         state = checkpoints.State(model, model.optimizers(), settings.ema, scaler)
@@ -219,7 +224,23 @@ def _earlier(folder: Path, name: str, model_config: Any, settings: TrainConfig, 
     return run
 
 
-def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, corpus: Corpus, model: Model) -> Run:
+def _parents(model_class: type[Model], model_config: Any, folder: Path) -> dict[str, Parent]:
+    """The runs that a training leans on: those of the run that goes on, or those that its settings name."""
+    named = {setting: getattr(model_config, setting) for setting in model_class.uses}
+    if (folder / RUN_JSON).exists() and (run := open_run(folder)).last() is not None:
+        return parents_of(run, {setting: Path(place) for setting, place in named.items() if place is not None})
+    return chosen_parents(model_class.uses, named)
+
+
+def _begun(
+    folder: Path,
+    name: str,
+    model_config: Any,
+    settings: TrainConfig,
+    corpus: Corpus,
+    model: Model,
+    parents: Mapping[str, Parent],
+) -> Run:
     """Begin the run of a folder, in place of one of which no step was saved."""
     train_config, model_settings = config.to_dict(settings), config.to_dict(model_config)
     shutil.rmtree(folder / "clips", ignore_errors=True)
@@ -234,6 +255,7 @@ def _begun(folder: Path, name: str, model_config: Any, settings: TrainConfig, co
         "corpus": corpus.name,
         "corpus_digest": corpus.about["digest"],
         **described(model.directions(model_config), model.exports(model_config)),
+        **({USES: {setting: one.recorded(folder) for setting, one in parents.items()}} if parents else {}),
         "sample_rate": model.sample_rate,
         "channels": model.channels,
         "length": model.length,

@@ -183,7 +183,7 @@ class Classifier(Model):
         if self.config.normalize:
             peak = mono.abs().amax(dim=1, keepdim=True)
             mono = mono / torch.where(peak > 0, peak, 1)
-        logits = self.network(self._masked(self.spectrogram(mono))).float()
+        logits = self.network(self._masked(self.spectrogram(mono), batch)).float()
         index = {label: i for i, label in enumerate(self.config.labels)}
         # A clip without a label teaches nothing.
         wanted = torch.tensor([index.get(str(v), -1) for v in batch.fields[self.config.label]], device=logits.device)
@@ -194,16 +194,17 @@ class Classifier(Model):
         right = ((logits.argmax(dim=1) == wanted) & known).sum() / known.sum().clamp(min=1)
         return {"cross_entropy_loss": loss.detach(), "training_accuracy": right.detach()}
 
-    def _masked(self, spectrograms: Float[Tensor, "batch n_mels frames"]) -> Float[Tensor, "batch n_mels frames"]:
+    def _masked(
+        self, spectrograms: Float[Tensor, "batch n_mels frames"], batch: Batch
+    ) -> Float[Tensor, "batch n_mels frames"]:
         """Hide a run of bands and a run of frames of each, at their mean (Park et al., 2019, arXiv:1904.08779)."""
         if not self.config.mask:
             return spectrograms
         level = spectrograms.mean(dim=(1, 2), keepdim=True)
         for axis in (1, 2):
             size = spectrograms.shape[axis]
-            shape = [len(spectrograms), 1, 1]
-            width = torch.rand(shape, device=level.device) * self.config.mask * size
-            first = torch.rand(shape, device=level.device) * (size - width)
+            width = batch.draw(torch.rand, 1, 1) * self.config.mask * size
+            first = batch.draw(torch.rand, 1, 1) * (size - width)
             place = torch.arange(size, device=level.device).view([1, size, 1] if axis == 1 else [1, 1, size])
             spectrograms = torch.where((place >= first) & (place < first + width), level, spectrograms)
         return spectrograms

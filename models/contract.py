@@ -59,6 +59,9 @@ class Model(nn.Module):
     chooser: ClassVar[str] = ""
     """The setting that decides which others there are, as the kind of network; empty where none does."""
 
+    retired: ClassVar[Mapping[str, str]] = {}
+    """Settings that runs of an earlier version have in `Config`, and where each is now: `train`, or empty."""
+
     usual: ClassVar[Mapping[str, Any]] = {}
     """Settings of the training loop that suit it better than the loop's own defaults."""
 
@@ -126,6 +129,11 @@ class Model(nn.Module):
         return {}
 
     @classmethod
+    def current(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that a run of any version holds, without those that are retired."""
+        return {name: value for name, value in values.items() if name not in cls.retired}
+
+    @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
         """Fill in the fields that the corpus decides, and refuse a corpus that cannot serve.
 
@@ -170,15 +178,37 @@ class Model(nn.Module):
         """Make the optimizers that `training_step` names."""
         raise NotImplementedError
 
+    def learning_rate(self, optimizer: str, step: int) -> float | None:
+        """The learning rate of an optimizer at a step, counted from 1; None leaves what the optimizer was made with."""
+        return None
+
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
-        """Learn from one batch; call `update` as often and in the order the model needs.
+        """Learn from one batch; call `update` in the order the model needs.
+
+        With `--accumulate` it is called for each part of a batch, and each optimizer steps after the last part. So of a
+        GAN whose discriminator is updated first, the generator's loss of all parts but the last is measured with the
+        discriminator from before.
 
         Args:
-            batch: on the model's device.
+            batch: on the model's device. Random draws for each example are made with `batch.draw`.
             step: counted from 1, so parts that update at different rates go by it.
 
         Returns:
-            named losses, scalars without gradients.
+            named losses, scalars without gradients; means over the batch.
+        """
+        raise NotImplementedError
+
+    def turns(self) -> Mapping[int, str]:
+        """Names of what happens once before given steps, as `freeze` before step 200001."""
+        return {}
+
+    def turn(self, name: str, batches: Iterable[Batch], examples: Iterable[Request]) -> None:
+        """Do what `turns` names: statistics of the corpus into buffers, or new weights; a checkpoint follows.
+
+        Args:
+            name: of the turn.
+            batches: of one epoch, on the model's device; they may be left unread.
+            examples: all training examples, whole; they may be left unread.
         """
         raise NotImplementedError
 
@@ -190,7 +220,7 @@ class Model(nn.Module):
                 split, where the corpus holds none out. It may be left unread.
 
         Returns:
-            None where nothing is to be compared, as with a model that renders from seeds.
+            None where the clips that are rendered say enough.
         """
         return None
 

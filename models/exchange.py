@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,17 +59,55 @@ class Batch:
     Args:
         audio: for each role, (batch, channels, time), float32.
         fields: for each metadata field, one value per example.
+        first: the place of its first example in the step's whole batch.
+        whole: examples of the step's whole batch; None where this is all of it.
     """
 
     audio: Mapping[str, Tensor]
     fields: Mapping[str, list[Any]]
+    first: int = 0
+    whole: int | None = None
 
     def to(self, device: torch.device) -> Batch:
-        return Batch({role: x.to(device, non_blocking=True) for role, x in self.audio.items()}, self.fields)
+        return self._each(lambda x: x.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same in pinned memory, from which `to` copies while the device computes; a `DataLoader` asks for it."""
-        return Batch({role: x.pin_memory() for role, x in self.audio.items()}, self.fields)
+        return self._each(lambda x: x.pin_memory())
+
+    def __len__(self) -> int:
+        """Examples in it."""
+        return len(next(iter(self.audio.values())))
+
+    def split(self, parts: int) -> list[Batch]:
+        """Equal parts of it, in order; their number divides its examples."""
+        size = len(self) // parts
+        return [self._part(number * size, size) for number in range(parts)]
+
+    def draw(self, draw: Callable[..., Tensor], *shape: int) -> Tensor:
+        """Random numbers for its examples: drawn for the whole batch of the step, of which its own are returned.
+
+        So a batch that is split over parts or processes gets the numbers that it gets in one piece.
+
+        Args:
+            draw: as `torch.rand` or `torch.randn`.
+            shape: of one example's numbers.
+
+        Returns:
+            numbers (examples, *shape) on the batch's device.
+        """
+        device = next(iter(self.audio.values())).device
+        drawn = draw(self.whole or len(self), *shape, device=device)
+        return drawn[self.first : self.first + len(self)]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(self, audio={role: change(x) for role, x in self.audio.items()})
+
+    def _part(self, start: int, size: int) -> Batch:
+        part = slice(start, start + size)
+        audio = {role: x[part] for role, x in self.audio.items()}
+        fields = {name: values[part] for name, values in self.fields.items()}
+        return Batch(audio, fields, self.first + start, self.whole or len(self))
 
 
 @dataclass(frozen=True)
@@ -96,11 +134,12 @@ class Validation:
     """What a model did with held-out examples.
 
     Args:
-        score: by which the best checkpoint is chosen, the smaller the better.
+        score: by which the best checkpoint is chosen, the smaller the better; None leaves it to the distance between
+            clips and real ones.
         values: by name, for `metrics.jsonl`.
         files: content by file name, as pictures, tables and clips that a person looks at.
     """
 
-    score: float
+    score: float | None
     values: Mapping[str, float]
     files: Mapping[str, bytes] = field(default_factory=dict)

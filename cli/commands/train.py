@@ -61,6 +61,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
             raise wrong
         file = config.read_toml(config_file) if config_file else {}
         _check_sections(file, config_file, name)
+        file = _without_retired(file, model)
         merged = _merged(TrainConfig, file.get("train", {}), typed)
         usual = {key: value for key, value in model.usual.items() if key != "steps" or "minutes" not in merged}
         settings = config.build(TrainConfig, {**usual, **merged}, "train")
@@ -171,6 +172,13 @@ def _merged(owner: type, file: Mapping[str, Any], typed: Mapping[str, Any]) -> d
     """Default, then file, then flag: what was not typed is None, or for lists empty."""
     names = {setting.name for setting in config.settings(owner)}
     return {**file, **{name: value for name, value in typed.items() if name in names and value not in (None, [])}}
+
+
+def _without_retired(file: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """A run.toml of any version, with each setting where it is now."""
+    old = file.get("model", {})
+    moved = {name: value for name, value in old.items() if model.retired.get(name) == "train"}
+    return {**file, "train": {**moved, **file.get("train", {})}, "model": model.current(old)}
 
 
 def _check_sections(file: Mapping[str, Any], path: Path | None, name: str) -> None:

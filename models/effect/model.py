@@ -34,7 +34,6 @@ class EffectConfig(LossConfig):
     decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = (
         6000
     )
-    clip_norm: Annotated[float, "Gradients longer than this are shortened to it; 0: never."] = 1.0
     level_augment_db: Annotated[
         float, "Play dry and wet softer by up to so many dB; only for effects that do not care for level."
     ] = 0.0
@@ -54,7 +53,7 @@ class EffectConfig(LossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_least(self, length=64, decay_steps=0, clip_norm=0, level_augment_db=0, validate_seconds=0)
+        require_least(self, length=64, decay_steps=0, level_augment_db=0, validate_seconds=0)
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be more than 0, as 0.004.")
         for doubt in self.allow:
@@ -80,32 +79,18 @@ def config_of_network(name: str) -> type:
     return dataclass(frozen=True)(type("EffectConfig", (own, EffectConfig), namespace))
 
 
-class Clipped(torch.optim.Adam):
-    """Adam on gradients that are shortened, all together, to a largest length."""
-
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, longest: float) -> None:
-        super().__init__(parameters, lr=lr)
-        self._longest = longest
-
-    def step(self, closure: Any = None) -> Any:
-        if self._longest:
-            every = [parameter for group in self.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(every, self._longest)
-        return super().step(closure)
-
-
 class Effect(Model):
     Config: ClassVar[type] = EffectConfig
     chooser = "network"
     reads = (".nam",)
-    usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16}
+    retired: ClassVar[Mapping[str, str]] = {"clip_norm": "train"}
+    usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16, "clip_norm": 1.0}
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
         self.loss = BlockLoss(config)
         self.network: Network = NETWORKS.module(config.network).NETWORK(config, len(config.knobs))
-        self._optimizer: torch.optim.Optimizer | None = None
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -156,22 +141,19 @@ class Effect(Model):
         )
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"network": torch.optim.Adam(self.network.parameters(), lr=self.learning_rate("network", 1))}
+
+    def learning_rate(self, optimizer: str, step: int) -> float:
+        """It falls exponentially to a twentieth, where it stays."""
         config = self.config
-        rate = config.learning_rate or self.network.learning_rate
-        self._optimizer = Clipped(self.network.parameters(), rate, config.clip_norm)
-        return {"network": self._optimizer}
+        rate = float(config.learning_rate or self.network.learning_rate)
+        return rate * 0.05 ** min(1.0, (step - 1) / config.decay_steps) if config.decay_steps else rate
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         config = self.config
-        rate = config.learning_rate or self.network.learning_rate
-        if config.decay_steps:
-            rate *= 0.05 ** min(1.0, (step - 1) / config.decay_steps)
-        assert self._optimizer is not None
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         pairs = self._pairs(batch)
         if config.level_augment_db:
-            gain = 10 ** (-config.level_augment_db / 20 * torch.rand(len(pairs.dry), 1, device=pairs.dry.device))
+            gain = 10 ** (-config.level_augment_db / 20 * batch.draw(torch.rand, self.channels).flatten()[:, None])
             pairs = replace(pairs, dry=gain * pairs.dry, wet=gain * pairs.wet)
         return self.network.training_step(pairs, step, self.loss, update)
 

@@ -7,9 +7,10 @@ beside the latent and a projection in the discriminator (Miyato and Koyama, 2018
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Literal
 from warnings import warn
 
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update
+from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import SEED, Direction, RequestField
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
@@ -27,6 +28,8 @@ from tonemill.models.parts.settings import require_least
 
 Labels = Int[Tensor, "batch"] | None
 ROW_BLOCK = 16
+HELD_OUT = 64
+"""Held-out clips that the critic scores."""
 
 
 @dataclass(frozen=True)
@@ -186,10 +189,10 @@ class Adversarial(Model):
         with torch.no_grad():
             real = self.seen(self.normalized(batch.audio["audio"]))
         label = self._label_of(batch)
-        losses = self._discriminator_step(real, label, update)
+        losses = self._discriminator_step(batch, real, label, update)
         if step % self.config.critic_steps == 0:
             with layers.frozen(self.discriminator):
-                loss = self.loss.generator(self.discriminator(self._generate(real, label), label).float())
+                loss = self.loss.generator(self.discriminator(self._generate(batch, label), label).float())
                 update("generator", loss)
             losses["generator_loss"] = loss.detach()
         return losses
@@ -201,16 +204,16 @@ class Adversarial(Model):
         peak = audio.abs().amax(dim=(1, 2), keepdim=True)
         return audio / torch.where(peak > 0, peak, 1)
 
-    def _discriminator_step(self, real: Tensor, label: Labels, update: Update) -> dict[str, Tensor]:
+    def _discriminator_step(self, batch: Batch, real: Tensor, label: Labels, update: Update) -> dict[str, Tensor]:
         with torch.no_grad():
-            generated = self._generate(real, label)
+            generated = self._generate(batch, label)
         real_logits = self.discriminator(real, label).float()
         generated_logits = self.discriminator(generated, label).float()
         loss = self.loss.discriminator(real_logits, generated_logits)
         gap = real_logits.mean() - generated_logits.mean()  # with wgan and wgan-gp: the Wasserstein estimate
         losses = {"critic_gap": gap.detach()}
         if self.loss.penalized:
-            alpha = torch.rand(real.shape[0], *[1] * (real.ndim - 1), device=real.device)
+            alpha = batch.draw(torch.rand, *[1] * (real.ndim - 1))
             penalty = gradient_penalty(self._critic(label), torch.lerp(real, generated.float(), alpha))
             losses["gradient_penalty"] = penalty.detach()
             loss = loss + self.config.gradient_penalty_weight * penalty
@@ -221,9 +224,8 @@ class Adversarial(Model):
                     parameter.clamp_(-self.loss.clip, self.loss.clip)
         return {"discriminator_loss": loss.detach(), **losses}
 
-    def _generate(self, like: Tensor, label: Labels) -> Tensor:
-        latent = torch.rand(like.shape[0], self.config.latent_dim, device=like.device) * 2 - 1
-        return self.generator(latent, label)
+    def _generate(self, batch: Batch, label: Labels) -> Tensor:
+        return self.generator(batch.draw(torch.rand, self.config.latent_dim) * 2 - 1, label)
 
     def _critic(self, label: Labels) -> list[Callable[[Tensor], Tensor]]:
         """The discriminator as `gradient_penalty` takes it: in layers where it is piecewise linear, else whole."""
@@ -238,8 +240,28 @@ class Adversarial(Model):
         index = {label: i for i, label in enumerate((*self.config.labels, "None"))}
         indices = [index[str(value)] for value in batch.fields[self.config.label]]
         label = torch.tensor(indices, device=batch.audio["audio"].device)
-        dropped = torch.rand(label.shape, device=label.device) < self.config.label_dropout
+        dropped = batch.draw(torch.rand) < self.config.label_dropout
         return label.masked_fill(dropped, len(self.config.labels))
+
+    def validate(self, held_out: Iterable[Request]) -> Validation | None:
+        """Mean logits of the critic for held-out clips, and for generated ones of the same labels.
+
+        Held-out clips that score as low as generated ones show a critic that remembers its training clips. The score is
+        left to the distance between clips.
+        """
+        device = next(self.parameters()).device
+        some = [one for one in islice(held_out, HELD_OUT) if one.audio["audio"].shape[1] >= self.length]
+        if not some:
+            return None
+        audio = np.stack([one.audio["audio"][:, : self.length] for one in some])
+        real = self.seen(self.normalized(torch.from_numpy(audio).to(device)))
+        inputs = [self.inputs(one) for one in some]
+        stacked = {name: torch.stack([one[name] for one in inputs]).to(device) for name in inputs[0]}
+        logits = {"held_out": real, "generated": self.generated(stacked)}
+        label = stacked.get("label")
+        return Validation(
+            None, {f"critic_{name}": float(self.discriminator(x, label).float().mean()) for name, x in logits.items()}
+        )
 
     def rendering_parts(self) -> dict[str, nn.Module]:
         return {"generator": self.generator}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +60,11 @@ class State:
         self.seconds = 0.0
         self.score: float | None = None
         self.score_step: int | None = None
+        self.best_score: float | None = None
+        self.since_best = 0
+        """Scores since the best one."""
+        self.turned: list[str] = []
+        """Names of the model's turns that are done."""
         self._decay = decay
         weights = rendering_weights(model) if decay is not None else {}
         self.average = {name: tensor.clone() for name, tensor in weights.items()}
@@ -84,6 +90,23 @@ class State:
     def measured(self, score: float | None) -> None:
         """Note the score of the weights as they are now."""
         self.score, self.score_step = score, self.step
+        if score is not None and math.isfinite(score):
+            better = self.best_score is None or score < self.best_score
+            self.best_score = score if better else self.best_score
+            self.since_best = 0 if better else self.since_best + 1
+
+    @contextmanager
+    def turning(self, name: str) -> Iterator[None]:
+        """Do a turn of the model; the averages take over what it changes."""
+        before = {key: tensor.clone() for key, tensor in rendering_weights(self.model).items()} if self.average else {}
+        yield
+        self.turned.append(name)
+        self.score = None
+        with torch.no_grad():
+            for key, tensor in before.items():
+                now = rendering_weights(self.model)[key]
+                if not torch.equal(tensor, now):
+                    self.average[key].copy_(now)
 
     def refuse_not_finite(self, folder: Path) -> None:
         """Refuse weights and averages that hold a NaN or an infinity.
@@ -136,6 +159,9 @@ class State:
             **digests,
             "optimizers": plain,
             "scaler": self.scaler.state_dict(),
+            "best_score": self.best_score,
+            "since_best": self.since_best,
+            "turned": self.turned,
         }
         json_files.write_sealed(folder / STATE, state)
 
@@ -162,6 +188,9 @@ class State:
         self.step = checkpoint.step
         self.seconds = float(checkpoint.state["seconds"])
         self.score, self.score_step = checkpoint.score, checkpoint.step
+        self.best_score = checkpoint.state.get("best_score")
+        self.since_best = int(checkpoint.state.get("since_best", 0))
+        self.turned = list(checkpoint.state.get("turned", []))
 
 
 def load_for_rendering(
@@ -179,7 +208,8 @@ def load_for_rendering(
         RunError: the checkpoint is damaged, not finite, or of a model that has changed since; or a parent is missing.
     """
     model_class = load_model(run.model)
-    settings: Any = config.build(model_class.config_of(run.model_config), run.model_config, f"{run.folder}")
+    values = model_class.current(run.model_config)
+    settings: Any = config.build(model_class.config_of(values), values, f"{run.folder}")
     parents = {
         name: load_for_rendering(one.run, one.checkpoint, device) for name, one in parents_of(run, places or {}).items()
     }

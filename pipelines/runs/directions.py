@@ -117,5 +117,6 @@ def _model_class(run: Run) -> Any:
 
 
 def _config(run: Run) -> Any:
-    owner = _model_class(run).config_of(run.model_config)
-    return config.build(owner, run.model_config, f"{run.folder}")
+    model_class = _model_class(run)
+    values = model_class.current(run.model_config)
+    return config.build(model_class.config_of(values), values, f"{run.folder}")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from tonemill.pipelines.storage import commit
+
+MOST_CLIPS: Final = 4
+"""Clips of a set that TensorBoard keeps."""
 
 METRICS: Final = "metrics.jsonl"
 
@@ -59,6 +64,20 @@ class Metrics:
         for name, value in values.items():
             if isinstance(value, float):
                 self.board.add_scalar(name, value, step)
+
+    def add_picture(self, name: str, png: bytes, step: int) -> None:
+        """Show a picture in TensorBoard."""
+        from matplotlib.image import imread
+
+        self.board.add_image(name, imread(BytesIO(png), format="png"), step, dataformats="HWC")
+
+    def add_clips(
+        self, name: str, clips: Sequence[Float32[np.ndarray, "channels _"]], sample_rate: int, step: int
+    ) -> None:
+        """Let TensorBoard play the first clips, their channels mixed."""
+        for number, clip in enumerate(clips[:MOST_CLIPS]):
+            mono = np.clip(clip.mean(axis=0, keepdims=True), -1, 1)
+            self.board.add_audio(f"{name}/{number:02d}", torch.from_numpy(mono), step, sample_rate)
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines so far, those of earlier calls included."""

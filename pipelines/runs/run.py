@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.pipelines import config
 from tonemill.pipelines.runs import checkpoint_folder
 from tonemill.pipelines.runs.checkpoint_folder import Checkpoint
 from tonemill.pipelines.storage import json_files
@@ -34,26 +35,40 @@ class TrainConfig:
 
     steps: Annotated[int | None, "Stop after so many batches."] = None
     minutes: Annotated[float | None, "Stop after so many minutes of training."] = None
-    batch_size: Annotated[int, "Examples in a batch."] = 64
+    batch_size: Annotated[int, "Examples in a step."] = 64
+    accumulate: Annotated[int, "Split each batch into so many parts, to need less memory; same gradients."] = 1
+    clip_norm: Annotated[float, "Gradients of a larger norm are shortened to it; 0: never."] = 0.0
+    skip_non_finite: Annotated[
+        int, "Skip updates whose gradients are not finite, at most so many in a row; 0: stop at the first."
+    ] = 0
     seed: Annotated[int, "Decides the weights, the order of the data and all noise."] = 0
     device: Annotated[Device, "Where to compute; auto takes an accelerator if there is one."] = "auto"
     precision: Annotated[Literal["fp32", "bf16", "fp16"], "Of most of the arithmetic."] = "fp32"
     ema: Annotated[float | None, "Render with a running average of the weights, of this decay, as 0.999."] = None
     split: Annotated[str, "The part of the corpus to train on."] = "train"
     checkpoint_every: Annotated[int, "Steps between checkpoints."] = 500
+    checkpoint_minutes: Annotated[float | None, "Most minutes between checkpoints."] = 10.0
     keep: Annotated[int, "How many of the last checkpoints stay, beside the best."] = 3
     listen_every: Annotated[int, "Steps between sets of listening clips."] = 1000
     listen_clips: Annotated[int, "Clips in a set."] = 8
+    listen_share: Annotated[
+        float, "Most of the time that listening may take after its first minute; sets are left out to keep to it."
+    ] = 0.1
+    patience: Annotated[int | None, "Stop after so many scores in a row that are no better than the best."] = None
     log_every: Annotated[int, "Steps between lines of metrics.jsonl."] = 10
     loader_workers: Annotated[int | None, "Processes that decode; none on a CPU, 4 beside an accelerator."] = None
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             raise UsageError("train needs --steps or --minutes, as in --steps 2000 or --minutes 15.")
-        for name in ("steps", "minutes", "batch_size", "checkpoint_every", "keep", "listen_every", "log_every"):
+        positive = ("steps", "minutes", "batch_size", "accumulate", "checkpoint_every", "checkpoint_minutes", "keep")
+        for name in (*positive, "listen_every", "listen_clips", "patience", "log_every"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be more than 0.")
+        for name in ("clip_norm", "skip_non_finite", "listen_share"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be 0 or more.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise UsageError(f"--ema is {self.ema}; it must lie between 0 and 1, as 0.999.")
 
@@ -64,9 +79,12 @@ FREE: Final = frozenset(
         "minutes",
         "device",
         "checkpoint_every",
+        "checkpoint_minutes",
         "keep",
         "listen_every",
         "listen_clips",
+        "listen_share",
+        "patience",
         "log_every",
         "loader_workers",
     }
@@ -169,6 +187,8 @@ def refuse_other_config(
     # A parent is known by its digest, wherever its folder is now.
     parents = {name for name in run.about.get("uses", {}) if model_config.get(name) is not None}
     theirs = {
+        # The version before had fewer settings, and trained as their defaults do.
+        **{one.name: one.default for one in config.settings(TrainConfig) if not one.required and one.name not in FREE},
         **{name: value for name, value in run.about["train_config"].items() if name not in FREE},
         **{name: value for name, value in run.model_config.items() if name not in parents},
     }

@@ -52,7 +52,7 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
     fitted: set[str] = set()
     if len(taken) < len(model.state_dict()):
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        model.fit(batch.to(device) for batch in _epoch(dataset, settings.batch_size))
+        model.fit(batch.to(device) for batch in epoch_of(dataset, settings.batch_size))
         model.fit_examples(examples_of(corpus, settings.split, model.roles))
         fitted = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
         # Numbers that are fitted to the corpus together belong together: half of them taken would fit neither corpus.
@@ -64,16 +64,20 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
     return None if source is None else _in_words(model, taken, fitted, source)
 
 
-def refuse_small_batches(model: type[Model], name: str, batch_size: int) -> None:
-    """Refuse a batch that a model cannot learn from.
+def refuse_small_batches(model: type[Model], name: str, settings: TrainConfig) -> None:
+    """Refuse a batch that a model cannot learn from, or that is not so many equal parts.
 
     Raises:
-        UsageError: it has too few examples.
+        UsageError: it, or each of its parts, has too few examples; or parts would be unequal.
     """
-    if batch_size < model.least_batch:
+    size, parts = settings.batch_size, settings.accumulate
+    if size % parts:
+        raise UsageError(f"--batch-size is {size}, which is not {parts} equal parts, as --accumulate wants.")
+    if size // parts < model.least_batch:
+        each = f" and --accumulate {parts}" if parts > 1 else ""
         raise UsageError(
-            f"--batch-size is {batch_size}, but {name} compares the examples of a batch with each other and needs "
-            f"{model.least_batch} or more."
+            f"--batch-size is {size}{each}, but {name} compares the examples of a batch with each other and needs "
+            f"{model.least_batch} or more at once."
         )
 
 
@@ -115,6 +119,7 @@ def _part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _epoch(dataset: Batches, batch_size: int) -> Iterator[Batch]:
+def epoch_of(dataset: Batches, batch_size: int) -> Iterator[Batch]:
+    """Batches that hold each example once, and the first ones again where the last batch is not full."""
     for number in range(math.ceil(dataset.examples / batch_size)):
         yield dataset.batch(number)

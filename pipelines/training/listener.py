@@ -1,15 +1,19 @@
-"""How well a model does while it trains: clips and their distance to real ones, and what it does with held-out ones."""
+"""How well a model does while it trains: clips and pictures, their distance to real ones, and held-out figures."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.mel import mel_distance, mel_spread
@@ -17,8 +21,9 @@ from tonemill.audiotools.pictures.effects import save_curve_picture
 from tonemill.audiotools.pictures.spectrograms import save_spectrogram_picture
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request, Validation
-from tonemill.models.directions import SEED
+from tonemill.models.directions import AUDIO, SEED, Direction
 from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.rendering.playback import played
 from tonemill.pipelines.rendering.render import render
 from tonemill.pipelines.runs.checkpoints import State, rendering_weights
 from tonemill.pipelines.runs.metric_log import Metrics
@@ -26,19 +31,27 @@ from tonemill.pipelines.runs.run import TrainConfig
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.training.loader import Batches, examples_of
 
-REFERENCE_CLIPS = 64
-"""Real clips that rendered ones are held against."""
+REFERENCE_CLIPS: Final = 64
+"""Real clips that rendered ones are compared with."""
+
+LONGEST_SECONDS: Final = 10.0
+"""Of a held-out recording that is rendered, its first ones."""
+
+FREE_SECONDS: Final = 60.0
+"""Time that listening may take whatever its share."""
+
+Clip = Float32[np.ndarray, "channels _"]
 
 
 class Listener:
-    """Renders the same seeds, or tries the same held-out examples, again and again.
+    """Renders the same seeds, or the same held-out examples, again and again.
 
     Args:
         folder: of the run.
         corpus: where real clips come from; held-out ones, if it has any.
-        settings: how many clips.
+        settings: how many clips, and how often.
         model: to listen to.
-        metrics: where distances are written.
+        metrics: where figures are written, also for TensorBoard.
     """
 
     def __init__(self, folder: Path, corpus: Corpus, settings: TrainConfig, model: Model, metrics: Metrics) -> None:
@@ -47,72 +60,139 @@ class Listener:
         self._metrics = metrics
         self._corpus = corpus
         self._split = "valid" if "valid" in corpus.about["splits"] else settings.split
-        self._from_seeds = next(iter(model.directions(model.config).values())).needs == (SEED,)
-        if self._from_seeds:
+        self._direction = next(iter(model.directions(model.config).values()))
+        self._real: list[Clip] = []
+        self._fields: list[dict[str, object]] = []
+        self._begun, self._spent, self._longest = time.monotonic(), 0.0, 0.0
+        if self._renders_seeds:
             self._remember_real(model)
 
+    def is_due(self, step: int) -> bool:
+        """Whether to listen at a step: a set may be left out, so that listening keeps to its share of the time."""
+        if step % self._settings.listen_every:
+            return False
+        passed = time.monotonic() - self._begun
+        return self._spent + self._longest <= max(FREE_SECONDS, self._settings.listen_share * passed)
+
     def listen(self, state: State, device: torch.device) -> float | None:
-        """Leave clips, pictures and figures; returns a score, the smaller the better, if all of it is finite."""
+        """Leave clips, pictures and figures.
+
+        Returns:
+            a score, the smaller the better; None where there is none, or a clip is not finite.
+        """
+        begun = time.monotonic()
         model = state.model
-        with _averaged(state):
-            model.eval()
-            if self._from_seeds:
-                return self._compare(model, state.step, device)
-            with torch.inference_mode():
-                held_out = examples_of(self._corpus, self._split, model.roles)
-                return self._enter(model.validate(held_out), state.step)
+        try:
+            with _averaged(state), torch.inference_mode():
+                model.eval()
+                found = model.validate(examples_of(self._corpus, self._split, model.roles))
+                if found is not None:
+                    self._enter(found, state.step)
+                distance = self._compare(model, state.step, device, found)
+        finally:
+            self._longest = max(self._longest, time.monotonic() - begun)
+            self._spent += time.monotonic() - begun
+        score = found.score if found is not None and found.score is not None else distance
+        return score if score is not None and math.isfinite(score) else None
+
+    @property
+    def _renders_seeds(self) -> bool:
+        return self._direction.needs == (SEED,) and self._direction.gives == AUDIO
+
+    def _compare(self, model: Model, step: int, device: torch.device, found: Validation | None) -> float | None:
+        """Render clips, and measure their distance to real ones in dB; None where there is none."""
+        if self._renders_seeds:
+            clips, real = self._from_seeds(model, device), self._real
+        elif _renders_audio(self._direction) and not _has_clips(found):
+            clips, real = self._from_held_out(model, device)
+        else:
+            return None
+        if not clips or not all(np.isfinite(clip).all() for clip in clips):
+            return None
+        if self._renders_seeds:
+            values = {"mel_distance_db": float(mel_distance(clips, real, model.sample_rate))}
+            if len(clips) > 1:
+                values["mel_spread_db"] = float(mel_spread(clips, model.sample_rate))
+        else:
+            pairs = zip(clips, real, strict=True)
+            each = [float(mel_distance([clip], [true], model.sample_rate)) for clip, true in pairs]
+            values = {"mel_distance_db": float(np.mean(each))}
+            if not (self._folder / "real").exists():
+                self._leave("real", real, model.sample_rate, step)
+        self._metrics.add(step, {"compared_with": self._split, **values})
+        self._leave(f"{step:08d}", clips, model.sample_rate, step)
+        return values["mel_distance_db"]
 
     def _remember_real(self, model: Model) -> None:
         examples = min(REFERENCE_CLIPS, self._corpus.about["splits"].get(self._split, {}).get("examples", 1))
-        reference = Batches(self._corpus, self._split, model.roles, model.length, examples, self._settings.seed).batch(
-            0
-        )
+        batches = Batches(self._corpus, self._split, model.roles, model.length, examples, self._settings.seed)
+        reference = batches.batch(0)
         self._real = [clip.numpy() for clip in reference.audio[model.roles[0]]]
         self._fields = [
             dict(zip(reference.fields, values, strict=True)) for values in zip(*reference.fields.values(), strict=True)
         ]
         if not (self._folder / "real").exists():
-            self._leave("real", self._real[: self._settings.listen_clips], model.sample_rate)
+            self._leave("real", self._real[: self._settings.listen_clips], model.sample_rate, 0)
 
-    def _compare(self, model: Model, step: int, device: torch.device) -> float | None:
-        """Render from seeds, and measure the distance to real clips in dB."""
+    def _from_seeds(self, model: Model, device: torch.device) -> list[Clip]:
+        """Clips of the first seeds, with the fields of real examples."""
+        options = self._direction.options()
         requests = [
-            Request(seed, self._fields[seed % len(self._fields)] if self._fields else {}, {})
-            for seed in range(max(self._settings.listen_clips, REFERENCE_CLIPS // 2))
+            Request(seed, self._fields[seed % len(self._fields)] if self._fields else {}, {}, "", options)
+            for seed in range(self._settings.listen_clips)
         ]
-        batch_size = min(len(requests), self._settings.batch_size)
-        clips = render(model, requests, batch_size, device)
-        if not all(np.isfinite(clip).all() for clip in clips):
-            return None
-        distance = mel_distance(clips, self._real, model.sample_rate)
-        spread = mel_spread(clips, model.sample_rate)
-        self._metrics.add(step, {"mel_distance_db": float(distance), "mel_spread_db": float(spread)})
-        self._leave(f"{step:08d}", clips[: self._settings.listen_clips], model.sample_rate)
-        return float(distance)
+        return render(model, requests, min(len(requests), self._settings.batch_size), device)
 
-    def _enter(self, found: Validation | None, step: int) -> float | None:
+    def _from_held_out(self, model: Model, device: torch.device) -> tuple[list[Clip], list[Clip]]:
+        """The first held-out examples through the model, and what they should be."""
+        clips, real = [], []
+        most = round(LONGEST_SECONDS * model.sample_rate)
+        for example in islice(examples_of(self._corpus, self._split, model.roles), self._settings.listen_clips):
+            source = example.audio[AUDIO if AUDIO in example.audio else "dry"][:, :most]
+            target = example.audio["wet" if "wet" in example.audio else AUDIO][:, :most]
+            request = Request(example.seed, example.fields, {AUDIO: source}, "", self._direction.options())
+            if self._direction.streams:
+                empty = Request(example.seed, example.fields, {}, "", request.options)
+                parts = list(played(model.player(empty, len(source)), iter([source])))
+                output = np.concatenate(parts, axis=1) if parts else source[:, :0]
+            else:
+                (output,) = render(model, [request], 1, device)
+            clips.append(output[:, : target.shape[1]])
+            real.append(target[:, : output.shape[1]])
+        return clips, real
+
+    def _enter(self, found: Validation, step: int) -> None:
         """Write down what a model found on held-out examples."""
-        if found is None:
-            return None
         self._metrics.add(step, {"validated_on": self._split, **found.values})
-        with commit.pending(self._folder / f"{step:08d}" / "training.png") as file:
-            picture = io.BytesIO()
-            save_curve_picture(picture, self._metrics.lines(), ["loss", *list(found.values)[:3]])
-            file.write(picture.getvalue())
-        for name, content in found.files.items():
+        picture = io.BytesIO()
+        save_curve_picture(picture, self._metrics.lines(), ["loss", *list(found.values)[:3]])
+        for name, content in {"training.png": picture.getvalue(), **found.files}.items():
             with commit.pending(self._folder / f"{step:08d}" / name) as file:
                 file.write(content)
-        return found.score if math.isfinite(found.score) else None
+            if name.endswith(".png"):
+                self._metrics.add_picture(f"held out/{name.removesuffix('.png')}", content, step)
 
-    def _leave(self, name: str, clips: list[np.ndarray], sample_rate: int) -> None:
+    def _leave(self, name: str, clips: Sequence[Clip], sample_rate: int, step: int) -> None:
         folder = self._folder / name
-        for number, clip in enumerate(clips):
+        for number, samples in enumerate(clips):
             with commit.pending(folder / f"{number:02d}.wav") as file:
-                file.write(encode(Waveform(clip, sample_rate), "wav", 16).data)
+                file.write(encode(Waveform(samples, sample_rate), "wav", 16).data)
+        picture = io.BytesIO()
+        save_spectrogram_picture(picture, clips, sample_rate)
         with commit.pending(folder / "spectrograms.png") as file:
-            picture = io.BytesIO()
-            save_spectrogram_picture(picture, clips, sample_rate)
             file.write(picture.getvalue())
+        kind = "real" if name == "real" else "rendered"
+        self._metrics.add_picture(f"{kind}/spectrograms", picture.getvalue(), step)
+        self._metrics.add_clips(kind, clips, sample_rate, step)
+
+
+def _renders_audio(direction: Direction) -> bool:
+    return direction.gives == AUDIO and set(direction.needs) <= {AUDIO, SEED}
+
+
+def _has_clips(found: Validation | None) -> bool:
+    """Whether a model left clips of its own."""
+    return found is not None and any(name.endswith(".wav") for name in found.files)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from tonemill.cli.console import stdin, stdout
+from tonemill.cli.console import stdin, stdout, tell
 from tonemill.cli.options import parameters
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_recipe, write_trailer
@@ -27,7 +27,10 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
         if more is not None:
             typed = {one.name: values.pop(one.name) for one in extra}
             values["options"] = {key: value for key, value in typed.items() if value not in (None, [])}
-        record = config.build(step, values, name).settle().to_json()
+        settled = config.build(step, values, name).settle()
+        record = settled.to_json()
+        if notice := settled.notice():
+            tell(notice)
         reader, out = RecipeReader(stdin(name)), stdout()
         for recipe in reader:
             write_recipe(recipe.then(record), out)

@@ -41,7 +41,7 @@ def _command(form: Export, form_name: str) -> Callable[..., None]:
         run: str,
         output: Path,
         form: str | None,
-        checkpoint: str,
+        checkpoint: str | None,
         uses: list[str] | None,
         overwrite: bool,
         **typed: Any,
@@ -85,7 +85,16 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         ],
         None,
     ),
-    ("checkpoint", Annotated[str, typer.Option(help="last, best, or the number of its step.")], "last"),
+    (
+        "checkpoint",
+        Annotated[
+            str | None,
+            typer.Option(
+                help="last, best, or the number of its step. Default: best where scores were measured, else last."
+            ),
+        ],
+        None,
+    ),
     (
         "uses",
         Annotated[
@@ -139,7 +148,7 @@ def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], o
 
 
 def _exported(
-    place: Path, form: str | None, which: str, uses: Sequence[str], given: Mapping[str, Any]
+    place: Path, form: str | None, which: str | None, uses: Sequence[str], given: Mapping[str, Any]
 ) -> tuple[bytes, str]:
     """The file of a run, and how far its output is from the run's own, in words.
 
@@ -152,7 +161,7 @@ def _exported(
     from tonemill.pipelines.runs.run import open_run
 
     run = open_run(place)
-    checkpoint = run.checkpoint(which)
+    checkpoint = run.chosen(which)
     model = load_for_rendering(run, checkpoint, pick_device("cpu"), typed_places(uses))
     forms = model.exports(model.config)
     chosen = form or next(iter(forms), "")
@@ -165,7 +174,7 @@ def _exported(
             f"The {chosen} file of {place} differs from the run's own sound by {error_db:.0f} dB, and it must be less "
             f"than {MOST_ERROR_DB:.0f} dB. Nothing was written. Export with another --format."
         )
-    return data, f", which differs from the run's own sound by {error_db:.0f} dB"
+    return data, f", step {checkpoint.step}, which differs from the run's own sound by {error_db:.0f} dB"
 
 
 def _converted(place: Path, form: str | None, given: Mapping[str, Any]) -> bytes:

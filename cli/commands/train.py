@@ -148,6 +148,11 @@ def _run(
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
     progress.say(f"{output}: trained {name} to step {trained.step}; {output / 'clips'} has clips and pictures. Use it:")
+    best = trained.run.checkpoint("best")
+    if trained.tired:
+        progress.say(f"  It stopped, for {settings.patience} scores in a row were no better than the best.")
+    if best.score is not None:
+        progress.say(f"  The best step is {best.step}, with a score of {best.score:.4g} (less is better).")
     for way, direction in directions_of(trained.run).items():
         progress.say(f"  {_pipe(output, way, direction)}")
         if direction.gives == FIELDS:

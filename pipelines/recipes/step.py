@@ -86,6 +86,10 @@ class Step:
         """Called once where the step is typed: check what needs more than the fields, fill in hidden ones."""
         return self
 
+    def notice(self) -> str:
+        """A line for the person who typed the step, after `settle`; empty for none."""
+        return ""
+
     def apply(self, example: Example) -> Iterator[Example | Refusal]:
         """Yield zero, one or many examples for one; in place of a clip that it cut and refuses, a `Refusal`.
 

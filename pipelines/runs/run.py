@@ -124,6 +124,14 @@ class Run:
         folders = checkpoint_folder.listed(self.folder)
         return checkpoint_folder.read(folders[-1]) if folders else None
 
+    def chosen(self, which: str | None) -> Checkpoint:
+        """The checkpoint of a name as `checkpoint`; without one the best, where one was measured, else the last.
+
+        Raises:
+            RunError: as `checkpoint`.
+        """
+        return self.checkpoint("best" if which is None else which)
+
     def checkpoint(self, which: str = "last") -> Checkpoint:
         """The last, the best, or the one of a step.
 

@@ -21,7 +21,9 @@ _BATCH = 16
 @dataclass(frozen=True)
 class Render(BatchStep):
     run: Annotated[str, "The folder that `tonemill train` made."]
-    checkpoint: Annotated[str, "last, best, or the number of its step."] = "last"
+    checkpoint: Annotated[
+        str | None, "last, best, or the number of its step. Default: best where scores were measured, else last."
+    ] = None
     direction: Annotated[str, "What to do; `tonemill render RUN --help` lists it. Default: the first.", "--as"] = ""
     batch_size: Annotated[
         int | None, "Examples rendered at once; it decides the last bits. Default: 16 from seeds, 1 from whole files."
@@ -112,13 +114,15 @@ class Render(BatchStep):
         name = self.direction or next(iter(directions))
         options: Any = config.build(direction.options, self.options, f"render --as {name}")
         _check_fields(self._given(), direction, self.run)
-        checkpoint = run.checkpoint(self.checkpoint)
+        checkpoint = run.chosen(self.checkpoint)
         parents = parents_of(run, typed_places(self.uses))
         whole = SEED not in direction.needs and direction.gives != FIELDS and not direction.streams
         return replace(
             self,
             # The folder's own name; where it is stored is for its reader alone.
             run=readable(Path(self.run).resolve().name),
+            # As recorded when the last one was the default: a best one that is the last is the same.
+            checkpoint=self.checkpoint or ("last" if checkpoint.step == run.checkpoint().step else "best"),
             direction="" if name == next(iter(directions)) else name,
             batch_size=self.batch_size or (1 if whole else _BATCH),
             options=config.to_dict(options),
@@ -138,6 +142,10 @@ class Render(BatchStep):
             required=tuple(name for name, about in direction.fields.items() if about.required),
             on_cpu=direction.on_cpu,
         )
+
+    def notice(self) -> str:
+        """Which checkpoint renders, where nobody chose one and it is not the last."""
+        return f"{self.run}: the best checkpoint, of step {self.trained_steps}." if self.checkpoint == "best" else ""
 
     @property
     def examples_at_once(self) -> int:

@@ -190,7 +190,8 @@ class _Training:
 
     def _log(self, phase: Phase) -> None:
         refuse_runaway(self._metrics.write(self._state.step, self._clock.seconds), self._state.step, self._run)
-        phase.about = self._metrics.line()
+        best = self._state.best_score
+        phase.about = self._metrics.line() + ("" if best is None else f"  best score {best:.3g}")
 
     def _measure(self) -> bool:
         """Listen to the weights as they are, unless they are not finite; returns whether they have a score."""

@@ -169,9 +169,11 @@ def test_a_last_checkpoint_that_is_not_finite_says_so_and_the_mend_holds(
     for word in words:
         assert word in str(refused.value)
     stream = tonemill("seeds", 1).done().out
-    rendering = tonemill("render", run.folder, stdin=stream).done().out
+    last = ("--checkpoint", "last")
+    rendering = tonemill("render", run.folder, *last, stdin=stream).done().out
     tonemill("write", run.folder.parent / "clips", "-q", stdin=rendering).refused(1, *words)
-    tonemill("export", run.folder, "-o", run.folder.parent / "it.onnx", "--format", "onnx").refused(1, *words)
+    onnx = ("-o", run.folder.parent / "it.onnx", "--format", "onnx")
+    tonemill("export", run.folder, *onnx, *last).refused(1, *words)
     load_for_rendering(run, run.checkpoint(str(good.step)), CPU)
     shutil.rmtree(other.folder)
     shutil.rmtree(bad.folder)

@@ -196,10 +196,12 @@ def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     reader = RecipeReader(lines, name)
     chains: Counter[str] = Counter()
     fields: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
     clips, seconds, unreadable = 0, 0.0, 0
     for recipe in reader:
         chains[" | ".join(step_name(type(step)) for step in load_steps(recipe.steps)) or "no steps"] += 1
         fields.update(recipe.fields)
+        splits.update([recipe.dealt["split"]] if "split" in recipe.dealt else [])
         estimate = expected(recipe)
         clips += estimate.clips
         seconds += estimate.seconds
@@ -210,6 +212,7 @@ def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
         "clips": clips,
         "seconds": seconds,
         "steps": dict(chains),
+        "splits": dict(splits),
     }
     table = _table(name, "what", "value")
     table.add_row("recipes", str(reader.recipes))
@@ -218,6 +221,8 @@ def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     table.add_row("expected length", duration(seconds))
     table.add_row("without a readable header", str(unreadable))
     table.add_row("fields", ", ".join(fields) or "none")
+    for split, count in splits.items():
+        table.add_row(f"comes from {split}", str(count))
     for chain, count in chains.most_common(8):
         table.add_row("steps", f"{chain} ({count})")
     return facts, [table]

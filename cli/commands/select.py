@@ -25,7 +25,8 @@ def command(
 ) -> None:
     """Choose recipes of a stream, and keep its count right.
 
-    A condition may use every field, path, and of the source: seconds, frames, sample_rate, channels, bytes.
+    A condition may use every field, path, and of the source: seconds, frames, sample_rate, channels, bytes; of an
+    example of a corpus also its split there.
     """
     from tonemill.pipelines.recipes.conditions import condition
 
@@ -55,4 +56,4 @@ def _known(recipe: Recipe) -> dict[str, object]:
     known = {name: source.get(name) for name in names}
     if source.get("frames") and source.get("sample_rate"):
         known["seconds"] = source["frames"] / source["sample_rate"]
-    return {**known, "path": recipe.path, **recipe.fields}
+    return {**known, "path": recipe.path, "split": recipe.dealt.get("split"), **recipe.fields}

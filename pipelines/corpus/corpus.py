@@ -17,6 +17,7 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.origins import Origins
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
@@ -80,10 +81,16 @@ class Corpus:
         return [name for name in self.about["columns"] if is_field(name, self.about["roles"])]
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
-        """One recipe per example whose row of the index fits, which reads its members out of their tar."""
+        """One recipe per example whose row of the index fits, which reads its members out of their tar.
+
+        A recipe carries the split and the group of its example, so that a corpus made of it deals it alike.
+
+        Raises:
+            CorpusError: the index or the plan is damaged.
+        """
         table = self.index()
         several = Counter(source_key(key) for key in table["key"].to_pylist())
-        fields = self.fields()
+        fields, origins = self.fields(), Origins(self.output, self.about["splits"])
         for batch in table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
                 if holds is not None and not holds(row):
@@ -103,7 +110,8 @@ class Corpus:
                     }
                     for role in self.about["roles"]
                 }
-                yield Recipe(path, sources, {name: row[name] for name in fields if row[name] is not None})
+                known = {name: row[name] for name in fields if row[name] is not None}
+                yield Recipe(path, sources, known, dealt=origins.dealt(row))
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Key and KEY.json of each example, in the order of the shards; a record holds more than a row of the index.

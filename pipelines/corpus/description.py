@@ -16,7 +16,8 @@ from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import SCHEMA
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.sidecar import LEDGER, is_sidecar
-from tonemill.pipelines.planning.plan import SPLITS, Plan, Shard, digest_of
+from tonemill.pipelines.planning.plan import Plan, Shard, digest_of
+from tonemill.pipelines.recipes.recipe import SPLITS
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.output_names import INDEX, REJECTS, REMOVED
 from tonemill.pipelines.storage.parquet import table_in

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tonemill.audiotools.errors import StreamError
@@ -21,8 +21,10 @@ VERSION: Final = 1
 MOST_STEPS: Final = 100
 """In one recipe; each takes its place on the stack while it is cooked."""
 
-KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames"})
+KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames", "dealt"})
 """What this version knows of a line; it keeps the rest."""
+
+SPLITS: Final = ("train", "valid", "test")
 
 PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri"})
 """Keys that say where something lies, or how it is read, and not what it is: kept out of digests and shards."""
@@ -64,6 +66,8 @@ class Recipe:
         steps: in order, each `{"step": name, "version": n, parameter: value, ...}`.
         start: first frame to read.
         frames: how many to read; None reads to the end.
+        dealt: where an example of a corpus stands there: its `split`, if that corpus has several, and its `group`,
+            which must not straddle splits. It decides nothing about the sound, so digests leave it out.
         extra: what other programs added to the line; kept.
     """
 
@@ -74,11 +78,11 @@ class Recipe:
     start: int = 0
     frames: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    dealt: dict[str, str] = field(default_factory=dict)
 
     def then(self, step: dict[str, Any]) -> Recipe:
         """The same recipe with one more step."""
-        steps = [*self.steps, step]
-        return Recipe(self.path, self.sources, self.fields, steps, self.start, self.frames, self.extra)
+        return replace(self, steps=[*self.steps, step])
 
     @property
     def is_whole(self) -> bool:
@@ -89,6 +93,8 @@ class Recipe:
         record: dict[str, Any] = {"tonemill": VERSION, "path": self.path, "sources": self.sources}
         if not self.is_whole:
             record |= {"start": self.start, "frames": self.frames}
+        if self.dealt:
+            record["dealt"] = self.dealt
         return {**record, "fields": self.fields, "steps": self.steps, **self.extra}
 
     def to_line(self) -> str:
@@ -96,8 +102,10 @@ class Recipe:
 
     def lineage(self) -> dict[str, Any]:
         """The recipe without the places of things: the same on every machine, and safe to publish."""
+        record = self.to_json()
+        record.pop("dealt", None)
         return {
-            **self.to_json(),
+            **record,
             "sources": {role: _placeless(source) for role, source in self.sources.items()},
             "steps": [_placeless(step) for step in self.steps],
         }
@@ -122,6 +130,7 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         get("start", 0),
         get("frames"),
         {} if record.keys() <= KEYS else {key: record[key] for key in record if key not in KEYS},
+        get("dealt", {}),
     )
     if type(recipe.path) is not str:
         raise StreamError('it has no "path"')
@@ -138,9 +147,17 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         raise StreamError('its "steps" is not a list of objects that name a "step"')
     if len(recipe.steps) > MOST_STEPS:
         raise StreamError(f"it has {len(recipe.steps)} steps, and {MOST_STEPS} are the most")
+    _check_dealt(recipe.dealt)
     if not is_count(recipe.start) or not (recipe.frames is None or is_count(recipe.frames)):
         raise StreamError('its "start" and "frames" are not whole numbers from 0')
     return recipe
+
+
+def _check_dealt(dealt: Any) -> None:
+    if type(dealt) is not dict or not dealt.keys() <= {"split", "group"}:
+        raise StreamError('its "dealt" is not an object of a "split" and a "group"')
+    if dealt.get("split", SPLITS[0]) not in SPLITS or type(dealt.get("group", "")) is not str:
+        raise StreamError(f'its "dealt" is {str(dealt)[:80]}: a split is one of {", ".join(SPLITS)}, a group is a text')
 
 
 def recipe_of(text: str) -> Recipe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,18 +26,31 @@ class Range(NamedTuple):
     missing: int
 
 
+class ArrayFacts(NamedTuple):
+    """What the arrays of one name have in common.
+
+    Args:
+        channels: of each.
+        hop: samples of audio per frame; None where frames are no instants of it.
+    """
+
+    channels: int
+    hop: int | None
+
+
 @dataclass(frozen=True)
 class CorpusFacts:
     """What a corpus tells a model before the first step.
 
     Args:
         name: the corpus as the person named it, for messages.
-        roles: the waveforms of each example, as `("audio",)` or `("dry", "wet")`.
-        sample_rate: in hertz, the same for all examples.
-        channels: the same for all examples.
+        roles: the waveforms of each example, as `("audio",)` or `("dry", "wet")`; none where arrays stand in for them.
+        sample_rate: in hertz, the same for all examples; of arrays alone that of the audio that they belong to.
+        channels: of the waveforms, the same for all examples; 0 where there are none.
         values: for each metadata field that is text or a whole number, its distinct values, sorted.
         given: for each numeric metadata field that came with the sources, from a name or a table, and was not measured
             by a step, what it holds.
+        arrays: those that every example has, by name.
     """
 
     name: str
@@ -46,6 +59,13 @@ class CorpusFacts:
     channels: int
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     given: Mapping[str, Range] = field(default_factory=dict)
+    arrays: Mapping[str, ArrayFacts] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> str:
+        """What an example is made of, in words."""
+        arrays = [f"array {name}" for name in self.arrays]
+        return " and ".join([*(self.roles or ["no audio"]), *arrays])
 
 
 @dataclass(frozen=True)
@@ -55,17 +75,23 @@ class Batch:
     Args:
         audio: for each role, (batch, channels, time), float32.
         fields: for each metadata field, one value per example.
+        arrays: for each array, (batch, channels, frames), float32; they start at the same instants as the audio.
     """
 
     audio: Mapping[str, Tensor]
     fields: Mapping[str, list[Any]]
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch({role: x.to(device, non_blocking=True) for role, x in self.audio.items()}, self.fields)
+        return self._each(lambda x: x.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same in pinned memory, from which `to` copies while the device computes; a `DataLoader` asks for it."""
-        return Batch({role: x.pin_memory() for role, x in self.audio.items()}, self.fields)
+        return self._each(lambda x: x.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        audio, arrays = ({name: change(x) for name, x in one.items()} for one in (self.audio, self.arrays))
+        return Batch(audio, self.fields, arrays)
 
 
 @dataclass(frozen=True)
@@ -76,11 +102,13 @@ class Request:
         seed: decides everything random about it.
         fields: its metadata, as `{"label": "3"}`.
         audio: its waveforms by role, (channels, time); empty for a model that renders from seeds.
+        arrays: its arrays by name, (channels, frames).
     """
 
     seed: int
     fields: Mapping[str, Any]
     audio: Mapping[str, Float[np.ndarray, "channels time"]]
+    arrays: Mapping[str, Float[np.ndarray, "_ _"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ HOMES = {
     "jinja2": {"pipelines"},
 }
 ORDER = {
-    "audiotools": """secrets reject_reasons errors waveform mel synthetic editing codecs alignment comparison rhythm
-        pictures demo_corpus""",
+    "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
+        rhythm pictures demo_corpus""",
     "models": """plugins exchange contract parts wavegan specgan classifier effect""",
     "models/effect": """representations streaming losses network recurrent networks validation export checks model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building

@@ -51,7 +51,11 @@ def command(
 
 def _known(recipe: Recipe) -> dict[str, object]:
     """What a condition can see of a recipe."""
-    source = next(iter(recipe.sources.values()), {})
+    sounds = recipe.sounds or {
+        name: {**source, "frames": source["frames"] * (source.get("hop") or 0)}
+        for name, source in recipe.arrays.items()
+    }
+    source = next(iter(sounds.values()), {})
     names = ("sample_rate", "channels", "frames", "bytes")
     known = {name: source.get(name) for name in names}
     if source.get("frames") and source.get("sample_rate"):

@@ -59,16 +59,18 @@ def command(
 
 
 def _write(found: Trace, target: Path) -> dict[str, Any]:
+    from tonemill.audiotools.arrays import SUFFIX
     from tonemill.pipelines.maintenance.trace import remake
     from tonemill.pipelines.storage.commit import pending
 
-    if target.suffix != f".{found.made.container}":
-        raise UsageError(
-            f"--write is {target}; what is stored is {found.made.container}, so the name must end in "
-            f".{found.made.container}."
-        )
+    kind = SUFFIX if found.arrays == found.parts else found.made.container
+    if target.suffix != f".{kind}":
+        raise UsageError(f"--write is {target}; what is stored is {kind}, so the name must end in .{kind}.")
     made = remake(found)
-    files = {role: target if len(made) == 1 else target.with_stem(f"{target.stem}_{role}") for role in made}
+    roles = [part for part in made if part not in found.arrays]
+    files = {role: target if len(roles) == 1 else target.with_stem(f"{target.stem}_{role}") for role in roles}
+    for name in found.arrays:
+        files[name] = target if len(made) == 1 else target.with_name(f"{target.stem}.{name}.{SUFFIX}")
     for file in files.values():
         if file.exists():
             raise OutputError(f"{file} is there already. Name another file.")

@@ -183,9 +183,14 @@ def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
 
 def expected(recipe: Recipe) -> Estimate:
     """What will come of a recipe, from its headers and its steps; nothing for a source without a header."""
-    headers = [source for source in recipe.sources.values() if source.get("sample_rate")]
-    if recipe.sources and not headers:
+    headers = [source for source in recipe.sounds.values() if source.get("sample_rate")]
+    if recipe.sounds and not headers:
         return Estimate(0, 0, 1, 1)
+    # Arrays alone span what they stand in for, and have none of its channels.
+    headers = headers or [
+        {**source, "frames": source["frames"] * (source.get("hop") or 0), "channels": 0}
+        for source in recipe.arrays.values()
+    ]
     rate = int(headers[0]["sample_rate"]) if headers else 1
     whole = min((int(source.get("frames") or 0) for source in headers), default=0)
     frames = max(0, whole - recipe.start)

@@ -26,6 +26,9 @@ KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "star
 
 SPLITS: Final = ("train", "valid", "test")
 
+ARRAY: Final = "array"
+"""The `kind` of a source that is one; a sound has none."""
+
 PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri"})
 """Keys that say where something lies, or how it is read, and not what it is: kept out of digests and shards."""
 
@@ -48,7 +51,9 @@ def _finite(text: str) -> float:
     return number
 
 
-_ROLE: Final = re.compile(r"[a-z][a-z0-9_]*")
+PLAIN_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+"""Of roles and arrays."""
+
 _NUMBERS: Final = ("sample_rate", "channels", "frames", "bytes", "offset")
 to_json_text = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 from_json_text = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
@@ -61,7 +66,8 @@ class Recipe:
 
     Args:
         path: of the source under its root, for people and for keys.
-        sources: by role, as `{"audio": {"uri": ..., "sha256": ..., "frames": ...}}`; empty for a seed.
+        sources: by role, as `{"audio": {"uri": ..., "sha256": ..., "frames": ...}}`; empty for a seed. One that has
+            `"kind": "array"` is an array by its name, with its `hop`.
         fields: metadata that every step, sink and `open` keeps.
         steps: in order, each `{"step": name, "version": n, parameter: value, ...}`.
         start: first frame to read.
@@ -83,6 +89,16 @@ class Recipe:
     def then(self, step: dict[str, Any]) -> Recipe:
         """The same recipe with one more step."""
         return replace(self, steps=[*self.steps, step])
+
+    @property
+    def sounds(self) -> dict[str, dict[str, Any]]:
+        """The sources that are sounds, by role."""
+        return {role: source for role, source in self.sources.items() if source.get("kind") != ARRAY}
+
+    @property
+    def arrays(self) -> dict[str, dict[str, Any]]:
+        """The sources that are arrays, by name."""
+        return {name: source for name, source in self.sources.items() if source.get("kind") == ARRAY}
 
     @property
     def is_whole(self) -> bool:
@@ -176,7 +192,7 @@ def recipe_of(text: str) -> Recipe:
 
 
 def _check_source(role: str, source: dict[str, Any]) -> None:
-    if not _ROLE.fullmatch(role):
+    if not PLAIN_NAME.fullmatch(role):
         raise StreamError(f"its role {role!r} is no plain name, as audio, dry or wet")
     if type(source.get("uri")) is not str:
         raise StreamError(f'its source {role} has no "uri"')
@@ -188,6 +204,11 @@ def _check_source(role: str, source: dict[str, Any]) -> None:
         value = source.get(name, 0)
         if not is_count(value) and not (name == "frames" and value is None):
             raise StreamError(f"the {name} of its source {role} is {value!r}, which is not a whole number from 0")
+    if source.get("kind") == ARRAY:
+        numbers = [source.get("sample_rate"), source.get("hop", 1), source.get("channels"), source.get("frames")]
+        numbers[1] = 1 if numbers[1] is None else numbers[1]
+        if not all(is_count(one) and one for one in numbers):
+            raise StreamError(f"its array {role} has no sample_rate, channels, frames or hop that are 1 or more")
 
 
 HOLDS_SECRET: Final = "holds a password or key, and plans are passed on: give it to programs through the environment"

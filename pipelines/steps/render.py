@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.pipelines.recipes.step import BatchStep, Estimate
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Render(BatchStep):
+    needs_sound: ClassVar[bool] = False
+
     run: Annotated[str, "The folder that `tonemill train` made."]
     checkpoint: Annotated[str, "last, best, or the number of its step."] = "last"
     batch_size: Annotated[int, "Examples rendered at once; it decides the last bits of the sound."] = 16

@@ -46,7 +46,9 @@ class Listener:
         self._metrics = metrics
         self._corpus = corpus
         self._split = "valid" if "valid" in corpus.about["splits"] else settings.split
-        if model.renders_from == "seeds":
+        # A model that learns from arrays alone has no sound to be compared with.
+        self._compares = model.renders_from == "seeds" and bool(model.roles)
+        if self._compares:
             self._remember_real(model)
 
     def listen(self, state: State, device: torch.device) -> float | None:
@@ -54,10 +56,10 @@ class Listener:
         model = state.model
         with _averaged(state):
             model.eval()
-            if model.renders_from == "seeds":
+            if self._compares:
                 return self._compare(model, state.step, device)
             with torch.inference_mode():
-                held_out = examples_of(self._corpus, self._split, model.roles)
+                held_out = examples_of(self._corpus, self._split, model.roles, model.arrays)
                 return self._enter(model.validate(held_out), state.step)
 
     def _remember_real(self, model: Model) -> None:

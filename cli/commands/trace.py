@@ -96,7 +96,7 @@ def _show(facts: dict[str, Any]) -> None:
     about.add_column("value", overflow="fold")
     about.add_row("source", facts["source"])
     for role, source in facts["sources"].items():
-        for name in ("uri", "sha256", "sample_rate", "channels", "frames", "offset"):
+        for name in ("uri", "sha256", "sample_rate", "channels", "frames", "hop", "offset"):
             if source.get(name) is not None:
                 about.add_row(f"{role} {name}", str(source[name]))
     if facts["start"] or facts["frames"] is not None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tonemill.audiotools.arrays import Array, npy_bytes
 from tonemill.audiotools.codecs.encoding import Encoded
+from tonemill.pipelines.recipes.recipe import PLAIN_NAME
 
 ARRAY_BITS: Final = 32
 """Of a value; what the index has for an example without sound."""
@@ -85,9 +86,15 @@ def described(index: pa.Table, names: Collection[str]) -> dict[str, dict[str, An
 def is_description_of_arrays(record: Any) -> bool:
     """Whether an entry of a description says what `described` does."""
     return isinstance(record, dict) and all(
-        isinstance(one, dict)
+        PLAIN_NAME.fullmatch(name)
+        and isinstance(one, dict)
         and type(one.get("examples")) is int
-        and isinstance(one.get("channels"), int | list)
-        and isinstance(one.get("hop"), int | list | None)
-        for one in record.values()
+        and (_is_size(one.get("channels")) or isinstance(one.get("channels"), list))
+        and "hop" in one
+        and (_is_size(one["hop"]) or isinstance(one["hop"], list | None))
+        for name, one in record.items()
     )
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31

@@ -216,7 +216,8 @@ class Render(BatchStep):
         from tonemill.models.contract import Request
 
         audio = {role: waveform.samples for role, waveform in example.waveforms().items()}
-        return Request(example.fields.get("seed", 0), example.fields, audio)
+        arrays = {name: array.values for name, array in example.arrays.items()}
+        return Request(example.fields.get("seed", 0), example.fields, audio, arrays)
 
 
 def _input(example: Example) -> Sound:

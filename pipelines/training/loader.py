@@ -172,7 +172,7 @@ class Batches(IterableDataset[Batch]):
             CorpusError: an example lacks one, or they differ in channels, or in frames where those are no instants.
         """
         for name, hop in self._hops.items():
-            missing = self._rows[f"{name}_offset"].null_count
+            missing = max(self._rows[f"{name}_{what}"].null_count for what in ("offset", "bytes", "frames"))
             if missing:
                 raise CorpusError(
                     f"{missing} of the {self.examples} examples of the {split} split of {corpus.name} have no array "

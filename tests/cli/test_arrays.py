@@ -20,7 +20,7 @@ from tonemill.cli.app import COMMANDS
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.training.loader import Batches
 
-SAMPLES = 4 * HOP
+FEW = ("-q", "--workers", 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +59,7 @@ def corpora(
 ) -> Iterator[dict[str, Path]]:
     folder = tmp_path_factory.mktemp("arrays")
     for name, stream in streams.items():
-        tonemill("shard", folder / name, "-q", "--shard-seconds", 2, "--valid", 0.4, stdin=stream).done()
+        tonemill("shard", folder / name, *FEW, "--shard-seconds", 2, "--valid", 0.4, stdin=stream).done()
     before = contents(folder)
     yield {name: folder / name for name in streams}
     assert contents(folder) == before, "a test changed a corpus that all share"
@@ -127,7 +127,7 @@ def test_an_array_that_does_not_fit_is_a_reject_with_the_reason(
     recipes[0]["fields"]["latents_frames"] = 3
     stream = tonemill("latents", "--keep-audio", stdin=stream_of(recipes)).done().out
     short = tonemill("latents", "--keep-audio", "--left-out", 6, stdin=stream_of(recipes[1:2])).done().out
-    tonemill("shard", tmp_path / "odd", "-q", stdin=stream + short).done()
+    tonemill("shard", tmp_path / "odd", *FEW, stdin=stream + short).done()
     messages = {row["source"]: row["message"] for row in table(tmp_path / "odd" / "rejects.parquet")}
     assert messages.keys() == {recipes[0]["path"], recipes[1]["path"]}
     assert "its field latents_frames has a name that its arrays take" in messages[recipes[0]["path"]]
@@ -169,7 +169,7 @@ def opens(given: Given) -> None:
     for name, roles in (("both", {"audio", "latents", "embedding"}), ("alone", {"latents"})):
         stream = given.opened(name)
         assert all(one["sources"].keys() == roles for one in lines_of(stream))
-        given.tonemill("shard", given.folder / name, "-q", "--shard-seconds", 2, stdin=stream).done()
+        given.tonemill("shard", given.folder / name, *FEW, "--shard-seconds", 2, stdin=stream).done()
         again = given.opened(name)
         digests = [
             sorted(row["latents_sha256"] for row in table(place / "index.parquet"))
@@ -182,7 +182,7 @@ def opens(given: Given) -> None:
 def writes(given: Given) -> None:
     for name, suffixes in (("both", {".wav", ".npy"}), ("alone", {".npy"})):
         folder = given.folder / name
-        given.tonemill("write", folder, "-q", stdin=given.streams[name]).done()
+        given.tonemill("write", folder, *FEW, stdin=given.streams[name]).done()
         files = [path for path in folder.rglob("*") if path.is_file() and ".tonemill" not in path.parts]
         assert {path.suffix for path in files} - {".json"} == suffixes
         named = sorted(path.relative_to(folder).as_posix() for path in files if path.name.endswith(".latents.npy"))
@@ -221,10 +221,10 @@ def removes(given: Given) -> None:
 
 
 def shards(given: Given) -> None:
-    for name in ("both", "alone"):
+    for name in ("both",):
         first = given.tonemill("select", "--head", 2, stdin=given.streams[name]).done().out
-        given.tonemill("shard", given.folder / name, "-q", stdin=first).done()
-        given.tonemill("shard", given.folder / name, "-q", "--append", stdin=given.streams[name]).done()
+        given.tonemill("shard", given.folder / name, *FEW, stdin=first).done()
+        given.tonemill("shard", given.folder / name, *FEW, "--append", stdin=given.streams[name]).done()
         given.tonemill("verify", given.folder / name, "-q").done()
         rows = [table(place / "index.parquet") for place in (given.folder / name, given.corpora[name])]
         assert sorted(row["key"] for row in rows[0]) == sorted(row["key"] for row in rows[1])
@@ -244,7 +244,7 @@ def traces(given: Given) -> None:
 def differs(given: Given) -> None:
     other = given.folder / "other"
     coarser = given.streams["alone"].replace(b'"hop":256', b'"hop":512')
-    given.tonemill("shard", other, "-q", "--shard-seconds", 2, "--valid", 0.4, stdin=coarser).done()
+    given.tonemill("shard", other, *FEW, "--shard-seconds", 2, "--valid", 0.4, stdin=coarser).done()
     given.tonemill("diff", given.corpora["alone"], given.corpora["alone"]).done()
     ended = given.tonemill("diff", given.corpora["alone"], other)
     found = ended.line
@@ -292,7 +292,10 @@ def previews(given: Given) -> None:
 
 
 def evaluates(given: Given) -> None:
-    given.tonemill("evaluate", given.corpora["alone"], "--against", given.corpora["alone"]).refused(1, "array latents")
+    for name, other in (("alone", "alone"), ("alone", "both"), ("both", "alone")):
+        places = given.corpora[name], "--against", given.corpora[other]
+        given.tonemill("evaluate", *places).refused(1, "array latents")
+        given.tonemill("evaluate", *places, "--paired").refused(1, "array latents")
 
 
 def trains(given: Given) -> None:
@@ -335,7 +338,12 @@ CHECKS: dict[str, Check] = {
 """What each command does with arrays; a new command takes a stand here."""
 
 
-@pytest.mark.parametrize("name", COMMANDS.names())
+SLOW = ("dedup", "preview", "repair")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in COMMANDS.names()]
+)
 def test_a_command_works_on_arrays_or_refuses_them_by_name(
     name: str, tonemill: Tonemill, corpora: dict[str, Path], streams: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -347,7 +355,7 @@ def test_a_command_works_on_arrays_or_refuses_them_by_name(
 
 def test_latents_of_a_corpus_keep_its_splits(corpus: Path, tonemill: Tonemill, tmp_path: Path) -> None:
     stream = tonemill("latents", "--hop", 100, stdin=tonemill("open", corpus).done().out).done().out
-    tonemill("shard", tmp_path / "latents", "-q", stdin=stream).done()
+    tonemill("shard", tmp_path / "latents", *FEW, stdin=stream).done()
     splits = [
         sorted(
             (row["split"], row["source"].partition("-")[0].removesuffix(".wav"))

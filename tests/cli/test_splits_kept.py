@@ -12,6 +12,7 @@ from conftest import Tonemill, lines_of, table
 
 from tonemill.pipelines.maintenance.leaks import leaks
 
+FEW = ("-q", "--workers", 1)
 NORMALIZE = ["normalize", "--peak-db", -20]
 
 
@@ -39,7 +40,7 @@ def stream(corpus: Path, piped: Callable[..., bytes]) -> bytes:
 @pytest.fixture(scope="module")
 def kept(stream: bytes, tonemill: Tonemill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kept") / "corpus"
-    tonemill("shard", folder, "-q", stdin=stream).done()
+    tonemill("shard", folder, *FEW, stdin=stream).done()
     return folder
 
 
@@ -76,12 +77,10 @@ def test_chosen_recipes_keep_their_splits(stream: bytes, tonemill: Tonemill, tmp
     chosen = tonemill("select", 'split == "valid" or label == "1"', stdin=stream).done().out
     wished = Counter(one["dealt"]["split"] for one in lines_of(chosen))
     assert set(wished) == {"train", "valid"}
-    tonemill("shard", tmp_path / "some", "-q", stdin=chosen).done()
+    tonemill("shard", tmp_path / "some", *FEW, stdin=chosen).done()
     assert Counter(splits(tmp_path / "some").values()) == wished
     held_out = tonemill("select", 'split == "valid"', stdin=stream).done().out
     assert {one["dealt"]["split"] for one in lines_of(held_out)} == {"valid"}
-    tonemill("shard", tmp_path / "held_out", "-q", stdin=held_out).done()
-    assert set(splits(tmp_path / "held_out").values()) == {"valid"}
 
 
 def test_what_is_appended_keeps_its_split_and_new_sources_follow_their_group(
@@ -89,8 +88,8 @@ def test_what_is_appended_keeps_its_split_and_new_sources_follow_their_group(
 ) -> None:
     folder = tmp_path / "grown"
     first = tonemill("select", 'label in ["1", "2"]', stdin=stream).done().out
-    tonemill("shard", folder, "-q", stdin=first).done()
-    tonemill("shard", folder, "--append", "-q", stdin=stream).done()
+    tonemill("shard", folder, *FEW, stdin=first).done()
+    tonemill("shard", folder, "--append", *FEW, stdin=stream).done()
     assert splits(folder) == splits(corpus)
     originals = piped(["scan", raw, "--fields", "{label}_{speaker}_{take}", "-q"], ["slice", "--samples", 1000])
     ended = tonemill("shard", folder, "--append", stdin=originals).done()
@@ -101,6 +100,7 @@ def test_what_is_appended_keeps_its_split_and_new_sources_follow_their_group(
         assert (row["split"] == "valid") == (row["source"].partition("-")[0].removesuffix(".wav") + ".wav" in held_out)
 
 
+@pytest.mark.slow
 def test_a_mixed_stream_deals_the_new_by_the_flags(
     stream: bytes, raw: Path, corpus: Path, tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path
 ) -> None:
@@ -112,11 +112,12 @@ def test_a_mixed_stream_deals_the_new_by_the_flags(
     tonemill("shard", tmp_path / "none", "--valid", 0.25, stdin=stream).refused(2, "--redeal")
 
 
+@pytest.mark.slow
 def test_a_corpus_that_was_never_split_is_dealt_by_the_flags(plan: bytes, tonemill: Tonemill, tmp_path: Path) -> None:
-    tonemill("shard", tmp_path / "one", "-q", stdin=plan).done()
+    tonemill("shard", tmp_path / "one", *FEW, stdin=plan).done()
     stream = tonemill("open", tmp_path / "one").done().out
     assert all(one["dealt"].keys() == {"group"} for one in lines_of(stream))
-    tonemill("shard", tmp_path / "two", "-q", "--valid", 0.3, stdin=stream).done()
+    tonemill("shard", tmp_path / "two", *FEW, "--valid", 0.3, stdin=stream).done()
     sources: dict[str, set[str]] = {}
     for (source, _), split in splits(tmp_path / "two").items():
         sources.setdefault(source, set()).add(split)
@@ -125,6 +126,7 @@ def test_a_corpus_that_was_never_split_is_dealt_by_the_flags(plan: bytes, tonemi
     require_no_leaks(tonemill, tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_files_have_no_splits_and_the_lineage_does_not_name_them(
     stream: bytes, kept: Path, tonemill: Tonemill, tmp_path: Path
 ) -> None:

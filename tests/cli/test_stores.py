@@ -98,6 +98,7 @@ def test_a_corpus_in_a_bucket_has_the_bytes_of_one_in_a_folder(
     assert facts["examples"] == said["examples"]
 
 
+@pytest.mark.slow
 def test_arrays_in_a_bucket_are_those_of_a_folder(
     tonemill: Tonemill, few: bytes, tmp_path: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,7 +163,7 @@ def read_npy_part(
     """Some frames of a .npy file, of which no more than these are read.
 
     Args:
-        read: gives bytes of the file, from an offset and as many as are asked for.
+        read: gives bytes of the file, from an offset and as many as a count.
         size: of the file.
         sample_rate: of the sound.
         hop: of the array.

@@ -29,7 +29,7 @@ def encoded_array(array: Array) -> Encoded:
 
 
 def array_columns(arrays: Mapping[str, Array]) -> dict[str, int]:
-    """What the index says of the shapes of arrays."""
+    """The columns of the index for the shapes of arrays."""
     found: dict[str, int] = {}
     for name, array in sorted(arrays.items()):
         found |= {f"{name}_frames": array.frames, f"{name}_channels": array.channels}
@@ -39,7 +39,7 @@ def array_columns(arrays: Mapping[str, Array]) -> dict[str, int]:
 
 
 def array_records(arrays: Mapping[str, Array]) -> dict[str, dict[str, int | None]]:
-    """What KEY.json says of arrays, for a .npy file holds values alone."""
+    """The entry of KEY.json for arrays, for a .npy file holds values alone."""
     return {
         name: {"channels": one.channels, "frames": one.frames, "hop": one.hop, "sample_rate": one.sample_rate}
         for name, one in sorted(arrays.items())
@@ -70,7 +70,7 @@ def _is_array(row: Mapping[str, Any], name: str) -> bool:
 
 
 def described(index: pa.Table, names: Collection[str]) -> dict[str, dict[str, Any]]:
-    """What the description of a corpus says of its arrays: channels and hop, which are lists where they differ."""
+    """The entry of a description for arrays: channels and hop, which are lists where they differ."""
     found = {}
     for name in sorted(names):
         has = index.filter(index[f"{name}_sha256"].is_valid())
@@ -84,7 +84,7 @@ def described(index: pa.Table, names: Collection[str]) -> dict[str, dict[str, An
 
 
 def is_description_of_arrays(record: Any) -> bool:
-    """Whether an entry of a description says what `described` does."""
+    """Whether an entry of a description has the form that `described` gives it."""
     return isinstance(record, dict) and all(
         PLAIN_NAME.fullmatch(name)
         and isinstance(one, dict)

@@ -30,7 +30,7 @@ class Origins:
         self._groups: dict[str, str] = {}
 
     def dealt(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """What `Recipe.dealt` says of an example.
+        """What `Recipe.dealt` holds for an example.
 
         Args:
             row: of the index.

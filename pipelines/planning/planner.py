@@ -206,7 +206,7 @@ def _refuse_idle_shares(splitting: Splitting) -> None:
     if splitting != Splitting(group=splitting.group):
         raise UsageError(
             "Every recipe of the stream keeps the split that it has in the corpus that it comes from, so --valid, "
-            "--test, --valid-where and --split-seed would deal none. Leave them out, or say --redeal to deal all "
+            "--test, --valid-where and --split-seed would deal none. Leave them out, or give --redeal to deal all "
             "recipes by them."
         )
 

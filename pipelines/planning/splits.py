@@ -194,7 +194,7 @@ class Groups:
         if chosen and kept not in (None, "valid"):
             raise CorpusError(
                 f"--valid-where {self._splitting.valid_where!r} would put {place.path} into valid, and others of its "
-                f"group come from a corpus where they are in {kept}. Leave one out with `tonemill select`, or say "
+                f"group come from a corpus where they are in {kept}. Leave one out with `tonemill select`, or give "
                 "--redeal to deal all of them by the flags."
             )
         split = "valid" if chosen else kept or dealt_by_hash(root[1], self._splitting)
@@ -225,7 +225,7 @@ class Groups:
         by = CLUSTER if kind == "cluster" else self._splitting.group or "group"
         return (
             f"{path} comes from {split}, and another of its {by} {name[:80]!r} from another split: what is learnt from "
-            "one would show in the other. Leave one out with `tonemill select` or `tonemill dedup`, or say --redeal to "
+            "one would show in the other. Leave one out with `tonemill select` or `tonemill dedup`, or give --redeal to "
             "deal all of them by the flags."
         )
 

@@ -148,9 +148,8 @@ class Batches(IterableDataset[Batch]):
             splits = ", ".join(corpus.about["splits"])
             raise CorpusError(f"{corpus.name} has no {split} split; it has {splits}. Choose one with --split.")
         self._check_arrays(corpus, split)
-        spans = ["samples", *(f"{name}_frames" for name in self._hops)]
-        columns = zip(*(self._rows[name].to_pylist() for name in spans), strict=True)
-        shortest = min(self._usable(dict(zip(spans, row, strict=True))) for row in columns)
+        columns = ["samples", *(f"{name}_frames" for name, hop in self._hops.items() if hop is not None)]
+        shortest = self._usable({name: min(self._rows[name].to_pylist()) for name in columns})
         if shortest < self._length and not self._pad:
             raise CorpusError(
                 f"{corpus.name} holds clips of {shortest} samples and this model reads {self._length}. Rebuild it with "

@@ -288,7 +288,7 @@ def dedups(given: Given) -> None:
 def previews(given: Given) -> None:
     given.tonemill("preview", given.folder / "look", "-n", 1, stdin=given.opened("both")).done()
     ended = given.tonemill("preview", given.folder / "no", "-n", 1, stdin=given.opened("alone")).done()
-    assert "array latents" in ended.err and "nothing to hear" in ended.err
+    assert "array latents" in ended.err and "nothing to play" in ended.err
 
 
 def evaluates(given: Given) -> None:

@@ -62,7 +62,7 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
 
     from tonemill.pipelines.building.state import describe_changes, look
     from tonemill.pipelines.corpus.layout import OutputFolder
-    from tonemill.pipelines.planning.plan import SPLITS
+    from tonemill.pipelines.recipes.recipe import SPLITS
 
     state = look(folder, plan)
     table = Table(

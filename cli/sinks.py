@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -131,7 +132,14 @@ def there(folder: Path, wished: Output) -> Plan | None:
 
 
 def sink(
-    command: str, folder: Path, key: str, wished: Output, splitting: Splitting, shard_seconds: float, options: Sinking
+    command: str,
+    folder: Path,
+    key: str,
+    wished: Output,
+    splitting: Splitting,
+    shard_seconds: float,
+    options: Sinking,
+    keeps_splits: bool = False,
 ) -> None:
     """Read the stream to its end, plan it, and carry the plan out; one line of JSON on stdout tells what was made.
 
@@ -143,6 +151,7 @@ def sink(
         splitting: how recipes are dealt.
         shard_seconds: about so much sound in each shard.
         options: the rest of what was typed.
+        keeps_splits: recipes that come from a corpus with splits keep theirs.
 
     Raises:
         StreamError: the stream was cut, and nobody said --partial.
@@ -152,6 +161,7 @@ def sink(
     from tonemill.pipelines.corpus.removed import read_removals
     from tonemill.pipelines.engine.engine import start
     from tonemill.pipelines.maintenance.removal import finish
+    from tonemill.pipelines.planning.dealing import Dealing
     from tonemill.pipelines.planning.growth import grow, regrown
     from tonemill.pipelines.planning.planner import make_plan
     from tonemill.pipelines.progress import open_progress
@@ -182,12 +192,20 @@ def sink(
         if not options.partial:
             reader.require_whole()
 
-    plan = make_plan(recipes(), wished, splitting, shard_seconds, may_lack_splits=mode == "append")
+    @cache
+    def old_plan() -> Plan | None:
+        return there(folder, wished) if mode != "overwrite" else None
+
+    is_append = mode == "append"
+    dealing = Dealing(keeps_splits, old_plan if mode in (None, "append") else lambda: None, beside=is_append)
+    plan = make_plan(recipes(), wished, splitting, shard_seconds, is_append, dealing)
+    for line in dealing.words() if wished.kind == "shards" else ():
+        progress.say(line)
     if removals.left_out:
         progress.say(f"{removals.left_out} sources were removed from {folder} and stay out; removed.json bars them.")
-    old = there(folder, wished) if mode != "overwrite" else None
+    old = old_plan()
     if old is not None and mode in ("append", "update"):
-        grown = grow(old, plan, "append" if mode == "append" else "update", shard_seconds)
+        grown = grow(old, plan, "append" if is_append else "update", shard_seconds)
         told = {"there already": grown.there, "new": grown.added, "changed": grown.changed, "gone": grown.gone}
         progress.say("sources: " + ", ".join(f"{count} {what}" for what, count in told.items() if count))
         plan = grown.plan

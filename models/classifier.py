@@ -138,7 +138,7 @@ class Classifier(Model):
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
         if "audio" not in corpus.roles:
             raise CorpusError(
-                f"{corpus.name} holds {' and '.join(corpus.roles)}, but classifier learns from single clips. "
+                f"{corpus.name} holds {corpus.holds}, but classifier learns from single clips. "
                 "Make a corpus of them: `tonemill scan FOLDER | tonemill slice --seconds 1 | tonemill shard CORPUS`."
             )
         for name, here in (("sample_rate", corpus.sample_rate), ("channels", corpus.channels)):

@@ -153,13 +153,18 @@ class Model(nn.Module):
 
     @property
     def length(self) -> int:
-        """Samples of each example in a training batch."""
+        """Samples of audio of each example in a training batch; an array has `length // hop` frames of it."""
         raise NotImplementedError
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The waveforms it reads in training."""
+        """The waveforms it reads in training; none where it learns from arrays alone."""
         return ("audio",)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays that it reads in training."""
+        return ()
 
     def check_examples(self, examples: Iterable[Request]) -> None:
         """Look at all training examples, whole, before the first step of a new run; they may be left unread.
@@ -216,8 +221,8 @@ class Model(nn.Module):
         """Try the model, which is in eval mode, on examples that it does not learn from.
 
         Args:
-            held_out: each example of the validation split once, whole, with the waveforms of `roles`; of the training
-                split, where the corpus holds none out. It may be left unread.
+            held_out: each example of the validation split once, whole, with the waveforms of `roles` and the `arrays`;
+                of the training split, where the corpus holds none out. It may be left unread.
 
         Returns:
             None where the clips that are rendered say enough.

@@ -85,6 +85,8 @@ class Direction:
         fields: by name, the metadata that it reads.
         streams: `Model.player` renders it block by block, in bounded memory; else `Model.render` takes whole clips.
         samples: of a clip that is rendered from a seed, where no option decides it.
+        hop: samples of audio per frame, of the array that goes in or comes out; 0 where its frames are no instants.
+        rows: channels of the array that goes in; 0 where any number does.
         together: options that, above 1, render whole files at once by `Model.play_together`; the first is the number
             of files.
         on_cpu: it always computes on the CPU, as a network that waits for its own last sample.
@@ -98,9 +100,16 @@ class Direction:
     fields: Mapping[str, RequestField] = field(default_factory=dict)
     streams: bool = False
     samples: int = 0
+    hop: int = 0
+    rows: int = 0
     together: tuple[str, ...] = ()
     on_cpu: bool = False
     bound_db: float = -80.0
+
+    @property
+    def needs_array(self) -> str | None:
+        """The array that it renders from, as `latents`."""
+        return next((name for name in self.needs if name not in (SEED, AUDIO)), None)
 
     @property
     def gives_array(self) -> bool:

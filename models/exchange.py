@@ -28,18 +28,31 @@ class Range(NamedTuple):
     missing: int
 
 
+class ArrayFacts(NamedTuple):
+    """What the arrays of one name have in common.
+
+    Args:
+        channels: of each.
+        hop: samples of audio per frame; None where frames are no instants of it.
+    """
+
+    channels: int
+    hop: int | None
+
+
 @dataclass(frozen=True)
 class CorpusFacts:
     """What a corpus tells a model before the first step.
 
     Args:
         name: the corpus as the person named it, for messages.
-        roles: the waveforms of each example, as `("audio",)` or `("dry", "wet")`.
-        sample_rate: in hertz, the same for all examples.
-        channels: the same for all examples.
+        roles: the waveforms of each example, as `("audio",)` or `("dry", "wet")`; none where arrays stand in for them.
+        sample_rate: in hertz, the same for all examples; of arrays alone that of the audio that they belong to.
+        channels: of the waveforms, the same for all examples; 0 where there are none.
         values: for each metadata field that is text or a whole number, its distinct values, sorted.
         given: for each numeric metadata field that came with the sources, from a name or a table, and was not measured
             by a step, what it holds.
+        arrays: those that every example has, by name.
         parents: the runs that the model leans on, by the setting that names each.
     """
 
@@ -49,7 +62,14 @@ class CorpusFacts:
     channels: int
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     given: Mapping[str, Range] = field(default_factory=dict)
+    arrays: Mapping[str, ArrayFacts] = field(default_factory=dict)
     parents: Mapping[str, ParentFacts] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> str:
+        """What an example is made of, in words."""
+        arrays = [f"array {name}" for name in self.arrays]
+        return " and ".join([*(self.roles or ["no audio"]), *arrays])
 
 
 @dataclass(frozen=True)
@@ -59,12 +79,14 @@ class Batch:
     Args:
         audio: for each role, (batch, channels, time), float32.
         fields: for each metadata field, one value per example.
+        arrays: for each array, (batch, channels, frames), float32; they start at the same instants as the audio.
         first: the place of its first example in the step's whole batch.
         whole: examples of the step's whole batch; None where this is all of it.
     """
 
     audio: Mapping[str, Tensor]
     fields: Mapping[str, list[Any]]
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
     first: int = 0
     whole: int | None = None
 
@@ -77,7 +99,7 @@ class Batch:
 
     def __len__(self) -> int:
         """Examples in it."""
-        return len(next(iter(self.audio.values())))
+        return len(next(iter({**self.audio, **self.arrays}.values())))
 
     def split(self, parts: int) -> list[Batch]:
         """Equal parts of it, in order; their number divides its examples."""
@@ -96,18 +118,19 @@ class Batch:
         Returns:
             numbers (examples, *shape) on the batch's device.
         """
-        device = next(iter(self.audio.values())).device
+        device = next(iter({**self.audio, **self.arrays}.values())).device
         drawn = draw(self.whole or len(self), *shape, device=device)
         return drawn[self.first : self.first + len(self)]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(self, audio={role: change(x) for role, x in self.audio.items()})
+        audio, arrays = ({name: change(x) for name, x in one.items()} for one in (self.audio, self.arrays))
+        return replace(self, audio=audio, arrays=arrays)
 
     def _part(self, start: int, size: int) -> Batch:
         part = slice(start, start + size)
-        audio = {role: x[part] for role, x in self.audio.items()}
+        audio, arrays = ({name: x[part] for name, x in one.items()} for one in (self.audio, self.arrays))
         fields = {name: values[part] for name, values in self.fields.items()}
-        return Batch(audio, fields, self.first + start, self.whole or len(self))
+        return Batch(audio, fields, arrays, self.first + start, self.whole or len(self))
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,7 @@ class Request:
         seed: decides everything random about it.
         fields: its metadata, as `{"label": "3"}`.
         audio: its waveforms by role, (channels, time); empty where a direction needs none.
+        arrays: its arrays by name, (channels, frames).
         direction: in which the model renders; empty for its first.
         options: of the direction, an object of its dataclass.
     """
@@ -125,6 +149,7 @@ class Request:
     seed: int
     fields: Mapping[str, Any]
     audio: Mapping[str, Float[np.ndarray, "channels time"]]
+    arrays: Mapping[str, Float[np.ndarray, "_ _"]] = field(default_factory=dict)
     direction: str = ""
     options: Any = None
 

@@ -34,8 +34,8 @@ HOMES = {
     "jinja2": {"pipelines"},
 }
 ORDER = {
-    "audiotools": """secrets reject_reasons errors waveform mel synthetic editing codecs alignment comparison rhythm
-        pictures demo_corpus""",
+    "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
+        rhythm pictures demo_corpus""",
     "models": """plugins earlier directions exchange contract parts wavegan specgan classifier effect""",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
@@ -228,7 +228,8 @@ def test_flags_of_a_run_are_shown_and_settled_without_importing_a_model(tmp_path
     state = {"step": 10, "seconds": 1.0, "score": None, "sha256": "0" * 64, "optimizers": {}}
     (run / "checkpoints/00000010/state.json").write_text(json.dumps(state))
     option = {"name": "steps", "type": "int", "help": "Rounds of sampling.", "default": 10, "low": 1}
-    direction = {"needs": ["audio"], "gives": "audio", "streams": False, "samples": 0, "together": [], "on_cpu": False}
+    direction = {"needs": ["audio"], "gives": "audio", "streams": False, "samples": 0, "hop": 0}
+    direction |= {"rows": 0, "together": [], "on_cpu": False}
     first = {"help": "Clips.", **direction, "bound_db": -80, "fields": {}, "options": []}
     about = {"schema": 1, "model": "thing", "model_config": {}, "sample_rate": 8000, "channels": 1, "length": 4096}
     about |= {"directions": {"render": first, "inpaint": {**first, "help": "Fill gaps.", "options": [option]}}}

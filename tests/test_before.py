@@ -42,6 +42,11 @@ AGAIN = {name: commands[-1] for name, commands in COMMANDS.items()} | {
     " | shard -q corpora/grown --group speaker --valid 0.5 --bits 24"
 }
 
+NOW = COMMANDS | {
+    # Then the flags dealt what came from a corpus, wherever it stood there.
+    "corpora/judged": (f"{COMMANDS['corpora/judged'][0]} --redeal",)
+}
+
 APPENDED = {
     "corpora/drums": f"{LATER} | {CLIPS} | shard -q corpora/drums --append",
     "corpora/pairs": "pair -q sources/later/dry sources/later/wet | align | slice --samples 5600"
@@ -114,7 +119,7 @@ def make(tonemill: Tonemill, folder: Path, name: str) -> None:
         (folder / name).write_bytes(carried_out(tonemill, folder, COMMANDS[name][0]))
         return
     shutil.rmtree(folder / name)
-    for command in COMMANDS[name]:
+    for command in NOW[name]:
         carried_out(tonemill, folder, command)
 
 
@@ -261,10 +266,10 @@ def described_below(folder: Path) -> dict[str, Any]:
 
 
 def placeless(value: Any) -> Any:
-    """A recipe without what says where things are, its `render` steps in the words of then."""
+    """A recipe without what says where things are, its `render` steps in the words of then; nor its split."""
     if isinstance(value, dict):
         value = dict(sorted(comparable(value).items())) if value.get("step") == "render" else value
-        places = ("uri", "run_uri", "modified_ns")
+        places = ("uri", "run_uri", "modified_ns", "dealt")
         return {key: placeless(one) for key, one in value.items() if key not in places}
     return [placeless(one) for one in value] if isinstance(value, list) else value
 

@@ -63,7 +63,10 @@ def command(
         f"dedup: {len(recipes)} recipes, {clusters} clusters; {len(found.copies)} copies {what}, "
         f"{found.exact} of them equal once decoded"
     )
-    if deaf:
+    soundless = sum(bool(recipe.arrays) and not recipe.sounds for recipe in recipes)
+    if soundless:
+        shown.say(f"{soundless} hold arrays and no sound, which are not compared: they pass on as they are.")
+    if deaf := deaf - soundless:
         shown.say(f"{deaf} could not be heard: they pass on, and are rejected, with the reason, where they are cooked.")
 
 

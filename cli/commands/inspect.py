@@ -104,16 +104,20 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     sound = _table("sound", "what", "value")
     for what in ("sample_rate", "channels", "roles", "container"):
         value = about[what]
-        sound.add_row(what, "mixed" if value is None else ", ".join(value) if isinstance(value, list) else str(value))
+        words = "mixed" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+        sound.add_row(what, words or "none")
     lengths, peaks = index["seconds"].to_pylist(), [peak for peak in index["peak_db"].to_pylist() if peak is not None]
     sound.add_row("clip length", f"{min(lengths):.3f} to {max(lengths):.3f} s")
-    sound.add_row("peak", f"{min(peaks):.1f} to {max(peaks):.1f} dB" if peaks else "silence")
+    silent = "silence" if about["roles"] else "no sound"
+    sound.add_row("peak", f"{min(peaks):.1f} to {max(peaks):.1f} dB" if peaks else silent)
     sound.add_row("clips beyond full scale", str(sum(peak > 0 for peak in peaks)))
     account = _table("ledger", "", "read", "kept", "rejected", "filtered")
     account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
     account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
     about = {**about, "straddling": straddling}
-    return about, [splits, *groups, sound, *_fields(index, about["roles"]), account, *_rejects(rejects)]
+    arrays = about.get("arrays", {})
+    fields = _fields(index, [*about["roles"]], arrays)
+    return about, [splits, *groups, sound, *_arrays(arrays, about["sample_rate"]), *fields, account, *_rejects(rejects)]
 
 
 def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:
@@ -137,10 +141,22 @@ def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:
     return {name: len(groups) for name, groups in found.items()}, [table]
 
 
-def _fields(index: Any, roles: list[str]) -> list[Table]:
+def _arrays(arrays: dict[str, Any], sample_rate: int | None) -> list[Table]:
+    """A row for each array: how many examples have it, and its shape; "mixed" where that differs."""
+    if not arrays:
+        return []
+    table = _table("arrays", "array", "examples", "channels", "hop", "frame rate")
+    for name, one in arrays.items():
+        channels, hop = ("mixed" if isinstance(one[what], list) else one[what] for what in ("channels", "hop"))
+        rate = f"{sample_rate / hop:.3f} Hz" if isinstance(hop, int) and sample_rate else ""
+        table.add_row(name, str(one["examples"]), str(channels), "none" if hop is None else str(hop), rate)
+    return [table]
+
+
+def _fields(index: Any, roles: list[str], arrays: dict[str, Any]) -> list[Table]:
     from tonemill.pipelines.corpus.corpus import is_field
 
-    names = [name for name in index.column_names if is_field(name, roles)]
+    names = [name for name in index.column_names if is_field(name, roles, arrays)]
     if not names:
         return []
     table = _table("fields", "field", "values", "most frequent")
@@ -218,20 +234,23 @@ def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     reader = RecipeReader(lines, name)
     chains: Counter[str] = Counter()
     fields: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
     clips, seconds, unreadable = 0, 0.0, 0
     for recipe in reader:
         chains[" | ".join(step_name(type(step)) for step in load_steps(recipe.steps)) or "no steps"] += 1
         fields.update(recipe.fields)
+        splits.update([recipe.dealt["split"]] if "split" in recipe.dealt else [])
         estimate = expected(recipe)
         clips += estimate.clips
         seconds += estimate.seconds
-        unreadable += bool(recipe.sources) and not any("frames" in source for source in recipe.sources.values())
+        unreadable += bool(recipe.sounds) and not any("frames" in source for source in recipe.sounds.values())
     facts = {
         "recipes": reader.recipes,
         "announced": reader.announced,
         "clips": clips,
         "seconds": seconds,
         "steps": dict(chains),
+        "splits": dict(splits),
     }
     table = _table(name, "what", "value")
     table.add_row("recipes", str(reader.recipes))
@@ -240,6 +259,8 @@ def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     table.add_row("expected length", duration(seconds))
     table.add_row("without a readable header", str(unreadable))
     table.add_row("fields", ", ".join(fields) or "none")
+    for split, count in splits.items():
+        table.add_row(f"comes from {split}", str(count))
     for chain, count in chains.most_common(8):
         table.add_row("steps", f"{chain} ({count})")
     return facts, [table]

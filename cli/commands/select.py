@@ -25,7 +25,8 @@ def command(
 ) -> None:
     """Choose recipes of a stream, and keep its count right.
 
-    A condition may use every field, path, and of the source: seconds, frames, sample_rate, channels, bytes.
+    A condition may use every field, path, and of the source: seconds, frames, sample_rate, channels, bytes; of an
+    example of a corpus also its split there.
     """
     from tonemill.pipelines.recipes.conditions import condition
 
@@ -50,9 +51,13 @@ def command(
 
 def _known(recipe: Recipe) -> dict[str, object]:
     """What a condition can see of a recipe."""
-    source = next(iter(recipe.sources.values()), {})
+    sounds = recipe.sounds or {
+        name: {**source, "frames": source["frames"] * (source.get("hop") or 0)}
+        for name, source in recipe.arrays.items()
+    }
+    source = next(iter(sounds.values()), {})
     names = ("sample_rate", "channels", "frames", "bytes")
     known = {name: source.get(name) for name in names}
     if source.get("frames") and source.get("sample_rate"):
         known["seconds"] = source["frames"] / source["sample_rate"]
-    return {**known, "path": recipe.path, **recipe.fields}
+    return {**known, "path": recipe.path, "split": recipe.dealt.get("split"), **recipe.fields}

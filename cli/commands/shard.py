@@ -30,6 +30,13 @@ def command(
         typer.Option(help="A field, path or folder that must not straddle splits; equal bytes if not given."),
     ] = None,
     split_seed: Annotated[int | None, typer.Option(help="Another seed deals other groups; 0 if not given.")] = None,
+    redeal: Annotated[
+        bool,
+        typer.Option(
+            "--redeal",
+            help="Deal examples of a corpus by these flags; they keep the split that they have there if not.",
+        ),
+    ] = False,
     shard_seconds: ShardSeconds = 600.0,
     format: Annotated[Literal["flac", "wav"], typer.Option(help="How audio is stored.")] = "flac",
     bits: Bits = None,
@@ -57,4 +64,4 @@ def command(
     splitting = replace(before, **{name: value for name, value in typed.items() if value is not None})
     if not splitting.valid + splitting.test <= 1:
         raise UsageError(f"--valid {splitting.valid} and --test {splitting.test} are more than everything together.")
-    sink("shard", corpus, "corpus", wished, splitting, shard_seconds, options)
+    sink("shard", corpus, "corpus", wished, splitting, shard_seconds, options, keeps_splits=not redeal)

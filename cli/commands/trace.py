@@ -59,16 +59,18 @@ def command(
 
 
 def _write(found: Trace, target: Path) -> dict[str, Any]:
+    from tonemill.audiotools.arrays import SUFFIX
     from tonemill.pipelines.maintenance.trace import remake
     from tonemill.pipelines.storage.commit import pending
 
-    if target.suffix != f".{found.made.container}":
-        raise UsageError(
-            f"--write is {target}; what is stored is {found.made.container}, so the name must end in "
-            f".{found.made.container}."
-        )
+    kind = SUFFIX if found.arrays == found.parts else found.made.container
+    if target.suffix != f".{kind}":
+        raise UsageError(f"--write is {target}; what is stored is {kind}, so the name must end in .{kind}.")
     made = remake(found)
-    files = {role: target if len(made) == 1 else target.with_stem(f"{target.stem}_{role}") for role in made}
+    roles = [part for part in made if part not in found.arrays]
+    files = {role: target if len(roles) == 1 else target.with_stem(f"{target.stem}_{role}") for role in roles}
+    for name in found.arrays:
+        files[name] = target if len(made) == 1 else target.with_name(f"{target.stem}.{name}.{SUFFIX}")
     for file in files.values():
         if file.exists():
             raise OutputError(f"{file} is there already. Name another file.")
@@ -94,7 +96,7 @@ def _show(facts: dict[str, Any]) -> None:
     about.add_column("value", overflow="fold")
     about.add_row("source", facts["source"])
     for role, source in facts["sources"].items():
-        for name in ("uri", "sha256", "sample_rate", "channels", "frames", "offset"):
+        for name in ("uri", "sha256", "sample_rate", "channels", "frames", "hop", "offset"):
             if source.get(name) is not None:
                 about.add_row(f"{role} {name}", str(source[name]))
     if facts["start"] or facts["frames"] is not None:

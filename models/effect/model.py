@@ -250,7 +250,7 @@ def _refuse_other_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
     make = "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
     if not {"dry", "wet"} <= set(corpus.roles):
         raise CorpusError(
-            f"{corpus.name} holds {' and '.join(corpus.roles)}, but effect learns from pairs of dry and wet. "
+            f"{corpus.name} holds {corpus.holds}, but effect learns from pairs of dry and wet. "
             f"Make a corpus of them: {make}."
         )
     if config.sample_rate not in (None, corpus.sample_rate):

@@ -143,7 +143,7 @@ class Adversarial(Model):
         name = cls.__module__.rpartition(".")[2]
         if "audio" not in corpus.roles:
             raise CorpusError(
-                f"{corpus.name} holds {' and '.join(corpus.roles)}, but {name} learns from single clips. "
+                f"{corpus.name} holds {corpus.holds}, but {name} learns from single clips. "
                 "Make a corpus of them: `tonemill scan FOLDER | tonemill slice --seconds 1 | tonemill shard CORPUS`."
             )
         rate = config.sample_rate

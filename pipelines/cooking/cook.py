@@ -15,8 +15,8 @@ from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.planning.plan import Planned
 from tonemill.pipelines.recipes.example import Example, Refusal
-from tonemill.pipelines.recipes.step import BatchStep, Step, load_steps, step_name
-from tonemill.pipelines.sources.reader import open_source
+from tonemill.pipelines.recipes.step import BatchStep, Step, load_steps, refuse_soundless, step_name
+from tonemill.pipelines.sources.reader import open_array, open_source
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Outcome:
         for role, decoded in self.decoded.items():
             declared = recipe.sources[role].get("frames")
             if isinstance(declared, int) and declared != decoded and recipe.is_whole:
-                prefix = "" if len(recipe.sources) == 1 else f"{role}_"
+                prefix = "" if len(recipe.sounds) == 1 else f"{role}_"
                 found |= {f"{prefix}declared_samples": declared, f"{prefix}decoded_samples": decoded}
         return found
 
@@ -84,8 +84,9 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
             suspect = journal.is_suspect(planned.position)
             opened = {
                 role: open_source(source, recipe.start, recipe.frames, suspect, journal.patience)
-                for role, source in recipe.sources.items()
+                for role, source in recipe.sounds.items()
             }
+            arrays = {name: open_array(source, recipe.start, recipe.frames) for name, source in recipe.arrays.items()}
         flows = {role: flow for role, (flow, _) in opened.items()}
         sounds = {
             role: replace(flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded))
@@ -93,11 +94,11 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
         }
     except Exception as error:
         return _failed(Outcome(planned, example), error, "read")
-    rates = {sound.sample_rate for sound in sounds.values()}
+    rates = {sound.sample_rate for sound in sounds.values()} | {array.sample_rate for array in arrays.values()}
     start_seconds = recipe.start / rates.pop() if len(rates) == 1 else 0.0
     bits = max((sound.bits for sound in sounds.values()), default=16)
     places = {role: place for role, (_, place) in opened.items() if place is not None}
-    example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places)
+    example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places, arrays=arrays)
     return Outcome(planned, example, decoded=decoded)
 
 
@@ -125,6 +126,7 @@ def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
             yield outcome
             continue
         try:
+            refuse_soundless(step, outcome.example)
             for made in step.apply(outcome.example):
                 if isinstance(made, Refusal):
                     yield replace(outcome, example=made.example, error=made.error, step=name)
@@ -151,6 +153,7 @@ def _batched(step: BatchStep, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
 def _checked(step: BatchStep, name: str, outcome: Outcome) -> Outcome:
     if outcome.error is None:
         try:
+            refuse_soundless(step, outcome.example)
             step.check(outcome.example)
         except Exception as error:
             return _failed(outcome, error, name)

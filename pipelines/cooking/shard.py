@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError
@@ -14,12 +15,20 @@ from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.cooking.journal import Journal, journal_of
 from tonemill.pipelines.cooking.status import Stopped, begin, refused, rejected, stopping, under_way
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
+from tonemill.pipelines.corpus.array_columns import (
+    ARRAY_BITS,
+    PLACE_COLUMNS,
+    array_columns,
+    array_records,
+    encoded_array,
+)
 from tonemill.pipelines.corpus.environment import environment
 from tonemill.pipelines.corpus.layout import ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import commit_tables
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
+from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.paths import kept
@@ -93,21 +102,24 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], n
 def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], output: Output, tally: Tally) -> Outcome:
     """Encode and store an example and enter it into the index; the outcome, failed if that could not be done."""
     example, planned = outcome.example, outcome.planned
-    bits = output.bits or example.bits
+    bits = (output.bits or example.bits) if example.sounds else ARRAY_BITS
     try:
         rate = example.sample_rate
         encoded = {role: encode(sound, output.container, bits, shelf.spill) for role, sound in example.sounds.items()}
-        lengths = {one.frames for one in encoded.values()}
+        arrays = {name: encoded_array(array) for name, array in example.arrays.items()}
+        lengths = {one.frames for one in encoded.values()} if encoded or not arrays else {example.samples or 0}
         if len(lengths) != 1:
             raise AudioError("roles", f"its roles have {sorted(lengths)} samples; `tonemill align` makes them equal")
-        if lengths == {0}:
+        if lengths == {0} and encoded:
             raise AudioError("no_frames", "no sound was left of it")
-        if max(one.size for one in encoded.values()) > shelf.most_bytes:
+        if max(one.size for one in (*encoded.values(), *arrays.values())) > shelf.most_bytes:
             raise AudioError("unsupported", "a member of a tar holds less than 8 GiB, and this is more; slice it")
+        frames = lengths.pop()
+        shapes = array_columns(example.arrays)
+        _refuse_unfit_arrays(example, frames, shapes)
     except Exception as error:
         return failed_encoding(outcome, error)
-    frames = lengths.pop()
-    peak = max(one.peak for one in encoded.values())
+    peak = max((one.peak for one in encoded.values()), default=0.0)
     row = {
         "key": f"{planned.key}-{clip:04d}",
         "split": tally.shard.split,
@@ -118,15 +130,38 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
         "samples": frames,
         "seconds": frames / rate,
         "sample_rate": rate,
-        "channels": max(sound.channels for sound in example.sounds.values()),
+        "channels": max((sound.channels for sound in example.sounds.values()), default=0),
         "bits": bits,
         "peak_db": 20 * math.log10(peak) if peak else None,
         "clipped_samples": sum(one.clipped for one in encoded.values()),
     }
     about = {"roles": sorted(encoded), **row, **example.fields, "recipe": planned.recipe.lineage()}
     del about["split"], about["shard"]
-    where = shelf.put(Piece(str(row["key"]), names[planned.key], encoded, about))
+    if example.arrays:
+        about["arrays"] = array_records(example.arrays)
+    where = shelf.put(Piece(str(row["key"]), names[planned.key], encoded, about, arrays))
     fields = {name: value for name, value in example.fields.items() if isinstance(value, str | int | float | bool)}
     tally.roles |= encoded.keys()
-    tally.examples.append({**row, **fields, **where})
+    tally.arrays |= arrays.keys()
+    tally.examples.append({**row, **fields, **where, **shapes})
     return outcome
+
+
+def _refuse_unfit_arrays(example: Example, frames: int, shapes: Mapping[str, Any]) -> None:
+    """Refuse arrays that are not of this sound, or whose columns of the index the fields take.
+
+    Raises:
+        AudioError: roles.
+    """
+    for name, array in example.arrays.items():
+        # The last frame may reach beyond the sound, and centred frames are one more.
+        if array.samples is not None and abs(array.samples - frames) > 2 * (array.hop or 0):
+            raise AudioError(
+                "roles",
+                f"its array {name} spans {array.frames} frames of {array.hop} samples, and the rest of it has {frames} "
+                "samples; make the array after the steps that change the sound",
+            )
+    taken = sorted({*shapes, "arrays", *(f"{name}_{what}" for name in example.arrays for what in PLACE_COLUMNS)})
+    taken = [name for name in taken if name in example.fields] if example.arrays else []
+    if taken:
+        raise AudioError("roles", f"its field {taken[0]} has a name that its arrays take; name the array otherwise")

@@ -6,10 +6,12 @@ import hashlib
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.codecs.encoding import Encoded
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.storage import commit
@@ -26,12 +28,27 @@ class Piece:
         name: of its source's file, made fit for a folder by the plan.
         encoded: by role.
         record: its JSON.
+        arrays: by name, encoded likewise.
     """
 
     key: str
     name: str
     encoded: dict[str, Encoded]
     record: dict[str, Any]
+    arrays: Mapping[str, Encoded] = field(default_factory=dict)
+
+    def parts(self, container: str, role_mark: str) -> Iterator[tuple[str, str, Encoded]]:
+        """Every file of it: role or name, what follows the name of the example, and content; arrays stand last.
+
+        Args:
+            container: of sounds.
+            role_mark: between the name of an example and that of a role, which a lone `audio` is not named by.
+        """
+        for role, one in self.encoded.items():
+            role_name = "" if set(self.encoded) == {"audio"} else f"{role_mark}{role}"
+            yield role, f"{role_name}.{container}", one
+        for name, one in sorted(self.arrays.items()):
+            yield name, f".{name}.{ARRAY_SUFFIX}", one
 
 
 class Shelf(Protocol):
@@ -62,7 +79,7 @@ class Shelf(Protocol):
 
 
 class TarShelf:
-    """A shard of a corpus. An example's members are neighbours: KEY.flac or KEY.ROLE.flac, then KEY.json."""
+    """A shard of a corpus. An example's members are neighbours: KEY.flac or KEY.ROLE.flac, KEY.ARRAY.npy, KEY.json."""
 
     def __init__(self, target: Path, container: str) -> None:
         self.spill, self.most_bytes = scratch(target.parent), float(MEMBER_BYTES - 1)
@@ -72,11 +89,10 @@ class TarShelf:
 
     def put(self, piece: Piece) -> dict[str, Any]:
         columns: dict[str, Any] = {}
-        for role, one in piece.encoded.items():
-            extension = self._container if set(piece.encoded) == {"audio"} else f"{role}.{self._container}"
-            columns[f"{role}_offset"] = self._tar.add(f"{piece.key}.{extension}", one.size, one.pieces())
-            columns[f"{role}_bytes"] = one.size
-            columns[f"{role}_sha256"] = one.sha256
+        for name, ending, one in piece.parts(self._container, "."):
+            columns[f"{name}_offset"] = self._tar.add(f"{piece.key}{ending}", one.size, one.pieces())
+            columns[f"{name}_bytes"] = one.size
+            columns[f"{name}_sha256"] = one.sha256
         text = json.dumps(piece.record, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
         self._tar.add(f"{piece.key}.json", len(text), [text])
         return columns
@@ -102,43 +118,46 @@ class TarShelf:
 
 @dataclass(frozen=True)
 class _Written:
-    """A file that waits for its final name."""
+    """A file that waits for its final name, which ends so."""
 
+    ending: str
     part: commit.Part
     bytes: int
     sha256: str
 
 
 class FileShelf:
-    """Files in a folder, named after their sources: NAME.wav, NAME-0003.wav where there are several, NAME_dry.wav."""
+    """Files in a folder, named after their sources: NAME.wav, NAME_dry.wav, NAME.latents.npy, or NAME-0003.wav."""
 
     def __init__(self, folder: Path, work: Path, container: str) -> None:
         self.spill, self.most_bytes = work, math.inf
         self._folder = folder
         self._work = work
         self._container = container
-        self._waiting: list[tuple[str, str, dict[str, _Written]]] = []
+        self._waiting: list[tuple[str, str, list[_Written]]] = []
 
     def put(self, piece: Piece) -> dict[str, Any]:
-        parts: dict[str, _Written] = {}
+        parts: list[_Written] = []
+        columns: dict[str, Any] = {}
         self._waiting.append((piece.name, piece.key.rpartition("-")[2], parts))
-        for role, one in piece.encoded.items():
+        for name, ending, one in piece.parts(self._container, "_"):
             # It waits among the sidecars: what a kill leaves there is swept, and the person's folder stays clean.
             part = commit.Part(self._work / piece.key, self._work)
-            parts[role] = _Written(part, one.size, one.sha256)
+            parts.append(_Written(ending, part, one.size, one.sha256))
+            columns[f"{name}_sha256"] = parts[-1].sha256
             try:
                 part.file.writelines(one.pieces())
             except OSError as error:
                 raise commit.unwritable(self._folder / piece.name, error) from error
             part.close()
-        return {f"{role}_sha256": one.sha256 for role, one in parts.items()}
+        return columns
 
     def mark(self) -> int:
         return len(self._waiting)
 
     def roll_back(self, mark: int) -> None:
         for _, _, parts in self._waiting[mark:]:
-            for one in parts.values():
+            for one in parts:
                 one.part.discard()
         del self._waiting[mark:]
 
@@ -146,15 +165,13 @@ class FileShelf:
         clips = Counter(name for name, _, _ in self._waiting)
         files_written = []
         for name, number, parts in self._waiting:
-            for role, one in parts.items():
-                full = (
-                    name + (f"-{number}" if clips[name] > 1 else "") + ("" if set(parts) == {"audio"} else f"_{role}")
-                )
-                target = self._folder / f"{full}.{self._container}"
+            for one in parts:
+                full = f"{name}{f'-{number}' if clips[name] > 1 else ''}{one.ending}"
+                target = self._folder / full
                 if target.exists() and commit.fingerprint(target)["sha256"] != one.sha256:
                     raise OutputError(f"{target} is there already and is not ours. Move it away and try again.")
                 one.part.commit(target)
-                files_written.append({"name": f"{full}.{self._container}", "bytes": one.bytes, "sha256": one.sha256})
+                files_written.append({"name": full, "bytes": one.bytes, "sha256": one.sha256})
         text = json.dumps(files_written, sort_keys=True)
         return {
             "bytes": sum(one["bytes"] for one in files_written),

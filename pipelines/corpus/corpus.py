@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +13,16 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from tonemill.audiotools.arrays import read_npy_part
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.pipelines.corpus.array_columns import PLACE_COLUMNS, SHAPE_COLUMNS, is_description_of_arrays
 from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.origins import Origins
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.planning.plan import SHARD_NAME
-from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
+from tonemill.pipelines.recipes.recipe import ARRAY, RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.output_names import INDEX
 from tonemill.pipelines.storage.parquet import read_table
@@ -63,8 +66,11 @@ class Corpus:
         table = read_table(self.output.index, known=known)
         text, number = pa.types.is_string, pa.types.is_integer
         wanted = {"key": text, "source": text, "split": text, "shard": text, "samples": number, "sample_rate": number}
-        wanted |= {f"{role}_{what}": number for role in self.about["roles"] for what in ("offset", "bytes")}
-        wanted |= {f"{role}_sha256": text for role in self.about["roles"]}
+        parts = [*self.about["roles"], *self.arrays]
+        wanted |= {f"{name}_{what}": number for name in parts for what in ("offset", "bytes")}
+        wanted |= {f"{name}_sha256": text for name in parts}
+        wanted |= {f"{name}_{what}": number for name in self.arrays for what in ("frames", "channels")}
+        wanted |= {f"{name}_hop": number for name, facts in self.arrays.items() if facts["hop"] is not None}
         kinds = dict(zip(table.column_names, table.schema.types, strict=True))
         wrong = [name for name, fits in wanted.items() if name not in kinds or not fits(kinds[name])]
         if not wrong and any(table[name].null_count for name in ("key", "source", "split", "shard", "samples")):
@@ -75,15 +81,31 @@ class Corpus:
             raise CorpusError(f"{self.output.index} is damaged: see its {wrong[0]}. `tonemill repair` mends it.")
         return table
 
+    @property
+    def arrays(self) -> dict[str, dict[str, Any]]:
+        """For each array that an example has: its channels and hop, lists where they differ, and how many have it."""
+        return dict(self.about.get("arrays", {}))
+
+    @property
+    def holds(self) -> str:
+        """What examples are made of, in words."""
+        return " and ".join([*(self.about["roles"] or ["no audio"]), *(f"array {name}" for name in self.arrays)])
+
     def fields(self) -> list[str]:
         """Columns of the index that are metadata."""
-        return [name for name in self.about["columns"] if is_field(name, self.about["roles"])]
+        return [name for name in self.about["columns"] if is_field(name, self.about["roles"], self.arrays)]
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
-        """One recipe per example whose row of the index fits, which reads its members out of their tar."""
+        """One recipe per example whose row of the index fits, which reads its members out of their tar.
+
+        A recipe carries the split and the group of its example, so that a corpus made of it deals it alike.
+
+        Raises:
+            CorpusError: the index or the plan is damaged.
+        """
         table = self.index()
         several = Counter(source_key(key) for key in table["key"].to_pylist())
-        fields = self.fields()
+        fields, origins = self.fields(), Origins(self.output, self.about["splits"])
         for batch in table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
                 if holds is not None and not holds(row):
@@ -103,7 +125,20 @@ class Corpus:
                     }
                     for role in self.about["roles"]
                 }
-                yield Recipe(path, sources, {name: row[name] for name in fields if row[name] is not None})
+                sources |= {
+                    name: {
+                        "kind": ARRAY,
+                        "uri": to_uri(self.output.shard(row["shard"]).tar),
+                        **{what: row[f"{name}_{what}"] for what in (*PLACE_COLUMNS, "frames", "channels")},
+                        "hop": row.get(f"{name}_hop"),
+                        "sample_rate": row["sample_rate"],
+                        "key": row["key"],
+                    }
+                    for name in self.arrays
+                    if row[f"{name}_sha256"]
+                }
+                known = {name: row[name] for name in fields if row[name] is not None}
+                yield Recipe(path, sources, known, dealt=origins.dealt(row))
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Key and KEY.json of each example, in the order of the shards; a record holds more than a row of the index.
@@ -157,6 +192,8 @@ def _is_description(about: dict[str, Any]) -> bool:
     if not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
         return False
     shards = {"shard": str, "examples": int, "bytes": int, "seconds": int | float}
+    if not is_description_of_arrays(about.get("arrays", {})):
+        return False
     return (
         all(isinstance(name, str) for name in (*about["roles"], *about["columns"], about.get("digest")))
         and all(isinstance(about.get(name), int | None) for name in ("sample_rate", "channels"))
@@ -166,9 +203,10 @@ def _is_description(about: dict[str, Any]) -> bool:
     )
 
 
-def is_field(column: str, roles: Sequence[str]) -> bool:
+def is_field(column: str, roles: Collection[str], arrays: Collection[str] = ()) -> bool:
     """Whether a column of the index is metadata, and not written by tonemill itself."""
-    places = {f"{role}_{what}" for role in roles for what in ("offset", "bytes", "sha256")}
+    places = {f"{name}_{what}" for name in (*roles, *arrays) for what in PLACE_COLUMNS}
+    places |= {f"{name}_{what}" for name in arrays for what in SHAPE_COLUMNS}
     return column not in RESERVED and column not in places
 
 
@@ -196,3 +234,27 @@ def samples_of(
         raise CorpusError(
             f"{record['key']} in {tar} cannot be read: {error}. Remove that tar and shard again."
         ) from error
+
+
+def array_of(
+    folder: Path, record: Mapping[str, Any], name: str, first: int = 0, frames: int | None = None
+) -> np.ndarray:
+    """Frames of an array of an example, from its place in the tar, (channels, frames); no others are read.
+
+    Raises:
+        CorpusError: it is damaged, or shorter.
+    """
+    tar = OutputFolder(folder, "shards").shard(record["shard"]).tar
+    place, size = record[f"{name}_offset"], record[f"{name}_bytes"]
+    with tar.open("rb") as file:
+
+        def read(offset: int, count: int) -> bytes:
+            return cut_out(file, place + offset, count)
+
+        try:
+            return read_npy_part(read, size, 1, None, first, frames).values
+        except (AudioError, ValueError) as error:
+            raise CorpusError(
+                f"The array {name} of {record['key']} in {tar} cannot be read: {error}. `tonemill repair {folder}` "
+                "makes it again."
+            ) from error

@@ -13,10 +13,12 @@ from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus import environment
+from tonemill.pipelines.corpus.array_columns import described
 from tonemill.pipelines.corpus.corpus import SCHEMA
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.sidecar import LEDGER, is_sidecar
-from tonemill.pipelines.planning.plan import SPLITS, Plan, Shard, digest_of
+from tonemill.pipelines.planning.plan import Plan, Shard, digest_of
+from tonemill.pipelines.recipes.recipe import SPLITS
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.output_names import INDEX, REJECTS, REMOVED
 from tonemill.pipelines.storage.parquet import table_in
@@ -66,6 +68,7 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, r
         "digest": digest_of_shards(sidecars),
         "container": plan.output.container,
         "roles": sorted({role for one in sidecars for role in one["roles"]}),
+        **_arrays(sidecars, index),
         "columns": index.column_names,
         "sample_rate": _only(index, "sample_rate"),
         "channels": _only(index, "channels"),
@@ -87,6 +90,12 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, r
             {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars
         ],
     }
+
+
+def _arrays(sidecars: Sequence[Mapping[str, Any]], index: pa.Table) -> dict[str, Any]:
+    """The entry for arrays; nothing where there are none, as in descriptions of before."""
+    names = {name for one in sidecars for name in one.get("arrays", ())}
+    return {"arrays": described(index, names)} if names else {}
 
 
 def digest_of_shards(sidecars: Sequence[Mapping[str, Any]]) -> str:

@@ -40,6 +40,7 @@ class Tally:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     ledger: Counter[str] = field(default_factory=Counter)
     roles: set[str] = field(default_factory=set)
+    arrays: set[str] = field(default_factory=set)
 
     def refuse(self, planned: Planned, clip: int | None, step: str, error: AudioError) -> None:
         """Add a row to the rejects: of a clip by its number, or of a whole source (None)."""

@@ -47,6 +47,7 @@ def is_sidecar(record: Any) -> bool:
         and isinstance(record.get("plan_digest"), str)
         and isinstance(record.get("seconds"), int | float)
         and isinstance(record.get("roles"), list)
+        and isinstance(record.get("arrays", []), list)
         and isinstance(record.get("environment"), dict)
         and isinstance(ledger, dict)
         and isinstance(tables, dict)
@@ -93,11 +94,6 @@ def source_key(key: str) -> str:
     return key.rpartition("-")[0]
 
 
-def roles_of(row: Mapping[str, Any]) -> list[str]:
-    """The roles that an example has."""
-    return sorted(name[: -len("_sha256")] for name, value in row.items() if name.endswith("_sha256") and value)
-
-
 def commit_tables(
     files: ShardFiles, shard: Shard, tally: Tally, stored: dict[str, Any], environment: dict[str, str]
 ) -> dict[str, Any]:
@@ -123,6 +119,7 @@ def commit_tables(
         **stored,
         "ledger": {name: tally.ledger[name] for name in LEDGER},
         "roles": sorted(tally.roles),
+        **({"arrays": sorted(tally.arrays)} if tally.arrays else {}),
         "tables": {name: write_table(files.table(name), tables[name]) for name in tables},
         "clipped_examples": sum(row["clipped_samples"] > 0 for row in tally.examples),
         "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),

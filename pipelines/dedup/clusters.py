@@ -124,7 +124,7 @@ def _rank(recipe: Recipe, entry: Entry) -> tuple[Any, ...]:
     lossy = any(subtype.startswith(LOSSY) or "ADPCM" in subtype for subtype in subtypes)
     # Thirds of an octave: 44.1 and 48 kHz differ, the same sound resampled up does not.
     bandwidth = round(3 * math.log2(max(1.0, entry.bandwidth_hz) / 1000))
-    channels = max((int(source.get("channels") or 1) for source in recipe.sources.values()), default=1)
+    channels = max((int(source.get("channels") or 1) for source in recipe.sounds.values()), default=1)
     # Of equal sounds the lower rate is the one that was not resampled up.
     return (
         lossy,

@@ -110,7 +110,7 @@ def members_of(corpus: Corpus, splits: Sequence[str]) -> list[Member]:
     """The examples of some splits of a corpus; of pairs, the wet side."""
     role = "audio" if "audio" in corpus.about["roles"] else "wet"
     if role not in corpus.about["roles"]:
-        raise CorpusError(f"{corpus.name} holds {' and '.join(corpus.about['roles'])}, neither audio nor wet.")
+        raise CorpusError(f"{corpus.name} holds {corpus.holds}, neither audio nor wet, and clips are compared by ear.")
 
     def reader(row: dict[str, Any]) -> Callable[[], Waveform]:
         return lambda: Waveform(samples_of(corpus.folder, row, role), row["sample_rate"])

@@ -73,7 +73,8 @@ class Judge:
         if new and self.model is not None:
             rate = self.model.sample_rate
             requests = [
-                Request(0, {}, {"audio": at_rate(waveform, rate).samples}, self.direction) for waveform in new.values()
+                Request(0, {}, {"audio": at_rate(waveform, rate).samples}, direction=self.direction)
+                for waveform in new.values()
             ]
             for key, found in zip(new, describe(self.model, requests, batch_size, self.device), strict=True):
                 heard[key] = Judgement(found["embedding"], found.get("probabilities"))

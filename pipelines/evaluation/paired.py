@@ -142,6 +142,9 @@ def _across(corpus: Corpus, targets: Corpus, notes: list[str]) -> list[_Pair]:
         notes.append(f"{len(own) - len(origins)} of {len(own)} clips have no target in {targets.name}.")
     clip_role = "audio" if "audio" in corpus.about["roles"] else "wet"
     target_role = "wet" if "wet" in targets.about["roles"] else "audio"
+    for one, role in ((corpus, clip_role), (targets, target_role)):
+        if role not in one.about["roles"]:
+            raise CorpusError(f"{one.name} holds {one.holds}, and pairs are compared by sound.")
     dry = "dry" in targets.about["roles"]
     return [
         _Pair(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.array_columns import arrays_of, parts_of
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_whole
-from tonemill.pipelines.corpus.sidecar import roles_of, source_key
+from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.maintenance.trace import against, stored
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_values
@@ -184,7 +185,7 @@ def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
                 (found.examples_only_in_b if one is None else found.examples_only_in_a).add(key)
             continue
         found.examples += 1
-        roles = sorted({*roles_of(one), *roles_of(other)})
+        roles = sorted({*parts_of(one), *parts_of(other)})
         differ = [role for role in roles if one.get(f"{role}_sha256") != other.get(f"{role}_sha256")]
         if not differ:
             continue
@@ -196,11 +197,11 @@ def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
         worst: float | None = None
         same = True
         for role in differ:
-            if role not in roles_of(one) or role not in roles_of(other):
+            if role not in parts_of(one) or role not in parts_of(other):
                 same = False
                 continue
             first = stored(a.output, a.sidecars[one["shard"]], one, role)
-            held = against(stored(b.output, b.sidecars[other["shard"]], other, role), first)
+            held = against(stored(b.output, b.sidecars[other["shard"]], other, role), first, role in arrays_of(one))
             same &= held.same_samples
             worst = max((value for value in (worst, held.difference_db) if value is not None), default=None)
         if same:

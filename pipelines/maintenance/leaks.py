@@ -90,6 +90,7 @@ def _recipes(plan_file: Path, splits: list[str]) -> Iterator[tuple[str, Recipe]]
     try:
         for split, table in zip(splits, read_row_groups(plan_file, lambda name: name == "recipe"), strict=True):
             for record in json.loads(f"[{','.join(table['recipe'].to_pylist())}]"):
-                yield split, Recipe(record["path"], record["sources"], record.get("fields", {}))
+                fields, dealt = record.get("fields", {}), record.get("dealt", {})
+                yield split, Recipe(record["path"], record["sources"], fields, dealt=dealt)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{plan_file} is damaged: {error}.") from error

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.array_columns import arrays_of, roles_of
 from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
 from tonemill.pipelines.corpus.shard_tables import Tally
-from tonemill.pipelines.corpus.sidecar import commit_tables, is_done, roles_of, source_key
+from tonemill.pipelines.corpus.sidecar import commit_tables, is_done, source_key
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
@@ -153,6 +154,7 @@ def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequ
         tally.examples += [_moved(row, parts[planned.key], place) for row in mine]
         tally.rejects += [row for row in rejects if row["key"] == planned.key]
         tally.roles |= {role for row in mine for role in roles_of(row)}
+        tally.arrays |= {name for row in mine for name in arrays_of(row)}
         tally.close_source(first_example, first_reject)
         if mine:
             place += parts[planned.key].end - parts[planned.key].start

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
+from tonemill.audiotools.arrays import read_npy
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, CorpusError
+from tonemill.pipelines.corpus.array_columns import SHAPE_COLUMNS, arrays_of, parts_of, roles_of
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
-from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, roles_of, source_key
+from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, source_key
 from tonemill.pipelines.planning.plan import Output, Planned, Shard
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.parquet import read_table
@@ -191,14 +194,14 @@ def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> N
     hit = []
     with tar.open("rb") as file:
         for row in index:
-            for role in roles_of(row):
+            for role in parts_of(row):
                 if f"{role}_offset" in row:
                     data = cut_out(file, row[f"{role}_offset"], row[f"{role}_bytes"])
                     if hashlib.sha256(data).hexdigest() != row[f"{role}_sha256"]:
                         hit.append(f"{row['key']} ({row['source']})")
     if hit:
         more = f" and {len(hit) - MOST_NAMED} more" if len(hit) > MOST_NAMED else ""
-        checked.find(tar, "digest", f"the sound of {', '.join(hit[:MOST_NAMED])}{more} is not what was written")
+        checked.find(tar, "digest", f"what is stored of {', '.join(hit[:MOST_NAMED])}{more} is not what was written")
 
 
 def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None:
@@ -211,6 +214,7 @@ def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None
         for role in roles:
             suffix = "" if roles == ["audio"] else f".{role}"
             expected.append((f"{row['key']}{suffix}.{container}", row, role))
+        expected += [(f"{row['key']}.{name}.{ARRAY_SUFFIX}", row, name) for name in arrays_of(row)]
         expected.append((f"{row['key']}.json", row, None))
     try:
         with tar.open("rb") as file:
@@ -230,7 +234,7 @@ def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None
                 elif (one.offset, one.size) != (row[f"{of_role}_offset"], row[f"{of_role}_bytes"]):
                     checked.find(tar, "unfit", f"{one.name} lies at {one.offset} and the index says elsewhere")
                 else:
-                    _check_sound(checked, tar, data, row, one.name)
+                    _check_part(checked, tar, data, row, of_role, one.name)
     except CorpusError as error:
         checked.find(tar, "damaged", str(error))
 
@@ -246,11 +250,39 @@ def _check_record(
         checked.find(tar, "damaged", f"{row['key']}.json cannot be read: {error}")
         return
     wrong = [name for name, value in said.items() if row[name] != value]
+    arrays = {
+        name: {
+            **{what: row.get(f"{name}_{what}") for what in SHAPE_COLUMNS},
+            "sample_rate": row["sample_rate"],
+        }
+        for name in arrays_of(row)
+    }
+    if arrays and record.get("arrays") != arrays:
+        wrong.append("arrays")
     planned = recipes.get(source_key(row["key"]))
     if planned is not None and lineage != json.loads(json.dumps(planned.recipe.lineage())):
         wrong.append("recipe")
     if wrong:
         checked.find(tar, "unfit", f"{row['key']}.json and the index or the plan differ in {', '.join(wrong)}")
+
+
+def _check_part(checked: Checked, path: Path, data: bytes, row: Mapping[str, Any], part: str, name: str) -> None:
+    """A stored role or array against the index."""
+    if part not in arrays_of(row):
+        _check_sound(checked, path, data, row, name)
+        return
+    try:
+        array = read_npy(data, row["sample_rate"], row.get(f"{part}_hop"))
+    except AudioError as error:
+        checked.find(path, "undecodable", f"{name}: {error.message}")
+        return
+    if (array.channels, array.frames) != (row[f"{part}_channels"], row[f"{part}_frames"]):
+        checked.find(
+            path,
+            "unfit",
+            f"{name} has {array.channels} channels of {array.frames} frames, and the index says "
+            f"{row[f'{part}_channels']} of {row[f'{part}_frames']}",
+        )
 
 
 def _check_sound(checked: Checked, path: Path, data: bytes, row: Mapping[str, Any], name: str) -> None:
@@ -272,13 +304,13 @@ def _check_files(
     checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, Any]], whole: Mapping[Path, bool]
 ) -> None:
     """Every file of a folder against the index."""
-    by_digest = {row[f"{role}_sha256"]: row for row in index for role in roles_of(row)}
+    by_digest = {row[f"{part}_sha256"]: (row, part) for row in index for part in parts_of(row)}
     for one in sidecar["files"]:
         path = checked.job.output.folder / one["name"]
-        row = by_digest.get(one["sha256"])
+        row, part = by_digest.get(one["sha256"], (None, ""))
         if row is None:
             checked.find(path, "unfit", "the index does not know of it")
         elif path.is_file():
-            _check_sound(checked, path, path.read_bytes(), row, one["name"])
-    if len(sidecar["files"]) != sum(len(roles_of(row)) for row in index):
+            _check_part(checked, path, path.read_bytes(), row, part, one["name"])
+    if len(sidecar["files"]) != sum(len(parts_of(row)) for row in index):
         checked.find(checked.job.files.sidecar, "unfit", "it names another number of files than the index")

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from tonemill.audiotools.arrays import read_npy
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
 from tonemill.audiotools.secrets import without_secrets
+from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.cooking.cook import cook
+from tonemill.pipelines.corpus.array_columns import arrays_of, encoded_array, parts_of
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
-from tonemill.pipelines.corpus.sidecar import made_files, roles_of, source_key
+from tonemill.pipelines.corpus.sidecar import made_files, source_key
 from tonemill.pipelines.planning.plan import Output, Planned
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.tar import cut_out
@@ -42,8 +45,13 @@ class Trace:
     sidecar: dict[str, Any]
 
     @property
-    def roles(self) -> list[str]:
-        return roles_of(self.row)
+    def parts(self) -> list[str]:
+        """Its roles, and then its arrays."""
+        return parts_of(self.row)
+
+    @property
+    def arrays(self) -> list[str]:
+        return arrays_of(self.row)
 
     def facts(self) -> dict[str, Any]:
         """Everything that is known, as one record."""
@@ -56,7 +64,7 @@ class Trace:
             "fields": recipe.fields,
             "steps": recipe.steps,
             **{name: row[name] for name in ("start_seconds", "seconds", "samples", "sample_rate", "channels", "bits")},
-            "stored": {role: self._stored_at(role) for role in self.roles},
+            "stored": {role: self._stored_at(role) for role in self.parts},
             "environment": self.sidecar["environment"],
             "shard_digest": self.sidecar["plan_digest"],
         }
@@ -73,7 +81,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Remade:
-    """An example that was made again, one role of it.
+    """An example that was made again, one role or array of it.
 
     Args:
         data: encoded.
@@ -145,7 +153,7 @@ def stored(output: OutputFolder, sidecar: Mapping[str, Any], row: Mapping[str, A
 
 
 def remake(found: Trace) -> dict[str, Remade]:
-    """Cook the recipe of an example again and hold what comes against what is stored, role by role.
+    """Cook the recipe of an example again and hold what comes against what is stored, by role and array.
 
     Raises:
         CorpusError: nothing comes of it any more, or what is stored is damaged.
@@ -164,23 +172,30 @@ def remake(found: Trace) -> dict[str, Remade]:
         for role, sound in outcome.example.sounds.items():
             old = stored(found.output, found.sidecar, found.row, role)
             made[role] = against(encode(sound, found.made.container, bits).data, old)
+        for name, array in outcome.example.arrays.items():
+            old = stored(found.output, found.sidecar, found.row, name)
+            made[name] = against(encoded_array(array).data, old, is_array=True)
         return made
     raise CorpusError(
         f"{found.row['source']} gives fewer clips than it did: {found.row['key']} does not come any more."
     )
 
 
-def against(data: bytes, old: bytes) -> Remade:
-    """Two encoded sounds held against each other, sample by sample.
+def against(data: bytes, old: bytes, is_array: bool = False) -> Remade:
+    """Two encoded sounds or arrays held against each other, sample by sample.
 
     Raises:
         CorpusError: one cannot be decoded.
     """
     try:
-        new, before = files.read(data).whole(), files.read(old).whole()
+        new, before = _decoded(data, is_array), _decoded(old, is_array)
     except AudioError as error:
         raise CorpusError(f"A stored example cannot be decoded: {error.message}.") from error
     if new.samples.shape != before.samples.shape or new.sample_rate != before.sample_rate:
         return Remade(data, False, False, None)
     most = float(np.max(np.abs(new.samples.astype(np.float64) - before.samples), initial=0.0))
     return Remade(data, most == 0.0, data == old, float(20 * np.log10(most)) if most else None)
+
+
+def _decoded(data: bytes, is_array: bool) -> Waveform:
+    return Waveform(read_npy(data, 1, None).values, 1) if is_array else files.read(data).whole()

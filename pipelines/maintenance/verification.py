@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import together, totals
 from tonemill.pipelines.corpus.layout import OutputFolder
@@ -227,11 +228,13 @@ def _files(output: OutputFolder, sidecar: Mapping[str, Any]) -> Iterator[Path]:
 def _is_planned(report: Report, path: Path, names: Sequence[str]) -> bool:
     """Whether a file may be of a shard whose sidecar does not say any more which were its own."""
     plan = report.plan
-    if plan is None or plan.output.kind != "files" or path.suffix != f".{plan.output.container}":
+    if plan is None or plan.output.kind != "files" or path.suffix[1:] not in (plan.output.container, ARRAY_SUFFIX):
         return False
     stem = path.relative_to(report.folder).with_suffix("").as_posix()
     for name, rows in zip(names, plan.rows, strict=True):
         unsealed = report.output.shard(name).read_sidecar() is None
-        if unsealed and any(stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_")) for row in rows):
+        if unsealed and any(
+            stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_", f"{row.name}.")) for row in rows
+        ):
             return True
     return False

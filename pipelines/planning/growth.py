@@ -9,10 +9,11 @@ from typing import Literal
 
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.planning.file_names import file_names
-from tonemill.pipelines.planning.plan import SPLITS, Plan, Planned, Shard, digest_of
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard, digest_of
 from tonemill.pipelines.planning.planner import expected, grouped, key_of, shard_of
 from tonemill.pipelines.planning.splits import CLUSTER, straddling
 from tonemill.pipelines.recipes.differences import differences
+from tonemill.pipelines.recipes.recipe import SPLITS
 
 
 @dataclass(frozen=True)
@@ -247,10 +248,10 @@ def _sounds(rows: Sequence[Planned]) -> dict[str, set[str | int]]:
 
 
 def _refuse_straddling(plan: Plan) -> None:
-    """Only a condition, or a cluster of copies, can tie a new source to one that was dealt elsewhere."""
+    """A condition, a cluster of copies or another corpus can tie a new source to one that was dealt elsewhere."""
     recipes = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]
     tied = {CLUSTER: "copies of one recording"}
-    if plan.splitting.valid_where is not None:
+    if plan.splitting.valid_where is not None or any(recipe.dealt for _, recipe in recipes):
         tied[plan.splitting.group or ""] = "a group"
     for group, what in tied.items():
         for places in straddling(recipes, group or None).values():

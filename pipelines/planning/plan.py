@@ -11,10 +11,9 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from tonemill.pipelines.recipes.recipe import Recipe, recipe_of
+from tonemill.pipelines.recipes.recipe import SPLITS, Recipe, recipe_of
 
-SPLITS: Final = ("train", "valid", "test")
-SHARD_NAME: Final = re.compile(r"(?:train|valid|test)/\d{6,12}")
+SHARD_NAME: Final = re.compile(rf"(?:{'|'.join(SPLITS)})/\d{{6,12}}")
 KEY: Final = re.compile(r"[0-9a-f]{16}")
 
 

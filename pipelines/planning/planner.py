@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.file_names import file_names, plain_name
 from tonemill.pipelines.planning.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of, pack, unpack
 from tonemill.pipelines.planning.splits import Groups, Place
@@ -27,16 +29,27 @@ def make_plan(
     splitting: Splitting,
     shard_seconds: float,
     may_lack_splits: bool = False,
+    dealing: Dealing | None = None,
 ) -> Plan:
     """Sort recipes by key, deal them to splits, and group them into shards of about equal expected seconds.
 
     The order is that of digests of paths: the same for any order of recipes, and each shard is a mixture.
 
+    Args:
+        recipes: in any order.
+        output: what to make.
+        splitting: how recipes are dealt that have no split yet.
+        shard_seconds: about so much sound in each shard.
+        may_lack_splits: a wished split may come out empty.
+        dealing: which recipes have a split already; it counts what became of them. Without it the flags deal all.
+
     Raises:
-        UsageError: a step cannot be made, or the group is no field of a recipe.
-        CorpusError: there are no recipes, a wished split came out empty, or a choice cuts a group in two.
+        UsageError: a step cannot be made, the group is no field of a recipe, or shares are wished and every recipe
+            has a split.
+        CorpusError: there are no recipes, a wished split came out empty, or a group would be cut in two.
     """
-    groups = Groups(splitting)
+    dealing = dealing or Dealing()
+    groups = Groups(splitting, dealing)
     waiting = [_waiting(recipe, groups) for recipe in recipes]
     if not waiting:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
@@ -48,11 +61,15 @@ def make_plan(
     while waiting:
         one = waiting.pop()
         split = one.split
-        if split is None or groups.are_joined:
-            split = groups.split_of(one.place or groups.enter(recipe_of(unpack(one.packed))))
+        keeps = dealing.keeps and one.origin is not None
+        if split is None or (groups.are_joined and not keeps):
+            split = groups.split_of(one.place or groups.enter(recipe_of(unpack(one.packed)), one.digest.hex()))
+        dealing.enter(one.origin, split, one.digest.hex())
         dealt[split].append(one)
-    if not may_lack_splits:
-        _refuse_empty_splits(dealt, splitting)
+    if not may_lack_splits and (dealing.ruled or not dealing.keeps):
+        _refuse_empty_splits(dealt, splitting, any_kept=bool(dealing.kept))
+    elif not may_lack_splits and dealing.there < sum(map(len, dealt.values())):
+        _refuse_idle_shares(splitting)
     shards, rows = [], []
     for split in SPLITS:
         parts = grouped(dealt.pop(split), shard_seconds, lambda one: one.expected.seconds)
@@ -81,6 +98,7 @@ class _Waiting(NamedTuple):
         digest: of its canonical text.
         packed: its line.
         expected: what will come of it.
+        origin: the split that it comes from in another corpus.
     """
 
     key: str
@@ -90,13 +108,17 @@ class _Waiting(NamedTuple):
     digest: bytes
     packed: bytes
     expected: Estimate
+    origin: str | None
 
 
 def _waiting(recipe: Recipe, groups: Groups) -> _Waiting:
-    place = groups.enter(recipe)
+    digest, origin = _digest(recipe), recipe.dealt.get("split")
+    place = groups.enter(recipe, digest.hex())
     split = groups.settled(place)
     packed, estimate = pack(recipe.to_line()), _shared(expected(recipe))
-    return _Waiting("", recipe.path, split, place if split is None else None, _digest(recipe), packed, estimate)
+    # One object for each split, and not one for each recipe.
+    origin = origin and sys.intern(origin)
+    return _Waiting("", recipe.path, split, place if split is None else None, digest, packed, estimate, origin)
 
 
 def _give_keys(waiting: list[_Waiting]) -> None:
@@ -161,9 +183,14 @@ def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
 
 def expected(recipe: Recipe) -> Estimate:
     """What will come of a recipe, from its headers and its steps; nothing for a source without a header."""
-    headers = [source for source in recipe.sources.values() if source.get("sample_rate")]
-    if recipe.sources and not headers:
+    headers = [source for source in recipe.sounds.values() if source.get("sample_rate")]
+    if recipe.sounds and not headers:
         return Estimate(0, 0, 1, 1)
+    # Arrays alone span what they stand in for, and have none of its channels.
+    headers = headers or [
+        {**source, "frames": source["frames"] * (source.get("hop") or 0), "channels": 0}
+        for source in recipe.arrays.values()
+    ]
     rate = int(headers[0]["sample_rate"]) if headers else 1
     whole = min((int(source.get("frames") or 0) for source in headers), default=0)
     frames = max(0, whole - recipe.start)
@@ -174,9 +201,19 @@ def expected(recipe: Recipe) -> Estimate:
     return estimate
 
 
-def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting) -> None:
+def _refuse_idle_shares(splitting: Splitting) -> None:
+    """Refuse flags that deal recipes where each has its split from another corpus."""
+    if splitting != Splitting(group=splitting.group):
+        raise UsageError(
+            "Every recipe of the stream keeps the split that it has in the corpus that it comes from, so --valid, "
+            "--test, --valid-where and --split-seed would deal none. Leave them out, or give --redeal to deal all "
+            "recipes by them."
+        )
+
+
+def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting, any_kept: bool) -> None:
     wished = {
-        "train": splitting.valid + splitting.test < 1,
+        "train": splitting.valid + splitting.test < 1 and not any_kept,
         "valid": splitting.valid > 0 or splitting.valid_where is not None,
         "test": splitting.test > 0,
     }

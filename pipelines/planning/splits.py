@@ -8,9 +8,13 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.plan import Splitting
 from tonemill.pipelines.recipes.conditions import condition
 from tonemill.pipelines.recipes.recipe import Recipe
+
+LEFT_OUT: Final = "duplicate"
+"""The step of a copy in whose place `dedup` keeps another."""
 
 CLUSTER: Final = "duplicate_cluster"
 """The field that `dedup` gives to copies of one recording; whatever the group, a cluster stays together."""
@@ -19,9 +23,13 @@ CLUSTER: Final = "duplicate_cluster"
 def group_of(recipe: Recipe, group: str | None) -> str:
     """What must not straddle splits: the content (None), the `path`, the `folder`, or a field.
 
+    An example of a corpus has the group that its source has there, where no other is named.
+
     Raises:
         UsageError: the recipe has no such field.
     """
+    if group is None and "group" in recipe.dealt:
+        return recipe.dealt["group"]
     # Of pairs, the dry side decides: one riff through many effects must not be learned here and judged there.
     deciding = {"dry": recipe.sources["dry"]} if "dry" in recipe.sources else recipe.sources
     digests = [str(source["sha256"]) for _, source in sorted(deciding.items()) if "sha256" in source]
@@ -66,13 +74,28 @@ def straddling(dealt: Iterable[tuple[str, Recipe]], group: str | None) -> dict[s
     return {name: [f"{split}: {path}" for split, path in places.items()] for name, places in several.items()}
 
 
+def group_to_pass_on(recipe: Recipe, group: str | None) -> str:
+    """The group of a recipe as what comes of it has it in the stream of another corpus: equal texts are one group."""
+    name = group_of(recipe, group)
+    return name if group is None else f"{group}={name}"
+
+
 class Place(NamedTuple):
-    """Where a recipe belongs: its group, its cluster, whether it is chosen for validation; and its path."""
+    """Where a recipe belongs.
+
+    Args:
+        group: its own.
+        cluster: of copies.
+        chosen: for validation, by a condition.
+        path: of its source.
+        split: that it keeps; None where its group decides.
+    """
 
     group: str
     cluster: str | None
     chosen: bool
     path: str
+    split: str | None = None
 
 
 class Groups:
@@ -80,30 +103,65 @@ class Groups:
 
     Args:
         splitting: what a group is, and the shares.
+        dealing: which recipes have a split already; the rest of their group follows them.
+
+    Raises:
+        CorpusError: a group of the output stands in two splits.
     """
 
-    def __init__(self, splitting: Splitting) -> None:
+    def __init__(self, splitting: Splitting, dealing: Dealing | None = None) -> None:
         self._splitting = splitting
+        self._dealing = dealing or Dealing()
+        # A million groups fit in memory by their hashes alone.
+        self._kept: dict[bytes, str] = {}
+        self._kept_together: dict[tuple[str, str], str] | None = None
         self._parents: dict[tuple[str, str], tuple[str, str]] = {}
         self._chosen: set[str] = set()
         where = splitting.valid_where
         self._where = condition(where, "--valid-where") if where is not None else None
         # Only a choice can cut a group in two, and only then must be remembered where each went.
         self._dealt: dict[str, tuple[str, str]] = {}
+        self._is_bound = False
+        self._bind(self._dealing.bound(streams=False))
 
-    def enter(self, recipe: Recipe) -> Place:
+    def enter(self, recipe: Recipe, digest: str) -> Place:
         """Where a recipe belongs.
+
+        Args:
+            recipe: of the stream.
+            digest: of its canonical text.
 
         Raises:
             UsageError: it has no field to be grouped by.
+            CorpusError: another of its group has another split.
         """
-        chosen = self._where is not None and self._where({**recipe.fields, "path": recipe.path})
+        split = self._dealing.split_of(recipe, digest)
+        if split is not None and not self._is_bound:
+            self._is_bound = True
+            self._bind(self._dealing.bound(streams=True))
+        return self._entered(recipe, split)
+
+    def _bind(self, there: Iterable[tuple[Recipe, str]]) -> None:
+        for recipe, split in there:
+            self._is_bound = True
+            if has_group(recipe, self._splitting.group):
+                self._entered(recipe, split)
+
+    def _entered(self, recipe: Recipe, split: str | None) -> Place:
+        chosen = split is None and self._where is not None and self._where({**recipe.fields, "path": recipe.path})
         cluster = str(recipe.fields[CLUSTER]) if CLUSTER in recipe.fields else None
         # Those that are chosen need no group, and may lack the field.
         group = (
             "" if chosen and not has_group(recipe, self._splitting.group) else group_of(recipe, self._splitting.group)
         )
-        place = Place(group, cluster, chosen, recipe.path)
+        place = Place(group, cluster, chosen, recipe.path, split)
+        if split is not None:
+            if any(step["step"] == LEFT_OUT for step in recipe.steps):
+                # Nothing comes of a copy that is left out, so it ties nothing to its split.
+                return place
+            for kind, name in (("group", group), ("cluster", cluster)):
+                if name is not None and self._kept.setdefault(_hashed(kind, name), split) != split:
+                    raise CorpusError(self._straddles(recipe.path, kind, name, split))
         if cluster is not None and chosen:
             self._chosen.add(cluster)
         elif cluster is not None:
@@ -114,24 +172,32 @@ class Groups:
         """The split of a recipe that nothing but its group decides, as long as no groups are joined."""
         if self._where is not None or place.cluster is not None:
             return None
-        return dealt_by_hash(place.group, self._splitting)
+        return place.split or dealt_by_hash(place.group, self._splitting)
 
     @property
     def are_joined(self) -> bool:
-        """Whether a cluster joins groups."""
-        return bool(self._parents)
+        """Whether more than its own group decides about a recipe: a cluster, or another that keeps its split."""
+        return bool(self._parents or self._kept)
 
     def split_of(self, place: Place) -> str:
         """Train, valid or test; a pure function of the group, or of what it was joined to, and the seed.
 
         Raises:
-            CorpusError: a condition chooses some of a group and not the rest.
+            CorpusError: a condition chooses some of a group and not the rest, or a group keeps two splits.
         """
         chosen = place.chosen or place.cluster in self._chosen
         group = place.group
-        if ("group", group) in self._parents:
-            group = self._root(("group", group))[1]
-        split = "valid" if chosen else dealt_by_hash(group, self._splitting)
+        root = self._root(("group", group)) if ("group", group) in self._parents else ("group", group)
+        kept = self._kept_by(root) or self._kept.get(_hashed("cluster", place.cluster or ""))
+        if place.split is not None:
+            return place.split
+        if chosen and kept not in (None, "valid"):
+            raise CorpusError(
+                f"--valid-where {self._splitting.valid_where!r} would put {place.path} into valid, and others of its "
+                f"group come from a corpus where they are in {kept}. Leave one out with `tonemill select`, or give "
+                "--redeal to deal all of them by the flags."
+            )
+        split = "valid" if chosen else kept or dealt_by_hash(root[1], self._splitting)
         if self._where is None or not place.group:
             return split
         before, path = self._dealt.setdefault(place.group, (split, place.path))
@@ -145,6 +211,24 @@ class Groups:
             )
         return split
 
+    def _kept_by(self, root: tuple[str, str]) -> str | None:
+        """The split that a member of joined groups keeps, or a group that is joined with no other."""
+        if self._kept and self._kept_together is None:
+            self._kept_together = {}
+            for name in list(self._parents):
+                split = self._kept.get(_hashed(*name))
+                if split is not None and self._kept_together.setdefault(self._root(name), split) != split:
+                    raise CorpusError(self._straddles("a copy", *self._root(name), split))
+        return (self._kept_together or {}).get(root) or self._kept.get(_hashed(*root))
+
+    def _straddles(self, path: str, kind: str, name: str, split: str) -> str:
+        by = CLUSTER if kind == "cluster" else self._splitting.group or "group"
+        return (
+            f"{path} comes from {split}, and another of its {by} {name[:80]!r} from another split: what is learnt "
+            "from one would show in the other. Leave one out with `tonemill select` or `tonemill dedup`, or give "
+            "--redeal to deal all of them by the flags."
+        )
+
     def _join(self, one: tuple[str, str], other: tuple[str, str]) -> None:
         roots = {self._root(one), self._root(other)}
         # The least name stands for all, whatever the order they came in; a cluster's before a group's.
@@ -157,3 +241,7 @@ class Groups:
             self._parents[name] = self._parents[self._parents[name]]
             name = self._parents[name]
         return name
+
+
+def _hashed(kind: str, name: str) -> bytes:
+    return hashlib.sha256(f"{kind}\0{name}".encode("utf-8", "backslashreplace")).digest()[:8]

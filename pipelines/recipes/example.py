@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tonemill.audiotools.arrays import Array
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
+from tonemill.pipelines.recipes.recipe import PLAIN_NAME
 
 MEASURED: Final = (
     *("loudness_lufs", "loudness_gated", "rms_db", "silence_share", "clipping_share", "dc_offset"),
@@ -29,6 +31,7 @@ class Example:
         is_clip: a step cut it out of its source, so what befalls it does not befall the source.
         path: of its source, under the root that was scanned.
         places: the source's files by role, for steps that read tags; never stored.
+        arrays: by name, of the sounds as they are, or in place of them.
     """
 
     sounds: Mapping[str, Sound]
@@ -38,15 +41,17 @@ class Example:
     is_clip: bool = False
     path: str = ""
     places: Mapping[str, Path] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def sample_rate(self) -> int:
-        """Of all roles.
+        """Of all roles, and of the sounds that arrays belong to.
 
         Raises:
             AudioError: roles: they differ, or there are none.
         """
         rates = {sound.sample_rate for sound in self.sounds.values()}
+        rates |= {array.sample_rate for array in self.arrays.values()}
         if len(rates) != 1:
             raise AudioError("roles", f"its roles have {' and '.join(map(str, sorted(rates))) or 'no'} Hz")
         return rates.pop()
@@ -57,7 +62,10 @@ class Example:
         return next((role for role in ("audio", "dry") if role in self.sounds), None)
 
     def with_sounds(self, sounds: Mapping[str, Sound], **changes: Any) -> Example:
-        """The same record with other sounds; what was measured of the old ones is no longer true, and goes."""
+        """The same record with other sounds; what was measured of the old ones is no longer true, and goes.
+
+        Their arrays go too, unless `changes` has those of the new ones.
+        """
         fields = changes.pop("fields", self.fields)
         stale = {name for what in MEASURED for name in (what, *(f"{role}_{what}" for role in self.sounds))}
         kept = {
@@ -65,7 +73,35 @@ class Example:
             for name, value in fields.items()
             if name not in stale or (name, value) not in self.fields.items()
         }
-        return replace(self, sounds=sounds, fields=kept, **changes)
+        return replace(self, sounds=sounds, fields=kept, **{"arrays": {}, **changes})
+
+    def with_arrays(self, arrays: Mapping[str, Array], keep_sounds: bool) -> Example:
+        """The same record with more arrays, beside its sounds or in place of them.
+
+        Args:
+            arrays: by name; one that is there already is replaced.
+            keep_sounds: the sounds stay.
+
+        Raises:
+            AudioError: roles: a name is no plain one, as latents, or it is that of a role.
+        """
+        for name in arrays:
+            if not PLAIN_NAME.fullmatch(name) or name in self.sounds:
+                raise AudioError(
+                    "roles", f"an array cannot be named {name!r}; a name is plain, as latents, and no role's"
+                )
+        return replace(self, sounds=self.sounds if keep_sounds else {}, arrays={**self.arrays, **arrays})
+
+    @property
+    def samples(self) -> int | None:
+        """Samples that its arrays span, where they stand in for sounds; None where none has a hop."""
+        return min((one.samples for one in self.arrays.values() if one.samples is not None), default=None)
+
+    @property
+    def holds(self) -> str:
+        """Its roles and arrays in words."""
+        roles, arrays = list(self.sounds) or ["no sound"], [f"array {name}" for name in self.arrays]
+        return " and ".join([*roles, *arrays])
 
     def converted(self, sounds: Mapping[str, Sound], **changes: Any) -> Example:
         """The same record with sounds of other channels, or another rate, and fields that say what was there before."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tonemill.audiotools.errors import StreamError
@@ -22,8 +22,13 @@ VERSION: Final = 1
 MOST_STEPS: Final = 100
 """In one recipe; each takes its place on the stack while it is cooked."""
 
-KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames"})
+KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames", "dealt"})
 """What this version knows of a line; it keeps the rest."""
+
+SPLITS: Final = ("train", "valid", "test")
+
+ARRAY: Final = "array"
+"""The `kind` of a source that is one; a sound has none."""
 
 PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri", "parents_uri"})
 """Keys that say where something lies, or how it is read, and not what it is: kept out of digests and shards."""
@@ -47,7 +52,9 @@ def _finite(text: str) -> float:
     return number
 
 
-_ROLE: Final = re.compile(r"[a-z][a-z0-9_]*")
+PLAIN_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+"""Of roles and arrays."""
+
 _NUMBERS: Final = ("sample_rate", "channels", "frames", "bytes", "offset")
 to_json_text = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 from_json_text = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
@@ -60,11 +67,14 @@ class Recipe:
 
     Args:
         path: of the source under its root, for people and for keys.
-        sources: by role, as `{"audio": {"uri": ..., "sha256": ..., "frames": ...}}`; empty for a seed.
+        sources: by role, as `{"audio": {"uri": ..., "sha256": ..., "frames": ...}}`; empty for a seed. One that has
+            `"kind": "array"` is an array by its name, with its `hop`.
         fields: metadata that every step, sink and `open` keeps.
         steps: in order, each `{"step": name, "version": n, parameter: value, ...}`.
         start: first frame to read.
         frames: how many to read; None reads to the end.
+        dealt: where an example of a corpus stands there: its `split`, if that corpus has several, and its `group`,
+            which must not straddle splits. It decides nothing about the sound, so digests leave it out.
         extra: what other programs added to the line; kept.
     """
 
@@ -75,11 +85,21 @@ class Recipe:
     start: int = 0
     frames: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    dealt: dict[str, str] = field(default_factory=dict)
 
     def then(self, step: dict[str, Any]) -> Recipe:
         """The same recipe with one more step."""
-        steps = [*self.steps, step]
-        return Recipe(self.path, self.sources, self.fields, steps, self.start, self.frames, self.extra)
+        return replace(self, steps=[*self.steps, step])
+
+    @property
+    def sounds(self) -> dict[str, dict[str, Any]]:
+        """The sources that are sounds, by role."""
+        return {role: source for role, source in self.sources.items() if source.get("kind") != ARRAY}
+
+    @property
+    def arrays(self) -> dict[str, dict[str, Any]]:
+        """The sources that are arrays, by name."""
+        return {name: source for name, source in self.sources.items() if source.get("kind") == ARRAY}
 
     @property
     def is_whole(self) -> bool:
@@ -90,6 +110,8 @@ class Recipe:
         record: dict[str, Any] = {"tonemill": VERSION, "path": self.path, "sources": self.sources}
         if not self.is_whole:
             record |= {"start": self.start, "frames": self.frames}
+        if self.dealt:
+            record["dealt"] = self.dealt
         return {**record, "fields": self.fields, "steps": self.steps, **self.extra}
 
     def to_line(self) -> str:
@@ -97,8 +119,10 @@ class Recipe:
 
     def lineage(self) -> dict[str, Any]:
         """The recipe without the places of things: the same on every machine, and safe to publish."""
+        record = self.to_json()
+        record.pop("dealt", None)
         return {
-            **self.to_json(),
+            **record,
             "sources": {role: _placeless(source) for role, source in self.sources.items()},
             "steps": [_placeless(step) for step in self.steps],
         }
@@ -124,6 +148,7 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         get("start", 0),
         get("frames"),
         {} if record.keys() <= KEYS else {key: record[key] for key in record if key not in KEYS},
+        get("dealt", {}),
     )
     if type(recipe.path) is not str:
         raise StreamError('it has no "path"')
@@ -140,9 +165,17 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         raise StreamError('its "steps" is not a list of objects that name a "step"')
     if len(recipe.steps) > MOST_STEPS:
         raise StreamError(f"it has {len(recipe.steps)} steps, and {MOST_STEPS} are the most")
+    _check_dealt(recipe.dealt)
     if not is_count(recipe.start) or not (recipe.frames is None or is_count(recipe.frames)):
         raise StreamError('its "start" and "frames" are not whole numbers from 0')
     return recipe
+
+
+def _check_dealt(dealt: Any) -> None:
+    if type(dealt) is not dict or not dealt.keys() <= {"split", "group"}:
+        raise StreamError('its "dealt" is not an object of a "split" and a "group"')
+    if dealt.get("split", SPLITS[0]) not in SPLITS or type(dealt.get("group", "")) is not str:
+        raise StreamError(f'its "dealt" is {str(dealt)[:80]}: a split is one of {", ".join(SPLITS)}, a group is a text')
 
 
 def recipe_of(text: str) -> Recipe:
@@ -161,7 +194,7 @@ def recipe_of(text: str) -> Recipe:
 
 
 def _check_source(role: str, source: dict[str, Any]) -> None:
-    if not _ROLE.fullmatch(role):
+    if not PLAIN_NAME.fullmatch(role):
         raise StreamError(f"its role {role!r} is no plain name, as audio, dry or wet")
     if type(source.get("uri")) is not str:
         raise StreamError(f'its source {role} has no "uri"')
@@ -173,6 +206,11 @@ def _check_source(role: str, source: dict[str, Any]) -> None:
         value = source.get(name, 0)
         if not is_count(value) and not (name == "frames" and value is None):
             raise StreamError(f"the {name} of its source {role} is {value!r}, which is not a whole number from 0")
+    if source.get("kind") == ARRAY:
+        numbers = [source.get("sample_rate"), source.get("hop", 1), source.get("channels"), source.get("frames")]
+        numbers[1] = 1 if numbers[1] is None else numbers[1]
+        if not all(is_count(one) and one for one in numbers):
+            raise StreamError(f"its array {role} has no sample_rate, channels, frames or hop that are 1 or more")
 
 
 HOLDS_SECRET: Final = "holds a password or key, and plans are passed on: give it to programs through the environment"

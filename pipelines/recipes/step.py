@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.models import earlier
 from tonemill.models.plugins import Plugins
 from tonemill.pipelines import config
@@ -77,6 +77,12 @@ class Step:
     hidden: ClassVar[tuple[str, ...]] = ()
     """Fields that `settle` fills in; they stand in the recipe and are no flags."""
 
+    needs_sound: ClassVar[bool] = True
+    """Whether an example that has arrays and no sound is refused before `apply`.
+
+    A step that changes sounds drops their arrays, for `Example.with_sounds` does; one that changes fields passes them.
+    """
+
     @classmethod
     def more_flags(cls, words: Sequence[str]) -> MoreFlags | None:
         """Flags beside those of the fields, for what was typed after the step's name; None where there are none."""
@@ -123,6 +129,21 @@ class BatchStep(Step):
     def apply_batch(self, examples: Sequence[Example]) -> list[Example]:
         """One example for each, in order; what comes of one must not depend on the others."""
         raise NotImplementedError
+
+
+def refuse_soundless(step: Step, example: Example) -> None:
+    """Refuse arrays without a sound where a step works on sound.
+
+    Raises:
+        AudioError: roles: it has arrays alone.
+    """
+    if step.needs_sound and example.arrays and not example.sounds:
+        name = step_name(type(step))
+        raise AudioError(
+            "roles",
+            f"{name} works on sound, and this has {example.holds}; put {name} before the step that makes the arrays, "
+            "or keep the sound there (--keep-audio)",
+        )
 
 
 def step_name(step: type[Step]) -> str:

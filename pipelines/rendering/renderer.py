@@ -1,22 +1,27 @@
-"""Render examples in one direction of a model: put the output in place of their sound, or fields beside it."""
+"""Render examples in one direction of a model: put the output in place of their sound, or beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
-from tonemill.audiotools.waveform import Sound, Waveform
+from tonemill.audiotools.arrays import Array
+from tonemill.audiotools.waveform import Flow, Sound, Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.models.directions import AUDIO, FIELDS, Direction
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.example import Example
-from tonemill.pipelines.rendering.playback import streamed, together
+from tonemill.pipelines.rendering.playback import played, streamed, together
 from tonemill.pipelines.rendering.render import at_rate, describe, render
 from tonemill.pipelines.runs.directions import chosen
+
+FRAMES: Final = 64
+"""Of an array that are rendered at a time, where the direction streams."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Renderer:
         options: of the direction, by name.
         fields: that take the place of an example's own.
         batch_size: requests rendered at once.
-        judge: what fields are noted under, as `ears@0123456789abcdef`.
+        run: what the output is noted to come from, as `ears@0123456789abcdef`.
+        keep_audio: an array that comes out stands beside the sound, and not in its place.
     """
 
     model: Model
@@ -39,7 +45,8 @@ class Renderer:
     options: Mapping[str, Any]
     fields: Mapping[str, Any]
     batch_size: int
-    judge: str
+    run: str
+    keep_audio: bool = False
 
     def render(self, examples: Sequence[Example], whole: bool) -> list[Example]:
         """Render each example.
@@ -50,11 +57,17 @@ class Renderer:
         """
         if self._direction.gives == FIELDS:
             return self._described(examples)
+        if self._direction.streams and not whole:
+            return [self._streamed(example) for example in examples]
         if self._direction.streams:
-            return self._played(examples, whole)
-        requests = [self._request(example, self._audio(example)) for example in examples]
-        outputs = render(self.model, requests, self.batch_size, self.device)
-        return [self._with_output(example, output) for example, output in zip(examples, outputs, strict=True)]
+            requests = [self._request(example, {}, {}) for example in examples]
+            outputs = together(
+                self.model, requests, [example.sounds[example.main_role or AUDIO] for example in examples]
+            )
+            return [self._with_sound(example, output) for example, output in zip(examples, outputs, strict=True)]
+        requests = [self._request(example, self._audio(example), self._arrays(example)) for example in examples]
+        rendered = render(self.model, requests, self.batch_size, self.device)
+        return [self._with_output(example, output) for example, output in zip(examples, rendered, strict=True)]
 
     @property
     def _direction(self) -> Direction:
@@ -62,28 +75,36 @@ class Renderer:
 
     def _described(self, examples: Sequence[Example]) -> list[Example]:
         """The same sounds, with the fields that the model gives, and which model that was."""
-        requests = [self._request(example, self._audio(example)) for example in examples]
+        requests = [self._request(example, self._audio(example), self._arrays(example)) for example in examples]
         described = describe(self.model, requests, self.batch_size, self.device)
         return [
-            example.with_fields({"judge": self.judge, **fields})
+            example.with_fields({"judge": self.run, **fields})
             for example, fields in zip(examples, described, strict=True)
         ]
 
-    def _played(self, examples: Sequence[Example], whole: bool) -> list[Example]:
-        """Each example with the model's output; a Flow stays one, unless several are played at once."""
-        requests = [self._request(example, {}) for example in examples]
-        inputs = [example.sounds[example.main_role or AUDIO] for example in examples]
-        outputs: list[Sound]
-        if whole:
-            outputs = list(together(self.model, requests, inputs))
-        else:
-            outputs = [streamed(self.model, request, sound) for request, sound in zip(requests, inputs, strict=True)]
-        return [self._with_sound(example, output) for example, output in zip(examples, outputs, strict=True)]
+    def _streamed(self, example: Example) -> Example:
+        """The example with the model's output, block by block; a Flow of a Flow or of an array."""
+        request, array = self._request(example, {}, {}), self._direction.needs_array
+        hop = self._direction.hop
+        if self._direction.gives_array:
+            sound = example.sounds[example.main_role or AUDIO].whole()
+            samples = at_rate(sound, self.model.sample_rate).samples
+            player = self.model.player(request, samples.shape[0])
+            return self._with_output(example, np.concatenate(list(played(player, iter([samples]), 1 / hop)), axis=1))
+        if array is None:
+            return self._with_sound(example, streamed(self.model, request, example.sounds[example.main_role or AUDIO]))
+        values = example.arrays[array].values
 
-    def _request(self, example: Example, audio: Mapping[str, Any]) -> Request:
+        def blocks() -> Iterator[Float32[np.ndarray, "channels time"]]:
+            parts = (values[:, first : first + FRAMES] for first in range(0, values.shape[1], FRAMES))
+            yield from played(self.model.player(request, values.shape[0]), parts, hop)
+
+        return self._with_sound(example, Flow(blocks, self.model.sample_rate, self.model.channels))
+
+    def _request(self, example: Example, audio: Mapping[str, Any], arrays: Mapping[str, Any]) -> Request:
         options: Any = config.build(self._direction.options, self.options, "render")
         fields = {**example.fields, **self._given()}
-        return Request(example.fields.get("seed", 0), fields, audio, self.name, options)
+        return Request(example.fields.get("seed", 0), fields, audio, arrays, self.name, options)
 
     def _given(self) -> dict[str, Any]:
         """The fields that were set, numbers as they are in a corpus."""
@@ -95,8 +116,17 @@ class Renderer:
         role = example.main_role if AUDIO in self._direction.needs else None
         return {} if role is None else {AUDIO: at_rate(example.sounds[role].whole(), self.model.sample_rate).samples}
 
+    def _arrays(self, example: Example) -> dict[str, Any]:
+        name = self._direction.needs_array
+        return {} if name is None else {name: example.arrays[name].values}
+
     def _with_output(self, example: Example, output: np.ndarray) -> Example:
-        return self._with_sound(example, Waveform(output, self.model.sample_rate))
+        """The example with audio, or with an array that notes which model encoded it."""
+        if not self._direction.gives_array:
+            return self._with_sound(example, Waveform(output, self.model.sample_rate))
+        array = Array(np.ascontiguousarray(output), self.model.sample_rate, self._direction.hop or None)
+        arrays = {**(example.arrays if self.keep_audio else {}), self._direction.gives: array}
+        return example.with_arrays(arrays, self.keep_audio).with_fields({**self._given(), "encoded_by": self.run})
 
     def _with_sound(self, example: Example, after: Sound) -> Example:
         """The example with the model's output in place of its audio, and how that was made."""

@@ -57,7 +57,7 @@ class Place:
 
     def fields(self) -> list[str]:
         """Columns of the index that are metadata."""
-        return [name for name in self.index.column_names if is_field(name, self.roles)]
+        return [name for name in self.index.column_names if is_field(name, self.roles, self.about.get("arrays", {}))]
 
     def sounds(self, row: Mapping[str, Any]) -> dict[str, Flow]:
         """The sounds of a row of the index by role.

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from tonemill.audiotools.arrays import Array, read_npy
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import unopenable
 from tonemill.audiotools.errors import AudioError, UsageError
@@ -31,6 +32,43 @@ def open_source(
     Raises:
         AudioError: it cannot be read, or is not the file that was scanned.
     """
+    audio = _found(source)
+    kept = None if isinstance(audio, bytes) else audio
+    if suspect or source.get("suspect"):
+        return decoder.read(audio, start, frames, patience), kept
+    return files.read(audio, start, frames), kept
+
+
+def open_array(source: dict[str, Any], start: int, frames: int | None) -> Array:
+    """The array of a source.
+
+    Args:
+        source: of a recipe.
+        start: the first sample wanted of the sound that it belongs to.
+        frames: how many samples are wanted; None for all that follow.
+
+    Raises:
+        AudioError: it cannot be read, is not what the recipe announces, or is cut between its frames.
+    """
+    found = _found(source)
+    try:
+        data = found if isinstance(found, bytes) else found.read_bytes()
+    except OSError as error:
+        raise unopenable(error) from error
+    array = read_npy(data, source["sample_rate"], source.get("hop"))
+    if (array.channels, array.frames) != (source["channels"], source["frames"]):
+        raise AudioError(
+            "changed", f"it has {array.channels} channels of {array.frames} frames, not those of its recipe"
+        )
+    return array if not start and frames is None else array.cut(start, frames)
+
+
+def _found(source: dict[str, Any]) -> files.Source:
+    """The bytes of a source, or the file that holds nothing else.
+
+    Raises:
+        AudioError: it cannot be read, or is not the file that was scanned.
+    """
     try:
         place = to_path(source["uri"])
     except UsageError as error:
@@ -40,24 +78,19 @@ def open_source(
             with place.open("rb") as file:
                 data = cut_out(file, source["offset"], source["bytes"])
             _refuse_change(source, hashlib.sha256(data).hexdigest())
-            audio: files.Source = data
-        elif (stored := as_store(place)) is not None:
-            audio = local_copy(source, stored)
-        else:
-            status = place.stat()
-            if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
-                if not place.is_file() and place.exists():
-                    raise AudioError("changed", "it is no regular file any more; scan again")
-                # Touched or copied is not changed, as long as the bytes are the same.
-                with place.open("rb") as file:
-                    _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())
-            audio = place
+            return data
+        if (stored := as_store(place)) is not None:
+            return local_copy(source, stored)
+        status = place.stat()
+        if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
+            if not place.is_file() and place.exists():
+                raise AudioError("changed", "it is no regular file any more; scan again")
+            # Touched or copied is not changed, as long as the bytes are the same.
+            with place.open("rb") as file:
+                _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())
+        return place
     except OSError as error:
         raise unopenable(error) from error
-    kept = None if isinstance(audio, bytes) else audio
-    if suspect or source.get("suspect"):
-        return decoder.read(audio, start, frames, patience), kept
-    return files.read(audio, start, frames), kept
 
 
 def _refuse_change(source: dict[str, Any], digest: str) -> None:

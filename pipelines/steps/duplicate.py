@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tonemill.audiotools.errors import Filtered
 from tonemill.pipelines.recipes.step import Estimate, Step
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Duplicate(Step):
+    needs_sound: ClassVar[bool] = False
+
     of: Annotated[str, "Path of the copy that is kept."]
 
     def apply(self, example: Example) -> Iterator[Example]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.models.directions import AUDIO, FIELDS, SEED, NoOptions
@@ -20,6 +20,8 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Render(BatchStep):
+    needs_sound: ClassVar[bool] = False
+
     run: Annotated[str, "The folder that `tonemill train` made."]
     checkpoint: Annotated[
         str | None, "last, best, or the number of its step. Default: best where scores were measured, else last."
@@ -48,6 +50,7 @@ class Render(BatchStep):
     sample_rate: Annotated[int, "Of what it renders, in hertz."] = 1
     output_channels: Annotated[int, "Of what it renders."] = 1
     samples: Annotated[int, "Of each clip that it renders from a seed, or of a training clip."] = 0
+    hop: Annotated[int, "Samples of audio per frame of the array that goes in or comes out."] = 0
     together: Annotated[tuple[str, ...], "Options that render whole files at once, where above 1."] = ()
     required: Annotated[tuple[str, ...], "Fields that the model needs beside the input."] = ()
     on_cpu: Annotated[bool, "Whether it computes on the CPU whatever the device."] = False
@@ -66,7 +69,7 @@ class Render(BatchStep):
             "streams",
             "sample_rate",
         ),
-        *("output_channels", "samples", "together", "required", "on_cpu"),
+        *("output_channels", "samples", "hop", "together", "required", "on_cpu"),
     )
 
     def __post_init__(self) -> None:
@@ -138,6 +141,7 @@ class Render(BatchStep):
             sample_rate=run.about["sample_rate"],
             output_channels=run.about["channels"],
             samples=_samples(direction, options, run.about["sample_rate"]) or run.about["length"],
+            hop=direction.hop,
             together=direction.together,
             required=tuple(name for name, about in direction.fields.items() if about.required),
             on_cpu=direction.on_cpu,
@@ -169,9 +173,15 @@ class Render(BatchStep):
         model, computing = loaded_for(
             self.run_uri, self.trained_steps, self.sha256, device, self.parents, self.parents_uri
         )
-        judge = f"{self.run}@{self.sha256[:16]}"
         renderer = Renderer(
-            model, computing, self.direction, self.options, self._given(), self.batch_size or _BATCH, judge
+            model,
+            computing,
+            self.direction,
+            self.options,
+            self._given(),
+            self.batch_size or _BATCH,
+            f"{self.run}@{self.sha256[:16]}",
+            self.keep_audio,
         )
         return renderer.render(examples, self._plays_together)
 
@@ -193,6 +203,9 @@ class Render(BatchStep):
             raise AudioError("roles", f"{self.run} renders from seeds; make recipes with `tonemill seeds`")
         if AUDIO in self.needs:
             self._check_sound(example)
+        for name in self.needs:
+            if name not in (SEED, AUDIO):
+                self._check_array(example, name)
         given = {**example.fields, **self._given()}
         missing = [name for name in self.required if given.get(name) is None]
         if missing:
@@ -210,6 +223,24 @@ class Render(BatchStep):
                 "roles",
                 f"{self.run} reads {sound.sample_rate} Hz audio at {self.sample_rate} Hz; use "
                 f"`tonemill resample --rate {self.sample_rate}`, or --other-rate resample",
+            )
+
+        if self.keep_audio and sound.sample_rate != self.sample_rate:
+            raise AudioError(
+                "roles",
+                f"{self.run} encodes {self.sample_rate} Hz audio, and --keep-audio would keep {sound.sample_rate} Hz "
+                f"beside it; use `tonemill resample --rate {self.sample_rate}`",
+            )
+
+    def _check_array(self, example: Example, name: str) -> None:
+        array = example.arrays.get(name)
+        if array is None:
+            raise AudioError("roles", f"{self.run} renders from the array {name}, and this has {example.holds}")
+        if (array.hop or 0, array.sample_rate) != (self.hop, self.sample_rate):
+            raise AudioError(
+                "roles",
+                f"{self.run} renders from {name} of {self.hop} samples a frame at {self.sample_rate} Hz, and this has "
+                f"{array.hop} at {array.sample_rate} Hz; encode it with the same run",
             )
 
     def _given(self) -> dict[str, Any]:

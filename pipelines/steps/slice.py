@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.recipes.step import Estimate, Step
 
 if TYPE_CHECKING:
+    from tonemill.audiotools.arrays import Array
     from tonemill.audiotools.editing.slicing import Window
-    from tonemill.pipelines.recipes.example import Example
+    from tonemill.audiotools.waveform import Waveform
+    from tonemill.pipelines.recipes.example import Example, Refusal
 
 
 @dataclass(frozen=True)
 class Slice(Step):
+    needs_sound: ClassVar[bool] = False
+
     seconds: Annotated[float | None, "Length of a clip, in seconds."] = None
     samples: Annotated[int | None, "Length of a clip, in samples, instead of --seconds."] = None
     hop_seconds: Annotated[float | None, "From one clip's start to the next; the clip's length if not given."] = None
@@ -34,20 +38,28 @@ class Slice(Step):
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{flag} is {value}; it must be more than 0.")
 
-    def apply(self, example: Example) -> Iterator[Example]:
+    def apply(self, example: Example) -> Iterator[Example | Refusal]:
         from tonemill.audiotools.editing.slicing import windows
         from tonemill.audiotools.waveform import Waveform
+        from tonemill.pipelines.recipes.example import Refusal
 
         rate = example.sample_rate
         length, hop = self._frames(rate)
+        _refuse_cut_frames(example, length, hop)
         roles = list(example.sounds)
-        cuts = [windows(sound.blocks(), length, hop, self.short, self.tail) for sound in example.sounds.values()]
+        cut = list(example.sounds.values()) or [_stand_in(example)]
+        cuts = [windows(sound.blocks(), length, hop, self.short, self.tail) for sound in cut]
         empty = True
         for parts in _in_step(cuts):
             empty = False
-            sounds = {role: Waveform(samples, rate) for role, (_, samples, _) in zip(roles, parts, strict=True)}
+            sounds = {role: Waveform(samples, rate) for role, (_, samples, _) in zip(roles, parts, strict=bool(roles))}
             start_seconds = example.start_seconds + parts[0].start / rate
             clip = example.with_sounds(sounds, start_seconds=start_seconds, is_clip=True)
+            try:
+                clip = replace(clip, arrays=_arrays_of(example, parts[0]))
+            except AudioError as error:
+                yield Refusal(clip, error)
+                continue
             yield clip.with_fields({"padded_samples": parts[0].padded}) if parts[0].padded else clip
         if empty:
             raise Filtered(
@@ -68,6 +80,45 @@ class Slice(Step):
         if length < 1 or hop < 1:
             raise UsageError(f"slice: its length or hop is less than one sample at {sample_rate} Hz.")
         return length, hop
+
+
+def _refuse_cut_frames(example: Example, length: int, hop: int) -> None:
+    """Refuse clips that would begin or end inside a frame of an array."""
+    for name, array in example.arrays.items():
+        if array.hop is not None and (length % array.hop or hop % array.hop):
+            fitting = max(1, round(length / array.hop)) * array.hop
+            raise AudioError(
+                "roles",
+                f"its array {name} has frames of {array.hop} samples, and clips of {length} samples every {hop} would "
+                f"cut them; use multiples, as --samples {fitting}, or slice before the step that makes the array",
+            )
+
+
+def _stand_in(example: Example) -> Waveform:
+    """A sound without channels, as long as what arrays stand in for."""
+    import numpy as np
+
+    from tonemill.audiotools.waveform import Waveform
+
+    if example.samples is None:
+        raise AudioError("roles", f"it has {example.holds}, and nothing of that has a length in samples to cut")
+    return Waveform(np.zeros((0, example.samples), np.float32), example.sample_rate)
+
+
+def _arrays_of(example: Example, part: Window) -> dict[str, Array]:
+    """The arrays of a clip; one without a hop belongs to the whole sound, and is left out.
+
+    Raises:
+        AudioError: roles: the clip is longer than the sound; too_short: an array ends before it.
+    """
+    tied = {name: array for name, array in example.arrays.items() if array.hop is not None}
+    if tied and part.padded:
+        raise AudioError(
+            "roles",
+            f"{part.padded} samples of silence would be added to it and not to its array {next(iter(tied))}; use "
+            "--short drop and --tail drop, or slice before the step that makes the array",
+        )
+    return {name: array.cut(part.start, part.samples.shape[1]) for name, array in tied.items()}
 
 
 def _in_step(cuts: list[Iterator[Window]]) -> Iterator[tuple[Window, ...]]:

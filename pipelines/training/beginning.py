@@ -24,8 +24,17 @@ def batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int 
     Raises:
         CorpusError: the corpus has none for it.
     """
-    sizes = (model.length, settings.batch_size)
-    return Batches(corpus, settings.split, model.roles, *sizes, settings.seed, first=first, pad=model.pads_short)
+    return Batches(
+        corpus,
+        settings.split,
+        model.roles,
+        model.length,
+        settings.batch_size,
+        settings.seed,
+        first=first,
+        pad=model.pads_short,
+        arrays=model.arrays,
+    )
 
 
 def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.device, source: Run | None) -> str | None:
@@ -47,13 +56,13 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
         RunError: no weight of the source agrees, or its checkpoint is damaged.
     """
     dataset = batches_for(model, corpus, settings)
-    model.check_examples(examples_of(corpus, settings.split, model.roles))
+    model.check_examples(examples_of(corpus, settings.split, model.roles, model.arrays))
     taken = {} if source is None else _weights_of(source, model)
     fitted: set[str] = set()
     if len(taken) < len(model.state_dict()):
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.fit(batch.to(device) for batch in epoch_of(dataset, settings.batch_size))
-        model.fit_examples(examples_of(corpus, settings.split, model.roles))
+        model.fit_examples(examples_of(corpus, settings.split, model.roles, model.arrays))
         fitted = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
         # Numbers that are fitted to the corpus together belong together: half of them taken would fit neither corpus.
         parts = {_part(name) for name in fitted - taken.keys()}

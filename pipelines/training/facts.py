@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.models.exchange import CorpusFacts, Range
+from tonemill.models.exchange import ArrayFacts, CorpusFacts, Range
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, is_field
 from tonemill.pipelines.storage.parquet import read_row_groups
 
@@ -31,7 +31,8 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
     """What a model asks before training.
 
     Raises:
-        CorpusError: the examples differ in rate or channels, which no model can read in one batch.
+        CorpusError: the examples differ in rate or channels, or arrays of one name in channels or hop, which no model
+            can read in one batch.
     """
     for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
         if corpus.about[what] is None:
@@ -39,9 +40,12 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
                 f"{corpus.name} holds examples of different {what.replace('_', ' ')}. Rebuild it with "
                 f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {corpus.name}`."
             )
+    arrays = {name: _array_facts(corpus, name) for name, one in corpus.arrays.items() if _all_have(corpus, one)}
     table, roles, values = corpus.index(), tuple(corpus.about["roles"]), {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if is_field(name, roles) and (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
+        if is_field(name, roles, corpus.arrays) and (
+            pa.types.is_string(column.type) or pa.types.is_integer(column.type)
+        ):
             distinct = column.unique().drop_null()
             if len(distinct) <= MOST_VALUES:
                 values[name] = tuple(sorted(map(str, distinct.to_pylist())))
@@ -49,7 +53,22 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
     if len(folders) <= MOST_VALUES:
         values.setdefault(FOLDER, tuple(sorted(folders)))
     rate, channels = corpus.about["sample_rate"], corpus.about["channels"]
-    return CorpusFacts(corpus.name, roles, rate, channels, values, _given(corpus, table))
+    return CorpusFacts(corpus.name, roles, rate, channels, values, _given(corpus, table), arrays)
+
+
+def _all_have(corpus: Corpus, array: Mapping[str, Any]) -> bool:
+    return bool(array["examples"] == corpus.about["examples"])
+
+
+def _array_facts(corpus: Corpus, name: str) -> ArrayFacts:
+    facts = corpus.arrays[name]
+    for what in ("channels", "hop"):
+        if isinstance(facts[what], list):
+            raise CorpusError(
+                f"{corpus.name} holds arrays {name} of different {what}: {' and '.join(map(str, facts[what]))}. "
+                "Rebuild it from sources that one model encoded."
+            )
+    return ArrayFacts(facts["channels"], facts["hop"])
 
 
 def _given(corpus: Corpus, table: pa.Table) -> dict[str, Range]:
@@ -57,7 +76,8 @@ def _given(corpus: Corpus, table: pa.Table) -> dict[str, Range]:
     found = {}
     for name in sorted(table.column_names):
         kind = table.schema.field(name).type
-        if is_field(name, corpus.about["roles"]) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        wanted = is_field(name, corpus.about["roles"], corpus.arrays)
+        if wanted and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             about = pc.min_max(table[name])
             if about["min"].is_valid:
                 low, high = float(about["min"].as_py()), float(about["max"].as_py())

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -64,6 +65,8 @@ class Listener:
         self._real: list[Clip] = []
         self._fields: list[dict[str, object]] = []
         self._begun, self._spent, self._longest = time.monotonic(), 0.0, 0.0
+        # A model that learns from arrays alone has no sound to be compared with.
+        self._has_sound = bool(model.roles)
         if self._renders_seeds:
             self._remember_real(model)
 
@@ -85,7 +88,7 @@ class Listener:
         try:
             with _averaged(state), torch.inference_mode():
                 model.eval()
-                found = model.validate(examples_of(self._corpus, self._split, model.roles))
+                found = model.validate(examples_of(self._corpus, self._split, model.roles, model.arrays))
                 if found is not None:
                     self._enter(found, state.step)
                 distance = self._compare(model, state.step, device, found)
@@ -97,13 +100,13 @@ class Listener:
 
     @property
     def _renders_seeds(self) -> bool:
-        return self._direction.needs == (SEED,) and self._direction.gives == AUDIO
+        return self._direction.needs == (SEED,) and self._direction.gives == AUDIO and self._has_sound
 
     def _compare(self, model: Model, step: int, device: torch.device, found: Validation | None) -> float | None:
         """Render clips, and measure their distance to real ones in dB; None where there is none."""
         if self._renders_seeds:
             clips, real = self._from_seeds(model, device), self._real
-        elif _renders_audio(self._direction) and not _has_clips(found):
+        elif self._has_sound and _renders_audio(self._direction) and not _has_clips(found):
             clips, real = self._from_held_out(model, device)
         else:
             return None
@@ -138,7 +141,7 @@ class Listener:
         """Clips of the first seeds, with the fields of real examples."""
         options = self._direction.options()
         requests = [
-            Request(seed, self._fields[seed % len(self._fields)] if self._fields else {}, {}, "", options)
+            Request(seed, self._fields[seed % len(self._fields)] if self._fields else {}, {}, options=options)
             for seed in range(self._settings.listen_clips)
         ]
         return render(model, requests, min(len(requests), self._settings.batch_size), device)
@@ -150,10 +153,11 @@ class Listener:
         for example in islice(examples_of(self._corpus, self._split, model.roles), self._settings.listen_clips):
             source = example.audio[AUDIO if AUDIO in example.audio else "dry"][:, :most]
             target = example.audio["wet" if "wet" in example.audio else AUDIO][:, :most]
-            request = Request(example.seed, example.fields, {AUDIO: source}, "", self._direction.options())
+            options = self._direction.options()
+            request = Request(example.seed, example.fields, {AUDIO: source}, options=options)
             if self._direction.streams:
-                empty = Request(example.seed, example.fields, {}, "", request.options)
-                parts = list(played(model.player(empty, len(source)), iter([source])))
+                player = model.player(replace(request, audio={}), len(source))
+                parts = list(played(player, iter([source])))
                 output = np.concatenate(parts, axis=1) if parts else source[:, :0]
             else:
                 (output,) = render(model, [request], 1, device)
@@ -187,7 +191,7 @@ class Listener:
 
 
 def _renders_audio(direction: Direction) -> bool:
-    return direction.gives == AUDIO and set(direction.needs) <= {AUDIO, SEED}
+    return direction.gives == AUDIO and AUDIO in direction.needs and set(direction.needs) <= {AUDIO, SEED}
 
 
 def _has_clips(found: Validation | None) -> bool:

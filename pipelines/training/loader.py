@@ -8,6 +8,7 @@ at step n costs nothing. Examples are read from their places in the tars, which 
 from __future__ import annotations
 
 import hashlib
+import math
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch, Request
-from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_of
+from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, array_of, folder_of, samples_of
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 LOOK_SECONDS: Final = 0.5
@@ -44,10 +45,13 @@ class Batches(IterableDataset[Batch]):
         seed: decides order and crops.
         first: number of the first batch.
         rank: of this process among `ranks`; each gets every so many-th batch.
-        pad: lengthen shorter examples by silence, instead of refusing them.
+        pad: lengthen shorter examples by silence, and their arrays by zeros, instead of refusing them.
+        arrays: to read, by name; one with a hop is cropped to `length // hop` frames from the instant at which the
+            audio is, which is a multiple of all hops, and one without is whole.
 
     Raises:
-        CorpusError: the split is empty, its examples are too short, or a shard is not what its sidecar promises.
+        CorpusError: the split is empty, its examples are too short or lack an array, or a shard is not what its sidecar
+            promises.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Batches(IterableDataset[Batch]):
         rank: int = 0,
         ranks: int = 1,
         pad: bool = False,
+        arrays: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._folder = corpus.folder
@@ -72,13 +77,17 @@ class Batches(IterableDataset[Batch]):
         self._first = first
         self._rank, self._ranks = rank, ranks
         self._pad = pad
+        _refuse_missing(corpus, arrays)
+        self._hops: dict[str, int | None] = {name: corpus.arrays[name]["hop"] for name in arrays}
+        self._grid = math.lcm(*(hop for hop in self._hops.values() if hop is not None))
         table = corpus.index()
         mask = np.array(table["split"]) == split if table.num_rows else np.zeros(0, bool)
         # One chunk per column: picking a row out of many chunks is a search in each.
         self._rows = table.filter(mask).combine_chunks()
         self._fields = corpus.fields()
-        places = [f"{role}_{what}" for role in roles for what in ("offset", "bytes")]
-        self._wanted = ["key", "shard", "source", "samples", *places, *self._fields]
+        places = [f"{name}_{what}" for name in (*roles, *arrays) for what in ("offset", "bytes")]
+        lengths = [f"{name}_frames" for name in arrays]
+        self._wanted = ["key", "shard", "source", "samples", *places, *lengths, *self._fields]
         self.examples = self._rows.num_rows
         self._check(corpus, split)
 
@@ -93,6 +102,7 @@ class Batches(IterableDataset[Batch]):
     def batch(self, number: int) -> Batch:
         """The batch of a number, counted over all ranks."""
         audio: dict[str, list[np.ndarray]] = {role: [] for role in self._roles}
+        arrays: dict[str, list[np.ndarray]] = {name: [] for name in self._hops}
         fields: dict[str, list[Any]] = {}
         for place in range(number * self._batch_size, (number + 1) * self._batch_size):
             epoch, position = divmod(place, self.examples)
@@ -101,16 +111,31 @@ class Batches(IterableDataset[Batch]):
             start = self._crop(record, epoch)
             for role in self._roles:
                 audio[role].append(self._read(record, role, start))
+            for name in self._hops:
+                arrays[name].append(self._read_array(record, name, start))
             for name, value in _with_folder(record, self._fields).items():
                 fields.setdefault(name, []).append(value)
-        return Batch({role: torch.from_numpy(np.stack(clips)) for role, clips in audio.items()}, fields)
+        return Batch(_stacked(audio), fields, _stacked(arrays))
 
     def _crop(self, record: dict[str, Any], epoch: int) -> int:
-        spare = record["samples"] - self._length
+        spare = self._usable(record) - self._length
         if spare <= 0:
             return 0
         digest = hashlib.sha256(f"{self._seed} {epoch} {record['key']}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") % (spare + 1)
+        return int.from_bytes(digest[:8], "big") % (spare // self._grid + 1) * self._grid
+
+    def _usable(self, record: Mapping[str, Any]) -> int:
+        """Samples of an example that all it is read by have."""
+        spans = [record[f"{name}_frames"] * hop for name, hop in self._hops.items() if hop is not None]
+        return int(min([record["samples"], *spans]))
+
+    def _read_array(self, record: dict[str, Any], name: str, start: int) -> np.ndarray:
+        hop = self._hops[name]
+        if hop is None:
+            return array_of(self._folder, record, name)
+        wanted, first = self._length // hop, start // hop
+        frames = min(wanted, record[f"{name}_frames"] - first)
+        return np.pad(array_of(self._folder, record, name, first, frames), ((0, 0), (0, wanted - frames)))
 
     def _read(self, record: dict[str, Any], role: str, start: int) -> np.ndarray:
         short = self._length - record["samples"]
@@ -122,7 +147,9 @@ class Batches(IterableDataset[Batch]):
         if not self.examples:
             splits = ", ".join(corpus.about["splits"])
             raise CorpusError(f"{corpus.name} has no {split} split; it has {splits}. Choose one with --split.")
-        shortest = min(self._rows["samples"].to_pylist())
+        self._check_arrays(corpus, split)
+        columns = ["samples", *(f"{name}_frames" for name, hop in self._hops.items() if hop is not None)]
+        shortest = self._usable({name: min(self._rows[name].to_pylist()) for name in columns})
         if shortest < self._length and not self._pad:
             raise CorpusError(
                 f"{corpus.name} holds clips of {shortest} samples and this model reads {self._length}. Rebuild it with "
@@ -136,6 +163,45 @@ class Batches(IterableDataset[Batch]):
             if size != shard["bytes"] or counts.get(shard["shard"]) != shard["examples"]:
                 what = "is missing" if size is None else f"has {size} of {shard['bytes']} bytes"
                 raise CorpusError(f"{tar} {what}: it is not what its sidecar promises. Remove it and shard again.")
+
+    def _check_arrays(self, corpus: Corpus, split: str) -> None:
+        """Refuse arrays that do not stack.
+
+        Raises:
+            CorpusError: an example lacks one, or they differ in channels, or in frames where those are no instants.
+        """
+        for name, hop in self._hops.items():
+            missing = max(self._rows[f"{name}_{what}"].null_count for what in ("offset", "bytes", "frames"))
+            if missing:
+                raise CorpusError(
+                    f"{missing} of the {self.examples} examples of the {split} split of {corpus.name} have no array "
+                    f"{name}. Make the corpus of sources that all have one."
+                )
+            if isinstance(corpus.arrays[name]["channels"], list):
+                raise CorpusError(f"{corpus.name} holds arrays {name} of different channels, which no batch stacks.")
+            if hop is not None and 0 < self._length < hop:
+                raise CorpusError(
+                    f"{self._length} samples are less than one frame of the array {name} of {corpus.name}, which has "
+                    f"{hop} of them. Train with a larger --length."
+                )
+            if hop is None and len(self._rows[f"{name}_frames"].unique()) > 1:
+                raise CorpusError(
+                    f"{corpus.name} holds arrays {name} without a hop and of different frames, which no batch stacks."
+                )
+
+
+def _refuse_missing(corpus: Corpus, arrays: Sequence[str]) -> None:
+    for name in arrays:
+        if name not in corpus.arrays or isinstance(corpus.arrays[name]["hop"], list):
+            what = "arrays of several hops" if name in corpus.arrays else "no array"
+            raise CorpusError(
+                f"{corpus.name} holds {what} {name}, but {corpus.holds}. Make a corpus in which every example has one "
+                "of the same hop."
+            )
+
+
+def _stacked(parts: Mapping[str, Sequence[np.ndarray]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.stack(ones)) for name, ones in parts.items()}
 
 
 def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:
@@ -181,16 +247,20 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...]) -> Iterator[Request]:
+def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...], arrays: tuple[str, ...] = ()) -> Iterator[Request]:
     """Every example of a split, whole, in the order of the index; its number there is its seed.
 
     Raises:
         CorpusError: one cannot be read.
     """
+    _refuse_missing(corpus, arrays)
     table, fields = corpus.index(), corpus.fields()
     for number, record in enumerate(table.filter(pc.equal(table["split"], split)).to_pylist()):
         audio = {role: samples_of(corpus.folder, record, role) for role in roles}
-        yield Request(number, _with_folder(record, fields), audio)
+        values = {
+            name: array_of(corpus.folder, record, name) for name in arrays if record[f"{name}_offset"] is not None
+        }
+        yield Request(number, _with_folder(record, fields), audio, values)
 
 
 def _with_folder(record: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:

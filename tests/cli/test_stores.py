@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from buckets import Wire, folder_at, objects_at, reached, s3_server
-from conftest import Tonemill, contents, lines_of, reasons, stream_of, write_wav
+from conftest import Tonemill, contents, lines_of, reasons, stream_of, table, write_wav
 
 pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
 pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
@@ -96,6 +96,33 @@ def test_a_corpus_in_a_bucket_has_the_bytes_of_one_in_a_folder(
     tonemill("shard", "s3://tonemill/copied", "-q", stdin=stream).done()
     facts = json.loads(tonemill("inspect", "s3://tonemill/whole", "--json").done().out)
     assert facts["examples"] == said["examples"]
+
+
+@pytest.mark.slow
+def test_arrays_in_a_bucket_are_those_of_a_folder(
+    tonemill: Tonemill, few: bytes, tmp_path: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "site" / "latents-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: latents\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[tonemill.steps]\nlatents = latents\n")
+    monkeypatch.syspath_prepend(str(about.parent))
+    stream = tonemill("latents", "--hop", 100, stdin=stream_of(lines_of(few)[:1])).done().out
+    for corpus in ("s3://tonemill/latents", tmp_path / "latents"):
+        tonemill("shard", corpus, *FLAGS, "--workers", 1, stdin=stream).done()
+    assert objects("latents") == contents(tmp_path / "latents")
+    opened = tonemill("open", "s3://tonemill/latents").done().out
+    tonemill("shard", tmp_path / "again", *FLAGS, "--workers", 1, stdin=opened).done()
+    digests = [
+        sorted(row["latents_sha256"] for row in table(tmp_path / name / "index.parquet"))
+        for name in ("latents", "again")
+    ]
+    assert digests[0] == digests[1]
+    found = [
+        Batches(open_corpus(place(str(corpus))), "train", (), 500, 4, arrays=("latents",)).batch(0).arrays["latents"]
+        for corpus in ("s3://tonemill/latents", tmp_path / "latents")
+    ]
+    assert np.array_equal(*found)
 
 
 def test_sources_in_a_bucket_give_the_same_corpus(

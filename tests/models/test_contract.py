@@ -117,8 +117,11 @@ def request(model: Model, name: str, seed: int, frames: int = 2000, channels: in
     draws = np.random.default_rng(seed)
     shape = (channels or model.channels, frames)
     audio = {AUDIO: 0.1 * draws.standard_normal(shape).astype(np.float32)} if AUDIO in direction.needs else {}
+    arrays = {
+        key: draws.standard_normal((channels or 1, 8)).astype(np.float32) for key in {*direction.needs} - {SEED, AUDIO}
+    }
     fields = {key: about.low for key, about in direction.fields.items() if about.required}
-    return Request(seed, fields, audio, name, direction.options())
+    return Request(seed, fields, audio, arrays, name, direction.options())
 
 
 def rendered(model: Model, name: str, seeds: list[int], device: torch.device = HERE) -> torch.Tensor:
@@ -231,7 +234,7 @@ def test_fields_of_a_sound_can_be_stored_and_judged_by(name: str, direction: str
 def silence(model: Model, direction: str) -> list[dict[str, Any]]:
     empty = [np.zeros((1, frames), np.float32) for frames in (0, 1, 3 * model.length)]
     with torch.inference_mode():
-        return model.eval().describe([Request(0, {}, {AUDIO: one}, direction) for one in empty], 2)
+        return model.eval().describe([Request(0, {}, {AUDIO: one}, direction=direction) for one in empty], 2)
 
 
 @pytest.mark.parametrize(("name", "direction"), directions(lambda one: SEED in one.needs))

@@ -225,8 +225,8 @@ class Groups:
         by = CLUSTER if kind == "cluster" else self._splitting.group or "group"
         return (
             f"{path} comes from {split}, and another of its {by} {name[:80]!r} from another split: what is learnt from "
-            "one would show in the other. Leave one out with `tonemill select` or `tonemill dedup`, or give --redeal to "
-            "deal all of them by the flags."
+            "one would show in the other. Leave one out with `tonemill select` or `tonemill dedup`, or give --redeal "
+            "to deal all of them by the flags."
         )
 
     def _join(self, one: tuple[str, str], other: tuple[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,6 +135,31 @@ def test_an_array_that_does_not_fit_is_a_reject_with_the_reason(
     assert "spans 6 frames of 256 samples, and the rest of it has 3000 samples" in messages[recipes[1]["path"]]
 
 
+LATENTS = {"examples": 8, "channels": 2, "hop": HOP}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [],
+        {"latents": {}},
+        {"latents": {**LATENTS, "hop": 0}},
+        {"latents": {**LATENTS, "hop": -1}},
+        {"latents": {**LATENTS, "channels": 0}},
+        {"latents": {**LATENTS, "channels": None}},
+        {"../latents": LATENTS},
+        {"mel": LATENTS},
+    ],
+)
+def test_a_description_of_other_arrays_is_damaged(
+    entry: object, corpora: dict[str, Path], tonemill: Tonemill, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpora["alone"], tmp_path / "copy"))
+    about = json.loads((copy / "corpus.json").read_text())
+    (copy / "corpus.json").write_text(json.dumps({**about, "arrays": entry}))
+    tonemill("open", copy).refused(1, "damaged", "repair")
+
+
 # Commands
 
 
@@ -160,8 +186,6 @@ class Given:
         return copy, tar
 
     def copied(self, name: str) -> Path:
-        import shutil
-
         return Path(shutil.copytree(self.corpora[name], self.folder / name))
 
 

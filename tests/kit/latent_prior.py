@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Model, Update
+from tonemill.models.directions import Direction
 from tonemill.models.exchange import Batch, CorpusFacts, Request, Validation
 
 
@@ -36,6 +37,11 @@ class LatentPrior(Model):
         if facts is None:
             raise CorpusError(f"{corpus.name} holds {corpus.holds}, and no latents.")
         return replace(config, dimensions=facts.channels, hop=facts.hop, sample_rate=corpus.sample_rate)
+
+    @classmethod
+    def directions(cls, config: Any) -> Mapping[str, Direction]:
+        about = "The next frame of each frame."
+        return {"predict": Direction(about, ("latents",), gives="latents", hop=config.hop, rows=config.dimensions)}
 
     @property
     def channels(self) -> int:

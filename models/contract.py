@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.directions import SEED, Direction, Export
-from tonemill.models.exchange import Batch, CorpusFacts, Request, Validation
+from tonemill.models.exchange import Augment, Batch, CorpusFacts, Request, Validation
 from tonemill.models.plugins import MODELS
 
 
@@ -155,6 +155,11 @@ class Model(nn.Module):
     def length(self) -> int:
         """Samples of audio of each example in a training batch; an array has `length // hop` frames of it."""
         raise NotImplementedError
+
+    @property
+    def augmentation(self) -> Augment | None:
+        """Random changes of its training clips, made where they are read; None makes none."""
+        return None
 
     @property
     def roles(self) -> tuple[str, ...]:

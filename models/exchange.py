@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from tonemill.models.directions import ParentFacts
@@ -131,6 +131,22 @@ class Batch:
         audio, arrays = ({name: x[part] for name, x in one.items()} for one in (self.audio, self.arrays))
         fields = {name: values[part] for name, values in self.fields.items()}
         return Batch(audio, fields, arrays, self.first + start, self.whole or len(self))
+
+
+@runtime_checkable
+class Augment(Protocol):
+    """Random changes of the clips of an example, where they are read; it can be pickled."""
+
+    @property
+    def read_length(self) -> int:
+        """Samples of each clip that it needs."""
+        ...
+
+    def __call__(
+        self, audio: Mapping[str, Float32[np.ndarray, "_ _"]], draws: np.random.Generator
+    ) -> Mapping[str, Float32[np.ndarray, "_ _"]]:
+        """Clips by role (channels, read_length) to clips of a training batch's length."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ CHANGED = {
 }
 """Files of a run, and their keys that have come or gone since; one with the keys of then is still read."""
 
-SETTINGS = ("accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience")
+SETTINGS = ("overfit", "accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience")
 """Settings that have come since, or have moved from the model's to those of training."""
 
 FIGURES = re.compile(

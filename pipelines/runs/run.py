@@ -46,6 +46,9 @@ class TrainConfig:
     precision: Annotated[Literal["fp32", "bf16", "fp16"], "Of most of the arithmetic."] = "fp32"
     ema: Annotated[float | None, "Render with a running average of the weights, of this decay, as 0.999."] = None
     split: Annotated[str, "The part of the corpus to train on."] = "train"
+    overfit: Annotated[
+        int | None, "Train on so many examples alone and listen to the same: a check that all of it can learn."
+    ] = None
     checkpoint_every: Annotated[int, "Steps between checkpoints."] = 500
     checkpoint_minutes: Annotated[float | None, "Most minutes between checkpoints."] = 10.0
     keep: Annotated[int, "How many of the last checkpoints stay, beside the best."] = 3
@@ -61,8 +64,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             raise UsageError("train needs --steps or --minutes, as in --steps 2000 or --minutes 15.")
-        positive = ("steps", "minutes", "batch_size", "accumulate", "checkpoint_every", "checkpoint_minutes", "keep")
-        for name in (*positive, "listen_every", "listen_clips", "patience", "log_every"):
+        positive = ("steps", "minutes", "batch_size", "accumulate", "overfit", "checkpoint_every")
+        for name in (*positive, "checkpoint_minutes", "keep", "listen_every", "listen_clips", "patience", "log_every"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be more than 0.")

@@ -34,6 +34,8 @@ def batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int 
         first=first,
         pad=model.pads_short,
         arrays=model.arrays,
+        most=settings.overfit,
+        augmentation=model.augmentation,
     )
 
 
@@ -56,13 +58,13 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
         RunError: no weight of the source agrees, or its checkpoint is damaged.
     """
     dataset = batches_for(model, corpus, settings)
-    model.check_examples(examples_of(corpus, settings.split, model.roles, model.arrays))
+    model.check_examples(examples_of(corpus, settings.split, model.roles, model.arrays, settings.overfit))
     taken = {} if source is None else _weights_of(source, model)
     fitted: set[str] = set()
     if len(taken) < len(model.state_dict()):
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.fit(batch.to(device) for batch in epoch_of(dataset, settings.batch_size))
-        model.fit_examples(examples_of(corpus, settings.split, model.roles, model.arrays))
+        model.fit_examples(examples_of(corpus, settings.split, model.roles, model.arrays, settings.overfit))
         fitted = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
         # Numbers that are fitted to the corpus together belong together: half of them taken would fit neither corpus.
         parts = {_part(name) for name in fitted - taken.keys()}

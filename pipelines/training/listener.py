@@ -60,7 +60,9 @@ class Listener:
         self._settings = settings
         self._metrics = metrics
         self._corpus = corpus
-        self._split = "valid" if "valid" in corpus.about["splits"] else settings.split
+        held_out = "valid" in corpus.about["splits"] and settings.overfit is None
+        self._split = "valid" if held_out else settings.split
+        self._most = settings.overfit
         self._direction = next(iter(model.directions(model.config).values()))
         self._real: list[Clip] = []
         self._fields: list[dict[str, object]] = []
@@ -88,7 +90,7 @@ class Listener:
         try:
             with _averaged(state), torch.inference_mode():
                 model.eval()
-                found = model.validate(examples_of(self._corpus, self._split, model.roles, model.arrays))
+                found = model.validate(examples_of(self._corpus, self._split, model.roles, model.arrays, self._most))
                 if found is not None:
                     self._enter(found, state.step)
                 distance = self._compare(model, state.step, device, found)
@@ -127,8 +129,12 @@ class Listener:
         return values["mel_distance_db"]
 
     def _remember_real(self, model: Model) -> None:
-        examples = min(REFERENCE_CLIPS, self._corpus.about["splits"].get(self._split, {}).get("examples", 1))
-        batches = Batches(self._corpus, self._split, model.roles, model.length, examples, self._settings.seed)
+        there = self._corpus.about["splits"].get(self._split, {}).get("examples", 1)
+        examples = min(REFERENCE_CLIPS, there, self._most or there)
+        seed = self._settings.seed
+        batches = Batches(
+            self._corpus, self._split, model.roles, model.length, examples, seed, pad=model.pads_short, most=self._most
+        )
         reference = batches.batch(0)
         self._real = [clip.numpy() for clip in reference.audio[model.roles[0]]]
         self._fields = [
@@ -150,7 +156,8 @@ class Listener:
         """The first held-out examples through the model, and what they should be."""
         clips, real = [], []
         most = round(LONGEST_SECONDS * model.sample_rate)
-        for example in islice(examples_of(self._corpus, self._split, model.roles), self._settings.listen_clips):
+        examples = examples_of(self._corpus, self._split, model.roles, most=self._most)
+        for example in islice(examples, self._settings.listen_clips):
             source = example.audio[AUDIO if AUDIO in example.audio else "dry"][:, :most]
             target = example.audio["wet" if "wet" in example.audio else AUDIO][:, :most]
             options = self._direction.options()

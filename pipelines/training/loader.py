@@ -25,7 +25,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.models.contract import Batch, Request
+from tonemill.models.contract import Augment, Batch, Request
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, array_of, folder_of, samples_of
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
@@ -49,6 +49,9 @@ class Batches(IterableDataset[Batch]):
         arrays: to read, by name; one with a hop is cropped to `length // hop` frames from the instant at which the
             audio is, which is a multiple of all hops, and one without is whole.
 
+        most: examples of the split that are used, the first ones of its index; None for all.
+        augmentation: random changes of the audio; arrays stay as they are.
+
     Raises:
         CorpusError: the split is empty, its examples are too short or lack an array, or a shard is not what its sidecar
             promises.
@@ -67,11 +70,14 @@ class Batches(IterableDataset[Batch]):
         ranks: int = 1,
         pad: bool = False,
         arrays: tuple[str, ...] = (),
+        most: int | None = None,
+        augmentation: Augment | None = None,
     ) -> None:
         super().__init__()
         self._folder = corpus.folder
         self._roles = roles
-        self._length = length
+        self._augmentation = augmentation
+        self._length = length if augmentation is None else augmentation.read_length
         self._batch_size = batch_size
         self._seed = seed
         self._first = first
@@ -90,6 +96,8 @@ class Batches(IterableDataset[Batch]):
         self._wanted = ["key", "shard", "source", "samples", *places, *lengths, *self._fields]
         self.examples = self._rows.num_rows
         self._check(corpus, split)
+        self._rows = self._rows.slice(0, most)
+        self.examples = self._rows.num_rows
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -109,8 +117,11 @@ class Batches(IterableDataset[Batch]):
             row = int(_permutation(self.examples, self._seed, epoch)[position])
             record = {name: self._rows[name][row].as_py() for name in self._wanted}
             start = self._crop(record, epoch)
-            for role in self._roles:
-                audio[role].append(self._read(record, role, start))
+            clips: Mapping[str, np.ndarray] = {role: self._read(record, role, start) for role in self._roles}
+            if self._augmentation is not None:
+                clips = self._augmentation(clips, np.random.default_rng(self._entropy(record, epoch)))
+            for role, clip in clips.items():
+                audio[role].append(clip)
             for name in self._hops:
                 arrays[name].append(self._read_array(record, name, start))
             for name, value in _with_folder(record, self._fields).items():
@@ -121,8 +132,12 @@ class Batches(IterableDataset[Batch]):
         spare = self._usable(record) - self._length
         if spare <= 0:
             return 0
+        return self._entropy(record, epoch) % (spare // self._grid + 1) * self._grid
+
+    def _entropy(self, record: Mapping[str, Any], epoch: int) -> int:
+        """A number that follows from the run's seed, the epoch and the example."""
         digest = hashlib.sha256(f"{self._seed} {epoch} {record['key']}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") % (spare // self._grid + 1) * self._grid
+        return int.from_bytes(digest[:8], "big")
 
     def _usable(self, record: Mapping[str, Any]) -> int:
         """Samples of an example that all it is read by have."""
@@ -247,15 +262,17 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def examples_of(corpus: Corpus, split: str, roles: tuple[str, ...], arrays: tuple[str, ...] = ()) -> Iterator[Request]:
-    """Every example of a split, whole, in the order of the index; its number there is its seed.
+def examples_of(
+    corpus: Corpus, split: str, roles: tuple[str, ...], arrays: tuple[str, ...] = (), most: int | None = None
+) -> Iterator[Request]:
+    """Every example of a split, or the first ones, whole, in the order of the index; its number there is its seed.
 
     Raises:
         CorpusError: one cannot be read.
     """
     _refuse_missing(corpus, arrays)
     table, fields = corpus.index(), corpus.fields()
-    for number, record in enumerate(table.filter(pc.equal(table["split"], split)).to_pylist()):
+    for number, record in enumerate(table.filter(pc.equal(table["split"], split)).slice(0, most).to_pylist()):
         audio = {role: samples_of(corpus.folder, record, role) for role in roles}
         values = {
             name: array_of(corpus.folder, record, name) for name in arrays if record[f"{name}_offset"] is not None

@@ -183,7 +183,7 @@ class _Training:
         state.model.eval()
         torch.manual_seed(_seed_of(settings.seed, name))
         dataset = batches_for(state.model, self._corpus, settings)
-        examples = examples_of(self._corpus, settings.split, state.model.roles, state.model.arrays)
+        examples = examples_of(self._corpus, settings.split, state.model.roles, state.model.arrays, settings.overfit)
         with torch.no_grad(), state.turning(name):
             state.model.turn(name, (one.to(self._device) for one in epoch_of(dataset, settings.batch_size)), examples)
         self._save()

@@ -26,7 +26,7 @@ from tonemill.audiotools.comparison import confidence
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.pictures.clips import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.parts.log_mel import HOP_SECONDS, LogMel, hop_length_at
+from tonemill.models.parts.mel import HOP_SECONDS, DecibelMel, hop_length_at
 
 WIDTHS: Final = (1, 128, 128, 256, 256, 256, 256)
 EMBEDDING: Final = 256
@@ -132,7 +132,7 @@ class Classifier(Model):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.spectrogram = LogMel(self.sample_rate, config.n_mels)
+        self.spectrogram = DecibelMel(self.sample_rate, config.n_mels)
         self.network = ShortChunkCNN(len(config.labels), config.dropout)
 
     @classmethod

@@ -27,6 +27,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.pictures.clips import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.parts.mel import HOP_SECONDS, DecibelMel, hop_length_at
+from tonemill.models.parts.settings import settled
 
 WIDTHS: Final = (1, 128, 128, 256, 256, 256, 256)
 EMBEDDING: Final = 256
@@ -137,16 +138,7 @@ class Classifier(Model):
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
-        if "audio" not in corpus.roles:
-            raise CorpusError(
-                f"{corpus.name} holds {' and '.join(corpus.roles)}, but classifier learns from single clips. "
-                "Make a corpus of them: `tonemill scan FOLDER | tonemill slice --seconds 1 | tonemill shard CORPUS`."
-            )
-        for name, here in (("sample_rate", corpus.sample_rate), ("channels", corpus.channels)):
-            asked = getattr(config, name)
-            if asked not in (None, here):
-                flag = f"--{name.replace('_', '-')}"
-                raise CorpusError(f"{corpus.name} has {name} {here}, not {asked}. Leave {flag} out, or resample it.")
+        config = settled(config, corpus, "classifier")
         label = config.label or ("label" if "label" in corpus.values else "folder")
         values = corpus.values.get(label, ())
         if len(values) < 2:
@@ -160,13 +152,7 @@ class Classifier(Model):
         unknown = sorted(set(values) - set(config.labels)) if config.labels else []
         if unknown:
             raise CorpusError(f"{corpus.name} has {label} {', '.join(unknown)}, which --labels lacks. Leave it out.")
-        return replace(
-            config,
-            label=label,
-            labels=config.labels or values,
-            sample_rate=corpus.sample_rate,
-            channels=corpus.channels,
-        )
+        return replace(config, label=label, labels=config.labels or values)
 
     @property
     def length(self) -> int:

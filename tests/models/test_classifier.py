@@ -169,7 +169,8 @@ def test_settings_are_checked_in_the_words_of_their_flags(wrong: dict[str, float
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"sample_rate": 44100}, "8000, not 44100"), ({"channels": 2}, "1, not 2")]
+    ("change", "words"),
+    [({"sample_rate": 44100}, "8000 Hz audio, but --sample-rate is 44100"), ({"channels": 2}, "--channels is 2")],
 )
 def test_a_corpus_of_another_kind_is_refused(change: dict[str, int], words: str) -> None:
     with pytest.raises(CorpusError, match=words):

@@ -84,14 +84,18 @@ class MelBands(nn.Module):
         self.register_buffer("filters", filters, persistent=False)
 
     @property
+    def edge_before(self) -> int:
+        """Samples that the window of the first frame reaches beyond a clip's start."""
+        return (self.n_fft - self.hop_length) // 2
+
+    @property
     def edge(self) -> int:
-        """Samples that the windows of the first and of the last frames reach beyond a clip, the larger of the two."""
-        missing = self.n_fft - self.hop_length
-        return missing - missing // 2
+        """Samples that the window of the last frame reaches beyond a clip's end; one more where the sum is odd."""
+        return self.n_fft - self.hop_length - self.edge_before
 
     def padded(self, clips: Float[Tensor, "batch time"]) -> Float[Tensor, "batch _"]:
         """With what stands before and after a clip."""
-        both = (self.n_fft - self.hop_length - self.edge, self.edge)
+        both = (self.edge_before, self.edge)
         return reflected(clips, both) if self.mirrored else F.pad(clips, both)
 
     def spectra(self, padded: Float[Tensor, "batch time"]) -> Float[Tensor, "batch frames bins"]:

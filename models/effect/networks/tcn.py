@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.models.contract import Player
-from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, Shorter, Signals, silence_before
 from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.streaming import appended
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class TCN(Network):
         embedding = None if self.embed is None else self.embed(knobs)
         x, kept = dry[:, None], []
         for block, past in zip(self.blocks, pasts, strict=True):
-            both, last = followed(past, x)
+            both, last = appended(past, x)
             x = block(both, embedding)
             kept.append(last)
         return torch.tanh(self.output(x))[:, 0], kept

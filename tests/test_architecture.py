@@ -34,7 +34,8 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform mel synthetic editing codecs alignment comparison rhythm
         pictures demo_corpus""",
-    "models": """plugins exchange contract parts wavegan specgan classifier effect""",
+    "models": """plugins exchange contract parts wavegan specgan classifier vocoder effect""",
+    "models/vocoder": "settings generators player model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
         runs rendering steps dedup maintenance training evaluation report doctor""",
@@ -44,7 +45,7 @@ ORDER = {
 
 APART = {
     "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
-    "models": {"wavegan", "specgan", "classifier", "effect"},
+    "models": {"wavegan", "specgan", "classifier", "vocoder", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""

@@ -71,6 +71,7 @@ class MelGANConfig(VocoderConfig):
         4,
         2,
     )
+    learning_rate: Annotated[float, "Of the generator; of Adam."] = 5e-4
     discriminators: Annotated[tuple[str, ...], f"Of these: {', '.join(DISCRIMINATORS)}."] = ("multiscale",)
     matching_weight: Annotated[float, "Of the distance of the discriminators' feature maps."] = 10.0
 

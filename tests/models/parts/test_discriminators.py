@@ -7,7 +7,16 @@ import torch
 from torch import nn
 
 from tonemill.models.parts import adversarial_losses as losses
-from tonemill.models.parts.discriminators import Judgement, MultiPeriod, MultiScale, MultiSTFT, Several
+from tonemill.models.parts.discriminators import (
+    Judgement,
+    MultiPeriod,
+    MultiScale,
+    MultiSTFT,
+    Several,
+    descript,
+    grouped_stack,
+    strided_stack,
+)
 from tonemill.models.parts.spectra import quarter_hops
 
 
@@ -20,6 +29,9 @@ def test_counts_are_the_published_ones() -> None:
     """specs/loopgan.md, 9, and specs/rave.md, 4.3."""
     assert count(MultiScale()) == 16_924_086
     assert count(MultiPeriod(), gains=False) == 9_690_245
+    assert count(MultiScale(strided_stack, pool=2), gains=False) == 17_429_187
+    assert count(MultiScale(lambda: strided_stack((64, 128, 256, 512)), pool=2), gains=False) == 7_748_739
+    assert count(descript(), gains=False) == 42_503_752
 
 
 def test_period_maps_have_the_shapes_of_the_specification() -> None:
@@ -31,15 +43,30 @@ def test_period_maps_have_the_shapes_of_the_specification() -> None:
 
 
 def test_scales_halve_and_features_are_all_maps_but_the_scores() -> None:
-    judgements = MultiScale(width=4, widest=16)(torch.randn(2, 1, 8192))
+    judgements = MultiScale(lambda: grouped_stack(4, 16))(torch.randn(2, 1, 8192))
     assert [one.scores.shape for one in judgements] == [(2, 1, 32), (2, 1, 16), (2, 1, 8)]
     assert all(len(one.features) == 6 for one in judgements)
+
+
+def test_bands_are_read_apart_and_scored_together() -> None:
+    """A change in the lowest tenth of the bins reaches the features of that band alone."""
+    torch.manual_seed(0)
+    (network,) = MultiSTFT(quarter_hops(512), 2, (0.0, 0.1, 0.5, 1.0), (1, 1)).networks
+    spectrum = torch.randn(1, 2, 9, 257)
+    changed = spectrum.clone()
+    changed[..., 3] += 1
+    with torch.no_grad():
+        before, after = network(spectrum), network(changed)
+    moved = [not torch.equal(x, y) for x, y in zip(before.features, after.features, strict=True)]
+    assert moved == [True] * 4 + [False] * 8
+    assert before.scores.shape[-1] == 7 + 26 + 33
 
 
 def test_a_spectrum_s_stack_sees_noise_of_variance_1_at_every_size() -> None:
     torch.manual_seed(0)
     net = MultiSTFT(quarter_hops(1024, 256), width=2)
-    for stack in net.stacks:
+    for network in net.networks:
+        stack = network.stacks[0]
         first = stack.layers[0]
         first.parametrizations.weight.original1.data.zero_()[:, 0, 1, 4] = 1  # the real part as it is
         first.parametrizations.weight.original0.data.fill_(1)
@@ -61,7 +88,7 @@ def test_losses_have_the_values_of_the_specification() -> None:
 
 def test_gradients_of_matching_reach_the_generated_side_alone() -> None:
     torch.manual_seed(0)
-    net = Several(MultiScale(scales=1, width=4, widest=8), MultiPeriod((2,), (2, 2)))
+    net = Several(MultiScale(lambda: grouped_stack(4, 8), scales=1), MultiPeriod((2,), (2, 2), (4, 4)))
     real, generated = torch.randn(2, 1, 2048, requires_grad=True), torch.randn(2, 1, 2048, requires_grad=True)
     losses.feature_matching_loss(net(real), net(generated)).backward()
     assert real.grad is None

@@ -9,7 +9,7 @@ Each gives, for each of its networks, a map of scores and the feature maps befor
     MultiSTFT    real and imaginary parts of spectra as two channels (EnCodec, Defossez et al., 2022,
                  https://arxiv.org/abs/2210.13438, section 3.4)
 
-Convolutions are weight-normed; counts in the literature leave the norms' gains out or in, as each class says.
+Convolutions are weight-normed; counts in the literature leave the norms' gains out or in, as each class states.
 """
 
 from __future__ import annotations

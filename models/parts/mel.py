@@ -1,6 +1,6 @@
 """Mel spectrograms as parts of networks, their settings, and the way back to magnitudes.
 
-Two scales of level: decibels of power for what listens (`DecibelMel`), and the decadic logarithm of magnitudes for what
+Two scales of level: decibels of power for classifiers (`DecibelMel`), and the decadic logarithm of magnitudes for what
 is turned back into sound (`LogMel`; MelGAN, Kumar et al., 2019, https://arxiv.org/abs/1910.06711).
 """
 
@@ -29,7 +29,7 @@ LOG_FLOOR: Final = 1e-5
 
 @dataclass(frozen=True)
 class MelConfig:
-    """The mel settings of a model's config, as plain fields of it: whoever leans on a run reads them in run.json."""
+    """The mel settings of a model's config, as plain fields of it; models that lean on a run read them in run.json."""
 
     n_fft: Annotated[int, "Samples of a transform of the mel spectrogram, and of its window."] = 1024
     hop_length: Annotated[int, "Samples from one frame of the mel spectrogram to the next."] = 160

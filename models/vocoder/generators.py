@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from tonemill.models.parts.mel import LOG_FLOOR
 from tonemill.models.parts.spectra import inverse_stft
 
 Mels = Float[Tensor, "batch bands frames"]
@@ -48,7 +49,8 @@ class Generator(nn.Module):
 class MelGAN(Generator):
     """MelGAN's generator (section 2.1): 3,192,898 parameters with ratios 5, 4, 4, 2 and 64 bands, gains included.
 
-    Initial weights are PyTorch's: in the published code weight norm undoes the normal ones.
+    It departs in reading log magnitudes above their floor. Initial weights are PyTorch's: in the published code weight
+    norm undoes the normal ones.
 
     Args:
         bands: of the mel spectrogram.
@@ -86,7 +88,8 @@ class MelGAN(Generator):
         self.least_frames = max(edge + 1, max(DILATIONS) // ratios[0] + 1)
 
     def forward(self, mel: Mels) -> Audio:
-        return self.layers(mel).squeeze(1).float()
+        # Above the floor, so that silence is nothing to the first layer; as it is, silence is its loudest input.
+        return self.layers(mel - math.log10(LOG_FLOOR)).squeeze(1).float()
 
     @torch.no_grad()
     def plain(self) -> Generator:

@@ -47,7 +47,7 @@ class VocoderPlayer:
     def __init__(self, log_mel: LogMel, generator: Generator, channels: int) -> None:
         self.channels = channels
         self._log_mel, self._hop = log_mel, log_mel.hop_length
-        self._generator = generator.plain().eval()
+        self._generator = generator.plain()
         # A sample at the start of a frame waits for the frames that its own depends on, for the window of the last of
         # them to end, and for others to be computed at once.
         waited = (generator.after + FRAMES_AT_ONCE - 1) * self._hop + log_mel.n_fft - log_mel.edge_before

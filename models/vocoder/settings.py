@@ -17,8 +17,9 @@ DISCRIMINATORS = ("multiscale", "multiperiod", "stft")
 @dataclass(frozen=True)
 class VocoderConfig(MelConfig):
     generator: Annotated[GENERATORS, "What makes audio of mel spectrograms."] = "vocos"
-    length: Annotated[int, "Samples of a training clip: a multiple of the hop length comes out."] = 8192
-    learning_rate: Annotated[float, "Of the generator; of Adam."] = 1e-3
+    length: Annotated[int, "Samples of a training clip; what is beyond whole hops is left out."] = 8192
+    learning_rate: Annotated[float, "Of the generator, at the beginning; of Adam."] = 2e-3
+    decay_steps: Annotated[int, "Steps in which it falls to a tenth, where it stays; 0: none."] = 20_000
     discriminator_learning_rate: Annotated[float, "Of the discriminators; of Adam."] = 2e-4
     adversarial_after: Annotated[int, "Steps without discriminators, by spectra alone, at the beginning."] = 20_000
     discriminators: Annotated[tuple[str, ...], f"Of these: {', '.join(DISCRIMINATORS)}."] = ("multiperiod", "stft")
@@ -34,7 +35,9 @@ class VocoderConfig(MelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         # The largest transform that a loss takes must find so much to mirror.
-        require_least(self, length=4 * self.n_fft, adversarial_after=0, level_augment_db=0, validate_seconds=0)
+        require_least(
+            self, length=4 * self.n_fft, adversarial_after=0, decay_steps=0, level_augment_db=0, validate_seconds=0
+        )
         weights = ("mel_weight", "stft_weight", "adversarial_weight", "matching_weight")
         require_least(self, **dict.fromkeys(weights, 0))
         for name in ("learning_rate", "discriminator_learning_rate"):
@@ -71,7 +74,7 @@ class MelGANConfig(VocoderConfig):
         4,
         2,
     )
-    learning_rate: Annotated[float, "Of the generator; of Adam."] = 5e-4
+    learning_rate: Annotated[float, "Of the generator, at the beginning; of Adam."] = 1e-3
     discriminators: Annotated[tuple[str, ...], f"Of these: {', '.join(DISCRIMINATORS)}."] = ("multiscale",)
     matching_weight: Annotated[float, "Of the distance of the discriminators' feature maps."] = 10.0
 

@@ -56,13 +56,13 @@ def test_griffin_lim_of_the_magnitudes_sounds_in_the_same_bands() -> None:
     clip = (torch.sin(2 * torch.pi * 440 * time) * torch.exp(-3 * time))[None]
     magnitudes = MEL.magnitudes(MEL(clip))
     again = griffin_lim(magnitudes, None, 160, 60)[:, MEL.edge : MEL.edge + 16000]
-    off = MEL(again)[0].argmax(dim=0) - MEL(clip)[0].argmax(dim=0)  # 440 Hz lies between two bands
+    off = MEL(again)[0].argmax(dim=0) - MEL(clip)[0].argmax(dim=0)  # 440 Hz is between two bands
     assert (off.abs() <= 1).float().mean() > 0.99
     assert 20 * np.log10(float(again.norm() / clip.norm())) == pytest.approx(0, abs=1.5)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "words"),
     [
         ({"n_fft": 1023}, "--n-fft is 1023; it must be even"),
         ({"hop_length": 600}, "at most half of --n-fft, which is 512"),
@@ -71,6 +71,6 @@ def test_griffin_lim_of_the_magnitudes_sounds_in_the_same_bands() -> None:
         ({"high_hz": 9000.0}, "--high-hz is 9000; at 16000 Hz it must be at most 8000"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(wrong: dict[str, float], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, float], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
         LogMel(MelConfig(**wrong), RATE)

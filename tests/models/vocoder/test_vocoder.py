@@ -112,6 +112,22 @@ def test_a_copy_without_norms_gives_the_same_sound() -> None:
         torch.testing.assert_close(plain(mel), generator(mel), atol=1e-6, rtol=0)
 
 
+def test_silence_is_no_input_to_melgan() -> None:
+    """Without biases nothing comes of it, whatever the weights."""
+    model = small("melgan")
+    plain = model.generator.plain()
+    for name, parameter in plain.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.zero_()
+    with torch.no_grad():
+        assert not plain(model.mel(torch.zeros(1, 8000))).any()
+
+
+def test_settling_fills_in_where_the_bands_end() -> None:
+    config = Vocoder.settle(VocosConfig(), CorpusFacts("corpora/x", ("audio",), RATE, 2))
+    assert (config.high_hz, config.sample_rate, config.channels) == (8000.0, RATE, 2)
+
+
 def test_griffin_lim_of_silence_is_silence() -> None:
     """At least 60 dB below a full-scale sine: the floor of the mel spectrogram is not nothing."""
     assert float(small("vocos").searched(torch.zeros(1, 8000)).abs().max()) < 1e-3
@@ -129,9 +145,11 @@ def test_validation_compares_with_griffin_lim_and_leaves_clips() -> None:
     sounds = [np.zeros((1, 4000), np.float32), 0.1 * np.ones((1, 4000), np.float32)]
     with torch.inference_mode():
         found = model.validate(Request(n, {}, {"audio": sound}) for n, sound in enumerate(sounds))
+    assert found is not None
     assert found.values["validated_examples"] == 1
     assert found.score == found.values["stft_distance"]
     assert set(found.files) == {"0_real.wav", "0_generator.wav", "0_griffin_lim.wav"}
+    assert model.validate([Request(0, {}, {"audio": sounds[0]})]) is None
 
 
 def test_discriminators_begin_after_their_step_and_each_weight_counts_once() -> None:
@@ -153,6 +171,16 @@ def test_discriminators_begin_after_their_step_and_each_weight_counts_once() -> 
         assert updated == ["generator", "discriminator", "generator"]
     more = totals[6.0]["generator_loss"] - totals[3.0]["generator_loss"]
     assert float(more) == pytest.approx(3 * float(totals[3.0]["matching_loss"]), rel=1e-3)
+
+
+def test_the_learning_rate_falls_to_a_tenth_and_stays() -> None:
+    model = small("vocos")
+    first, end = model.config.learning_rate, model.config.decay_steps + 1
+    assert model.learning_rate("generator", 1) == first
+    assert model.learning_rate("generator", end) == pytest.approx(first / 10)
+    assert model.learning_rate("generator", 3 * end) == pytest.approx(first / 10)
+    halfway = model.learning_rate("generator", 1 + model.config.decay_steps // 2)
+    assert halfway == pytest.approx(first * 0.1**0.5)
 
 
 @pytest.mark.parametrize(

@@ -145,16 +145,24 @@ def multi_resolution_distance(
     true: Float[Tensor, "batch time"],
     resolutions: Sequence[Resolution],
     edges: Edges = "silence",
+    least_rms: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Relative and logarithmic distance, mean over resolutions (MR-STFT; Steinmetz and Reiss, auraloss, 2020).
 
     In float32 whatever the precision around it, for halves have too few bits for the logarithms of quiet bins.
+
+    Args:
+        edges: see `stft`.
+        least_rms: a clip below this level has a relative distance as if it had this level; else one silent clip weighs
+            more than all others of a batch.
     """
     total = found.new_zeros((), dtype=torch.float32)
     with torch.autocast(found.device.type, enabled=False):
         for resolution in resolutions:
             x, y = (magnitudes(one.float(), resolution, edges) for one in (found, true))
-            total = total + relative_distance(x, y) + logarithm_distance(x, y)
+            # White noise of this level has such a mean square: the energy of a Hann window is 3/8 of its length.
+            floor = max(1e-8, least_rms**2 * 0.375 * (resolution.window_length or resolution.n_fft))
+            total = total + relative_distance(x, y, floor=floor) + logarithm_distance(x, y)
         return total / len(resolutions)
 
 

@@ -32,6 +32,9 @@ LOSS_RESOLUTIONS: Final = quarter_hops(128, 256, 512, 1024, 2048)
 HELD_OUT_RESOLUTIONS: Final = quarter_hops(192, 384, 768, 1536)
 """Of the distance that validation reports: other sizes than what is trained by."""
 
+LEAST_RMS: Final = 0.01
+"""A training clip below -40 dB of full scale weighs in the relative distance as if it had this level."""
+
 GRIFFIN_LIM_ROUNDS: Final = 60
 CLIPS: Final = 4
 """So many held-out examples are written to listen to."""
@@ -160,7 +163,7 @@ class Vocoder(Model):
         if self.config.mel_weight:
             found["mel"] = (self.mel(generated) - mel).abs().mean()
         if self.config.stft_weight:
-            found["stft"] = multi_resolution_distance(generated, real, LOSS_RESOLUTIONS, "reflection")
+            found["stft"] = multi_resolution_distance(generated, real, LOSS_RESOLUTIONS, "reflection", LEAST_RMS)
         return found
 
     def _judge(self, real: Audio, generated: Audio, update: Update) -> Tensor:
@@ -210,7 +213,7 @@ class Vocoder(Model):
         for request in held_out:
             audio = torch.from_numpy(np.array(request.audio["audio"], np.float32)).to(self.log_mel.filters.device)
             if audio.abs().amax() > 0:
-                yield audio
+                yield audio[:, : int(min(left, audio.shape[1]))]
                 left -= audio.shape[1]
             if left <= 0:
                 return

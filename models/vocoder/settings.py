@@ -34,9 +34,14 @@ class VocoderConfig(MelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # The largest transform that a loss takes must find so much to mirror.
+        # The largest transform of losses and discriminators, 4096, mirrors half of itself.
         require_least(
-            self, length=4 * self.n_fft, adversarial_after=0, decay_steps=0, level_augment_db=0, validate_seconds=0
+            self,
+            length=max(4096, 4 * self.n_fft),
+            adversarial_after=0,
+            decay_steps=0,
+            level_augment_db=0,
+            validate_seconds=0,
         )
         weights = ("mel_weight", "stft_weight", "adversarial_weight", "matching_weight")
         require_least(self, **dict.fromkeys(weights, 0))

@@ -62,6 +62,18 @@ def test_silence_has_finite_distances_and_gradients() -> None:
     assert torch.isfinite(found.grad).all()
 
 
+def test_a_quiet_clip_weighs_as_one_of_the_least_level() -> None:
+    """Of white noise 20 dB below it the relative distance from silence is a tenth, and the logarithm's is as it was."""
+    torch.manual_seed(0)
+    noise, sizes = torch.randn(1, 40000), [Resolution(512, 128)]
+    quiet = 0.001 * noise
+    plain, floored = (
+        float(spectra.multi_resolution_distance(2 * quiet, quiet, sizes, least_rms=least)) for least in (0.0, 0.01)
+    )
+    assert plain == pytest.approx(1 + np.log(2), rel=1e-3)
+    assert floored == pytest.approx(0.1 + np.log(2), rel=1e-2)
+
+
 def test_a_reflection_leaves_the_edge_sample_out() -> None:
     x = torch.arange(5.0).expand(2, 1, 5)
     assert spectra.reflected(x, (2, 1))[1, 0].tolist() == [2, 1, 0, 1, 2, 3, 4, 3]

@@ -18,7 +18,7 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.parts import adversarial_losses as losses
-from tonemill.models.parts.discriminators import MultiPeriod, MultiScale, MultiSTFT, Several
+from tonemill.models.parts.discriminators import MultiPeriod, MultiScale, MultiSTFT, Several, grouped_stack
 from tonemill.models.parts.griffin_lim import griffin_lim
 from tonemill.models.parts.layers import frozen
 from tonemill.models.parts.mel import LogMel
@@ -61,9 +61,8 @@ class Vocoder(Model):
             self.generator = Vocos(config.mel_bands, config.n_fft, config.hop_length, config.width, config.blocks)
         else:
             self.generator = MelGAN(config.mel_bands, config.ratios, config.width)
-        kinds: dict[str, type[nn.Module]] = {"multiscale": MultiScale, "multiperiod": MultiPeriod, "stft": MultiSTFT}
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
-        self.discriminator = Several(*(kinds[name]() for name in config.discriminators))
+        self.discriminator = Several(*(_discriminator(name, config) for name in config.discriminators))
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -234,6 +233,16 @@ class Vocoder(Model):
 
     def player(self, request: Request, channels: int = 1) -> VocoderPlayer:
         return VocoderPlayer(self.log_mel, self.generator, channels)
+
+
+def _discriminator(name: str, config: VocoderConfig) -> nn.Module:
+    share = config.discriminator_widths
+    if name == "multiscale":
+        # Layers have groups of four channels.
+        return MultiScale(lambda: grouped_stack(4 * round(4 * share), 4 * round(256 * share)))
+    if name == "multiperiod":
+        return MultiPeriod(widths=[round(width * share) for width in (96, 192, 384, 768)])
+    return MultiSTFT(width=round(32 * share))
 
 
 def distance(found: Audio, true: Audio) -> Float[Tensor, ""]:

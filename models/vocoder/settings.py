@@ -23,6 +23,7 @@ class VocoderConfig(MelConfig):
     discriminator_learning_rate: Annotated[float, "Of the discriminators; of Adam."] = 2e-4
     adversarial_after: Annotated[int, "Steps without discriminators, by spectra alone, at the beginning."] = 20_000
     discriminators: Annotated[tuple[str, ...], f"Of these: {', '.join(DISCRIMINATORS)}."] = ("multiperiod", "stft")
+    discriminator_widths: Annotated[float, "Widths of their layers over the published ones; 0.25 or more."] = 1.0
     mel_weight: Annotated[float, "Of the mean distance of log-mel spectrograms, in bels."] = 15.0
     stft_weight: Annotated[float, "Of the multi-resolution STFT distance."] = 5.0
     adversarial_weight: Annotated[float, "Of the hinge loss, once there are discriminators."] = 1.0
@@ -51,6 +52,8 @@ class VocoderConfig(MelConfig):
                 raise UsageError(f"--{flag} is {getattr(self, name)}; it must be above 0, as 0.0002.")
         if not any(getattr(self, name) for name in weights[:2]) and self.adversarial_after:
             raise UsageError("--mel-weight and --stft-weight are 0; give one, or --adversarial-after 0.")
+        if self.discriminator_widths < 0.25:
+            raise UsageError(f"--discriminator-widths is {self.discriminator_widths}; it must be at least 0.25.")
         for name in self.discriminators:
             if name not in DISCRIMINATORS:
                 raise UsageError(f"--discriminators is {name!r}; it must be of {', '.join(DISCRIMINATORS)}.")

@@ -19,6 +19,14 @@ from tonemill.models.contract import Batch, CorpusFacts, Model, Request, load_mo
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 
+FEW_SPECTRA: dict[str, Any] = {
+    "n_fft": 512,
+    "length": 4096,
+    "discriminators": ("stft",),
+    "discriminator_widths": 0.25,
+    "adversarial_after": 1,
+}
+
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
     "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
@@ -29,8 +37,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "effect tcn": {"length": 256, "blocks": 2, "tcn_channels": 4},
     "effect wavenet": {"length": 256, "preset": "nano"},
     "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
-    "vocoder melgan": {"width": 32, "discriminators": ("stft",), "adversarial_after": 1},
-    "vocoder vocos": {"width": 8, "blocks": 1, "discriminators": ("stft",), "adversarial_after": 1},
+    "vocoder melgan": {"width": 16, **FEW_SPECTRA},
+    "vocoder vocos": {"width": 8, "blocks": 1, **FEW_SPECTRA},
     "wavegan": {"length": 4096, "dim": 2, "critic_steps": 2},
 }
 """Settings that make a model small enough to test; a new model or network adds its own."""

@@ -82,7 +82,6 @@ class MelGANConfig(VocoderConfig):
         4,
         2,
     )
-    learning_rate: Annotated[float, "Of the generator, at the beginning; of Adam."] = 1e-3
     discriminators: Annotated[tuple[str, ...], f"Of these: {', '.join(DISCRIMINATORS)}."] = ("multiscale",)
     matching_weight: Annotated[float, "Of the distance of the discriminators' feature maps."] = 10.0
 

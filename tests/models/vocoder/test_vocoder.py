@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.models.contract import Batch, CorpusFacts, Request
 from tonemill.models.vocoder import MODEL
 from tonemill.models.vocoder.generators import MelGAN, Vocos

@@ -251,6 +251,5 @@ def test_two_minutes_of_training_come_near_griffin_lim_and_leave_silence_silent(
         ours = np.mean([float(distance(model.eval().copied(clip), clip)) for clip in held_out])
         theirs = np.mean([float(distance(model.searched(clip), clip)) for clip in held_out])
         silence = model.copied(torch.zeros(1, RATE))
-    print(f"{ours:.3f} against Griffin-Lim's {theirs:.3f}, silence {float(silence.abs().max()):.2e}")
     assert ours < 1.3 * theirs
     assert float(silence.abs().max()) < 1e-3  # -60 dB

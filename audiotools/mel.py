@@ -7,7 +7,7 @@ relative to a full-scale sine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -63,11 +63,23 @@ def mel_spectrogram_db(
     return np.maximum(levels, floor_db).astype(np.float32)
 
 
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Float32[np.ndarray, "n_mels bins"]:
-    """Triangles of height 1 on Slaney's mel scale, from 0 Hz to the Nyquist frequency."""
+def mel_filters(
+    sample_rate: int, n_fft: int, n_mels: int, *, low_hz: float = 0.0, high_hz: float | None = None, area: bool = False
+) -> Float32[np.ndarray, "n_mels bins"]:
+    """Triangles on Slaney's mel scale.
+
+    Args:
+        sample_rate: in hertz.
+        n_fft: samples of the transform whose bins are weighted.
+        n_mels: bands.
+        low_hz: where the lowest begins.
+        high_hz: where the highest ends; None for the Nyquist frequency.
+        area: triangles have area 1 in hertz, and not height 1.
+    """
     import librosa
 
-    return librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, norm=None)
+    norm: Literal["slaney"] | None = "slaney" if area else None
+    return librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=low_hz, fmax=high_hz, norm=norm)
 
 
 def mel_distance(

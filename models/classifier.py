@@ -27,7 +27,8 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.pictures.clips import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import FIELDS, Direction
-from tonemill.models.parts.log_mel import HOP_SECONDS, LogMel, hop_length_at
+from tonemill.models.parts.mel import HOP_SECONDS, DecibelMel, hop_length_at
+from tonemill.models.parts.settings import settled
 
 WIDTHS: Final = (1, 128, 128, 256, 256, 256, 256)
 EMBEDDING: Final = 256
@@ -131,21 +132,12 @@ class Classifier(Model):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.spectrogram = LogMel(self.sample_rate, config.n_mels)
+        self.spectrogram = DecibelMel(self.sample_rate, config.n_mels)
         self.network = ShortChunkCNN(len(config.labels), config.dropout)
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
-        if "audio" not in corpus.roles:
-            raise CorpusError(
-                f"{corpus.name} holds {corpus.holds}, but classifier learns from single clips. "
-                "Make a corpus of them: `tonemill scan FOLDER | tonemill slice --seconds 1 | tonemill shard CORPUS`."
-            )
-        for name, here in (("sample_rate", corpus.sample_rate), ("channels", corpus.channels)):
-            asked = getattr(config, name)
-            if asked not in (None, here):
-                flag = f"--{name.replace('_', '-')}"
-                raise CorpusError(f"{corpus.name} has {name} {here}, not {asked}. Leave {flag} out, or resample it.")
+        config = settled(config, corpus, "classifier")
         label = config.label or ("label" if "label" in corpus.values else "folder")
         values = corpus.values.get(label, ())
         if len(values) < 2:
@@ -159,13 +151,7 @@ class Classifier(Model):
         unknown = sorted(set(values) - set(config.labels)) if config.labels else []
         if unknown:
             raise CorpusError(f"{corpus.name} has {label} {', '.join(unknown)}, which --labels lacks. Leave it out.")
-        return replace(
-            config,
-            label=label,
-            labels=config.labels or values,
-            sample_rate=corpus.sample_rate,
-            channels=corpus.channels,
-        )
+        return replace(config, label=label, labels=config.labels or values)
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:

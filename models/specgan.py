@@ -24,8 +24,9 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, Request
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
-from tonemill.models.parts.griffin_lim import griffin_lim, stft
+from tonemill.models.parts.griffin_lim import griffin_lim
 from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.spectra import BandStatistics, stft
 
 N_FFT = 256
 HOP_LENGTH = 128
@@ -52,49 +53,31 @@ class SpecGANConfig(AdversarialConfig):
             raise UsageError(f"--griffin-lim-momentum is {self.griffin_lim_momentum}; it must be from 0 up to 1.")
 
 
-class LogSpectrogram(nn.Module):
+class LogSpectrogram(BandStatistics):
     """Clips to what the networks see, and back: log magnitudes, normalised per bin, clipped to three deviations.
 
     Its buffers are the statistics of the corpus. The Nyquist bin is left out on the way there; on the way back it is
     the corpus's mean.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self) -> None:
-        super().__init__()
-        bins = N_FFT // 2 + 1
-        self.register_buffer("mean", torch.zeros(bins))
-        self.register_buffer("deviation", torch.ones(bins))
+        super().__init__(N_FFT // 2 + 1, least_deviation=LOG_FLOOR)
 
     def logs(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels frames bins"]:
         """ln(magnitude + 1e-6), a frame for each 128 samples."""
         return (stft(F.pad(audio, (0, N_FFT - HOP_LENGTH)), N_FFT, HOP_LENGTH).abs() + LOG_FLOOR).log()
 
     def fit(self, clips: Iterable[Float[Tensor, "_ _ _"]]) -> None:
-        """Mean and population deviation of each bin over all frames, summed on the CPU: MPS has no float64."""
-        count = 0
-        total, squares = torch.zeros(2, len(self.mean), dtype=torch.float64)
-        for audio in clips:
-            logs = self.logs(audio).cpu().double()
-            logs = rearrange(logs, "batch channels frames bins -> (batch channels frames) bins")
-            count += len(logs)
-            total += logs.sum(dim=0)
-            squares += logs.square().sum(dim=0)
-        mean = total / count
-        self.mean.copy_(mean)
-        # A bin that never changes (digital silence) must not divide by zero.
-        self.deviation.copy_((squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=LOG_FLOOR))
+        """Learn the statistics from clips (batch, channels, time)."""
+        self.fit_frames(self.logs(audio) for audio in clips)
 
     def forward(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels frames 128"]:
-        normalized = (self.logs(audio) - self.mean) / self.deviation / CLIP_DEVIATIONS
-        return normalized[..., :-1].clamp(-1, 1)
+        return (self.normalized(self.logs(audio)) / CLIP_DEVIATIONS)[..., :-1].clamp(-1, 1)
 
     def magnitudes(
         self, normalized: Float[Tensor, "batch channels frames 128"]
     ) -> Float[Tensor, "batch channels frames bins"]:
-        return (F.pad(normalized, (0, 1)) * CLIP_DEVIATIONS * self.deviation + self.mean).exp()
+        return self.denormalized(F.pad(normalized, (0, 1)) * CLIP_DEVIATIONS).exp()
 
 
 class Generator(LatentGenerator):

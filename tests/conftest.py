@@ -62,6 +62,21 @@ Tonemill = Callable[..., Ended]
 Shell = Callable[..., Ended]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="Also run tests of a real accelerator: cuda or mps.")
+
+
+@pytest.fixture
+def real_device(request: pytest.FixtureRequest) -> Any:
+    """The accelerator of `--device`; without one the test is skipped."""
+    import torch
+
+    name = request.config.getoption("--device")
+    if name == "cpu":
+        pytest.skip("needs --device")
+    return torch.device(name)
+
+
 @pytest.fixture(scope="session")
 def tonemill() -> Tonemill:
     """Run a command in this process: `tonemill("scan", folder)`, `tonemill("select", "--head", 1, stdin=stream)`."""

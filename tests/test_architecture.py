@@ -36,7 +36,8 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
-    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier effect""",
+    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder effect""",
+    "models/vocoder": "settings generators player model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
@@ -47,7 +48,7 @@ ORDER = {
 
 APART = {
     "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
-    "models": {"wavegan", "specgan", "classifier", "effect"},
+    "models": {"wavegan", "specgan", "classifier", "vocoder", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Final
 
 import torch
@@ -25,14 +24,14 @@ from torch import Tensor
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.representations import compress
 from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.spectra import Resolution, multi_resolution_distance
 
 Signals = Float[Tensor, "batch time"]
 
 EPS: Final = 1e-5
 """Added to a clip's mean square where it divides, so that a silent clip weighs something and not all."""
 
-RESOLUTIONS: Final = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
-"""Samples of FFT, hop and Hann window."""
+RESOLUTIONS: Final = (Resolution(1024, 120, 600), Resolution(2048, 240, 1200), Resolution(512, 50, 240))
 
 
 def pre_emphasised(x: Signals, coefficient: float) -> Float[Tensor, "batch _"]:
@@ -55,26 +54,8 @@ def dc(said: Signals, true: Signals) -> Float[Tensor, ""]:
     return ((true.mean(dim=1) - said.mean(dim=1)).square() / (true.square().mean(dim=1) + EPS)).mean()
 
 
-@cache
-def _window(length: int, device: torch.device) -> Tensor:
-    return torch.hann_window(length, device=device)
-
-
-def _magnitudes(x: Signals, n_fft: int, hop: int, length: int) -> Tensor:
-    window = _window(length, x.device)
-    spectrum = torch.stft(x, n_fft, hop, length, window, center=True, pad_mode="constant", return_complex=True)
-    return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-8).sqrt()
-
-
 def mrstft(said: Signals, true: Signals) -> Float[Tensor, ""]:
-    """In float32 whatever the precision around it, for halves have too few bits for the logarithms of quiet bins."""
-    total = said.new_zeros((), dtype=torch.float32)
-    with torch.autocast(said.device.type, enabled=False):
-        for resolution in RESOLUTIONS:
-            p, y = _magnitudes(said.float(), *resolution), _magnitudes(true.float(), *resolution)
-            convergence = ((y - p).square().sum((1, 2)) / y.square().sum((1, 2))).clamp(min=1e-12).sqrt().mean()
-            total = total + convergence + (y.log() - p.log()).abs().mean()
-        return total / len(RESOLUTIONS)
+    return multi_resolution_distance(said, true, RESOLUTIONS)
 
 
 @dataclass(frozen=True)

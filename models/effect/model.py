@@ -18,10 +18,14 @@ from tonemill.models.directions import Direction, Export
 from tonemill.models.effect.losses import BlockLoss, LossConfig
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
 from tonemill.models.effect.playing import ChannelPlayers, PlayOptions, direction_of
-from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.settings import require_least, settled
 
 DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "effects")
 """What may speak against a corpus; `checks` says what each one is."""
+
+PAIRS_PIPE: Final = (
+    "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
+)
 
 _NETWORKS: Final = f"What learns: {', '.join(NETWORKS.names())}."
 
@@ -98,17 +102,20 @@ class Effect(Model):
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
-        _refuse_other_corpora(config, corpus)
         network = NETWORKS.module(config.network).NETWORK
         stability = config.stability_seconds
-        return replace(
+        config = settled(
             config,
-            sample_rate=corpus.sample_rate,
-            channels=corpus.channels,
+            corpus,
+            "effect",
+            roles=("dry", "wet"),
+            material="pairs of dry and wet",
+            pipe=PAIRS_PIPE,
             learning_rate=config.learning_rate or network.learning_rate,
             stability_seconds=(5.0 if network.feeds_back else 60.0) if stability is None else stability,
-            **_settled_knobs(config, corpus),
         )
+        _refuse_doubtful_corpora(config, corpus)
+        return replace(config, **_settled_knobs(config, corpus))
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:
@@ -246,18 +253,7 @@ class Effect(Model):
         return Pairs(dry.flatten(0, 1), wet.flatten(0, 1), knobs.repeat_interleave(dry.shape[1], 0))
 
 
-def _refuse_other_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
-    make = "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
-    if not {"dry", "wet"} <= set(corpus.roles):
-        raise CorpusError(
-            f"{corpus.name} holds {corpus.holds}, but effect learns from pairs of dry and wet. "
-            f"Make a corpus of them: {make}."
-        )
-    if config.sample_rate not in (None, corpus.sample_rate):
-        raise CorpusError(
-            f"{corpus.name} holds {corpus.sample_rate} Hz audio but {config.sample_rate} Hz was asked for. Leave "
-            f"--sample-rate out, or put `tonemill resample --rate {config.sample_rate}` into the pipe that makes it."
-        )
+def _refuse_doubtful_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
     if corpus.channels != 1 and "stereo" not in config.allow:
         raise CorpusError(
             f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill "

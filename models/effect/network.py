@@ -146,14 +146,6 @@ def first_of(pairs: Iterable[Recorded], most_frames: int) -> Iterator[Recorded]:
             return
 
 
-def followed(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-    """What a convolution reads, and as much of its end as it must keep."""
-    if not past.shape[-1]:
-        return new, past
-    both = torch.cat([past, new], dim=-1)
-    return both, both[..., both.shape[-1] - past.shape[-1] :]
-
-
 def played(player: NetworkPlayer, dry: Float[np.ndarray, "time"], block: int = 8192) -> Float[np.ndarray, "time"]:
     """A whole signal through a player, in blocks."""
     parts = [player.push(dry[start : start + block]) for start in range(0, dry.size, block)]

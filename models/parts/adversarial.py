@@ -24,7 +24,7 @@ from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update,
 from tonemill.models.directions import SEED, Direction, RequestField
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
-from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.settings import require_least, settled
 
 Labels = Int[Tensor, "batch"] | None
 ROW_BLOCK = 16
@@ -141,25 +141,11 @@ class Adversarial(Model):
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
         name = cls.__module__.rpartition(".")[2]
-        if "audio" not in corpus.roles:
-            raise CorpusError(
-                f"{corpus.name} holds {corpus.holds}, but {name} learns from single clips. "
-                "Make a corpus of them: `tonemill scan FOLDER | tonemill slice --seconds 1 | tonemill shard CORPUS`."
-            )
-        rate = config.sample_rate
-        if rate not in (None, corpus.sample_rate):
-            raise CorpusError(
-                f"{corpus.name} holds {corpus.sample_rate} Hz audio but {rate} Hz was asked for. Leave --sample-rate "
-                f"out, or rebuild it: `tonemill scan FOLDER | tonemill resample --rate {rate} | tonemill shard CORPUS`."
-            )
+        config = settled(config, corpus, name)
+        if config.label is None:
+            return replace(config, labels=())
         train = f"tonemill train {name} {corpus.name}"
-        if config.channels not in (None, corpus.channels):
-            raise CorpusError(
-                f"{corpus.name} holds audio with {corpus.channels} channel(s) but {config.channels} was asked for. "
-                f"Leave --channels out: `{train}`."
-            )
-        labels = () if config.label is None else _settle_labels(config.label, config.labels, corpus, train)
-        return replace(config, sample_rate=corpus.sample_rate, channels=corpus.channels, labels=labels)
+        return replace(config, labels=_settle_labels(config.label, config.labels, corpus, train))
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:

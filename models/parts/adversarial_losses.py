@@ -6,7 +6,12 @@
     dcgan     (BCE(D(g), 0) + BCE(D(x), 1)) / 2    BCE(D(g), 1)    Adam 2e-4, betas 0.5, 0.999
     lsgan     (E[(D(x)-1)^2] + E[D(g)^2]) / 2      E[(D(g)-1)^2]   RMSprop 1e-4
 
-D gives logits; x is real and g generated. Settings as in https://github.com/chrisdonahue/wavegan.
+D gives logits; x is real and g generated. Settings as in https://github.com/chrisdonahue/wavegan. For discriminators of
+several networks (discriminators.py), hinge losses and feature matching:
+
+    discriminator   sum over networks of E[max(0, 1 - D(x))] + E[max(0, 1 + D(g))]
+    generator       sum over networks of -E[D(g)]
+    matching        mean over networks and layers of E|f(x) - f(g)|, relative to E|f(x)| where wanted
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tonemill.models.parts.discriminators import Judgement
 
 Logits = Float[Tensor, "batch"]
 Scalar = Float[Tensor, ""]
@@ -48,6 +55,31 @@ def least_squares_discriminator_loss(real: Logits, generated: Logits) -> Scalar:
 
 def least_squares_generator_loss(generated: Logits) -> Scalar:
     return (generated - 1).square().mean()
+
+
+def hinge_discriminator_loss(real: Sequence[Judgement], generated: Sequence[Judgement]) -> Scalar:
+    losses = [
+        F.relu(1 - x.scores.float()).mean() + F.relu(1 + g.scores.float()).mean()
+        for x, g in zip(real, generated, strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def hinge_generator_loss(generated: Sequence[Judgement]) -> Scalar:
+    return torch.stack([-g.scores.float().mean() for g in generated]).sum()
+
+
+def feature_matching_loss(real: Sequence[Judgement], generated: Sequence[Judgement], relative: bool = False) -> Scalar:
+    """Mean distance of feature maps, over networks and their layers; no gradient reaches the maps of the real ones."""
+    losses = []
+    for x, g in zip(real, generated, strict=True):
+        layers = []
+        for true, found in zip(x.features, g.features, strict=True):
+            target = true.detach().float()
+            distance = (target - found.float()).abs().mean()
+            layers.append(distance / target.abs().mean().clamp(min=1e-8) if relative else distance)
+        losses.append(torch.stack(layers).mean())
+    return torch.stack(losses).mean()
 
 
 def gradient_penalty(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.classifier import Block, Classifier, ClassifierConfig, ShortChunkCNN
 from tonemill.models.contract import Batch, CorpusFacts, Request
-from tonemill.models.parts.log_mel import LogMel
+from tonemill.models.parts.mel import DecibelMel
 
 RATE = 8000
 
@@ -56,7 +56,7 @@ def test_counts_are_those_of_the_published_net() -> None:
 
 @pytest.mark.parametrize("rate", [4000, 8000, 16000, 22050, 44100, 48000, 96000])
 def test_windows_and_hops_last_as_long_at_every_rate(rate: int) -> None:
-    mel = LogMel(rate, 64)
+    mel = DecibelMel(rate, 64)
     assert mel.hop_length == pytest.approx(0.00625 * rate, abs=0.5)
     assert int((mel.window > 0).sum()) == pytest.approx(0.023 * rate, abs=2)
     assert (mel.filters.amax(dim=0) > 0).all(), "a band hears nothing"
@@ -66,7 +66,7 @@ def test_windows_and_hops_last_as_long_at_every_rate(rate: int) -> None:
 
 
 def test_a_sine_is_heard_in_its_band_at_its_level() -> None:
-    mel = LogMel(16000, 64)
+    mel = DecibelMel(16000, 64)
     hertz = float((mel.filters[:, 30].argmax()) * 16000 / mel.n_fft)
     sine = torch.sin(2 * torch.pi * hertz * torch.arange(16000) / 16000)[None]
     loud, soft = (mel(gain * sine)[0, :, 40:120].mean(dim=1) for gain in (1.0, 0.1))
@@ -169,7 +169,8 @@ def test_settings_are_checked_in_the_words_of_their_flags(wrong: dict[str, float
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"sample_rate": 44100}, "8000, not 44100"), ({"channels": 2}, "1, not 2")]
+    ("change", "words"),
+    [({"sample_rate": 44100}, "8000 Hz audio, but --sample-rate is 44100"), ({"channels": 2}, "--channels is 2")],
 )
 def test_a_corpus_of_another_kind_is_refused(change: dict[str, int], words: str) -> None:
     with pytest.raises(CorpusError, match=words):

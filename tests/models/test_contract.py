@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,14 @@ from tonemill.pipelines.rendering.playback import played
 from tonemill.pipelines.runs import directions as runs_directions
 from tonemill.pipelines.runs.run import Run
 
+FEW_SPECTRA: dict[str, Any] = {
+    "n_fft": 512,
+    "length": 4096,
+    "discriminators": ("stft",),
+    "discriminator_widths": 0.25,
+    "adversarial_after": 1,
+}
+
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
     "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
@@ -35,6 +44,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "effect tcn": {"length": 256, "blocks": 2, "tcn_channels": 4},
     "effect wavenet": {"length": 256, "preset": "nano"},
     "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
+    "vocoder melgan": {"width": 16, **FEW_SPECTRA},
+    "vocoder vocos": {"width": 8, "blocks": 1, **FEW_SPECTRA},
     "wavegan": {"length": 4096, "dim": 2, "critic_steps": 2},
 }
 """Settings that make a model small enough to test; a new model or network adds its own."""
@@ -117,9 +128,9 @@ def request(model: Model, name: str, seed: int, frames: int = 2000, channels: in
     draws = np.random.default_rng(seed)
     shape = (channels or model.channels, frames)
     audio = {AUDIO: 0.1 * draws.standard_normal(shape).astype(np.float32)} if AUDIO in direction.needs else {}
-    arrays = {
-        key: draws.standard_normal((channels or 1, 8)).astype(np.float32) for key in {*direction.needs} - {SEED, AUDIO}
-    }
+    name_of_array = direction.needs_array
+    rows = (direction.rows or model.channels, 40)
+    arrays = {} if name_of_array is None else {name_of_array: draws.standard_normal(rows).astype(np.float32)}
     fields = {key: about.low for key, about in direction.fields.items() if about.required}
     return Request(seed, fields, audio, arrays, name, direction.options())
 
@@ -251,18 +262,21 @@ def test_a_seed_gives_the_same_sound_beside_any_other(name: str, direction: str)
 def test_a_stream_is_the_same_wherever_it_is_cut(name: str, direction: str) -> None:
     """To 1e-5 of full scale, in two channels, with the latency that it states."""
     model = made(name).eval()
+    about = model.directions(model.config)[direction]
     asked = request(model, direction, 3, frames=6000, channels=2 * model.channels)
-    sound, silent = asked.audio[AUDIO], dataclasses.replace(asked, audio={})
-    whole = joined(model, silent, [sound])
-    assert whole.shape[1] == sound.shape[1] and np.isfinite(whole).all()
-    for size in (1, 7, 64, 1000) if model.config.length < 1000 else (64, 1000):
-        blocks = [sound[:, first : first + size] for first in range(0, sound.shape[1], size)]
-        np.testing.assert_allclose(joined(model, silent, blocks), whole, atol=1e-5)
+    given = asked.arrays[about.needs_array] if about.needs_array else asked.audio[AUDIO]
+    ratio = about.hop if about.needs_array else 1 / about.hop if about.gives_array else 1
+    empty = dataclasses.replace(asked, audio={}, arrays={})
+    whole = joined(model, empty, [given], ratio)
+    assert whole.shape[1] == math.ceil(given.shape[1] * ratio) and np.isfinite(whole).all()
+    for size in (1, 7, 64, 1000) if len(given[0]) < 1000 or model.config.length < 1000 else (64, 1000):
+        blocks = [given[:, first : first + size] for first in range(0, given.shape[1], size)]
+        np.testing.assert_allclose(joined(model, empty, blocks, ratio), whole, atol=1e-5)
 
 
-def joined(model: Model, asked: Request, blocks: list[np.ndarray]) -> np.ndarray:
+def joined(model: Model, asked: Request, blocks: list[np.ndarray], ratio: float) -> np.ndarray:
     with torch.inference_mode():
-        return np.concatenate(list(played(model.player(asked, len(blocks[0])), iter(blocks))), axis=1)
+        return np.concatenate(list(played(model.player(asked, len(blocks[0])), iter(blocks), ratio)), axis=1)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -274,26 +288,44 @@ def test_rendering_parts_are_parts_of_the_model(name: str) -> None:
     assert all(id(parameter) in own for part in parts.values() for parameter in part.parameters())
 
 
+def keeps_to(model: Model, there: torch.device, has: Callable[[torch.Tensor], bool]) -> None:
+    """Train, validate and render on a device; each direction is as near to the CPU's output as it states."""
+    model.to(there)
+    model.fit(batch_of(model).to(there) for _ in range(2))
+    model.fit_examples(held_out(model))
+    losses = [step(model, number, there) for number in (1, 2)]
+    assert all(has(loss) for one in losses for loss in one.values())
+    assert all(has(tensor) for tensor in model.state_dict().values())
+    with torch.inference_mode():
+        model.eval().validate(held_out(model))
+    for name, about in model.directions(model.config).items():
+        if about.gives == FIELDS:
+            assert described(model, name, [1, 2])
+        else:
+            sound = rendered(model, name, [1, 2], there)
+            assert has(sound)
+            assert torch.isfinite(sound).all()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_keeps_to_the_device_it_is_on(name: str) -> None:
     """On a device that is simulated, and refuses what a real one refuses."""
-    model, devices = made(name), OtherDevice()
+    devices = OtherDevice()
     with devices as there:
-        model.to(there)
-        model.fit(batch_of(model).to(there) for _ in range(2))
-        model.fit_examples(held_out(model))
-        losses = [step(model, number, there) for number in (1, 2)]
-        assert all(devices.has(loss) for one in losses for loss in one.values())
-        assert all(devices.has(tensor) for tensor in model.state_dict().values())
-        with torch.inference_mode():
-            model.eval().validate(held_out(model))
-        for direction, about in model.directions(model.config).items():
-            if about.gives == FIELDS:
-                assert described(model, direction, [1, 2])
-            else:
-                sound = rendered(model, direction, [1, 2], there)
-                assert devices.has(sound)
-                assert torch.isfinite(sound).all()
+        keeps_to(made(name), there, devices.has)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_real_device_renders_what_the_cpu_does(name: str, real_device: torch.device) -> None:
+    """Within the bound of each direction; only with `pytest --device cuda`."""
+    keeps_to(made(name), real_device, lambda tensor: tensor.device.type == real_device.type)
+    model, again = made(name), made(name).to(real_device)
+    for direction, about in model.directions(model.config).items():
+        if about.gives != FIELDS:
+            here = rendered(model, direction, [1, 2]).double()
+            there = rendered(again, direction, [1, 2], real_device).cpu().double()
+            level, difference = (float(one.square().mean().sqrt()) for one in (here, there - here))
+            assert 20 * math.log10(max(difference, 1e-12) / level) < about.bound_db, direction
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -163,7 +163,7 @@ def test_settling_takes_rate_channels_and_labels_from_the_corpus() -> None:
     [
         ({}, {"roles": ("dry", "wet")}, ["holds dry and wet", "tonemill slice"]),
         ({"sample_rate": 44100}, {}, ["22050 Hz", "44100 Hz", "tonemill resample --rate 44100"]),
-        ({"channels": 2}, {}, ["1 channel(s)", "2 was asked for", "tonemill train wavegan corpora/drums"]),
+        ({"channels": 2}, {}, ["1 channel(s)", "--channels is 2", "tonemill train wavegan corpora/drums"]),
         ({"label": "sort"}, {}, ["no field 'sort'", "kind, kit", "tonemill train wavegan corpora/drums"]),
         ({"label": "sort"}, {"values": {}}, ["It has none"]),
         ({"label": "kit"}, {}, ["'kit' is 'one' throughout", "Train without --label"]),

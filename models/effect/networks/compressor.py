@@ -26,10 +26,10 @@ from tonemill.models.effect.network import (
     Shorter,
     Signals,
     first_of,
-    followed,
     silence_before,
 )
 from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.streaming import appended
 
 SPEEDS: Final = ((30.0, 1000.0), (200.0, 8000.0), (1000.0, 30000.0))
 """Samples of attack and release that followers begin with, two of each."""
@@ -132,7 +132,7 @@ class Compressor(Network):
         return [(1, self.config.tone_taps - 1), (1, self.config.detectors)]
 
     def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        both, past = followed(pasts[0], dry)
+        both, past = appended(pasts[0], dry)
         said, level = self._said(both, knobs, pasts[1], 0)
         return said, [past, level]
 

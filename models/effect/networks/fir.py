@@ -20,10 +20,10 @@ from tonemill.models.effect.network import (
     Shorter,
     Signals,
     first_of,
-    followed,
     silence_before,
 )
 from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.streaming import appended
 
 MOST_FRAMES: Final = 30_000_000
 """Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
@@ -79,7 +79,7 @@ class FIR(Network):
         return [(1, 1, self.warm_up)]
 
     def step(self, dry: Signals, knobs: Knobs, pasts: list[torch.Tensor]) -> tuple[Signals, list[torch.Tensor]]:
-        both, past = followed(pasts[0], dry[:, None])
+        both, past = appended(pasts[0], dry[:, None])
         return nn.functional.conv1d(both, self.response.flip(0)[None, None])[:, 0], [past]
 
     @torch.no_grad()

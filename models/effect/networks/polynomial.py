@@ -25,10 +25,10 @@ from tonemill.models.effect.network import (
     Shorter,
     Signals,
     first_of,
-    followed,
     silence_before,
 )
 from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.streaming import appended
 
 MOST_FRAMES: Final = 30_000_000
 """Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
@@ -85,7 +85,7 @@ class Polynomial(Network):
         return [(1, self.warm_up)]
 
     def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        both, past = followed(pasts[0], dry)
+        both, past = appended(pasts[0], dry)
         return self.after_warm_up(both, knobs), [past]
 
     @torch.no_grad()

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, silence_before
 from tonemill.models.parts.settings import require_least
+from tonemill.models.parts.streaming import appended
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class TCN(Network):
         embedding = None if self.embed is None else self.embed(knobs)
         x, kept = dry[:, None], []
         for block, past in zip(self.blocks, pasts, strict=True):
-            both, last = followed(past, x)
+            both, last = appended(past, x)
             x = block(both, embedding)
             kept.append(last)
         return torch.tanh(self.output(x))[:, 0], kept

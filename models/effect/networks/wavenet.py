@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, followed, silence_before
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, silence_before
+from tonemill.models.parts.streaming import appended
 
 
 class StackShape(NamedTuple):
@@ -175,11 +176,11 @@ class WaveNet(Network):
         for stack in self.stacks:
             h = stack.rechannel(x)
             for layer in stack.layers:
-                both, past = followed(next(waiting), h)
+                both, past = appended(next(waiting), h)
                 h, a = layer(both, condition)
                 head = a if head is None else head + a
                 kept.append(past)
-            both, past = followed(next(waiting), head)
+            both, past = appended(next(waiting), head)
             kept.append(past)
             x, head = h, stack.head(both)
         return self.shape.head_scale * head[:, 0], kept

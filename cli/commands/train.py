@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -73,7 +74,8 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
                     "it out."
                 )
         model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
-        shown = open_progress(progress, progress_file, quiet)
+        # Of several processes that `torchrun` starts, the first one speaks.
+        shown = open_progress(progress, progress_file, quiet or int(os.environ.get("RANK", "0")) > 0)
         _run(name, model_config, settings, corpus, output, init_from, shown)
 
     fixed = [
@@ -144,6 +146,8 @@ def _run(
     opened = open_corpus(named_place(corpus, "corpus"))
     earlier = open_run(init_from) if init_from else None
     trained = train(name, model_config, settings, opened, output, progress, earlier)
+    if not trained.first:
+        raise typer.Exit(130 if trained.interrupted else 0)
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)

@@ -18,8 +18,10 @@ from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.loader import Batches, examples_of
 
 
-def batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int = 0) -> Batches:
-    """The training batches of a model from a number on.
+def batches_for(
+    model: Model, corpus: Corpus, settings: TrainConfig, first: int = 0, rank: int = 0, ranks: int = 1
+) -> Batches:
+    """The training batches of a model from a number on; of each the rows of a rank.
 
     Raises:
         CorpusError: the corpus has none for it.
@@ -32,6 +34,8 @@ def batches_for(model: Model, corpus: Corpus, settings: TrainConfig, first: int 
         settings.batch_size,
         settings.seed,
         first=first,
+        rank=rank,
+        ranks=ranks,
         pad=model.pads_short,
         arrays=model.arrays,
         most=settings.overfit,
@@ -75,20 +79,21 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
     return None if source is None else _in_words(model, taken, fitted, source)
 
 
-def refuse_small_batches(model: type[Model], name: str, settings: TrainConfig) -> None:
+def refuse_small_batches(model: type[Model], name: str, settings: TrainConfig, processes: int = 1) -> None:
     """Refuse a batch that a model cannot learn from, or that is not so many equal parts.
 
     Raises:
         UsageError: it, or each of its parts, has too few examples; or parts would be unequal.
     """
-    size, parts = settings.batch_size, settings.accumulate
+    size, parts = settings.batch_size // processes, settings.accumulate
     if size % parts:
         raise UsageError(f"--batch-size is {size}, which is not {parts} equal parts, as --accumulate wants.")
     if size // parts < model.least_batch:
         each = f" and --accumulate {parts}" if parts > 1 else ""
+        shared = f" for {processes} processes" if processes > 1 else ""
         raise UsageError(
-            f"--batch-size is {size}{each}, but {name} compares the examples of a batch with each other and needs "
-            f"{model.least_batch} or more at once."
+            f"--batch-size is {settings.batch_size}{shared}{each}, but {name} compares the examples of "
+            f"a batch with each other and needs {model.least_batch} or more at once."
         )
 
 

@@ -44,7 +44,7 @@ class Batches(IterableDataset[Batch]):
         batch_size: examples per batch.
         seed: decides order and crops.
         first: number of the first batch.
-        rank: of this process among `ranks`; each gets every so many-th batch.
+        rank: of this process among `ranks`; each gets its equal share of the rows of every batch.
         pad: lengthen shorter examples by silence, and their arrays by zeros, instead of refusing them.
         arrays: to read, by name; one with a hop is cropped to `length // hop` frames from the instant at which the
             audio is, which is a multiple of all hops, and one without is whole.
@@ -104,15 +104,17 @@ class Batches(IterableDataset[Batch]):
         lane, lanes = (worker.id, worker.num_workers) if worker else (0, 1)
         number = self._first + lane
         while True:
-            yield self.batch(number * self._ranks + self._rank)
+            yield self.batch(number)
             number += lanes
 
     def batch(self, number: int) -> Batch:
-        """The batch of a number, counted over all ranks."""
+        """The rows of this rank of the batch of a number."""
         audio: dict[str, list[np.ndarray]] = {role: [] for role in self._roles}
         arrays: dict[str, list[np.ndarray]] = {name: [] for name in self._hops}
         fields: dict[str, list[Any]] = {}
-        for place in range(number * self._batch_size, (number + 1) * self._batch_size):
+        share = self._batch_size // self._ranks
+        first = number * self._batch_size + self._rank * share
+        for place in range(first, first + share):
             epoch, position = divmod(place, self.examples)
             row = int(_permutation(self.examples, self._seed, epoch)[position])
             record = {name: self._rows[name][row].as_py() for name in self._wanted}
@@ -126,7 +128,7 @@ class Batches(IterableDataset[Batch]):
                 arrays[name].append(self._read_array(record, name, start))
             for name, value in _with_folder(record, self._fields).items():
                 fields.setdefault(name, []).append(value)
-        return Batch(_stacked(audio), fields, _stacked(arrays))
+        return Batch(_stacked(audio), fields, _stacked(arrays), self._rank * share, self._batch_size)
 
     def _crop(self, record: dict[str, Any], epoch: int) -> int:
         spare = self._usable(record) - self._length

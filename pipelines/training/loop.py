@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,13 @@ from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Phase, Progress
 from tonemill.pipelines.rendering.render import pick_device
 from tonemill.pipelines.runs import checkpoint_folder, checkpoints
-from tonemill.pipelines.runs.metric_log import Metrics
-from tonemill.pipelines.runs.run import Run, TrainConfig, prune
+from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
 from tonemill.pipelines.training.beginning import batches_for, begin, epoch_of, refuse_small_batches
-from tonemill.pipelines.training.ends import Clock, finished, interruptible, refuse_runaway, within_memory
+from tonemill.pipelines.training.ends import Clock, finished, interruptible, within_memory
 from tonemill.pipelines.training.facts import facts_of
-from tonemill.pipelines.training.listener import Listener
 from tonemill.pipelines.training.loader import batches, examples_of
+from tonemill.pipelines.training.processes import Processes, joined
+from tonemill.pipelines.training.record import Record
 from tonemill.pipelines.training.run_folder import begun, earlier_run, held, parents_for
 from tonemill.pipelines.training.updater import Updater
 
@@ -41,6 +43,8 @@ class Trained:
     interrupted: bool
     tired: bool = False
     """Whether it stopped because the score no longer improved."""
+    first: bool = True
+    """Whether this process wrote the run, where several trained it."""
 
 
 def train(
@@ -64,29 +68,35 @@ def train(
     parents = parents_for(model_class, model_config, folder)
     facts = replace(facts_of(corpus), parents={setting: one.facts() for setting, one in parents.items()})
     model_config = model_class.settle(model_config, facts)
-    device = pick_device(settings.device)
-    refuse_small_batches(model_class, name, settings)
-    loaded = {
-        setting: checkpoints.load_for_rendering(one.run, one.checkpoint, device) for setting, one in parents.items()
-    }
-    torch.manual_seed(_seed_of(settings.seed, "weights"))
-    model = build_model(model_class, model_config, loaded)
-    _refuse_late_turns(model, settings)
-    with held(folder), within_memory(folder, settings):
-        run = earlier_run(folder, name, model_config, settings, corpus)
-        saved = run.last() if run is not None else None
-        model.to(device)
-        if run is None:
-            taken = begin(model, corpus, settings, device, init_from)
-            if taken is not None:
-                progress.say(taken)
-            run = begun(folder, name, model_config, settings, corpus, model, parents)
-        checkpoint_folder.sweep(run.folder)
-        scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-        state = checkpoints.State(model, model.optimizers(), settings.ema, scaler)
-        if saved is not None:
-            state.load(saved)
-        return _Training(state, run, settings, corpus, device, progress).go()
+    with joined(pick_device(settings.device), settings.batch_size) as (processes, device):
+        refuse_small_batches(model_class, name, settings, processes.count)
+        loaded = {
+            setting: checkpoints.load_for_rendering(one.run, one.checkpoint, device) for setting, one in parents.items()
+        }
+        torch.manual_seed(_seed_of(settings.seed, "weights"))
+        model = build_model(model_class, model_config, loaded)
+        _refuse_late_turns(model, settings)
+        with held(folder) if processes.first else nullcontext(), within_memory(folder, settings):
+            run = earlier_run(folder, name, model_config, settings, corpus)
+            # All have looked before the first one begins the run.
+            processes.wait()
+            saved = run.last() if run is not None else None
+            model.to(device)
+            if run is None:
+                taken = begin(model, corpus, settings, device, init_from) if processes.first else None
+                if taken is not None:
+                    progress.say(taken)
+                if processes.first:
+                    begun(folder, name, model_config, settings, corpus, model, parents)
+                processes.copy_from_first(model.state_dict().values())
+                run = open_run(folder)
+            if processes.first:
+                checkpoint_folder.sweep(run.folder)
+            scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+            state = checkpoints.State(model, model.optimizers(), settings.ema, scaler)
+            if saved is not None:
+                state.load(saved)
+            return _Training(state, run, settings, corpus, device, progress, processes).go()
 
 
 class _Training:
@@ -100,6 +110,7 @@ class _Training:
         corpus: Corpus,
         device: torch.device,
         progress: Progress,
+        processes: Processes,
     ) -> None:
         self._state = state
         self._run = run
@@ -107,11 +118,8 @@ class _Training:
         self._corpus = corpus
         self._device = device
         self._progress = progress
-        self._metrics = Metrics(run.folder, state.step)
-        self._listener = Listener(run.folder, corpus, settings, state.model, self._metrics)
+        self._processes = processes
         self._clock = Clock(state.seconds)
-        self._saved = state.step if run.checkpoints() else None
-        self._saved_seconds = state.seconds
         self._update = Updater(
             state.optimizers,
             device,
@@ -119,44 +127,44 @@ class _Training:
             settings.clip_norm,
             settings.accumulate,
             settings.skip_non_finite,
+            processes,
         )
 
     def go(self) -> Trained:
         """Train until a limit, a signal, or a score that no longer improves."""
-        state, settings, device = self._state, self._settings, self._device
-        dataset = batches_for(state.model, self._corpus, settings, first=state.step)
-        processes = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
+        state, settings, device, processes = self._state, self._settings, self._device, self._processes
+        dataset = batches_for(state.model, self._corpus, settings, state.step, processes.rank, processes.count)
+        loaders = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
         with (
             self._progress.phase(f"train {self._run.folder}", settings.steps, "steps") as phase,
             interruptible() as interrupted,
-            self._metrics,
+            self._opened(phase) as record,
         ):
             phase.reach(state.step, counted=False)
-            over = self._is_over()
-            incoming = batches(dataset, processes, pin=device.type == "cuda")
-            while not interrupted and not over:
-                self._turn()
-                losses = self._step(next(incoming).to(device))
+            over = processes.any(self._is_over(), device)
+            incoming = batches(dataset, loaders, pin=device.type == "cuda")
+            while not over:
+                self._turn(record)
+                losses = processes.averaged(self._step(next(incoming).to(device)))
                 state.advance()
                 state.seconds = self._clock.seconds
-                over = self._is_over()
-                self._metrics.collect({**losses, **self._update.figures})
-                if state.step % settings.log_every == 0:
-                    self._log(phase)
-                measured = (over or self._listener.is_due(state.step)) and self._measure()
-                # The last score may end it.
-                over = over or self._is_over()
-                if over:
-                    self._log(phase)
-                if measured or over or self._save_is_due():
-                    self._save()
+                if record is not None and not interrupted:
+                    # The last score may end it.
+                    record.note({**losses, **self._update.figures}, self._is_over())
                 phase.advance(1)
-            if self._saved != state.step:
-                self._metrics.write(state.step, self._clock.seconds)
-                if not interrupted:
-                    self._measure()
-                self._save()
-        return Trained(self._run, state.step, bool(interrupted), self._is_tired())
+                over = processes.any(self._is_over() or bool(interrupted), device)
+            if record is not None:
+                record.end(bool(interrupted))
+        return Trained(self._run, state.step, bool(interrupted), self._is_tired(), processes.first)
+
+    @contextmanager
+    def _opened(self, phase: Phase) -> Iterator[Record | None]:
+        """What is written on the way, by the first process."""
+        if not self._processes.first:
+            yield None
+            return
+        with Record(self._state, self._run, self._settings, self._corpus, self._device, phase) as record:
+            yield record
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         """One step: the parts of a batch, each with the same randomness."""
@@ -173,7 +181,7 @@ class _Training:
         self._update.end()
         return {name: losses[0] if len(losses) == 1 else torch.stack(losses).mean() for name, losses in found.items()}
 
-    def _turn(self) -> None:
+    def _turn(self, record: Record | None) -> None:
         """What the model does once before this step, if it was not done before the run was interrupted."""
         state, settings = self._state, self._settings
         name = state.model.turns().get(state.step + 1)
@@ -185,30 +193,12 @@ class _Training:
         dataset = batches_for(state.model, self._corpus, settings)
         examples = examples_of(self._corpus, settings.split, state.model.roles, state.model.arrays, settings.overfit)
         with torch.no_grad(), state.turning(name):
-            state.model.turn(name, (one.to(self._device) for one in epoch_of(dataset, settings.batch_size)), examples)
-        self._save()
-
-    def _log(self, phase: Phase) -> None:
-        refuse_runaway(self._metrics.write(self._state.step, self._clock.seconds), self._state.step, self._run)
-        best = self._state.best_score
-        phase.about = self._metrics.line() + ("" if best is None else f"  best score {best:.3g}")
-
-    def _measure(self) -> bool:
-        """Listen to the weights as they are, unless they are not finite; returns whether they have a score."""
-        state = self._state
-        state.refuse_not_finite(self._run.folder)
-        state.measured(self._listener.listen(state, self._device))
-        return state.score is not None
-
-    def _save_is_due(self) -> bool:
-        minutes = self._settings.checkpoint_minutes
-        late = minutes is not None and self._clock.seconds - self._saved_seconds >= 60 * minutes
-        return late or self._state.step % self._settings.checkpoint_every == 0
-
-    def _save(self) -> None:
-        self._state.save(self._run.folder)
-        prune(self._run, self._settings.keep)
-        self._saved, self._saved_seconds = self._state.step, self._clock.seconds
+            if self._processes.first:
+                some = (one.to(self._device) for one in epoch_of(dataset, settings.batch_size))
+                state.model.turn(name, some, examples)
+            self._processes.copy_from_first(state.model.state_dict().values())
+        if record is not None:
+            record.save()
 
     def _is_over(self) -> bool:
         return finished(self._state.step, self._clock.seconds, self._settings) or self._is_tired()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tonemill.audiotools.errors import RunError
 from tonemill.models.contract import Model
+from tonemill.pipelines.training.processes import ALONE, Processes
 
 GRADIENT_NORM: Final = "gradient_norm/"
 LEARNING_RATE: Final = "learning_rate/"
@@ -28,6 +29,7 @@ class Updater:
         parts: into which each batch is split; the gradients of their losses are averaged.
         most_skipped: an update is skipped where its gradients are not finite, at most so many times in a row; with 0
             none is, and the gradients are not looked at.
+        processes: that train together; gradients are averaged over them.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Updater:
         clip_norm: float = 0.0,
         parts: int = 1,
         most_skipped: int = 0,
+        processes: Processes = ALONE,
     ) -> None:
         self._optimizers = optimizers
         self._device = device.type
@@ -45,6 +48,7 @@ class Updater:
         self._clip_norm = clip_norm
         self._parts = parts
         self._most_skipped = most_skipped
+        self._processes = processes
         self._part = 0
         self._calls: dict[str, int] = defaultdict(int)
         self._in_a_row: dict[str, int] = defaultdict(int)
@@ -98,6 +102,7 @@ class Updater:
 
     def _step(self, name: str, optimizer: torch.optim.Optimizer) -> None:
         parameters = [one for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        self._processes.average(one.grad for one in parameters if one.grad is not None)
         if self._clip_norm or self._most_skipped:
             self._scaler.unscale_(optimizer)
             norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])

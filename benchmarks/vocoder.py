@@ -33,8 +33,10 @@ from tonemill.models.vocoder import MODEL
 from tonemill.models.vocoder.model import distance
 from tonemill.pipelines import config
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.runs.checkpoints import State, rendering_weights
 from tonemill.pipelines.training.facts import facts_of
 from tonemill.pipelines.training.loader import Batches, examples_of
+from tonemill.pipelines.training.updater import Updater
 
 
 def training(
@@ -44,37 +46,28 @@ def training(
     wanted = config.build(MODEL.config_of(settings), settings, "vocoder")
     torch.manual_seed(0)
     model = MODEL(MODEL.settle(wanted, facts_of(corpus)))
-    optimizers = model.optimizers()
-
-    def update(name: str, loss: Tensor) -> None:
-        optimizers[name].zero_grad(set_to_none=True)
-        loss.backward()
-        optimizers[name].step()
-
-    weights = list(model.generator.parameters())
-    average = [weight.detach().clone() for weight in weights]
+    state = State(model, model.optimizers(), MODEL.usual["ema"])
+    update = Updater(state.optimizers, torch.device("cpu"), state.scaler)
     batches = iter(Batches(corpus, "train", model.roles, model.length, batch_size, pad=True))
-    spent, step = 0.0, 0
+    spent = 0.0
     for end in minutes:
         while spent < 60 * end:
             begin = time.process_time()
-            step += 1
+            step = state.step + 1
             torch.manual_seed(step)
             batch = next(batches)
+            update.begin(model, step)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 losses = model.training_step(batch, step, update)
-            with torch.no_grad():
-                # The average begins faster, or the first weights would weigh in it for long.
-                decay = min(MODEL.usual["ema"], (1 + step) / (10 + step))
-                torch._foreach_lerp_(average, weights, 1 - decay)
+            update.end()
+            state.advance()
             spent += time.process_time() - begin
         values = ", ".join(f"{name} {float(value):.3f}" for name, value in losses.items())
-        print(f"{settings['generator']}, {spent:.0f} CPU s, step {step}: {values}", flush=True)
+        print(f"{settings['generator']}, {spent:.0f} CPU s, step {state.step}: {values}", flush=True)
         averaged = MODEL(model.config).eval()
-        with torch.no_grad():
-            for parameter, value in zip(averaged.generator.parameters(), average, strict=True):
-                parameter.copy_(value)
-        yield end, step, averaged
+        for name, weight in rendering_weights(averaged).items():
+            weight.copy_(state.average[name])
+        yield end, state.step, averaged
 
 
 def main() -> None:

@@ -121,7 +121,7 @@ class Ours:
             self.model.training_step(Batch({"audio": real}, {}), 1, self.update)
 
     def clips(self, count: int) -> None:
-        self.model.render({"latent": torch.rand(count, LATENT, device=self.device) * 2 - 1}).cpu()
+        self.model.render({"latent": torch.rand(count, LATENT, device=self.device) * 2 - 1}, "render", None).cpu()
 
 
 def timed(work: Callable[[], None], device: torch.device) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 import soundfile
 from conftest import RATE, Ended, Shell, Tonemill, table
 
+from tonemill.models.effect.model import Effect
 from tonemill.pipelines.runs.run import open_run
+from tonemill.pipelines.storage.json_files import write_sealed
 
 PICTURES = {"waveforms.png", "error_spectrum.png", "transfer.png", "training.png"}
 TINY = ("--network", "wavenet", "--preset", "nano", "--length", 512, "--stability-seconds", 0.5, "-q")
@@ -311,3 +314,34 @@ def test_export_lists_the_forms_of_a_run_and_their_options(tonemill: Tonemill, r
     said = " ".join(tonemill("export", run, "--help").done().out.decode().split())
     for words in ("Neural Amp Modeler", "ONNX Runtime", "LibTorch", "no longer develops", "--gear-make"):
         assert words in said
+
+
+def test_an_export_that_renders_otherwise_is_not_named(
+    tonemill: Tonemill, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "amp.nam"
+    shown = tonemill("export", run, "-o", file).done().err
+    assert float(shown.split("differs from the run's own sound by ")[1].split(" dB")[0]) < -90
+    monkeypatch.setattr(Effect, "export_error_db", lambda *_: -60.0)
+    tonemill("export", run, "-o", tmp_path / "other.nam").refused(1, "differs", "by -60 dB", "less than -90 dB")
+    assert not (tmp_path / "other.nam").exists()
+
+
+def test_the_best_checkpoint_renders_unless_another_is_named(
+    tonemill: Tonemill, run: Path, pairs: Path, tmp_path: Path
+) -> None:
+    scanned = tonemill("scan", pairs / "di", "-q").done().out
+    copy = tmp_path / "pedal"
+    shutil.copytree(run, copy)
+    last = max((copy / "checkpoints").iterdir())
+    worse = copy / "checkpoints" / f"{int(last.name) + 100:08d}"
+    shutil.copytree(last, worse)
+    state = {**json.loads((last / "state.json").read_text()), "step": int(worse.name), "score_step": int(worse.name)}
+    state.pop("seal")
+    write_sealed(worse / "state.json", {**state, "score": 1e9})
+    found = tonemill("render", copy, stdin=scanned).done()
+    assert f"the best checkpoint, of step {int(last.name)}" in found.err
+    assert b'"trained_steps":' + str(int(last.name)).encode() in found.out
+    for words in (("--checkpoint", "last"), ("--checkpoint", int(worse.name))):
+        other = tonemill("render", copy, *words, stdin=scanned).done()
+        assert other.err == "" and b'"trained_steps":' + str(int(worse.name)).encode() in other.out

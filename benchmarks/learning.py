@@ -46,7 +46,7 @@ def main() -> None:
     rate = model.sample_rate
     held_out = real_clips(corpus, "valid", model.length)
     seen = real_clips(corpus, "train", model.length)
-    rendered = [one.samples for one in render(model, [Request(seed, {}, {}) for seed in range(RENDERED)], 16, device)]
+    rendered = render(model, [Request(seed, {}, {}) for seed in range(RENDERED)], 16, device)
     rng = np.random.default_rng(0)
     level = np.sqrt(np.mean(np.square(np.concatenate(seen))))
     noise = [(rng.standard_normal(seen[0].shape) * level).astype(np.float32) for _ in range(RENDERED)]

@@ -246,12 +246,14 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
-    def render(self, inputs: Mapping[str, Tensor], direction: str, options: Any) -> Float[Tensor, "batch _ _"]:
+    def render(
+        self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
+    ) -> Float[Tensor, "batch _ _"]:
         """Render a batch of stacked inputs; each item's output depends on its own inputs alone.
 
         Args:
             inputs: what `inputs` returned for each request, stacked, on the model's device.
-            direction: of all requests.
+            direction: of all requests; empty for the first.
             options: of that direction.
 
         Returns:

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _OPTIONS: Final = {"lockstep": 1, "segments": 1, "block": 8192}
+_KEPT: Final = (
+    *("step", "version", "run", "checkpoint", "batch_size", "set", "other_rate", "device", "run_uri", "trained_steps"),
+    *("sha256", "sample_rate", "output_channels", "samples"),
+)
 _ABOUT: Final = ("renders_from", "makes", "samples", "knobs")
 
 
@@ -47,20 +51,7 @@ def comparable(step: Mapping[str, Any]) -> Mapping[str, Any]:
         return step
     if bool(step["streams"]) != (tuple(step["needs"]) == ("audio",) and step["gives"] == "audio"):
         return step
-    names = (
-        "direction",
-        "keep_audio",
-        "uses",
-        "parents",
-        "parents_uri",
-        "options",
-        "needs",
-        "gives",
-        "streams",
-        "together",
-        "on_cpu",
-    )
-    rest = {name: value for name, value in step.items() if name not in (*names, "required")}
+    rest = {name: step[name] for name in _KEPT if name in step}
     return {
         **rest,
         **_OPTIONS,

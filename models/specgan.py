@@ -141,7 +141,7 @@ class SpecGAN(Adversarial):
 
     @torch.inference_mode()
     def render(
-        self, inputs: Mapping[str, Tensor], direction: str, options: Any
+        self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch channels time"]:
         config = self.config
         magnitudes = self.spectrogram.magnitudes(self.generated(inputs))

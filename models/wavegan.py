@@ -99,7 +99,7 @@ class WaveGAN(Adversarial):
 
     @torch.inference_mode()
     def render(
-        self, inputs: Mapping[str, Tensor], direction: str, options: Any
+        self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch channels time"]:
         return self.generated(inputs)
 

@@ -186,7 +186,7 @@ class Effect(Model):
 
     @torch.no_grad()
     def render(
-        self, inputs: Mapping[str, Tensor], direction: str, options: Any
+        self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch channels time"]:
         dry, knobs = inputs["dry"], inputs["knobs"]
         if not self.network.feeds_back:

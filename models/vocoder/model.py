@@ -235,7 +235,9 @@ class Vocoder(Model):
         return {"audio": torch.from_numpy(np.array(request.audio["audio"], np.float32))}
 
     @torch.inference_mode()
-    def render(self, inputs: Mapping[str, Tensor], direction: str, options: Any) -> Float[Tensor, "batch _ _"]:
+    def render(
+        self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
+    ) -> Float[Tensor, "batch _ _"]:
         if direction == "decode":
             mel = rearrange(
                 inputs[MEL], "batch (c bands) frames -> (batch c) bands frames", bands=self.config.mel_bands

@@ -179,9 +179,8 @@ def _rejects(rejects: Any) -> list[Table]:
 
 
 def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
-    import json
-
     from tonemill.pipelines.runs.directions import directions_of
+    from tonemill.pipelines.runs.metric_lines import METRICS, last_metrics
     from tonemill.pipelines.runs.run import open_run
 
     run = open_run(folder)
@@ -200,10 +199,7 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     for one in run.checkpoints():
         score = "" if one.score is None else f"{one.score:.2f}"
         saved.add_row(str(one.step), duration(one.state["seconds"]), score, one.digest[:16])
-    lines = [json.loads(line) for line in _text(folder / "metrics.jsonl").splitlines()]
-    last: dict[str, Any] = {}
-    for line in lines:
-        last |= line
+    last = last_metrics(folder / METRICS)
     metrics = _table("last metrics", "metric", "value")
     for name, value in last.items():
         metrics.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
@@ -264,10 +260,6 @@ def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
     for chain, count in chains.most_common(8):
         table.add_row("steps", f"{chain} ({count})")
     return facts, [table]
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.rendering.render import at_rate, describe, loaded_for
 from tonemill.pipelines.runs.directions import directions_of
-from tonemill.pipelines.runs.metric_log import METRICS
+from tonemill.pipelines.runs.metric_lines import METRICS, last_metrics
 from tonemill.pipelines.runs.run import open_run
 from tonemill.pipelines.storage.paths import to_uri
 
@@ -156,15 +155,7 @@ def _judgement(record: Mapping[str, Any]) -> Judgement:
 
 
 def _last_accuracy(folder: Path, step: int) -> dict[str, Any]:
-    """What the run says of its own accuracy, at or before a step."""
-    path = folder / METRICS
-    found: dict[str, Any] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if "accuracy" in record and record.get("step", 0) <= step:
-            names = ("accuracy", "accuracy_low", "accuracy_high", "validated_on", "validated_examples")
-            found = {name: record[name] for name in names if name in record}
-    return found
+    """The accuracy that the run measured, at or before a step."""
+    last = last_metrics(folder / METRICS, step)
+    names = ("accuracy", "accuracy_low", "accuracy_high", "validated_on", "validated_examples")
+    return {name: last[name] for name in names if name in last} if "accuracy" in last else {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from tonemill.pipelines.report.charts import Chart, lines
 from tonemill.pipelines.report.subject import Place
-from tonemill.pipelines.runs.metric_log import METRICS, read_metrics
+from tonemill.pipelines.runs.metric_lines import METRICS, read_metrics
 
 
 def curves(places: Sequence[Place]) -> tuple[list[Chart], list[str]]:

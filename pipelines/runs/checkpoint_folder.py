@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tonemill.audiotools.errors import RunError
+from tonemill.pipelines.runs.metric_lines import METRICS, read_lines
 from tonemill.pipelines.storage import commit, json_files
 
 if TYPE_CHECKING:
@@ -301,8 +301,6 @@ def _refusal(folder: Path, spoilt: _Spoilt) -> RunError:
 
 def _measured(folder: Path) -> frozenset[int]:
     """The steps at which a run was measured, from its metrics."""
-    from tonemill.pipelines.runs.metric_log import METRICS
-
     path = folder.parent.parent / METRICS
     if not refuse_unreadable(path):
         return frozenset()
@@ -312,10 +310,6 @@ def _measured(folder: Path) -> frozenset[int]:
 
 @lru_cache(maxsize=4)
 def _steps_measured(path: Path, *version: int) -> frozenset[int]:
-    found = set()
-    for line in path.read_bytes().splitlines():
-        # `validated_on` is of models that compare held-out examples, the distance of those that render from seeds.
-        if b'"mel_distance_db"' in line or b'"validated_on"' in line:
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                found.add(int(json.loads(line)["step"]))
+    # `validated_on` is of models that compare held-out examples, the distance of those that render clips.
+    found = {int(record["step"]) for record in read_lines(path) if {"mel_distance_db", "validated_on"} & record.keys()}
     return frozenset(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -14,14 +13,11 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from tonemill.pipelines.runs.metric_lines import METRICS, encoded, read_lines
 from tonemill.pipelines.storage import commit
 
 MOST_CLIPS: Final = 4
 """Clips of a set that TensorBoard keeps."""
-
-METRICS: Final = "metrics.jsonl"
-
-_AXES: Final = frozenset({"step", "seconds"})
 
 
 class Metrics:
@@ -36,9 +32,9 @@ class Metrics:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = folder / METRICS
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= step]
+        kept = [record for record in read_lines(self._path) if record["step"] <= step]
         with commit.pending(self._path) as file:
-            file.write(b"".join(kept))
+            file.writelines(encoded(record) for record in kept)
         self._collected: dict[str, list[Tensor]] = defaultdict(list)
         self._last: dict[str, float] = {}
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
@@ -59,8 +55,8 @@ class Metrics:
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
         """Write a line of its own."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        with self._path.open("ab") as file:
+            file.write(encoded({"step": step, **values}))
         for name, value in values.items():
             if isinstance(value, float):
                 self.board.add_scalar(name, value, step)
@@ -81,7 +77,7 @@ class Metrics:
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines so far, those of earlier calls included."""
-        return [json.loads(line) for line in _lines(self._path)]
+        return read_lines(self._path)
 
     def line(self) -> str:
         """The last means, for the progress bar."""
@@ -92,28 +88,3 @@ class Metrics:
 
     def __exit__(self, *_: object) -> None:
         self.board.close()
-
-
-def _lines(path: Path) -> list[bytes]:
-    """The whole lines of a file that may have been cut while a line was written."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-
-
-def read_metrics(path: Path) -> dict[str, tuple[Any, Any]]:
-    """Steps and values of each metric; a line that was cut, and what is no number, is left out."""
-    found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        step = record.get("step") if isinstance(record, dict) else None
-        if not isinstance(step, int | float):
-            continue
-        for name, value in record.items():
-            if name not in _AXES and isinstance(value, int | float) and not isinstance(value, bool):
-                found[name][0].append(float(step))
-                found[name][1].append(float(value))
-    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in found.items()}

@@ -29,7 +29,7 @@ from tonemill.pipelines.report.metric_tables import read_judged
 from tonemill.pipelines.report.rejects import refusals
 from tonemill.pipelines.report.sampling import at_the_edges, by_lot, label_of
 from tonemill.pipelines.report.subject import Place
-from tonemill.pipelines.runs.metric_log import read_metrics
+from tonemill.pipelines.runs.metric_lines import read_metrics
 from tonemill.pipelines.storage.paths import to_uri
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)

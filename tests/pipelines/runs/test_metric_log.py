@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tonemill.pipelines.runs.metric_log import METRICS, Metrics, read_metrics
+from tonemill.pipelines.runs.metric_lines import METRICS, read_metrics
+from tonemill.pipelines.runs.metric_log import Metrics
 
 
 def written(folder: Path) -> list[dict[str, float]]:

@@ -142,8 +142,10 @@ def _reader_of(place: Path) -> Any:
 def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], owner: str) -> Any:
     from tonemill.pipelines import config
 
+    if not forms:
+        raise UsageError(f"A run of {owner} cannot be exported yet; render with it here.")
     if form not in forms:
-        raise UsageError(f"{owner} can be exported as {', '.join(forms) or 'nothing'}, and --format is {form}.")
+        raise UsageError(f"{owner} can be exported as {', '.join(forms)}, and --format is {form}.")
     return config.build(forms[form].options, given, f"export --format {form}")
 
 

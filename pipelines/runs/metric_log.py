@@ -80,8 +80,8 @@ class Metrics:
         return read_lines(self._path)
 
     def line(self) -> str:
-        """The last means, for the progress bar."""
-        return "  ".join(f"{name} {value:.3g}" for name, value in self._last.items())
+        """The last means, for the progress bar; without those of single optimizers, which have a slash."""
+        return "  ".join(f"{name} {value:.3g}" for name, value in self._last.items() if "/" not in name)
 
     def __enter__(self) -> Metrics:
         return self

@@ -36,7 +36,9 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
-    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder effect""",
+    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder loopgan
+        effect""",
+    "models/loopgan": "generator projection plain_discriminator features settings model",
     "models/vocoder": "settings generators player model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
@@ -48,7 +50,7 @@ ORDER = {
 
 APART = {
     "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
-    "models": {"wavegan", "specgan", "classifier", "vocoder", "effect"},
+    "models": {"wavegan", "specgan", "classifier", "vocoder", "loopgan", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""

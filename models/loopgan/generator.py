@@ -1,0 +1,289 @@
+"""StyleGAN2's generator on mel spectrograms (Karras et al., 2020, https://arxiv.org/abs/1912.04958), circular in time.
+
+Feature maps are (batch, channels, time, bands). With circular time a map goes on at its beginning where it ends, so the
+output is a loop: rotating the deepest map by one frame rotates the output by 2 ** stages frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Maps = Float[Tensor, "batch channels time bands"]
+Other = Float[Tensor, "batch _ _ _"]
+"""Maps of other sizes."""
+Styles = Float[Tensor, "batch style"]
+Noise = Float[Tensor, "batch 1 _ _"]
+
+Convolve = Callable[[Tensor, Tensor], Tensor]
+
+BINOMIAL: Final = (1.0, 3.0, 3.0, 1.0)
+"""The filter of each change of resolution, along each axis."""
+
+_AROUND: Final = 2
+"""Frames of a map beyond its ends that reach into its upsampled ends."""
+
+
+class Shape(NamedTuple):
+    """Sizes of a generator.
+
+    Args:
+        frames: of the deepest map, in time.
+        bands: of the deepest map.
+        stages: each doubles both.
+        channels: of every map.
+        latent: numbers of a latent vector.
+        style: numbers of a style.
+        mapping_layers: from latent to style.
+        circular: time is a circle.
+    """
+
+    frames: int
+    bands: int
+    stages: int
+    channels: int
+    latent: int
+    style: int
+    mapping_layers: int
+    circular: bool
+
+    @property
+    def styles(self) -> int:
+        """Styles that one map takes: each layer has its own, and a stage's output shares that of the next layer."""
+        return 2 * self.stages + 2
+
+    def noise_shapes(self) -> list[tuple[int, int]]:
+        """(time, bands) of the noise of each styled convolution."""
+        sizes = [(self.frames << stage, self.bands << stage) for stage in range(self.stages + 1)]
+        return [sizes[0], *(size for size in sizes[1:] for _ in range(2))]
+
+
+class EqualLinear(nn.Module):
+    """A dense layer whose weights are drawn from N(0, 1) and scaled when they are used.
+
+    Args:
+        inputs: numbers in.
+        outputs: numbers out.
+        bias: its first value.
+        rate: weights and bias learn so much more slowly than others: they are stored divided by it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: float = 0.0, rate: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.bias = nn.Parameter(torch.full((outputs,), bias))
+        self.scale, self.rate = rate / math.sqrt(inputs), rate
+
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
+        return F.linear(x, self.weight * self.scale, self.bias * self.rate)
+
+
+class Mapping(nn.Module):
+    """Latent vectors to styles: dense layers at a hundredth of the learning rate (section 4.1 of StyleGAN)."""
+
+    def __init__(self, latent: int, style: int, layers: int) -> None:
+        super().__init__()
+        sizes = [latent] + [style] * layers
+        self.layers = nn.ModuleList(EqualLinear(a, b, rate=0.01) for a, b in pairwise(sizes))
+
+    def forward(self, latent: Float[Tensor, "batch latent"]) -> Styles:
+        x = latent * (latent.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+        for layer in self.layers:
+            x = activated(layer(x))
+        return x
+
+
+def activated(x: Tensor) -> Tensor:
+    """Leaky ReLU with a gain that keeps the variance of N(0, 1)."""
+    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+class ModulatedConv(nn.Module):
+    """A convolution whose input channels are scaled by a style, and whose output is brought back to unit variance.
+
+    Scaling activations in place of weights gives the same numbers with one convolution for the whole batch (section 2.2
+    of the paper: demodulation divides by the norm of the scaled weights).
+
+    Args:
+        channels: in.
+        outputs: channels out.
+        style: numbers of a style.
+        size: of the kernel.
+        demodulate: bring the output back to unit variance.
+        circular: time is a circle.
+    """
+
+    def __init__(
+        self, channels: int, outputs: int, style: int, size: int = 3, demodulate: bool = True, circular: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, channels, size, size))
+        self.modulation = EqualLinear(style, channels, bias=1.0)
+        self.scale = 1 / math.sqrt(channels * size * size)
+        self.demodulate, self.circular = demodulate, circular
+
+    def forward(self, x: Maps, style: Styles) -> Float[Tensor, "batch outputs time bands"]:
+        return self._scaled(self.convolved, x, style)
+
+    def upsampled(self, x: Maps, style: Styles) -> Float[Tensor, "batch outputs _ _"]:
+        """Twice the frames and the bands."""
+        return self._scaled(self._raised, x, style)
+
+    def convolved(self, x: Maps, weight: Tensor) -> Tensor:
+        pad = weight.shape[-1] // 2
+        if pad and self.circular:
+            return F.conv2d(around(x, pad), weight, padding=(0, pad))
+        return F.conv2d(x, weight, padding=pad)
+
+    def _raised(self, x: Maps, weight: Tensor) -> Tensor:
+        frames = x.shape[2]
+        wide = around(x, _AROUND) if self.circular else x
+        raised = F.conv_transpose2d(wide, weight.transpose(0, 1), stride=2)
+        out = filtered(raised, (1, 1))
+        return out[:, :, 2 * _AROUND : 2 * (_AROUND + frames)] if self.circular else out
+
+    def _scaled(self, convolve: Convolve, x: Maps, style: Styles) -> Tensor:
+        factors = self.modulation(style)
+        out = convolve(x * factors[:, :, None, None], self.weight * self.scale)
+        if not self.demodulate:
+            return out
+        squares = (self.weight * self.scale).square().sum(dim=(2, 3))
+        return out * (factors.square() @ squares.T + 1e-8).rsqrt()[:, :, None, None]
+
+
+def around(x: Maps, frames: int) -> Other:
+    """A map with so many frames of its end before it, and of its beginning after it."""
+    return F.pad(x, (0, 0, frames, frames), mode="circular")
+
+
+def filtered(x: Maps, padding: tuple[int, int]) -> Other:
+    """The binomial filter along both axes, with a gain of 4, for maps of which three in four values were inserted."""
+    before, after = padding
+    return smoothed(F.pad(x, (before, after, before, after)), gain=4.0)
+
+
+def smoothed(x: Maps, gain: float) -> Other:
+    """The binomial filter along both axes, where it lies wholly inside."""
+    taps = torch.tensor(BINOMIAL, device=x.device, dtype=x.dtype)
+    taps = math.sqrt(gain) * taps / taps.sum()
+    # Channels as examples: a convolution in groups of one channel is slower.
+    flat = x.flatten(0, 1)[:, None]
+    flat = F.conv2d(F.conv2d(flat, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1))
+    return flat.view(*x.shape[:2], *flat.shape[2:])
+
+
+def doubled(x: Maps, circular: bool) -> Other:
+    """A map of twice the frames and bands: zeros inserted and filtered."""
+    frames = x.shape[2]
+    wide = around(x, _AROUND) if circular else x
+    batch, channels, time, bands = wide.shape
+    spread = wide.new_zeros(batch, channels, 2 * time, 2 * bands)
+    spread[:, :, ::2, ::2] = wide
+    out = filtered(spread, (2, 1))
+    return out[:, :, 2 * _AROUND : 2 * (_AROUND + frames)] if circular else out
+
+
+class StyledConv(nn.Module):
+    """A modulated convolution, noise of a learned strength, a bias, and the activation."""
+
+    def __init__(self, shape: Shape, raises: bool) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(shape.channels, shape.channels, shape.style, circular=shape.circular)
+        self.strength = nn.Parameter(torch.zeros(1))
+        self.bias = nn.Parameter(torch.zeros(shape.channels))
+        self.raises = raises
+
+    def forward(self, x: Maps, style: Styles, noise: Noise) -> Other:
+        x = self.conv.upsampled(x, style) if self.raises else self.conv(x, style)
+        return activated(x + self.strength * noise + self.bias[:, None, None])
+
+
+class ToMel(nn.Module):
+    """What a stage adds to the mel spectrogram."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(shape.channels, 1, shape.style, size=1, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.circular = shape.circular
+
+    def forward(self, x: Maps, style: Styles, below: Other | None) -> Other:
+        out = self.conv(x, style) + self.bias
+        return out if below is None else out + doubled(below, self.circular)
+
+
+class Generator(nn.Module):
+    """Latent vectors to normalised mel spectrograms (batch, 1, time, bands).
+
+    Args:
+        shape: its sizes.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.mapping = Mapping(shape.latent, shape.style, shape.mapping_layers)
+        self.constant = nn.Parameter(torch.randn(1, shape.channels, shape.frames, shape.bands))
+        self.first = StyledConv(shape, raises=False)
+        self.first_mel = ToMel(shape)
+        self.convs = nn.ModuleList(StyledConv(shape, raises) for _ in range(shape.stages) for raises in (True, False))
+        self.mels = nn.ModuleList(ToMel(shape) for _ in range(shape.stages))
+
+    def forward(self, styles: Float[Tensor, "batch layers style"], noise: Sequence[Noise], rotation: int = 0) -> Other:
+        """Synthesis.
+
+        Args:
+            styles: of each layer, `shape.styles` of them.
+            noise: of each styled convolution, as `shape.noise_shapes`.
+            rotation: frames by which the deepest map is rotated in time.
+        """
+        x = self.constant.roll(rotation, dims=2).expand(len(styles), -1, -1, -1)
+        x = self.first(x, styles[:, 0], noise[0])
+        mel = self.first_mel(x, styles[:, 1], None)
+        for stage, to_mel in enumerate(self.mels):
+            for half in (0, 1):
+                layer = 2 * stage + half
+                x = self.convs[layer](x, styles[:, layer + 1], noise[layer + 1])
+            mel = to_mel(x, styles[:, 2 * stage + 3], mel)
+        return mel
+
+    def broadcast(self, style: Styles) -> Float[Tensor, "batch layers style"]:
+        """One style for all layers."""
+        return style[:, None].expand(-1, self.shape.styles, -1)
+
+
+def mixed(first: Styles, second: Styles, layers: int, crossover: Float[Tensor, "batch"]) -> Tensor:
+    """Styles of each layer: the first up to a crossover, and the second from there on (style mixing).
+
+    Args:
+        first: (batch, style).
+        second: (batch, style).
+        layers: of the generator.
+        crossover: layer at which each example changes over; `layers` for never.
+    """
+    later = torch.arange(layers, device=first.device) >= crossover[:, None]
+    return torch.where(later[:, :, None], second[:, None], first[:, None])
+
+
+def truncated(style: Styles, mean: Float[Tensor, "style"], psi: float) -> Styles:
+    """Styles drawn towards their mean: 1 leaves them, 0 makes all of them the mean (StyleGAN, appendix B)."""
+    return mean + psi * (style - mean)
+
+
+def path_lengths(mel: Maps, styles: Float[Tensor, "batch layers style"]) -> Float[Tensor, "batch"]:
+    """How far a small change of a style moves the output, in a random direction (section 3.2 of the paper).
+
+    Args:
+        mel: generated from the styles, with gradients.
+        styles: of each layer.
+    """
+    noise = torch.randn_like(mel) / math.sqrt(mel.shape[2] * mel.shape[3])
+    (gradient,) = torch.autograd.grad((mel * noise).sum(), styles, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()

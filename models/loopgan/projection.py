@@ -1,0 +1,135 @@
+"""Random mixtures of a frozen network's feature maps, across channels and scales (Projected GANs, Sauer et al., 2021).
+
+https://arxiv.org/abs/2111.01007, section 3.2. The mixtures are drawn once and stay: what is judged is seen through
+features of a trained network, and no discriminator can look at a part of them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Map = Float[Tensor, "batch _ _ _"]
+
+
+class Projection(nn.Module):
+    """Feature maps of several scales to mixed ones, each at twice the resolution, without learning.
+
+    Cross-channel mixing (CCM) is a 1x1 convolution of each map. Cross-scale mixing (CSM) goes from the deepest map up:
+    add the next map, double the resolution, and a 1x1 convolution, as in pjloop-gan; the paper draws a 3x3.
+
+    Args:
+        channels: of the maps, the finest first.
+        base: channels of the finest mixed map; each deeper one has twice as many.
+    """
+
+    def __init__(self, channels: Sequence[int], base: int = 64) -> None:
+        super().__init__()
+        widths = [base << scale for scale in range(len(channels))]
+        self.across_channels = nn.ModuleList(
+            nn.Conv2d(count, width, 1) for count, width in zip(channels, widths, strict=True)
+        )
+        self.across_scales = nn.ModuleList(
+            nn.Conv2d(width, widths[max(0, scale - 1)], 1) for scale, width in enumerate(widths)
+        )
+        self.requires_grad_(False)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of the mixed maps, the finest first."""
+        return [layer.out_channels for layer in self.across_scales if isinstance(layer, nn.Conv2d)]
+
+    def forward(self, maps: Sequence[Map]) -> list[Map]:
+        """Mixed maps, the finest first.
+
+        Args:
+            maps: (batch, channels, height, width), the finest first, each of half the last one's size.
+        """
+        mixed: list[Tensor] = []
+        below: Tensor | None = None
+        for scale in reversed(range(len(maps))):
+            x = self.across_channels[scale](maps[scale])
+            if below is not None:
+                # A map of an odd size was rounded when it was halved.
+                x = x + (below if below.shape[2:] == x.shape[2:] else F.interpolate(below, x.shape[2:]))
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
+            below = self.across_scales[scale](x)
+            mixed.insert(0, below)
+        return mixed
+
+
+class Head(nn.Module):
+    """Logits of one mixed map: separable convolutions down to an eighth, and how much a batch varies.
+
+    Args:
+        channels: of the map.
+        size: of the shorter of the sides that the published layout has here: 128, 64, 32 or 16; each halving down to 8
+            is a block.
+    """
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        while size > SMALLEST:
+            size //= 2
+            width = WIDTHS[size]
+            blocks.append(_separable(channels, width))
+            channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.logits = nn.utils.parametrizations.spectral_norm(nn.Conv2d(channels + 1, 1, 4, bias=False))
+
+    def forward(self, x: Map) -> Float[Tensor, "batch logits"]:
+        x = self.blocks(x)
+        # A map that is shorter than the kernel is seen whole.
+        short = [max(0, 4 - side) for side in x.shape[2:]]
+        x = F.pad(with_deviation(x), (0, short[1], 0, short[0]))
+        return self.logits(x).flatten(1)
+
+
+SMALLEST = 8
+WIDTHS = {64: 64, 32: 128, 16: 256, 8: 512}
+"""Channels after a block, by the size that it leaves."""
+
+
+def _separable(channels: int, width: int) -> nn.Sequential:
+    norm = nn.utils.parametrizations.spectral_norm
+    return nn.Sequential(
+        norm(nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)),
+        norm(nn.Conv2d(channels, width, 1, bias=False)),
+        nn.BatchNorm2d(width),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.AvgPool2d(2, ceil_mode=True),
+    )
+
+
+def with_deviation(x: Map, most: int = 4) -> Map:
+    """One more channel: the mean standard deviation over groups of the batch (Karras et al., 2018, section 3).
+
+    A group has as many examples as divide the batch, at most four; a batch of one has a deviation of 0.
+    """
+    batch = x.shape[0]
+    group = max(size for size in range(1, most + 1) if batch % size == 0)
+    grouped = x.reshape(group, batch // group, *x.shape[1:])
+    deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    plane = deviation.repeat(group).view(batch, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, plane], dim=1)
+
+
+class Heads(nn.Module):
+    """A head for each mixed map.
+
+    Args:
+        widths: channels of the maps, the finest first.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(Head(width, 128 >> scale) for scale, width in enumerate(widths))
+
+    def forward(self, maps: Sequence[Map]) -> Float[Tensor, "batch logits"]:
+        """The logits of all heads, side by side."""
+        return torch.cat([head(x) for head, x in zip(self.heads, maps, strict=True)], dim=1)

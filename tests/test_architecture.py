@@ -36,8 +36,11 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
-    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder effect""",
+    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder diffusion
+        effect""",
     "models/vocoder": "settings generators player model",
+    "models/diffusion": """noising samplers baseline attention unet settings tasks denoiser inpainting validating
+        model""",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
@@ -48,7 +51,7 @@ ORDER = {
 
 APART = {
     "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
-    "models": {"wavegan", "specgan", "classifier", "vocoder", "effect"},
+    "models": {"wavegan", "specgan", "classifier", "vocoder", "diffusion", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""

@@ -34,8 +34,20 @@ FEW_SPECTRA: dict[str, Any] = {
     "adversarial_after": 1,
 }
 
+SMALL_UNET: dict[str, Any] = {
+    "length": 1024,
+    "channels_per_level": (8,),
+    "factors": (64,),
+    "items": (1,),
+    "attentions": (1,),
+    "modulation_dim": 16,
+    "head_dim": 8,
+}
+
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
+    "diffusion plain": SMALL_UNET,
+    "diffusion upsample": SMALL_UNET,
     "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
     "effect chain": {"length": 256, "preset": "nano", "taps": 64},
     "effect fir": {"length": 256, "taps": 64},

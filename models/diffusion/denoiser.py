@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tonemill.models.diffusion import samplers
 from tonemill.models.diffusion.baseline import GaussianDenoiser
@@ -23,22 +24,27 @@ class Conditions:
 
     Args:
         classes: of each item; the one after the last is "no label". None where the model has no classes.
-        appended: a signal that the network reads beside the noisy clip.
+        appended: a signal that the network reads beside the noisy clip; what is missing at its end is silence.
+        injected: one that a level reads.
     """
 
     classes: Int[Tensor, "batch"] | None = None
-    appended: Float[Tensor, "batch _ time"] | None = None
+    appended: Float[Tensor, "batch _ _"] | None = None
+    injected: Float[Tensor, "batch _ _"] | None = None
 
-    def twice(self, no_label: int) -> Conditions:
-        """For both halves of a guided batch, the second without labels."""
+    def repeated(self, times: int) -> Conditions:
+        """The whole batch so many times."""
+        return Conditions(*(None if one is None else one.repeat(times, *[1] * (one.ndim - 1)) for one in self._each))
+
+    def guided(self, no_label: int) -> Conditions:
+        """Twice the batch, the second half without labels."""
         assert self.classes is not None
         classes = torch.cat([self.classes, torch.full_like(self.classes, no_label)])
-        return Conditions(classes, None if self.appended is None else self.appended.repeat(2, 1, 1))
+        return replace(self.repeated(2), classes=classes)
 
-    def expanded(self, batch: int) -> Conditions:
-        """Those of one item for each of several."""
-        appended = None if self.appended is None else self.appended.expand(batch, -1, -1)
-        return Conditions(None if self.classes is None else self.classes.expand(batch), appended)
+    @property
+    def _each(self) -> tuple[Tensor | None, ...]:
+        return self.classes, self.appended, self.injected
 
 
 class Denoiser(nn.Module):
@@ -53,13 +59,16 @@ class Denoiser(nn.Module):
         config: settled.
         channels: of the clips that are made.
         appended: channels of a condition beside them.
+        injected: channels of one that each level reads.
     """
 
-    def __init__(self, config: DiffusionConfig, channels: int, appended: int) -> None:
+    def __init__(
+        self, config: DiffusionConfig, channels: int, appended: int = 0, injected: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self.config, self.channels = config, channels
         self.gaussian = GaussianDenoiser(channels, config.scale)
-        self.unet = UNet(config.shape(channels, appended))
+        self.unet = UNet(config.shape(channels, appended, injected))
         self.classes = nn.Embedding(len(config.labels) + 1, config.modulation_dim) if config.labels else None
         if self.classes is not None:
             # Training begins without a difference between classes.
@@ -67,12 +76,16 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Clips, level: Levels, conditions: Conditions) -> Clips:
         """The slope of noisy clips at a level for each."""
-        seen = x if conditions.appended is None else torch.cat([x, conditions.appended], dim=1)
+        seen = x
+        if conditions.appended is not None:
+            missing = x.shape[-1] - conditions.appended.shape[-1]
+            seen = torch.cat([x, F.pad(conditions.appended, (0, missing))], dim=1)
+        contexts = [conditions.injected if width else None for width in self.unet.shape.injected]
         features = None
         if self.classes is not None:
             assert conditions.classes is not None
             features = self.classes(conditions.classes)
-        found = self.unet(seen, level, features).float()
+        found = self.unet(seen, level, features, contexts).float()
         if not self.config.precondition:
             return found
         remaining = self.gaussian.loss(level, self.config.objective).sqrt()
@@ -85,7 +98,7 @@ class Denoiser(nn.Module):
         https://arxiv.org/abs/2207.12598, eq. 6); both are computed in one batch.
         """
         weight, classes = options.guidance, self.classes
-        both = conditions.twice(classes.num_embeddings - 1) if classes is not None and weight != 1 else conditions
+        both = conditions.guided(classes.num_embeddings - 1) if classes is not None and weight != 1 else conditions
 
         def plain(x: Clips, level: float) -> Clips:
             return self(x, torch.full((len(x),), level, device=x.device), conditions)

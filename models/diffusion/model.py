@@ -28,6 +28,7 @@ from tonemill.models.diffusion.settings import (
     Inpainting,
     Reading,
     Varying,
+    VocodeConfig,
 )
 from tonemill.models.diffusion.tasks import task_of
 from tonemill.models.diffusion.validating import judged
@@ -36,7 +37,12 @@ from tonemill.models.parts.labels import drawn_classes, requested_class, settled
 from tonemill.models.parts.settings import settled
 
 OPTIMIZER: Final = "denoiser"
+
+MENDING: Final = ("inpaint", "continue")
+"""Directions that leave a part of the sound as it is."""
+
 Clips = Float[Tensor, "batch channels time"]
+Rows = Float[Tensor, "_ _ time"]
 
 
 class Diffusion(Model):
@@ -48,8 +54,10 @@ class Diffusion(Model):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.task = task_of(config, self.channels)
-        self.denoiser = Denoiser(config, self.channels, self.task.appended)
+        self.task = task_of(config)
+        # Mel spectrograms are of single channels, which are then made one by one.
+        self._apart = self.channels if config.task == "vocode" else 1
+        self.denoiser = Denoiser(config, self.channels // self._apart, self.task.appended, self.task.injected)
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -57,7 +65,11 @@ class Diffusion(Model):
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
-        config = settled(config, corpus, "diffusion")
+        decided: dict[str, Any] = {}
+        if isinstance(config, VocodeConfig):
+            config.check_rate(corpus.sample_rate)
+            decided["high_hz"] = corpus.sample_rate / 2 if config.high_hz is None else config.high_hz
+        config = settled(config, corpus, "diffusion", **decided)
         if config.label is None:
             return replace(config, labels=())
         train = f"tonemill train diffusion {corpus.name}"
@@ -66,9 +78,17 @@ class Diffusion(Model):
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:
         fields = {config.label: RequestField(choices=config.labels)} if config.label else {}
+        reading: dict[str, Any] = {"options": Reading, "fields": fields}
         if config.task == "upsample":
-            text = "The upper bands of a sound, added to it."
-            return {"render": Direction(text, options=Reading, fields=fields)}
+            return {"render": Direction("The upper bands of a sound, added to it.", **reading)}
+        if config.array is not None:
+            name, about, hop, rows = config.array
+            array: dict[str, Any] = {"hop": hop, "rows": rows}
+            return {
+                "render": Direction(f"Audio to {about} and back.", **reading),
+                "encode": Direction(f"The array {name} of audio: {about}.", gives=name, **array),
+                "decode": Direction(f"Audio of {about}, the array {name}.", (name,), **reading, **array),
+            }
         return {
             "render": Direction("Clips from seeds.", (SEED,), options=Generating, fields=fields, samples=config.length),
             "vary": Direction("Another sound like this one.", options=Varying, fields=fields),
@@ -86,31 +106,42 @@ class Diffusion(Model):
         Raises:
             CorpusError: it is silent.
         """
-        powers = []
+        moments = []
 
-        def parts() -> Iterator[Clips]:
+        def parts() -> Iterator[Rows]:
             for batch in batches:
-                made, given = self.task.split(batch.audio[AUDIO].float())
-                if given is not None:
-                    powers.append(given.square().mean())
+                code, made = self._taken(batch.audio[AUDIO].float())
+                if code is not None:
+                    moments.append(self.task.moments(code))
                 yield made
 
         try:
-            self.denoiser.gaussian.fit(parts())
+            with torch.no_grad():
+                self.denoiser.gaussian.fit(parts())
         except ValueError as error:
             what = "above the bands of --factor" if self.config.task == "upsample" else "in it"
             raise CorpusError(
                 f"There is only silence {what}, so there is nothing to learn. Look at the corpus: `tonemill report`."
             ) from error
-        if powers:
-            self.task.fit(powers)
+        if moments:
+            self.task.fit(torch.stack(moments).mean(dim=0))
+
+    def _taken(self, audio: Clips) -> tuple[Tensor | None, Rows]:
+        """What is given of a sound, and what is made; channels that are made one by one are items of the batch."""
+        audio = self._apart_of(audio)
+        code = self.task.code(audio)
+        return code, self.task.made(audio, code)
+
+    def _apart_of(self, rows: Rows) -> Rows:
+        return rearrange(rows, "batch (apart c) time -> (batch apart) c time", apart=self._apart)
+
+    def _together(self, rows: Rows) -> Rows:
+        return rearrange(rows, "(batch apart) c time -> batch (apart c) time", apart=self._apart)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config
         # Of audio-diffusion-pytorch-trainer.
-        optimizer = torch.optim.AdamW(
-            self.denoiser.parameters(), config.learning_rate, (0.95, 0.999), 1e-6, config.weight_decay
-        )
+        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, (0.95, 0.999), 1e-6, config.weight_decay)
         return {OPTIMIZER: optimizer}
 
     def learning_rate(self, optimizer: str, step: int) -> float:
@@ -119,15 +150,17 @@ class Diffusion(Model):
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         config, gaussian = self.config, self.denoiser.gaussian
+        code, made = self._taken(batch.audio[AUDIO].float())
         with torch.no_grad():
-            made, given = self.task.split(batch.audio[AUDIO].float())
-            clean, level = made / gaussian.deviation, draw_levels(batch, config.levels)
-            mix, noise = mix_at(config.objective, level), batch.draw(torch.randn, *clean.shape[1:])
+            clean, level = made / gaussian.deviation, draw_levels(batch, config.levels).repeat_interleave(self._apart)
+            noise = self._apart_of(batch.draw(torch.randn, self.channels, clean.shape[-1]))
+            mix = mix_at(config.objective, level)
             noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
         classes = None
         if config.label is not None:
-            classes = drawn_classes(batch, config.label, config.labels, config.condition_dropout)
-        found = self.denoiser(noisy, level, Conditions(classes, self.task.seen(given)))
+            drawn = drawn_classes(batch, config.label, config.labels, config.condition_dropout)
+            classes = drawn.repeat_interleave(self._apart)
+        found = self.denoiser(noisy, level, Conditions(classes, *self.task.seen(code)))
         loss = (found - slope).square().mean()
         update(OPTIMIZER, loss)
         expected = gaussian.loss(level, config.objective).mean()
@@ -142,24 +175,28 @@ class Diffusion(Model):
         for request in islice(held_out, self.config.validate_clips or None):
             audio = torch.from_numpy(np.array(request.audio[AUDIO][:, : self.length], np.float32))
             audio = F.pad(audio, (0, self.length - audio.shape[1])).to(gaussian.deviation.device)
-            made, given = self.task.split(audio[None])
-            label = {name: one[None].to(audio.device) for name, one in self._class_of(request).items()}
-            yield made[0] / gaussian.deviation, Conditions(label.get("label"), self.task.seen(given))
+            code, made = self._taken(audio[None])
+            classes = self._class_of(request).get("label")
+            if classes is not None:
+                classes = classes.to(audio.device).expand(self._apart)
+            seen = self.task.seen(code)
+            for channel, clean in enumerate(made / gaussian.deviation):
+                one = [None if x is None else x[channel : channel + 1] for x in (classes, *seen)]
+                yield clean, Conditions(*one)
 
     def rendering_parts(self) -> dict[str, nn.Module]:
         return {"denoiser": self.denoiser, "task": self.task}
 
     def inputs(self, request: Request) -> dict[str, Tensor]:
         options = request.options
+        if request.direction == "encode":
+            return {"audio": self._audio_of(request)}
         self._check_guidance(options.guidance)
         found = {"seed": torch.tensor([request.seed, getattr(options, "seed", 0)]), **self._class_of(request)}
+        if request.direction == "decode":
+            found["code"] = torch.from_numpy(np.array(request.arrays[self.config.array.name], np.float32))
         if AUDIO in request.audio:
-            audio = torch.from_numpy(np.array(request.audio[AUDIO], np.float32))
-            if len(audio) != self.channels:
-                raise UsageError(
-                    f"The sound has {len(audio)} channel(s), but the model was trained on {self.channels}. Put "
-                    f"`tonemill channels {'mean' if self.channels == 1 else 'stereo'}` into the pipe."
-                )
+            audio = self._audio_of(request)
             if request.direction == "continue":
                 found["mask"] = torch.ones(1, audio.shape[1], dtype=torch.bool)
                 more = round(options.seconds * self.sample_rate)
@@ -168,6 +205,15 @@ class Diffusion(Model):
                 found["mask"] = kept(options.keep, audio.shape[1], self.sample_rate)[None]
             found["audio"] = audio
         return found
+
+    def _audio_of(self, request: Request) -> Float[Tensor, "channels time"]:
+        audio = torch.from_numpy(np.array(request.audio[AUDIO], np.float32))
+        if len(audio) != self.channels:
+            raise UsageError(
+                f"The sound has {len(audio)} channel(s), but the model was trained on {self.channels}. Put "
+                f"`tonemill channels {'mean' if self.channels == 1 else 'stereo'}` into the pipe."
+            )
+        return audio
 
     def _class_of(self, request: Request) -> dict[str, Tensor]:
         config = self.config
@@ -190,41 +236,53 @@ class Diffusion(Model):
 
     @torch.inference_mode()
     def render(self, inputs: Mapping[str, Tensor], direction: str, options: Any) -> Float[Tensor, "batch _ _"]:
-        audio, gaussian, config = inputs.get("audio"), self.denoiser.gaussian, self.config
-        samples = audio.shape[-1] if audio is not None else self._samples(options)
+        if direction == "encode":
+            return self._encoded(inputs["audio"])
+        code, made, samples = self._given(inputs, options)
+        gaussian, objective = self.denoiser.gaussian, self.config.objective
         # What the network would follow by silence is noise and made, too, so that a clip does not fade at its end.
         more = self.denoiser.unet.shape.missing(samples)
         draws = [np.random.default_rng(seed) for seed in inputs["seed"].tolist()]
 
-        def noise() -> Clips:
+        def noise() -> Rows:
             # By time first, so that a longer clip begins with the noise of a shorter one.
             drawn = [one.standard_normal((samples + more, self.channels), np.float32) for one in draws]
-            return rearrange(torch.from_numpy(np.stack(drawn)), "b t c -> b c t").contiguous().to(gaussian.axes.device)
+            by_time = torch.from_numpy(np.stack(drawn)).to(gaussian.axes.device)
+            return self._apart_of(rearrange(by_time, "batch time channels -> batch channels time").contiguous())
 
-        made, given = (None, None) if audio is None else self.task.split(F.pad(audio, (0, more)))
-        conditions = Conditions(inputs.get("label"), self.task.seen(given))
-        denoiser = self.denoiser.sampling(conditions, options)
+        classes = inputs["label"].repeat_interleave(self._apart) if "label" in inputs else None
+        denoiser = self.denoiser.sampling(Conditions(classes, *self.task.seen(code)), options)
         start = options.strength if direction == "vary" else 1.0
-        levels = schedule_of(options.schedule, config.objective, options.steps, start)
+        levels = schedule_of(options.schedule, objective, options.steps, start)
+        clean = None if made is None else F.pad(made / gaussian.deviation, (0, more))
         if direction == "vary":
-            assert made is not None
-            x = mix_of(config.objective, levels[0]).mixed(made / gaussian.deviation, noise())
+            if not start:
+                return inputs["audio"]
+            assert clean is not None
+            x = mix_of(objective, levels[0]).mixed(clean, noise())
         else:
-            x = gaussian.colored(noise(), levels[0], config.objective)
-        if direction in ("inpaint", "continue"):
-            assert made is not None
-            mask = F.pad(inputs["mask"], (0, more))
-            source = made / gaussian.deviation
-            x = inpainted(
-                denoiser, x, source, mask, levels, config.objective, options.sampler, options.resamples, noise
-            )
-            # Divided and multiplied again it would differ in its last bits.
-            return torch.where(mask, made, x * gaussian.deviation)[..., :samples]
-        if direction == "vary" and not options.strength:
-            assert audio is not None
-            return audio
-        x = sampled(denoiser, x, levels, config.objective, options.sampler)
-        return self.task.joined(x * gaussian.deviation, given)[..., :samples]
+            x = gaussian.colored(noise(), levels[0], objective)
+        if direction not in MENDING:
+            x = sampled(denoiser, x, levels, objective, options.sampler)[..., :samples]
+            return self._together(self.task.joined(x * gaussian.deviation, code))
+        assert clean is not None
+        mask, rounds = F.pad(inputs["mask"], (0, more)), options.resamples
+        x = inpainted(denoiser, x, clean, mask, levels, objective, options.sampler, rounds, noise)
+        # Divided and multiplied again what is kept would differ in its last bits.
+        return torch.where(inputs["mask"], inputs["audio"], x[..., :samples] * gaussian.deviation)
 
-    def _samples(self, options: Any) -> int:
-        return self.length if options.seconds is None else max(1, round(options.seconds * self.sample_rate))
+    def _given(self, inputs: Mapping[str, Tensor], options: Any) -> tuple[Tensor | None, Rows | None, int]:
+        """What is given of a sound, what there is of what is made, and the samples of the output."""
+        if "code" in inputs:
+            code = self._apart_of(inputs["code"])
+            return code, None, code.shape[-1] * self.task.hop
+        if "audio" in inputs:
+            return *self._taken(inputs["audio"]), inputs["audio"].shape[-1]
+        seconds = options.seconds
+        return None, None, self.length if seconds is None else max(1, round(seconds * self.sample_rate))
+
+    def _encoded(self, audio: Clips) -> Float[Tensor, "batch _ _"]:
+        code, _ = self._taken(audio)
+        assert code is not None
+        frames = -(-audio.shape[-1] // self.task.hop)
+        return self._together(code[..., :frames])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from itertools import accumulate
+from typing import Annotated, Final, Literal, NamedTuple
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.diffusion.attention import Positions
@@ -12,14 +13,33 @@ from tonemill.models.diffusion.noising import Draws, Objective, Schedule
 from tonemill.models.diffusion.samplers import Sampler
 from tonemill.models.diffusion.unet import Shape
 from tonemill.models.directions import Bounds
+from tonemill.models.parts.mel import MelConfig
 from tonemill.models.parts.settings import require_least
 
-Task = Literal["plain", "upsample"]
+
+class CodeArray(NamedTuple):
+    """The array that a sound is made of, where there is one.
+
+    Args:
+        name: of the array.
+        about: what it holds, in words.
+        hop: samples for a frame.
+        rows: numbers of a frame.
+    """
+
+    name: str
+    about: str
+    hop: int
+    rows: int
+
+
+Task = Literal["plain", "upsample", "vocode", "autoencode"]
+TASK_HELP: Final = "What is learned: sound from noise, upper bands, sound of mel spectrograms, or of latents."
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    task: Annotated[Task, "What is learned: sound from noise, or the upper bands of a sound."] = "plain"
+    task: Annotated[Task, TASK_HELP] = "plain"
     length: Annotated[int, "Samples of a training clip; shorter ones are followed by silence."] = 65536
     channels_per_level: Annotated[tuple[int, ...], "Channels of each level, outermost first."] = (
         *(16, 32, 64, 128),
@@ -77,12 +97,18 @@ class DiffusionConfig:
         if self.labels and self.label is None:
             raise UsageError(f"--labels is {', '.join(self.labels)}, but --label does not say which field has them.")
 
-    def shape(self, channels: int, appended: int) -> Shape:
+    @property
+    def array(self) -> CodeArray | None:
+        """What `encode` gives and `decode` needs; None where there are no such directions."""
+        return None
+
+    def shape(self, channels: int, appended: int, injected: tuple[int, ...]) -> Shape:
         """Sizes of the U-Net.
 
         Args:
             channels: of the clips that it makes.
             appended: channels of a condition that it reads beside them.
+            injected: channels of one that the items of each level read.
         """
         return Shape(
             in_channels=channels + appended,
@@ -95,6 +121,7 @@ class DiffusionConfig:
             head_dim=self.head_dim,
             modulation_dim=self.modulation_dim,
             positions=self.positions,
+            injected=injected,
             zero_init=self.zero_init,
         )
 
@@ -106,7 +133,7 @@ class PlainConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class UpsampleConfig(DiffusionConfig):
-    task: Annotated[Task, "What is learned: sound from noise, or the upper bands of a sound."] = "upsample"
+    task: Annotated[Task, TASK_HELP] = "upsample"
     factor: Annotated[int, "The corpus's sample rate over that of the sounds that lack upper bands."] = 4
 
     def __post_init__(self) -> None:
@@ -114,7 +141,47 @@ class UpsampleConfig(DiffusionConfig):
         require_least(self, factor=2)
 
 
-VARIANTS: dict[str, type[DiffusionConfig]] = {"plain": PlainConfig, "upsample": UpsampleConfig}
+@dataclass(frozen=True)
+class VocodeConfig(MelConfig, DiffusionConfig):
+    task: Annotated[Task, TASK_HELP] = "vocode"
+
+    def __post_init__(self) -> None:
+        MelConfig.__post_init__(self)
+        DiffusionConfig.__post_init__(self)
+
+    @property
+    def array(self) -> CodeArray:
+        return CodeArray("mel", "the log-mel spectrogram", self.hop_length, self.mel_bands * (self.channels or 1))
+
+
+@dataclass(frozen=True)
+class AutoencodeConfig(DiffusionConfig):
+    task: Annotated[Task, TASK_HELP] = "autoencode"
+    latent_dim: Annotated[int, "Numbers of a frame of latents."] = 32
+    compression: Annotated[int, "Samples for a frame of latents; a product of the first --factors."] = 512
+    encoder_dim: Annotated[int, "Channels of the encoder at the sample rate; deeper stages have up to 8 times it."] = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_least(self, latent_dim=1, encoder_dim=1)
+        ratios = list(accumulate(self.factors, lambda one, other: one * other))
+        if self.compression not in ratios:
+            raise UsageError(
+                f"--compression is {self.compression}; it must be a product of the first --factors: "
+                f"{', '.join(map(str, dict.fromkeys(ratios)))}."
+            )
+
+    @property
+    def array(self) -> CodeArray:
+        return CodeArray("latents", "latents", self.compression, self.latent_dim)
+
+
+VARIANTS: dict[str, type[DiffusionConfig]] = {
+    "plain": PlainConfig,
+    "upsample": UpsampleConfig,
+    "vocode": VocodeConfig,
+    "autoencode": AutoencodeConfig,
+}
 
 
 @dataclass(frozen=True)

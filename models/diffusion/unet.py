@@ -121,6 +121,7 @@ class Item(nn.Module):
         x = torch.addcmul(shift, normalized(self.residual(x), 1e-6), 1 + scale)
         if self.inject is not None:
             assert context is not None
+            context = F.pad(context, (0, x.shape[-1] - context.shape[-1]))
             x = x + self.inject(torch.cat([x, context], dim=1))
         for attention in self.attentions:
             x = attention(x)
@@ -196,7 +197,8 @@ class UNet(nn.Module):
             x: noisy clips, and what is appended to them.
             level: of each item, from 0 to 1.
             features: of a class, added to those of the level.
-            contexts: for each level a signal at its rate, where its items read one.
+            contexts: for each level a signal at its rate, where its items read one; what is missing at its end is
+                silence.
         """
         time, contexts = x.shape[-1], contexts or [None] * len(self.levels)
         x = F.pad(x, (0, self.shape.missing(time)))

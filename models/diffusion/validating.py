@@ -43,7 +43,7 @@ def judged(denoiser: Denoiser, clips: Iterable[tuple[Clip, Conditions]]) -> Vali
         mix = mix_at(objective, level)
         noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
         for found, kept in (
-            (denoiser(noisy, level, conditions.expanded(len(LEVELS))), losses),
+            (denoiser(noisy, level, conditions.repeated(len(LEVELS))), losses),
             (denoiser.gaussian.expected(noisy, level, objective), baselines),
         ):
             kept.append((found - slope).square().mean(dim=(1, 2)).cpu())

@@ -46,8 +46,10 @@ SMALL_UNET: dict[str, Any] = {
 
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
+    "diffusion autoencode": {"compression": 64, "encoder_dim": 8, "latent_dim": 4, **SMALL_UNET},
     "diffusion plain": SMALL_UNET,
     "diffusion upsample": SMALL_UNET,
+    "diffusion vocode": {"n_fft": 256, "hop_length": 64, "mel_bands": 16, **SMALL_UNET},
     "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
     "effect chain": {"length": 256, "preset": "nano", "taps": 64},
     "effect fir": {"length": 256, "taps": 64},

@@ -29,7 +29,8 @@ def kept(text: str, samples: int, sample_rate: int) -> Bool[Tensor, "time"]:
     """The samples that ranges in seconds cover, as `0-1,1.5-2`; each from its first up to, not including, its last.
 
     Raises:
-        UsageError: a range is none, or ends before it begins, or begins after the sound ends.
+        UsageError: a range is none, or ends before it begins. One past the end of the sound keeps nothing, for sounds
+            of one stream differ in length.
     """
     mask = torch.zeros(samples, dtype=torch.bool)
     for part in filter(None, text.split(",")):
@@ -39,11 +40,6 @@ def kept(text: str, samples: int, sample_rate: int) -> Bool[Tensor, "time"]:
         first, last = (round(float(one) * sample_rate) for one in found.groups())
         if first >= last:
             raise UsageError(f"--keep has {part.strip()}; a range must end after it begins, as 0-1.")
-        if first >= samples:
-            raise UsageError(
-                f"--keep has {part.strip()}, but the sound ends after {samples / sample_rate:g} seconds. Give a range "
-                "that begins before that."
-            )
         mask[first:last] = True
     return mask
 

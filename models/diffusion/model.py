@@ -21,11 +21,13 @@ from tonemill.models.diffusion.inpainting import inpainted, kept
 from tonemill.models.diffusion.noising import draw_levels, mix_at, mix_of, schedule_of
 from tonemill.models.diffusion.samplers import sampled
 from tonemill.models.diffusion.settings import (
+    LATENTS,
     VARIANTS,
     Continuing,
     DiffusionConfig,
     Generating,
     Inpainting,
+    LatentConfig,
     Reading,
     Varying,
     VocodeConfig,
@@ -57,7 +59,10 @@ class Diffusion(Model):
         self.task = task_of(config)
         # Mel spectrograms are of single channels, which are then made one by one.
         self._apart = self.channels if config.task == "vocode" else 1
-        self.denoiser = Denoiser(config, self.channels // self._apart, self.task.appended, self.task.injected)
+        # Latents are made of latents alone, in frames.
+        self._rows = int(config.rows) if config.task == "latent" else self.channels
+        self._hop = int(config.hop) if config.task == "latent" else 1
+        self.denoiser = Denoiser(config, self._rows // self._apart, self.task.appended, self.task.injected)
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -69,7 +74,10 @@ class Diffusion(Model):
         if isinstance(config, VocodeConfig):
             config.check_rate(corpus.sample_rate)
             decided["high_hz"] = corpus.sample_rate / 2 if config.high_hz is None else config.high_hz
-        config = settled(config, corpus, "diffusion", **decided)
+        if isinstance(config, LatentConfig):
+            config = config.settled_for(corpus)
+        else:
+            config = settled(config, corpus, "diffusion", **decided)
         if config.label is None:
             return replace(config, labels=())
         train = f"tonemill train diffusion {corpus.name}"
@@ -81,6 +89,11 @@ class Diffusion(Model):
         reading: dict[str, Any] = {"options": Reading, "fields": fields}
         if config.task == "upsample":
             return {"render": Direction("The upper bands of a sound, added to it.", **reading)}
+        if config.task == "latent":
+            more: dict[str, Any] = {"hop": config.hop, "rows": config.rows, "samples": config.length}
+            return {
+                "render": Direction("Latents from seeds.", (SEED,), LATENTS, Generating, fields=fields, **more),
+            }
         if config.array is not None:
             name, about, hop, rows = config.array
             array: dict[str, Any] = {"hop": hop, "rows": rows}
@@ -100,6 +113,18 @@ class Diffusion(Model):
     def length(self) -> int:
         return int(self.config.length)
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return () if self.config.task == "latent" else (AUDIO,)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        return (LATENTS,) if self.config.task == "latent" else ()
+
+    def _clips(self, batch: Batch) -> Clips:
+        """What it learns from, of a batch."""
+        return (batch.arrays[LATENTS] if self.config.task == "latent" else batch.audio[AUDIO]).float()
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Measure level and spectrum of what is made, and the level of what is given.
 
@@ -110,7 +135,7 @@ class Diffusion(Model):
 
         def parts() -> Iterator[Rows]:
             for batch in batches:
-                code, made = self._taken(batch.audio[AUDIO].float())
+                code, made = self._taken(self._clips(batch))
                 if code is not None:
                     moments.append(self.task.moments(code))
                 yield made
@@ -150,10 +175,10 @@ class Diffusion(Model):
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         config, gaussian = self.config, self.denoiser.gaussian
-        code, made = self._taken(batch.audio[AUDIO].float())
+        code, made = self._taken(self._clips(batch))
         with torch.no_grad():
             clean, level = made / gaussian.deviation, draw_levels(batch, config.levels).repeat_interleave(self._apart)
-            noise = self._apart_of(batch.draw(torch.randn, self.channels, clean.shape[-1]))
+            noise = self._apart_of(batch.draw(torch.randn, self._rows, clean.shape[-1]))
             mix = mix_at(config.objective, level)
             noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
         classes = None
@@ -173,8 +198,10 @@ class Diffusion(Model):
     def _held_out(self, held_out: Iterable[Request]) -> Iterator[tuple[Float[Tensor, "channels time"], Conditions]]:
         gaussian = self.denoiser.gaussian
         for request in islice(held_out, self.config.validate_clips or None):
-            audio = torch.from_numpy(np.array(request.audio[AUDIO][:, : self.length], np.float32))
-            audio = F.pad(audio, (0, self.length - audio.shape[1])).to(gaussian.deviation.device)
+            whole = request.arrays[LATENTS] if self.config.task == "latent" else request.audio[AUDIO]
+            length = self.length // self._hop
+            audio = torch.from_numpy(np.array(whole[:, :length], np.float32))
+            audio = F.pad(audio, (0, length - audio.shape[1])).to(gaussian.deviation.device)
             code, made = self._taken(audio[None])
             classes = self._class_of(request).get("label")
             if classes is not None:
@@ -246,7 +273,7 @@ class Diffusion(Model):
 
         def noise() -> Rows:
             # By time first, so that a longer clip begins with the noise of a shorter one.
-            drawn = [one.standard_normal((samples + more, self.channels), np.float32) for one in draws]
+            drawn = [one.standard_normal((samples + more, self._rows), np.float32) for one in draws]
             by_time = torch.from_numpy(np.stack(drawn)).to(gaussian.axes.device)
             return self._apart_of(rearrange(by_time, "batch time channels -> batch channels time").contiguous())
 
@@ -279,7 +306,8 @@ class Diffusion(Model):
         if "audio" in inputs:
             return *self._taken(inputs["audio"]), inputs["audio"].shape[-1]
         seconds = options.seconds
-        return None, None, self.length if seconds is None else max(1, round(seconds * self.sample_rate))
+        samples = self.length if seconds is None else max(1, round(seconds * self.sample_rate))
+        return None, None, -(-samples // self._hop)
 
     def _encoded(self, audio: Clips) -> Float[Tensor, "batch _ _"]:
         code, _ = self._taken(audio)

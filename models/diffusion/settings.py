@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.diffusion.attention import Positions
 from tonemill.models.diffusion.noising import Draws, Objective, Schedule
 from tonemill.models.diffusion.samplers import Sampler
 from tonemill.models.diffusion.unet import Shape
 from tonemill.models.directions import Bounds
+from tonemill.models.exchange import CorpusFacts
 from tonemill.models.parts.mel import MelConfig
 from tonemill.models.parts.settings import require_least
 
@@ -33,8 +34,9 @@ class CodeArray(NamedTuple):
     rows: int
 
 
-Task = Literal["plain", "upsample", "vocode", "autoencode"]
-TASK_HELP: Final = "What is learned: sound from noise, upper bands, sound of mel spectrograms, or of latents."
+Task = Literal["plain", "upsample", "vocode", "autoencode", "latent"]
+LATENTS: Final = "latents"
+TASK_HELP: Final = "What is learned: sound, its upper bands, sound of mel spectrograms or of latents, or latents."
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class DiffusionConfig:
         if self.head_dim % 2:
             raise UsageError(f"--head-dim is {self.head_dim}; it must be even, as 32.")
         ratio = math.prod(self.factors)
-        if self.length < ratio:
+        if self.length < ratio and self.task != "latent":
             raise UsageError(
                 f"--length is {self.length}; it must be at least the product of --factors, which is {ratio}."
             )
@@ -173,7 +175,46 @@ class AutoencodeConfig(DiffusionConfig):
 
     @property
     def array(self) -> CodeArray:
-        return CodeArray("latents", "latents", self.compression, self.latent_dim)
+        return CodeArray(LATENTS, "latents", self.compression, self.latent_dim)
+
+
+@dataclass(frozen=True)
+class LatentConfig(DiffusionConfig):
+    task: Annotated[Task, TASK_HELP] = "latent"
+    length: Annotated[int, "Samples of audio that a training example's latents are of."] = 262144
+    channels_per_level: Annotated[tuple[int, ...], "Channels of each level, outermost first."] = (128, 256, 256, 256)
+    factors: Annotated[tuple[int, ...], "By which each level lowers the rate of frames."] = (1, 2, 2, 2)
+    items: Annotated[tuple[int, ...], "Residual blocks of each level, on each way."] = (1, 2, 2, 2)
+    attentions: Annotated[tuple[int, ...], "Attentions after each block of a level."] = (0, 1, 1, 1)
+    hop: Annotated[int | None, "Samples for a frame; default: the corpus's."] = None
+    rows: Annotated[int | None, "Numbers of a frame; default: the corpus's."] = None
+
+    @property
+    def array(self) -> CodeArray:
+        return CodeArray(LATENTS, "latents", self.hop or 1, self.rows or 1)
+
+    def settled_for(self, corpus: CorpusFacts) -> LatentConfig:
+        """With hop and rows of a corpus of latents.
+
+        Raises:
+            CorpusError: it has none, or they are no frames in time, or longer than an example.
+        """
+        facts = corpus.arrays.get(LATENTS)
+        if facts is None or facts.hop is None:
+            raise CorpusError(
+                f"{corpus.name} holds {corpus.holds}, but --task latent learns from the array latents. Encode a "
+                "corpus: `tonemill open CORPUS | tonemill render RUN --as encode | tonemill shard LATENTS`."
+            )
+        ours: dict[str, Any] = {"hop": facts.hop, "rows": facts.channels, "sample_rate": corpus.sample_rate}
+        for name, value in ours.items():
+            if getattr(self, name) not in (None, value):
+                raise CorpusError(
+                    f"{corpus.name} holds latents with {name} {value}, but --{name.replace('_', '-')} is "
+                    f"{getattr(self, name)}. Leave it out, or encode the corpus with the codec that this is for."
+                )
+        if self.length < facts.hop:
+            raise CorpusError(f"--length is {self.length}, but a frame of {corpus.name} is of {facts.hop} samples.")
+        return replace(self, channels=0, **ours)
 
 
 VARIANTS: dict[str, type[DiffusionConfig]] = {
@@ -181,6 +222,7 @@ VARIANTS: dict[str, type[DiffusionConfig]] = {
     "upsample": UpsampleConfig,
     "vocode": VocodeConfig,
     "autoencode": AutoencodeConfig,
+    "latent": LatentConfig,
 }
 
 

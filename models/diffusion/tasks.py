@@ -126,6 +126,10 @@ class FromMel(Whole):
 
     The spectrogram is of each item by itself: the reference divides it by the largest value of the batch, so that a
     clip depends on its neighbours (specs/diffusion.md, second reading, D4).
+
+    What is made is the sound over its envelope, which follows from the spectrogram (after PriorGrad; Lee et al., 2022,
+    https://arxiv.org/abs/2106.06406, section 4.1, which shapes the noise by it instead). So a pause stays a pause,
+    where a network that must bring noise down by 60 dB by itself leaves a hiss.
     """
 
     mean: Tensor
@@ -146,6 +150,19 @@ class FromMel(Whole):
         frames = max(-(-mono.shape[1] // self.hop), self.log_mel.edge // self.hop + 1)
         mel = self.log_mel(F.pad(mono, (0, frames * self.hop - mono.shape[1])))
         return mel[..., : -(-mono.shape[1] // self.hop)]
+
+    def made(self, audio: Clips, code: Code | None) -> Clips:
+        assert code is not None
+        return audio / self.envelope(code, audio.shape[-1])
+
+    def joined(self, made: Clips, code: Code | None) -> Clips:
+        assert code is not None
+        return made * self.envelope(code, made.shape[-1])
+
+    def envelope(self, code: Code, samples: int) -> Clips:
+        """The root of the summed squares of the bands of each frame, on a line between the middles of frames."""
+        level = (10 ** code.float()).square().sum(dim=1, keepdim=True).sqrt()
+        return F.interpolate(level, scale_factor=self.hop, mode="linear")[..., :samples]
 
     def seen(self, code: Code | None) -> Seen:
         assert code is not None

@@ -218,6 +218,15 @@ def test_the_reference_vocoder_has_as_many_weights_in_its_front() -> None:
     assert task.seen(task.code(torch.randn(1, 1, 2**15))).appended.shape == (1, 1, 2**15)
 
 
+def test_a_pause_in_a_mel_spectrogram_stays_a_pause() -> None:
+    """At -60 dB of what is around it, of a network that was not trained; the window of a frame is 16 ms."""
+    model, audio = coded("vocode"), noise(2, 6000, 3)[:, 0]
+    audio[:, 2000:4000] = 0
+    found = rendered(model, "render", Reading(), audio={"audio": audio.numpy()})
+    levels = [float(found[:, place].square().mean().sqrt()) for place in (slice(2300, 3700), slice(0, 1800))]
+    assert levels[0] < 1e-3 * levels[1]
+
+
 def test_an_encoder_learns_by_the_loss_of_the_sound() -> None:
     model = MODEL(CODED["autoencode"]).train()
 

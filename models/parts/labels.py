@@ -39,7 +39,7 @@ def settled_labels(label: str, labels: tuple[str, ...], corpus: CorpusFacts, tra
         )
     if labels and not set(values) <= set(labels):
         raise CorpusError(
-            f"{corpus.name} has {label} {', '.join(values)}, but --labels knows only {', '.join(labels)}. "
+            f"{corpus.name} has {label} {', '.join(values)}, but --labels has only {', '.join(labels)}. "
             f"Leave --labels out: `{train} --label {label}`."
         )
     return labels or values
@@ -65,5 +65,5 @@ def requested_class(
     if value is None:
         return torch.tensor(len(labels) if dropout > 0 else int(draws.integers(len(labels))))
     if str(value) not in labels:
-        raise UsageError(f"{label} is {str(value)!r}, but this model knows {', '.join(labels)}.")
+        raise UsageError(f"{label} is {str(value)!r}, but this model was trained on {', '.join(labels)}.")
     return torch.tensor(list(labels).index(str(value)))

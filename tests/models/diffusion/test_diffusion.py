@@ -332,7 +332,7 @@ def test_guidance_without_classes_or_dropout_is_refused() -> None:
         rendered(tiny(), "render", Generating(guidance=2.0))
     with pytest.raises(UsageError, match="trained with --condition-dropout 0"):
         rendered(tiny(**CLASSES, condition_dropout=0.0), "render", Generating(guidance=2.0))
-    with pytest.raises(UsageError, match="this model knows kick, snare"):
+    with pytest.raises(UsageError, match="this model was trained on kick, snare"):
         rendered(tiny(**CLASSES), "render", Generating(), fields={"kind": "tom"})
 
 

@@ -2,6 +2,7 @@
 
 python -m benchmarks.diffusion                                       # all tasks, five CPU minutes each
 python -m benchmarks.diffusion --tasks plain --cpu-minutes 1 2 --set precondition=false
+python -m benchmarks.diffusion --speed                               # of a U-Net of 13,699,588 parameters, a minute
 
 300 loops of `audiotools.synthetic` at 16 kHz to learn from, 20 others held out; one thread; batches of 8 clips of about
 a second; the averages are judged.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from tonemill.models.contract import Batch, Request
 from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
 from tonemill.models.diffusion.settings import VARIANTS, UpsampleConfig
+from tonemill.models.diffusion.unet import Shape, UNet
 from tonemill.models.parts.spectra import stft
 from tonemill.models.vocoder.model import Vocoder, distance
 from tonemill.models.vocoder.settings import VocosConfig
@@ -144,13 +146,54 @@ def _upper_error_db(found: Sequence[Tensor], true: Sequence[Tensor], factor: int
     return float(np.mean(errors))
 
 
+def speed(samples: int = 2**16, sample_rate: int = 48000) -> str:
+    """CPU seconds of a training step and of a call, batch 1, stereo; least of several, one thread."""
+    shape = Shape(
+        in_channels=2,
+        out_channels=2,
+        channels=(8, 8, 16, 32, 64, 128, 128, 256, 256),
+        factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
+        items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
+        attentions=(0, 0, 0, 0, 0, 1, 1, 1, 1),
+    )
+    net, x, level = UNet(shape), torch.randn(1, 2, samples), torch.rand(1)
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (net(x, level) - x).square().mean().backward()
+        optimizer.step()
+
+    with torch.no_grad():
+        call = _least(lambda: net(x, level), 12)
+    real_time = samples / sample_rate / call
+    return (
+        f"training step {_least(step, 6):.3f} s, call {call:.3f} s: {real_time / 10:.1f} x real time with 10 steps, "
+        f"{real_time / 4:.1f} with 4"
+    )
+
+
+def _least(work: Callable[[], object], times: int) -> float:
+    work()
+    spent = []
+    for _ in range(times):
+        begin = time.process_time()
+        work()
+        spent.append(time.process_time() - begin)
+    return min(spent)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--cpu-minutes", nargs="*", type=float, default=[1, 5])
     parser.add_argument("--set", nargs="*", default=[], help="Settings, as learning_rate=0.001.")
+    parser.add_argument("--speed", action="store_true", help="Only how fast the network is.")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.speed:
+        print(speed())
+        return
     loops, held_out = drums(0, 300), drums(1000, 20)
     settings = {
         name: value == "true" if value in ("true", "false") else value

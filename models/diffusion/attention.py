@@ -16,8 +16,9 @@ Features = Float[Tensor, "batch channels time"]
 
 def normalized(x: Features, eps: float) -> Features:
     """Mean 0 and variance 1 over the channels of each instant."""
-    variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)
-    return (x - mean) * (variance + eps).rsqrt()
+    # Two means run along time; `torch.var_mean` goes from channel to channel and takes a third of a U-Net's time.
+    centred = x - x.mean(dim=1, keepdim=True)
+    return centred * (centred.square().mean(dim=1, keepdim=True) + eps).rsqrt()
 
 
 class Attention(nn.Module):

@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import SEED, Direction, RequestField
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
+from tonemill.models.parts.labels import drawn_classes, requested_class, settled_labels
 from tonemill.models.parts.settings import require_least, settled
 
 Labels = Int[Tensor, "batch"] | None
@@ -145,7 +146,7 @@ class Adversarial(Model):
         if config.label is None:
             return replace(config, labels=())
         train = f"tonemill train {name} {corpus.name}"
-        return replace(config, labels=_settle_labels(config.label, config.labels, corpus, train))
+        return replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:
@@ -223,11 +224,7 @@ class Adversarial(Model):
         """The class of each example; the one after the last stands for "no label"."""
         if self.config.label is None:
             return None
-        index = {label: i for i, label in enumerate((*self.config.labels, "None"))}
-        indices = [index[str(value)] for value in batch.fields[self.config.label]]
-        label = torch.tensor(indices, device=batch.audio["audio"].device)
-        dropped = batch.draw(torch.rand) < self.config.label_dropout
-        return label.masked_fill(dropped, len(self.config.labels))
+        return drawn_classes(batch, self.config.label, self.config.labels, self.config.label_dropout)
 
     def validate(self, held_out: Iterable[Request]) -> Validation | None:
         """Mean logits of the critic for held-out clips, and for generated ones of the same labels.
@@ -256,16 +253,9 @@ class Adversarial(Model):
         # NumPy draws: torch's generator on the CPU looks at the lower 32 bits of a seed only.
         draws = np.random.Generator(np.random.PCG64(request.seed))
         inputs = {"latent": torch.from_numpy(draws.uniform(-1, 1, self.config.latent_dim).astype(np.float32))}
-        labels = self.config.labels
-        if labels:
-            value = request.fields.get(self.config.label)
-            if value is None:  # the class "no label" where it was trained, any class where it was not
-                index = len(labels) if self.config.label_dropout > 0 else int(draws.integers(len(labels)))
-            elif str(value) in labels:
-                index = labels.index(str(value))
-            else:
-                raise UsageError(f"{self.config.label} is {str(value)!r}, but this model knows {', '.join(labels)}.")
-            inputs["label"] = torch.tensor(index)
+        config = self.config
+        if config.labels:
+            inputs["label"] = requested_class(request, config.label, config.labels, config.label_dropout, draws)
         return inputs
 
     def generated(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels *shape"]:
@@ -276,21 +266,3 @@ class Adversarial(Model):
             return self.generator(inputs["latent"], inputs.get("label")).float()
         finally:
             self.generator.train(training)
-
-
-def _settle_labels(label: str, labels: tuple[str, ...], corpus: CorpusFacts, train: str) -> tuple[str, ...]:
-    values = corpus.values.get(label, ())
-    if not values:
-        known = f"It has {', '.join(corpus.values)}" if corpus.values else "It has none"
-        raise CorpusError(f"{corpus.name} has no field {label!r}. {known}. Train with one, or without: `{train}`.")
-    if len(values) < 2:
-        raise CorpusError(
-            f"{label!r} is {values[0]!r} throughout {corpus.name}, but classes need two values. "
-            f"Train without --label: `{train}`."
-        )
-    if labels and not set(values) <= set(labels):
-        raise CorpusError(
-            f"{corpus.name} has {label} {', '.join(values)}, but --labels knows only {', '.join(labels)}. "
-            f"Leave --labels out: `{train} --label {label}`."
-        )
-    return labels or values

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, build_model, load_model
 from tonemill.models.directions import AUDIO, FIELDS, SEED, Direction, NoOptions
+from tonemill.models.exchange import ArrayFacts
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.step import STEPS
@@ -34,8 +35,23 @@ FEW_SPECTRA: dict[str, Any] = {
     "adversarial_after": 1,
 }
 
+SMALL_UNET: dict[str, Any] = {
+    "length": 1024,
+    "channels_per_level": (8,),
+    "factors": (64,),
+    "items": (1,),
+    "attentions": (1,),
+    "modulation_dim": 16,
+    "head_dim": 8,
+}
+
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
+    "diffusion autoencode": {"compression": 64, "encoder_dim": 8, "latent_dim": 4, **SMALL_UNET},
+    "diffusion latent": {**SMALL_UNET, "factors": (4,)},
+    "diffusion plain": SMALL_UNET,
+    "diffusion upsample": SMALL_UNET,
+    "diffusion vocode": {"n_fft": 256, "hop_length": 64, "mel_bands": 16, **SMALL_UNET},
     "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
     "effect chain": {"length": 256, "preset": "nano", "taps": 64},
     "effect fir": {"length": 256, "taps": 64},
@@ -63,13 +79,14 @@ CASES = [f"{name} {variant}".strip() for name in NAMES for variant in (load_mode
 """Every model, and every variant of it."""
 
 SAMPLE_RATE = 16000
+LATENTS = ArrayFacts(4, 64)
 
 
 def settled(case: str) -> tuple[type[Model], Any]:
     """The class of a case, and its small settings, settled on a corpus of the roles that it reads."""
     model_class, settings = classed(case)
     for roles in (("audio",), ("dry", "wet")):
-        facts = CorpusFacts("corpora/test", roles, SAMPLE_RATE, 1, {"label": ("a", "b")})
+        facts = CorpusFacts("corpora/test", roles, SAMPLE_RATE, 1, {"label": ("a", "b")}, arrays={"latents": LATENTS})
         try:
             return model_class, model_class.settle(settings, facts)
         except CorpusError as error:
@@ -104,7 +121,9 @@ def classed(case: str, written: Mapping[str, Any] | None = None) -> tuple[type[M
 
 def batch_of(model: Model, examples: int = 4) -> Batch:
     audio = {role: torch.randn(examples, model.channels, model.length) * 0.1 for role in model.roles}
-    return Batch(audio, {"label": ["a", "b", "a", "b"][:examples]})
+    frames = model.length // (LATENTS.hop or 1)
+    arrays = {name: torch.randn(examples, LATENTS.channels, frames) for name in model.arrays}
+    return Batch(audio, {"label": ["a", "b", "a", "b"][:examples]}, arrays)
 
 
 def step(model: Model, number: int, device: torch.device = HERE, examples: int = 4) -> dict[str, torch.Tensor]:
@@ -123,9 +142,10 @@ def step(model: Model, number: int, device: torch.device = HERE, examples: int =
 def held_out(model: Model) -> list[Request]:
     """Two examples of some seconds, with a class each."""
     draws = np.random.default_rng(5)
+    latents = draws.standard_normal((LATENTS.channels, 50)).astype(np.float32)
     sounds = [draws.standard_normal((model.channels, 3 * model.length)).astype(np.float32) * 0.1 for _ in range(2)]
     return [
-        Request(n, {"label": label}, dict.fromkeys(model.roles, sound))
+        Request(n, {"label": label}, dict.fromkeys(model.roles, sound), dict.fromkeys(model.arrays, latents))
         for n, (label, sound) in enumerate(zip("ab", sounds, strict=True))
     ]
 

@@ -248,7 +248,7 @@ def test_classes_shape_the_audio() -> None:
 
 
 def test_an_unknown_class_is_refused() -> None:
-    with pytest.raises(UsageError, match="kind is 'hat', but this model knows kick, snare"):
+    with pytest.raises(UsageError, match="kind is 'hat', but this model was trained on kick, snare"):
         WaveGAN(LABELLED).inputs(Request(7, {"kind": "hat"}, {}))
 
 

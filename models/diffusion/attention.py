@@ -1,0 +1,70 @@
+"""Attention over all instants of a level of a U-Net, with rotary positions or none."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Positions = Literal["rotary", "none"]
+Features = Float[Tensor, "batch channels time"]
+
+
+def normalized(x: Features, eps: float) -> Features:
+    """Mean 0 and variance 1 over the channels of each instant."""
+    # Two means run along time; `torch.var_mean` goes from channel to channel and takes a third of a U-Net's time.
+    centred = x - x.mean(dim=1, keepdim=True)
+    return centred * (centred.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+
+
+class Attention(nn.Module):
+    """x + attention(x), with separate norms for what searches and what is searched.
+
+    Products are convolutions of one tap: their rounding does not depend on an item's place in a batch.
+
+    Args:
+        channels: of the features.
+        heads: how many.
+        head_dim: channels of each.
+        positions: `rotary` turns pairs of channels by angles that grow with time (Su et al., 2021,
+            https://arxiv.org/abs/2104.09864, section 3.2); with `none` only the convolutions around it see an order.
+    """
+
+    def __init__(self, channels: int, heads: int, head_dim: int, positions: Positions) -> None:
+        super().__init__()
+        self.heads, self.positions = heads, positions
+        self.query_norm, self.key_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.query = nn.Conv1d(channels, heads * head_dim, 1, bias=False)
+        self.key_value = nn.Conv1d(channels, 2 * heads * head_dim, 1, bias=False)
+        self.output = nn.Conv1d(heads * head_dim, channels, 1, bias=False)
+
+    def forward(self, x: Features) -> Features:
+        plain = normalized(x, self.query_norm.eps)
+        query = self.query(_affine(plain, self.query_norm))
+        key, value = self.key_value(_affine(plain, self.key_norm)).chunk(2, dim=1)
+        query, key, value = (
+            rearrange(one, "batch (heads dim) time -> batch heads time dim", heads=self.heads).contiguous()
+            for one in (query, key, value)
+        )
+        if self.positions == "rotary":
+            query, key = rotated(query), rotated(key)
+        found = F.scaled_dot_product_attention(query, key, value)
+        return x + self.output(rearrange(found, "batch heads time dim -> batch (heads dim) time"))
+
+
+def rotated(x: Float[Tensor, "batch heads time dim"]) -> Float[Tensor, "batch heads time dim"]:
+    """Each pair of channels turned by time / 10000^(2 k / dim), for the k-th of dim / 2 pairs."""
+    time, dim = x.shape[-2:]
+    pace = 10000.0 ** -(torch.arange(dim // 2, device=x.device) / (dim // 2))
+    angle = torch.arange(time, device=x.device)[:, None] * pace
+    first, second = x.chunk(2, dim=-1)
+    sine, cosine = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+def _affine(x: Features, norm: nn.LayerNorm) -> Features:
+    return x * norm.weight[:, None] + norm.bias[:, None]

@@ -1,0 +1,263 @@
+"""Settings of diffusion: of the network, its training, and how clips are sampled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.models.diffusion.attention import Positions
+from tonemill.models.diffusion.noising import Draws, Objective, Schedule
+from tonemill.models.diffusion.samplers import Sampler
+from tonemill.models.diffusion.unet import Shape
+from tonemill.models.directions import Bounds
+from tonemill.models.exchange import CorpusFacts
+from tonemill.models.parts.mel import MelConfig
+from tonemill.models.parts.settings import require_least
+
+
+class CodeArray(NamedTuple):
+    """The array that a sound is made of, where there is one.
+
+    Args:
+        name: of the array.
+        about: what it holds, in words.
+        hop: samples for a frame.
+        rows: numbers of a frame.
+    """
+
+    name: str
+    about: str
+    hop: int
+    rows: int
+
+
+Task = Literal["plain", "upsample", "vocode", "autoencode", "latent"]
+LATENTS: Final = "latents"
+TASK_HELP: Final = "What is learned: sound, its upper bands, sound of mel spectrograms or of latents, or latents."
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    task: Annotated[Task, TASK_HELP] = "plain"
+    length: Annotated[int, "Samples of a training clip; shorter ones are followed by silence."] = 65536
+    channels_per_level: Annotated[tuple[int, ...], "Channels of each level, outermost first."] = (
+        *(16, 32, 64, 128),
+        *(256, 256, 256),
+    )
+    factors: Annotated[tuple[int, ...], "By which each level lowers the rate."] = (1, 4, 4, 4, 2, 2, 2)
+    items: Annotated[tuple[int, ...], "Residual blocks of each level, on each way."] = (1, 2, 2, 2, 2, 2, 2)
+    attentions: Annotated[tuple[int, ...], "Attentions after each block of a level."] = (0, 0, 0, 0, 1, 1, 1)
+    heads: Annotated[int, "Of an attention."] = 4
+    head_dim: Annotated[int, "Channels of each head; even."] = 32
+    modulation_dim: Annotated[int, "Size of the features of noise level and class."] = 256
+    positions: Annotated[Positions, "What attention sees of the order in time."] = "rotary"
+    zero_init: Annotated[bool, "Begin with a network that gives zeros."] = True
+    objective: Annotated[Objective, "What is predicted: v, or the velocity of a straight flow."] = "v"
+    levels: Annotated[Draws, "How noise levels of training are drawn."] = "stratified"
+    scale: Annotated[bool, "Divide by the corpus's level, so that clips have unit variance."] = True
+    precondition: Annotated[bool, "Add the network to the exact answer for Gaussian sound of the same spectrum."] = True
+    label: Annotated[str | None, "Metadata field with the class of each clip; default: no classes."] = None
+    labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
+    condition_dropout: Annotated[float, "Share of clips trained without their label, for --guidance."] = 0.1
+    learning_rate: Annotated[float, "Of AdamW."] = 1e-3
+    weight_decay: Annotated[float, "Of AdamW."] = 1e-3
+    warm_up: Annotated[int, "Steps in which the learning rate rises to its value."] = 50
+    validate_clips: Annotated[int, "Held-out clips whose loss is measured at five noise levels; 0: all."] = 32
+    sample_rate: Annotated[int | None, "In hertz; default: the corpus's."] = None
+    channels: Annotated[int | None, "Of the audio; default: the corpus's."] = None
+
+    def __post_init__(self) -> None:
+        require_least(self, heads=1, head_dim=2, modulation_dim=1, warm_up=0, validate_clips=0)
+        levels = len(self.channels_per_level)
+        for name in ("channels_per_level", "factors", "items", "attentions"):
+            values, least = getattr(self, name), 0 if name == "attentions" else 1
+            flag = f"--{name.replace('_', '-')}"
+            if not levels or len(values) != levels:
+                raise UsageError(
+                    f"{flag} has {len(values)} value(s), but there are {levels} --channels-per-level; give as many."
+                )
+            if min(values) < least:
+                raise UsageError(f"{flag} is {' '.join(map(str, values))}; each must be at least {least}.")
+        if self.head_dim % 2:
+            raise UsageError(f"--head-dim is {self.head_dim}; it must be even, as 32.")
+        ratio = math.prod(self.factors)
+        if self.length < ratio and self.task != "latent":
+            raise UsageError(
+                f"--length is {self.length}; it must be at least the product of --factors, which is {ratio}."
+            )
+        if not self.learning_rate > 0:
+            raise UsageError(f"--learning-rate is {self.learning_rate}; it must be above 0, as 0.0001.")
+        if not self.weight_decay >= 0:
+            raise UsageError(f"--weight-decay is {self.weight_decay}; it must be at least 0.")
+        if not 0 <= self.condition_dropout < 1:
+            raise UsageError(
+                f"--condition-dropout is {self.condition_dropout}; it must be from 0 up to, not including, 1."
+            )
+        if self.labels and self.label is None:
+            raise UsageError(f"--labels is {', '.join(self.labels)}, but --label does not say which field has them.")
+
+    @property
+    def array(self) -> CodeArray | None:
+        """What `encode` gives and `decode` needs; None where there are no such directions."""
+        return None
+
+    def shape(self, channels: int, appended: int, injected: tuple[int, ...]) -> Shape:
+        """Sizes of the U-Net.
+
+        Args:
+            channels: of the clips that it makes.
+            appended: channels of a condition that it reads beside them.
+            injected: channels of one that the items of each level read.
+        """
+        return Shape(
+            in_channels=channels + appended,
+            out_channels=channels,
+            channels=self.channels_per_level,
+            factors=self.factors,
+            items=self.items,
+            attentions=self.attentions,
+            heads=self.heads,
+            head_dim=self.head_dim,
+            modulation_dim=self.modulation_dim,
+            positions=self.positions,
+            injected=injected,
+            zero_init=self.zero_init,
+        )
+
+
+@dataclass(frozen=True)
+class PlainConfig(DiffusionConfig):
+    pass
+
+
+@dataclass(frozen=True)
+class UpsampleConfig(DiffusionConfig):
+    task: Annotated[Task, TASK_HELP] = "upsample"
+    factor: Annotated[int, "The corpus's sample rate over that of the sounds that lack upper bands."] = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_least(self, factor=2)
+
+
+@dataclass(frozen=True)
+class VocodeConfig(MelConfig, DiffusionConfig):
+    task: Annotated[Task, TASK_HELP] = "vocode"
+
+    def __post_init__(self) -> None:
+        MelConfig.__post_init__(self)
+        DiffusionConfig.__post_init__(self)
+
+    @property
+    def array(self) -> CodeArray:
+        return CodeArray("mel", "the log-mel spectrogram", self.hop_length, self.mel_bands * (self.channels or 1))
+
+
+@dataclass(frozen=True)
+class AutoencodeConfig(DiffusionConfig):
+    task: Annotated[Task, TASK_HELP] = "autoencode"
+    latent_dim: Annotated[int, "Numbers of a frame of latents."] = 32
+    compression: Annotated[int, "Samples for a frame of latents; a product of the first --factors."] = 512
+    encoder_dim: Annotated[int, "Channels of the encoder at the sample rate; deeper stages have up to 8 times it."] = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_least(self, latent_dim=1, encoder_dim=1)
+        ratios = list(accumulate(self.factors, lambda one, other: one * other))
+        if self.compression not in ratios:
+            raise UsageError(
+                f"--compression is {self.compression}; it must be a product of the first --factors: "
+                f"{', '.join(map(str, dict.fromkeys(ratios)))}."
+            )
+
+    @property
+    def array(self) -> CodeArray:
+        return CodeArray(LATENTS, "latents", self.compression, self.latent_dim)
+
+
+@dataclass(frozen=True)
+class LatentConfig(DiffusionConfig):
+    task: Annotated[Task, TASK_HELP] = "latent"
+    length: Annotated[int, "Samples of audio that a training example's latents are of."] = 262144
+    channels_per_level: Annotated[tuple[int, ...], "Channels of each level, outermost first."] = (128, 256, 256, 256)
+    factors: Annotated[tuple[int, ...], "By which each level lowers the rate of frames."] = (1, 2, 2, 2)
+    items: Annotated[tuple[int, ...], "Residual blocks of each level, on each way."] = (1, 2, 2, 2)
+    attentions: Annotated[tuple[int, ...], "Attentions after each block of a level."] = (0, 1, 1, 1)
+    hop: Annotated[int | None, "Samples for a frame; default: the corpus's."] = None
+    rows: Annotated[int | None, "Numbers of a frame; default: the corpus's."] = None
+
+    @property
+    def array(self) -> CodeArray:
+        return CodeArray(LATENTS, "latents", self.hop or 1, self.rows or 1)
+
+    def settled_for(self, corpus: CorpusFacts) -> LatentConfig:
+        """With hop and rows of a corpus of latents.
+
+        Raises:
+            CorpusError: it has none, or they are no frames in time, or longer than an example.
+        """
+        facts = corpus.arrays.get(LATENTS)
+        if facts is None or facts.hop is None:
+            raise CorpusError(
+                f"{corpus.name} holds {corpus.holds}, but --task latent learns from the array latents. Encode a "
+                "corpus: `tonemill open CORPUS | tonemill render RUN --as encode | tonemill shard LATENTS`."
+            )
+        ours: dict[str, Any] = {"hop": facts.hop, "rows": facts.channels, "sample_rate": corpus.sample_rate}
+        for name, value in ours.items():
+            if getattr(self, name) not in (None, value):
+                raise CorpusError(
+                    f"{corpus.name} holds latents with {name} {value}, but --{name.replace('_', '-')} is "
+                    f"{getattr(self, name)}. Leave it out, or encode the corpus with the codec that this is for."
+                )
+        if self.length < facts.hop:
+            raise CorpusError(f"--length is {self.length}, but a frame of {corpus.name} is of {facts.hop} samples.")
+        return replace(self, channels=0, **ours)
+
+
+VARIANTS: dict[str, type[DiffusionConfig]] = {
+    "plain": PlainConfig,
+    "upsample": UpsampleConfig,
+    "vocode": VocodeConfig,
+    "autoencode": AutoencodeConfig,
+    "latent": LatentConfig,
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    steps: Annotated[int, "Calls of the network; 10 are usual.", Bounds(1)] = 10
+    sampler: Annotated[Sampler, "2m is of second order, ddim and euler of first."] = "2m"
+    schedule: Annotated[Schedule, "Of noise levels; tan is geometric in noise over signal."] = "tan"
+    guidance: Annotated[float, "How much farther to go towards the class; 1 goes there.", Bounds(0)] = 1.0
+    guide_from: Annotated[float, "Guide at noise levels from here on.", Bounds(0, 1)] = 0.0
+    guide_to: Annotated[float, "Guide at noise levels up to here.", Bounds(0, 1)] = 1.0
+
+
+@dataclass(frozen=True)
+class Generating(Sampling):
+    seconds: Annotated[float | None, "Of a clip; default: as in training.", Bounds(0.001)] = None
+
+
+@dataclass(frozen=True)
+class Reading(Sampling):
+    seed: Annotated[int, "Decides the noise, beside the seed of an example where it has one.", Bounds(0)] = 0
+
+
+@dataclass(frozen=True)
+class Varying(Reading):
+    strength: Annotated[float, "How far from the sound: 0 leaves it, 1 makes another.", Bounds(0, 1)] = 0.4
+
+
+@dataclass(frozen=True)
+class Inpainting(Reading):
+    keep: Annotated[str, "Seconds to keep, as 0-1,1.5-2; what is between is made. Empty: none."] = ""
+    resamples: Annotated[int, "Rounds at each level, so that both sides of a seam fit.", Bounds(1)] = 2
+
+
+@dataclass(frozen=True)
+class Continuing(Reading):
+    seconds: Annotated[float, "To add at the end.", Bounds(0.001)] = 2.0
+    resamples: Annotated[int, "Rounds at each level, so that both sides of the seam fit.", Bounds(1)] = 2

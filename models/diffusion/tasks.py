@@ -1,0 +1,225 @@
+"""What of a sound a diffusion model makes, and what it is given: nothing, lower bands, a mel spectrogram, latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from scipy.signal import firwin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tonemill.models.diffusion.settings import AutoencodeConfig, DiffusionConfig, UpsampleConfig, VocodeConfig
+from tonemill.models.diffusion.unet import Residual
+from tonemill.models.parts.layers import SameConv1d
+from tonemill.models.parts.mel import LogMel
+
+Clips = Float[Tensor, "batch _ _"]
+Code = Float[Tensor, "batch rows frames"]
+
+CUTOFF: Final = 0.9
+"""Of half the low sample rate: what is below is given, what is above is made."""
+
+TAPS_PER_FACTOR: Final = 100
+KAISER_BETA: Final = 7.86
+"""80 dB of attenuation in a tenth of half the low rate (Kaiser's formula; Oppenheim and Schafer, section 7.5.3)."""
+
+
+class Seen(NamedTuple):
+    """What a network reads beside a noisy clip.
+
+    Args:
+        appended: a signal at the sample rate.
+        injected: one at the rate of a level.
+    """
+
+    appended: Clips | None = None
+    injected: Clips | None = None
+
+
+class Whole(nn.Module):
+    """A sound is made as it is, from noise alone."""
+
+    appended: int = 0
+    """Channels of what is appended to a noisy clip."""
+
+    injected: tuple[int, ...] = ()
+    """Channels of what each level of the U-Net reads."""
+
+    hop: int = 1
+    """Samples for a frame of a code."""
+
+    def code(self, audio: Clips) -> Code | None:
+        """What is given of a sound."""
+        return None
+
+    def made(self, audio: Clips, code: Code | None) -> Clips:
+        """What is made of a sound."""
+        return audio
+
+    def joined(self, made: Clips, code: Code | None) -> Clips:
+        """The sound of what was made and what was given."""
+        return made
+
+    def seen(self, code: Code | None) -> Seen:
+        """What is given as the network reads it."""
+        return Seen()
+
+    def moments(self, code: Code) -> Float[Tensor, "_ rows"]:
+        """Means of each row, and of its square; what `fit` takes."""
+        return torch.stack([code.mean(dim=(0, 2)), code.square().mean(dim=(0, 2))])
+
+    def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
+        """Learn the level of what is given from its moments, averaged over the corpus."""
+
+
+class UpperBands(Whole):
+    """The bands above those of a lower sample rate are made; those below are given, and stay as they are.
+
+    Args:
+        channels: of the sound.
+        factor: the sample rate over the lower one.
+    """
+
+    kernel: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__()
+        self.appended = channels
+        taps = firwin(TAPS_PER_FACTOR * factor + 1, CUTOFF / factor, window=("kaiser", KAISER_BETA))
+        # It follows from the settings, so no checkpoint need hold it.
+        self.register_buffer("kernel", torch.from_numpy(taps.astype(np.float32)), persistent=False)
+        self.register_buffer("deviation", torch.ones(()))
+
+    def code(self, audio: Clips) -> Code:
+        """The lower bands, not delayed; before and after a clip is silence."""
+        with torch.autocast(audio.device.type, enabled=False):
+            length, reach = audio.shape[-1], len(self.kernel) // 2
+            size = length + 2 * reach
+            bands = torch.fft.rfft(audio.float(), size) * torch.fft.rfft(self.kernel, size)
+            return torch.fft.irfft(bands, size)[..., reach : reach + length]
+
+    def made(self, audio: Clips, code: Code | None) -> Clips:
+        assert code is not None
+        return audio - code
+
+    def joined(self, made: Clips, code: Code | None) -> Clips:
+        assert code is not None
+        return code + made - self.code(made)
+
+    def seen(self, code: Code | None) -> Seen:
+        assert code is not None
+        return Seen(appended=code / self.deviation)
+
+    def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
+        self.deviation.copy_(moments[1].mean().sqrt().clamp(min=1e-6))
+
+
+class FromMel(Whole):
+    """A channel of sound is made for its mel spectrogram, which a transposed convolution brings to the sample rate.
+
+    The spectrogram is of each item by itself: the reference divides it by the largest value of the batch, so that a
+    clip depends on its neighbours (specs/diffusion.md, second reading, D4).
+
+    What is made is the sound over its envelope, which follows from the spectrogram (after PriorGrad; Lee et al., 2022,
+    https://arxiv.org/abs/2106.06406, section 4.1, which shapes the noise by it instead). So a pause stays a pause,
+    where a network that must bring noise down by 60 dB by itself leaves a hiss.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    appended = 1
+
+    def __init__(self, config: VocodeConfig, sample_rate: int) -> None:
+        super().__init__()
+        self.log_mel, self.hop = LogMel(config, sample_rate), config.hop_length
+        self.register_buffer("mean", torch.zeros(config.mel_bands))
+        self.register_buffer("deviation", torch.ones(config.mel_bands))
+        edge = (config.n_fft - config.hop_length) // 2
+        self.raise_rate = nn.ConvTranspose1d(config.mel_bands, 1, config.n_fft, self.hop, edge, bias=False)
+
+    def code(self, audio: Clips) -> Code:
+        mono = rearrange(audio, "batch 1 time -> batch time")
+        # Whole frames, and more than the mirror images at the edges.
+        frames = max(-(-mono.shape[1] // self.hop), self.log_mel.edge // self.hop + 1)
+        mel = self.log_mel(F.pad(mono, (0, frames * self.hop - mono.shape[1])))
+        return mel[..., : -(-mono.shape[1] // self.hop)]
+
+    def made(self, audio: Clips, code: Code | None) -> Clips:
+        assert code is not None
+        return audio / self.envelope(code, audio.shape[-1])
+
+    def joined(self, made: Clips, code: Code | None) -> Clips:
+        assert code is not None
+        return made * self.envelope(code, made.shape[-1])
+
+    def envelope(self, code: Code, samples: int) -> Clips:
+        """The root of the summed squares of the bands of each frame, on a line between the middles of frames."""
+        level = (10 ** code.float()).square().sum(dim=1, keepdim=True).sqrt()
+        return F.interpolate(level, scale_factor=self.hop, mode="linear")[..., :samples]
+
+    def seen(self, code: Code | None) -> Seen:
+        assert code is not None
+        scaled = (code - self.mean[:, None]) / self.deviation[:, None]
+        return Seen(appended=self.raise_rate(scaled))
+
+    def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
+        self.mean.copy_(moments[0])
+        self.deviation.copy_((moments[1] - moments[0].square()).clamp(min=1e-4).sqrt())
+
+
+class FromLatents(Whole):
+    """A sound is made for latents, which an encoder that learns by the same loss makes of it.
+
+    Args:
+        config: settled.
+        channels: of the sound.
+    """
+
+    def __init__(self, config: AutoencodeConfig, channels: int) -> None:
+        super().__init__()
+        depth = level_at(config.compression, config.factors)
+        self.hop = config.compression
+        self.injected = tuple(config.latent_dim if level == depth else 0 for level in range(len(config.factors)))
+        widths = [config.encoder_dim * min(8, 2**number) for number in range(depth + 2)]
+        stages: list[nn.Module] = [SameConv1d(channels, widths[0], 7)]
+        for number, factor in enumerate(config.factors[: depth + 1]):
+            stages += [
+                Residual(widths[number]),
+                nn.SiLU(),
+                SameConv1d(widths[number], widths[number + 1], 2 * factor, factor),
+            ]
+        stages += [Residual(widths[-1]), nn.SiLU(), nn.Conv1d(widths[-1], config.latent_dim, 1), nn.Tanh()]
+        self.encoder = nn.Sequential(*stages)
+
+    def code(self, audio: Clips) -> Code:
+        # Norms of the encoder need more than one frame.
+        frames = max(2, -(-audio.shape[-1] // self.hop))
+        return self.encoder(F.pad(audio, (0, frames * self.hop - audio.shape[-1]))).float()
+
+    def seen(self, code: Code | None) -> Seen:
+        assert code is not None
+        return Seen(injected=code)
+
+
+def level_at(compression: int, factors: Sequence[int]) -> int:
+    """The first level that has so many samples for an instant."""
+    return list(accumulate(factors, lambda one, other: one * other)).index(compression)
+
+
+def task_of(config: DiffusionConfig) -> Whole:
+    """The task of a settled config."""
+    assert config.sample_rate is not None and config.channels is not None
+    if isinstance(config, UpsampleConfig):
+        return UpperBands(config.channels, config.factor)
+    if isinstance(config, VocodeConfig):
+        return FromMel(config, config.sample_rate)
+    if isinstance(config, AutoencodeConfig):
+        return FromLatents(config, config.channels)
+    return Whole()

@@ -1,0 +1,219 @@
+"""The one-dimensional U-Net of audio-diffusion-pytorch (Schneider et al., 2023, https://arxiv.org/abs/2301.11757).
+
+A level goes down by a strided convolution, through items, into the next level, through items again, and up by repeated
+samples and a convolution; its input is added to that. Features of the noise level, and of a class, scale and shift the
+channels of each item, and weigh what comes from below. Parameter counts are those of the reference, to the unit.
+
+Beside the reference: any length, by silence at the end; one product of the features for each level; first weights
+with which the outermost level gives zeros; rotary positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tonemill.models.diffusion.attention import Attention, Positions, normalized
+
+Signal = Float[Tensor, "batch _ _"]
+Vectors = Float[Tensor, "batch modulation_dim"]
+
+FREQUENCIES: Final = 128
+GROUPS: Final = 8
+ROW_BLOCK: Final = 16
+"""The last bits of a matrix product depend on a row's place in a batch that is not whole blocks of rows."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a U-Net; lists have an entry for each level, outermost first.
+
+    Args:
+        in_channels: of the noisy clip and what is appended to it.
+        out_channels: of what is predicted.
+        channels: of each level.
+        factors: by which each lowers the rate.
+        items: pairs of residual block and modulation, on the way down and again on the way up.
+        attentions: in each item.
+        heads: of an attention.
+        head_dim: channels of a head.
+        modulation_dim: size of the features of the noise level.
+        positions: in attention.
+        injected: channels of a context that each item of a level reads, by level.
+        zero_init: the outermost level gives zeros at first, and not its input.
+    """
+
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...]
+    factors: tuple[int, ...]
+    items: tuple[int, ...]
+    attentions: tuple[int, ...]
+    heads: int = 4
+    head_dim: int = 32
+    modulation_dim: int = 256
+    positions: Positions = "none"
+    injected: tuple[int, ...] = ()
+    zero_init: bool = False
+
+    @property
+    def ratio(self) -> int:
+        """Samples for one instant of the deepest level."""
+        return math.prod(self.factors)
+
+    def missing(self, time: int) -> int:
+        """Samples after so many, so that the deepest level has whole instants, and two: norms need more than one."""
+        return max(2 * self.ratio - time, -time % self.ratio)
+
+
+class NoiseLevel(nn.Module):
+    """Features of a level: Fourier features with learned frequencies, and three layers of which two share weights."""
+
+    def __init__(self, modulation_dim: int) -> None:
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.randn(FREQUENCIES))
+        self.first = nn.Linear(2 * FREQUENCIES + 1, modulation_dim)
+        self.twice = nn.Linear(modulation_dim, modulation_dim)
+
+    def forward(self, level: Float[Tensor, "batch"]) -> Vectors:
+        turns = 2 * math.pi * level[:, None] * self.frequencies
+        features = F.gelu(self.first(torch.cat([level[:, None], turns.sin(), turns.cos()], dim=1)))
+        return F.gelu(self.twice(F.gelu(self.twice(features))))
+
+
+class Residual(nn.Module):
+    """x + convolutions of x, each after a group norm and SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        groups = math.gcd(GROUPS, channels)
+        self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv1d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Signal) -> Signal:
+        y = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            y = conv(F.silu(norm(y)))
+        return x + y
+
+
+class Item(nn.Module):
+    """A residual block, scale and shift by the features, a context where there is one, and attention."""
+
+    def __init__(self, shape: Shape, level: int) -> None:
+        super().__init__()
+        channels = shape.channels[level]
+        context = shape.injected[level] if shape.injected else 0
+        self.residual = Residual(channels)
+        self.inject = nn.Conv1d(channels + context, channels, 1) if context else None
+        self.attentions = nn.ModuleList(
+            Attention(channels, shape.heads, shape.head_dim, shape.positions) for _ in range(shape.attentions[level])
+        )
+
+    def forward(self, x: Signal, scale: Signal, shift: Signal, context: Signal | None) -> Signal:
+        x = torch.addcmul(shift, normalized(self.residual(x), 1e-6), 1 + scale)
+        if self.inject is not None:
+            assert context is not None
+            context = F.pad(context, (0, x.shape[-1] - context.shape[-1]))
+            x = x + self.inject(torch.cat([x, context], dim=1))
+        for attention in self.attentions:
+            x = attention(x)
+        return x
+
+
+class Level(nn.Module):
+    """One level, without those below it."""
+
+    def __init__(self, shape: Shape, number: int) -> None:
+        super().__init__()
+        outermost = number == 0
+        before = shape.in_channels if outermost else shape.channels[number - 1]
+        after = shape.out_channels if outermost else before
+        channels, items = shape.channels[number], shape.items[number]
+        self.factor, self.adds_input = shape.factors[number], not (outermost and shape.zero_init)
+        self.adapter = nn.Conv1d(before, after, 1) if before != after else nn.Identity()
+        self.down = nn.Conv1d(before, channels, self.factor, self.factor)
+        self.before = nn.ModuleList(Item(shape, number) for _ in range(items))
+        self.after = nn.ModuleList(Item(shape, number) for _ in range(items))
+        self.up = nn.Conv1d(channels, after, 3, padding=1)
+        # One product gives scale and shift of each item, and the weights of what comes from below.
+        self.sizes = [channels] * (4 * items) + [after]
+        self.features = nn.Linear(shape.modulation_dim, sum(self.sizes))
+        if outermost and shape.zero_init:
+            for layer in (self.up, self.adapter):
+                for parameter in layer.parameters():
+                    nn.init.zeros_(parameter)
+            self.adds_input = before != after
+
+    def modulation(self, activated: Vectors) -> list[Signal]:
+        """Scales, shifts and weights of the level for features after their SiLU."""
+        return list(self.features(activated)[..., None].split(self.sizes, dim=1))
+
+    def lowered(self, x: Signal, modulation: Sequence[Signal], context: Signal | None) -> Signal:
+        """Down, and through the first items."""
+        x = self.down(x)
+        for number, item in enumerate(self.before):
+            x = item(x, modulation[2 * number], modulation[2 * number + 1], context)
+        return x
+
+    def raised(self, x: Signal, skipped: Signal, modulation: Sequence[Signal], context: Signal | None) -> Signal:
+        """Through the second items, up, and added to what came in."""
+        for number, item in enumerate(self.after, len(self.before)):
+            x = item(x, modulation[2 * number], modulation[2 * number + 1], context)
+        x = self.up(x.repeat_interleave(self.factor, dim=-1) if self.factor > 1 else x)
+        return torch.addcmul(self.adapter(skipped), modulation[-1], x) if self.adds_input else modulation[-1] * x
+
+
+class UNet(nn.Module):
+    """Predicts something of a noisy signal, for its noise level.
+
+    Args:
+        shape: its sizes.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.noise_level = NoiseLevel(shape.modulation_dim)
+        self.levels = nn.ModuleList(Level(shape, number) for number in range(len(shape.channels)))
+
+    def forward(
+        self,
+        x: Signal,
+        level: Float[Tensor, "batch"],
+        features: Vectors | None = None,
+        contexts: Sequence[Signal | None] | None = None,
+    ) -> Signal:
+        """What is predicted, as long as the input.
+
+        Args:
+            x: noisy clips, and what is appended to them.
+            level: of each item, from 0 to 1.
+            features: of a class, added to those of the level.
+            contexts: for each level a signal at its rate, where its items read one; what is missing at its end is
+                silence.
+        """
+        time, contexts = x.shape[-1], contexts or [None] * len(self.levels)
+        x = F.pad(x, (0, self.shape.missing(time)))
+        rows = F.pad(level, (0, -len(level) % ROW_BLOCK))
+        vectors = self.noise_level(rows)
+        if features is not None:
+            vectors = vectors + F.pad(features, (0, 0, 0, len(rows) - len(features)))
+        activated = F.silu(vectors)
+        skipped, modulations = [], []
+        for part, context in zip(self.levels, contexts, strict=True):
+            assert isinstance(part, Level)
+            modulations.append([one[: len(level)] for one in part.modulation(activated)])
+            skipped.append(x)
+            x = part.lowered(x, modulations[-1], context)
+        for part, context in zip(reversed(self.levels), reversed(contexts), strict=True):
+            assert isinstance(part, Level)
+            x = part.raised(x, skipped.pop(), modulations.pop(), context)
+        return x[..., :time]

@@ -36,8 +36,9 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
-    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder effect""",
+    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder rave effect""",
     "models/vocoder": "settings generators player model",
+    "models/rave": "settings pqmf noise encoder decoder latents codec player distances options validation model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
@@ -48,7 +49,7 @@ ORDER = {
 
 APART = {
     "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
-    "models": {"wavegan", "specgan", "classifier", "vocoder", "effect"},
+    "models": {"wavegan", "specgan", "classifier", "vocoder", "rave", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""

@@ -34,6 +34,17 @@ FEW_SPECTRA: dict[str, Any] = {
     "adversarial_after": 1,
 }
 
+TINY_CODEC: dict[str, Any] = {
+    "length": 4096,
+    "latent_dim": 4,
+    "capacity": 4,
+    "scales": (256, 64),
+    "filter_taps": 8,
+    "attenuation_db": 40,
+    "fine_tune_after": 3,
+    "validate_seconds": 0.5,
+}
+
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
     "effect autoregressive": {"length": 256, "context": 16, "width": 16, "depth": 2, "windows": 64},
@@ -43,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "effect lstm": {"length": 256, "hidden_size": 4, "burn_in": 64},
     "effect tcn": {"length": 256, "blocks": 2, "tcn_channels": 4},
     "effect wavenet": {"length": 256, "preset": "nano"},
+    **{f"rave {architecture}": TINY_CODEC for architecture in ("v1", "v2", "v2-small", "live")},
     "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
     "vocoder melgan": {"width": 16, **FEW_SPECTRA},
     "vocoder vocos": {"width": 8, "blocks": 1, **FEW_SPECTRA},

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.models.contract import Batch, CorpusFacts, Request
 from tonemill.models.rave.model import Rave
 from tonemill.models.rave.options import EncodeOptions
@@ -232,3 +233,38 @@ def test_settings_that_do_not_fit_are_refused_with_the_mend() -> None:
     model = Rave(replace(RaveConfig(**TINY), channels=2))
     with pytest.raises(UsageError, match="tonemill channels stereo"):
         model.player(Request(0, {}, {}, options=EncodeOptions()), 1)
+
+
+@pytest.mark.slow
+def test_300_steps_on_a_drum_machine_bring_the_distance_below_12() -> None:
+    """From about 31, on two loops that are held out; a minute on one core."""
+    rate, length = 22050, 32768
+    clips = [
+        torch.from_numpy(loop(100 + 5 * n, 2, rate, list(PATTERNS.values())[n % len(PATTERNS)])) for n in range(10)
+    ]
+    torch.manual_seed(0)
+    few = {"latent_dim": 16, "capacity": 8, "learning_rate_warm_up": 20, "fine_tune_after": 0}
+    model = Rave(VARIANTS["v2-small"](length=length, sample_rate=rate, channels=1, **few))
+    optimizer = model.optimizers()["codec"]
+
+    def distance() -> float:
+        with torch.inference_mode():
+            found = model.eval().validate(Request(0, {}, {"audio": clip.numpy()}) for clip in clips[8:])
+        assert found is not None and found.score is not None
+        return found.score
+
+    def update(_: str, loss: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    assert distance() > 25
+    draws = np.random.default_rng(0)
+    for step in range(1, 301):
+        chosen = [clips[n] for n in draws.integers(8, size=4)]
+        places = [int(draws.integers(clip.shape[1] - length)) for clip in chosen]
+        cut = [clip[:, at : at + length].numpy() for clip, at in zip(chosen, places, strict=True)]
+        audio = torch.stack([torch.from_numpy(model.augmentation({"audio": one}, draws)["audio"]) for one in cut])
+        optimizer.param_groups[0]["lr"] = model.learning_rate("codec", step)
+        model.train().training_step(Batch({"audio": audio}, {}), step, update)
+    assert distance() < 12

@@ -36,12 +36,13 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
-    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder loopgan
+    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder loopgan rave
         diffusion effect""",
     "models/loopgan": "generator projection plain_discriminator features settings model",
     "models/vocoder": "settings generators player model",
     "models/diffusion": """noising samplers baseline attention unet settings tasks denoiser inpainting validating
         model""",
+    "models/rave": "settings pqmf noise encoder decoder latents codec player distances options validation model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
@@ -52,7 +53,7 @@ ORDER = {
 
 APART = {
     "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
-    "models": {"wavegan", "specgan", "classifier", "vocoder", "loopgan", "diffusion", "effect"},
+    "models": {"wavegan", "specgan", "classifier", "vocoder", "loopgan", "rave", "diffusion", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from itertools import accumulate
 from typing import cast
 
@@ -110,7 +111,7 @@ class Conv(Streaming):
 
     Args:
         kernel_size: with its dilation it spans at least the stride.
-        layer: wraps the convolution, as a weight norm does.
+        skips: it may span less, and leave samples out.
     """
 
     def __init__(
@@ -124,13 +125,14 @@ class Conv(Streaming):
         groups: int = 1,
         bias: bool = True,
         causal: bool = False,
+        skips: bool = False,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv1d(
             in_channels, out_channels, kernel_size, stride, dilation=dilation, groups=groups, bias=bias
         )
         self.span = (kernel_size - 1) * dilation + 1
-        if self.span < stride:
+        if self.span < stride and not skips:
             raise UsageError(f"a kernel that spans {self.span} samples skips some at a stride of {stride}.")
         self.stride = stride
         self.left = self.span - 1 if causal else (self.span - 1) // 2
@@ -141,12 +143,13 @@ class Conv(Streaming):
         # Output j of the stream is output j - D. It needs inputs up to (j - D) s - left + span - 1, which stand
         # `delay` later in the stream, and block j ends with sample (j + 1) s - 1: D s >= span - left - s + delay.
         self.input_delay = delay
-        self.delay = max(0, -(-(self.span - self.left - self.stride + delay) // self.stride))
+        # A kernel that skips samples keeps none of the past, and a whole block is the least that it can wait for.
+        self.delay = max(0, -(-(max(self.span - self.stride, 0) - self.left + delay) // self.stride))
         self.past = self.left - delay + self.delay * self.stride
         return self.delay
 
     def shapes(self) -> list[tuple[int, ...]]:
-        return [(self.conv.in_channels, self.past), *_counter(self.input_delay)]
+        return [(self.conv.in_channels, self.past), *counter(self.input_delay)]
 
     def forward(self, x: Signal) -> Signal:
         _refuse_parts(x, self.stride)
@@ -154,7 +157,7 @@ class Conv(Streaming):
 
     def step(self, x: Signal, state: State) -> tuple[Signal, State]:
         _refuse_parts(x, self.stride)
-        x, counted = _begun(x, state[1:], self.input_delay)
+        x, counted = begun(x, state[1:], self.input_delay)
         both, past = appended(state[0], x)
         return self.conv(both)[..., : x.shape[-1] // self.stride], [past, *counted]
 
@@ -196,13 +199,13 @@ class ConvTranspose(Streaming):
         return self.delay
 
     def shapes(self) -> list[tuple[int, ...]]:
-        return [(self.conv.out_channels, self.overlap), *_counter(self.input_delay)]
+        return [(self.conv.out_channels, self.overlap), *counter(self.input_delay)]
 
     def forward(self, x: Signal) -> Signal:
         return self._plus_bias(self._spread(x)[..., self.crop : self.crop + x.shape[-1] * self.stride])
 
     def step(self, x: Signal, state: State) -> tuple[Signal, State]:
-        x, counted = _begun(x, state[1:], self.input_delay)
+        x, counted = begun(x, state[1:], self.input_delay)
         spread = self._spread(x)
         ready = x.shape[-1] * self.stride
         spread = spread + F.pad(state[0], (0, ready))
@@ -286,7 +289,7 @@ class Residual(Streaming):
         return [shape for one in self._parts() for shape in one.shapes()]
 
     def forward(self, x: Signal) -> Signal:
-        return torch.stack([branch(x) for branch in self.branches]).sum(dim=0)
+        return reduce(torch.add, [branch(x) for branch in self.branches])
 
     def step(self, x: Signal, state: State) -> tuple[Signal, State]:
         parts = self._parts()
@@ -297,7 +300,7 @@ class Residual(Streaming):
             sound, waiting = parts[place + 1].step(sound, owned[place + 1])
             sounds.append(sound)
             kept += after + waiting
-        return torch.stack(sounds).sum(dim=0), kept
+        return reduce(torch.add, sounds), kept
 
     def _parts(self) -> list[Streaming]:
         """Each branch, and its wait after it."""
@@ -305,16 +308,16 @@ class Residual(Streaming):
         return [one for pair in pairs for one in pair]
 
 
-def _counter(delay: int) -> list[tuple[int, ...]]:
+def counter(delay: int) -> list[tuple[int, ...]]:
     """The shape of a count of samples, where there are some to leave out."""
     return [(1,)] if delay else []
 
 
-def _begun(x: Signal, counter: State, delay: int) -> tuple[Signal, State]:
+def begun(x: Signal, counted: State, delay: int) -> tuple[Signal, State]:
     """A block with zeros for what came before the input began, and the count of samples up to then."""
-    if not counter:
-        return x, counter
-    (count,) = counter
+    if not counted:
+        return x, counted
+    (count,) = counted
     place = count[:, :, None] + torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
     # The count stays at the delay: above 2^24 a float would count no further.
     return torch.where(place >= delay, x, 0), [(count + x.shape[-1]).clamp(max=delay)]

@@ -45,6 +45,17 @@ SMALL_UNET: dict[str, Any] = {
     "head_dim": 8,
 }
 
+TINY_CODEC: dict[str, Any] = {
+    "length": 4096,
+    "latent_dim": 4,
+    "capacity": 4,
+    "scales": (256, 64),
+    "filter_taps": 8,
+    "attenuation_db": 40,
+    "fine_tune_after": 3,
+    "validate_seconds": 0.5,
+}
+
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"chunk_seconds": 0.4},
     "diffusion autoencode": {"compression": 64, "encoder_dim": 8, "latent_dim": 4, **SMALL_UNET},
@@ -67,6 +78,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "feature_width": 4,
         "griffin_lim_rounds": 4,
     },
+    **{f"rave {architecture}": TINY_CODEC for architecture in ("v1", "v2", "v2-small", "live")},
     "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
     "vocoder melgan": {"width": 16, **FEW_SPECTRA},
     "vocoder vocos": {"width": 8, "blocks": 1, **FEW_SPECTRA},

@@ -1,0 +1,198 @@
+"""The autoencoder: published sizes, streams that are the whole file, latency that can be measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tonemill.models.rave.codec import Codec, latency_of
+from tonemill.models.rave.latents import Posterior
+from tonemill.models.rave.model import Rave
+from tonemill.models.rave.player import DecodePlayer, Encoding, ForwardPlayer
+from tonemill.models.rave.settings import VARIANTS, RaveConfig
+
+TINY: dict[str, Any] = {
+    "latent_dim": 4,
+    "capacity": 4,
+    "filter_taps": 8,
+    "attenuation_db": 40.0,
+    "scales": (256, 64),
+    "length": 4096,
+    "sample_rate": 16000,
+}
+CASES = [(name, causal) for name in VARIANTS for causal in ((True,) if name == "live" else (False, True))]
+
+
+@cache
+def codec(name: str, causal: bool, channels: int = 1) -> Codec:
+    """Small, with statistics and a level that make each branch audible."""
+    torch.manual_seed(0)
+    one = Codec(VARIANTS[name](causal=causal, channels=channels, **TINY))
+    for module in one.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    one.decoder.noise_share.fill_(1.0)
+    plain = one.eval().plain()
+    for parameter in plain.parameters():
+        # First weights have a third of the variance that would keep a signal's level from layer to layer.
+        if parameter.ndim == 3:
+            parameter.mul_(1.9)
+    return plain
+
+
+def sizes(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "with_gains", "without"),
+    [
+        ("v1", (4_834_176, 12_778_193), (4_834_176, 12_769_472)),
+        ("v2", (16_056_928, 15_479_072), (16_046_592, 15_467_520)),
+        ("v2-small", (3_945_904, 3_816_608), (3_940_608, 3_810_816)),
+    ],
+)
+def test_counts_are_the_published_ones_to_the_unit(
+    name: str, with_gains: tuple[int, int], without: tuple[int, int]
+) -> None:
+    """specs/rave.md, 10.1."""
+    with torch.device("meta"):
+        for norm, counts in ((True, with_gains), (False, without)):
+            one = Codec(VARIANTS[name](), norm)
+            assert (sizes(one.encoder), sizes(one.decoder)) == counts
+
+
+def test_counts_of_live_and_of_stereo_are_the_closed_forms() -> None:
+    config = VARIANTS["live"]()
+    with torch.device("meta"):
+        live, stereo, mono = Codec(config, False), Codec(RaveConfig(channels=2), False), Codec(RaveConfig(), False)
+    width, latents, wide = 32, 128, 16 * 32
+    stages = [(width * 2**place, ratio) for place, ratio in enumerate(config.ratios)]
+    encoder = 7 * 16 * width + sum(2 * c + 2 * c * c * (2 * r + 1) for c, r in stages) + 5 * latents * wide
+    falling = [(wide // 2**place, ratio) for place, ratio in enumerate(config.ratios)]
+    decoder = (
+        7 * latents * wide + sum(c * c * r + 4 * 6 * (c // 2) ** 2 for c, r in falling) + 7 * 16 * width + 3 * width
+    )
+    assert (sizes(live.encoder), sizes(live.decoder)) == (encoder, decoder)
+    assert sizes(stereo.encoder) - sizes(mono.encoder) == 7 * 16 * 96
+    assert sizes(stereo.decoder) - sizes(mono.decoder) == 7 * 96 * 32
+
+
+def test_counts_of_discriminators_are_the_published_ones() -> None:
+    """specs/rave.md, 10.1, without the gains of weight norms."""
+    with torch.device("meta"):
+        for name, count in (("v1", 7_748_739), ("v2", 27_119_432), ("v2-small", 6_785_960)):
+            parameters = Rave(VARIANTS[name](sample_rate=44100)).discriminator.named_parameters()
+            assert sum(tensor.numel() for key, tensor in parameters if not key.endswith("original0")) == count
+
+
+@pytest.mark.parametrize(("name", "causal"), CASES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_stream_is_the_whole_file_wherever_it_is_cut(name: str, causal: bool, channels: int) -> None:
+    """To 1e-5 of full scale, or of what is louder: encoder, decoder and noise, in random blocks."""
+    one = codec(name, causal, channels)
+    hop, frames = one.hop_length, 8 if one.hop_length > 1000 else 24
+    draws = np.random.default_rng(1)
+    audio = (0.3 * draws.standard_normal((channels, frames * hop - 77))).astype(np.float32)
+    silence = one.latency.total // hop * hop + 2 * hop
+    padded = torch.from_numpy(np.pad(audio, ((0, 0), (0, silence + 77))))[None]
+    with torch.inference_mode():
+        mean = one.posterior(one.bands(padded)).mean
+        # What the encoder looks ahead at beyond the end is silence; the decoder reads no frames there.
+        codes = mean[..., :frames]
+        quiet = torch.nn.functional.pad(codes, (0, silence // hop))
+        whole = one.synthesis(one.decoder(quiet))[..., one.lag :][..., : audio.shape[1]]
+    player = ForwardPlayer(one, channels, one.config.latent_dim, 0.0, 0.0)
+    cuts = np.sort(draws.integers(0, audio.shape[1], 5))
+    blocks = np.split(audio, cuts, axis=1)
+    stream = np.concatenate([*(player.push(block) for block in blocks), player.flush()], axis=1)
+    peak = float(whole.abs().max())
+    assert peak > 0.03
+    sounding = stream[:, player.latency :][:, : audio.shape[1]]
+    np.testing.assert_allclose(sounding, whole[0].numpy(), atol=1e-5 * max(1.0, peak))
+    assert not stream[:, : player.latency].any()
+
+
+@pytest.mark.parametrize(("name", "causal"), CASES)
+def test_latency_is_what_cross_correlation_finds(name: str, causal: bool) -> None:
+    """Between what comes out block by block and the whole file; and as many samples come out as went in."""
+    one = codec(name, causal)
+    audio = (0.3 * np.random.default_rng(2).standard_normal((1, 24 * one.hop_length))).astype(np.float32)
+    player = ForwardPlayer(one, 1, one.config.latent_dim, 0.0, 0.0)
+    outputs, received = [], 0
+    for start in range(0, audio.shape[1], 2 * one.hop_length):
+        outputs.append(player.push(audio[:, start : start + 2 * one.hop_length]))
+        received += 2 * one.hop_length
+        assert sum(output.shape[1] for output in outputs) >= received
+    stream = np.concatenate([*outputs, player.flush()], axis=1)[0]
+    with torch.inference_mode():
+        padded = torch.nn.functional.pad(torch.from_numpy(audio)[None], (0, 8 * one.hop_length))
+        whole = one.synthesis(one.decoder(one.posterior(one.bands(padded)).mean))[0, 0, one.lag :].numpy()
+    size = 2 ** int(np.ceil(np.log2(len(stream) + len(whole))))
+    correlation = np.fft.irfft(np.fft.rfft(stream, size) * np.fft.rfft(whole[: audio.shape[1]], size).conj())
+    assert int(correlation.argmax()) == one.latency.total == latency_of(one.config).total
+
+
+def test_live_is_late_by_less_than_10_ms_with_its_block() -> None:
+    latency, config = latency_of(VARIANTS["live"](sample_rate=44100)), VARIANTS["live"]()
+    assert latency.encoder == 0
+    assert (latency.total + config.hop_length) / 44100 < 0.010
+
+
+def test_a_causal_codec_is_late_by_its_filter_bank_alone() -> None:
+    for name in ("v1", "v2", "v2-small"):
+        assert latency_of(VARIANTS[name](causal=True, sample_rate=44100)).total == 31 * 16
+
+
+@pytest.mark.parametrize("name", ["v1", "v2-small"])
+def test_noise_is_a_function_of_seed_and_place(name: str) -> None:
+    one = codec(name, False)
+    codes = np.random.default_rng(3).standard_normal((4, 12)).astype(np.float32)
+
+    def sound(seed: float, sizes: list[int]) -> np.ndarray:
+        player = DecodePlayer(one, 0.0, seed)
+        blocks = np.split(codes, np.cumsum(sizes), axis=1)
+        stream = np.concatenate([*(player.push(block) for block in blocks), player.flush()], axis=1)
+        return stream[:, player.latency :]
+
+    whole = sound(5.0, [])
+    np.testing.assert_allclose(sound(5.0, [1, 4, 2]), whole, atol=1e-5 * max(1.0, float(np.abs(whole).max())))
+    assert np.abs(whole - sound(6.0, [])).max() > 3e-4
+
+
+def test_latents_at_a_temperature_are_the_same_for_any_cut() -> None:
+    one = codec("v2", False)
+    audio = torch.randn(1, 1, 9000, generator=torch.Generator().manual_seed(4))
+
+    def codes(pieces: list[torch.Tensor], seed: float) -> torch.Tensor:
+        encoding = Encoding(one, 4, 1.0, torch.tensor([seed]))
+        with torch.inference_mode():
+            return torch.cat(
+                [*(found for piece in pieces for found in encoding.push(piece)), *encoding.flush()], dim=-1
+            )
+
+    whole = codes([audio], 1.0)
+    assert whole.shape == (1, 4, 5)
+    torch.testing.assert_close(codes(list(audio.split(700, dim=-1)), 1.0), whole, atol=1e-5, rtol=0)
+    assert float((codes([audio], 2.0) - whole).abs().max()) > 0.1
+
+
+def test_divergence_of_zeros_is_the_stated_one() -> None:
+    """specs/rave.md, 10.4: 27.306105 for 128 latents."""
+    posterior = Posterior.of(torch.zeros(1, 256, 3))
+    assert float(posterior.divergence().sum(dim=1).mean()) == pytest.approx(27.306105, abs=1e-4)
+
+
+def test_weights_without_norms_give_the_same_sound() -> None:
+    torch.manual_seed(1)
+    one = Codec(replace(VARIANTS["v2"](**TINY), channels=1)).eval()
+    x = torch.randn(1, 1, 4096)
+    with torch.inference_mode():
+        both = [each.decoder(each.posterior(each.bands(x)).mean) for each in (one, one.plain())]
+    torch.testing.assert_close(*both, atol=1e-6, rtol=0)

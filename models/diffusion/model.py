@@ -262,7 +262,9 @@ class Diffusion(Model):
             )
 
     @torch.inference_mode()
-    def render(self, inputs: Mapping[str, Tensor], direction: str, options: Any) -> Float[Tensor, "batch _ _"]:
+    def render(
+        self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
+    ) -> Float[Tensor, "batch _ _"]:
         if direction == "encode":
             return self._encoded(inputs["audio"])
         code, made, samples = self._given(inputs, options)

@@ -263,7 +263,9 @@ class Rave(Model):
         return {"audio": torch.from_numpy(np.array(request.audio["audio"], np.float32)), "seed": seed}
 
     @torch.inference_mode()
-    def render(self, inputs: Mapping[str, Tensor], direction: str, options: Any) -> Float[Tensor, "batch _ _"]:
+    def render(
+        self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
+    ) -> Float[Tensor, "batch _ _"]:
         codec, seeds = self.codec.plain(), inputs["seed"]
         if direction == "decode":
             given = inputs[LATENTS]

@@ -167,7 +167,7 @@ def test_settling_takes_rate_channels_and_labels_from_the_corpus() -> None:
         ({"label": "sort"}, {}, ["no field 'sort'", "kind, kit", "tonemill train wavegan corpora/drums"]),
         ({"label": "sort"}, {"values": {}}, ["It has none"]),
         ({"label": "kit"}, {}, ["'kit' is 'one' throughout", "Train without --label"]),
-        ({"label": "kind", "labels": ("kick", "hat")}, {}, ["knows only kick, hat", "Leave --labels out"]),
+        ({"label": "kind", "labels": ("kick", "hat")}, {}, ["has only kick, hat", "Leave --labels out"]),
     ],
 )
 def test_a_corpus_that_cannot_serve_is_refused(settings, facts, words: list[str]) -> None:

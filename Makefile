@@ -24,6 +24,9 @@ demo: setup
 # its place, pytest-xdist waits for ever.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart=0
 
+# One thread each: two processes of two threads on two cores wait for each other most of the time.
+test test-kernels: export OMP_NUM_THREADS := 1
+
 test: setup
 	$(PYTEST)
 

@@ -234,6 +234,7 @@ class Chain(Streaming):
             ups, downs = ups * layer.rate[0], downs * layer.rate[1]
         shared = math.gcd(ups, downs)
         self.delay, self.rate = delay, (ups // shared, downs // shared)
+        self.counts = _counts(_listed(self.layers))
         return delay
 
     def shapes(self) -> list[tuple[int, ...]]:
@@ -247,7 +248,7 @@ class Chain(Streaming):
     def step(self, x: Signal, state: State) -> tuple[Signal, State]:
         kept: State = []
         layers = _listed(self.layers)
-        for layer, own in zip(layers, _shared_out(layers, state), strict=True):
+        for layer, own in zip(layers, _shared_out(self.counts, state), strict=True):
             x, after = layer.step(x, own)
             kept += after
         return x, kept
@@ -283,6 +284,7 @@ class Residual(Streaming):
             wait.samples = max(delays) - one
             wait.aligned(one)
         self.delay, self.rate = max(delays), branches[0].rate
+        self.counts = _counts(self._parts())
         return self.delay
 
     def shapes(self) -> list[tuple[int, ...]]:
@@ -293,7 +295,7 @@ class Residual(Streaming):
 
     def step(self, x: Signal, state: State) -> tuple[Signal, State]:
         parts = self._parts()
-        owned = _shared_out(parts, state)
+        owned = _shared_out(self.counts, state)
         sounds, kept = [], []
         for place in range(0, len(parts), 2):
             sound, after = parts[place].step(x, owned[place])
@@ -331,9 +333,14 @@ def _listed(layers: nn.ModuleList) -> list[Streaming]:
     return [cast(Streaming, layer) for layer in layers]
 
 
-def _shared_out(layers: Sequence[Streaming], state: State) -> list[State]:
+def _counts(layers: Sequence[Streaming]) -> list[int]:
+    """Tensors in the state of each, which follow from the alignment: to count them at each step would take longer."""
+    return [len(layer.shapes()) for layer in layers]
+
+
+def _shared_out(counts: Sequence[int], state: State) -> list[State]:
     """To each layer its own part of a state."""
-    ends = list(accumulate(len(layer.shapes()) for layer in layers))
+    ends = list(accumulate(counts))
     return [state[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 

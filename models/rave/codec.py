@@ -96,7 +96,7 @@ class Codec(nn.Module):
 
     def decode_step(self, codes: Codes, state: State) -> tuple[Audio, State]:
         """The next samples of a stream, from the next latent frames."""
-        ours = len(self.decoder.shapes())
+        ours = -len(self.synthesis.shapes())
         bands, first = self.decoder.step(codes, state[:ours])
         audio, rest = self.synthesis.step(bands, state[ours:])
         return audio, [*first, *rest]

@@ -14,6 +14,8 @@ C is the number of channels that go into a stage, n its residual units, h = 64.
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -80,6 +82,7 @@ class Decoder(Streaming):
         self.delay, self.rate = max(delays), self.trunk.rate
         for wait, one in zip([*self.waits, self.noise_wait], delays, strict=False):
             wait.samples = self.delay - one
+        self.counts = [len(part.shapes()) for part in self._parts()]
         return self.delay
 
     def shapes(self) -> list[tuple[int, ...]]:
@@ -112,28 +115,22 @@ class Decoder(Streaming):
         return self._mixed(outputs, sound[..., : x.shape[-1]])
 
     def step(self, z: Float[Tensor, "batch latents _"], state: State) -> tuple[Bands, State]:
-        left = list(state)
-        kept: State = []
-
-        def stepped(part: Streaming, x: Tensor) -> Tensor:
-            count = len(part.shapes())
-            own, left[:] = left[:count], left[count:]
-            x, after = part.step(x, own)
-            kept.extend(after)
-            return x
-
-        x = stepped(self.trunk, z)
-        outputs = [
-            stepped(wait, stepped(head, x))  # type: ignore[arg-type]
-            for head, wait in zip(self.heads, self.waits, strict=True)
-        ]
+        ends = [0, *accumulate(self.counts)]
+        own = [state[start:end] for start, end in pairwise(ends)]
+        x, kept = self.trunk.step(z, own[0])
+        outputs = []
+        for place, (head, wait) in enumerate(zip(self.heads, self.waits, strict=True)):
+            output, of_head = head.step(x, own[2 * place + 1])  # type: ignore[operator]
+            output, of_wait = wait.step(output, own[2 * place + 2])  # type: ignore[operator]
+            outputs.append(output)
+            kept = [*kept, *of_head, *of_wait]
         if self.noise is None:
             return self._mixed(outputs, None), kept
-        amplitudes = stepped(self.noise, x)
-        tail, place, *counted = left[-(2 + len(counter(self.noise_delay))) :]
-        sound, after = self._noise_step(amplitudes, tail, place, counted)
-        left = left[: -len(after)]
-        return self._mixed(outputs, stepped(self.noise_wait, sound)), [*kept, *after]
+        amplitudes, of_noise = self.noise.step(x, own[-2])
+        tail, frames, *counted = state[ends[-1] :]
+        sound, after = self._noise_step(amplitudes, tail, frames, counted)
+        sound, of_wait = self.noise_wait.step(sound, own[-1])
+        return self._mixed(outputs, sound), [*kept, *of_noise, *of_wait, *after]
 
     def _noise_step(self, x: Bands, tail: Tensor, place: Tensor, counted: State) -> tuple[Tensor, State]:
         """A block of noise, and the rest of the state: what rings on, the frames so far, and the count of late ones."""

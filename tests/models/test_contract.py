@@ -46,10 +46,10 @@ SMALL_UNET: dict[str, Any] = {
 }
 
 TINY_CODEC: dict[str, Any] = {
-    "length": 4096,
+    "length": 2048,
     "latent_dim": 4,
     "capacity": 4,
-    "scales": (256, 64),
+    "scales": (128,),
     "filter_taps": 8,
     "attenuation_db": 40,
     "fine_tune_after": 3,
@@ -78,7 +78,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "feature_width": 4,
         "griffin_lim_rounds": 4,
     },
-    **{f"rave {architecture}": TINY_CODEC for architecture in ("v1", "v2", "v2-small", "live")},
+    "rave live": TINY_CODEC,
+    "rave v1": {"ratios": (4, 4, 4, 1), **TINY_CODEC},
+    "rave v2": {"ratios": (2, 2, 2, 1), **TINY_CODEC},
+    "rave v2-small": {"ratios": (2, 2, 2, 1), **TINY_CODEC},
     "specgan": {"length": 4096, "dim": 2, "critic_steps": 2, "griffin_lim_iterations": 4},
     "vocoder melgan": {"width": 16, **FEW_SPECTRA},
     "vocoder vocos": {"width": 8, "blocks": 1, **FEW_SPECTRA},

@@ -49,6 +49,8 @@ NETWORKS: dict[str, tuple[Callable[[], Streaming], int]] = {
     "causal": (lambda: Conv(2, 3, 5, dilation=2, causal=True), 1),
     "strided": (lambda: Conv(2, 3, 9, stride=4), 4),
     "even kernel": (lambda: Conv(2, 3, 8, stride=4), 4),
+    "skipping": (lambda: Chain(Conv(2, 2, 7), Conv(2, 3, 3, stride=4, skips=True)), 4),
+    "skipping, causal": (lambda: Chain(Conv(2, 2, 7), Conv(2, 3, 3, stride=4, causal=True, skips=True)), 4),
     "grouped": (lambda: Conv(2, 4, 5, groups=2, bias=False), 1),
     "transposed": (lambda: ConvTranspose(2, 3, 8, stride=4), 1),
     "transposed, odd": (lambda: ConvTranspose(2, 3, 10, stride=5, crop_up=True), 1),

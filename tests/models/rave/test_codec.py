@@ -92,8 +92,9 @@ def test_counts_of_discriminators_are_the_published_ones() -> None:
             assert sum(tensor.numel() for key, tensor in parameters if not key.endswith("original0")) == count
 
 
-@pytest.mark.parametrize(("name", "causal"), CASES)
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "causal", "channels"), [*((*case, 1) for case in CASES), ("v1", False, 2), ("v2", False, 2)]
+)
 def test_a_stream_is_the_whole_file_wherever_it_is_cut(name: str, causal: bool, channels: int) -> None:
     """To 1e-5 of full scale, or of what is louder: encoder, decoder and noise, in random blocks."""
     one = codec(name, causal, channels)
@@ -119,7 +120,7 @@ def test_a_stream_is_the_whole_file_wherever_it_is_cut(name: str, causal: bool, 
     assert not stream[:, : player.latency].any()
 
 
-@pytest.mark.parametrize(("name", "causal"), CASES)
+@pytest.mark.parametrize(("name", "causal"), [("v1", False), ("v2", True), ("v2-small", False), ("live", True)])
 def test_latency_is_what_cross_correlation_finds(name: str, causal: bool) -> None:
     """Between what comes out block by block and the whole file; and as many samples come out as went in."""
     one = codec(name, causal)

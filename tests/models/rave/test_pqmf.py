@@ -41,6 +41,13 @@ def test_the_way_back_gives_the_signal_late_by_the_lag(
     assert int(correlation.argmax()) == lag
 
 
+def test_half_precision_around_the_filter_bank_does_not_reach_it() -> None:
+    x = noise()
+    with torch.autocast("cpu", torch.bfloat16):
+        back = Synthesis(16, 1, *WIDE, False)(Analysis(16, 1, *WIDE, False)(x))
+    assert level_db((back - x)[..., 1000:-1000]) < -64
+
+
 def test_polyphase_is_the_strided_convolution() -> None:
     x, h = noise(), torch.tensor(filters(16, *WIDE), dtype=torch.float32)
     strided = torch.nn.functional.conv1d(torch.nn.functional.pad(x, (256, 255)), h[:, None], stride=16)

@@ -147,7 +147,8 @@ def _run(
     earlier = open_run(init_from) if init_from else None
     trained = train(name, model_config, settings, opened, output, progress, earlier)
     if not trained.first:
-        raise typer.Exit(130 if trained.interrupted else 0)
+        # Threads of gloo may abort a process that ends by Python's own way (torch 2.13); nothing is left to do here.
+        os._exit(130 if trained.interrupted else 0)
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)

@@ -92,5 +92,7 @@ def joined(device: torch.device, batch_size: int) -> Iterator[tuple[Processes, t
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(distributed.get_rank(), count), device
+        # The others wait for the first one, which is still writing: all connections close at once.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()

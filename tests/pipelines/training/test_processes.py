@@ -32,6 +32,7 @@ def together(corpus: Path, run: Path, *more: object) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(drums: Corpus, tmp_path: Path, tonemill: Tonemill) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     tonemill("train", "wavegan", drums.folder, "-o", one, *WORDS).done()

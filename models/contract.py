@@ -125,7 +125,7 @@ class Model(nn.Module):
 
     @classmethod
     def exports(cls, config: Any) -> Mapping[str, Export]:
-        """The kinds of files that `exported` writes, by name; the first is the default."""
+        """The kinds of files that `exported` writes, the default first; `config` is None for what `converted` writes."""
         return {}
 
     @classmethod

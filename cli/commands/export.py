@@ -1,7 +1,7 @@
 """Tool: write a trained model for other programs; `tonemill export RUN --help` lists the kinds of files.
 
-The file is loaded again and rendered with before it is named: it must differ from the run's own sound by less than
--90 dB. A file of another program is read in place of a run, where a model reads it, and written in another format.
+The file of a run is loaded again and rendered with before it is named: it must differ from the run's own sound by less
+than -90 dB. A file of another program is read in place of a run, where a model reads it, and written in another format.
 """
 
 from __future__ import annotations

@@ -210,7 +210,8 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 def _leaning(run: Run, depth: int) -> Iterator[str]:
     """The runs that a run leans on, each followed by those that it leans on, indented."""
     from tonemill.audiotools.errors import RunError
-    from tonemill.pipelines.runs.parents import USES, parents_of
+    from tonemill.pipelines.runs.parents import parents_of
+    from tonemill.pipelines.runs.run import USES
 
     try:
         parents = parents_of(run)

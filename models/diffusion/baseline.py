@@ -5,8 +5,7 @@ In each band, where the signal has variance d^2, a mix x_s = a x + b e has the e
     E[u | x_s] = (a a' d^2 + b b') / (a^2 d^2 + b^2) x_s        Var[u | x_s] = d^2 / (a^2 d^2 + b^2)
 
 with the weights and slopes of `noising`; the second for their determinant is 1. Uniform levels of v make the mean loss
-of a band d exactly, so the best loss of a linear model is the mean over bands of the root of the spectrum
-(specs/diffusion.md, 1).
+of a band d exactly, so the best loss of a linear model is the mean over bands of the root of the spectrum.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class FromMel(Whole):
     """A channel of sound is made for its mel spectrogram, which a transposed convolution brings to the sample rate.
 
     The spectrogram is of each item by itself: the reference divides it by the largest value of the batch, so that a
-    clip depends on its neighbours (specs/diffusion.md, second reading, D4).
+    clip depends on its neighbours.
 
     What is made is the sound over its envelope, which follows from the spectrogram (after PriorGrad; Lee et al., 2022,
     https://arxiv.org/abs/2106.06406, section 4.1, which shapes the noise by it instead). So a pause stays a pause,

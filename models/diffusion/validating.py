@@ -1,7 +1,6 @@
 """Losses on held-out clips at five noise levels, beside those of the exact Gaussian denoiser on the same draws.
 
-A loss alone shows little: 0.02 on loud music can be that of the best linear denoiser, which makes filtered noise
-(specs/diffusion.md, 1).
+A loss alone shows little: 0.02 on loud music can be that of the best linear denoiser, which makes filtered noise.
 """
 
 from __future__ import annotations

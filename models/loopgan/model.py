@@ -232,10 +232,9 @@ class LoopGAN(Model):
         # Streams of their own, so that another layout does not move the latent vector.
         for layer, size in enumerate(self.generator.shape.noise_shapes()):
             inputs[f"noise_{layer}"] = np.random.default_rng([request.seed, layer]).standard_normal((1, *size))
-        frames = TILES * self.config.frames(self.sample_rate)
-        phase = np.random.default_rng([request.seed, 1000]).uniform(-np.pi, np.pi, (frames, self.config.n_fft // 2 + 1))
         if "vocoder" not in self.parents:
-            inputs["phase"] = phase
+            shape = (TILES * self.config.frames(self.sample_rate), self.config.n_fft // 2 + 1)
+            inputs["phase"] = np.random.default_rng([request.seed, 1000]).uniform(-np.pi, np.pi, shape)
         return {name: torch.from_numpy(value.astype(np.float32)) for name, value in inputs.items()}
 
     @torch.inference_mode()

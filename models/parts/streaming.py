@@ -80,7 +80,7 @@ class Pointwise(Streaming):
 
 
 class Delay(Streaming):
-    """Nothing to a whole signal, and so many samples to a stream, as for an even delay (specs/rave.md, 2)."""
+    """Nothing to a whole signal, and so many samples to a stream, as for an even delay."""
 
     def __init__(self, channels: int, samples: int) -> None:
         super().__init__()

@@ -3,8 +3,8 @@
     first    tanh(waveform) * loudness + noise              noise once fine tuning has begun
     second   tanh(waveform * sigmoid(loudness) + noise)     both halves of one convolution's channels
 
-Parameters without the gains of weight norms, with C0 = capacity, L latents and M bands of one channel (specs/rave.md,
-3.1 and 3.2); the second half of each sum is of the noise branch, where there is one:
+Parameters without the gains of weight norms, with C0 = capacity, L latents and M bands of one channel
+(RAVE's published code); the second half of each sum is of the noise branch, where there is one:
 
     first    7 L 16 C0 + sum over stages of [C^2 r + n 3/2 C^2] + 7 M C0 + 3 C0           + 6 C0^2 + 15 M C0
     second   3 L 16 C0 + sum over stages of C^2 (r + n) + 14 M C0                         + 4 h C0 + 4 h^2 + 128 h M

@@ -1,7 +1,7 @@
 """Encoders of the two versions: sub-bands to mean and scale of every latent, and the layers that both sides share.
 
-With C0 = capacity and L latents, per channel of audio M bands, without the gains of weight norms (specs/rave.md, 3.1
-and 3.2):
+With C0 = capacity and L latents, per channel of audio M bands, without the gains of weight norms (counts are those of
+RAVE's published code):
 
     first    7 M C0 + sum over stages i of [2 C + 2 C^2 (2 r + 1)] + 5 L 16 C0          C = 2^i C0
     second   7 M C0 + sum over stages of 4 C^2 (n + r) + 6 L 16 C0                      n residual units

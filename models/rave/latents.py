@@ -1,6 +1,6 @@
 """Latents: their distribution, its divergence from a normal one, and their principal axes once training turned.
 
-The encoder gives a mean and a scale s for each latent; its deviation is softplus(s) + 1e-4 (specs/rave.md, 3.5). The
+The encoder gives a mean and a scale s for each latent; its deviation is softplus(s) + 1e-4 (RAVE's published code). The
 principal axes order what the means of a corpus vary by; the fidelity of n of them is the share of variance that they
 hold. All L of them are a rotation, so they lose nothing.
 """

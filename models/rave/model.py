@@ -306,7 +306,7 @@ class Rave(Model):
 
 
 def _matched(judged: list[Judgement], is_first: bool) -> list[Judgement]:
-    """Feature maps that are compared: in the second version all but the first layer's (specs/rave.md, 4.3)."""
+    """Feature maps that are compared: in the second version all but the first layer's (RAVE's published code)."""
     return judged if is_first else [one._replace(features=one.features[1:]) for one in judged]
 
 
@@ -315,7 +315,7 @@ def _named(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _discriminator(config: RaveConfig) -> nn.Module:
-    """Of several scales, in the second version of several periods too (specs/rave.md, 4.3)."""
+    """Of several scales, in the second version of several periods too (RAVE's published code)."""
     widths = tuple(config.capacity * 2**place for place in range(4))
     scales = MultiScale(lambda: strided_stack(widths), pool=2)
     return scales if config.is_first else Several(MultiPeriod(widths=widths), scales)

@@ -1,6 +1,6 @@
 """Sub-bands of a signal and back: a cosine-modulated filter bank, near-perfect in its round trip.
 
-With M bands and a prototype h of N taps around n = 0 (specs/rave.md, 2; Nguyen, 1994; Lin and Vaidyanathan, 1998)
+With M bands and a prototype h of N taps around n = 0 (RAVE's published code; Nguyen, 1994; Lin and Vaidyanathan, 1998)
 
     h_k[n] = 2 h[n] cos((2k + 1) pi n / 2M + (-1)^k pi / 4)        band k, frame m:  sum_n x[Mm + n] h_k[n]
 

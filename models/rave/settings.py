@@ -20,7 +20,7 @@ DILATIONS: Final = {
     "v2-small": ((1, 3, 9), (1, 3, 9), (1, 3, 9), (1, 3)),
     "live": ((3, 9, 27, 36),) * 4,
 }
-"""Of the residual layers of each stage (specs/rave.md, 3.1, 3.2; of BRAVE, second reading)."""
+"""Of the residual layers of each stage (RAVE's published code; of `live`, BRAVE's)."""
 
 NOISE: Final[Mapping[str, tuple[Ratios, int]]] = {"v1": ((4, 4, 4), 5), "v2-small": ((2, 2, 2), 32)}
 """Of the noise branch of an architecture that has one: strides of its layers, and bands of each filter."""

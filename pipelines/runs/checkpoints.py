@@ -102,11 +102,11 @@ class State:
         yield
         self.turned.append(name)
         self.score = None
+        now = rendering_weights(self.model) if before else {}
         with torch.no_grad():
             for key, tensor in before.items():
-                now = rendering_weights(self.model)[key]
-                if not torch.equal(tensor, now):
-                    self.average[key].copy_(now)
+                if not torch.equal(tensor, now[key]):
+                    self.average[key].copy_(now[key])
 
     def refuse_not_finite(self, folder: Path) -> None:
         """Refuse weights and averages that hold a NaN or an infinity.

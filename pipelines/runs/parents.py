@@ -10,16 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.models.directions import ParentFacts
 from tonemill.pipelines.runs.checkpoint_folder import CHECKPOINTS, Checkpoint
 from tonemill.pipelines.runs.directions import directions_of
-from tonemill.pipelines.runs.run import Run, open_run
-
-USES: Final = "uses"
-"""The key of run.json that holds the parents by the setting that names them."""
+from tonemill.pipelines.runs.run import USES, Run, open_run
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from tonemill.pipelines.storage import json_files
 SCHEMA: Final = 1
 RUN_TOML: Final = "run.toml"
 RUN_JSON: Final = "run.json"
+USES: Final = "uses"
+"""The key of run.json that holds the runs that a run leans on, by the setting that names each."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -196,7 +198,7 @@ def refuse_other_config(
         raise RunError(f"{run.folder} is a run of {run.model}, not of {model}. Name another folder with -o.")
     mine = {**{name: value for name, value in train.items() if name not in FREE}, **model_config}
     # A parent is known by its digest, wherever its folder is now.
-    parents = {name for name in run.about.get("uses", {}) if model_config.get(name) is not None}
+    parents = {name for name in run.about.get(USES, {}) if model_config.get(name) is not None}
     theirs = {
         # The version before had fewer settings, and trained as their defaults do.
         **{one.name: one.default for one in config.settings(TrainConfig) if not one.required and one.name not in FREE},

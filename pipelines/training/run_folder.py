@@ -14,8 +14,17 @@ from tonemill.pipelines import config
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.directions import described
-from tonemill.pipelines.runs.parents import USES, Parent, chosen_parents, parents_of
-from tonemill.pipelines.runs.run import RUN_JSON, RUN_TOML, SCHEMA, Run, TrainConfig, open_run, refuse_other_config
+from tonemill.pipelines.runs.parents import Parent, chosen_parents, parents_of
+from tonemill.pipelines.runs.run import (
+    RUN_JSON,
+    RUN_TOML,
+    SCHEMA,
+    USES,
+    Run,
+    TrainConfig,
+    open_run,
+    refuse_other_config,
+)
 from tonemill.pipelines.storage import commit, folders, json_files
 
 

@@ -8,7 +8,7 @@ from scipy.signal import lfilter
 
 RHO, DEVIATION = 0.95, 0.2
 OPTIMUM = 0.10298
-"""Mean over frequency of the root of its spectrum: the least v-loss that is possible (specs/diffusion.md, 13)."""
+"""Mean over frequency of the root of its spectrum: the least v-loss that is possible."""
 
 
 def noise(clips: int, length: int, seed: int, rho: float = RHO) -> torch.Tensor:

@@ -107,7 +107,7 @@ def test_ranges_are_in_seconds() -> None:
 
 
 def test_resampling_changes_what_is_made() -> None:
-    """With the reference it does not: its step back undoes the step (specs/diffusion.md, 2.2)."""
+    """With the reference it does not: its step back undoes the step (audio-diffusion-pytorch's published code)."""
     audio = sound(4)
     once, thrice = (
         rendered(tiny(), "inpaint", Inpainting(keep="0-0.05", resamples=rounds), audio=audio) for rounds in (1, 3)
@@ -384,7 +384,7 @@ def trained(config: PlainConfig, batches: Iterable[Batch], first: Batch) -> Diff
 @pytest.mark.slow
 @pytest.mark.parametrize("precondition", [False, True])
 def test_it_learns_an_ar_process_to_5_percent_of_the_optimum(precondition: bool) -> None:
-    """In 400 steps below 0.108, where 0.10298 is the best that can be (specs/diffusion.md, 13)."""
+    """In 400 steps below 0.108, where 0.10298 is the best that can be."""
     reference = {"channels_per_level": (16, 32, 64, 64), "factors": (1, 4, 4, 4), "items": (1, 2, 2, 2)}
     config = PlainConfig(
         **reference,

@@ -35,7 +35,7 @@ TABLE = {
     100: (0.726, 0.883, 0.940, 0.968, 0.985, 0.988),
     500: (0.940, 0.976, 0.988, 0.994, 0.997, 0.998),
 }
-"""Of deviations .02 .05 .1 .2 .5 1 what so many linear steps of DDIM leave (specs/diffusion.md, 2.1)."""
+"""Of deviations .02 .05 .1 .2 .5 1 what so many linear steps of DDIM leave, by the closed form."""
 
 
 def exact(objective: Objective, deviation: torch.Tensor) -> Denoiser:
@@ -107,7 +107,7 @@ def test_euler_is_ddim_for_a_flow() -> None:
     ("steps", "expected"), [(10, (0.71, 0.93, 1.05, 1.07, 0.95)), (20, (1.02, 1.09, 1.07, 1.02, 0.98))]
 )
 def test_2m_on_the_squared_schedule_makes_what_was_derived(steps: int, expected: tuple[float, ...]) -> None:
-    """specs/diffusion.md, 2.1, for .02 .05 .1 .3 1."""
+    """audio-diffusion-pytorch's published code, for .02 .05 .1 .3 1."""
     np.testing.assert_allclose(made("v", "squared", "2m", steps)[[0, 2, 4, 6, 9]], expected, atol=0.006)
 
 

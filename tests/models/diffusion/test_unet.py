@@ -33,7 +33,7 @@ COUNTS = {
     "tiny-audio-diffusion": (31_574_724, Shape(2, 2, attentions=(0,) * 5 + (1,) * 3, heads=8, **TINY)),
     "narrow README": (13_699_588, Shape(2, 2, attentions=(0,) * 5 + (1,) * 4, **NARROW)),
 }
-"""specs/diffusion.md, 6 and 11."""
+"""audio-diffusion-pytorch's published code."""
 
 SMALL = Shape(2, 2, (8, 16), (4, 2), (1, 1), (0, 1), heads=2, head_dim=8, modulation_dim=16, positions="rotary")
 

@@ -26,7 +26,7 @@ def count(module: nn.Module, gains: bool = True) -> int:
 
 
 def test_counts_are_the_published_ones() -> None:
-    """specs/loopgan.md, 9, and specs/rave.md, 4.3."""
+    """pjloop-gan's published code, and RAVE's published code."""
     assert count(MultiScale()) == 16_924_086
     assert count(MultiPeriod(), gains=False) == 9_690_245
     assert count(MultiScale(strided_stack, pool=2), gains=False) == 17_429_187
@@ -35,7 +35,7 @@ def test_counts_are_the_published_ones() -> None:
 
 
 def test_period_maps_have_the_shapes_of_the_specification() -> None:
-    """specs/rave.md, 10.4: features of period 2, and lengths of scores for 2, 3, 5, 7, 11 of 131072 samples."""
+    """RAVE's published code: features of period 2, and lengths of scores for 2, 3, 5, 7, 11 of 131072 samples."""
     small = MultiPeriod(widths=(2, 2, 2, 2))
     judgements = small(torch.zeros(1, 1, 131072))
     assert [tuple(map.shape[2:]) for map in judgements[0].features] == [(16384, 2), (4096, 2), (1024, 2), (256, 2)]
@@ -77,7 +77,7 @@ def test_a_spectrum_s_stack_sees_noise_of_variance_1_at_every_size() -> None:
 
 
 def test_losses_have_the_values_of_the_specification() -> None:
-    """specs/rave.md, 10.4."""
+    """RAVE's published code."""
     real, generated = (Judgement(torch.tensor(x), []) for x in ([-1.0, 0.0, 1.0], [-0.5, -1.0, 1.0]))
     assert float(losses.hinge_discriminator_loss([real], [generated])) == pytest.approx(1.833333, abs=1e-6)
     assert float(losses.hinge_generator_loss([generated])) == pytest.approx(0.166667, abs=1e-6)

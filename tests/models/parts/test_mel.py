@@ -16,7 +16,7 @@ MEL = LogMel(MelConfig(), RATE)
 
 @pytest.mark.parametrize(("samples", "frames"), [(32000, 200), (32159, 200), (31999, 199), (30720, 192)])
 def test_frames_are_those_of_the_specification(samples: int, frames: int) -> None:
-    """specs/loopgan.md, 2.3; silence has the floor's logarithm."""
+    """pjloop-gan's published code; silence has the floor's logarithm."""
     mel = MEL(torch.zeros(2, samples))
     assert mel.shape == (2, 64, frames)
     assert (mel == -5).all()

@@ -36,7 +36,7 @@ def test_a_centred_spectrum_is_torch_s(edges: spectra.Edges) -> None:
 
 
 def test_distances_of_a_sine_are_those_of_the_specification() -> None:
-    """specs/rave.md, 10.4: squared relative distances of 440 and 445 Hz; its logarithms are of rounding noise."""
+    """RAVE's published code: squared relative distances of 440 and 445 Hz; its logarithms are of rounding noise."""
     expected = (0.044309, 0.011689, 0.003120, 0.001133, 0.043147)
     low, high = (0.5 * torch.sin(2 * torch.pi * hertz * torch.arange(65536) / 44100)[None] for hertz in (440, 445))
     for resolution, distance in zip(quarter_hops(2048, 1024, 512, 256, 128), expected, strict=True):

@@ -78,7 +78,7 @@ def test_a_stream_is_the_whole_to_minus_100_db(name: str, blocks: int) -> None:
 
 
 def test_delays_are_those_that_follow_from_the_kernels() -> None:
-    """specs/rave.md, 7.1: (r + a + c) / s of a convolution, p + c s of a transposed one; here a strided one is earlier.
+    """They are (r + a + c) / s of a convolution, p + c s of a transposed one; here a strided one is earlier.
 
     Its blocks end with s - 1 samples after the one that it is centred on, so that r is less by so many.
     """

@@ -61,7 +61,7 @@ def sizes(module: torch.nn.Module) -> int:
 def test_counts_are_the_published_ones_to_the_unit(
     name: str, with_gains: tuple[int, int], without: tuple[int, int]
 ) -> None:
-    """specs/rave.md, 10.1."""
+    """RAVE's published code."""
     with torch.device("meta"):
         for norm, counts in ((True, with_gains), (False, without)):
             one = Codec(VARIANTS[name](), norm)
@@ -85,7 +85,7 @@ def test_counts_of_live_and_of_stereo_are_the_closed_forms() -> None:
 
 
 def test_counts_of_discriminators_are_the_published_ones() -> None:
-    """specs/rave.md, 10.1, without the gains of weight norms."""
+    """RAVE's published code, without the gains of weight norms."""
     with torch.device("meta"):
         for name, count in (("v1", 7_748_739), ("v2", 27_119_432), ("v2-small", 6_785_960)):
             parameters = Rave(VARIANTS[name](sample_rate=44100)).discriminator.named_parameters()
@@ -185,7 +185,7 @@ def test_latents_at_a_temperature_are_the_same_for_any_cut() -> None:
 
 
 def test_divergence_of_zeros_is_the_stated_one() -> None:
-    """specs/rave.md, 10.4: 27.306105 for 128 latents."""
+    """RAVE's published code: 27.306105 for 128 latents."""
     posterior = Posterior.of(torch.zeros(1, 256, 3))
     assert float(posterior.divergence().sum(dim=1).mean()) == pytest.approx(27.306105, abs=1e-4)
 

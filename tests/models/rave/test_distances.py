@@ -21,7 +21,7 @@ def sine(hertz: float, amplitude: float = 0.5) -> torch.Tensor:
     ("found", "distance"), [(sine(440, 0.25), 4.708442), (sine(445), 3.738038), (sine(440, 0.0), 45.638824)]
 )
 def test_vectors_of_the_reference(found: torch.Tensor, distance: float) -> None:
-    """specs/rave.md, 10.4."""
+    """RAVE's published code."""
     assert float(spectral_distance(found, sine(440), SCALES, 1e-3)) == pytest.approx(distance, rel=1e-3)
 
 

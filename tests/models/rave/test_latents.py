@@ -83,7 +83,7 @@ def test_silence_and_one_frame_can_be_fitted() -> None:
 
 
 def test_equal_amplitudes_make_a_unit_impulse() -> None:
-    """specs/rave.md, 3.4."""
+    """RAVE's published code."""
     response = impulse_responses(torch.ones(2, 5))
     torch.testing.assert_close(response[0], torch.eye(8)[4], atol=1e-6, rtol=0)
 

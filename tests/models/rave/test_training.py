@@ -58,7 +58,7 @@ def losses(model: Rave, step: int, learn: bool = False) -> tuple[dict[str, float
 
 
 def test_beta_rises_by_the_same_factor_each_step() -> None:
-    """specs/rave.md, 4.2."""
+    """RAVE's published code."""
     model = Rave(RaveConfig(**{**TINY, "length": 4096}))
     for step, beta in ((1, 1.00054e-6), (1000, 1.7177e-6), (10_000, 2.23607e-4), (20_000, 5e-2), (10**6, 5e-2)):
         assert model.beta(step) == pytest.approx(beta, rel=1e-4)
@@ -66,7 +66,7 @@ def test_beta_rises_by_the_same_factor_each_step() -> None:
 
 
 def test_learning_rates_are_those_of_the_reference_after_a_warm_up() -> None:
-    """specs/rave.md, 10.4: 1e-3, 7.75e-4, 5.5e-4, 1e-4."""
+    """RAVE's published code: 1e-3, 7.75e-4, 5.5e-4, 1e-4."""
     model = made("v2", fine_tune_after=1_000_000)
     for step, rate in ((250_001, 7.75e-4), (500_001, 5.5e-4), (1_000_001, 1e-4), (2_000_000, 1e-4), (10, 1e-4)):
         assert model.learning_rate("codec", step) == pytest.approx(rate, rel=1e-4)

@@ -37,7 +37,7 @@ def count(module: torch.nn.Module) -> int:
 
 
 def test_counts_of_melgan_are_the_published_ones() -> None:
-    """specs/loopgan.md, 9, of pjloop-gan and of LoopTest."""
+    """Those of the published code of pjloop-gan and of LoopTest."""
     assert count(MelGAN(64, (5, 4, 4, 2), 512)) == 3_192_898
     assert count(MelGAN(80, (8, 8, 2, 2), 512)) == 4_266_050
 

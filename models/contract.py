@@ -125,7 +125,7 @@ class Model(nn.Module):
 
     @classmethod
     def exports(cls, config: Any) -> Mapping[str, Export]:
-        """The kinds of files that `exported` writes, the default first; `config` is None for what `converted` writes."""
+        """The kinds of files that `exported` writes, the default first; `converted` writes those of the config None."""
         return {}
 
     @classmethod

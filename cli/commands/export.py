@@ -24,7 +24,9 @@ MOST_ERROR_DB: Final = -90.0
 
 def make(name: str, typed: Sequence[str]) -> Any:
     """The command, with the options of the form that was typed."""
-    place = next((Path(word) for word in typed if not word.startswith("-") and Path(word).exists()), None)
+    # What follows -o is to be written, also where it is there already.
+    words = [word for before, word in zip(["", *typed], typed, strict=False) if before not in ("-o", "--output")]
+    place = next((Path(word) for word in words if not word.startswith("-") and Path(word).exists()), None)
     try:
         forms = dict(_forms_of(place)) if place is not None else {}
     except TonemillError:

@@ -61,10 +61,10 @@ class FramePlayer:
     def flush(self) -> Float[np.ndarray, "channels _"]:
         """The rest, once the frames have ended; fewer than the generator takes are followed by copies of the last."""
         missing = self._generator.least_frames - self._first - self._mel.shape[2]
-        wanted = (self._first + self._mel.shape[2]) * self._hop
+        done, wanted = self._done * self._hop, (self._first + self._mel.shape[2]) * self._hop
         if missing > 0 and wanted:
             self.take(self._mel[:, :, -1:].expand(-1, -1, missing))
-        return self.sound(ended=True)[:, : wanted - self._done_before * self._hop]
+        return self.sound(ended=True)[:, : wanted - done]
 
     def take(self, mel: Float[Tensor, "channels bands _"]) -> None:
         """Keep frames."""
@@ -72,7 +72,7 @@ class FramePlayer:
 
     def sound(self, ended: bool) -> Float[np.ndarray, "channels _"]:
         """The samples of frames that are final now."""
-        sounds, self._done_before = [np.zeros((self.channels, 0), np.float32)], self._done
+        sounds = [np.zeros((self.channels, 0), np.float32)]
         known = self._first + self._mel.shape[2]
         final = known if ended else known - self._generator.after
         while final - self._done >= (1 if ended else FRAMES_AT_ONCE):

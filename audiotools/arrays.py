@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -87,6 +87,11 @@ class Array:
         if end <= first:
             raise AudioError("too_short", f"the array has {self.frames} frames, and the part starts at frame {first}")
         return replace(self, values=np.ascontiguousarray(self.values[:, first:end]))
+
+
+def in_words(roles: Iterable[str], arrays: Iterable[str], without: str = "no audio") -> str:
+    """What an example is made of, as "audio and array latents"; `without` stands for no roles."""
+    return " and ".join([*(list(roles) or [without]), *(f"array {name}" for name in arrays)])
 
 
 class Npy(NamedTuple):

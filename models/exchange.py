@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from tonemill.audiotools.arrays import in_words
 from tonemill.models.directions import ParentFacts
 
 
@@ -68,8 +69,7 @@ class CorpusFacts:
     @property
     def holds(self) -> str:
         """What an example is made of, in words."""
-        arrays = [f"array {name}" for name in self.arrays]
-        return " and ".join([*(self.roles or ["no audio"]), *arrays])
+        return in_words(self.roles, self.arrays)
 
 
 @dataclass(frozen=True)

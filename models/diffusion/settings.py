@@ -129,11 +129,6 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
-class PlainConfig(DiffusionConfig):
-    pass
-
-
-@dataclass(frozen=True)
 class UpsampleConfig(DiffusionConfig):
     task: Annotated[Task, TASK_HELP] = "upsample"
     factor: Annotated[int, "The corpus's sample rate over that of the sounds that lack upper bands."] = 4
@@ -218,7 +213,7 @@ class LatentConfig(DiffusionConfig):
 
 
 VARIANTS: dict[str, type[DiffusionConfig]] = {
-    "plain": PlainConfig,
+    "plain": DiffusionConfig,
     "upsample": UpsampleConfig,
     "vocode": VocodeConfig,
     "autoencode": AutoencodeConfig,

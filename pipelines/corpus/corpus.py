@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from tonemill.audiotools.arrays import read_npy_part
+from tonemill.audiotools.arrays import in_words, read_npy_part
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
@@ -89,7 +89,7 @@ class Corpus:
     @property
     def holds(self) -> str:
         """What examples are made of, in words."""
-        return " and ".join([*(self.about["roles"] or ["no audio"]), *(f"array {name}" for name in self.arrays)])
+        return in_words(self.about["roles"], self.arrays)
 
     def fields(self) -> list[str]:
         """Columns of the index that are metadata."""

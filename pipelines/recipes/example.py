@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tonemill.audiotools.arrays import Array
+from tonemill.audiotools.arrays import Array, in_words
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
 from tonemill.pipelines.recipes.recipe import PLAIN_NAME
@@ -100,8 +100,7 @@ class Example:
     @property
     def holds(self) -> str:
         """Its roles and arrays in words."""
-        roles, arrays = list(self.sounds) or ["no sound"], [f"array {name}" for name in self.arrays]
-        return " and ".join([*roles, *arrays])
+        return in_words(self.sounds, self.arrays, "no sound")
 
     def converted(self, sounds: Mapping[str, Sound], **changes: Any) -> Example:
         """The same record with sounds of other channels, or another rate, and fields that say what was there before."""

@@ -25,7 +25,6 @@ from tonemill.models.diffusion.settings import (
     Generating,
     Inpainting,
     LatentConfig,
-    PlainConfig,
     Reading,
     UpsampleConfig,
     Varying,
@@ -55,7 +54,7 @@ CLASSES = {"label": "kind", "labels": ("kick", "snare")}
 @cache
 def tiny(**settings: Any) -> Diffusion:
     torch.manual_seed(0)
-    model = MODEL(PlainConfig(**{**TINY, **settings})).eval()
+    model = MODEL(DiffusionConfig(**{**TINY, **settings})).eval()
     model.fit([Batch({"audio": noise(16, 1024, 0)}, {})])
     if model.denoiser.classes is not None:
         torch.nn.init.normal_(model.denoiser.classes.weight)
@@ -264,7 +263,7 @@ def test_a_corpus_decides_rate_channels_and_classes() -> None:
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as refused:
-        PlainConfig(**settings)
+        DiffusionConfig(**settings)
     assert words in str(refused.value)
 
 
@@ -340,7 +339,7 @@ def test_other_channels_and_silence_are_refused() -> None:
     with pytest.raises(UsageError, match="2 channel\\(s\\), but the model was trained on 1"):
         rendered(tiny(), "vary", Varying(), audio={"audio": np.zeros((2, 2000), np.float32)})
     with pytest.raises(CorpusError, match="only silence in it"):
-        MODEL(PlainConfig(**TINY)).fit([Batch({"audio": torch.zeros(2, 1, 1024)}, {})])
+        MODEL(DiffusionConfig(**TINY)).fit([Batch({"audio": torch.zeros(2, 1, 1024)}, {})])
 
 
 @pytest.mark.parametrize("objective", ["v", "flow"])
@@ -348,7 +347,7 @@ def test_other_channels_and_silence_are_refused() -> None:
 def test_training_begins_at_the_loss_of_the_best_linear_denoiser(objective: str, scale: bool) -> None:
     """Which validation states, and its score is 1 there: filtered noise."""
     torch.manual_seed(1)
-    model = MODEL(PlainConfig(**{**TINY, "zero_init": True, "scale": scale, "objective": objective})).eval()
+    model = MODEL(DiffusionConfig(**{**TINY, "zero_init": True, "scale": scale, "objective": objective})).eval()
     model.fit([Batch({"audio": noise(32, 1024, 0)}, {})])
     with torch.no_grad():
         found = model.validate(Request(n, {}, {"audio": noise(1, 1024, n)[0].numpy()}) for n in range(50, 60))
@@ -361,7 +360,7 @@ def test_training_begins_at_the_loss_of_the_best_linear_denoiser(objective: str,
         assert float(losses["loss_over_expected"]) == pytest.approx(1, abs=0.1)
 
 
-def trained(config: PlainConfig, batches: Iterable[Batch], first: Batch) -> Diffusion:
+def trained(config: DiffusionConfig, batches: Iterable[Batch], first: Batch) -> Diffusion:
     """A model fitted to a batch, after a step with each of some."""
     torch.manual_seed(0)
     model = MODEL(config).train()
@@ -386,7 +385,7 @@ def trained(config: PlainConfig, batches: Iterable[Batch], first: Batch) -> Diff
 def test_it_learns_an_ar_process_to_5_percent_of_the_optimum(precondition: bool) -> None:
     """In 400 steps below 0.108, where 0.10298 is the best that can be."""
     reference = {"channels_per_level": (16, 32, 64, 64), "factors": (1, 4, 4, 4), "items": (1, 2, 2, 2)}
-    config = PlainConfig(
+    config = DiffusionConfig(
         **reference,
         attentions=(0,) * 4,
         modulation_dim=128,
@@ -424,7 +423,7 @@ def test_a_drum_machine_is_learned_beyond_its_spectrum() -> None:
         clips = [clip[:, at : at + 16384] for clip, at in zip(chosen, places, strict=True)]
         return Batch({"audio": torch.stack(clips)}, {})
 
-    config = PlainConfig(
+    config = DiffusionConfig(
         length=16384,
         channels_per_level=(16, 32, 64, 128, 128, 128),
         factors=(1, 4, 4, 4, 2, 2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.directions import SEED, Direction, Export
 from tonemill.models.exchange import Augment, Batch, CorpusFacts, Request, Validation
+from tonemill.models.players import Player
 from tonemill.models.plugins import MODELS
 
 
@@ -21,28 +22,6 @@ class Update(Protocol):
     """One optimizer update, given by the training loop: backward, step, and gradients back to zero."""
 
     def __call__(self, optimizer: str, loss: Tensor) -> None: ...
-
-
-@runtime_checkable
-class Player(Protocol):
-    """One stream through a direction that streams: its output does not depend on where the input is cut into blocks.
-
-    Its memory does not grow. Rows are channels of audio or of an array; columns are samples or frames.
-    """
-
-    channels: int
-    """Rows of the output."""
-
-    latency: int
-    """Columns at the start of the output that belong before the input's start; rendering leaves them out."""
-
-    def push(self, block: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "channels _"]:
-        """The next columns of the input, of any number; returns what is final, which may be nothing."""
-        ...
-
-    def flush(self) -> Float[np.ndarray, "channels _"]:
-        """The rest, once the input has ended: in all at least `latency` more than belongs to the input."""
-        ...
 
 
 class Model(nn.Module):
@@ -273,6 +252,17 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
+    def stream(self, request: Request) -> Iterator[Float[np.ndarray, "channels _"]]:
+        """Begin a clip from a seed, for a direction from seeds that streams.
+
+        Args:
+            request: with seed, fields, direction and options.
+
+        Returns:
+            blocks of any lengths, in all as many samples, or frames of an array, as the options or the direction state.
+        """
+        raise NotImplementedError
+
     def play_together(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
         """Render whole files side by side, where that is faster than one after another.
 
@@ -316,6 +306,10 @@ class Model(nn.Module):
             UsageError: the file cannot be read, or the form cannot hold it.
         """
         raise NotImplementedError
+
+    def about(self) -> Mapping[str, str]:
+        """What a person wants to read of a trained model, by name, as its phase or its latency; for `inspect`."""
+        return {}
 
     def describe(self, requests: Sequence[Request], batch_size: int) -> list[dict[str, Any]]:
         """The fields of a direction that gives fields, in eval mode: a dict for each sound, of that sound alone.

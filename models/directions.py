@@ -83,10 +83,15 @@ class Direction:
         options: a frozen dataclass as a model's config. An option named `seconds` that is not None decides the length
             of a clip from a seed.
         fields: by name, the metadata that it reads.
-        streams: `Model.player` renders it block by block, in bounded memory; else `Model.render` takes whole clips.
+        streams: `Model.player`, or from seeds alone `Model.stream`, renders it block by block, in bounded memory; else
+            `Model.render` takes whole clips.
+        batched: samples of the longest clip from a seed that is rendered whole, in batches, although others stream.
         samples: of a clip that is rendered from a seed, where no option decides it.
         hop: samples of audio per frame, of the array that goes in or comes out; 0 where its frames are no instants.
         rows: channels of the array that goes in; 0 where any number does.
+        learned: only the checkpoint that encoded the array can read it, or one that leans on that.
+        channels: of the sound that goes in; 0 where any number does.
+        latency: of its player, in columns of the output.
         together: options that, above 1, render whole files at once by `Model.play_together`; the first is the number
             of files.
         on_cpu: it always computes on the CPU, as a network that waits for its own last sample.
@@ -99,9 +104,13 @@ class Direction:
     options: type = NoOptions
     fields: Mapping[str, RequestField] = field(default_factory=dict)
     streams: bool = False
+    batched: int = 0
     samples: int = 0
     hop: int = 0
     rows: int = 0
+    learned: bool = False
+    channels: int = 0
+    latency: int = 0
     together: tuple[str, ...] = ()
     on_cpu: bool = False
     bound_db: float = -80.0
@@ -110,6 +119,11 @@ class Direction:
     def needs_array(self) -> str | None:
         """The array that it renders from, as `latents`."""
         return next((name for name in self.needs if name not in (SEED, AUDIO)), None)
+
+    @property
+    def from_seeds(self) -> bool:
+        """Whether it needs a seed and nothing else."""
+        return self.needs == (SEED,)
 
     @property
     def gives_array(self) -> bool:
@@ -127,6 +141,7 @@ class ParentFacts:
         sample_rate: of what it renders, in hertz.
         channels: of what it renders.
         directions: in which it renders, by name.
+        digest: of its checkpoint's weights; arrays that it encoded name the first 16 digits in the field `encoded_by`.
     """
 
     model: str
@@ -134,6 +149,7 @@ class ParentFacts:
     sample_rate: int
     channels: int
     directions: Mapping[str, Direction]
+    digest: str = ""
 
 
 @dataclass(frozen=True)

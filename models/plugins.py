@@ -82,5 +82,5 @@ MODELS = Plugins(
     package="tonemill.models",
     folder=Path(__file__).parent,
     group="tonemill.models",
-    shared=frozenset({"__init__", "contract", "directions", "earlier", "exchange", "plugins", "parts"}),
+    shared=frozenset({"__init__", "contract", "directions", "earlier", "exchange", "players", "plugins", "parts"}),
 )

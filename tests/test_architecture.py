@@ -36,7 +36,7 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
-    "models": """plugins earlier directions exchange contract parts wavegan specgan classifier vocoder loopgan rave
+    "models": """plugins earlier directions exchange players contract parts wavegan specgan classifier vocoder loopgan rave
         diffusion effect""",
     "models/loopgan": "generator projection plain_discriminator features settings model",
     "models/vocoder": "settings generators player model",

@@ -195,6 +195,9 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
         about.add_row(f"parameters of {part}", f"{count:,}")
     for name in ("sample_rate", "channels", "length"):
         about.add_row(name, str(run.about[name]))
+    learned = _learned(run)
+    for name, words in learned.items():
+        about.add_row(name, words)
     saved = _table("checkpoints", "step", "training time", "score (less is better)", "digest")
     for one in run.checkpoints():
         score = "" if one.score is None else f"{one.score:.2f}"
@@ -203,8 +206,29 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     metrics = _table("last metrics", "metric", "value")
     for name, value in last.items():
         metrics.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    facts = {**run.about, "checkpoints": [one.state["step"] for one in run.checkpoints()], "last_metrics": last}
+    facts = {
+        **run.about,
+        "about": learned,
+        "checkpoints": [one.state["step"] for one in run.checkpoints()],
+        "last_metrics": last,
+    }
     return facts, [about, saved, metrics]
+
+
+def _learned(run: Run) -> dict[str, str]:
+    """What the model itself finds worth reading of its best checkpoint; why not, where it cannot be loaded."""
+    from tonemill.audiotools.errors import TonemillError
+    from tonemill.pipelines.rendering.render import pick_device
+    from tonemill.pipelines.runs.checkpoints import load_for_rendering
+
+    if not run.checkpoints():
+        return {}
+    try:
+        checkpoint = run.chosen(None)
+        about = load_for_rendering(run, checkpoint, pick_device("cpu")).about()
+    except TonemillError as error:
+        return {"not loaded": str(error)}
+    return {name: f"{words} (step {checkpoint.step})" for name, words in about.items()}
 
 
 def _leaning(run: Run, depth: int) -> Iterator[str]:

@@ -100,7 +100,13 @@ class Diffusion(Model):
             return {
                 "render": Direction(f"Audio to {about} and back.", **reading),
                 "encode": Direction(f"The array {name} of audio: {about}.", gives=name, **array),
-                "decode": Direction(f"Audio of {about}, the array {name}.", (name,), **reading, **array),
+                "decode": Direction(
+                    f"Audio of {about}, the array {name}.",
+                    (name,),
+                    learned=config.task == "autoencode",
+                    **reading,
+                    **array,
+                ),
             }
         return {
             "render": Direction("Clips from seeds.", (SEED,), options=Generating, fields=fields, samples=config.length),

@@ -69,7 +69,10 @@ class Rave(Model):
         block = f"late by {{}} and a block of {config.hop_length} where it streams"
         return {
             "forward": Direction(
-                f"Audio to latents and back, {block.format(late[1])}.", options=EncodeOptions, streams=True
+                f"Audio to latents and back, {block.format(late[1])}.",
+                options=EncodeOptions,
+                streams=True,
+                latency=latency.total,
             ),
             "encode": Direction(
                 "Latents of audio, as the array latents.", gives=LATENTS, options=EncodeOptions, hop=config.hop_length
@@ -80,6 +83,8 @@ class Rave(Model):
                 options=DecodeOptions,
                 streams=True,
                 hop=config.hop_length,
+                learned=True,
+                latency=latency.decoder,
             ),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar, Final
 
@@ -26,7 +27,7 @@ from tonemill.models.parts.mel import LogMel
 from tonemill.models.parts.settings import settled
 from tonemill.models.parts.spectra import multi_resolution_distance, quarter_hops
 from tonemill.models.vocoder.generators import Audio, Generator, MelGAN, Mels, Vocos
-from tonemill.models.vocoder.player import FramePlayer, VocoderPlayer, rendered_samples
+from tonemill.models.vocoder.player import FramePlayer, VocoderPlayer, latency_of, rendered_samples
 from tonemill.models.vocoder.settings import VARIANTS, VocoderConfig
 
 LOSS_RESOLUTIONS: Final = quarter_hops(128, 256, 512, 1024, 2048)
@@ -59,11 +60,7 @@ class Vocoder(Model):
         super().__init__()
         self.config = config
         self.log_mel = LogMel(config, self.sample_rate)
-        self.generator: Generator
-        if config.generator == "vocos":
-            self.generator = Vocos(config.mel_bands, config.n_fft, config.hop_length, config.width, config.blocks)
-        else:
-            self.generator = MelGAN(config.mel_bands, config.ratios, config.width)
+        self.generator = _generator(config)
         self.discriminator = Several(*(_discriminator(name, config) for name in config.discriminators))
 
     @classmethod
@@ -80,7 +77,7 @@ class Vocoder(Model):
     def directions(cls, config: Any) -> Mapping[str, Direction]:
         mel: dict[str, Any] = {"hop": config.hop_length, "rows": config.mel_bands * config.channels}
         return {
-            "render": Direction("Audio to its mel spectrogram and back.", streams=True),
+            "render": Direction("Audio to its mel spectrogram and back.", streams=True, latency=_latency(config)),
             "encode": Direction("The log-mel spectrogram of audio, as the array mel.", gives=MEL, **mel),
             "decode": Direction("Audio of a log-mel spectrogram, the array mel.", (MEL,), streams=True, **mel),
         }
@@ -256,6 +253,19 @@ class Vocoder(Model):
         if request.direction == "decode":
             return FramePlayer(self.log_mel, self.generator, channels // int(self.config.mel_bands))
         return VocoderPlayer(self.log_mel, self.generator, channels)
+
+
+def _generator(config: Any) -> Generator:
+    if config.generator == "vocos":
+        return Vocos(config.mel_bands, config.n_fft, config.hop_length, config.width, config.blocks)
+    return MelGAN(config.mel_bands, config.ratios, config.width)
+
+
+@lru_cache
+def _latency(config: Any) -> int:
+    """Of a stream of copy synthesis, in samples, without weights."""
+    with torch.device("meta"):
+        return latency_of(LogMel(config, config.sample_rate), _generator(config))
 
 
 def _discriminator(name: str, config: VocoderConfig) -> nn.Module:

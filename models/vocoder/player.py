@@ -33,6 +33,16 @@ def rendered_samples(samples: int, log_mel: LogMel, generator: Generator) -> int
     return max(least_samples(log_mel, generator), -(-samples // hop) * hop)
 
 
+def latency_of(log_mel: LogMel, generator: Generator) -> int:
+    """Samples by which a stream of copy synthesis is late.
+
+    A sample at the start of a frame waits for the frames that its own depends on, for the window of the last of them to
+    end, and for others to be computed at once.
+    """
+    waited = (generator.after + FRAMES_AT_ONCE - 1) * log_mel.hop_length + log_mel.n_fft - log_mel.edge_before
+    return max(waited, least_samples(log_mel, generator))
+
+
 class FramePlayer:
     """One stream of mel frames to audio, all of whose channels advance together; what is final comes out at once.
 
@@ -104,10 +114,7 @@ class VocoderPlayer:
         self.channels = channels
         self._log_mel, self._generator = log_mel, generator
         self._frames = FramePlayer(log_mel, generator, channels)
-        # A sample at the start of a frame waits for the frames that its own depends on, for the window of the last of
-        # them to end, and for others to be computed at once.
-        waited = (generator.after + FRAMES_AT_ONCE - 1) * log_mel.hop_length + log_mel.n_fft - log_mel.edge_before
-        self.latency = max(waited, least_samples(log_mel, generator))
+        self.latency = latency_of(log_mel, generator)
         self._waiting = torch.zeros(channels, 0, device=log_mel.filters.device)
         self._begun = False
         self._received, self._sent = 0, -self.latency

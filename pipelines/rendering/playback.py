@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Float32
-
 from tonemill.audiotools.editing.resampling import resample, resample_blocks
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
+from tonemill.models.players import Blocks, played
 
 if TYPE_CHECKING:
-    from tonemill.models.contract import Model, Player, Request
-
-Blocks = Iterator[Float32[np.ndarray, "rows _"]]
+    from tonemill.models.contract import Model, Request
 
 
 def streamed(model: Model, request: Request, sound: Sound) -> Sound:
@@ -34,31 +30,6 @@ def streamed(model: Model, request: Request, sound: Sound) -> Sound:
 
     flow = Flow(blocks, model.sample_rate, first.channels)
     return flow.whole() if isinstance(sound, Waveform) else flow
-
-
-def played(player: Player, blocks: Blocks, output_per_input: float = 1.0) -> Blocks:
-    """Blocks through a player, aligned with the input and as long.
-
-    Args:
-        player: at its start.
-        blocks: (rows, columns) of any lengths.
-        output_per_input: columns of output for a column of input, as 1 / 2048 from samples to latents.
-    """
-    skip, columns, given = player.latency, 0, 0
-    for block in blocks:
-        columns += block.shape[1]
-        output = player.push(block)
-        kept = output[:, skip:]
-        skip -= output.shape[1] - kept.shape[1]
-        given += kept.shape[1]
-        if kept.shape[1]:
-            yield kept
-    rest = player.flush()[:, skip:]
-    wanted = -int(-columns * output_per_input // 1) - given
-    if wanted > rest.shape[1]:
-        raise RuntimeError(f"{type(player).__name__} ends {wanted - rest.shape[1]} columns early; it must flush them")
-    if wanted > 0:
-        yield rest[:, :wanted]
 
 
 def together(model: Model, requests: Sequence[Request], sounds: Sequence[Sound]) -> list[Waveform]:

@@ -14,9 +14,10 @@ from tonemill.audiotools.arrays import Array
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.models.directions import AUDIO, FIELDS, Direction
+from tonemill.models.players import played
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.example import Example
-from tonemill.pipelines.rendering.playback import played, streamed, together
+from tonemill.pipelines.rendering.playback import streamed, together
 from tonemill.pipelines.rendering.render import at_rate, describe, render
 from tonemill.pipelines.runs.directions import chosen
 
@@ -35,6 +36,7 @@ class Renderer:
         options: of the direction, by name.
         fields: that take the place of an example's own.
         batch_size: requests rendered at once.
+        streams: render block by block.
         run: what the output is noted to come from, as `ears@0123456789abcdef`.
         keep_audio: an array that comes out stands beside the sound, and not in its place.
     """
@@ -45,6 +47,7 @@ class Renderer:
     options: Mapping[str, Any]
     fields: Mapping[str, Any]
     batch_size: int
+    streams: bool
     run: str
     keep_audio: bool = False
 
@@ -53,13 +56,13 @@ class Renderer:
 
         Args:
             examples: that the direction can render.
-            whole: a direction that streams plays them side by side, each whole in memory.
+            whole: where it streams, play them side by side, each whole in memory.
         """
         if self._direction.gives == FIELDS:
             return self._described(examples)
-        if self._direction.streams and not whole:
+        if self.streams and not whole:
             return [self._streamed(example) for example in examples]
-        if self._direction.streams:
+        if self.streams:
             requests = [self._request(example, {}, {}) for example in examples]
             outputs = together(
                 self.model, requests, [example.sounds[example.main_role or AUDIO] for example in examples]
@@ -83,9 +86,14 @@ class Renderer:
         ]
 
     def _streamed(self, example: Example) -> Example:
-        """The example with the model's output, block by block; a Flow of a Flow or of an array."""
+        """The example with the model's output, block by block; a Flow of a Flow, of an array or of a seed."""
         request, array = self._request(example, {}, {}), self._direction.needs_array
         hop = self._direction.hop
+        if self._direction.from_seeds and self._direction.gives_array:
+            return self._with_output(example, np.concatenate(list(self.model.stream(request)), axis=1))
+        if self._direction.from_seeds:
+            flow = Flow(lambda: self.model.stream(request), self.model.sample_rate, self.model.channels)
+            return self._with_sound(example, flow)
         if self._direction.gives_array:
             sound = example.sounds[example.main_role or AUDIO].whole()
             samples = at_rate(sound, self.model.sample_rate).samples

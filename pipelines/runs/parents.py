@@ -39,8 +39,14 @@ class Parent:
     def facts(self) -> ParentFacts:
         """What a model that leans on it is settled by."""
         about = self.run.about
-        directions = directions_of(self.run)
-        return ParentFacts(self.run.model, self.run.model_config, about["sample_rate"], about["channels"], directions)
+        return ParentFacts(
+            self.run.model,
+            self.run.model_config,
+            about["sample_rate"],
+            about["channels"],
+            directions_of(self.run),
+            self.checkpoint.digest,
+        )
 
 
 def chosen_parents(uses: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Parent]:

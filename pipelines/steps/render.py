@@ -13,6 +13,7 @@ from tonemill.pipelines.recipes.step import BatchStep, Estimate, MoreFlags
 if TYPE_CHECKING:
     from tonemill.models.directions import Direction
     from tonemill.pipelines.recipes.example import Example
+    from tonemill.pipelines.runs.parents import Parent
 
 _BATCH = 16
 """Examples in a batch, where all have one size; those of other sizes are rendered one by one."""
@@ -54,6 +55,9 @@ class Render(BatchStep):
     together: Annotated[tuple[str, ...], "Options that render whole files at once, where above 1."] = ()
     required: Annotated[tuple[str, ...], "Fields that the model needs beside the input."] = ()
     on_cpu: Annotated[bool, "Whether it computes on the CPU whatever the device."] = False
+    rows: Annotated[int, "Channels of the array that goes in; 0 where any number does."] = 0
+    channels: Annotated[int, "Channels of the sound that goes in; 0 where any number does."] = 0
+    encoders: Annotated[tuple[str, ...], "Digests of the checkpoints whose arrays it can read; none for all."] = ()
 
     arguments = ("run",)
     hidden = (
@@ -69,7 +73,7 @@ class Render(BatchStep):
             "streams",
             "sample_rate",
         ),
-        *("output_channels", "samples", "hop", "together", "required", "on_cpu"),
+        *("output_channels", "samples", "hop", "together", "required", "on_cpu", "rows", "channels", "encoders"),
     )
 
     def __post_init__(self) -> None:
@@ -120,6 +124,13 @@ class Render(BatchStep):
         checkpoint = run.chosen(self.checkpoint)
         parents = parents_of(run, typed_places(self.uses))
         whole = SEED not in direction.needs and direction.gives != FIELDS and not direction.streams
+        samples = _samples(direction, options, run.about["sample_rate"]) or run.about["length"]
+        if self.keep_audio and not direction.gives_array:
+            arrays = [one for one, about in directions.items() if about.gives_array]
+            mend = f"Leave it out, or render with --as {arrays[0]}." if arrays else "Leave it out."
+            raise UsageError(
+                f"--keep-audio is for what gives an array; render --as {name} gives {direction.gives}. {mend}"
+            )
         return replace(
             self,
             # The folder's own name; where it is stored is for its reader alone.
@@ -137,14 +148,17 @@ class Render(BatchStep):
             parents_uri={name: to_uri(parent.run.folder) for name, parent in parents.items()},
             needs=direction.needs,
             gives=direction.gives,
-            streams=direction.streams,
+            streams=direction.streams and not (direction.from_seeds and samples <= direction.batched),
             sample_rate=run.about["sample_rate"],
             output_channels=run.about["channels"],
-            samples=_samples(direction, options, run.about["sample_rate"]) or run.about["length"],
+            samples=samples,
             hop=direction.hop,
             together=direction.together,
             required=tuple(name for name, about in direction.fields.items() if about.required),
             on_cpu=direction.on_cpu,
+            rows=direction.rows,
+            channels=direction.channels,
+            encoders=_encoders(checkpoint.digest, parents) if direction.learned else (),
         )
 
     def notice(self) -> str:
@@ -180,6 +194,7 @@ class Render(BatchStep):
             self.options,
             self._given(),
             self.batch_size or _BATCH,
+            self.streams,
             f"{self.run}@{self.sha256[:16]}",
             self.keep_audio,
         )
@@ -188,7 +203,7 @@ class Render(BatchStep):
     def estimate(self, expected: Estimate) -> Estimate:
         if self.gives == FIELDS:
             return expected
-        if SEED in self.needs and len(self.needs) == 1:
+        if tuple(self.needs) == (SEED,):
             return Estimate(max(1, expected.clips), self.samples, self.sample_rate, self.output_channels)
         frames = -(-expected.frames * self.sample_rate // expected.sample_rate)
         return expected._replace(frames=frames, sample_rate=self.sample_rate)
@@ -224,7 +239,12 @@ class Render(BatchStep):
                 f"{self.run} reads {sound.sample_rate} Hz audio at {self.sample_rate} Hz; use "
                 f"`tonemill resample --rate {self.sample_rate}`, or --other-rate resample",
             )
-
+        if self.channels and sound.channels != self.channels:
+            choice = {1: "mean", 2: "stereo"}.get(self.channels)
+            mend = f"; use `tonemill channels {choice}`" if choice else ""
+            raise AudioError(
+                "roles", f"{self.run} reads audio of {self.channels} channels, and this has {sound.channels}{mend}"
+            )
         if self.keep_audio and sound.sample_rate != self.sample_rate:
             raise AudioError(
                 "roles",
@@ -242,6 +262,19 @@ class Render(BatchStep):
                 f"{self.run} renders from {name} of {self.hop} samples a frame at {self.sample_rate} Hz, and this has "
                 f"{array.hop} at {array.sample_rate} Hz; encode it with the same run",
             )
+        if self.rows and array.channels != self.rows:
+            raise AudioError(
+                "roles",
+                f"{self.run} renders from {name} of {self.rows} channels, and this has {array.channels}; encode it "
+                "with the same run",
+            )
+        encoder = str(example.fields.get("encoded_by", "no run that is noted"))
+        if self.encoders and not any(encoder.endswith(f"@{digest[:16]}") for digest in self.encoders):
+            raise AudioError(
+                "roles",
+                f"{self.run} cannot read {name} of {encoder}: only the checkpoint that encoded it can, and this is "
+                f"{self.run}@{self.sha256[:16]}, step {self.trained_steps}. Encode it with the same --checkpoint",
+            )
 
     def _given(self) -> dict[str, Any]:
         from tonemill.pipelines.recipes.assignments import assignments
@@ -255,6 +288,11 @@ def _check_fields(given: Mapping[str, Any], direction: Direction, owner: str) ->
             there = f"it reads {', '.join(direction.fields)}" if direction.fields else "it reads none"
             raise UsageError(f"{owner} reads no field {name!r}; {there}.")
         direction.fields[name].check(name, value, owner)
+
+
+def _encoders(digest: str, parents: Mapping[str, Parent]) -> tuple[str, ...]:
+    """Digests of a checkpoint and of those that it leans on."""
+    return (digest, *(parent.checkpoint.digest for parent in parents.values()))
 
 
 def _samples(direction: Direction, options: Any, sample_rate: int) -> int:

@@ -23,8 +23,8 @@ from tonemill.audiotools.pictures.spectrograms import save_spectrogram_picture
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request, Validation
 from tonemill.models.directions import AUDIO, SEED, Direction
+from tonemill.models.players import played
 from tonemill.pipelines.corpus.corpus import Corpus
-from tonemill.pipelines.rendering.playback import played
 from tonemill.pipelines.rendering.render import render
 from tonemill.pipelines.runs.checkpoints import State, rendering_weights
 from tonemill.pipelines.runs.metric_log import Metrics
@@ -69,7 +69,7 @@ class Listener:
         self._begun, self._spent, self._longest = time.monotonic(), 0.0, 0.0
         # A model that learns from arrays alone has no sound to be compared with.
         self._has_sound = bool(model.roles)
-        if self._renders_seeds:
+        if self._renders_seeds and self._has_sound:
             self._remember_real(model)
 
     def is_due(self, step: int) -> bool:
@@ -102,7 +102,7 @@ class Listener:
 
     @property
     def _renders_seeds(self) -> bool:
-        return self._direction.needs == (SEED,) and self._direction.gives == AUDIO and self._has_sound
+        return self._direction.from_seeds and self._direction.gives == AUDIO
 
     def _compare(self, model: Model, step: int, device: torch.device, found: Validation | None) -> float | None:
         """Render clips, and measure their distance to real ones in dB; None where there is none."""
@@ -113,6 +113,9 @@ class Listener:
         else:
             return None
         if not clips or not all(np.isfinite(clip).all() for clip in clips):
+            return None
+        if not self._has_sound:
+            self._leave(f"{step:08d}", clips, model.sample_rate, step)
             return None
         if self._renders_seeds:
             values = {"mel_distance_db": float(mel_distance(clips, real, model.sample_rate))}

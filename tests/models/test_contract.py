@@ -20,10 +20,10 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, build_model, load_model
 from tonemill.models.directions import AUDIO, FIELDS, SEED, Direction, NoOptions
 from tonemill.models.exchange import ArrayFacts
+from tonemill.models.players import played
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.step import STEPS
-from tonemill.pipelines.rendering.playback import played
 from tonemill.pipelines.runs import directions as runs_directions
 from tonemill.pipelines.runs.run import Run
 
@@ -302,7 +302,23 @@ def test_a_seed_gives_the_same_sound_beside_any_other(name: str, direction: str)
     torch.testing.assert_close(sound[0], rendered(model, direction, [7])[0], atol=bound, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "direction"), directions(lambda one: one.streams))
+@pytest.mark.parametrize(("name", "direction"), directions(lambda one: one.streams and one.from_seeds))
+def test_a_stream_from_a_seed_is_decided_by_it(name: str, direction: str) -> None:
+    model = made(name).eval()
+    about = model.directions(model.config)[direction]
+    asked = request(model, direction, 3)
+    seconds = getattr(asked.options, "seconds", None)
+    samples = about.samples if seconds is None else round(seconds * model.sample_rate)
+    with torch.inference_mode():
+        sound, again, other = (
+            np.concatenate(list(model.stream(dataclasses.replace(asked, seed=seed))), axis=1) for seed in (3, 3, 4)
+        )
+    assert sound.shape == (model.channels, samples) or about.gives_array
+    np.testing.assert_array_equal(sound, again)
+    assert not np.array_equal(sound, other)
+
+
+@pytest.mark.parametrize(("name", "direction"), directions(lambda one: one.streams and not one.from_seeds))
 def test_a_stream_is_the_same_wherever_it_is_cut(name: str, direction: str) -> None:
     """To 1e-5 of full scale, in two channels, with the latency that it states."""
     model = made(name).eval()
@@ -311,6 +327,7 @@ def test_a_stream_is_the_same_wherever_it_is_cut(name: str, direction: str) -> N
     given = asked.arrays[about.needs_array] if about.needs_array else asked.audio[AUDIO]
     ratio = about.hop if about.needs_array else 1 / about.hop if about.gives_array else 1
     empty = dataclasses.replace(asked, audio={}, arrays={})
+    assert model.player(empty, len(given)).latency == about.latency
     whole = joined(model, empty, [given], ratio)
     assert whole.shape[1] == math.ceil(given.shape[1] * ratio) and np.isfinite(whole).all()
     for size in (1, 7, 64, 1000) if len(given[0]) < 1000 or model.config.length < 1000 else (64, 1000):

@@ -13,7 +13,8 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.audiotools.waveform import Flow, Waveform
 from tonemill.models.contract import Request
 from tonemill.models.directions import RequestField
-from tonemill.pipelines.rendering.playback import played, streamed
+from tonemill.models.players import played
+from tonemill.pipelines.rendering.playback import streamed
 
 RATE = 8000
 

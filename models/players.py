@@ -1,0 +1,58 @@
+"""A stream through a model, block by block: what each model's player promises, and how one is played."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+Blocks = Iterator[Float[np.ndarray, "rows _"]]
+
+
+@runtime_checkable
+class Player(Protocol):
+    """One stream through a direction that streams: its output does not depend on where the input is cut into blocks.
+
+    Its memory does not grow. Rows are channels of audio or of an array; columns are samples or frames.
+    """
+
+    channels: int
+    """Rows of the output."""
+
+    latency: int
+    """Columns at the start of the output that belong before the input's start; rendering leaves them out."""
+
+    def push(self, block: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "channels _"]:
+        """The next columns of the input, of any number; returns what is final, which may be nothing."""
+        ...
+
+    def flush(self) -> Float[np.ndarray, "channels _"]:
+        """The rest, once the input has ended: in all at least `latency` more than belongs to the input."""
+        ...
+
+
+def played(player: Player, blocks: Blocks, output_per_input: int | float = 1.0) -> Blocks:
+    """Blocks through a player, aligned with the input and as long.
+
+    Args:
+        player: at its start.
+        blocks: (rows, columns) of any lengths.
+        output_per_input: columns of output for a column of input, as 1 / 2048 from samples to latents.
+    """
+    skip, columns, given = player.latency, 0, 0
+    for block in blocks:
+        columns += block.shape[1]
+        output = player.push(block)
+        kept = output[:, skip:]
+        skip -= output.shape[1] - kept.shape[1]
+        given += kept.shape[1]
+        if kept.shape[1]:
+            yield kept
+    rest = player.flush()[:, skip:]
+    wanted = -int(-columns * output_per_input // 1) - given
+    if wanted > rest.shape[1]:
+        raise RuntimeError(f"{type(player).__name__} ends {wanted - rest.shape[1]} columns early; it must flush them")
+    if wanted > 0:
+        yield rest[:, :wanted]

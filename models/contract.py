@@ -121,6 +121,11 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def remarks(cls, config: Any, corpus: CorpusFacts) -> list[str]:
+        """Sentences that a person should see before training, as how many examples of the corpus lack a field."""
+        return []
+
     @property
     def sample_rate(self) -> int:
         """Of what it reads and renders, in hertz."""

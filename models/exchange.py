@@ -55,6 +55,8 @@ class CorpusFacts:
             by a step, what it holds.
         arrays: those that every example has, by name.
         parents: the runs that the model leans on, by the setting that names each.
+        texts: for each metadata field of text, how many examples have none.
+        examples: how many there are.
     """
 
     name: str
@@ -65,6 +67,8 @@ class CorpusFacts:
     given: Mapping[str, Range] = field(default_factory=dict)
     arrays: Mapping[str, ArrayFacts] = field(default_factory=dict)
     parents: Mapping[str, ParentFacts] = field(default_factory=dict)
+    texts: Mapping[str, int] = field(default_factory=dict)
+    examples: int = 0
 
     @property
     def holds(self) -> str:
@@ -97,6 +101,10 @@ class Batch:
         """The same in pinned memory, from which `to` copies while the device computes; a `DataLoader` asks for it."""
         return self._each(lambda x: x.pin_memory())
 
+    @property
+    def device(self) -> torch.device:
+        return next(iter({**self.audio, **self.arrays}.values())).device
+
     def __len__(self) -> int:
         """Examples in it."""
         return len(next(iter({**self.audio, **self.arrays}.values())))
@@ -118,8 +126,7 @@ class Batch:
         Returns:
             numbers (examples, *shape) on the batch's device.
         """
-        device = next(iter({**self.audio, **self.arrays}.values())).device
-        drawn = draw(self.whole or len(self), *shape, device=device)
+        drawn = draw(self.whole or len(self), *shape, device=self.device)
         return drawn[self.first : self.first + len(self)]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -40,8 +40,8 @@ ORDER = {
         diffusion effect""",
     "models/loopgan": "generator projection plain_discriminator features settings model",
     "models/vocoder": "settings generators player model",
-    "models/diffusion": """noising samplers baseline attention unet settings tasks denoiser inpainting validating
-        model""",
+    "models/diffusion": """noising samplers baseline attention unet settings tasks captions conditioning directions
+        denoiser inpainting validating rendering model""",
     "models/rave": "settings pqmf noise encoder decoder latents codec player distances options validation model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",

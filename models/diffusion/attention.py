@@ -1,4 +1,4 @@
-"""Attention over all instants of a level of a U-Net, with rotary positions or none."""
+"""Attention over all instants of a level of a U-Net, or to the tokens of a condition; rotary positions or none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Positions = Literal["rotary", "none"]
 Features = Float[Tensor, "batch channels time"]
+Tokens = Float[Tensor, "batch token_dim tokens"]
 
 
 def normalized(x: Features, eps: float) -> Features:
@@ -22,7 +23,7 @@ def normalized(x: Features, eps: float) -> Features:
 
 
 class Attention(nn.Module):
-    """x + attention(x), with separate norms for what searches and what is searched.
+    """x + attention(x), with separate norms for what searches and what is searched: itself, or tokens.
 
     Products are convolutions of one tap: their rounding does not depend on an item's place in a batch.
 
@@ -32,27 +33,40 @@ class Attention(nn.Module):
         head_dim: channels of each.
         positions: `rotary` turns pairs of channels by angles that grow with time (Su et al., 2021,
             https://arxiv.org/abs/2104.09864, section 3.2); with `none` only the convolutions around it see an order.
+        token_dim: channels of tokens that are searched in place of the features; 0 where there are none.
     """
 
-    def __init__(self, channels: int, heads: int, head_dim: int, positions: Positions) -> None:
+    def __init__(self, channels: int, heads: int, head_dim: int, positions: Positions, token_dim: int = 0) -> None:
         super().__init__()
         self.heads, self.positions = heads, positions
-        self.query_norm, self.key_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        searched = token_dim or channels
+        self.query_norm, self.key_norm = nn.LayerNorm(channels), nn.LayerNorm(searched)
         self.query = nn.Conv1d(channels, heads * head_dim, 1, bias=False)
-        self.key_value = nn.Conv1d(channels, 2 * heads * head_dim, 1, bias=False)
+        self.key_value = nn.Conv1d(searched, 2 * heads * head_dim, 1, bias=False)
         self.output = nn.Conv1d(heads * head_dim, channels, 1, bias=False)
 
-    def forward(self, x: Features) -> Features:
+    def forward(
+        self, x: Features, tokens: Tokens | None = None, visible: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Features:
+        """The features, and what they find.
+
+        Args:
+            x: features.
+            tokens: that are searched, where it was made for them.
+            visible: of what is searched that which may be found, at least one of each item; None for all.
+        """
         plain = normalized(x, self.query_norm.eps)
-        query = self.query(_affine(plain, self.query_norm))
-        key, value = self.key_value(_affine(plain, self.key_norm)).chunk(2, dim=1)
+        searched = plain if tokens is None else normalized(tokens, self.key_norm.eps)
+        query = self.query(affine(plain, self.query_norm))
+        key, value = self.key_value(affine(searched, self.key_norm)).chunk(2, dim=1)
         query, key, value = (
             rearrange(one, "batch (heads dim) time -> batch heads time dim", heads=self.heads).contiguous()
             for one in (query, key, value)
         )
         if self.positions == "rotary":
             query, key = rotated(query), rotated(key)
-        found = F.scaled_dot_product_attention(query, key, value)
+        mask = None if visible is None else visible[:, None, None]
+        found = F.scaled_dot_product_attention(query, key, value, mask)
         return x + self.output(rearrange(found, "batch heads time dim -> batch (heads dim) time"))
 
 
@@ -66,5 +80,6 @@ def rotated(x: Float[Tensor, "batch heads time dim"]) -> Float[Tensor, "batch he
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
-def _affine(x: Features, norm: nn.LayerNorm) -> Features:
+def affine(x: Features, norm: nn.LayerNorm) -> Features:
+    """The scales and shifts of a norm, of features that have mean 0 and variance 1 already."""
     return x * norm.weight[:, None] + norm.bias[:, None]

@@ -1,50 +1,50 @@
-"""The network as a denoiser: the expected slope for Gaussian sound, what the network adds, classes and guidance."""
+"""The network as a denoiser: the expected slope for Gaussian sound, what the network adds, conditions and guidance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.models.diffusion import samplers
 from tonemill.models.diffusion.baseline import GaussianDenoiser
+from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
 from tonemill.models.diffusion.noising import Levels
 from tonemill.models.diffusion.settings import DiffusionConfig, Sampling
-from tonemill.models.diffusion.unet import UNet
+from tonemill.models.diffusion.tasks import TaskSeen
+from tonemill.models.diffusion.unet import NOTHING, Context, UNet
 
 Clips = Float[Tensor, "batch channels time"]
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What a clip is made for.
+class Seen:
+    """What the network reads beside noisy clips.
 
     Args:
-        classes: of each item; the one after the last is "no label". None where the model has no classes.
-        appended: a signal that the network reads beside the noisy clip; what is missing at its end is silence.
-        injected: one that a level reads.
+        context: of what they are made for.
+        appended: a signal that is read beside the noisy clip; what is missing at its end is silence.
     """
 
-    classes: Int[Tensor, "batch"] | None = None
+    context: Context = NOTHING
     appended: Float[Tensor, "batch _ _"] | None = None
-    injected: Float[Tensor, "batch _ _"] | None = None
 
-    def repeated(self, times: int) -> Conditions:
+    def repeated(self, times: int) -> Seen:
         """The whole batch so many times."""
-        return Conditions(*(None if one is None else one.repeat(times, *[1] * (one.ndim - 1)) for one in self._each))
+        return self._changed(lambda one: one.repeat(times, *[1] * (one.ndim - 1)))
 
-    def guided(self, no_label: int) -> Conditions:
-        """Twice the batch, the second half without labels."""
-        assert self.classes is not None
-        classes = torch.cat([self.classes, torch.full_like(self.classes, no_label)])
-        return replace(self.repeated(2), classes=classes)
+    def item(self, number: int) -> Seen:
+        """A batch of one of its items."""
+        return self._changed(lambda one: one[number : number + 1])
 
-    @property
-    def _each(self) -> tuple[Tensor | None, ...]:
-        return self.classes, self.appended, self.injected
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Seen:
+        parts = {one.name: getattr(self.context, one.name) for one in fields(self.context)}
+        context = Context(**{name: None if one is None else change(one) for name, one in parts.items()})
+        return Seen(context, None if self.appended is None else change(self.appended))
 
 
 class Denoiser(nn.Module):
@@ -69,45 +69,72 @@ class Denoiser(nn.Module):
         self.config, self.channels = config, channels
         self.gaussian = GaussianDenoiser(channels, config.scale)
         self.unet = UNet(config.shape(channels, appended, injected))
-        self.classes = nn.Embedding(len(config.labels) + 1, config.modulation_dim) if config.labels else None
-        if self.classes is not None:
-            # Training begins without a difference between classes.
-            nn.init.zeros_(self.classes.weight)
+        for name, condition in conditions_of(config).items():
+            self.add_module(name, condition)
 
-    def forward(self, x: Clips, level: Levels, conditions: Conditions) -> Clips:
+    @property
+    def conditions(self) -> dict[str, Condition]:
+        """What clips are made for, by name."""
+        return {name: one for name, one in self.named_children() if isinstance(one, Condition)}
+
+    def context(self, rows: Rows, injected: Float[Tensor, "batch _ _"] | None = None) -> Context:
+        """What the network reads of conditions.
+
+        Args:
+            rows: of each condition that there is.
+            injected: a signal for the levels that read one.
+        """
+        reads = [condition.read(rows[name]) for name, condition in self.conditions.items()]
+        if not reads:
+            return Context(injected=injected)
+        tokens = [(one.tokens, one.visible) for one in reads if one.tokens is not None and one.visible is not None]
+        return Context(
+            torch.stack([one.features for one in reads]).sum(dim=0),
+            torch.cat([one for one, _ in tokens], dim=2) if tokens else None,
+            torch.cat([one for _, one in tokens], dim=1) if tokens else None,
+            injected,
+        )
+
+    def without(self, rows: Rows) -> Rows:
+        """Rows of "nothing" in place of some."""
+        return {name: condition.nothing(rows[name]) for name, condition in self.conditions.items()}
+
+    def forward(self, x: Clips, level: Levels, seen: Seen) -> Clips:
         """The slope of noisy clips at a level for each."""
-        seen = x
-        if conditions.appended is not None:
-            missing = x.shape[-1] - conditions.appended.shape[-1]
-            seen = torch.cat([x, F.pad(conditions.appended, (0, missing))], dim=1)
-        contexts = [conditions.injected if width else None for width in self.unet.shape.injected]
-        features = None
-        if self.classes is not None:
-            assert conditions.classes is not None
-            features = self.classes(conditions.classes)
-        found = self.unet(seen, level, features, contexts).float()
+        read = x
+        if seen.appended is not None:
+            missing = x.shape[-1] - seen.appended.shape[-1]
+            read = torch.cat([x, F.pad(seen.appended, (0, missing))], dim=1)
+        found = self.unet(read, level, seen.context).float()
         if not self.config.precondition:
             return found
         remaining = self.gaussian.loss(level, self.config.objective).sqrt()
         return self.gaussian.expected(x, level, self.config.objective) + remaining[:, None, None] * found
 
-    def sampling(self, conditions: Conditions, options: Sampling) -> samplers.Denoiser:
-        """The denoiser that a sampler calls, guided towards the class where that was wanted.
+    def sampling(self, rows: Rows, about: TaskSeen, options: Sampling) -> samplers.Denoiser:
+        """The denoiser that a sampler calls, guided towards the conditions where that was wanted.
 
-        Guidance is slope + (guidance - 1) (slope - slope without label) (Ho and Salimans, 2022,
+        Guidance is slope + (guidance - 1) (slope - slope without conditions) (Ho and Salimans, 2022,
         https://arxiv.org/abs/2207.12598, eq. 6); both are computed in one batch.
+
+        Args:
+            rows: of each condition.
+            about: what the task gives.
+            options: of sampling.
         """
-        weight, classes = options.guidance, self.classes
-        both = conditions.guided(classes.num_embeddings - 1) if classes is not None and weight != 1 else conditions
+        seen = Seen(self.context(rows, about.injected), about.appended)
+        guides, weight = bool(rows) and options.guidance != 1, options.guidance
+        both = seen
+        if guides:
+            twice = {name: torch.cat([one, self.without(rows)[name]]) for name, one in rows.items()}
+            doubled = seen.repeated(2)
+            both = Seen(self.context(twice, doubled.context.injected), doubled.appended)
 
-        def plain(x: Clips, level: float) -> Clips:
-            return self(x, torch.full((len(x),), level, device=x.device), conditions)
+        def denoised(x: Clips, level: float) -> Clips:
+            if not guides or not options.guide_from <= level <= options.guide_to:
+                return self(x, torch.full((len(x),), level, device=x.device), seen)
+            found = self(x.repeat(2, 1, 1), torch.full((2 * len(x),), level, device=x.device), both)
+            towards, away = found.chunk(2)
+            return torch.lerp(away, towards, weight)
 
-        def guided(x: Clips, level: float) -> Clips:
-            if not options.guide_from <= level <= options.guide_to:
-                return plain(x, level)
-            doubled = self(x.repeat(2, 1, 1), torch.full((2 * len(x),), level, device=x.device), both)
-            towards, without = doubled.chunk(2)
-            return torch.lerp(without, towards, weight)
-
-        return plain if both is conditions else guided
+        return denoised

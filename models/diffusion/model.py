@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.diffusion.denoiser import Conditions, Denoiser
-from tonemill.models.diffusion.inpainting import inpainted, kept
-from tonemill.models.diffusion.noising import draw_levels, mix_at, mix_of, schedule_of
-from tonemill.models.diffusion.samplers import sampled
+from tonemill.models.diffusion.conditioning import dropped, missing_conditions, settled_conditions
+from tonemill.models.diffusion.denoiser import Denoiser, Seen
+from tonemill.models.diffusion.directions import directions_of
+from tonemill.models.diffusion.inpainting import kept
+from tonemill.models.diffusion.noising import draw_levels, mix_at
+from tonemill.models.diffusion.rendering import Rendering
 from tonemill.models.diffusion.settings import (
     LATENTS,
     VARIANTS,
-    Continuing,
     DiffusionConfig,
-    Generating,
-    Inpainting,
     LatentConfig,
-    Reading,
-    Varying,
     VocodeConfig,
 )
-from tonemill.models.diffusion.tasks import task_of
+from tonemill.models.diffusion.tasks import Rows, task_of
 from tonemill.models.diffusion.validating import judged
-from tonemill.models.directions import AUDIO, SEED, Direction, RequestField
-from tonemill.models.parts.labels import drawn_classes, requested_class, settled_labels
+from tonemill.models.directions import AUDIO, Direction
 from tonemill.models.parts.settings import settled
 
 OPTIMIZER: Final = "denoiser"
 
-MENDING: Final = ("inpaint", "continue")
-"""Directions that leave a part of the sound as it is."""
-
 Clips = Float[Tensor, "batch channels time"]
-Rows = Float[Tensor, "_ _ time"]
 
 
 class Diffusion(Model):
@@ -57,12 +47,10 @@ class Diffusion(Model):
         super().__init__()
         self.config = config
         self.task = task_of(config)
-        # Mel spectrograms are of single channels, which are then made one by one.
-        self._apart = self.channels if config.task == "vocode" else 1
         # Latents are made of latents alone, in frames.
         self._rows = int(config.rows) if config.task == "latent" else self.channels
         self._hop = int(config.hop) if config.task == "latent" else 1
-        self.denoiser = Denoiser(config, self._rows // self._apart, self.task.appended, self.task.injected)
+        self.denoiser = Denoiser(config, self._rows // self.task.apart, self.task.appended, self.task.injected)
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -78,42 +66,15 @@ class Diffusion(Model):
             config = config.settled_for(corpus)
         else:
             config = settled(config, corpus, "diffusion", **decided)
-        if config.label is None:
-            return replace(config, labels=())
-        train = f"tonemill train diffusion {corpus.name}"
-        return replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
+        return settled_conditions(config, corpus)
+
+    @classmethod
+    def remarks(cls, config: Any, corpus: CorpusFacts) -> list[str]:
+        return missing_conditions(config, corpus)
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:
-        fields = {config.label: RequestField(choices=config.labels)} if config.label else {}
-        reading: dict[str, Any] = {"options": Reading, "fields": fields}
-        if config.task == "upsample":
-            return {"render": Direction("The upper bands of a sound, added to it.", **reading)}
-        if config.task == "latent":
-            more: dict[str, Any] = {"hop": config.hop, "rows": config.rows, "samples": config.length}
-            return {
-                "render": Direction("Latents from seeds.", (SEED,), LATENTS, Generating, fields=fields, **more),
-            }
-        if config.array is not None:
-            name, about, hop, rows = config.array
-            array: dict[str, Any] = {"hop": hop, "rows": rows}
-            return {
-                "render": Direction(f"Audio to {about} and back.", **reading),
-                "encode": Direction(f"The array {name} of audio: {about}.", gives=name, **array),
-                "decode": Direction(
-                    f"Audio of {about}, the array {name}.",
-                    (name,),
-                    learned=config.task == "autoencode",
-                    **reading,
-                    **array,
-                ),
-            }
-        return {
-            "render": Direction("Clips from seeds.", (SEED,), options=Generating, fields=fields, samples=config.length),
-            "vary": Direction("Another sound like this one.", options=Varying, fields=fields),
-            "inpaint": Direction("The sound with what is not kept made again.", options=Inpainting, fields=fields),
-            "continue": Direction("The sound and what could follow.", options=Continuing, fields=fields),
-        }
+        return directions_of(config)
 
     @property
     def length(self) -> int:
@@ -125,7 +86,8 @@ class Diffusion(Model):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        return (LATENTS,) if self.config.task == "latent" else ()
+        made = (LATENTS,) if self.config.task == "latent" else ()
+        return made if self.config.embedding is None else (*made, self.config.embedding)
 
     def _clips(self, batch: Batch) -> Clips:
         """What it learns from, of a batch."""
@@ -141,7 +103,7 @@ class Diffusion(Model):
 
         def parts() -> Iterator[Rows]:
             for batch in batches:
-                code, made = self._taken(self._clips(batch))
+                code, made = self.task.taken(self._clips(batch))
                 if code is not None:
                     moments.append(self.task.moments(code))
                 yield made
@@ -157,18 +119,6 @@ class Diffusion(Model):
         if moments:
             self.task.fit(torch.stack(moments).mean(dim=0))
 
-    def _taken(self, audio: Clips) -> tuple[Tensor | None, Rows]:
-        """What is given of a sound, and what is made; channels that are made one by one are items of the batch."""
-        audio = self._apart_of(audio)
-        code = self.task.code(audio)
-        return code, self.task.made(audio, code)
-
-    def _apart_of(self, rows: Rows) -> Rows:
-        return rearrange(rows, "batch (apart c) time -> (batch apart) c time", apart=self._apart)
-
-    def _together(self, rows: Rows) -> Rows:
-        return rearrange(rows, "(batch apart) c time -> batch (apart c) time", apart=self._apart)
-
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config
         # Of audio-diffusion-pytorch-trainer.
@@ -181,17 +131,17 @@ class Diffusion(Model):
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         config, gaussian = self.config, self.denoiser.gaussian
-        code, made = self._taken(self._clips(batch))
+        code, made = self.task.taken(self._clips(batch))
         with torch.no_grad():
-            clean, level = made / gaussian.deviation, draw_levels(batch, config.levels).repeat_interleave(self._apart)
-            noise = self._apart_of(batch.draw(torch.randn, self._rows, clean.shape[-1]))
+            clean, level = made / gaussian.deviation, self.task.each(draw_levels(batch, config.levels))
+            noise = self.task.split(batch.draw(torch.randn, self._rows, clean.shape[-1]))
             mix = mix_at(config.objective, level)
             noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
-        classes = None
-        if config.label is not None:
-            drawn = drawn_classes(batch, config.label, config.labels, config.condition_dropout)
-            classes = drawn.repeat_interleave(self._apart)
-        found = self.denoiser(noisy, level, Conditions(classes, *self.task.seen(code)))
+        conditions, about = self.denoiser.conditions, self.task.seen(code)
+        whole = {name: one.of_batch(batch) for name, one in conditions.items()}
+        rows = dropped(conditions, whole, batch, config.condition_dropout)
+        context = self.denoiser.context({name: self.task.each(one) for name, one in rows.items()}, about.injected)
+        found = self.denoiser(noisy, level, Seen(context, about.appended))
         loss = (found - slope).square().mean()
         update(OPTIMIZER, loss)
         expected = gaussian.loss(level, config.objective).mean()
@@ -201,21 +151,19 @@ class Diffusion(Model):
         """Losses at five noise levels beside the Gaussian denoiser's, on the first `length` samples of each clip."""
         return judged(self.denoiser, self._held_out(held_out))
 
-    def _held_out(self, held_out: Iterable[Request]) -> Iterator[tuple[Float[Tensor, "channels time"], Conditions]]:
+    def _held_out(self, held_out: Iterable[Request]) -> Iterator[tuple[Float[Tensor, "channels time"], Seen]]:
         gaussian = self.denoiser.gaussian
         for request in islice(held_out, self.config.validate_clips or None):
             whole = request.arrays[LATENTS] if self.config.task == "latent" else request.audio[AUDIO]
             length = self.length // self._hop
             audio = torch.from_numpy(np.array(whole[:, :length], np.float32))
             audio = F.pad(audio, (0, length - audio.shape[1])).to(gaussian.deviation.device)
-            code, made = self._taken(audio[None])
-            classes = self._class_of(request).get("label")
-            if classes is not None:
-                classes = classes.to(audio.device).expand(self._apart)
-            seen = self.task.seen(code)
+            code, made = self.task.taken(audio[None])
+            rows = {name: self.task.each(row[None].to(audio.device)) for name, row in self._rows_of(request).items()}
+            about = self.task.seen(code)
+            seen = Seen(self.denoiser.context(rows, about.injected), about.appended)
             for channel, clean in enumerate(made / gaussian.deviation):
-                one = [None if x is None else x[channel : channel + 1] for x in (classes, *seen)]
-                yield clean, Conditions(*one)
+                yield clean, seen.item(channel)
 
     def rendering_parts(self) -> dict[str, nn.Module]:
         return {"denoiser": self.denoiser, "task": self.task}
@@ -225,7 +173,7 @@ class Diffusion(Model):
         if request.direction == "encode":
             return {"audio": self._audio_of(request)}
         self._check_guidance(options.guidance)
-        found = {"seed": torch.tensor([request.seed, getattr(options, "seed", 0)]), **self._class_of(request)}
+        found = {"seed": torch.tensor([request.seed, getattr(options, "seed", 0)]), **self._rows_of(request)}
         if request.direction == "decode":
             found["code"] = torch.from_numpy(np.array(request.arrays[self.config.array.name], np.float32))
         if AUDIO in request.audio:
@@ -248,77 +196,27 @@ class Diffusion(Model):
             )
         return audio
 
-    def _class_of(self, request: Request) -> dict[str, Tensor]:
-        config = self.config
-        if not config.labels:
-            return {}
-        draws = np.random.Generator(np.random.PCG64(request.seed))
-        return {"label": requested_class(request, config.label, config.labels, config.condition_dropout, draws)}
+    def _rows_of(self, request: Request) -> dict[str, Tensor]:
+        """The row of a request for each condition."""
+        return {name: one.of_request(request) for name, one in self.denoiser.conditions.items()}
 
     def _check_guidance(self, guidance: float) -> None:
-        if guidance != 1 and not self.config.labels:
+        if guidance != 1 and not self.denoiser.conditions:
             raise UsageError(
-                f"--guidance is {guidance:g}, but this model was trained without classes. Leave it out, or train with "
-                "--label FIELD."
+                f"--guidance is {guidance:g}, but this model was trained without conditions to go towards. Leave it "
+                "out, or train with --label, --numbers, --caption or --embedding."
             )
         if guidance != 1 and not self.config.condition_dropout:
             raise UsageError(
                 f"--guidance is {guidance:g}, but this model was trained with --condition-dropout 0 and has no "
-                "answer without a class to go away from. Leave it out, or train with --condition-dropout 0.1."
+                "answer without conditions to go away from. Leave it out, or train with --condition-dropout 0.1."
             )
 
     @torch.inference_mode()
     def render(
         self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch _ _"]:
+        rendering = Rendering(self.denoiser, self.task, self.length // self._hop, self.sample_rate / self._hop)
         if direction == "encode":
-            return self._encoded(inputs["audio"])
-        code, made, samples = self._given(inputs, options)
-        gaussian, objective = self.denoiser.gaussian, self.config.objective
-        # What the network would follow by silence is noise and made, too, so that a clip does not fade at its end.
-        more = self.denoiser.unet.shape.missing(samples)
-        draws = [np.random.default_rng(seed) for seed in inputs["seed"].tolist()]
-
-        def noise() -> Rows:
-            # By time first, so that a longer clip begins with the noise of a shorter one.
-            drawn = [one.standard_normal((samples + more, self._rows), np.float32) for one in draws]
-            by_time = torch.from_numpy(np.stack(drawn)).to(gaussian.axes.device)
-            return self._apart_of(rearrange(by_time, "batch time channels -> batch channels time").contiguous())
-
-        classes = inputs["label"].repeat_interleave(self._apart) if "label" in inputs else None
-        denoiser = self.denoiser.sampling(Conditions(classes, *self.task.seen(code)), options)
-        start = options.strength if direction == "vary" else 1.0
-        levels = schedule_of(options.schedule, objective, options.steps, start)
-        clean = None if made is None else F.pad(made / gaussian.deviation, (0, more))
-        if direction == "vary":
-            if not start:
-                return inputs["audio"]
-            assert clean is not None
-            x = mix_of(objective, levels[0]).mixed(clean, noise())
-        else:
-            x = gaussian.colored(noise(), levels[0], objective)
-        if direction not in MENDING:
-            x = sampled(denoiser, x, levels, objective, options.sampler)[..., :samples]
-            return self._together(self.task.joined(x * gaussian.deviation, code))
-        assert clean is not None
-        mask, rounds = F.pad(inputs["mask"], (0, more)), options.resamples
-        x = inpainted(denoiser, x, clean, mask, levels, objective, options.sampler, rounds, noise)
-        # Divided and multiplied again what is kept would differ in its last bits.
-        return torch.where(inputs["mask"], inputs["audio"], x[..., :samples] * gaussian.deviation)
-
-    def _given(self, inputs: Mapping[str, Tensor], options: Any) -> tuple[Tensor | None, Rows | None, int]:
-        """What is given of a sound, what there is of what is made, and the samples of the output."""
-        if "code" in inputs:
-            code = self._apart_of(inputs["code"])
-            return code, None, code.shape[-1] * self.task.hop
-        if "audio" in inputs:
-            return *self._taken(inputs["audio"]), inputs["audio"].shape[-1]
-        seconds = options.seconds
-        samples = self.length if seconds is None else max(1, round(seconds * self.sample_rate))
-        return None, None, -(-samples // self._hop)
-
-    def _encoded(self, audio: Clips) -> Float[Tensor, "batch _ _"]:
-        code, _ = self._taken(audio)
-        assert code is not None
-        frames = -(-audio.shape[-1] // self.task.hop)
-        return self._together(code[..., :frames])
+            return rendering.encoded(inputs["audio"])
+        return rendering.made(inputs, direction, options)

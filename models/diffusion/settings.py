@@ -61,7 +61,19 @@ class DiffusionConfig:
     precondition: Annotated[bool, "Add the network to the exact answer for Gaussian sound of the same spectrum."] = True
     label: Annotated[str | None, "Metadata field with the class of each clip; default: no classes."] = None
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
-    condition_dropout: Annotated[float, "Share of clips trained without their label, for --guidance."] = 0.1
+    numbers: Annotated[tuple[str, ...], "Metadata fields with numbers of each clip, as a drive."] = ()
+    number_low: Annotated[tuple[float, ...], "The least value of each; the corpus decides."] = ()
+    number_high: Annotated[tuple[float, ...], "The largest value of each; the corpus decides."] = ()
+    embedding: Annotated[str | None, "Array of each clip that it is made for, as an embedding of its words."] = None
+    embedding_rows: Annotated[int | None, "Numbers of a frame of it; the corpus decides."] = None
+    embedding_hop: Annotated[int | None, "Samples for a frame of it, where it has some; the corpus decides."] = None
+    caption: Annotated[str | None, "Metadata field with words on each clip, which an encoder learns to read."] = None
+    caption_bytes: Annotated[int, "Bytes of a caption that are read."] = 64
+    caption_blocks: Annotated[int, "Transformer blocks of the encoder of captions."] = 4
+    cross_attentions: Annotated[
+        tuple[int, ...], "To caption or embedding after each block of a level; default: as many as --attentions."
+    ] = ()
+    condition_dropout: Annotated[float, "Share of clips trained without label, numbers or words, for --guidance."] = 0.1
     learning_rate: Annotated[float, "Of AdamW."] = 1e-3
     weight_decay: Annotated[float, "Of AdamW."] = 1e-3
     warm_up: Annotated[int, "Steps in which the learning rate rises to its value."] = 50
@@ -71,9 +83,12 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         require_least(self, heads=1, head_dim=2, modulation_dim=1, warm_up=0, validate_clips=0)
+        require_least(self, caption_bytes=1, caption_blocks=1)
         levels = len(self.channels_per_level)
-        for name in ("channels_per_level", "factors", "items", "attentions"):
-            values, least = getattr(self, name), 0 if name == "attentions" else 1
+        for name in ("channels_per_level", "factors", "items", "attentions", "cross_attentions"):
+            values, least = getattr(self, name), 0 if "attentions" in name else 1
+            if name == "cross_attentions" and not values:
+                continue
             flag = f"--{name.replace('_', '-')}"
             if not levels or len(values) != levels:
                 raise UsageError(
@@ -97,7 +112,12 @@ class DiffusionConfig:
                 f"--condition-dropout is {self.condition_dropout}; it must be from 0 up to, not including, 1."
             )
         if self.labels and self.label is None:
-            raise UsageError(f"--labels is {', '.join(self.labels)}, but --label does not say which field has them.")
+            raise UsageError(f"--labels is {', '.join(self.labels)}, but there is no --label, the field that has them.")
+        reads_tokens = self.caption is not None or self.embedding is not None
+        if self.cross_attentions and not reads_tokens:
+            raise UsageError("--cross-attentions needs something to search: give --caption FIELD or --embedding ARRAY.")
+        if self.embedding is not None and self.task != "plain":
+            raise UsageError(f"--embedding is {self.embedding}, which only --task plain can read.")
 
     @property
     def array(self) -> CodeArray | None:
@@ -112,6 +132,7 @@ class DiffusionConfig:
             appended: channels of a condition that it reads beside them.
             injected: channels of one that the items of each level read.
         """
+        reads_tokens = self.caption is not None or self.embedding is not None
         return Shape(
             in_channels=channels + appended,
             out_channels=channels,
@@ -124,6 +145,8 @@ class DiffusionConfig:
             modulation_dim=self.modulation_dim,
             positions=self.positions,
             injected=injected,
+            cross_attentions=(self.cross_attentions or self.attentions) if reads_tokens else (),
+            token_dim=self.modulation_dim if reads_tokens else 0,
             zero_init=self.zero_init,
         )
 
@@ -226,7 +249,9 @@ class Sampling:
     steps: Annotated[int, "Calls of the network; 10 are usual.", Bounds(1)] = 10
     sampler: Annotated[Sampler, "2m is of second order, ddim and euler of first."] = "2m"
     schedule: Annotated[Schedule, "Of noise levels; tan is geometric in noise over signal."] = "tan"
-    guidance: Annotated[float, "How much farther to go towards the class; 1 goes there.", Bounds(0)] = 1.0
+    guidance: Annotated[float, "How much farther to go towards label, numbers and words; 1 goes there.", Bounds(0)] = (
+        1.0
+    )
     guide_from: Annotated[float, "Guide at noise levels from here on.", Bounds(0, 1)] = 0.0
     guide_to: Annotated[float, "Guide at noise levels up to here.", Bounds(0, 1)] = 1.0
 
@@ -234,6 +259,11 @@ class Sampling:
 @dataclass(frozen=True)
 class Generating(Sampling):
     seconds: Annotated[float | None, "Of a clip; default: as in training.", Bounds(0.001)] = None
+
+
+@dataclass(frozen=True)
+class Resembling(Generating):
+    seed: Annotated[int, "Decides the noise, beside the seed of an example where it has one.", Bounds(0)] = 0
 
 
 @dataclass(frozen=True)

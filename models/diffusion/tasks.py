@@ -21,6 +21,7 @@ from tonemill.models.parts.mel import LogMel
 
 Clips = Float[Tensor, "batch _ _"]
 Code = Float[Tensor, "batch rows frames"]
+Rows = Float[Tensor, "_ _ time"]
 
 CUTOFF: Final = 0.9
 """Of half the low sample rate: what is below is given, what is above is made."""
@@ -30,7 +31,7 @@ KAISER_BETA: Final = 7.86
 """80 dB of attenuation in a tenth of half the low rate (Kaiser's formula; Oppenheim and Schafer, section 7.5.3)."""
 
 
-class Seen(NamedTuple):
+class TaskSeen(NamedTuple):
     """What a network reads beside a noisy clip.
 
     Args:
@@ -54,6 +55,27 @@ class Whole(nn.Module):
     hop: int = 1
     """Samples for a frame of a code."""
 
+    apart: int = 1
+    """Channels of a sound that are made one by one, each as an item of the batch."""
+
+    def split(self, rows: Rows) -> Float[Tensor, "_ _ time"]:
+        """Channels that are made one by one as items of the batch."""
+        return rearrange(rows, "batch (apart c) time -> (batch apart) c time", apart=self.apart)
+
+    def together(self, rows: Rows) -> Rows:
+        """The way back."""
+        return rearrange(rows, "(batch apart) c time -> batch (apart c) time", apart=self.apart)
+
+    def each(self, x: Tensor) -> Tensor:
+        """A row of each example as one of each item."""
+        return x.repeat_interleave(self.apart, dim=0) if self.apart > 1 else x
+
+    def taken(self, audio: Rows) -> tuple[Tensor | None, Rows]:
+        """What is given of a sound, and what is made of it."""
+        audio = self.split(audio)
+        code = self.code(audio)
+        return code, self.made(audio, code)
+
     def code(self, audio: Clips) -> Code | None:
         """What is given of a sound."""
         return None
@@ -66,9 +88,9 @@ class Whole(nn.Module):
         """The sound of what was made and what was given."""
         return made
 
-    def seen(self, code: Code | None) -> Seen:
+    def seen(self, code: Code | None) -> TaskSeen:
         """What is given as the network reads it."""
-        return Seen()
+        return TaskSeen()
 
     def moments(self, code: Code) -> Float[Tensor, "_ rows"]:
         """Means of each row, and of its square; what `fit` takes."""
@@ -113,9 +135,9 @@ class UpperBands(Whole):
         assert code is not None
         return code + made - self.code(made)
 
-    def seen(self, code: Code | None) -> Seen:
+    def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
-        return Seen(appended=code / self.deviation)
+        return TaskSeen(appended=code / self.deviation)
 
     def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
         self.deviation.copy_(moments[1].mean().sqrt().clamp(min=1e-6))
@@ -136,8 +158,9 @@ class FromMel(Whole):
     deviation: Tensor
     appended = 1
 
-    def __init__(self, config: VocodeConfig, sample_rate: int) -> None:
+    def __init__(self, config: VocodeConfig, sample_rate: int, channels: int) -> None:
         super().__init__()
+        self.apart = channels
         self.log_mel, self.hop = LogMel(config, sample_rate), config.hop_length
         self.register_buffer("mean", torch.zeros(config.mel_bands))
         self.register_buffer("deviation", torch.ones(config.mel_bands))
@@ -164,10 +187,10 @@ class FromMel(Whole):
         level = (10 ** code.float()).square().sum(dim=1, keepdim=True).sqrt()
         return F.interpolate(level, scale_factor=self.hop, mode="linear")[..., :samples]
 
-    def seen(self, code: Code | None) -> Seen:
+    def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
         scaled = (code - self.mean[:, None]) / self.deviation[:, None]
-        return Seen(appended=self.raise_rate(scaled))
+        return TaskSeen(appended=self.raise_rate(scaled))
 
     def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
         self.mean.copy_(moments[0])
@@ -203,9 +226,9 @@ class FromLatents(Whole):
         frames = max(2, -(-audio.shape[-1] // self.hop))
         return self.encoder(F.pad(audio, (0, frames * self.hop - audio.shape[-1]))).float()
 
-    def seen(self, code: Code | None) -> Seen:
+    def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
-        return Seen(injected=code)
+        return TaskSeen(injected=code)
 
 
 def level_at(compression: int, factors: Sequence[int]) -> int:
@@ -219,7 +242,7 @@ def task_of(config: DiffusionConfig) -> Whole:
     if isinstance(config, UpsampleConfig):
         return UpperBands(config.channels, config.factor)
     if isinstance(config, VocodeConfig):
-        return FromMel(config, config.sample_rate)
+        return FromMel(config, config.sample_rate, config.channels)
     if isinstance(config, AutoencodeConfig):
         return FromLatents(config, config.channels)
     return Whole()

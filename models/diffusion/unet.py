@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.models.diffusion.attention import Attention, Positions, normalized
+from tonemill.models.diffusion.attention import Attention, Positions, Tokens, normalized
 
 Signal = Float[Tensor, "batch _ _"]
 Vectors = Float[Tensor, "batch modulation_dim"]
@@ -47,6 +47,8 @@ class Shape:
         modulation_dim: size of the features of the noise level.
         positions: in attention.
         injected: channels of a context that each item of a level reads, by level.
+        cross_attentions: in each item, to tokens; empty where there are none.
+        token_dim: channels of a token.
         zero_init: the outermost level gives zeros at first, and not its input.
     """
 
@@ -61,6 +63,8 @@ class Shape:
     modulation_dim: int = 256
     positions: Positions = "none"
     injected: tuple[int, ...] = ()
+    cross_attentions: tuple[int, ...] = ()
+    token_dim: int = 0
     zero_init: bool = False
 
     @property
@@ -71,6 +75,26 @@ class Shape:
     def missing(self, time: int) -> int:
         """Samples after so many, so that the deepest level has whole instants, and two: norms need more than one."""
         return max(2 * self.ratio - time, -time % self.ratio)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a U-Net reads beside a noisy clip, the same at each noise level.
+
+    Args:
+        features: added to those of the noise level.
+        tokens: that cross-attention searches.
+        visible: which of them may be found, at least one of each item.
+        injected: a signal at the rate of the levels that read one; what is missing at its end is silence.
+    """
+
+    features: Vectors | None = None
+    tokens: Tokens | None = None
+    visible: Bool[Tensor, "batch tokens"] | None = None
+    injected: Signal | None = None
+
+
+NOTHING: Final = Context()
 
 
 class NoiseLevel(nn.Module):
@@ -105,26 +129,32 @@ class Residual(nn.Module):
 
 
 class Item(nn.Module):
-    """A residual block, scale and shift by the features, a context where there is one, and attention."""
+    """A residual block, scale and shift by the features, a signal where there is one, and attention."""
 
     def __init__(self, shape: Shape, level: int) -> None:
         super().__init__()
-        channels = shape.channels[level]
-        context = shape.injected[level] if shape.injected else 0
+        channels, heads = shape.channels[level], (shape.heads, shape.head_dim)
+        injected = shape.injected[level] if shape.injected else 0
+        crossing = shape.cross_attentions[level] if shape.cross_attentions else 0
         self.residual = Residual(channels)
-        self.inject = nn.Conv1d(channels + context, channels, 1) if context else None
+        self.inject = nn.Conv1d(channels + injected, channels, 1) if injected else None
         self.attentions = nn.ModuleList(
-            Attention(channels, shape.heads, shape.head_dim, shape.positions) for _ in range(shape.attentions[level])
+            Attention(channels, *heads, shape.positions) for _ in range(shape.attentions[level])
+        )
+        self.cross_attentions = nn.ModuleList(
+            Attention(channels, *heads, "none", shape.token_dim) for _ in range(crossing)
         )
 
-    def forward(self, x: Signal, scale: Signal, shift: Signal, context: Signal | None) -> Signal:
+    def forward(self, x: Signal, scale: Signal, shift: Signal, context: Context) -> Signal:
         x = torch.addcmul(shift, normalized(self.residual(x), 1e-6), 1 + scale)
         if self.inject is not None:
-            assert context is not None
-            context = F.pad(context, (0, x.shape[-1] - context.shape[-1]))
-            x = x + self.inject(torch.cat([x, context], dim=1))
+            assert context.injected is not None
+            injected = F.pad(context.injected, (0, x.shape[-1] - context.injected.shape[-1]))
+            x = x + self.inject(torch.cat([x, injected], dim=1))
         for attention in self.attentions:
             x = attention(x)
+        for attention in self.cross_attentions:
+            x = attention(x, context.tokens, context.visible)
         return x
 
 
@@ -156,14 +186,14 @@ class Level(nn.Module):
         """Scales, shifts and weights of the level for features after their SiLU."""
         return list(self.features(activated)[..., None].split(self.sizes, dim=1))
 
-    def lowered(self, x: Signal, modulation: Sequence[Signal], context: Signal | None) -> Signal:
+    def lowered(self, x: Signal, modulation: Sequence[Signal], context: Context) -> Signal:
         """Down, and through the first items."""
         x = self.down(x)
         for number, item in enumerate(self.before):
             x = item(x, modulation[2 * number], modulation[2 * number + 1], context)
         return x
 
-    def raised(self, x: Signal, skipped: Signal, modulation: Sequence[Signal], context: Signal | None) -> Signal:
+    def raised(self, x: Signal, skipped: Signal, modulation: Sequence[Signal], context: Context) -> Signal:
         """Through the second items, up, and added to what came in."""
         for number, item in enumerate(self.after, len(self.before)):
             x = item(x, modulation[2 * number], modulation[2 * number + 1], context)
@@ -188,32 +218,29 @@ class UNet(nn.Module):
         self,
         x: Signal,
         level: Float[Tensor, "batch"],
-        features: Vectors | None = None,
-        contexts: Sequence[Signal | None] | None = None,
+        context: Context = NOTHING,
     ) -> Signal:
         """What is predicted, as long as the input.
 
         Args:
             x: noisy clips, and what is appended to them.
             level: of each item, from 0 to 1.
-            features: of a class, added to those of the level.
-            contexts: for each level a signal at its rate, where its items read one; what is missing at its end is
-                silence.
+            context: what else it reads.
         """
-        time, contexts = x.shape[-1], contexts or [None] * len(self.levels)
+        time = x.shape[-1]
         x = F.pad(x, (0, self.shape.missing(time)))
         rows = F.pad(level, (0, -len(level) % ROW_BLOCK))
         vectors = self.noise_level(rows)
-        if features is not None:
-            vectors = vectors + F.pad(features, (0, 0, 0, len(rows) - len(features)))
+        if context.features is not None:
+            vectors = vectors + F.pad(context.features, (0, 0, 0, len(rows) - len(level)))
         activated = F.silu(vectors)
         skipped, modulations = [], []
-        for part, context in zip(self.levels, contexts, strict=True):
+        for part in self.levels:
             assert isinstance(part, Level)
             modulations.append([one[: len(level)] for one in part.modulation(activated)])
             skipped.append(x)
             x = part.lowered(x, modulations[-1], context)
-        for part, context in zip(reversed(self.levels), reversed(contexts), strict=True):
+        for part in reversed(self.levels):
             assert isinstance(part, Level)
             x = part.raised(x, skipped.pop(), modulations.pop(), context)
         return x[..., :time]

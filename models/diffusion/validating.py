@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tonemill.models.diffusion.denoiser import Conditions, Denoiser
+from tonemill.models.diffusion.denoiser import Denoiser, Seen
 from tonemill.models.diffusion.noising import mix_at
 from tonemill.models.exchange import Validation
 
@@ -22,12 +22,12 @@ LEVELS: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 Clip = Float[Tensor, "channels time"]
 
 
-def judged(denoiser: Denoiser, clips: Iterable[tuple[Clip, Conditions]]) -> Validation | None:
+def judged(denoiser: Denoiser, clips: Iterable[tuple[Clip, Seen]]) -> Validation | None:
     """Mean losses of clips of unit variance, with noise that is the same each time; None where there are none.
 
     Args:
         denoiser: in eval mode.
-        clips: one at a time, with the conditions of a batch of one.
+        clips: one at a time, with what the network reads beside a batch of one.
 
     Returns:
         as score the mean over levels of loss over that of the Gaussian denoiser: 1 is no better than filtered noise.
@@ -36,13 +36,13 @@ def judged(denoiser: Denoiser, clips: Iterable[tuple[Clip, Conditions]]) -> Vali
     level = torch.tensor(LEVELS, device=device)
     losses: list[Tensor] = []
     baselines: list[Tensor] = []
-    for number, (clip, conditions) in enumerate(clips):
+    for number, (clip, seen) in enumerate(clips):
         drawn = np.random.default_rng(number).standard_normal((len(LEVELS), *clip.shape), np.float32)
         clean, noise = clip.expand(len(LEVELS), -1, -1), torch.from_numpy(drawn).to(device)
         mix = mix_at(objective, level)
         noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
         for found, kept in (
-            (denoiser(noisy, level, conditions.repeated(len(LEVELS))), losses),
+            (denoiser(noisy, level, seen.repeated(len(LEVELS))), losses),
             (denoiser.gaussian.expected(noisy, level, objective), baselines),
         ):
             kept.append((found - slope).square().mean(dim=(1, 2)).cpu())

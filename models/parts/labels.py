@@ -45,12 +45,16 @@ def settled_labels(label: str, labels: tuple[str, ...], corpus: CorpusFacts, tra
     return labels or values
 
 
+def class_numbers(batch: Batch, label: str, labels: Sequence[str]) -> Int[Tensor, "batch"]:
+    """The class of each example; of one that has none "no label"."""
+    index = {name: number for number, name in enumerate((*labels, "None"))}
+    return torch.tensor([index[str(value)] for value in batch.fields[label]], device=batch.device)
+
+
 def drawn_classes(batch: Batch, label: str, labels: Sequence[str], dropout: float) -> Int[Tensor, "batch"]:
     """The class of each example; of a share that is drawn, "no label"."""
-    index = {name: number for number, name in enumerate((*labels, "None"))}
     dropped = batch.draw(torch.rand) < dropout
-    classes = torch.tensor([index[str(value)] for value in batch.fields[label]], device=dropped.device)
-    return classes.masked_fill(dropped, len(labels))
+    return class_numbers(batch, label, labels).masked_fill(dropped, len(labels))
 
 
 def requested_class(

@@ -41,7 +41,7 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
                 f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {corpus.name}`."
             )
     arrays = {name: _array_facts(corpus, name) for name, one in corpus.arrays.items() if _all_have(corpus, one)}
-    table, roles, values = corpus.index(), tuple(corpus.about["roles"]), {}
+    table, roles, values, texts = corpus.index(), tuple(corpus.about["roles"]), {}, {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if is_field(name, roles, corpus.arrays) and (
             pa.types.is_string(column.type) or pa.types.is_integer(column.type)
@@ -49,11 +49,14 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
             distinct = column.unique().drop_null()
             if len(distinct) <= MOST_VALUES:
                 values[name] = tuple(sorted(map(str, distinct.to_pylist())))
+            if pa.types.is_string(column.type):
+                texts[name] = column.null_count + pc.sum(pc.equal(column, "")).as_py()
     folders = {folder_of(source) for source in table["source"].unique().to_pylist()}
     if len(folders) <= MOST_VALUES:
         values.setdefault(FOLDER, tuple(sorted(folders)))
     rate, channels = corpus.about["sample_rate"], corpus.about["channels"]
-    return CorpusFacts(corpus.name, roles, rate, channels, values, _given(corpus, table), arrays)
+    given, examples = _given(corpus, table), corpus.about["examples"]
+    return CorpusFacts(corpus.name, roles, rate, channels, values, given, arrays, texts=texts, examples=examples)
 
 
 def _all_have(corpus: Corpus, array: Mapping[str, Any]) -> bool:

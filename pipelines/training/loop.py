@@ -83,6 +83,8 @@ def train(
             saved = run.last() if run is not None else None
             model.to(device)
             if run is None:
+                for remark in model_class.remarks(model_config, facts) if processes.first else ():
+                    progress.say(remark)
                 taken = begin(model, corpus, settings, device, init_from) if processes.first else None
                 if taken is not None:
                     progress.say(taken)

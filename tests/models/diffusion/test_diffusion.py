@@ -56,8 +56,8 @@ def tiny(**settings: Any) -> Diffusion:
     torch.manual_seed(0)
     model = MODEL(DiffusionConfig(**{**TINY, **settings})).eval()
     model.fit([Batch({"audio": noise(16, 1024, 0)}, {})])
-    if model.denoiser.classes is not None:
-        torch.nn.init.normal_(model.denoiser.classes.weight)
+    if "classes" in model.denoiser.conditions:
+        torch.nn.init.normal_(model.denoiser.conditions["classes"].weight)
     return model
 
 
@@ -258,7 +258,9 @@ def test_a_corpus_decides_rate_channels_and_classes() -> None:
         ({"learning_rate": 0.0}, "--learning-rate is 0.0; it must be above 0"),
         ({"weight_decay": -1.0}, "--weight-decay is -1.0"),
         ({"condition_dropout": 1.0}, "--condition-dropout is 1.0"),
-        ({"labels": ("a", "b")}, "--label does not say"),
+        ({"labels": ("a", "b")}, "there is no --label"),
+        ({"cross_attentions": (0,) * 7}, "give --caption FIELD or --embedding ARRAY"),
+        ({"caption_bytes": 0}, "--caption-bytes is 0; it must be at least 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], words: str) -> None:
@@ -327,7 +329,7 @@ def test_ranges_that_cannot_be_are_refused(keep: str, words: str) -> None:
 
 
 def test_guidance_without_classes_or_dropout_is_refused() -> None:
-    with pytest.raises(UsageError, match="trained without classes"):
+    with pytest.raises(UsageError, match="trained without conditions"):
         rendered(tiny(), "render", Generating(guidance=2.0))
     with pytest.raises(UsageError, match="trained with --condition-dropout 0"):
         rendered(tiny(**CLASSES, condition_dropout=0.0), "render", Generating(guidance=2.0))

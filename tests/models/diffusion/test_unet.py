@@ -23,9 +23,31 @@ TINY = {
     "modulation_dim": 1024,
     "head_dim": 64,
 }
+LATENT = {
+    "channels": (128, 256, 512, 512, 1024, 1024),
+    "factors": (1, 2, 2, 2, 2, 2),
+    "items": (2, 2, 2, 4, 8, 8),
+    "modulation_dim": 1024,
+    "head_dim": 64,
+}
 NARROW = {**README, "channels": (8, 8, 16, 32, 64, 128, 128, 256, 256), "modulation_dim": 256, "head_dim": 32}
 COUNTS = {
     "README": (217_437_436, Shape(2, 2, attentions=(0,) * 5 + (1,) * 4, heads=8, **README)),
+    "README text": (
+        265_240_828,
+        Shape(
+            *(2, 2),
+            attentions=(0,) * 5 + (1,) * 4,
+            cross_attentions=(0,) * 3 + (1,) * 6,
+            token_dim=768,
+            heads=8,
+            **README,
+        ),
+    ),
+    "text to latents": (
+        562_557_248 - 64 * 768,
+        Shape(*(32, 32), **LATENT, attentions=(0, 0, 1, 1, 1, 1), cross_attentions=(1,) * 6, token_dim=768, heads=12),
+    ),
     "README upsampler": (175_412_502, Shape(4, 2, attentions=NONE, **README)),
     "thesis upsampler": (238_408_982, Shape(4, 2, attentions=(0,) * 5 + (1,) * 4, heads=12, **README)),
     "README vocoder": (175_493_349 - 80 * 1024, Shape(2, 1, attentions=NONE, **README)),
@@ -33,7 +55,7 @@ COUNTS = {
     "tiny-audio-diffusion": (31_574_724, Shape(2, 2, attentions=(0,) * 5 + (1,) * 3, heads=8, **TINY)),
     "narrow README": (13_699_588, Shape(2, 2, attentions=(0,) * 5 + (1,) * 4, **NARROW)),
 }
-"""audio-diffusion-pytorch's published code."""
+"""audio-diffusion-pytorch's published code; of the last without the 64 tokens of 768 numbers that stand for no text."""
 
 SMALL = Shape(2, 2, (8, 16), (4, 2), (1, 1), (0, 1), heads=2, head_dim=8, modulation_dim=16, positions="rotary")
 

@@ -53,7 +53,9 @@ def test_no_field_is_lost(tmp_path: Path, shard_seconds: float) -> None:
     assert opened["2.wav"] == {"label": "7", "take": "last", "loud": True}
     assert opened["3.wav"] == {}
     assert str(opened["4.wav"]["big"]) == str(2**70)
-    assert facts_of(corpus).values["label"] == ("7", "kick", "snare")
+    facts = facts_of(corpus)
+    assert facts.values["label"] == ("7", "kick", "snare")
+    assert (facts.examples, facts.texts["label"], facts.texts["take"]) == (5, 2, 3)
 
 
 def test_each_example_tells_its_whole_story_and_no_place(tmp_path: Path) -> None:

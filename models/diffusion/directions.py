@@ -1,0 +1,72 @@
+"""The ways in which a diffusion model renders, by its task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tonemill.models.diffusion.conditioning import condition_fields
+from tonemill.models.diffusion.settings import (
+    LATENTS,
+    Continuing,
+    DiffusionConfig,
+    Generating,
+    Inpainting,
+    LatentConfig,
+    Reading,
+    Resembling,
+    Varying,
+)
+from tonemill.models.directions import SEED, Direction
+
+MENDING: Final = ("inpaint", "continue")
+"""Directions that leave a part of the sound as it is."""
+
+
+def directions_of(config: DiffusionConfig) -> Mapping[str, Direction]:
+    """The directions of a settled config; the first is the default."""
+    fields = condition_fields(config)
+    sound = config.channels or 0
+    reading: dict[str, Any] = {"options": Reading, "fields": fields}
+    if config.task == "upsample":
+        return {"render": Direction("The upper bands of a sound, added to it.", channels=sound, **reading)}
+    if isinstance(config, LatentConfig):
+        size: dict[str, Any] = {"hop": config.hop, "rows": config.rows, "samples": config.length}
+        return {"render": Direction("Latents from seeds.", (SEED,), LATENTS, Generating, fields=fields, **size)}
+    if config.array is not None:
+        name, about, hop, rows = config.array
+        array: dict[str, Any] = {"hop": hop, "rows": rows}
+        return {
+            "render": Direction(f"Audio to {about} and back.", channels=sound, **reading),
+            "encode": Direction(f"The array {name} of audio: {about}.", gives=name, channels=sound, **array),
+            "decode": Direction(
+                f"Audio of {about}, the array {name}.",
+                (name,),
+                learned=config.task == "autoencode",
+                **reading,
+                **array,
+            ),
+        }
+    return {
+        "render": _making(config, fields),
+        "vary": Direction("Another sound like this one.", options=Varying, fields=fields, channels=sound),
+        "inpaint": Direction(
+            "The sound with what is not kept made again.", options=Inpainting, fields=fields, channels=sound
+        ),
+        "continue": Direction("The sound and what could follow.", options=Continuing, fields=fields, channels=sound),
+    }
+
+
+def _making(config: DiffusionConfig, fields: Mapping[str, Any]) -> Direction:
+    """From seeds, or from the arrays that clips are made for."""
+    if config.embedding is None:
+        return Direction("Clips from seeds.", (SEED,), options=Generating, fields=fields, samples=config.length)
+    return Direction(
+        f"Clips for the array {config.embedding} of examples.",
+        (config.embedding,),
+        options=Resembling,
+        fields=fields,
+        hop=config.embedding_hop or 0,
+        rows=config.embedding_rows or 0,
+        samples=config.length,
+    )

@@ -1,0 +1,191 @@
+"""Classes, numbers, embeddings and captions: what a model reads of them, and what a corpus must hold."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from autoregressive_noise import noise
+
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.models.contract import Batch, CorpusFacts, Request
+from tonemill.models.diffusion import MODEL
+from tonemill.models.diffusion.captions import CaptionEncoder, caption_bytes
+from tonemill.models.diffusion.conditioning import conditions_of, dropped
+from tonemill.models.diffusion.model import Diffusion
+from tonemill.models.diffusion.settings import DiffusionConfig, Generating, Resembling
+from tonemill.models.exchange import ArrayFacts, Range
+
+TINY: dict[str, Any] = {
+    "length": 1024,
+    "channels_per_level": (8, 8),
+    "factors": (8, 4),
+    "items": (1, 1),
+    "attentions": (0, 1),
+    "modulation_dim": 16,
+    "head_dim": 8,
+    "zero_init": False,
+    "caption_bytes": 12,
+    "caption_blocks": 2,
+}
+FACTS = CorpusFacts(
+    "corpora/sounds",
+    ("audio",),
+    16000,
+    1,
+    {"kind": ("kick", "snare"), "title": ("a kick", "two snares")},
+    {"drive": Range(0.0, 2.0, 3), "gain": Range(1.0, 1.0, 0)},
+    {"clap": ArrayFacts(5, None)},
+    texts={"kind": 0, "title": 7},
+    examples=40,
+)
+ALL = {"label": "kind", "numbers": ("drive",), "caption": "title", "embedding": "clap"}
+FIELDS: list[dict[str, Any]] = [
+    {"kind": "kick", "drive": 1.5, "title": "a kick"},
+    {"kind": "snare", "drive": None, "title": None},
+]
+
+
+def settled(**settings: Any) -> DiffusionConfig:
+    config: DiffusionConfig = MODEL.settle(DiffusionConfig(**{**TINY, **settings}), FACTS)
+    return config
+
+
+def conditioned(**settings: Any) -> Diffusion:
+    """A model whose conditions matter, as after training."""
+    torch.manual_seed(0)
+    model = MODEL(settled(**settings)).eval()
+    model.fit([Batch({"audio": noise(8, 1024, 0)}, {})])
+    for condition in model.denoiser.conditions.values():
+        for parameter in condition.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def clips(model: Diffusion, *requests: Request) -> torch.Tensor:
+    inputs = [model.inputs(one) for one in requests]
+    stacked = {name: torch.stack([one[name] for one in inputs]) for name in inputs[0]}
+    return model.render(stacked, "render", requests[0].options)
+
+
+def wanted(options: Any = None, seed: int = 1, array: np.ndarray | None = None, **fields: Any) -> Request:
+    arrays = {} if array is None else {"clap": array}
+    return Request(seed, fields, {}, arrays, "render", options or Generating(steps=2))
+
+
+@pytest.mark.parametrize("name", ["drive", "title", "kind"])
+def test_a_clip_is_made_for_its_condition(name: str) -> None:
+    """And one that lacks it is as without guidance 0."""
+    setting, values = {
+        "drive": ({"numbers": ("drive",)}, (0.0, 2.0)),
+        "title": ({"caption": "title"}, ("a kick", "kick a")),
+        "kind": ({"label": "kind"}, ("kick", "snare")),
+    }[name]
+    model = conditioned(**setting)
+    first, second = (clips(model, wanted(**{name: value})) for value in values)
+    nothing = clips(model, wanted())
+    assert (
+        min(float((one - other).abs().max()) for one, other in itertools.combinations((first, second, nothing), 2))
+        > 1e-4
+    )
+    away = clips(model, wanted(Generating(steps=2, guidance=0.0), **{name: values[0]}))
+    torch.testing.assert_close(away, nothing, atol=1e-6, rtol=0)
+
+
+def test_a_clip_is_made_for_an_array() -> None:
+    model, draws = conditioned(embedding="clap"), np.random.default_rng(0)
+    arrays = [draws.standard_normal((5, frames)).astype(np.float32) for frames in (1, 1, 3)]
+    options = Resembling(steps=2)
+    first, second, third = (clips(model, wanted(options, array=one)) for one in arrays)
+    nothing = clips(model, wanted(options))
+    assert first.shape == third.shape == (1, 1, 1024)
+    assert min(float((first - other).abs().max()) for other in (second, third, nothing)) > 1e-4
+    assert not torch.equal(first, clips(model, wanted(Resembling(steps=2, seed=1), array=arrays[0])))
+    direction = MODEL.directions(model.config)["render"]
+    assert (direction.needs, direction.rows, direction.hop) == (("clap",), 5, 0)
+
+
+def test_a_clip_for_a_caption_is_the_same_beside_any_other() -> None:
+    model = conditioned(label="kind", numbers=("drive",), caption="title")
+    one = wanted(kind="kick", drive=0.3, title="a kick")
+    others = [wanted(seed=seed, title="x" * seed) for seed in (2, 3, 4)]
+    assert torch.equal(clips(model, one, *others)[0], clips(model, *others, one)[3])
+
+
+def test_a_caption_is_its_bytes_and_none_is_as_an_empty_one() -> None:
+    assert caption_bytes("aé", 4).tolist() == [98, 0xC3 + 1, 0xA9 + 1, 0]
+    assert caption_bytes("abcdef", 3).tolist() == [98, 99, 100]
+    assert not caption_bytes(None, 3).any() and not caption_bytes("", 3).any()
+
+
+def test_what_stands_after_a_caption_changes_none_of_its_tokens() -> None:
+    """Padding is masked, which the reference's cross-attention leaves out (its maintainers' code, UNetV0)."""
+    torch.manual_seed(0)
+    encoder = CaptionEncoder(8, 16, 2).eval()
+    rows = torch.from_numpy(caption_bytes("abc", 8))[None]
+    tokens, visible = encoder(rows)
+    assert visible[0].tolist() == [True] * 4 + [False] * 5
+    with torch.no_grad():
+        encoder.values.weight[0] += 1
+    torch.testing.assert_close(encoder(rows)[0][..., :4], tokens[..., :4])
+
+
+def test_a_share_of_clips_has_each_condition_dropped_and_guidance_one_that_has_none() -> None:
+    """One condition: the share. Two: each is dropped alone, too, and both together about as often as one by itself."""
+    batch = Batch({"audio": torch.zeros(20_000, 1, 1)}, {"drive": [1.0] * 20_000, "title": ["a"] * 20_000})
+    for settings, shares in (({"caption": "title"}, {"caption": 0.2}), (ALL, {"numbers": 0.36, "caption": 0.36})):
+        conditions = {name: one for name, one in conditions_of(settled(**settings)).items() if name in shares}
+        torch.manual_seed(0)
+        rows = dropped(conditions, {name: one.of_batch(batch) for name, one in conditions.items()}, batch, 0.2)
+        absent = {name: ~one.flatten(1).any(dim=1) for name, one in rows.items()}
+        for name, share in shares.items():
+            assert float(absent[name].float().mean()) == pytest.approx(share, abs=0.015)
+    together = absent["numbers"] & absent["caption"]
+    assert float(together.float().mean()) == pytest.approx(0.2 + 0.8 * 0.2**2, abs=0.015)
+
+
+def test_examples_without_a_caption_or_a_number_are_learned_without_and_counted() -> None:
+    model = MODEL(settled(**ALL)).train()
+    fields = {name: [one[name] for one in FIELDS] for name in FIELDS[0]}
+    batch = Batch({"audio": noise(2, 1024, 0)}, fields, {"clap": torch.randn(2, 5, 1)})
+    rows = {name: one.of_batch(batch) for name, one in model.denoiser.conditions.items()}
+    assert rows["numbers"].tolist() == [[0.5, 1.0], [0.0, 0.0]]
+    assert not rows["caption"][1].any() and rows["caption"][0].any()
+    losses = model.training_step(batch, 1, lambda _, loss: loss.backward())
+    assert torch.isfinite(losses["loss"])
+    assert all(one.grad is not None for one in model.denoiser.conditions["caption"].parameters())
+    assert MODEL.remarks(model.config, FACTS) == [
+        "3 of the 40 examples of corpora/sounds have no drive; they are learned without one.",
+        "7 of the 40 examples of corpora/sounds have no title; they are learned without one.",
+    ]
+    assert not MODEL.remarks(settled(label="kind"), FACTS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"caption": "words"}, "corpora/sounds has no text field 'words'. It has kind, title. Train without"),
+        ({"numbers": ("pan",)}, "holds no number 'pan' that came with the sources; it has drive, gain"),
+        ({"numbers": ("gain",)}, "'gain' is 1 throughout corpora/sounds"),
+        ({"embedding": "t5"}, "but --embedding is t5, which every example must have"),
+    ],
+)
+def test_what_a_corpus_does_not_hold_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(CorpusError) as refused:
+        settled(**settings)
+    assert words in str(refused.value)
+
+
+def test_an_array_can_be_read_where_clips_are_made_of_nothing_else() -> None:
+    with pytest.raises(UsageError, match="--embedding is clap, which only --task plain can read"):
+        DiffusionConfig(task="upsample", embedding="clap")
+
+
+def test_without_dropout_a_condition_is_required() -> None:
+    fields = MODEL.directions(settled(numbers=("drive",), caption="title", condition_dropout=0.0))["render"].fields
+    assert fields["drive"].required and fields["title"].required
+    fields = MODEL.directions(settled(numbers=("drive",), caption="title"))["render"].fields
+    assert not fields["drive"].required and (fields["drive"].low, fields["drive"].high) == (0.0, 2.0)

@@ -20,7 +20,10 @@ def command(
     wet: Annotated[str | None, typer.Argument(help="The wet file or folder.")] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="A CSV, TSV, JSONL or Parquet table with columns dry and wet; others become metadata."),
+        typer.Option(help="A CSV, TSV, JSON, JSONL or Parquet table with columns dry and wet; others become metadata."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="A column's name as a field, as split=part; split= leaves it out.")
     ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="How wet names are made, as '{name}_{effect}_{gain}'; numbers become fields.")
@@ -34,13 +37,14 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     from tonemill.pipelines.sources import pairs, scan
+    from tonemill.pipelines.sources.tables import read_table
 
     if wet is None:
         found = pairs.sides(scan.find_audio([dry])) if table is None else (scan.find_audio([dry]),) * 2
     else:
         found = scan.find_audio([dry]), scan.find_audio([wet])
     if table is not None:
-        matched = pairs.pair_by_table(table, *found)
+        matched = pairs.pair_by_table(read_table(table, rename or (), ("dry", "wet")), *found)
     elif wet is not None and Path(dry).is_file():
         matched = pairs.pair_with_one(*found, pattern)
     else:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.cli.console import in_stores, stdin, stdout, tell
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
@@ -22,8 +20,28 @@ def command(
     ],
     fields: Annotated[str | None, typer.Option(help="Metadata from names, as '{label}_{speaker}_{index}'.")] = None,
     table: Annotated[
-        Path | None, typer.Option(help="Metadata from a CSV, TSV, JSONL or Parquet table with a column 'path'.")
+        Path | None, typer.Option(help="Metadata from a CSV, TSV, JSON, JSONL or Parquet table that names the files.")
     ] = None,
+    join: Annotated[
+        str | None, typer.Option(help="The column of --table that names the files; path, file, fname ... if not given.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="A column's name as a field, as split=part; split= leaves it out.")
+    ] = None,
+    excerpts: Annotated[
+        str | None,
+        typer.Option(help="START,END: columns of where a row begins and ends in its file, in seconds; none: no such."),
+    ] = None,
+    unmatched: Annotated[
+        Literal["tell", "refuse"], typer.Option(help="What becomes of files without fields, and rows without files.")
+    ] = "tell",
+    root: Annotated[
+        str | None,
+        typer.Option(help="The folder under which files have their paths, if each is named by itself."),
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Names from the pipe end with NULs (find -print0).")
+    ] = False,
     digest: Annotated[
         Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")
     ] = "sha256",
@@ -31,42 +49,52 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     from tonemill.pipelines.sources import scan
-    from tonemill.pipelines.sources.metadata import fields_from_name, fields_from_table
+    from tonemill.pipelines.sources.excerpts import join_table
+    from tonemill.pipelines.sources.metadata import fields_from_name
+    from tonemill.pipelines.sources.name_list import names_in, under
+    from tonemill.pipelines.sources.names import NAME_COLUMNS
+    from tonemill.pipelines.sources.tables import plain, read_table
 
-    by_name = fields_from_name(fields) if fields is not None else None
-    by_table = fields_from_table(table) if table else None
-    if places == ["-"]:
-        places = [os.fsdecode(line) for line in stdin("scan -").read().split(b"\n") if line]
+    by_name = fields_from_name(fields) if fields is not None else lambda path: {}
+    if table is None and (join is not None or rename or excerpts is not None):
+        raise UsageError("--join, --rename and --excerpts are for the columns of a --table. Give one.")
+    metadata = read_table(table, rename or (), (plain(join),) if join else NAME_COLUMNS) if table is not None else None
+    is_list = places == ["-"]
+    if is_list:
+        places = names_in(stdin("scan -").read(), null)
         if not places:
             raise UsageError("The pipe holds no names; `find FOLDER -name '*.wav' | tonemill scan -` makes some.")
-    found = scan.find_audio(places)
-    unmatched = 0
-
-    def metadata(path: str) -> Mapping[str, Any]:
-        nonlocal unmatched
-        named, tabled = by_name(path) if by_name else {}, by_table(path) if by_table else {}
-        unmatched += bool((by_name and not named) or (by_table and not tabled))
-        return {**named, **tabled}
-
+    found = under(scan.find_audio(places, is_list), root, is_list)
+    by_table = join_table(metadata, found.audio, join, excerpts) if metadata is not None else None
     out, progress = stdout(), Progress(quiet)
+    recipes, unfit = 0, [path for path, _ in found.audio if fields is not None and not by_name(path)]
     with progress.phase("scan", len(found.audio), "files") as phase:
         seconds, unreadable = 0.0, 0
-        for recipe in scan.scan(found, digest == "sha256", metadata, workers):
-            write_recipe(recipe, out)
+        for recipe in scan.scan(found, digest == "sha256", by_name, workers):
+            for one in [recipe] if by_table is None else by_table.recipes(recipe):
+                write_recipe(one, out)
+                recipes += 1
             source = recipe.sources["audio"]
             seconds += (source.get("frames") or 0) / source.get("sample_rate", 1)
             unreadable += "sample_rate" not in source
             phase.about = f"({seconds / 3600:.2f} h of audio)"
             phase.advance(1)
-    write_trailer(len(found.audio), out)
+    paths = [path for path, _ in found.audio]
+    words = list(by_table.words(paths)) if by_table is not None else []
+    if unfit:
+        words.append(f"{len(unfit)} of {len(paths)} files do not fit --fields {fields!r}, as {unfit[0]}.")
+    for line in words if not quiet else ():
+        tell(line)
+    if unmatched == "refuse" and (unfit or (by_table is not None and by_table.is_partial(paths))):
+        # No trailer: what reads the stream takes it for one that was cut.
+        raise CorpusError("Some files got no fields, or some rows fit no file, and --unmatched refuse was given.")
+    write_trailer(recipes, out)
     if unreadable and not quiet:
         tell(f"{unreadable} files have no readable header: they will be rejected, with the reason, when cooked.")
+    if found.missing:
+        tell(f"{len(found.missing)} names of the list are of no file, as {found.missing[0]}; they will be rejected.")
     for folder in found.forbidden:
         tell(f"{folder} may not be read; what it holds is missing.")
     if found.passed_over and not quiet:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(6))
         tell(f"Passed over {sum(found.passed_over.values())} files that are not audio: {passed}.")
-    if unmatched:
-        tell(
-            f"{unmatched} of {len(found.audio)} files got no fields: --fields does not fit them, or --table lacks them."
-        )

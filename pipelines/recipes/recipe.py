@@ -19,6 +19,9 @@ from tonemill.models.earlier import comparable
 
 VERSION: Final = 1
 
+EXACT: Final = 2**53
+"""From here on whole numbers are written as text: jq 1.6 and JavaScript have doubles, and round them."""
+
 MOST_STEPS: Final = 100
 """In one recipe; each takes its place on the stack while it is cooked."""
 
@@ -225,10 +228,20 @@ def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) 
 
 
 def is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**53
+    return type(value) is int and 0 <= value < EXACT
+
+
+def modified_ns(source: dict[str, Any]) -> int | None:
+    """When a source last changed, as a number; `scan` writes it as text, and wrote a number before."""
+    changed = source.get("modified_ns")
+    return int(changed) if type(changed) is str and changed.isascii() and changed.isdigit() else changed
 
 
 def _placeless(record: dict[str, Any]) -> dict[str, Any]:
     # Without a digest of the bytes, the time of their last change is what tells one file from another.
     kept = set() if "sha256" in record else {"modified_ns"}
-    return {key: value for key, value in record.items() if key not in PLACES or key in kept}
+    return {
+        key: modified_ns(record) if key == "modified_ns" else value
+        for key, value in record.items()
+        if key not in PLACES or key in kept
+    }

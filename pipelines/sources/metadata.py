@@ -1,16 +1,13 @@
-"""Fields of a source from its file name and from a table."""
+"""Fields of a source from its file name."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.recipe import RESERVED
 
 
@@ -37,68 +34,6 @@ def fields_from_name(pattern: str) -> Callable[[str], dict[str, str]]:
         return match.groupdict() if match else {}
 
     return read
-
-
-def fields_from_table(table: Path) -> Callable[[str], dict[str, Any]]:
-    """Read fields from a CSV, TSV, JSONL or Parquet table, joined on its column `path` (or `file`, or `name`).
-
-    Raises:
-        UsageError: the table cannot be read, has no such column, or names a column that tonemill writes itself.
-    """
-    rows = read_table(table)
-    column = next((name for name in ("path", "file", "filename", "name") if rows and name in rows[0]), None)
-    if column is None:
-        raise UsageError(
-            f"{table} has no column 'path' to join on; it has: {', '.join(map(str, rows[0])) if rows else 'no rows'}."
-        )
-    check_names({name: None for name in rows[0] if name != column})
-    joined = {str(row[column]): {k: _plain(v) for k, v in row.items() if k != column and _is_known(v)} for row in rows}
-    return lambda path: joined.get(path) or joined.get(path.rsplit("/", 1)[-1]) or {}
-
-
-def read_table(table: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    from pyarrow import json
-
-    from tonemill.pipelines.storage import parquet
-
-    try:
-        if table.suffix == ".parquet":
-            return parquet.read_table(table).to_pylist()
-        with table.open("rb") as file:
-            if table.suffix in (".jsonl", ".json", ".ndjson"):
-                return json.read_json(file).to_pylist()
-            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-            reader = csv.DictReader(text, delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
-            rows = list(reader)
-            if not reader.fieldnames or any(None in row or None in row.values() for row in rows):
-                raise csv.Error("it is empty, or a row has more or fewer cells than there are columns")
-    except (OSError, CorpusError, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"--table {table} cannot be read: {error}.") from error
-    kinds = {name: _kind([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-    return [{name: kind(row[name]) if row[name] else None for name, kind in kinds.items()} for row in rows]
-
-
-def _kind(texts: list[str | None]) -> type:
-    """What a column of text holds: a number only if every one is spelt as that number is, so that 007 stays 007."""
-    for kind in (int, float):
-        try:
-            if all(kind(text) == kind(text) and (kind is float or str(int(text)) == text) for text in texts if text):
-                if kind is float and any(re.match(r"-?0\d", text) for text in texts if text):
-                    return str
-                return kind
-        except (ValueError, OverflowError):
-            continue
-    return str
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value == value
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON has; a date, say, becomes its text."""
-    return value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def check_names(names: Mapping[str, Any]) -> None:

@@ -12,8 +12,10 @@ from typing import Any, Final
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.config import field_value
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.sources.metadata import check_names, read_table
+from tonemill.pipelines.sources.metadata import check_names
+from tonemill.pipelines.sources.names import Files, name_column
 from tonemill.pipelines.sources.scan import Found, describe
+from tonemill.pipelines.sources.tables import Row, Table
 from tonemill.pipelines.storage.paths import readable
 
 DRY_WORDS: Final = ("dry", "in", "input", "di", "clean", "source")
@@ -151,37 +153,58 @@ def sides(found: Found) -> tuple[Found, Found]:
     return dry, wet
 
 
-def pair_by_table(table: Path, dry: Found, wet: Found) -> Matched:
+def pair_by_table(table: Table, dry: Found, wet: Found) -> Matched:
     """Match files by a table with columns dry and wet; its other columns become fields.
 
-    A name may be a path under the folder given, the path of a file, or one that lies beside the table.
+    A name may be spelt as `names.Files` takes it, or be the path of a file that is stored beside the table.
 
     Raises:
-        UsageError: the table cannot be read, lacks a column, or names a file that is not there.
+        UsageError: the table lacks a column, or a name in it fits no file, several, or a wet one twice.
     """
-    rows = read_table(table)
-    for column in ("dry", "wet"):
-        if not rows or column not in rows[0]:
-            has = ", ".join(map(str, rows[0])) if rows else "no rows"
-            raise UsageError(f"{table} has no column {column!r}; it has: {has}.")
-    check_names({name: None for name in rows[0] if name not in ("dry", "wet")})
-    known = {"dry": _names(dry), "wet": _names(wet)}
-    pairs, used = [], set()
-    for number, row in enumerate(rows, 2):
-        places = {}
-        for side in ("dry", "wet"):
-            name = str(row[side])
-            place = known[side].get(name) or known[side].get(_stem(name))
-            if place is None and (table.parent / name).is_file():
-                place = str(table.parent / name)
-            if place is None:
-                raise UsageError(f"{table}, line {number}: there is no {side} file {name!r}.")
-            places[side] = place
-        used |= set(places.values())
-        fields = {name: value for name, value in row.items() if name not in ("dry", "wet") and value is not None}
-        pairs.append(Pair(readable(str(row["wet"])), places["dry"], places["wet"], fields))
-    lonely = [path for side in (dry, wet) for path, place in side.audio if place not in used]
+    columns = {side: name_column(table, side) for side in ("dry", "wet")}
+    table.check_names(*columns.values())
+    known = {"dry": Files(dry.audio), "wet": Files(wet.audio)}
+    places = {side: dict(found.audio) for side, found in (("dry", dry), ("wet", wet))}
+    pairs: list[Pair] = []
+    used: dict[str, tuple[Row, Pair]] = {}
+    for row in table.rows:
+        meant = {
+            side: _meant(table, row, side, str(row.values.get(column, "")), known[side], places[side])
+            for side, column in columns.items()
+        }
+        name = str(row.values[columns["wet"]]).replace("\\", "/")
+        pair = Pair(readable(name), meant["dry"], meant["wet"], table.fields(row, *columns.values()))
+        before, same = used.setdefault(pair.wet, (row, pair))
+        if (same.dry, same.fields) != (pair.dry, pair.fields):
+            raise UsageError(
+                f"{table.path} has two rows for the wet {name}: {table.where(before)} and {table.where(row)}, and they "
+                "differ. Leave one out."
+            )
+        if before is row:
+            pairs.append(pair)
+    taken = {place for pair in pairs for place in (pair.dry, pair.wet)}
+    lonely = [path for side in (dry, wet) for path, place in side.audio if place not in taken]
     return Matched(tuple(pairs), tuple(lonely))
+
+
+def _meant(table: Table, row: Row, side: str, name: str, files: Files, places: Mapping[str, str]) -> str:
+    """The place of the file that a row means."""
+    beside = table.path.parent / name.replace("\\", "/")
+    fitting = files.fitting(name)
+    best = [path for score, path in fitting if score == max(fitting)[0]]
+    if len(best) == 1:
+        return places[best[0]]
+    if best:
+        raise UsageError(
+            f"{table.path}, {table.where(row)}: {name!r} fits several {side} files ({', '.join(best[:4])}). "
+            "Name folders in the table."
+        )
+    if name and beside.is_file():
+        return str(beside)
+    near = files.nearest(name)
+    raise UsageError(
+        f"{table.path}, {table.where(row)}: there is no {side} file {name!r}" + (f"; one is {near!r}." if near else ".")
+    )
 
 
 def recipes(matched: Matched, digest: bool = True) -> Iterator[Recipe]:
@@ -246,15 +269,6 @@ def _stem(path: str) -> str:
     name = path.rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and stem and len(suffix) <= 5 and not suffix.isdigit() else name
-
-
-def _names(found: Found) -> dict[str, str]:
-    """Every name by which a table may call a file: its path or name, with or without suffix, where that is clear."""
-    names: dict[str, set[str]] = defaultdict(set)
-    for path, place in found.audio:
-        for name in {path, place, path.rpartition("/")[2], path.rpartition(".")[0], _stem(path)}:
-            names[name].add(place)
-    return {name: places.pop() for name, places in names.items() if len(places) == 1}
 
 
 def _some(paths: Sequence[str]) -> str:

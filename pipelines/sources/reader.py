@@ -11,6 +11,7 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import unopenable
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.recipes.recipe import modified_ns
 from tonemill.pipelines.sources import decoder
 from tonemill.pipelines.sources.remote import local_copy
 from tonemill.pipelines.storage.paths import as_store, to_path
@@ -82,7 +83,7 @@ def _found(source: dict[str, Any]) -> files.Source:
         if (stored := as_store(place)) is not None:
             return local_copy(source, stored)
         status = place.stat()
-        if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), source.get("modified_ns")):
+        if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), modified_ns(source)):
             if not place.is_file() and place.exists():
                 raise AudioError("changed", "it is no regular file any more; scan again")
             # Touched or copied is not changed, as long as the bytes are the same.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import AudioError, UsageError
+from tonemill.pipelines.recipes.recipe import modified_ns
 from tonemill.pipelines.storage.locks import lives
 from tonemill.pipelines.storage.paths import scratch
 from tonemill.pipelines.storage.store import Entry
@@ -65,7 +66,7 @@ def local_copy(source: dict[str, Any], remote: StorePath) -> Copy:
     """
     copy, entry, digest = fetched(remote)
     # Without a digest, size and time of last change must do.
-    size_and_time = [source.get("bytes"), source.get("modified_ns")]
+    size_and_time = [source.get("bytes"), modified_ns(source)]
     if digest != source["sha256"] if "sha256" in source else list(entry) != size_and_time:
         raise AudioError("changed", "the object is not the one that was scanned; scan again")
     return copy

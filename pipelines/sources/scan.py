@@ -33,15 +33,21 @@ class Found:
         audio: (path under its root, path), sorted: any order of arguments gives the same.
         passed_over: how many files of each suffix are not audio.
         forbidden: folders that may not be read.
+        missing: names of a list that name nothing; they stand in `audio` too, for what is missing is rejected.
     """
 
     audio: list[tuple[str, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     forbidden: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
-def find_audio(places: Sequence[str]) -> Found:
+def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
     """Walk folders, links included, and take files as they are; a file that is reached twice counts once.
+
+    Args:
+        places: files and folders.
+        is_list: they come from a list, so that one of them may be missing by now.
 
     Raises:
         UsageError: a place does not exist.
@@ -59,6 +65,10 @@ def find_audio(places: Sequence[str]) -> Found:
     here = [text for text in places if text not in remote]
     for place in sorted({os.path.abspath(place) if place else place for place in here}):  # noqa: PTH100
         if not os.path.lexists(place):
+            if is_list:
+                found.missing.append(readable(place))
+                by_identity.setdefault(place, (readable(Path(place).name), place))
+                continue
             raise UsageError(f"There is no file or folder {readable(place)!r}.")
         if Path(place).is_dir():
             for path in _walk(place, found.forbidden):
@@ -134,10 +144,14 @@ def describe(place: Path, digest: bool = True, probe: Callable[[Path], files.Hea
     try:
         if (remote := as_store(place)) is not None:
             place, said, sha256 = fetched(remote)
-            entry |= {**said._asdict(), **({"sha256": sha256} if digest else {})}
+            entry |= {
+                "bytes": said.bytes,
+                "modified_ns": str(said.modified_ns),
+                **({"sha256": sha256} if digest else {}),
+            }
         else:
             status = place.stat()
-            entry |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+            entry |= {"bytes": status.st_size, "modified_ns": str(status.st_mtime_ns)}
         if digest and "sha256" not in entry and place.is_file():
             with place.open("rb") as file:
                 entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -64,7 +64,48 @@ def test_names_come_from_a_pipe(tonemill: Tonemill, folder: Path) -> None:
     odd.write_bytes((folder / "a" / "1_ann.wav").read_bytes())
     names = [folder / "3_cy.flac", folder / "b", odd]
     stdin = b"\n".join(os.fsencode(name) for name in names) + b"\n\n"
-    assert scanned(tonemill, "-", stdin=stdin) == scanned(tonemill, *names)
+    found = scanned(tonemill, "-", stdin=stdin)
+    uris = {one["sources"]["audio"]["uri"] for one in found}
+    assert uris == {one["sources"]["audio"]["uri"] for one in scanned(tonemill, *names)}
+    # The folders that they do not have in common stay; b alone would give 2_bob.wav.
+    assert [one["path"] for one in found] == ["3_cy.flac", "b/2_bob.wav", "b/c/1_ann.WAV", "caf\\xe9 1.wav"]
+
+
+def test_names_from_a_pipe_keep_the_folders_that_differ(tonemill: Tonemill, folder: Path) -> None:
+    names = [folder / "a" / "1_ann.wav", folder / "b" / "c" / "1_ann.WAV"]
+    stdin = "\n".join(map(str, names)).encode()
+    expected = ["a/1_ann.wav", "b/c/1_ann.WAV"]
+    fields = [{"room": "a", "take": "1_ann"}, {"room": "c", "take": "1_ann"}]
+    found = scanned(tonemill, "-", "--fields", "{room}/{take}", stdin=stdin)
+    assert ([one["path"] for one in found], [one["fields"] for one in found]) == (expected, fields)
+    found = scanned(tonemill, "-", "--root", folder.parent, stdin=stdin)
+    assert [one["path"] for one in found] == [f"in/{path}" for path in expected]
+    tonemill("scan", "-", "--root", folder / "a", stdin=stdin).refused(2, "is not in --root")
+
+
+def test_files_of_one_name_that_are_named_one_by_one_keep_their_folders(tonemill: Tonemill, folder: Path) -> None:
+    write_wav(folder / "b" / "1_ann.wav", 1000, 9)
+    found = scanned(tonemill, folder / "b" / "1_ann.wav", folder / "a" / "1_ann.wav", folder / "3_cy.flac")
+    assert [one["path"] for one in found] == ["3_cy.flac", "a/1_ann.wav", "b/1_ann.wav"]
+
+
+@pytest.mark.parametrize(
+    ("between", "flags"), [("\r\n", []), ("\0", ["-0"]), ("\0", []), ("\n", ["utf-16"])], ids=["crlf", "0", "nul", "16"]
+)
+def test_lists_come_from_any_program(tonemill: Tonemill, folder: Path, between: str, flags: list[str]) -> None:
+    text = between.join([str(folder / "3_cy.flac"), str(folder / "b" / "2_bob.wav"), ""])
+    coding = flags.pop() if flags == ["utf-16"] else "utf-8-sig"
+    found = scanned(tonemill, "-", *flags, stdin=text.encode(coding))
+    assert [one["path"] for one in found] == ["3_cy.flac", "b/2_bob.wav"]
+
+
+def test_a_name_of_a_list_that_is_of_no_file_becomes_a_reject(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
+    stdin = f"{folder}/3_cy.flac\n{folder}/b/gone.wav\n".encode()
+    ended = tonemill("scan", "-", stdin=stdin).done()
+    assert f"1 names of the list are of no file, as {folder}/b/gone.wav" in ended.err
+    line = tonemill("shard", tmp_path / "out", "-q", stdin=ended.out).done().line
+    assert (line["examples"], line["reasons"]) == (1, {"rejected: missing": 1})
+    tonemill("scan", folder / "b" / "gone.wav").refused(2, "no file or folder")
 
 
 def test_an_empty_pipe_of_names_is_told(tonemill: Tonemill) -> None:
@@ -86,8 +127,10 @@ def test_fields_come_from_names(tonemill: Tonemill, folder: Path) -> None:
     assert fields["3_cy.flac"] == {}
 
 
-def test_names_that_do_not_fit_are_counted(tonemill: Tonemill, folder: Path) -> None:
-    assert "1 of 4 files got no fields" in tonemill("scan", folder, "--fields", "{room}/{take}_{who}").done().err
+def test_names_that_do_not_fit_are_told_with_an_example(tonemill: Tonemill, folder: Path) -> None:
+    err = tonemill("scan", folder, "--fields", "{room}/{take}_{who}").done().err
+    assert "1 of 4 files do not fit --fields '{room}/{take}_{who}', as 3_cy.flac." in err
+    tonemill("scan", folder, "--fields", "{room}/{take}_{who}", "--unmatched", "refuse").refused(1, "3_cy.flac")
 
 
 ROWS = [{"path": "a/1_ann.wav", "mood": "calm", "bpm": 120}, {"path": "3_cy.flac", "mood": "wild", "bpm": 90}]
@@ -117,6 +160,67 @@ def test_fields_come_from_a_table(tonemill: Tonemill, folder: Path, tmp_path: Pa
 def test_labels_of_a_table_keep_their_zeros(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\n3_cy.flac,007\n")
     assert scanned(tonemill, folder, "--table", tmp_path / "t.csv")[0]["fields"] == {"label": "007"}
+
+
+def test_rows_and_files_without_each_other_are_told_with_an_example(
+    tonemill: Tonemill, folder: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\n3_cy.wav,bell\n4_di.wav,gong\n")
+    ended = tonemill("scan", folder, "--table", table).done()
+    assert f"3 of 4 files have no row in {table}, as a/1_ann.wav." in ended.err
+    assert f"1 of 2 rows of {table} fit no file, as line 3: '4_di.wav'" in ended.err
+    assert "of 4" not in tonemill("scan", folder, "--table", table, "-q").done().err
+    tonemill("scan", folder, "--table", table, "--unmatched", "refuse").refused(1, "--unmatched refuse")
+    table.write_text("path,label\n4_cy.wav,bell\n")
+    tonemill("scan", folder, "--table", table).refused(2, "No name in column 'path'", "3_cy.flac", "--join COLUMN")
+
+
+def test_reserved_columns_are_renamed_or_left_out(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,split,key,mood\n3_cy.flac,test,Am,calm\n")
+    command = ["--table", tmp_path / "t.csv"]
+    refusal = tonemill("scan", folder, *command).refused(2, "--rename key=my_key", "--rename key= to leave it out")
+    assert "key and split" in refusal.err
+    found = scanned(tonemill, folder, *command, "--rename", "split=part", "--rename", "key=")
+    assert found[0]["fields"] == {"part": "test", "mood": "calm"}
+    for wrong in ("split", "spilt=part", "split=mood"):
+        tonemill("scan", folder, *command, "--rename", wrong).refused(2, "--rename")
+
+
+def test_a_row_with_start_and_end_becomes_a_recipe(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
+    write_wav(folder / "day.wav", 10 * RATE, 5)
+    table = tmp_path / "t.csv"
+    table.write_text("file,onset,offset,label\nday.wav,1.5,3.0,wren\nday.wav,8,10.01,robin\nday,4,4.5,wren\n")
+    ended = tonemill("scan", folder / "day.wav", "--table", table).done()
+    assert "3 excerpts of 1 files" in ended.err
+    assert "1 excerpts reach behind the end of their file" in ended.err
+    tonemill("shard", tmp_path / "out", "-q", stdin=ended.out).done()
+    rows = parquet.read_table(tmp_path / "out" / "index.parquet").to_pylist()
+    assert {(row["source"], row["start_seconds"], row["samples"], row["label"]) for row in rows} == {
+        ("day.wav", 1.5, 1.5 * RATE, "wren"),
+        ("day.wav", 8.0, 2 * RATE, "robin"),
+        ("day.wav", 4.0, 0.5 * RATE, "wren"),
+    }
+    table.write_text("file,offset,duration,label\nday.wav,2,0.5,wren\n")
+    (one,) = scanned(tonemill, folder / "day.wav", "--table", table)
+    assert (one["start"], one["frames"], one["fields"]) == (2 * RATE, RATE // 2, {"label": "wren"})
+
+
+def test_columns_that_are_no_places_in_the_file_are_refused_or_fields(
+    tonemill: Tonemill, folder: Path, tmp_path: Path
+) -> None:
+    # UrbanSound8K: each row is of a file of its own, and start and end count in the recording that it was cut from.
+    table = tmp_path / "t.csv"
+    table.write_text("slice_file_name,start,end\n3_cy.flac,58.5,62.5\n")
+    tonemill("scan", folder, "--table", table).refused(2, "line 2", "--excerpts none")
+    found = scanned(tonemill, folder, "--table", table, "--excerpts", "none")
+    assert found[0]["fields"] == {"start": 58.5, "end": 62.5}
+    table.write_text("path,from,to\n3_cy.flac,0.05,0.1\n")
+    (one, *_) = scanned(tonemill, folder, "--table", table, "--excerpts", "from,to")
+    assert (one["start"], one["frames"]) == (400, 400)
+    for text in ("3_cy.flac,0.1,0.05", "3_cy.flac,a,b"):
+        table.write_text(f"path,start,end\n{text}\n")
+        tonemill("scan", folder, "--table", table).refused(2, "line 2", "--excerpts none")
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,14 @@ def test_places_are_kept_out_of_lineage_and_decide_no_digest() -> None:
 def test_without_a_digest_the_time_of_change_counts() -> None:
     first, second = (Recipe("a.wav", {"audio": {"bytes": 3, "modified_ns": time}}) for time in (1, 2))
     assert first.canonical() != second.canonical()
+
+
+def test_a_time_of_change_may_be_text_for_programs_that_round_numbers() -> None:
+    """jq 1.6 and JavaScript read numbers as doubles; without a digest the time of change tells files apart."""
+    source = {"uri": "file:///a", "bytes": 3}
+    text = Recipe("a.wav", {"audio": {**source, "modified_ns": "1795215320490465611"}})
+    number = Recipe("a.wav", {"audio": {**source, "modified_ns": 1795215320490465611}})
+    assert text.canonical() == number.canonical()
+    rounding = json.loads(text.to_line(), parse_int=lambda digits: int(float(digits)))
+    (again,) = RecipeReader(io.BytesIO((json.dumps(rounding) + "\n").encode()))
+    assert again == text

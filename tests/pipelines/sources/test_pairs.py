@@ -19,6 +19,7 @@ from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.pairs import effect_fields, pair_by_name, pair_by_table, pair_with_one, sides
 from tonemill.pipelines.sources.scan import Found
+from tonemill.pipelines.sources.tables import read_table
 from tonemill.pipelines.steps.align import Align
 
 RATE = 22050
@@ -122,7 +123,9 @@ def test_one_folder_may_hold_both() -> None:
 
 def test_a_table_says_which_belong_together(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("dry,wet,gain,effect\na.wav,x1.wav,0.5,fuzz\na,x2,7,fuzz\n")
-    result = pair_by_table(tmp_path / "pairs.csv", found("a.wav", "b.wav"), found("x1.wav", "x2.wav", root="/w"))
+    result = pair_by_table(
+        read_table(tmp_path / "pairs.csv"), found("a.wav", "b.wav"), found("x1.wav", "x2.wav", root="/w")
+    )
     assert [(pair.dry, pair.wet, pair.fields) for pair in result.pairs] == [
         ("/x/a.wav", "/w/x1.wav", {"gain": 0.5, "effect": "fuzz"}),
         ("/x/a.wav", "/w/x2.wav", {"gain": 7.0, "effect": "fuzz"}),
@@ -130,10 +133,10 @@ def test_a_table_says_which_belong_together(tmp_path: Path) -> None:
     assert result.lonely == ("b.wav",)
     (tmp_path / "bad.csv").write_text("dry,wet\na.wav,missing.wav\n")
     with pytest.raises(UsageError, match="line 2: there is no wet file"):
-        pair_by_table(tmp_path / "bad.csv", found("a.wav"), found("x1.wav"))
+        pair_by_table(read_table(tmp_path / "bad.csv"), found("a.wav"), found("x1.wav"))
     (tmp_path / "none.csv").write_text("left,right\n1,2\n")
     with pytest.raises(UsageError, match="no column 'dry'"):
-        pair_by_table(tmp_path / "none.csv", found("a.wav"), found("x1.wav"))
+        pair_by_table(read_table(tmp_path / "none.csv"), found("a.wav"), found("x1.wav"))
 
 
 def test_all_wets_of_a_dry_stay_in_one_split() -> None:

@@ -1,0 +1,198 @@
+"""Recipes of a table's rows: a file with fields, or a recipe for each row that is an excerpt of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.sources.names import Files, Joined, join, name_column
+from tonemill.pipelines.sources.tables import Row, Table, plain
+
+_STARTS: Final[tuple[str, ...]] = (
+    "startseconds",
+    "start",
+    "onset",
+    "begin",
+    "starttime",
+    "begintime",
+    "startsec",
+    "starts",
+    "xmin",
+    "tmin",
+)
+_ENDS: Final[tuple[str, ...]] = (
+    "endseconds",
+    "end",
+    "offset",
+    "stop",
+    "endtime",
+    "stoptime",
+    "endsec",
+    "ends",
+    "xmax",
+    "tmax",
+)
+_LENGTHS: Final[tuple[str, ...]] = ("durationseconds", "duration", "length", "lengthseconds", "dur", "durations")
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Columns, in seconds, of where a row begins and of where it ends, or of how long it is."""
+
+    start: str
+    end: str
+    is_length: bool
+
+
+@dataclass
+class TableSource:
+    """A table joined with files.
+
+    Args:
+        table: with its rows.
+        files: that it was joined with.
+        joined: rows by path of a file.
+        places: the columns of excerpts; None where a row is of a whole file.
+        cut_short: excerpts that end behind their file, and end with it.
+    """
+
+    table: Table
+    files: Files
+    joined: Joined
+    places: _Places | None
+    cut_short: int = field(default=0, init=False)
+
+    def words(self, paths: Sequence[str]) -> Iterator[str]:
+        """Lines for a person: files without a row, rows without a file, and what excerpts there are.
+
+        Args:
+            paths: of all files; their recipes are made by now.
+        """
+        table, rows, lonely = self.table, self.joined.rows, self.joined.lonely_rows
+        missing = [path for path in paths if path not in rows]
+        if missing:
+            yield f"{len(missing)} of {len(paths)} files have no row in {table.path}, as {missing[0]}."
+        if lonely:
+            text = str(lonely[0].values.get(self.joined.column, ""))
+            near = self.files.nearest(text)
+            yield (
+                f"{len(lonely)} of {len(table.rows)} rows of {table.path} fit no file, as {table.where(lonely[0])}: "
+                f"{text!r}" + (f" (a file is called {near})." if near is not None else ".")
+            )
+        if self.places is not None:
+            yield (
+                f"{sum(map(len, rows.values()))} excerpts of {len(rows)} files, by the columns {self.places.start} and "
+                f"{self.places.end} of {table.path}."
+            )
+        if self.cut_short:
+            yield f"{self.cut_short} excerpts reach behind the end of their file, and end with it."
+
+    def is_partial(self, paths: Sequence[str]) -> bool:
+        """Whether a file has no row, or a row no file."""
+        return bool(self.joined.lonely_rows) or not set(paths) <= set(self.joined.rows)
+
+    def recipes(self, recipe: Recipe) -> Iterator[Recipe]:
+        """The recipe of a file with the fields of its row, or one for each of its excerpts.
+
+        Raises:
+            UsageError: an excerpt is none, or is not in its file.
+        """
+        places = self.places
+        rows = self.joined.rows.get(recipe.path, ())
+        if not rows:
+            yield recipe
+        for row in rows:
+            without = (self.joined.column, *((places.start, places.end) if places is not None else ()))
+            fields = {**recipe.fields, **self.table.fields(row, *without)}
+            start, frames = (0, None) if places is None else self._extent(row, places, recipe)
+            yield replace(recipe, fields=fields, start=start, frames=frames)
+
+    def _extent(self, row: Row, places: _Places, recipe: Recipe) -> tuple[int, int | None]:
+        """First frame and number of frames."""
+        begin = self._seconds(row, places.start) or 0.0
+        end = self._seconds(row, places.end)
+        if end is not None and places.is_length:
+            end += begin
+        if begin < 0 or (end is not None and end <= begin):
+            raise self._refusal(row, f"an excerpt from {begin:g} to {end:g} s is none")
+        source = next(iter(recipe.sounds.values()), {})
+        rate, whole = source.get("sample_rate"), source.get("frames")
+        if not rate:
+            # It is rejected when it is cooked, with the reason; and nothing of it is taken for the excerpt.
+            return 0, 0
+        first = round(begin * rate)
+        if end is None:
+            return first, None
+        frames = max(1, round(end * rate) - first)
+        if whole is not None and first + frames > whole:
+            if first + frames / 2 > whole:
+                raise self._refusal(
+                    row,
+                    f"its excerpt from {begin:g} to {end:g} s is not in {recipe.path}, which has {whole / rate:.3f} s",
+                )
+            self.cut_short += 1
+            frames = whole - first
+        return first, frames
+
+    def _seconds(self, row: Row, column: str) -> float | None:
+        value = row.values.get(column)
+        if value is None:
+            return None
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError):
+            seconds = float("nan")
+        if not abs(seconds) < 1e9:
+            raise self._refusal(row, f"its {column} is {value!r}, which is no number of seconds")
+        return seconds
+
+    def _refusal(self, row: Row, why: str) -> UsageError:
+        return UsageError(
+            f"{self.table.path}, {self.table.where(row)}: {why}. If these columns are not the seconds at which a row "
+            "begins and ends in its file, --excerpts none makes fields of them, and --excerpts START,END names others."
+        )
+
+
+def join_table(table: Table, found: Sequence[tuple[str, str]], column: str | None, excerpts: str | None) -> TableSource:
+    """Join a table with files.
+
+    Args:
+        table: to join.
+        found: (path under its root, place) of each file.
+        column: of names; None for the one that people usually call so.
+        excerpts: `START,END` names the columns of where rows begin and end, `none` says that there are none; None
+            takes those that people usually call so.
+
+    Raises:
+        UsageError: a column is missing, or as `names.join`.
+    """
+    places, files = _places(table, excerpts), Files(found)
+    joined = join(table, files, column, several=places is not None)
+    table.check_names(joined.column, *((places.start, places.end) if places is not None else ()))
+    return TableSource(table, files, joined, places)
+
+
+def _places(table: Table, excerpts: str | None) -> _Places | None:
+    if excerpts == "none":
+        return None
+    if excerpts is not None:
+        begun, comma, ended = excerpts.partition(",")
+        if not comma:
+            raise UsageError(
+                f"--excerpts is {excerpts!r}; it must be START,END, as in --excerpts onset,offset, or none."
+            )
+        first, last = name_column(table, begun), name_column(table, ended)
+        return _Places(first, last, plain(last) in _LENGTHS)
+    by_plain = {plain(name): name for name in reversed(table.columns) if table.renamed.get(name, name) == name}
+    start: str | None = next((name for name in _STARTS if name in by_plain), None)
+    end: str | None = next((name for name in _ENDS if name in by_plain), None)
+    length: str | None = next((name for name in _LENGTHS if name in by_plain), None)
+    if start is not None and end is not None:
+        return _Places(by_plain[start], by_plain[end], False)
+    if start is None and "offset" in by_plain:
+        # With a duration and no onset, an offset is counted from the beginning of the file.
+        start = "offset"
+    return _Places(by_plain[start], by_plain[length], True) if start is not None and length is not None else None

@@ -1,0 +1,230 @@
+"""Find the file that a table means by a name, however the name is spelt, and refuse what could mean two."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tonemill.audiotools.codecs import ffmpeg, files
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines.sources.tables import Row, Table, plain
+
+NAME_COLUMNS: Final = (
+    *("path", "file", "filename", "filepath", "name", "fname", "slicefilename", "soundfile", "audiofile"),
+    *("audiofilename", "audiofilepath", "audiopath", "audio", "wav", "wavpath", "wavfile", "relativepath", "uri"),
+    *("clip", "clipname", "recording", "track", "sound", "key", "id", "fileid", "trackid", "clipid", "utteranceid"),
+    *("uttid", "recordingid", "soundid", "stem", "basename"),
+)
+"""Columns that people name files in, as `tables.plain` spells them; those that stand first are tried first."""
+
+_SUFFIXES: Final = frozenset(f".{one}" for one in files.DECODABLE) | frozenset(f".{one}" for one in ffmpeg.SUFFIXES)
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A name cut into its folders and its last part.
+
+    Args:
+        text: with slashes and in one Unicode form.
+        parts: folders and the last part without an audio file's suffix, whatever the case.
+        whole: the parts, but the last with its suffix: of a file that is called `take.1`, say.
+    """
+
+    text: str
+    parts: tuple[str, ...]
+    whole: tuple[str, ...]
+
+
+def _name(text: str) -> _Name:
+    parts = [
+        part
+        for part in unicodedata.normalize("NFC", text.strip()).replace("\\", "/").split("/")
+        if part not in ("", ".")
+    ]
+    if not parts:
+        return _Name("", (), ())
+    folded = tuple(part.casefold() for part in parts)
+    return _Name("/".join(parts), (*folded[:-1], _stem(folded[-1])), folded)
+
+
+def _stem(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and stem and f".{suffix}" in _SUFFIXES else name
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Which rows of a table belong to which files.
+
+    Args:
+        column: that the names stand in.
+        rows: by path under the root, in the table's order; several only where several may be.
+        lonely_rows: that fit no file.
+    """
+
+    column: str
+    rows: Mapping[str, Sequence[Row]]
+    lonely_rows: Sequence[Row]
+
+
+class Files:
+    """Files by every name that a table may give them.
+
+    A name may lack the suffix or have another one, leave out leading folders or have more of them, be absolute, have
+    backslashes, another case or another Unicode form. Of several files that fit it, the one is meant that agrees with
+    most of it: as a whole, then in most folders, then in suffix and case.
+
+    Args:
+        found: (path under its root, place) of each.
+    """
+
+    def __init__(self, found: Iterable[tuple[str, str]]) -> None:
+        self._files = [(path, _name(path), _name(place)) for path, place in found]
+        self._by_last: dict[str, list[int]] = defaultdict(list)
+        for number, (_, name, _) in enumerate(self._files):
+            for last in {name.parts[-1], name.whole[-1]}:
+                self._by_last[last].append(number)
+
+    def fitting(self, text: str) -> list[tuple[tuple[int, ...], str]]:
+        """How well each file that a name fits is meant by it, and its path."""
+        wanted = _name(text)
+        if not wanted.parts:
+            return []
+        numbers = {number for last in {wanted.parts[-1], wanted.whole[-1]} for number in self._by_last.get(last, ())}
+        found: list[tuple[tuple[int, ...], str]] = []
+        for number in sorted(numbers):
+            path, name, place = self._files[number]
+            common = max(_common(name.parts, wanted.parts), _common(name.parts, wanted.whole))
+            if common in (len(name.parts), len(wanted.parts)):
+                beyond = max(_common(place.parts, wanted.parts), _common(place.parts, wanted.whole))
+                is_whole = len(name.parts) == len(wanted.parts) or beyond == len(place.parts)
+                found.append(((is_whole, beyond, _spelling(name, wanted)), path))
+        return found
+
+    def nearest(self, text: str) -> str | None:
+        """The path of a file whose name is spelt most like a name that fits none."""
+        last = _name(text).parts[-1:] or ("",)
+        alike = difflib.get_close_matches(last[0], list(self._by_last)[:20_000], 1, 0.5)
+        return self._files[self._by_last[alike[0]][0]][0] if alike else None
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts two names share, counted from their ends."""
+    count = 0
+    for mine, theirs in zip(reversed(one), reversed(other), strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
+
+
+def _spelling(name: _Name, wanted: _Name) -> int:
+    """How the last parts agree: 3 to the letter, or for a suffix left out; 1 less for case, 2 for another suffix."""
+    mine, theirs = (one.text.rpartition("/")[2] for one in (name, wanted))
+    stem = mine[: len(name.parts[-1])]
+    if theirs in (mine, stem):
+        return 3
+    return 2 if theirs.casefold() in (mine.casefold(), stem.casefold()) else int(theirs.startswith(stem))
+
+
+def join(table: Table, files: Files, column: str | None = None, several: bool = False) -> Joined:
+    """Which rows belong to which files.
+
+    Args:
+        table: with a column of names.
+        files: that it may name.
+        column: of the names; otherwise the first of `NAME_COLUMNS` that names a file.
+        several: a file may have several rows.
+
+    Raises:
+        UsageError: there is no column of names, none of its names fits a file, a name could mean several files, or
+            several rows that differ mean one.
+    """
+    columns = [name_column(table, column)] if column is not None else _candidates(table)
+    for candidate in columns:
+        joined = _join(table, files, candidate, several)
+        if joined.rows:
+            return joined
+    row = table.rows[0]
+    text = str(row.values.get(columns[0], ""))
+    near = files.nearest(text)
+    raise UsageError(
+        f"No name in column {columns[0]!r} of {table.path} fits a file: {table.where(row)} has {text!r}"
+        + (f", and a file is called {near!r}. " if near else ". ")
+        + f"--join COLUMN names the column to join on; there are: {', '.join(table.columns)}."
+    )
+
+
+def name_column(table: Table, wanted: str) -> str:
+    """The column of a table that is called so.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = [name for name in table.columns if name == wanted] or [
+        n for n in table.columns if plain(n) == plain(wanted)
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{table.path} has no column {wanted!r}; it has: {', '.join(table.columns)}.")
+    return found[0]
+
+
+def _candidates(table: Table) -> list[str]:
+    by_plain = {plain(name): name for name in reversed(table.columns)}
+    found = [by_plain[name] for name in NAME_COLUMNS if name in by_plain]
+    if not found:
+        raise UsageError(
+            f"{table.path} has no column 'path' to join on; it has: {', '.join(table.columns)}. "
+            "--join COLUMN names the one that holds the names of files."
+        )
+    return found
+
+
+def _join(table: Table, files: Files, column: str, several: bool) -> Joined:
+    claims: dict[str, list[tuple[tuple[int, ...], Row]]] = defaultdict(list)
+    lonely: list[Row] = []
+    for row in table.rows:
+        text = str(row.values.get(column, ""))
+        fitting = files.fitting(text)
+        best = max((score for score, _ in fitting), default=None)
+        paths = [path for score, path in fitting if score == best]
+        if len(paths) > 1:
+            raise UsageError(
+                f"{table.path}, {table.where(row)}: {text!r} fits several files ({', '.join(paths[:4])}), and which is "
+                "meant cannot be known. Name folders in the table, or scan one folder at a time."
+            )
+        if best is None:
+            lonely.append(row)
+        else:
+            claims[paths[0]].append((best, row))
+    rows: dict[str, list[Row]] = {}
+    for path, claimed in claims.items():
+        best = max(score for score, _ in claimed)
+        mine = [row for score, row in claimed if score == best]
+        lonely += [row for score, row in claimed if score != best]
+        if not several:
+            _refuse_double(table, path, mine, column)
+            mine = mine[:1]
+        rows[path] = mine
+    return Joined(column, rows, sorted(lonely, key=lambda row: row.line))
+
+
+def _refuse_double(table: Table, path: str, rows: Sequence[Row], column: str) -> None:
+    first = rows[0]
+    for row in rows[1:]:
+        differing = sorted(_differing(table.fields(first, column), table.fields(row, column)))
+        if differing:
+            name = differing[0]
+            values = " and ".join(repr(table.fields(one, column).get(name)) for one in (first, row))
+            raise UsageError(
+                f"{table.path} has two rows for {path}: {table.where(first)} and {table.where(row)}, whose {name} is "
+                f"{values}. Leave one out, or name folders in the table."
+            )
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}

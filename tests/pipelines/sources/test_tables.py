@@ -1,0 +1,116 @@
+"""Tables in every dialect give the same cells, and text comes back as it stood unless it is a number that does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines.sources.tables import read_table
+
+
+def values(path: Path, data: bytes | str) -> list[dict[str, Any]]:
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return [dict(row.values) for row in read_table(path).rows]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("007", "103_1240", "1_1", "12e4", "1.10", "+5", " 5", "1,5", ".5", "5.", "-0", "0x10", "nan", "inf", "1e400"),
+        *("9007199254740993", "\u0661", "True"),
+    ],
+)
+def test_text_that_is_not_written_the_same_way_again_stays_text(tmp_path: Path, text: str) -> None:
+    assert values(tmp_path / "t.tsv", f"path\tvalue\na.wav\t{text}\n") == [{"path": "a.wav", "value": text}]
+
+
+@pytest.mark.parametrize(("text", "number"), [("7", 7), ("-12", -12), ("0", 0), ("0.25", 0.25), ("1e-05", 1e-5)])
+def test_numbers_are_numbers_where_the_whole_column_is(tmp_path: Path, text: str, number: float) -> None:
+    assert values(tmp_path / "t.csv", f"path,a,b\n0,{text},{text}\n1,,x\n") == [
+        {"path": 0, "a": number, "b": text},
+        {"path": 1, "b": "x"},
+    ]
+
+
+ROWS = [{"path": "a.wav", "text": 'say "x", y', "take": 3}, {"path": "b.wav", "text": "naïve; \u2014", "take": 12}]
+CSV = 'path,text,take\r\na.wav,"say ""x"", y",3\r\nb.wav,naïve; \u2014,12\r\n'
+SEMICOLONS = 'path;text;take\na.wav;"say ""x"", y";3\nb.wav;"naïve; \u2014";12\n'
+TABS = 'path\ttext\ttake\na.wav\tsay "x", y\t3\nb.wav\tnaïve; \u2014\t12\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("commas.csv", CSV.encode()),
+        ("mark.csv", CSV.encode("utf-8-sig")),
+        ("utf16.csv", CSV.encode("utf-16")),
+        ("utf16le.csv", CSV.encode("utf-16-le")),
+        ("semicolons.csv", SEMICOLONS.encode()),
+        ("excel.csv", b"sep=;\n" + SEMICOLONS.encode()),
+        ("quoted-tabs.tsv", TABS.replace('say "x", y', '"say ""x"", y"').encode()),
+        ("tabs.tsv", TABS.encode()),
+        ("tabs.csv", TABS.encode()),
+        ("tabs.txt", TABS.encode("utf-16-be")),
+        ("semicolons.tsv", SEMICOLONS.encode()),
+        ("pandas.csv", f",{CSV}".replace("\r\na", "\r\n0,a").replace("\r\nb", "\r\n1,b").encode()),
+        ("trailing.csv", SEMICOLONS.replace("\n", ";\n").encode()),
+        ("array.json", json.dumps(ROWS).encode()),
+        ("array.jsonl", json.dumps(ROWS).encode()),
+        ("by-name.json", json.dumps({row["path"]: {k: row[k] for k in ("text", "take")} for row in ROWS}).encode()),
+        ("lines.json", "\n".join(map(json.dumps, ROWS)).encode()),
+        ("lines.jsonl", "\n".join(map(json.dumps, ROWS)).encode("utf-8-sig")),
+    ],
+)
+def test_every_dialect_gives_the_same_rows(tmp_path: Path, name: str, data: bytes) -> None:
+    assert values(tmp_path / name, data) == ROWS
+
+
+def test_cells_between_tabs_are_as_they_stand(tmp_path: Path) -> None:
+    """As Common Voice writes them: quotation marks are text, balanced or not."""
+    sentences = ['"Hello," she said', "plain", '"No way', 'end"', '"all of it"']
+    text = "".join(f"{number}.wav\t{sentence}\t{number}\n" for number, sentence in enumerate(sentences))
+    found = values(tmp_path / "t.tsv", f"path\tsentence\tvotes\n{text}")
+    assert [(row["sentence"], row["votes"]) for row in found] == list(zip(sentences, range(5), strict=True))
+
+
+def test_blanks_behind_separators_belong_to_them(tmp_path: Path) -> None:
+    assert values(tmp_path / "t.csv", "path, label, bpm\na.wav, kick, 120\n") == [
+        {"path": "a.wav", "label": "kick", "bpm": 120}
+    ]
+
+
+def test_lists_stay_lists_and_dates_in_json_stay_text(tmp_path: Path) -> None:
+    line = {"path": "a.wav", "tags": ["kick", "808"], "day": "2020-01-02", "more": {"x": [1]}, "none": None}
+    expected = {name: value for name, value in line.items() if name != "none"}
+    assert values(tmp_path / "t.jsonl", json.dumps(line)) == [expected]
+    parquet.write_table(pa.Table.from_pylist([{**line, "more": {"x": [1]}}]), tmp_path / "t.parquet")
+    assert [dict(row.values) for row in read_table(tmp_path / "t.parquet").rows] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("t.csv", b'path,text,take\na.wav,"No way,1\nb.wav,plain,0\nc.wav,end",3\n', "line 2"),
+        ("t.csv", b'path,text\na.wav,"x" y\n', "line 2"),
+        ("t.csv", b"path,text\na.wav,b,c\n", "line 2 has 3 cells"),
+        ("t.csv", b"path,text,text\na.wav,b,c\n", "two columns are called 'text'"),
+        ("t.csv", b"path,,text\na.wav,b,c\n", "column 2 has no name"),
+        ("t.csv", b"path,text\na.wav,caf\xe9\n", "iconv -f cp1252 -t utf-8"),
+        ("t.xlsx", b"PK\x03\x04", "save its sheet as CSV"),
+        ("t.json", b"3", "neither an array"),
+        ("t.json", b'[{"path": "a"}, 3]', "no object"),
+        ("t.jsonl", b'{"path": "a"}\n{"path": \n', "line 2"),
+        ("t.csv", b"path,label\n", "no rows"),
+        ("t.csv", b"", "no rows"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path, name: str, data: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UsageError, match=says):
+        read_table(tmp_path / name)

@@ -4,6 +4,8 @@ The short-chunk CNN of LoopTest (Hung et al., 2021, https://arxiv.org/abs/2108.0
 https://arxiv.org/abs/2006.00751): six blocks of convolution, batch norm and max-pooling over a log-mel spectrogram, the
 largest value over time, a dense layer whose 256 numbers are the embedding, and one more for the classes; 2,300,100
 parameters for 66 classes. Longer clips are cut into chunks that cover them, and what is found in each is averaged.
+
+With `--mel-of` it reads the mel spectrogram of a vocoder, so that a loop GAN can be judged through its feature maps.
 """
 
 from __future__ import annotations
@@ -26,8 +28,16 @@ from tonemill.audiotools.comparison import confidence
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.pictures.clips import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import FIELDS, Direction
-from tonemill.models.parts.mel import HOP_SECONDS, DecibelMel, hop_length_at
+from tonemill.models.directions import FIELDS, Direction, Lean
+from tonemill.models.parts.mel import (
+    HOP_SECONDS,
+    MEL_SETTINGS,
+    DecibelMel,
+    LogMel,
+    MelConfig,
+    hop_length_at,
+    mel_of_parent,
+)
 from tonemill.models.parts.settings import settled
 
 WIDTHS: Final = (1, 128, 128, 256, 256, 256, 256)
@@ -36,6 +46,9 @@ LEAST: Final = 2 ** (len(WIDTHS) - 1)
 """Each block halves bands and frames, so fewer than 64 of either would leave nothing."""
 
 ROW_BLOCK: Final = 16
+TAPS: Final = 4
+"""Blocks whose output is a feature map for other models."""
+
 TOGETHER: Final = 256
 """So many held-out examples are tried at once."""
 
@@ -46,16 +59,30 @@ class ClassifierConfig:
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
     chunk_seconds: Annotated[float, "Length of what is looked at in one piece; 0.4 or more."] = 1.0
     n_mels: Annotated[int, "Bands of the spectrogram, 64 or more."] = 64
+    mel_of: Annotated[str | None, "A run of a vocoder, whose mel is read; default: a spectrogram in decibels."] = None
     normalize: Annotated[bool, "Divide each clip by its peak, so that its level tells nothing."] = True
     dropout: Annotated[float, "Share of the embedding hidden in training."] = 0.5
     mask: Annotated[float, "Largest share of bands, and of frames, hidden in training."] = 0.15
     learning_rate: Annotated[float, "Of Adam."] = 1e-3
+    n_fft: Annotated[int | None, "Samples of a transform; from --mel-of."] = None
+    hop_length: Annotated[int | None, "Samples from one frame to the next; from --mel-of."] = None
+    mel_bands: Annotated[int | None, "Bands, 64 or more; from --mel-of."] = None
+    low_hz: Annotated[float, "Where the lowest band begins; from --mel-of."] = 0.0
+    high_hz: Annotated[float | None, "Where the highest band ends; from --mel-of."] = None
     sample_rate: Annotated[int | None, "Of the audio, in hertz; default: the corpus's."] = None
     channels: Annotated[int | None, "Of the audio, which are averaged; default: the corpus's."] = None
 
     def __post_init__(self) -> None:
+        given = [name for name in MEL_SETTINGS[:3] if getattr(self, name) is not None]
+        if 0 < len(given) < 3:
+            raise UsageError("--n-fft, --hop-length and --mel-bands belong together; --mel-of RUN takes all three.")
         if self.n_mels < LEAST:
             raise UsageError(f"--n-mels is {self.n_mels}; it must be at least {LEAST}.")
+        if self.mel_bands is not None and self.mel_bands < LEAST:
+            raise UsageError(
+                f"the mel to read has {self.mel_bands} bands, and a classifier needs {LEAST} or more. "
+                f"Train its vocoder with --mel-bands {LEAST}."
+            )
         if round(self.chunk_seconds / HOP_SECONDS) < LEAST:
             raise UsageError(f"--chunk-seconds is {self.chunk_seconds}; it must be at least {LEAST * HOP_SECONDS}.")
         for name, most in (("dropout", 1), ("mask", 0.5)):
@@ -63,6 +90,10 @@ class ClassifierConfig:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be from 0 up to, not including, {most}.")
         if self.learning_rate <= 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be above 0.")
+
+    def hop(self, sample_rate: int) -> int:
+        """Samples from one frame of what it reads to the next."""
+        return self.hop_length or hop_length_at(sample_rate)
 
 
 class Block(nn.Module):
@@ -115,10 +146,19 @@ class ShortChunkCNN(nn.Module):
         self.classes = nn.Linear(EMBEDDING, classes)
 
     def embed(self, spectrograms: Float[Tensor, "batch n_mels frames"]) -> Float[Tensor, "batch 256"]:
-        x = self.input_norm(spectrograms.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
-        for block in self.blocks:
-            x = block(x)
+        x = self.maps(spectrograms)[-1]
         return F.relu(self.dense_norm(self.dense(x.amax(dim=(2, 3)))))
+
+    def maps(
+        self, spectrograms: Float[Tensor, "batch n_mels frames"], blocks: int | None = None
+    ) -> list[Float[Tensor, "batch _ _ _"]]:
+        """What each of the first blocks leaves, each of half the last one's bands and frames."""
+        x = self.input_norm(spectrograms.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
+        found = []
+        for block in self.blocks[:blocks]:
+            x = block(x)
+            found.append(x)
+        return found
 
     def forward(self, spectrograms: Float[Tensor, "batch n_mels frames"]) -> Float[Tensor, "batch classes"]:
         return self.classes(self.dropout(self.embed(spectrograms)))
@@ -128,16 +168,26 @@ class Classifier(Model):
     Config: ClassVar[type] = ClassifierConfig
     pads_short: ClassVar[bool] = True
     least_batch: ClassVar[int] = 2  # the embedding is normalised over the batch
+    uses: ClassVar[Mapping[str, str | Lean]] = {"mel_of": Lean("decode", training_only=True)}
 
-    def __init__(self, config: ClassifierConfig) -> None:
-        super().__init__()
+    def __init__(self, config: ClassifierConfig, parents: Mapping[str, Model] | None = None) -> None:
+        super().__init__(parents)
         self.config = config
-        self.spectrogram = DecibelMel(self.sample_rate, config.n_mels)
+        if config.n_fft is None:
+            self.spectrogram: DecibelMel | LogMel = DecibelMel(self.sample_rate, config.n_mels)
+        else:
+            mel: Any = {name: getattr(config, name) for name in MEL_SETTINGS}
+            self.spectrogram = LogMel(MelConfig(**mel), self.sample_rate)
         self.network = ShortChunkCNN(len(config.labels), config.dropout)
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
         config = settled(config, corpus, "classifier")
+        if "mel_of" in corpus.parents:
+            config = replace(config, **mel_of_parent(corpus, "mel_of"))
+        if round(config.chunk_seconds * corpus.sample_rate / config.hop(corpus.sample_rate)) < LEAST:
+            least = LEAST * config.hop(corpus.sample_rate) / corpus.sample_rate
+            raise UsageError(f"--chunk-seconds is {config.chunk_seconds}; with this mel it must be at least {least:g}.")
         label = config.label or ("label" if "label" in corpus.values else "folder")
         values = corpus.values.get(label, ())
         if len(values) < 2:
@@ -159,7 +209,24 @@ class Classifier(Model):
 
     @property
     def length(self) -> int:
-        return round(self.config.chunk_seconds / HOP_SECONDS) * hop_length_at(self.sample_rate)
+        if self.config.n_fft is None:
+            return round(self.config.chunk_seconds / HOP_SECONDS) * hop_length_at(self.sample_rate)
+        return round(self.config.chunk_seconds * self.sample_rate / self.config.hop_length) * int(
+            self.config.hop_length
+        )
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Channels of each of the maps that `taps` gives."""
+        return WIDTHS[1 : TAPS + 1]
+
+    def taps(self, mel: Float[Tensor, "batch bands frames"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Feature maps of log-mel spectrograms at four scales, the finest first, with fixed statistics.
+
+        Args:
+            mel: as the `LogMel` of `--mel-of` computes them.
+        """
+        return self.network.maps(mel, TAPS)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"network": torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)}

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.directions import SEED, Direction, Export
+from tonemill.models.directions import SEED, Direction, Export, Lean
 from tonemill.models.exchange import Augment, Batch, CorpusFacts, Request, Validation
 from tonemill.models.players import Player
 from tonemill.models.plugins import MODELS
@@ -28,8 +28,8 @@ class Model(nn.Module):
     """A network that can be trained on a corpus and rendered with.
 
     A subclass is built from its config (and its parents, where it `uses` some), so a checkpoint needs no corpus to be
-    loaded. It must not keep
-    random state of its own: the loop seeds torch from the run's seed and the step's number before each step.
+    loaded. It must not keep random state of its own: the loop seeds torch from the run's seed and the step's number
+    before each step.
     """
 
     Config: ClassVar[type]
@@ -44,8 +44,8 @@ class Model(nn.Module):
     usual: ClassVar[Mapping[str, Any]] = {}
     """Settings of the training loop that suit it better than the loop's own defaults."""
 
-    uses: ClassVar[Mapping[str, str]] = {}
-    """For each setting that names a run that it leans on, as `vocoder`, the direction which that run must have.
+    uses: ClassVar[Mapping[str, str | Lean]] = {}
+    """For each setting that names a run that it leans on, as `vocoder`, the direction that it must have, or more.
 
     A model that has some takes its parents as a second argument, passes them on to `Model`, and finds them in
     `self.parents`: in eval mode, without gradients, on its own device, and left out of its weights.

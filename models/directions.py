@@ -131,6 +131,20 @@ class Direction:
         return self.gives not in (AUDIO, FIELDS)
 
 
+class Lean(NamedTuple):
+    """What a setting that names a run may hold, and when that run is needed.
+
+    Args:
+        direction: which the run must have.
+        words: that the setting may hold in place of a run, as `none`.
+        training_only: a render does without the run.
+    """
+
+    direction: str
+    words: tuple[str, ...] = ()
+    training_only: bool = False
+
+
 @dataclass(frozen=True)
 class ParentFacts:
     """A run that another leans on, as a vocoder.

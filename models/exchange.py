@@ -57,6 +57,7 @@ class CorpusFacts:
         parents: the runs that the model leans on, by the setting that names each.
         texts: for each metadata field of text, how many examples have none.
         examples: how many there are.
+        numbers: as `given`, for every numeric metadata field.
     """
 
     name: str
@@ -69,6 +70,7 @@ class CorpusFacts:
     parents: Mapping[str, ParentFacts] = field(default_factory=dict)
     texts: Mapping[str, int] = field(default_factory=dict)
     examples: int = 0
+    numbers: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def holds(self) -> str:

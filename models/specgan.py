@@ -25,6 +25,7 @@ from tonemill.models.contract import Batch, Request
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
 from tonemill.models.parts.griffin_lim import griffin_lim
+from tonemill.models.parts.seeded import around_circle, drawn
 from tonemill.models.parts.settings import require_least
 from tonemill.models.parts.spectra import BandStatistics, stft
 
@@ -134,9 +135,12 @@ class SpecGAN(Adversarial):
     def inputs(self, request: Request) -> dict[str, Tensor]:
         inputs = super().inputs(request)
         # A stream of its own, so that the number of latents drawn does not move it.
-        draws = np.random.Generator(np.random.PCG64([request.seed, 1]))
         shape = (self.channels, self.length // HOP_LENGTH, N_FFT // 2 + 1)
-        inputs["phase"] = torch.from_numpy(draws.uniform(-np.pi, np.pi, shape).astype(np.float32))
+
+        def phases(seed: int) -> np.ndarray:
+            return np.random.Generator(np.random.PCG64([seed, 1])).uniform(-np.pi, np.pi, shape)
+
+        inputs["phase"] = torch.from_numpy(drawn(request, phases, around_circle).astype(np.float32))
         return inputs
 
     @torch.inference_mode()

@@ -38,7 +38,8 @@ ORDER = {
         rhythm pictures demo_corpus""",
     "models": """plugins earlier directions exchange players contract parts wavegan specgan classifier vocoder loopgan rave
         diffusion effect""",
-    "models/loopgan": "generator projection plain_discriminator features settings model",
+    "models/loopgan": """circle penalties generator augmenting projection plain_discriminator features settings
+        conditions discriminator model""",
     "models/vocoder": "settings generators player model",
     "models/diffusion": """noising samplers baseline attention unet settings tasks captions conditioning directions
         denoiser inpainting validating rendering model""",

@@ -238,7 +238,7 @@ def _leaning(run: Run, depth: int) -> Iterator[str]:
     from tonemill.pipelines.runs.run import USES
 
     try:
-        parents = parents_of(run)
+        parents = parents_of(run, training=True)
     except RunError as error:
         yield "  " * (depth - 1) + str(error)
         return

@@ -30,6 +30,7 @@ from tonemill.models.diffusion.settings import (
 from tonemill.models.diffusion.tasks import Rows, task_of
 from tonemill.models.diffusion.validating import judged
 from tonemill.models.directions import AUDIO, Direction
+from tonemill.models.parts.seeded import given_latent, other_seed
 from tonemill.models.parts.settings import settled
 
 OPTIMIZER: Final = "denoiser"
@@ -173,7 +174,12 @@ class Diffusion(Model):
         if request.direction == "encode":
             return {"audio": self._audio_of(request)}
         self._check_guidance(options.guidance)
+        if given_latent(request) is not None:
+            raise UsageError("latent holds a vector, and diffusion begins with noise as long as a clip. Leave it out.")
         found = {"seed": torch.tensor([request.seed, getattr(options, "seed", 0)]), **self._rows_of(request)}
+        other, share = other_seed(request)
+        if share:
+            found |= {"seed_to": torch.tensor([other, getattr(options, "seed", 0)]), "seed_share": torch.tensor(share)}
         if request.direction == "decode":
             found["code"] = torch.from_numpy(np.array(request.arrays[self.config.array.name], np.float32))
         if AUDIO in request.audio:

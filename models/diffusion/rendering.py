@@ -18,6 +18,7 @@ from tonemill.models.diffusion.inpainting import inpainted
 from tonemill.models.diffusion.noising import mix_of, schedule_of
 from tonemill.models.diffusion.samplers import sampled
 from tonemill.models.diffusion.tasks import Rows, Whole
+from tonemill.models.parts.seeded import spherical
 
 
 class Rendering:
@@ -51,7 +52,7 @@ class Rendering:
         gaussian, objective, task = self._denoiser.gaussian, self._denoiser.config.objective, self._task
         # What the network would follow by silence is noise and made, too, so that a clip does not fade at its end.
         more = self._denoiser.unet.shape.missing(samples)
-        noise = self._noise(inputs["seed"], samples + more)
+        noise = self._noise(inputs, samples + more)
         rows = {name: task.each(inputs[name]) for name in self._denoiser.conditions}
         denoiser = self._denoiser.sampling(rows, task.seen(code), options)
         start = options.strength if direction == "vary" else 1.0
@@ -73,14 +74,20 @@ class Rendering:
         # Divided and multiplied again what is kept would differ in its last bits.
         return torch.where(inputs["mask"], inputs["audio"], x[..., :samples] * gaussian.deviation)
 
-    def _noise(self, seeds: Tensor, samples: int) -> Callable[[], Rows]:
-        """Draws noise of so many samples, other noise each time."""
-        draws = [np.random.default_rng(seed) for seed in seeds.tolist()]
+    def _noise(self, inputs: Mapping[str, Tensor], samples: int) -> Callable[[], Rows]:
+        """Draws noise of so many samples, other noise each time; between two seeds, on the way there."""
+        draws, others = (
+            [np.random.default_rng(seed) for seed in inputs[name].tolist()] if name in inputs else []
+            for name in ("seed", "seed_to")
+        )
         rows = self._denoiser.channels * self._task.apart
 
         def noise() -> Rows:
             # By time first, so that a longer clip begins with the noise of a shorter one.
             drawn = [one.standard_normal((samples, rows), np.float32) for one in draws]
+            for number, other in enumerate(others):
+                end = other.standard_normal((samples, rows), np.float32)
+                drawn[number] = spherical(drawn[number], end, float(inputs["seed_share"][number]))
             by_time = torch.from_numpy(np.stack(drawn)).to(self._denoiser.gaussian.axes.device)
             return self._task.split(rearrange(by_time, "batch time channels -> batch channels time").contiguous())
 

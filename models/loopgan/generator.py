@@ -43,6 +43,7 @@ class Shape(NamedTuple):
         style: numbers of a style.
         mapping_layers: from latent to style.
         circular: time is a circle.
+        condition: numbers that say what a loop is made to be, beside its latent vector.
     """
 
     frames: int
@@ -53,6 +54,7 @@ class Shape(NamedTuple):
     style: int
     mapping_layers: int
     circular: bool
+    condition: int = 0
 
     @property
     def styles(self) -> int:
@@ -86,18 +88,31 @@ class EqualLinear(nn.Module):
 
 
 class Mapping(nn.Module):
-    """Latent vectors to styles: dense layers at a hundredth of the learning rate (section 4.1 of StyleGAN)."""
+    """Latent vectors to styles: dense layers at a hundredth of the learning rate (section 4.1 of StyleGAN).
 
-    def __init__(self, latent: int, style: int, layers: int) -> None:
+    A condition is brought to as many numbers as the latent vector has, and stands beside it, each of mean square 1
+    (Karras et al., 2020, https://arxiv.org/abs/2006.06676, appendix C).
+    """
+
+    def __init__(self, latent: int, style: int, layers: int, condition: int = 0) -> None:
         super().__init__()
-        sizes = [latent] + [style] * layers
+        self.condition = EqualLinear(condition, latent) if condition else None
+        sizes = [2 * latent if condition else latent] + [style] * layers
         self.layers = nn.ModuleList(EqualLinear(a, b, rate=0.01) for a, b in pairwise(sizes))
 
-    def forward(self, latent: Float[Tensor, "batch latent"]) -> Styles:
-        x = latent * (latent.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+    def forward(
+        self, latent: Float[Tensor, "batch latent"], condition: Float[Tensor, "batch condition"] | None = None
+    ) -> Styles:
+        x = _of_square_1(latent)
+        if self.condition is not None:
+            x = torch.cat([x, _of_square_1(self.condition(condition))], dim=1)
         for layer in self.layers:
             x = activated(layer(x))
         return x
+
+
+def _of_square_1(x: Float[Tensor, "batch _"]) -> Float[Tensor, "batch _"]:
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
 def activated(x: Tensor) -> Tensor:
@@ -229,7 +244,7 @@ class Generator(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.mapping = Mapping(shape.latent, shape.style, shape.mapping_layers)
+        self.mapping = Mapping(shape.latent, shape.style, shape.mapping_layers, shape.condition)
         self.constant = nn.Parameter(torch.randn(1, shape.channels, shape.frames, shape.bands))
         self.first = StyledConv(shape, raises=False)
         self.first_mel = ToMel(shape)
@@ -272,18 +287,6 @@ def mixed(first: Styles, second: Styles, layers: int, crossover: Float[Tensor, "
     return torch.where(later[:, :, None], second[:, None], first[:, None])
 
 
-def truncated(style: Styles, mean: Float[Tensor, "style"], psi: float) -> Styles:
+def truncated(style: Styles, mean: Float[Tensor, "*_ style"], psi: float) -> Styles:
     """Styles drawn towards their mean: 1 leaves them, 0 makes all of them the mean (StyleGAN, appendix B)."""
     return mean + psi * (style - mean)
-
-
-def path_lengths(mel: Maps, styles: Float[Tensor, "batch layers style"]) -> Float[Tensor, "batch"]:
-    """How far a small change of a style moves the output, in a random direction (section 3.2 of the paper).
-
-    Args:
-        mel: generated from the styles, with gradients.
-        styles: of each layer.
-    """
-    noise = torch.randn_like(mel) / math.sqrt(mel.shape[2] * mel.shape[3])
-    (gradient,) = torch.autograd.grad((mel * noise).sum(), styles, create_graph=True)
-    return gradient.square().sum(dim=2).mean(dim=1).sqrt()

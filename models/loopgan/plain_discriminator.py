@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.models.loopgan.generator import BINOMIAL, EqualLinear, activated, around, smoothed
-from tonemill.models.loopgan.projection import with_deviation
+from tonemill.models.loopgan.projection import Condition, agreement, conditioned, with_deviation
 
 Map = Float[Tensor, "batch _ _ _"]
 
@@ -71,16 +71,22 @@ class PlainDiscriminator(nn.Module):
         channels: of every map.
         blocks: each halves frames and bands.
         circular: time is a circle.
+        condition: numbers of a condition, whose product with the last features is added to the logit.
     """
 
-    def __init__(self, frames: int, bands: int, channels: int = 512, blocks: int = 4, circular: bool = False) -> None:
+    def __init__(
+        self, frames: int, bands: int, channels: int = 512, blocks: int = 4, circular: bool = False, condition: int = 0
+    ) -> None:
         super().__init__()
         self.first = EqualConv(1, channels, 1, False, True, circular)
         self.blocks = nn.Sequential(*(Residual(channels, circular) for _ in range(blocks)))
         self.last = EqualConv(channels + 1, channels, 3, False, True, circular)
         self.dense = EqualLinear(channels * (frames >> blocks) * (bands >> blocks), channels)
         self.logit = EqualLinear(channels, 1)
+        self.condition = conditioned(condition, channels)
 
-    def forward(self, mel: Map) -> Float[Tensor, "batch 1"]:
+    def forward(self, mel: Map, condition: Condition = None) -> Float[Tensor, "batch 1"]:
         x = self.last(with_deviation(self.blocks(self.first(mel))))
-        return self.logit(activated(self.dense(x.flatten(1))))
+        features = activated(self.dense(x.flatten(1)))
+        given = 0.0 if self.condition is None else agreement(features, self.condition(condition))
+        return self.logit(features) + given

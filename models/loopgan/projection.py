@@ -62,6 +62,23 @@ class Projection(nn.Module):
         return mixed
 
 
+Condition = Float[Tensor, "batch condition"] | None
+
+
+def conditioned(condition: int, channels: int) -> nn.Linear | None:
+    """A layer from a condition to as many numbers as there are features; it starts without an opinion."""
+    if not condition:
+        return None
+    layer = nn.Linear(condition, channels, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer
+
+
+def agreement(features: Float[Tensor, "batch channels"], wanted: Tensor) -> Float[Tensor, "batch 1"]:
+    """The product of features and of what a condition wants of them, over the root of their number."""
+    return (features * wanted).sum(dim=1, keepdim=True) / features.shape[1] ** 0.5
+
+
 class Head(nn.Module):
     """Logits of one mixed map: separable convolutions down to an eighth, and how much a batch varies.
 
@@ -69,9 +86,11 @@ class Head(nn.Module):
         channels: of the map.
         size: of the shorter of the sides that the published layout has here: 128, 64, 32 or 16; each halving down to 8
             is a block.
+        condition: numbers of a condition, whose product with the features is added to the logits (Miyato and Koyama,
+            2018, https://arxiv.org/abs/1802.05637).
     """
 
-    def __init__(self, channels: int, size: int) -> None:
+    def __init__(self, channels: int, size: int, condition: int = 0) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         while size > SMALLEST:
@@ -81,13 +100,15 @@ class Head(nn.Module):
             channels = width
         self.blocks = nn.Sequential(*blocks)
         self.logits = nn.utils.parametrizations.spectral_norm(nn.Conv2d(channels + 1, 1, 4, bias=False))
+        self.condition = conditioned(condition, channels)
 
-    def forward(self, x: Map) -> Float[Tensor, "batch logits"]:
+    def forward(self, x: Map, condition: Condition = None) -> Float[Tensor, "batch logits"]:
         x = self.blocks(x)
+        given = 0.0 if self.condition is None else agreement(x.mean(dim=(2, 3)), self.condition(condition))
         # A map that is shorter than the kernel is seen whole.
         short = [max(0, 4 - side) for side in x.shape[2:]]
         x = F.pad(with_deviation(x), (0, short[1], 0, short[0]))
-        return self.logits(x).flatten(1)
+        return self.logits(x).flatten(1) + given
 
 
 SMALLEST = 8
@@ -124,12 +145,13 @@ class Heads(nn.Module):
 
     Args:
         widths: channels of the maps, the finest first.
+        condition: numbers of a condition.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], condition: int = 0) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(Head(width, 128 >> scale) for scale, width in enumerate(widths))
+        self.heads = nn.ModuleList(Head(width, 128 >> scale, condition) for scale, width in enumerate(widths))
 
-    def forward(self, maps: Sequence[Map]) -> Float[Tensor, "batch logits"]:
+    def forward(self, maps: Sequence[Map], condition: Condition = None) -> Float[Tensor, "batch logits"]:
         """The logits of all heads, side by side."""
-        return torch.cat([head(x) for head, x in zip(self.heads, maps, strict=True)], dim=1)
+        return torch.cat([head(x, condition) for head, x in zip(self.heads, maps, strict=True)], dim=1)

@@ -25,6 +25,7 @@ from tonemill.models.directions import SEED, Direction, RequestField
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
 from tonemill.models.parts.labels import drawn_classes, requested_class, settled_labels
+from tonemill.models.parts.seeded import drawn_latent
 from tonemill.models.parts.settings import require_least, settled
 
 Labels = Int[Tensor, "batch"] | None
@@ -250,11 +251,20 @@ class Adversarial(Model):
         return {"generator": self.generator}
 
     def inputs(self, request: Request) -> dict[str, Tensor]:
-        # NumPy draws: torch's generator on the CPU looks at the lower 32 bits of a seed only.
-        draws = np.random.Generator(np.random.PCG64(request.seed))
-        inputs = {"latent": torch.from_numpy(draws.uniform(-1, 1, self.config.latent_dim).astype(np.float32))}
         config = self.config
+
+        # NumPy draws: torch's generator on the CPU looks at the lower 32 bits of a seed only.
+        def uniform(draws: np.random.Generator) -> np.ndarray:
+            return draws.uniform(-1, 1, config.latent_dim)
+
+        def generator(seed: int) -> np.random.Generator:
+            return np.random.Generator(np.random.PCG64(seed))
+
+        latent = drawn_latent(request, lambda seed: uniform(generator(seed)))
+        inputs = {"latent": torch.from_numpy(latent.astype(np.float32))}
         if config.labels:
+            draws = generator(request.seed)
+            uniform(draws)  # the class is drawn after the latent
             inputs["label"] = requested_class(request, config.label, config.labels, config.label_dropout, draws)
         return inputs
 

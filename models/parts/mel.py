@@ -6,16 +6,20 @@ is turned back into sound (`LogMel`; MelGAN, Kumar et al., 2019, https://arxiv.o
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.mel import mel_filters
+from tonemill.models.exchange import CorpusFacts
 from tonemill.models.parts.settings import require_least
 from tonemill.models.parts.spectra import hann, reflected
 
@@ -57,6 +61,48 @@ class MelConfig:
         if (self.high_hz or self.low_hz) > sample_rate / 2:
             flag, value = ("--high-hz", self.high_hz) if self.high_hz else ("--low-hz", self.low_hz)
             raise UsageError(f"{flag} is {value:g}; at {sample_rate} Hz it must be at most {sample_rate / 2:g}.")
+
+
+MEL_SETTINGS: Final = ("n_fft", "hop_length", "mel_bands", "low_hz", "high_hz")
+
+
+def mel_digest(settings: Mapping[str, Any], sample_rate: int) -> str:
+    """Twelve digits by which two runs know that they compute one `LogMel`: of its settings and its filters.
+
+    Args:
+        settings: those of `MEL_SETTINGS`, by name.
+        sample_rate: in hertz.
+    """
+    chosen = {name: settings[name] for name in MEL_SETTINGS}
+    # A band that ends at half the sample rate is the same, written or not.
+    chosen["high_hz"] = float(chosen["high_hz"] or sample_rate / 2)
+    chosen["low_hz"] = float(chosen["low_hz"])
+    return hashlib.sha256(json.dumps([chosen, sample_rate]).encode()).hexdigest()[:12]
+
+
+def mel_of_parent(corpus: CorpusFacts, setting: str) -> dict[str, Any]:
+    """The mel settings of a run that a model leans on.
+
+    Args:
+        corpus: to train on, with that run among its parents.
+        setting: that names the run.
+
+    Raises:
+        CorpusError: the run has another sample rate than the corpus, or no such mel; the message names the mend.
+    """
+    parent, flag = corpus.parents[setting], setting.replace("_", "-")
+    if parent.sample_rate != corpus.sample_rate:
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.sample_rate} Hz audio, and the {parent.model} of --{flag} works at "
+            f"{parent.sample_rate} Hz. Put `tonemill resample --rate {parent.sample_rate}` into the pipe that makes "
+            "the corpus."
+        )
+    if any(parent.config.get(name) is None for name in ("n_fft", "hop_length", "mel_bands")):
+        raise CorpusError(
+            f"The {parent.model} of --{flag} computes a mel of its own, of which no sound can be made. Train one on "
+            f"the vocoder's: `tonemill train {parent.model} {corpus.name} --mel-of runs/vocoder -o runs/ears`."
+        )
+    return {name: parent.config[name] for name in MEL_SETTINGS}
 
 
 class MelBands(nn.Module):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.compute as pc
 import torch
 
 from tonemill.audiotools.errors import RunError
@@ -19,6 +21,7 @@ from tonemill.pipelines.rendering.render import at_rate, describe, loaded_for
 from tonemill.pipelines.runs.directions import directions_of
 from tonemill.pipelines.runs.metric_lines import METRICS, last_metrics
 from tonemill.pipelines.runs.run import open_run
+from tonemill.pipelines.storage.parquet import read_row_groups
 from tonemill.pipelines.storage.paths import to_uri
 
 TABLES: Final = (".parquet", ".npz")
@@ -115,6 +118,22 @@ def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dic
     name = f"@{checkpoint.digest[:16]}"
     known = {key: _judgement(record) for key, record in stored.items() if str(record["judge"]).endswith(name)}
     return Judge({**about, "label": label, "labels": list(labels)}, labels, label, model, chosen, known, describing[0])
+
+
+def trained_by(corpus: Corpus, judge: Judge) -> set[str]:
+    """Runs that rendered clips of a corpus and whose training looked through the judge itself.
+
+    Raises:
+        CorpusError: the plan is damaged.
+    """
+    digest, found = judge.about.get("checkpoint"), set[str]()
+    if digest is None:
+        return found
+    for table in read_row_groups(corpus.output.plan, lambda column: column == "recipe"):
+        for text in table["recipe"].filter(pc.match_substring(table["recipe"], digest)).to_pylist():
+            steps = json.loads(text).get("steps", [])
+            found |= {str(step.get("run")) for step in steps if digest in step.get("trained_with", {}).values()}
+    return found
 
 
 def judge_of_files(files: Sequence[Path]) -> Judge:

@@ -14,7 +14,15 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.evaluation.clip_sets import Hearing, Member, chosen, halves, hear, members_of, noise_like
-from tonemill.pipelines.evaluation.judge import TABLES, Judge, judge_in, judge_of_files, judge_of_run, stored_in
+from tonemill.pipelines.evaluation.judge import (
+    TABLES,
+    Judge,
+    judge_in,
+    judge_of_files,
+    judge_of_run,
+    stored_in,
+    trained_by,
+)
 from tonemill.pipelines.evaluation.metrics import compare
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.progress import Progress
@@ -177,6 +185,12 @@ def _chosen_judge(
     judge = judge_of_run(run, options.checkpoint, options.device, stored)
     if judge.corpus_digest == places["against"].about().get("digest"):
         notes.append("The judge was trained on the train split that it is asked about: it knows those clips by heart.")
+    generated = places["generated"].corpus
+    if generated is not None and (runs := trained_by(generated, judge)):
+        notes.append(
+            f"The judge is the network through whose features {', '.join(sorted(runs))} was trained, so its numbers "
+            "favour these clips. Judge by another: `tonemill train classifier CORPUS -o runs/other --seed 1`."
+        )
     if "accuracy" not in judge.about:
         notes.append("The judge has never been tried on held-out clips; train it on a corpus with --valid.")
     for name, place in places.items():

@@ -23,7 +23,7 @@ def directions_of(run: Run) -> dict[str, Direction]:
         RunError: run.json is damaged.
     """
     if DIRECTIONS not in run.about:
-        return dict(_model_class(run).directions(_config(run)))
+        return dict(_model_class(run).directions(settings_of(run)))
     try:
         return {name: _direction(name, record) for name, record in run.about[DIRECTIONS].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -37,7 +37,7 @@ def exports_of(run: Run) -> dict[str, Export]:
         RunError: run.json is damaged.
     """
     if EXPORTS not in run.about:
-        return dict(_model_class(run).exports(_config(run)))
+        return dict(_model_class(run).exports(settings_of(run)))
     try:
         return {
             name: Export(record["help"], config.from_description(name, record.get("options", ())))
@@ -129,7 +129,8 @@ def _model_class(run: Run) -> Any:
     return load_model(run.model)
 
 
-def _config(run: Run) -> Any:
+def settings_of(run: Run) -> Any:
+    """The settings of a run's model, of any version, with the defaults of those that are newer than the run."""
     model_class = _model_class(run)
     values = model_class.current(run.model_config)
     return config.build(model_class.config_of(values), values, f"{run.folder}")

@@ -10,13 +10,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tonemill.audiotools.errors import RunError, UsageError
-from tonemill.models.directions import ParentFacts
+from tonemill.models.directions import Lean, ParentFacts
 from tonemill.pipelines.runs.checkpoint_folder import CHECKPOINTS, Checkpoint
 from tonemill.pipelines.runs.directions import directions_of
 from tonemill.pipelines.runs.run import USES, Run, open_run
+
+TRAINING_ONLY: Final = "training_only"
+"""The key of a parent's record in run.json that renders do without it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Parent:
 
     run: Run
     checkpoint: Checkpoint
+    training_only: bool = False
+    """Whether a render does without it."""
 
     def recorded(self, folder: Path) -> dict[str, Any]:
         """How run.json in a folder names it."""
@@ -34,6 +39,7 @@ class Parent:
             "step": self.checkpoint.step,
             "sha256": self.checkpoint.digest,
             "corpus_digest": self.run.about["corpus_digest"],
+            **({TRAINING_ONLY: True} if self.training_only else {}),
         }
 
     def facts(self) -> ParentFacts:
@@ -49,40 +55,43 @@ class Parent:
         )
 
 
-def chosen_parents(uses: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Parent]:
+def chosen_parents(uses: Mapping[str, str | Lean], values: Mapping[str, Any]) -> dict[str, Parent]:
     """The runs that settings name, each at its best checkpoint, or its last where none was measured.
 
     Args:
         uses: of the model: for each setting that names a run, the direction that the run must have.
-        values: of the settings: the folder of a run, or of one of its checkpoints; None where it leans on none.
+        values: of the settings: the folder of a run, or of one of its checkpoints; None or a word where it leans on
+            none.
 
     Raises:
         RunError: a folder is no run, or holds no checkpoint.
         UsageError: a run's model has not the direction.
     """
     found = {}
-    for name, direction in uses.items():
-        if values.get(name) is None:
+    for name, asked in uses.items():
+        lean = Lean(asked) if isinstance(asked, str) else asked
+        if values.get(name) in (None, *lean.words):
             continue
         place, which = Path(values[name]), "best"
         if place.parent.name == CHECKPOINTS:
             place, which = place.parent.parent, place.name
         run = open_run(place)
-        if direction not in directions_of(run):
+        if lean.direction not in directions_of(run):
             raise UsageError(
                 f"--{name.replace('_', '-')} is {values[name]}, a run of {run.model}, which can "
-                f"{', '.join(directions_of(run))}; it must be able to {direction}."
+                f"{', '.join(directions_of(run))}; it must be able to {lean.direction}."
             )
-        found[name] = Parent(run, run.checkpoint(which))
+        found[name] = Parent(run, run.checkpoint(which), lean.training_only)
     return found
 
 
-def parents_of(run: Run, places: Mapping[str, Path] = {}) -> dict[str, Parent]:
+def parents_of(run: Run, places: Mapping[str, Path] = {}, *, training: bool = False) -> dict[str, Parent]:
     """The runs that a run leans on, at the checkpoints it was trained with.
 
     Args:
         run: that leans on them.
         places: folders of those that are no longer where they were, by setting.
+        training: also those that only training needs.
 
     Raises:
         RunError: one is missing, or holds no checkpoint of the recorded digest.
@@ -94,7 +103,16 @@ def parents_of(run: Run, places: Mapping[str, Path] = {}) -> dict[str, Parent]:
             raise UsageError(
                 f"{run.folder} leans on no run named {name!r}; it leans on {', '.join(records) or 'none'}."
             )
-    return {name: _found(run, name, record, places.get(name)) for name, record in records.items()}
+    return {
+        name: _found(run, name, record, places.get(name))
+        for name, record in records.items()
+        if training or not record.get(TRAINING_ONLY)
+    }
+
+
+def trained_with(run: Run) -> dict[str, str]:
+    """Digests of the runs that only the training of a run needed, by setting."""
+    return {name: record["sha256"] for name, record in run.about.get(USES, {}).items() if record.get(TRAINING_ONLY)}
 
 
 def typed_places(texts: Sequence[str]) -> dict[str, Path]:
@@ -113,6 +131,8 @@ def typed_places(texts: Sequence[str]) -> dict[str, Path]:
 def _found(run: Run, name: str, record: Mapping[str, Any], place: Path | None) -> Parent:
     folder = place or Path(os.path.normpath(run.folder.resolve() / record["run"]))
     mend = f"Name the run with --uses {name}=RUN in render and export, or move it to {folder}."
+    if record.get(TRAINING_ONLY):
+        mend = f"Training needs it: give --{name.replace('_', '-')} RUN, or move it to {folder}."
     try:
         parent = open_run(folder)
     except RunError as error:
@@ -121,7 +141,7 @@ def _found(run: Run, name: str, record: Mapping[str, Any], place: Path | None) -
         ) from error
     for checkpoint in parent.checkpoints():
         if checkpoint.digest == record["sha256"]:
-            return Parent(parent, checkpoint)
+            return Parent(parent, checkpoint, record.get(TRAINING_ONLY, False))
     steps = ", ".join(str(one.step) for one in parent.checkpoints()) or "none"
     raise RunError(
         f"{run.folder} leans on step {record['step']} of a run of {record['model']} ({name}), whose weights have the "

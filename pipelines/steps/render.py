@@ -45,6 +45,9 @@ class Render(BatchStep):
     sha256: Annotated[str, "Of the checkpoint's weights."] = ""
     parents: Annotated[dict[str, Any], "Digests of the runs that it leans on."] = field(default_factory=dict)
     parents_uri: Annotated[dict[str, Any], "Where those are stored."] = field(default_factory=dict)
+    trained_with: Annotated[dict[str, Any], "Digests of those that only its training needed."] = field(
+        default_factory=dict
+    )
     needs: Annotated[tuple[str, ...], "What the direction needs: seed, audio, names of arrays."] = (SEED,)
     gives: Annotated[str, "What comes out: audio, fields, or the name of an array."] = AUDIO
     streams: Annotated[bool, "Whether it renders block by block."] = False
@@ -68,6 +71,7 @@ class Render(BatchStep):
             "sha256",
             "parents",
             "parents_uri",
+            "trained_with",
             "needs",
             "gives",
             "streams",
@@ -111,7 +115,7 @@ class Render(BatchStep):
 
         from tonemill.pipelines import config
         from tonemill.pipelines.runs.directions import chosen, directions_of
-        from tonemill.pipelines.runs.parents import parents_of, typed_places
+        from tonemill.pipelines.runs.parents import parents_of, trained_with, typed_places
         from tonemill.pipelines.runs.run import open_run
         from tonemill.pipelines.storage.paths import readable, to_uri
 
@@ -146,6 +150,7 @@ class Render(BatchStep):
             uses=(),
             parents={name: parent.checkpoint.digest for name, parent in parents.items()},
             parents_uri={name: to_uri(parent.run.folder) for name, parent in parents.items()},
+            trained_with=trained_with(run),
             needs=direction.needs,
             gives=direction.gives,
             streams=direction.streams and not (direction.from_seeds and samples <= direction.batched),

@@ -55,8 +55,12 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
     if len(folders) <= MOST_VALUES:
         values.setdefault(FOLDER, tuple(sorted(folders)))
     rate, channels = corpus.about["sample_rate"], corpus.about["channels"]
-    given, examples = _given(corpus, table), corpus.about["examples"]
-    return CorpusFacts(corpus.name, roles, rate, channels, values, given, arrays, texts=texts, examples=examples)
+    numbers, examples = _numbers(corpus, table), corpus.about["examples"]
+    asked = given_fields(corpus.output.plan, numbers)
+    given = {name: range_ for name, range_ in numbers.items() if name in asked}
+    return CorpusFacts(
+        corpus.name, roles, rate, channels, values, given, arrays, texts=texts, examples=examples, numbers=numbers
+    )
 
 
 def _all_have(corpus: Corpus, array: Mapping[str, Any]) -> bool:
@@ -74,8 +78,8 @@ def _array_facts(corpus: Corpus, name: str) -> ArrayFacts:
     return ArrayFacts(facts["channels"], facts["hop"])
 
 
-def _given(corpus: Corpus, table: pa.Table) -> dict[str, Range]:
-    """The numeric fields that the plan's recipes hold, with the range of each in the index."""
+def _numbers(corpus: Corpus, table: pa.Table) -> dict[str, Range]:
+    """The range of each numeric field in the index."""
     found = {}
     for name in sorted(table.column_names):
         kind = table.schema.field(name).type
@@ -85,8 +89,7 @@ def _given(corpus: Corpus, table: pa.Table) -> dict[str, Range]:
             if about["min"].is_valid:
                 low, high = float(about["min"].as_py()), float(about["max"].as_py())
                 found[name] = Range(low, high, table[name].null_count)
-    given = given_fields(corpus.output.plan, found)
-    return {name: range_ for name, range_ in found.items() if name in given}
+    return found
 
 
 def given_fields(plan_file: Path, names: Iterable[str]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tonemill.models.contract import Model
 from tonemill.pipelines import config
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import Corpus
-from tonemill.pipelines.runs.directions import described
+from tonemill.pipelines.runs.directions import described, settings_of
 from tonemill.pipelines.runs.parents import Parent, chosen_parents, parents_of
 from tonemill.pipelines.runs.run import (
     RUN_JSON,
@@ -57,7 +58,9 @@ def earlier_run(folder: Path, name: str, model_config: Any, settings: TrainConfi
     # A damaged checkpoint is an error here, and no reason to begin in its place.
     if run.last() is None:
         return None
-    refuse_other_config(run, config.to_dict(settings), name, config.to_dict(model_config), corpus.about["digest"])
+    # A version before had fewer settings of the model, and trained as their defaults do.
+    today = replace(run, about={**run.about, "model_config": config.to_dict(settings_of(run))})
+    refuse_other_config(today, config.to_dict(settings), name, config.to_dict(model_config), corpus.about["digest"])
     return run
 
 
@@ -65,7 +68,8 @@ def parents_for(model_class: type[Model], model_config: Any, folder: Path) -> di
     """The runs that a training leans on: those of the run that goes on, or those that its settings name."""
     named = {setting: getattr(model_config, setting) for setting in model_class.uses}
     if (folder / RUN_JSON).exists() and (run := open_run(folder)).last() is not None:
-        return parents_of(run, {setting: Path(place) for setting, place in named.items() if place is not None})
+        places = {setting: Path(named[setting]) for setting in run.about.get(USES, {}) if named[setting] is not None}
+        return parents_of(run, places, training=True)
     return chosen_parents(model_class.uses, named)
 
 

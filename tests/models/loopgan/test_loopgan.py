@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Request
+from tonemill.models.loopgan.circle import resampled, rotated
 from tonemill.models.loopgan.features import RandomFeatures
 from tonemill.models.loopgan.generator import (
     Generator,
@@ -20,10 +21,10 @@ from tonemill.models.loopgan.generator import (
     Shape,
     doubled,
     mixed,
-    path_lengths,
     truncated,
 )
-from tonemill.models.loopgan.model import LoopGAN, gradient_square, resampled, rotated
+from tonemill.models.loopgan.model import LoopGAN
+from tonemill.models.loopgan.penalties import gradient_square, path_lengths
 from tonemill.models.loopgan.plain_discriminator import PlainDiscriminator, Residual
 from tonemill.models.loopgan.projection import Heads, Projection, with_deviation
 from tonemill.models.loopgan.settings import LoopGANConfig, LoopOptions
@@ -165,7 +166,7 @@ def test_penalties_of_linear_networks_are_closed_forms() -> None:
     styles = torch.randn(400, 2, 6, requires_grad=True)
     # Each layer's style scaled by 3 is an output value: every direction moves it by 3.
     mel = 3 * styles.reshape(400, 1, 4, 3)
-    lengths = path_lengths(mel, styles)
+    lengths = path_lengths(mel, styles, torch.randn_like(mel))
     assert lengths.square().mean().item() == pytest.approx(9 * 6 / 12, rel=0.1)
 
 
@@ -227,9 +228,9 @@ def test_statistics_are_0_and_1_after_the_fit_and_truncation_0_makes_all_loops_o
         assert not torch.allclose(*model.render(stacked), atol=1e-2)
 
 
-@pytest.mark.parametrize("discriminator", ["projected", "plain"])
-def test_frozen_parts_stay_and_others_learn(discriminator: str) -> None:
-    model = made(discriminator=discriminator, loss="logistic" if discriminator == "plain" else "hinge")
+@pytest.mark.parametrize("features", ["random", "none"])
+def test_frozen_parts_stay_and_others_learn(features: str) -> None:
+    model = made(features=features)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizers = model.optimizers()
 
@@ -243,13 +244,33 @@ def test_frozen_parts_stay_and_others_learn(discriminator: str) -> None:
         batch = Batch({"audio": 0.1 * torch.randn(4, 1, model.length)}, {})
         found |= model.train().training_step(batch, step, update)
     assert all(math.isfinite(float(one)) for one in found.values())
-    assert {"r1_penalty", "path_length"} <= found.keys() or discriminator == "projected"
+    assert {"r1_penalty", "path_length"} <= found.keys() or features == "random"
     after = model.state_dict()
     for name, tensor in before.items():
         still = name.startswith(("discriminator.features", "discriminator.projection", "log_mel", "statistics"))
         if still:
             assert torch.equal(tensor, after[name]), name
     assert not torch.equal(before["generator.constant"], after["generator.constant"])
+
+
+def test_the_published_layout_ends_before_the_loop_and_plays_at_its_speed() -> None:
+    """192 frames are 1.92 s; stretched to 2 s they would be 70 cents flat."""
+    facts = CorpusFacts("loops", ("audio",), 16000, 1)
+    settings = {**TINY, "bpm": 120.0, "layout": "pjloop", "width": 2, "griffin_lim_rounds": 0}
+    model = LoopGAN(LoopGAN.settle(LoopGANConfig(**settings), facts), {})  # type: ignore[arg-type]
+    inputs = {name: x[None] for name, x in model.inputs(Request(1, {}, {})).items()}
+    audio = model.render(inputs)
+    assert audio.shape == (1, 1, 32000)
+    assert audio[..., 30720:].abs().max() == 0
+    assert audio[..., :30720].abs().max() > 0
+    with pytest.raises(UsageError, match="2 s at 16000 Hz"):
+        LoopGAN.settle(LoopGANConfig(layout="pjloop", bpm=100.0), facts)
+
+
+def test_settings_of_a_version_before_are_read() -> None:
+    before = {"discriminator": "plain", "bpm": 100.0}
+    assert LoopGAN.current(before) == {"features": "none", "augment": "none", "bpm": 100.0}
+    assert LoopGAN.current({"discriminator": "projected"})["features"] == "random"
 
 
 def test_other_corpora_are_refused_with_the_pipe_that_makes_one() -> None:

@@ -14,7 +14,7 @@ _KEPT: Final = (
     *("step", "version", "run", "checkpoint", "batch_size", "set", "other_rate", "device", "run_uri", "trained_steps"),
     *("sha256", "sample_rate", "output_channels", "samples"),
 )
-_LATER: Final = ("rows", "channels", "encoders")
+_LATER: Final = ("rows", "channels", "encoders", "trained_with")
 """What the checkpoint decides, whose digest a step holds; the version before did not write them."""
 
 _ABOUT: Final = ("renders_from", "makes", "samples", "knobs")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tonemill.audiotools.errors import OutputError, TonemillError
-from tonemill.models.contract import Model
+from tonemill.models.contract import Model, load_model
 from tonemill.pipelines import config
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import Corpus
@@ -58,8 +58,9 @@ def earlier_run(folder: Path, name: str, model_config: Any, settings: TrainConfi
     # A damaged checkpoint is an error here, and no reason to begin in its place.
     if run.last() is None:
         return None
-    # A version before had fewer settings of the model, and trained as their defaults do.
-    today = replace(run, about={**run.about, "model_config": config.to_dict(settings_of(run))})
+    # A version before had fewer settings of the model, and trained as their defaults do; some have moved to training.
+    moved = {one: value for one, value in run.model_config.items() if load_model(name).retired.get(one) == "train"}
+    today = replace(run, about={**run.about, "model_config": {**config.to_dict(settings_of(run)), **moved}})
     refuse_other_config(today, config.to_dict(settings), name, config.to_dict(model_config), corpus.about["digest"])
     return run
 

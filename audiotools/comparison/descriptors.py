@@ -17,6 +17,9 @@ WINDOW_MS: Final = 40.0
 BANDS: Final = 32
 FLOOR_DB: Final = -80.0
 ROLLOFF: Final = 0.95
+BEGINNING_DB: Final = -40.0
+"""Below the peak of a clip; its sound begins with the first sample above."""
+
 SILENT_DB: Final = -60.0
 """A clip with no sample above this level is silent."""
 
@@ -71,6 +74,14 @@ def character(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -
 def is_silent(samples: Float32[np.ndarray, "channels time"]) -> bool:
     """Whether no sample lies above -60 dB."""
     return float(np.abs(samples).max(initial=0.0)) < to_amplitude(SILENT_DB)
+
+
+def from_first_sound(samples: Float32[np.ndarray, "channels time"]) -> Float32[np.ndarray, "channels _"]:
+    """A clip without what comes before the first sample within 40 dB of its peak, so that copies begin alike."""
+    levels = np.abs(samples).max(axis=0, initial=0.0)
+    if not levels.any():
+        return samples
+    return samples[:, int(np.argmax(levels > levels.max() * to_amplitude(BEGINNING_DB))) :]
 
 
 def outline(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -> Float32[np.ndarray, "32 frames"]:

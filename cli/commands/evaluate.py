@@ -14,7 +14,10 @@ from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 
 def command(
     generated: Annotated[
-        str, typer.Argument(help="A corpus, or a file of vectors (Parquet or .npz); - takes a corpus from the pipe.")
+        list[str],
+        typer.Argument(
+            help="Corpora, folders of audio, or files of vectors (Parquet or .npz); - takes a corpus from the pipe."
+        ),
     ],
     against: Annotated[
         Path | None, typer.Option(help="Real clips, likewise: the train split is compared with, the rest held out.")
@@ -52,14 +55,16 @@ def command(
     """
     import os
 
-    from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.progress import open_progress
 
-    place = named_place(generated, "corpus")
+    given = [named_place(one, "corpus") for one in generated]
+    place = given[0]
     shown = open_progress(progress, progress_file, quiet)
     threads = workers or os.cpu_count() or 1
     conditions = _conditions(fail_if or [])
-    if paired or (against is None and place.is_dir() and "wet" in open_corpus(place).about["roles"]):
+    if paired and len(given) > 1:
+        raise UsageError(f"--paired compares one corpus with its targets; {len(given)} are named.")
+    if paired or (against is None and len(given) == 1 and _holds_pairs(place)):
         from tonemill.pipelines.evaluation.paired import METRICS, compare_pairs
 
         result, titles = compare_pairs(place, against, most, seed, shown, threads), METRICS
@@ -70,9 +75,16 @@ def command(
         from tonemill.pipelines.evaluation.unpaired import Options, evaluate
 
         options = Options(checkpoint, device, every, most, seed, threads)
-        result, titles = evaluate(place, against, judge, embeddings or [], options, shown, noise), TITLES
+        result, titles = evaluate(given, against, judge, embeddings or [], options, shown, noise), TITLES
     _report(result, titles, json)
     _fail(result, titles, conditions)
+
+
+def _holds_pairs(place: Path) -> bool:
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.corpus.layout import OutputFolder
+
+    return OutputFolder(place, "shards").description.exists() and "wet" in open_corpus(place).about["roles"]
 
 
 def _conditions(texts: list[str]) -> list[tuple[str, Any, set[str]]]:
@@ -149,13 +161,16 @@ def _report(result: dict[str, Any], titles: Any, as_json: bool) -> None:
     judge = result.get("judge")
     if judge:
         typer.echo(f"Judge: {_judge(judge)}. Its numbers hold for this judge alone, not beside published ones.")
+    for verdict in result.get("in_words", []):
+        typer.echo(verdict)
     for note in result["notes"]:
         typer.echo(f"Note: {note}")
 
 
 def _title(result: dict[str, Any]) -> str:
     against = result.get("against")
-    return result["generated"]["place"] + (f" against {against['place']}" if against else "")
+    sets = result.get("sets", {"generated": result["generated"]})
+    return " and ".join(one["place"] for one in sets.values()) + (f" against {against['place']}" if against else "")
 
 
 def _judge(about: dict[str, Any]) -> str:

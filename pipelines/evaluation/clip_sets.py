@@ -7,13 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 
 from tonemill.audiotools.comparison import confidence
-from tonemill.audiotools.comparison.descriptors import MEASURES, character, is_silent, noise_with, outline
+from tonemill.audiotools.comparison.descriptors import (
+    MEASURES,
+    character,
+    from_first_sound,
+    is_silent,
+    noise_with,
+    outline,
+)
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.audiotools.rhythm.beats import find_beats
 from tonemill.audiotools.rhythm.onsets import onsets
@@ -25,6 +31,9 @@ from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.rendering.render import at_rate
 
 TOGETHER: Final = 128
+MOST_SAMPLES: Final = 1 << 26
+"""Of all channels of the clips that are in memory at once."""
+
 MOST_MEASURED: Final = 2000
 """Loudness, colour and seams are measured of so many clips of a set: enough for a mean, and a tenth of the time."""
 
@@ -56,7 +65,7 @@ class Clips:
     """A set that was heard; arrays are in the order of `keys`, and NaN or None where nothing is known.
 
     Args:
-        name: generated, held_out, noise or reference.
+        name: of the row: generated or what its folder is called, held_out, noise or reference.
         keys, sources: of each clip.
         vectors: (clips, dimensions), of the judge.
         probabilities: (clips, classes), of the judge.
@@ -169,10 +178,9 @@ def hear(name: str, members: Sequence[Member], hearing: Hearing, phase: Phase) -
     rows: list[_Heard] = []
     judged: list[tuple[np.ndarray, np.ndarray | None]] = []
     judge = hearing.judge
-    numbered = iter(enumerate(members))
     timed = sum(1 for one in members if one.fields.get("tempo_bpm"))
     with ThreadPoolExecutor(hearing.workers) as pool:
-        while some := list(islice(numbered, TOGETHER)):
+        for some in _some_at_a_time(members):
             phase.advance(len(some))
             found: list[_Heard] = []
             numbers, these = zip(*some, strict=True)
@@ -203,6 +211,20 @@ def hear(name: str, members: Sequence[Member], hearing: Hearing, phase: Phase) -
     return clips
 
 
+def _some_at_a_time(members: Sequence[Member]) -> Iterator[list[tuple[int, Member]]]:
+    """Clips with their numbers, as many as fit into memory together."""
+    some: list[tuple[int, Member]] = []
+    samples = 0
+    for number, member in enumerate(members):
+        some.append((number, member))
+        samples += member.fields.get("samples", 0) * member.fields.get("channels", 1)
+        if len(some) == TOGETHER or samples >= MOST_SAMPLES:
+            yield some
+            some, samples = [], 0
+    if some:
+        yield some
+
+
 def _judged(
     found: Sequence[_Heard], judge: Judge | None, clips: Clips
 ) -> Iterator[tuple[_Heard, tuple[np.ndarray, np.ndarray | None]]]:
@@ -230,7 +252,7 @@ def _heard(number: int, member: Member, *, hearing: Hearing, members: int, timed
             return "not finite"
         if not at.frames:
             return "no frames"
-        cells = outline(at.samples, at.sample_rate)[:, : hearing.frames]
+        cells = outline(from_first_sound(at.samples), at.sample_rate)[:, : hearing.frames]
         cells = np.pad(cells, ((0, 0), (0, hearing.frames - cells.shape[1])), constant_values=cells.min())
         measured = character(at.samples, at.sample_rate) if _is_due(number, members, MOST_MEASURED) else {}
         tempo_bpm = member.fields.get("tempo_bpm")

@@ -10,25 +10,34 @@ from typing import Any, Final
 
 import numpy as np
 
-from tonemill.audiotools.comparison import confidence, label_scores, vector_sets
+from tonemill.audiotools.comparison import confidence, frechet, kernel_distance, label_scores, vector_sets
 from tonemill.audiotools.comparison.confidence import Interval
 from tonemill.audiotools.comparison.descriptors import MEASURES
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.evaluation.clip_sets import Clips
 from tonemill.pipelines.evaluation.judge import Judge
+from tonemill.pipelines.evaluation.ranking import verdicts
 from tonemill.pipelines.progress import Phase
 
-ROWS: Final = ("generated", "held_out", "noise")
+HELD_OUT: Final = "held_out"
+NOISE: Final = "noise"
+REFERENCE: Final = "reference"
 QUERIES: Final = 1000
+RANKED_BY: Final = "kernel_audio_distance"
+"""Of all distances the one without bias at any number of clips, and with a kernel that sees every difference."""
+
 COPY_DB: Final = 1.0
 """A clip whose outline lies this near to one that was learned from, cell for cell, is a copy of it."""
 
 FEW: Final = 50
 METRICS: Final[dict[str, tuple[str, str, str]]] = {
+    "kernel_audio_distance": ("kernel distance (KAD)", "", "lower"),
+    "kernel_distance": ("kernel distance, cubic (KID)", "", "lower"),
     "frechet": ("Fréchet distance", "", "lower"),
-    "kernel_distance": ("kernel distance, unbiased", "", "lower"),
+    "frechet_infinite": ("Fréchet distance, infinitely many clips", "", "lower"),
     "precision": ("precision: looks real", "", "higher"),
     "recall": ("recall: covers the real", "", "higher"),
+    "coverage": ("coverage: real clips with one near", "", "higher"),
     "jensen_shannon": ("JS divergence over bins", "nats", "lower"),
     "different_bins": ("NDB/K: bins filled differently", "", "lower"),
     "nearest_train": ("nearest real clip", "", "as held out"),
@@ -56,16 +65,17 @@ def compare(
     """Every metric of every row with its interval, and beside them labels, bins and the nearest clips; notes grow.
 
     Args:
-        heard: generated, held_out and reference, and noise if there is any.
+        heard: by name: generated sets first, then held_out, reference, and noise if there is any.
         judge: who described them.
         notes: what a person must know to read the numbers.
         phase: advances by each set.
     """
-    reference = heard["reference"]
+    reference = heard[REFERENCE]
+    made = generated_of(heard)
     found: dict[str, dict[str, Interval]] = {name: {} for name in METRICS}
     labels: dict[str, dict[str, int]] = {}
     known = _Reference.of(reference)
-    for row in (name for name in ROWS if name in heard):
+    for row in (name for name in heard if name != REFERENCE):
         clips = heard[row]
         values = {**_of_sound(clips, reference)}
         if clips.vectors is not None and known is not None:
@@ -84,8 +94,19 @@ def compare(
     _warn(heard, judge, notes)
     _warn_of_reach(found["precision"], notes)
     metrics = {name: {row: _plain(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
-    nearest = _nearest(heard["generated"], reference)
-    return metrics, {"labels": labels, "bins": None if known is None else len(known.bins.counts), "nearest": nearest}
+    ranked = {row: found[RANKED_BY][row] for row in (*made, HELD_OUT) if row in found[RANKED_BY]}
+    return metrics, {
+        "labels": labels,
+        "bins": None if known is None else len(known.bins.counts),
+        "nearest": [one for name in made for one in _nearest(heard[name], reference)],
+        "ranking": [one.plain() for one in verdicts(ranked)],
+        "in_words": [one.in_words("kernel distance") for one in verdicts(ranked)],
+    }
+
+
+def generated_of(heard: Mapping[str, Clips]) -> list[str]:
+    """Names of the sets that are neither real nor noise."""
+    return [name for name in heard if name not in (HELD_OUT, NOISE, REFERENCE)]
 
 
 def _plain(interval: Interval) -> dict[str, Any]:
@@ -99,23 +120,37 @@ class _Reference:
     Args:
         vectors, groups: of the real clips.
         bins: their k-means.
-        reach: of each.
-        within: the kernel among them.
+        reach, covering: of each, to its third and to its fifth neighbour.
+        kernels: Gaussian, with the median distance among them for its bandwidth, and cubic.
+        within: the kernels among them.
+        moments: of them.
     """
 
     vectors: np.ndarray
     groups: np.ndarray
     bins: vector_sets.Bins
     reach: np.ndarray
-    within: vector_sets.KernelSums
+    covering: np.ndarray
+    kernels: tuple[kernel_distance.Kernel, ...]
+    within: list[kernel_distance.Sums]
+    moments: frechet.GroupedMoments
 
     @classmethod
     def of(cls, clips: Clips) -> _Reference | None:
         x, groups = clips.vectors, clips.groups
         if x is None:
             return None
+        near = vector_sets.nearest(x, x, min(vector_sets.COVERING, len(x) - 1))[0]
+        kernels = (kernel_distance.Gaussian(kernel_distance.median_distance(x)), kernel_distance.Cubic())
         return cls(
-            x, groups, vector_sets.make_bins(x), vector_sets.reach(x), vector_sets.kernel_sums(x, x, groups, groups)
+            x,
+            groups,
+            vector_sets.make_bins(x),
+            near[:, : vector_sets.NEIGHBOURS][:, -1],
+            near[:, -1],
+            kernels,
+            kernel_distance.sums(x, x, groups, groups, kernels),
+            frechet.GroupedMoments.of(x, groups),
         )
 
 
@@ -127,11 +162,20 @@ def _of_vectors(clips: Clips, real: _Reference) -> dict[str, Interval]:
     own = vector_sets.nearest(a, a, min(vector_sets.NEIGHBOURS, len(a) - 1))[0]
     precision, recall = vector_sets.precision_and_recall(a, b, own[:, -1], real.reach)
     cells = real.bins.deal(a)
+    within = kernel_distance.sums(a, a, clips.groups, clips.groups, real.kernels)
+    between = kernel_distance.sums(a, b, clips.groups, real.groups, real.kernels)
+    gaussian, cubic = (
+        kernel_distance.distance(*sums, len(a)) for sums in zip(within, real.within, between, strict=True)
+    )
+    apart = frechet.distances(frechet.GroupedMoments.of(a, clips.groups), real.moments, len(a))
     return {
-        "frechet": vector_sets.frechet_interval(a, b, clips.groups, real.groups),
-        "kernel_distance": vector_sets.kernel_distance(a, b, clips.groups, real.groups, real.within),
+        "kernel_audio_distance": gaussian,
+        "kernel_distance": cubic,
+        "frechet": apart.measured,
+        "frechet_infinite": apart.extrapolated,
         "precision": precision,
         "recall": recall,
+        "coverage": vector_sets.coverage(a, b, real.covering),
         "jensen_shannon": vector_sets.divergence(real.bins, cells, clips.groups),
         "different_bins": vector_sets.different_bins(real.bins, cells),
         "nearest_train": _mean(vector_sets.nearest(a, b)[0][:, 0], clips),
@@ -192,6 +236,7 @@ def _nearest(clips: Clips, reference: Clips, most: int = 20) -> list[dict[str, A
             order = np.argsort(distances[:, 0], kind="stable")[:most]
             return [
                 {
+                    "set": clips.name,
                     "key": clips.keys[i],
                     "real_key": reference.keys[which[i, 0]],
                     "distance": float(distances[i, 0] / scale),
@@ -203,8 +248,9 @@ def _nearest(clips: Clips, reference: Clips, most: int = 20) -> list[dict[str, A
 
 
 def _warn(heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]) -> None:
-    vectors = heard["reference"].vectors
-    least = min(len(heard[name]) for name in ("generated", "held_out", "reference"))
+    vectors = heard[REFERENCE].vectors
+    made = generated_of(heard)
+    least = min(len(heard[name]) for name in (*made, HELD_OUT, REFERENCE))
     if vectors is not None and least <= vectors.shape[1]:
         notes.append(
             f"{least} clips are too few for a Fréchet distance in {vectors.shape[1]} dimensions: it is biased, on both "
@@ -212,20 +258,20 @@ def _warn(heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]) -> 
         )
     if least < FEW:
         notes.append(f"With {least} clips intervals are rough themselves, and tails are not seen.")
-    for name in ("generated", "held_out", "reference"):
+    for name in (*made, HELD_OUT, REFERENCE):
         silent = heard[name].silent
         if silent is not None and silent.any():
             title = name.replace("_", " ")
             notes.append(f"{int(silent.sum())} of {len(silent)} {title} clips are silent; a judge hears them as alike.")
-    if judge is not None and judge.labels and heard["generated"].asked:
-        asked = {label for label in heard["generated"].asked if label is not None}
+    if judge is not None and judge.labels:
+        asked = {label for name in made for label in heard[name].asked if label is not None}
         if strange := sorted(asked - set(judge.labels)):
             notes.append(f"The judge does not know {judge.label} {', '.join(strange[:8])}: agreement leaves them out.")
 
 
 def _warn_of_reach(precision: Mapping[str, Interval], notes: list[str]) -> None:
     """Say so where noise looks as real as real clips do."""
-    real, noise = precision.get("held_out"), precision.get("noise")
+    real, noise = precision.get(HELD_OUT), precision.get(NOISE)
     if real and noise and real.low is not None and noise.value is not None and noise.value >= real.low:
         notes.append(
             f"Noise has a precision of {noise.value:.3g}: a few odd real clips, far from all others, reach as far as "

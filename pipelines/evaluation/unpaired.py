@@ -11,11 +11,8 @@ import numpy as np
 
 from tonemill.audiotools.comparison.descriptors import mean_spectrum
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
-from tonemill.pipelines.corpus.sidecar import source_key
-from tonemill.pipelines.evaluation.clip_sets import Hearing, Member, chosen, halves, hear, members_of, noise_like
+from tonemill.pipelines.evaluation.clip_sets import Hearing, Member, chosen, halves, hear, noise_like
 from tonemill.pipelines.evaluation.judge import (
-    TABLES,
     Judge,
     judge_in,
     judge_of_files,
@@ -23,12 +20,15 @@ from tonemill.pipelines.evaluation.judge import (
     stored_in,
     trained_by,
 )
-from tonemill.pipelines.evaluation.metrics import compare
-from tonemill.pipelines.evaluation.vectors import read_vectors
+from tonemill.pipelines.evaluation.metrics import HELD_OUT, NOISE, REFERENCE, compare
+from tonemill.pipelines.evaluation.places import Place, named, open_place
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.rendering.render import at_rate
 
 SCHEMA: Final = 1
+GENERATED: Final = "generated"
+"""The row of the one set that is compared; several have names of their own."""
+
 MOST_FRAMES: Final = 100
 """Outlines are compared over 4 s at most."""
 
@@ -56,27 +56,8 @@ class Options:
     workers: int = 2
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A corpus, or a file of vectors."""
-
-    path: Path
-    corpus: Corpus | None
-    members: dict[str, list[Member]]
-
-    @property
-    def all(self) -> list[Member]:
-        return [member for members in self.members.values() for member in members]
-
-    def about(self) -> dict[str, Any]:
-        facts = {"place": str(self.path), "examples": len(self.all)}
-        if self.corpus is None:
-            return facts
-        return {**facts, "digest": self.corpus.about["digest"], "sample_rate": self.corpus.about["sample_rate"]}
-
-
 def evaluate(
-    generated: Path,
+    generated: Sequence[Path],
     against: Path,
     judge: Path | None,
     files: Sequence[Path],
@@ -87,38 +68,41 @@ def evaluate(
     """Everything that is known of generated clips beside real ones, as plain values.
 
     Args:
-        generated: a corpus, or a file of vectors.
+        generated: corpora, folders of audio files, or files of vectors.
         against: the same, real. Its train split is the reference and the rest is held out; of one split, halves.
         judge: a run that describes sounds.
         files: of vectors by key, instead.
         options: how to compare.
         progress: where it is shown.
-        noise: a corpus or vectors to use as noise; made if not given.
+        noise: clips to use as noise; made if not given.
 
     Raises:
         CorpusError: a place holds too few clips, or cannot be read.
         RunError, UsageError: the judge cannot judge.
     """
     notes: list[str] = []
-    places = {"generated": _opened(generated), "against": _opened(against)}
-    if noise is not None:
-        places["noise"] = _opened(noise)
-    who = _chosen_judge(places, judge, files, options, notes)
-    reference, held_out = _dealt(places["against"], options, notes)
-    made = chosen(places["generated"].all, options.most, options.seed)
-    most = {"generated": len(made), "held_out": len(held_out), "reference": len(reference)}
-    count = min(len(made), len(held_out))
-    if not options.every and len(made) != len(held_out):
+    real, noise_place = open_place(against), None if noise is None else open_place(noise)
+    made = {GENERATED: generated[0]} if len(generated) == 1 else named(generated, (HELD_OUT, NOISE, REFERENCE))
+    places = {name: open_place(path) for name, path in made.items()}
+    every = {**places, "against": real, **({NOISE: noise_place} if noise_place else {})}
+    who = _chosen_judge(every, real, judge, files, options, notes)
+    reference, held_out = _dealt(real, options, notes)
+    sets = {name: chosen(place.all, options.most, options.seed) for name, place in places.items()}
+    sets[HELD_OUT] = held_out
+    most = {**{name: len(members) for name, members in sets.items()}, REFERENCE: len(reference)}
+    count = min(map(len, sets.values()))
+    if not options.every and max(map(len, sets.values())) != count:
+        sizes = ", ".join(f"{name.replace('_', ' ')} has {len(members)}" for name, members in sets.items())
         notes.append(
-            f"{count} clips of each set are compared, for generated are {len(made)} and held out {len(held_out)}, and "
-            "distances depend on how many there are; --all takes every clip."
+            f"{count} clips of each set are compared, for {sizes}, and distances depend on how many there are; --all "
+            "takes every clip."
         )
-        made, held_out = (chosen(members, count, options.seed) for members in (made, held_out))
-    hearing = _hearing(places, who, reference, options, notes)
-    sets = {"generated": made, "held_out": held_out, "reference": reference}
-    noisy = _noise(places, reference, held_out, options, count)
-    if noisy and (who is None or who.model is not None or "noise" in places or noisy[0].key in who.known):
-        sets["noise"] = noisy
+        sets = {name: chosen(members, count, options.seed) for name, members in sets.items()}
+    hearing = _hearing(every, who, reference, options, notes)
+    sets[REFERENCE] = reference
+    noisy = _noise(noise_place, reference, sets[HELD_OUT], options, count)
+    if noisy and (who is None or who.model is not None or noise_place or noisy[0].key in who.known):
+        sets[NOISE] = noisy
     elif who is not None:
         notes.append("There is no row of noise: its vectors would need the judge itself. Give some with --noise.")
     with progress.phase("listen", sum(map(len, sets.values())), "clips") as phase:
@@ -136,8 +120,9 @@ def evaluate(
         metrics, more = compare(heard, who, notes, phase)
     return {
         "evaluate": SCHEMA,
-        "generated": places["generated"].about(),
-        "against": places["against"].about(),
+        "generated": next(iter(places.values())).about(),
+        "sets": {name: place.about() for name, place in places.items()},
+        "against": real.about(),
         "judge": None if who is None else who.about,
         "counts": {name: len(clips) for name, clips in heard.items()},
         "available": most,
@@ -147,18 +132,15 @@ def evaluate(
     }
 
 
-def _opened(path: Path) -> _Place:
-    if path.suffix in TABLES:
-        members = [Member(key, source_key(key) or key, {}) for key in read_vectors([path])]
-        return _Place(path, None, {"all": members})
-    corpus = open_corpus(path)
-    return _Place(path, corpus, {split: members_of(corpus, [split]) for split in corpus.about["splits"]})
-
-
 def _chosen_judge(
-    places: Mapping[str, _Place], run: Path | None, files: Sequence[Path], options: Options, notes: list[str]
+    places: Mapping[str, Place],
+    real: Place,
+    run: Path | None,
+    files: Sequence[Path],
+    options: Options,
+    notes: list[str],
 ) -> Judge | None:
-    tables = [*files, *(place.path for place in places.values() if place.corpus is None)]
+    tables = [*files, *(place.path for place in places.values() if place.kind == "vectors")]
     keys = {member.key for place in places.values() for member in place.all}
     if tables:
         judge = judge_of_files(tables)
@@ -183,10 +165,10 @@ def _chosen_judge(
             )
         return found
     judge = judge_of_run(run, options.checkpoint, options.device, stored)
-    if judge.corpus_digest == places["against"].about().get("digest"):
+    if judge.corpus_digest == real.about().get("digest"):
         notes.append("The judge was trained on the train split that it is asked about: it knows those clips by heart.")
-    generated = places["generated"].corpus
-    if generated is not None and (runs := trained_by(generated, judge)):
+    runs = {run for place in places.values() if place.corpus is not None for run in trained_by(place.corpus, judge)}
+    if runs:
         notes.append(
             f"The judge is the network through whose features {', '.join(sorted(runs))} was trained, so its numbers "
             "favour these clips. Judge by another: `tonemill train classifier CORPUS -o runs/other --seed 1`."
@@ -200,7 +182,7 @@ def _chosen_judge(
     return judge
 
 
-def _dealt(place: _Place, options: Options, notes: list[str]) -> tuple[list[Member], list[Member]]:
+def _dealt(place: Place, options: Options, notes: list[str]) -> tuple[list[Member], list[Member]]:
     """The reference, and what is held out."""
     if len(place.members) > 1 and "train" in place.members:
         reference = place.members["train"]
@@ -220,24 +202,24 @@ def _dealt(place: _Place, options: Options, notes: list[str]) -> tuple[list[Memb
 
 
 def _hearing(
-    places: Mapping[str, _Place], judge: Judge | None, reference: Sequence[Member], options: Options, notes: list[str]
+    places: Mapping[str, Place], judge: Judge | None, reference: Sequence[Member], options: Options, notes: list[str]
 ) -> Hearing:
     rates = {
         int(member.fields["sample_rate"]) for place in places.values() for member in place.all if member.fields
     } or {1}
     if len(rates) > 1:
         notes.append(f"Sounds are compared at {min(rates)} Hz, the lowest of {', '.join(map(str, sorted(rates)))} Hz.")
-    seconds = [member.fields["seconds"] for member in reference if member.fields] or [1.0]
+    seconds = [member.fields["seconds"] for member in reference if "seconds" in member.fields] or [1.0]
     frames = int(np.clip(np.ceil(np.percentile(seconds, 95) / 0.04), 1, MOST_FRAMES))
     return Hearing(judge, min(rates), frames, options.workers)
 
 
 def _noise(
-    places: Mapping[str, _Place], reference: Sequence[Member], like: Sequence[Member], options: Options, count: int
+    place: Place | None, reference: Sequence[Member], like: Sequence[Member], options: Options, count: int
 ) -> list[Member]:
-    if "noise" in places:
-        return chosen(places["noise"].all, count if not options.every else options.most, options.seed)
-    rows = [member for member in like if member.fields]
+    if place is not None:
+        return chosen(place.all, count if not options.every else options.most, options.seed)
+    rows = [member for member in like if "samples" in member.fields]
     if not rows:
         return []
     rate = int(rows[0].fields["sample_rate"])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, jensenshannon
-from sklearn.metrics.pairwise import polynomial_kernel
 
 from tonemill.audiotools.comparison import vector_sets
 
@@ -15,80 +13,8 @@ def normal(count: int, dimensions: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, dimensions))
 
 
-def whitened(count: int, dimensions: int, seed: int) -> np.ndarray:
-    """Vectors whose mean is exactly 0 and whose covariance is exactly 1."""
-    x = normal(count, dimensions, seed)
-    x -= x.mean(axis=0)
-    return x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
-
-
 def groups(count: int) -> np.ndarray:
     return np.arange(count) % 20
-
-
-def test_frechet_of_gaussians_has_its_closed_form() -> None:
-    x, y = whitened(500, 6, 0), whitened(400, 6, 1)
-    shift, scales = np.arange(6.0), np.array([1.0, 2.0, 0.5, 3.0, 1.0, 1.5])
-    # Of diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2.
-    assert vector_sets.frechet(x, y * scales + shift) == pytest.approx(
-        np.square(shift).sum() + np.square(1 - scales).sum(), rel=1e-9
-    )
-    assert vector_sets.frechet(x, x) == pytest.approx(0, abs=1e-9)
-
-
-def test_frechet_of_any_covariances_is_scipys() -> None:
-    rng = np.random.default_rng(2)
-    x, y = normal(60, 8, 3) @ rng.standard_normal((8, 8)), normal(80, 8, 4) @ rng.standard_normal((8, 8)) + 1
-    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    wanted = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert vector_sets.frechet(x, y) == pytest.approx(wanted, rel=1e-8)
-    assert vector_sets.frechet(y, x) == pytest.approx(wanted, rel=1e-8)
-
-
-def test_frechet_with_fewer_clips_than_dimensions_is_finite() -> None:
-    assert 0 < vector_sets.frechet(normal(10, 64, 0), normal(12, 64, 1)) < np.inf
-
-
-def test_frechet_intervals_cover_what_the_error_is() -> None:
-    shift = np.array([3.0, 0, 0, 0])
-    found = [
-        vector_sets.frechet_interval(
-            normal(400, 4, seed), normal(400, 4, 1000 + seed) + shift, groups(400), groups(400)
-        )
-        for seed in range(60)
-    ]
-    # The mean of all is the expectation, bias included.
-    expected = np.mean([one.value for one in found])
-    covered = np.mean([one.low <= expected <= one.high for one in found])
-    assert expected == pytest.approx(9, abs=0.15)
-    assert 0.85 <= covered <= 1
-
-
-def test_clips_of_one_source_widen_the_interval() -> None:
-    x = np.repeat(normal(40, 4, 0), 10, axis=0) + 0.01 * normal(400, 4, 1)
-    y = normal(400, 4, 2)
-    alone = vector_sets.frechet_interval(x, y, groups(400), groups(400))
-    together = vector_sets.frechet_interval(x, y, np.arange(400) // 10 % 20, groups(400))
-    assert together.high - together.low > 1.5 * (alone.high - alone.low)
-
-
-def test_the_kernel_distance_is_scikit_learns_and_unbiased() -> None:
-    x, y = normal(30, 5, 0), normal(40, 5, 1) + 0.5
-
-    def mean(kernel: np.ndarray) -> float:
-        return float((kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1)))
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return polynomial_kernel(a, b, degree=3, gamma=1 / 5, coef0=1)
-
-    wanted = mean(kernel(x, x)) + mean(kernel(y, y)) - 2 * kernel(x, y).mean()
-    assert vector_sets.kernel_distance(x, y, groups(30), groups(40)).value == pytest.approx(wanted, rel=1e-9)
-    same = [
-        vector_sets.kernel_distance(normal(50, 5, s), normal(50, 5, 500 + s), groups(50), groups(50)) for s in range(80)
-    ]
-    values = np.array([one.value for one in same])
-    assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
-    assert np.mean([one.low <= 0 <= one.high for one in same]) > 0.85
 
 
 def test_neighbours_are_scipys_also_far_from_the_origin() -> None:
@@ -127,6 +53,20 @@ def test_precision_and_recall_tell_wrong_from_narrow() -> None:
     precision, recall = covering(0.1 * normal(600, 3, 2), real)
     assert precision > 0.95 and recall < 0.1
     assert covering(normal(600, 3, 3) + 50, real) == (0, 0)
+
+
+def test_coverage_is_its_definition_and_known_for_one_distribution() -> None:
+    a, b = normal(300, 3, 0), normal(1100, 3, 1) + 0.5
+    reach = vector_sets.reach(b, vector_sets.COVERING)
+    wanted = (cdist(b, a).min(axis=1) <= np.sort(cdist(b, b), axis=1)[:, 5]).mean()
+    assert vector_sets.coverage(a, b, reach).value == pytest.approx(wanted, abs=1e-12)
+    # Naeem et al., lemma 2: 1 - 1 / 2^5 where both sets are large and alike.
+    found = [
+        vector_sets.coverage(normal(400, 3, s), b, vector_sets.reach(b, 5)).value
+        for s, b in ((seed, normal(400, 3, 100 + seed)) for seed in range(10))
+    ]
+    assert np.mean(found) == pytest.approx(1 - 1 / 32, abs=0.01)
+    assert vector_sets.coverage(normal(300, 3, 2) + 50, b, reach).value == 0
 
 
 def test_bins_of_one_distribution_agree_and_a_missing_mode_shows() -> None:

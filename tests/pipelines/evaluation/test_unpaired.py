@@ -282,3 +282,41 @@ def test_renders_are_held_against_the_wet_they_were_made_for(pairs: Path, tonemi
     tonemill(
         *("evaluate", tmp_path / "softer", "--against", pairs, "--paired", "-q", "--fail-if", "si_sdr_db > 10")
     ).refused(1, "Failed")
+
+
+def test_several_sets_are_ranked_only_where_they_differ(tonemill: Tonemill, tmp_path: Path) -> None:
+    real = vectors(tmp_path / "real.npz", 400, 0)
+    near, alike, far = (
+        vectors(tmp_path / f"{name}.npz", 200, seed, shift)
+        for name, seed, shift in (("near", 1, 0.05), ("alike", 2, 0.05), ("far", 3, 1.0))
+    )
+    found = result(tonemill, near, alike, far, "--against", real)
+    rows = ["near.npz", "alike.npz", "far.npz", "held_out"]
+    assert list(found["metrics"]["kernel_audio_distance"]) == rows
+    ranking = {tuple(one["sets"]): one for one in found["ranking"]}
+    assert ranking["near.npz", "far.npz"]["nearer"] == "near.npz"
+    assert ranking["far.npz", "held_out"]["nearer"] == "held_out"
+    open_question = ranking["near.npz", "alike.npz"]
+    assert open_question["nearer"] is None
+    assert open_question["clips_needed"] is None or open_question["clips_needed"] > 200
+    shown = tonemill("evaluate", near, alike, far, "--against", real, "-q").done().out.decode()
+    assert "near.npz is nearer to the real clips than far.npz" in " ".join(shown.split())
+    assert "near.npz and alike.npz cannot be ranked" in " ".join(shown.split())
+    tonemill("evaluate", near, far, "--paired").refused(2, "--paired compares one corpus")
+
+
+def test_folders_of_audio_are_compared_and_copies_are_named(tonemill: Tonemill, tmp_path: Path) -> None:
+    """The copies begin later and are softer; half of their originals are held out, and one file is no audio."""
+    for number in range(12):
+        tone = np.sin(np.arange(8000) * (0.05 + 0.03 * number)) * np.exp(-np.arange(8000) / 2000)
+        for folder, sound in (("real", 0.8 * tone), ("made", np.r_[np.zeros(100 + 37 * number), 0.2 * tone])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            soundfile.write(tmp_path / folder / f"{number:02}.wav", sound, 8000)
+    (tmp_path / "made" / "bad.wav").write_bytes(b"RIFF nothing")
+    found = result(tonemill, tmp_path / "made", "--against", tmp_path / "real", "--all")
+    assert found["generated"]["kind"] == found["against"]["kind"] == "folder"
+    assert found["counts"]["generated"] == 12 and found["counts"]["reference"] == 6
+    assert any("Left out of generated: 1" in note for note in found["notes"])
+    assert found["metrics"]["copies"]["generated"]["value"] >= 0.5
+    copies = [one for one in found["nearest"] if one["distance"] < 1]
+    assert len(copies) >= 6 and sum(one["key"] == one["real_key"] for one in copies) == 6

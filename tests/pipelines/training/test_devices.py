@@ -69,7 +69,7 @@ def test_a_judge_judges_on_another_device(drums: Corpus, tmp_path: Path, choose:
     loop.train("classifier", SETTINGS["classifier"], settings, drums, tmp_path / "judge", QUIET)
 
     def judged() -> dict[str, Any]:
-        return evaluate(drums.folder, drums.folder, tmp_path / "judge", [], Options(most=16), QUIET)
+        return evaluate([drums.folder], drums.folder, tmp_path / "judge", [], Options(most=16), QUIET)
 
     here = judged()
     choose(THERE)

@@ -36,8 +36,8 @@ HOMES = {
 ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
-    "models": """plugins earlier directions exchange players contract parts wavegan specgan classifier vocoder loopgan rave
-        diffusion effect""",
+    "models": """plugins earlier directions exchange players contract parts wavegan specgan classifier vocoder loopgan
+        rave diffusion effect""",
     "models/loopgan": """circle penalties generator augmenting projection plain_discriminator features settings
         conditions discriminator model""",
     "models/vocoder": "settings generators player model",

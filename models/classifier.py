@@ -28,7 +28,7 @@ from tonemill.audiotools.comparison import confidence
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.pictures.clips import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import FIELDS, Direction, Lean
+from tonemill.models.directions import FIELDS, Direction, Lean, Score
 from tonemill.models.parts.mel import (
     HOP_SECONDS,
     MEL_SETTINGS,
@@ -167,6 +167,7 @@ class ShortChunkCNN(nn.Module):
 class Classifier(Model):
     Config: ClassVar[type] = ClassifierConfig
     pads_short: ClassVar[bool] = True
+    score: ClassVar[Score] = Score("cross-entropy", "nats")
     least_batch: ClassVar[int] = 2  # the embedding is normalised over the batch
     uses: ClassVar[Mapping[str, str | Lean]] = {"mel_of": Lean("decode", training_only=True)}
 

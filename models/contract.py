@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.directions import SEED, Direction, Export, Lean
+from tonemill.models.directions import SEED, Direction, Export, Lean, Score
 from tonemill.models.exchange import Augment, Batch, CorpusFacts, Request, Validation
 from tonemill.models.players import Player
 from tonemill.models.plugins import MODELS
@@ -34,7 +34,6 @@ class Model(nn.Module):
 
     Config: ClassVar[type]
     """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
-
     chooser: ClassVar[str] = ""
     """The setting that decides which others there are, as the kind of network; empty where none does."""
 
@@ -44,12 +43,14 @@ class Model(nn.Module):
     usual: ClassVar[Mapping[str, Any]] = {}
     """Settings of the training loop that suit it better than the loop's own defaults."""
 
+    score: ClassVar[Score] = Score("distance to real clips", "dB")
+    """What `validate` gives as score; where it gives none, clips are rendered and held against real ones."""
+
     uses: ClassVar[Mapping[str, str | Lean]] = {}
     """For each setting that names a run that it leans on, as `vocoder`, the direction that it must have, or more.
 
     A model that has some takes its parents as a second argument, passes them on to `Model`, and finds them in
-    `self.parents`: in eval mode, without gradients, on its own device, and left out of its weights.
-    """
+    `self.parents`: in eval mode, without gradients, on its own device, and left out of its weights."""
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Suffixes of other programs' files that `converted` takes, as `.nam`."""

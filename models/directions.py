@@ -131,6 +131,22 @@ class Direction:
         return self.gives not in (AUDIO, FIELDS)
 
 
+class Score(NamedTuple):
+    """By what the checkpoints of a run are compared; less is better.
+
+    Args:
+        name: as `cross-entropy`.
+        unit: as dB; empty where it has none.
+    """
+
+    name: str
+    unit: str = ""
+
+    def in_words(self, value: float) -> str:
+        """A value in four digits, with the unit."""
+        return f"{value:.4g} {self.unit}".rstrip()
+
+
 class Lean(NamedTuple):
     """What a setting that names a run may hold, and when that run is needed.
 

@@ -198,9 +198,9 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     learned = _learned(run)
     for name, words in learned.items():
         about.add_row(name, words)
-    saved = _table("checkpoints", "step", "training time", "score (less is better)", "digest")
+    saved = _table("checkpoints", "step", "training time", run.score.name, "digest")
     for one in run.checkpoints():
-        score = "" if one.score is None else f"{one.score:.2f}"
+        score = "" if one.score is None else run.score.in_words(one.score)
         saved.add_row(str(one.step), duration(one.state["seconds"]), score, one.digest[:16])
     last = last_metrics(folder / METRICS)
     metrics = _table("last metrics", "metric", "value")

@@ -157,7 +157,8 @@ def _run(
     if trained.tired:
         progress.say(f"  It stopped, for {settings.patience} scores in a row were no better than the best.")
     if best.score is not None:
-        progress.say(f"  The best step is {best.step}, with a score of {best.score:.4g} (less is better).")
+        score = trained.run.score
+        progress.say(f"  The best step is {best.step}: its {score.name} is {score.in_words(best.score)}.")
     for way, direction in directions_of(trained.run).items():
         progress.say(f"  {_pipe(output, way, direction)}")
         if direction.gives == FIELDS:

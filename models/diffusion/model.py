@@ -29,7 +29,7 @@ from tonemill.models.diffusion.settings import (
 )
 from tonemill.models.diffusion.tasks import Rows, task_of
 from tonemill.models.diffusion.validating import judged
-from tonemill.models.directions import AUDIO, Direction
+from tonemill.models.directions import AUDIO, Direction, Score
 from tonemill.models.parts.seeded import given_latent, other_seed
 from tonemill.models.parts.settings import settled
 
@@ -42,6 +42,7 @@ class Diffusion(Model):
     Config: ClassVar[type] = DiffusionConfig
     chooser = "task"
     pads_short: ClassVar[bool] = True
+    score: ClassVar[Score] = Score("loss over that of the best Gaussian denoiser")
     usual: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "ema": 0.9999, "clip_norm": 1.0, "listen_clips": 4}
 
     def __init__(self, config: Any) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import Direction, Export
+from tonemill.models.directions import Direction, Export, Score
 from tonemill.models.effect.losses import BlockLoss, LossConfig
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
 from tonemill.models.effect.playing import ChannelPlayers, PlayOptions, direction_of
@@ -88,6 +88,7 @@ class Effect(Model):
     chooser = "network"
     reads = (".nam",)
     retired: ClassVar[Mapping[str, str]] = {"clip_norm": "train"}
+    score: ClassVar[Score] = Score("ESR")
     usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16, "clip_norm": 1.0}
 
     def __init__(self, config: Any) -> None:

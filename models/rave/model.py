@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import Direction
+from tonemill.models.directions import Direction, Score
 from tonemill.models.parts import adversarial_losses as losses
 from tonemill.models.parts.augment import Augmentation
 from tonemill.models.parts.discriminators import Judgement, MultiPeriod, MultiScale, Several, strided_stack
@@ -40,6 +40,7 @@ class Rave(Model):
     Config: ClassVar[type] = RaveConfig
     chooser = "architecture"
     pads_short: ClassVar[bool] = True
+    score: ClassVar[Score] = Score("held-out multi-scale spectral distance")
     usual: ClassVar[Mapping[str, Any]] = {
         "batch_size": 8,
         "steps": 2_000_000,

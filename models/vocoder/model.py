@@ -18,7 +18,7 @@ from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import UsageError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import Direction
+from tonemill.models.directions import Direction, Score
 from tonemill.models.parts import adversarial_losses as losses
 from tonemill.models.parts.discriminators import MultiPeriod, MultiScale, MultiSTFT, Several, grouped_stack
 from tonemill.models.parts.griffin_lim import griffin_lim
@@ -54,6 +54,7 @@ class Vocoder(Model):
     Config: ClassVar[type] = VocoderConfig
     chooser = "generator"
     pads_short: ClassVar[bool] = True
+    score: ClassVar[Score] = Score("multi-resolution STFT distance")
     usual: ClassVar[Mapping[str, Any]] = {"batch_size": 4, "steps": 100_000, "ema": 0.998}
 
     def __init__(self, config: Any) -> None:

@@ -61,7 +61,7 @@ def _facts(place: Place) -> dict[str, str]:
             "clip length": f"{about.get('length')} samples",
             "steps": f"{done[-1].step:,}" if done else "no checkpoint yet",
             "training time": duration(done[-1].state["seconds"]) if done else "",
-            "best distance to real": f"{plain(min(best))} dB" if best else "",
+            f"best {run.score.name}": run.score.in_words(min(best)) if best else "",
         }
     ledger = about["ledger"]
     seconds, peaks = numbers(place.index["seconds"]), numbers(place.index["peak_db"])

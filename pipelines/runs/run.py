@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.models.directions import Score
 from tonemill.pipelines import config
 from tonemill.pipelines.runs import checkpoint_folder
 from tonemill.pipelines.runs.checkpoint_folder import Checkpoint
@@ -27,6 +28,9 @@ RUN_TOML: Final = "run.toml"
 RUN_JSON: Final = "run.json"
 USES: Final = "uses"
 """The key of run.json that holds the runs that a run leans on, by the setting that names each."""
+
+SCORE: Final = "score"
+"""The key of run.json that holds by what checkpoints are compared."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -111,6 +115,12 @@ class Run:
     @property
     def model_config(self) -> dict[str, Any]:
         return dict(self.about["model_config"])
+
+    @property
+    def score(self) -> Score:
+        """By what its checkpoints are compared; the version before did not record it."""
+        found = self.about.get(SCORE, {})
+        return Score(str(found.get("name", "score")), str(found.get("unit", "")))
 
     def checkpoints(self) -> list[Checkpoint]:
         """All of them whose state is whole, oldest first.

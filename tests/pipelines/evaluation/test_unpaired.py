@@ -74,6 +74,13 @@ def test_a_run_tells_how_it_does_on_held_out_clips(judge: Run) -> None:
     assert np.sum(confusion["counts"]) == tried["validated_examples"] == confusion["examples"]
 
 
+def test_a_score_has_a_name_and_a_unit(judge: Run) -> None:
+    """Those of the model, in run.json; a run of the version before them has a score without either."""
+    assert judge.score.in_words(0.12345) == "0.1235 nats" and judge.score.name == "cross-entropy"
+    before = Run(judge.folder, {name: value for name, value in judge.about.items() if name != "score"})
+    assert before.score.name == "score" and before.score.in_words(12.0) == "12"
+
+
 def test_rendering_labels_and_leaves_sounds_as_they_are(drums: Corpus, judge: Run, labelled: Path) -> None:
     before = {row["audio_sha256"] for row in table(drums.folder / "index.parquet")}
     rows = table(labelled / "index.parquet")

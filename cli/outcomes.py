@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -40,6 +40,24 @@ def summary(folder: str, about: dict[str, Any]) -> str:
             "decoded_samples in the index); what was decoded counts"
         )
     return "\n".join(lines)
+
+
+def starving(about: dict[str, Any]) -> str:
+    """How many processes of a loader find a shard of the training split; nothing where there are enough of them.
+
+    Loaders of WebDatasets hand whole shards out to their processes, and those that get none end with an error.
+    """
+    split, one = next(iter(about["splits"].items()))
+    if one["shards"] >= USUAL_LOADERS or one["examples"] < 2 * USUAL_LOADERS:
+        return ""
+    return (
+        f"{split} has {one['shards']} shards: so many processes at most of a WebDataset loader (num_workers) find one "
+        f"there. `--shards {USUAL_LOADERS} --overwrite` makes {USUAL_LOADERS} (docs/corpora.md)."
+    )
+
+
+USUAL_LOADERS: Final = 4
+"""Processes that loaders commonly have, at least."""
 
 
 def clipping(about: dict[str, Any]) -> str:

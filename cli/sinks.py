@@ -16,7 +16,7 @@ import typer
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
 from tonemill.cli.console import stdin, stop_on_termination
-from tonemill.cli.outcomes import clipping, show_plan, summary
+from tonemill.cli.outcomes import clipping, show_plan, starving, summary
 
 if TYPE_CHECKING:
     from tonemill.pipelines.building.shard_range import Portion
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tonemill.pipelines.planning.plan import Output, Plan, Splitting
     from tonemill.pipelines.progress import Progress
 
-Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); as the source if not given.")]
-ShardSeconds = Annotated[float, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
+Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); 0, or not given, as the source.")]
+ShardSeconds = Annotated[float | None, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")]
 Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner; the local one if not given.")]
@@ -97,14 +97,38 @@ class Sinking:
         return chosen[0] if chosen else None
 
 
-def output(kind: Literal["shards", "files"], container: str, bits: int | None) -> Output:
+def recorded(folder: Path, kind: Literal["shards", "files"]) -> Plan | None:
+    """The plan that a folder was made by, without its rows: what flags mean that are left out."""
+    from tonemill.pipelines.corpus.layout import OutputFolder
+    from tonemill.pipelines.corpus.plan_file import read_plan
+
+    path = OutputFolder(folder, kind).plan
+    try:
+        return read_plan(path, proved=False) if path.exists() else None
+    except CorpusError:
+        return None
+
+
+def output(
+    kind: Literal["shards", "files"], container: str | None, bits: int | None, usual: str, made: Plan | None
+) -> Output:
     """What a sink was asked to make.
+
+    Args:
+        kind: of output.
+        container: as typed.
+        bits: as typed; 0 for those of the source.
+        usual: the container of a new folder.
+        made: the plan of what is there, which says what was left out.
 
     Raises:
         UsageError: the container does not hold so many bits.
     """
     from tonemill.pipelines.planning.plan import Output
 
+    before = made.output if made is not None else Output(kind, usual)
+    container = container or before.container
+    bits = (before.bits if container == before.container else None) if bits is None else bits or None
     if bits not in (None, 16, 24) and not (bits == 32 and container == "wav"):
         raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
     return Output(kind, container, bits)
@@ -140,6 +164,9 @@ def sink(
     shard_seconds: float,
     options: Sinking,
     keeps_splits: bool = False,
+    shards: int | None = None,
+    is_typed: bool = True,
+    may_cut: bool = False,
 ) -> None:
     """Read the stream to its end, plan it, and carry the plan out; one line of JSON on stdout tells what was made.
 
@@ -152,6 +179,9 @@ def sink(
         shard_seconds: about so much sound in each shard.
         options: the rest of what was typed.
         keeps_splits: recipes that come from a corpus with splits keep theirs.
+        is_typed: flags that deal were typed, and are not only those that are recorded.
+        may_cut: the end of each recording may be held out, where they are too few to deal whole ones.
+        shards: so many in the largest split, instead of about so much sound in each.
 
     Raises:
         StreamError: the stream was cut, and nobody said --partial.
@@ -197,8 +227,19 @@ def sink(
         return there(folder, wished) if mode != "overwrite" else None
 
     is_append = mode == "append"
-    dealing = Dealing(keeps_splits, old_plan if mode in (None, "append") else lambda: None, beside=is_append)
-    plan = make_plan(recipes(), wished, splitting, shard_seconds, is_append, dealing)
+    dealing = Dealing(
+        keeps_splits,
+        old_plan if mode in (None, "append") else lambda: None,
+        beside=is_append,
+        typed=is_typed,
+        may_cut=may_cut,
+    )
+    plan = make_plan(recipes(), wished, splitting, shard_seconds, is_append, dealing, shards)
+    if plan.splitting.ends and not splitting.ends:
+        progress.say(
+            "splits: there are too few recordings to deal whole ones, so the end of each is held out, by its time "
+            "(--ends); --no-ends deals whole ones"
+        )
     for line in dealing.words() if wished.kind == "shards" else ():
         progress.say(line)
     if removals.left_out:
@@ -206,8 +247,7 @@ def sink(
     old = old_plan()
     if old is not None and mode in ("append", "update"):
         grown = grow(old, plan, "append" if is_append else "update", shard_seconds)
-        told = {"there already": grown.there, "new": grown.added, "changed": grown.changed, "gone": grown.gone}
-        progress.say("sources: " + ", ".join(f"{count} {what}" for what, count in told.items() if count))
+        progress.say(grown.words())
         plan = grown.plan
     elif old is not None:
         plan = regrown(old, plan) or plan
@@ -246,6 +286,8 @@ def _carry_out(
     else:
         about = produce(folder, plan, *how)
         progress.say(summary(readable(str(folder)), about))
+        if plan.output.kind == "shards" and (few := starving(about)):
+            progress.say(few)
         if cut_off := clipping(about):
             progress.warn(cut_off)
         line = describe_line(about, **named)

@@ -1,4 +1,8 @@
-"""Sink: cook recipes into a sharded corpus."""
+"""Sink: cook recipes into a sharded corpus.
+
+In a folder that is a corpus already, flags that are left out mean what is recorded there; --valid 0, --group '' and
+--bits 0 take one back.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import typer
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import in_stores
 from tonemill.cli.options import sharing
-from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, sink, there
+from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, recorded, sink
 
 
 @in_stores("corpus")
@@ -25,20 +29,38 @@ def command(
         float | None, typer.Option(min=0, max=1, help="Share of groups for testing; none if not given.")
     ] = None,
     valid_where: Annotated[str | None, typer.Option(help="What is for validation, as 'speaker == \"theo\"'.")] = None,
+    test_where: Annotated[str | None, typer.Option(help="What is for testing, as 'fold == 10'.")] = None,
+    split_by: Annotated[
+        str | None, typer.Option(help="A field that holds train, valid or test (validation, dev, eval ... are taken).")
+    ] = None,
     group: Annotated[
         str | None,
-        typer.Option(help="A field, path or folder that must not straddle splits; equal bytes if not given."),
+        typer.Option(
+            help="What must not straddle splits: a field, path, folder, folder:1 (outermost); equal bytes if not given."
+        ),
     ] = None,
     split_seed: Annotated[int | None, typer.Option(help="Another seed deals other groups; 0 if not given.")] = None,
-    redeal: Annotated[
-        bool,
+    ends: Annotated[
+        bool | None,
         typer.Option(
-            "--redeal",
+            "--ends/--no-ends",
+            help="The shares are of each recording's time, from its end; so if not given where recordings are too few.",
+        ),
+    ] = None,
+    redeal: Annotated[
+        bool | None,
+        typer.Option(
+            "--redeal/--no-redeal",
             help="Deal examples of a corpus by these flags; they keep the split that they have there if not.",
         ),
-    ] = False,
-    shard_seconds: ShardSeconds = 600.0,
-    format: Annotated[Literal["flac", "wav"], typer.Option(help="How audio is stored.")] = "flac",
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="So many shards in the largest split, for as many loader processes.")
+    ] = None,
+    shard_seconds: ShardSeconds = None,
+    format: Annotated[
+        Literal["flac", "wav"] | None, typer.Option(help="How audio is stored; flac if not given.")
+    ] = None,
     bits: Bits = None,
     *,
     options: Sinking,
@@ -48,20 +70,45 @@ def command(
     from tonemill.pipelines.storage.paths import place
 
     corpus = place(corpus)
-    if valid_where is not None:
-        condition(valid_where, "--valid-where")
-    wished = output("shards", format, bits)
-    old = there(corpus, wished) if options.mode == "append" else None
-    # What is appended is dealt as what is there was; a flag that says otherwise is refused later, with the reason.
-    before = Splitting() if old is None else old.splitting
+    for flag, text in (("--valid-where", valid_where), ("--test-where", test_where)):
+        if text:
+            condition(text, flag)
+    made = recorded(corpus, "shards")
+    wished = output("shards", format, bits, "flac", made)
+    before = Splitting() if made is None else made.splitting
     typed: dict[str, Any] = {
         "valid": valid,
         "test": test,
         "valid_where": valid_where,
+        "test_where": test_where,
+        "split_by": split_by,
         "group": group,
         "seed": split_seed,
+        "ends": ends,
+        "redeal": redeal,
     }
-    splitting = replace(before, **{name: value for name, value in typed.items() if value is not None})
+    # An empty text takes back what is recorded.
+    given: dict[str, Any] = {name: None if value == "" else value for name, value in typed.items() if value is not None}
+    splitting = replace(before, **given)
     if not splitting.valid + splitting.test <= 1:
         raise UsageError(f"--valid {splitting.valid} and --test {splitting.test} are more than everything together.")
-    sink("shard", corpus, "corpus", wished, splitting, shard_seconds, options, keeps_splits=not redeal)
+    others: dict[str, Any] = {"--valid": splitting.valid, "--test": splitting.test}
+    others |= {"--valid-where": splitting.valid_where, "--test-where": splitting.test_where}
+    if splitting.split_by is not None and (more := [flag for flag, value in others.items() if value]):
+        raise UsageError(f"--split-by says where everything goes, and {more[0]} would choose too. Give one of them.")
+    if shards is not None and shard_seconds is not None:
+        raise UsageError("Give one of --shards and --shard-seconds.")
+    seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 600.0
+    sink(
+        "shard",
+        corpus,
+        "corpus",
+        wished,
+        splitting,
+        seconds,
+        options,
+        not splitting.redeal,
+        shards,
+        bool(given),
+        ends is not False,
+    )

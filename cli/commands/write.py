@@ -8,18 +8,23 @@ from typing import Annotated, Literal
 import typer
 
 from tonemill.cli.options import sharing
-from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, sink
+from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, recorded, sink
 
 
 @sharing(Sinking)
 def command(
     folder: Annotated[Path, typer.Argument(help="The folder to make.")],
-    format: Annotated[Literal["wav", "flac", "ogg"], typer.Option(help="Kind of file.")] = "wav",
+    format: Annotated[
+        Literal["wav", "flac", "ogg"] | None, typer.Option(help="Kind of file; wav if not given.")
+    ] = None,
     bits: Bits = None,
-    shard_seconds: ShardSeconds = 60.0,
+    shard_seconds: ShardSeconds = None,
     *,
     options: Sinking,
 ) -> None:
     from tonemill.pipelines.planning.plan import Splitting
 
-    sink("write", folder, "folder", output("files", format, bits), Splitting(), shard_seconds, options)
+    made = recorded(folder, "files")
+    wished = output("files", format, bits, "wav", made)
+    seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 60.0
+    sink("write", folder, "folder", wished, Splitting(), seconds, options)

@@ -40,8 +40,9 @@ def dump_plan(plan: Plan, file: BinaryIO) -> None:
     about = {
         "schema": SCHEMA,
         "output": asdict(plan.output),
-        "splitting": asdict(plan.splitting),
+        "splitting": plan.splitting.to_json(),
         "grown": plan.grown,
+        **({"shard_seconds": plan.shard_seconds} if plan.shard_seconds is not None else {}),
         "shards": [asdict(shard) for shard in plan.shards],
     }
     schema = COLUMNS.with_metadata({"tonemill": json.dumps(about)})
@@ -81,9 +82,17 @@ def _plan(about: dict[str, Any]) -> Plan:
     for name in ("valid", "test"):
         share = getattr(splitting, name)
         _require(type(share) in (int, float) and 0 <= share <= 1, name, share)
-    for name in ("valid_where", "group"):
+    for name in ("valid_where", "test_where", "split_by", "group"):
         _require(isinstance(getattr(splitting, name), str | None), name, getattr(splitting, name))
     _require(type(splitting.seed) is int, "seed", splitting.seed)
+    for name in ("ends", "redeal"):
+        _require(type(getattr(splitting, name)) is bool, name, getattr(splitting, name))
+    shard_seconds = about.get("shard_seconds")
+    _require(
+        shard_seconds is None or (type(shard_seconds) in (int, float) and 0 < shard_seconds < math.inf),
+        "shard_seconds",
+        shard_seconds,
+    )
     shards = tuple(Shard(**shard) for shard in about["shards"])
     for shard in shards:
         _require(type(shard.name) is str and SHARD_NAME.fullmatch(shard.name), "shard", shard.name)
@@ -92,7 +101,7 @@ def _plan(about: dict[str, Any]) -> Plan:
         for name in ("recipes", "clips", "bytes"):
             _require(type(getattr(shard, name)) is int and getattr(shard, name) >= 0, name, getattr(shard, name))
     _require(len({shard.name for shard in shards}) == len(shards), "shard", "of one name twice")
-    return Plan(output, shards, (), splitting, about.get("grown") is True)
+    return Plan(output, shards, (), splitting, about.get("grown") is True, shard_seconds)
 
 
 def _require(fits: object, what: str, found: object) -> None:

@@ -22,6 +22,8 @@ class Dealing:
         keeps: a recipe keeps the split that it comes from; otherwise the flags deal it.
         old: gives the plan of the output with its rows, if there is one: what is there stays in its split.
         beside: the recipes are put beside those of the old plan, so no group may straddle both.
+        may_cut: the end of each recording may be held out, where they are too few to deal whole ones.
+        typed: flags that deal were typed, and are not only those that are recorded.
         kept: recipes that go to the split that they come from, by split.
         moved: recipes that go to another, by both.
         stayed: recipes that are in the output already, in another, by both.
@@ -32,6 +34,8 @@ class Dealing:
     keeps: bool = False
     old: Callable[[], Plan | None] = _no_plan
     beside: bool = False
+    typed: bool = True
+    may_cut: bool = True
     kept: Counter[str] = field(default_factory=Counter)
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     stayed: Counter[tuple[str, str]] = field(default_factory=Counter)

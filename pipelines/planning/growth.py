@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tonemill.audiotools.errors import CorpusError, OutputError
@@ -26,6 +26,7 @@ class Grown:
         added: that were not.
         changed: of a source that was, and that has changed.
         gone: sources of the old one that are not in the new one.
+        moved: sources that go to another split, by both.
     """
 
     plan: Plan
@@ -33,6 +34,14 @@ class Grown:
     added: int
     changed: int
     gone: int
+    moved: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def words(self) -> str:
+        """What becomes of sources, for a person."""
+        counts = {"there already": self.there, "new": self.added, "changed": self.changed, "gone": self.gone}
+        told = [f"{count} {what}" for what, count in counts.items() if count]
+        told += [f"{count} moved from {one} to {other}" for (one, other), count in sorted(self.moved.items())]
+        return "sources: " + ", ".join(told)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_secon
     if mode == "append":
         _refuse_other_output(old, wished)
     there, kept, new = _matched(_seats(old), _seats(wished))
-    changed = 0
+    changed, moved = 0, Counter[tuple[str, str]]()
     if mode == "append":
         _refuse_known_sources(kept, new)
         _refuse_other_sound(old, [seat.row for seat in new])
@@ -73,13 +82,15 @@ def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_secon
         replaced, new = _replaced(kept, new)
         changed = len(replaced)
         seats, gone = [*there, *replaced], len(kept) - changed
+        moved = _moved(kept, new)
     used = {seat.row.key for seat in seats}
     plan = _planned(old, replace(wished, grown=True), seats, _keyed(new, used), shard_seconds)
     if plan.digest == old.digest:
         # Nothing is new: what a killed command leaves and the same command finishes has not grown.
         plan = replace(plan, grown=old.grown)
     _refuse_straddling(plan)
-    return Grown(plan, len(there), len(new), changed, gone)
+    several = sum(moved.values())
+    return Grown(plan, len(there), len(new) - several, changed, gone - several, moved)
 
 
 def regrown(old: Plan, wished: Plan) -> Plan | None:
@@ -129,6 +140,21 @@ def _replaced(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], 
         else:
             rest.append(seat)
     return taken, rest
+
+
+def _moved(old: Sequence[_Seat], new: Sequence[_Seat]) -> Counter[tuple[str, str]]:
+    """Sources that were there and are in another split now, by both splits."""
+    splits: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for seat in old:
+        splits[seat.row.recipe.path, *_contents(seat)].append(seat.split)
+    moved: Counter[tuple[str, str]] = Counter()
+    for seat in new:
+        before = splits[seat.row.recipe.path, *_contents(seat)]
+        other = next((split for split in before if split != seat.split), None)
+        if other is not None:
+            before.remove(other)
+            moved[other, seat.split] += 1
+    return moved
 
 
 def _keyed(new: Sequence[_Seat], used: set[str]) -> list[_Seat]:
@@ -199,10 +225,7 @@ def _stored(plan: Plan) -> str:
 
 
 def _dealt(plan: Plan) -> str:
-    one = plan.splitting
-    flags = {"--valid": one.valid, "--test": one.test, "--valid-where": one.valid_where, "--group": one.group}
-    given = [f"{flag} {value!r}" for flag, value in flags.items() if value]
-    return " ".join([*given, f"--split-seed {one.seed}"])
+    return plan.splitting.in_words() or "none of --valid, --test, --group and their like"
 
 
 def _refuse_known_sources(old: Sequence[_Seat], new: Sequence[_Seat]) -> None:
@@ -251,7 +274,8 @@ def _refuse_straddling(plan: Plan) -> None:
     """A condition, a cluster of copies or another corpus can tie a new source to one that was dealt elsewhere."""
     recipes = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]
     tied = {CLUSTER: "copies of one recording"}
-    if plan.splitting.valid_where is not None or any(recipe.dealt for _, recipe in recipes):
+    by_choice = (plan.splitting.valid_where, plan.splitting.test_where, plan.splitting.split_by)
+    if by_choice != (None, None, None) or (not plan.splitting.ends and any(recipe.dealt for _, recipe in recipes)):
         tied[plan.splitting.group or ""] = "a group"
     for group, what in tied.items():
         for places in straddling(recipes, group or None).values():

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import zlib
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
 
 from tonemill.pipelines.recipes.recipe import SPLITS, Recipe, recipe_of
 
@@ -42,6 +43,10 @@ class Splitting:
         valid_where: a condition on fields and path; what it holds for goes to valid by choice.
         group: what must not straddle splits, as `planning.group_of` takes it.
         seed: another seed deals other groups.
+        test_where: as `valid_where`, for test.
+        split_by: a field that holds the name of the split; nothing else deals then.
+        ends: the shares are of each recording's time, from its end, and not of groups.
+        redeal: recipes that come from a corpus with splits are dealt like all others.
     """
 
     valid: float = 0.0
@@ -49,6 +54,25 @@ class Splitting:
     valid_where: str | None = None
     group: str | None = None
     seed: int = 0
+    test_where: str | None = None
+    split_by: str | None = None
+    ends: bool = False
+    redeal: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What a plan records: what later versions added stands there only where it is used."""
+        usual = asdict(Splitting())
+        return {name: value for name, value in asdict(self).items() if name in _EARLIEST or value != usual[name]}
+
+    def in_words(self) -> str:
+        """The flags that deal so."""
+        flags = {"valid": self.valid, "test": self.test, "valid-where": self.valid_where, "test-where": self.test_where}
+        flags |= {"split-by": self.split_by, "group": self.group, "split-seed": self.seed}
+        given = [f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items() if value]
+        return " ".join([*given, *(["--ends"] if self.ends else []), *(["--redeal"] if self.redeal else [])])
+
+
+_EARLIEST: Final = ("valid", "test", "valid_where", "group", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +144,7 @@ class Plan:
         shards: by split and number.
         rows: the recipes of each, where they were read.
         splitting: how they were dealt.
+        shard_seconds: about so much sound in each shard; None where that was not recorded.
         grown: sources were added or taken away later, so that their places follow from more than one stream.
     """
 
@@ -128,6 +153,7 @@ class Plan:
     rows: tuple[tuple[Planned, ...], ...] = ()
     splitting: Splitting = Splitting()
     grown: bool = False
+    shard_seconds: float | None = None
 
     @property
     def digest(self) -> str:

@@ -7,13 +7,14 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.planning.dealing import Dealing
+from tonemill.pipelines.planning.ends import are_too_few, parts_of
 from tonemill.pipelines.planning.file_names import file_names, plain_name
 from tonemill.pipelines.planning.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of, pack, unpack
 from tonemill.pipelines.planning.splits import Groups, Place
@@ -21,6 +22,9 @@ from tonemill.pipelines.recipes.recipe import Recipe, recipe_of
 from tonemill.pipelines.recipes.step import Estimate, load_steps
 
 T = TypeVar("T")
+
+MOST_CUT: Final = 10_000
+"""With more recordings than this, none is looked at for being too few."""
 
 
 def make_plan(
@@ -30,6 +34,7 @@ def make_plan(
     shard_seconds: float,
     may_lack_splits: bool = False,
     dealing: Dealing | None = None,
+    shard_count: int | None = None,
 ) -> Plan:
     """Sort recipes by key, deal them to splits, and group them into shards of about equal expected seconds.
 
@@ -41,6 +46,7 @@ def make_plan(
         splitting: how recipes are dealt that have no split yet.
         shard_seconds: about so much sound in each shard.
         may_lack_splits: a wished split may come out empty.
+        shard_count: so many shards in the split that has most sound, instead.
         dealing: which recipes have a split already; it counts what became of them. Without it the flags deal all.
 
     Raises:
@@ -66,10 +72,17 @@ def make_plan(
             split = groups.split_of(one.place or groups.enter(recipe_of(unpack(one.packed)), one.digest.hex()))
         dealing.enter(one.origin, split, one.digest.hex())
         dealt[split].append(one)
+    lacking = any(getattr(splitting, split) > 0 and not dealt[split] for split in ("valid", "test"))
+    if splitting.ends or (dealing.may_cut and (lacking or not dealt["train"]) and not may_lack_splits):
+        dealt, splitting = _ends_held_out(dealt, splitting, output)
     if not may_lack_splits and (dealing.ruled or not dealing.keeps):
         _refuse_empty_splits(dealt, splitting, any_kept=bool(dealing.kept))
-    elif not may_lack_splits and dealing.there < sum(map(len, dealt.values())):
+    elif dealing.typed and not may_lack_splits and dealing.there < sum(map(len, dealt.values())):
         _refuse_idle_shares(splitting)
+    if shard_count is not None:
+        # A little more, so that rounding makes no shard of nothing.
+        most = max(sum(one.expected.seconds for one in ones) for ones in dealt.values())
+        shard_seconds = most / shard_count * (1 + 1e-9) or shard_seconds
     shards, rows = [], []
     for split in SPLITS:
         parts = grouped(dealt.pop(split), shard_seconds, lambda one: one.expected.seconds)
@@ -84,7 +97,7 @@ def make_plan(
             shards.append(_shard(f"{split}/{number:06d}", output, placed, digests, sum(sizes)))
             rows.append(placed)
             part.clear()
-    return Plan(output, tuple(shards), tuple(rows), splitting)
+    return Plan(output, tuple(shards), tuple(rows), splitting, shard_seconds=shard_seconds)
 
 
 class _Waiting(NamedTuple):
@@ -201,28 +214,56 @@ def expected(recipe: Recipe) -> Estimate:
     return estimate
 
 
+def _ends_held_out(
+    dealt: dict[str, list[_Waiting]], splitting: Splitting, output: Output
+) -> tuple[dict[str, list[_Waiting]], Splitting]:
+    """The same recordings with the end of each held out, where they are too few to deal, or that is how it was done."""
+    rows = [one for ones in dealt.values() for one in ones]
+    recipes = [recipe_of(unpack(one.packed)) for one in rows] if len(rows) < MOST_CUT or splitting.ends else []
+    by_choice = splitting.valid_where or splitting.test_where or splitting.split_by
+    wished = splitting.valid + splitting.test
+    if not recipes or by_choice or not 0 < wished < 1 or any(recipe.dealt for recipe in recipes):
+        return dealt, splitting
+    if not splitting.ends and not are_too_few(iter(recipes), splitting):
+        return dealt, splitting
+    made: list[tuple[str, _Waiting]] = []
+    for one, recipe in zip(rows, recipes, strict=True):
+        parts = list(parts_of(recipe, splitting, expected))
+        if not parts and not splitting.ends:
+            return dealt, splitting
+        for split, part in parts or [("train", recipe)]:
+            digest, packed = _digest(part), pack(part.to_line())
+            made.append((split, one._replace(digest=digest, packed=packed, expected=_shared(expected(part)))))
+    waiting = [one._replace(split=split) for split, one in made]
+    _give_keys(waiting)
+    waiting.sort(key=attrgetter("key"))
+    cut = {split: [one for one in waiting if one.split == split] for split in SPLITS}
+    return cut, replace(splitting, ends=True)
+
+
 def _refuse_idle_shares(splitting: Splitting) -> None:
     """Refuse flags that deal recipes where each has its split from another corpus."""
-    if splitting != Splitting(group=splitting.group):
+    if splitting != Splitting(group=splitting.group, redeal=splitting.redeal):
         raise UsageError(
             "Every recipe of the stream keeps the split that it has in the corpus that it comes from, so --valid, "
-            "--test, --valid-where and --split-seed would deal none. Leave them out, or give --redeal to deal all "
-            "recipes by them."
+            "--test, --valid-where, --test-where, --split-by, --ends and --split-seed would deal none. Leave them out, "
+            "or give --redeal to deal all recipes by them."
         )
 
 
 def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting, any_kept: bool) -> None:
     wished = {
-        "train": splitting.valid + splitting.test < 1 and not any_kept,
+        "train": splitting.valid + splitting.test < 1 and not any_kept and splitting.split_by is None,
         "valid": splitting.valid > 0 or splitting.valid_where is not None,
-        "test": splitting.test > 0,
+        "test": splitting.test > 0 or splitting.test_where is not None,
     }
     for split, wish in wished.items():
         if wish and not dealt[split]:
             counts = ", ".join(f"{len(rows)} {name}" for name, rows in dealt.items())
             raise CorpusError(
                 f"The {split} split came out empty ({counts} recipes): there are too few groups for such shares. "
-                "Raise the share, choose by --valid-where, deal by another --group, or try another --split-seed."
+                "Raise the share, choose by --valid-where, hold out the end of each with --ends, deal by another "
+                "--group, or try another --split-seed."
             )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError, UsageError
@@ -12,6 +13,8 @@ from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.plan import Splitting
 from tonemill.pipelines.recipes.conditions import condition
 from tonemill.pipelines.recipes.recipe import Recipe
+
+_OUTERMOST: Final = re.compile(r"folder:([1-9])")
 
 LEFT_OUT: Final = "duplicate"
 """The step of a copy in whose place `dedup` keeps another."""
@@ -21,7 +24,7 @@ CLUSTER: Final = "duplicate_cluster"
 
 
 def group_of(recipe: Recipe, group: str | None) -> str:
-    """What must not straddle splits: the content (None), the `path`, the `folder`, or a field.
+    """What must not straddle splits: the content (None), the `path`, the `folder` (`folder:1`: outermost), or a field.
 
     An example of a corpus has the group that its source has there, where no other is named.
 
@@ -39,15 +42,61 @@ def group_of(recipe: Recipe, group: str | None) -> str:
         return " ".join(digests)
     if group == "folder":
         return recipe.path.rpartition("/")[0]
+    if (outermost := _OUTERMOST.fullmatch(group)) is not None:
+        return "/".join(recipe.path.split("/")[:-1][: int(outermost[1])])
     if group not in recipe.fields:
-        known = ", ".join(["path", "folder", *recipe.fields])
+        known = ", ".join(["path", "folder", "folder:1", *recipe.fields])
         raise UsageError(f"--group is {group!r}, but {recipe.path} has no such field; it has: {known}.")
     return str(recipe.fields[group])
 
 
 def has_group(recipe: Recipe, group: str | None) -> bool:
     """Whether a recipe can be grouped so."""
-    return group in (None, "path", "folder") or group in recipe.fields
+    return group in (None, "path", "folder") or bool(_OUTERMOST.fullmatch(group)) or group in recipe.fields
+
+
+def choice_of(splitting: Splitting) -> Callable[[Recipe], str | None] | None:
+    """What chooses the split of a recipe, whatever its group; None where nothing does.
+
+    Raises:
+        UsageError: a condition is none. The function: a recipe lacks the field, or has no split there, or two.
+    """
+    if splitting.split_by is not None:
+        return lambda recipe: _named_split(recipe, str(splitting.split_by))
+    flags = {"valid": splitting.valid_where, "test": splitting.test_where}
+    tests = {split: condition(text, f"--{split}-where") for split, text in flags.items() if text is not None}
+
+    def choice(recipe: Recipe) -> str | None:
+        known = {**recipe.fields, "path": recipe.path}
+        found = [split for split, holds in tests.items() if holds(known)]
+        if len(found) > 1:
+            raise UsageError(
+                f"--valid-where and --test-where both hold for {recipe.path}. Make them exclude each other."
+            )
+        return found[0] if found else None
+
+    return choice if tests else None
+
+
+_SPELLINGS: Final = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""How tables of others call splits."""
+
+
+def _named_split(recipe: Recipe, field: str) -> str:
+    if field not in recipe.fields:
+        known = ", ".join(recipe.fields) or "none"
+        raise UsageError(f"--split-by is {field!r}, but {recipe.path} has no such field; it has: {known}.")
+    split = _SPELLINGS.get(str(recipe.fields[field]).strip().casefold())
+    if split is None:
+        raise UsageError(
+            f"--split-by {field}: {recipe.path} has {recipe.fields[field]!r} there, which is none of train, valid and "
+            "test. Choose by conditions, as --valid-where 'fold == 9' --test-where 'fold == 10'."
+        )
+    return split
 
 
 def dealt_by_hash(group: str, splitting: Splitting) -> str:
@@ -86,14 +135,14 @@ class Place(NamedTuple):
     Args:
         group: its own.
         cluster: of copies.
-        chosen: for validation, by a condition.
+        chosen: the split that a condition or a field chooses; None where neither does.
         path: of its source.
         split: that it keeps; None where its group decides.
     """
 
     group: str
     cluster: str | None
-    chosen: bool
+    chosen: str | None
     path: str
     split: str | None = None
 
@@ -116,9 +165,8 @@ class Groups:
         self._kept: dict[bytes, str] = {}
         self._kept_together: dict[tuple[str, str], str] | None = None
         self._parents: dict[tuple[str, str], tuple[str, str]] = {}
-        self._chosen: set[str] = set()
-        where = splitting.valid_where
-        self._where = condition(where, "--valid-where") if where is not None else None
+        self._chosen: dict[str, tuple[str, str]] = {}
+        self._choice = choice_of(splitting)
         # Only a choice can cut a group in two, and only then must be remembered where each went.
         self._dealt: dict[str, tuple[str, str]] = {}
         self._is_bound = False
@@ -148,7 +196,7 @@ class Groups:
                 self._entered(recipe, split)
 
     def _entered(self, recipe: Recipe, split: str | None) -> Place:
-        chosen = split is None and self._where is not None and self._where({**recipe.fields, "path": recipe.path})
+        chosen = self._choice(recipe) if split is None and self._choice is not None else None
         cluster = str(recipe.fields[CLUSTER]) if CLUSTER in recipe.fields else None
         # Those that are chosen need no group, and may lack the field.
         group = (
@@ -163,14 +211,16 @@ class Groups:
                 if name is not None and self._kept.setdefault(_hashed(kind, name), split) != split:
                     raise CorpusError(self._straddles(recipe.path, kind, name, split))
         if cluster is not None and chosen:
-            self._chosen.add(cluster)
+            other, path = self._chosen.setdefault(cluster, (chosen, recipe.path))
+            if other != chosen:
+                raise CorpusError(self._cuts(path, other, recipe.path, chosen, "the same recording"))
         elif cluster is not None:
             self._join(("group", place.group), ("cluster", cluster))
         return place
 
     def settled(self, place: Place) -> str | None:
         """The split of a recipe that nothing but its group decides, as long as no groups are joined."""
-        if self._where is not None or place.cluster is not None:
+        if self._choice is not None or place.cluster is not None:
             return None
         return place.split or dealt_by_hash(place.group, self._splitting)
 
@@ -185,31 +235,40 @@ class Groups:
         Raises:
             CorpusError: a condition chooses some of a group and not the rest, or a group keeps two splits.
         """
-        chosen = place.chosen or place.cluster in self._chosen
+        chosen = place.chosen or self._chosen.get(place.cluster or "", (None,))[0]
         group = place.group
         root = self._root(("group", group)) if ("group", group) in self._parents else ("group", group)
         kept = self._kept_by(root) or self._kept.get(_hashed("cluster", place.cluster or ""))
         if place.split is not None:
             return place.split
-        if chosen and kept not in (None, "valid"):
+        if chosen and kept not in (None, chosen):
             raise CorpusError(
-                f"--valid-where {self._splitting.valid_where!r} would put {place.path} into valid, and others of its "
+                f"{self._chooser(chosen)} would put {place.path} into {chosen}, and others of its "
                 f"group come from a corpus where they are in {kept}. Leave one out with `tonemill select`, or give "
                 "--redeal to deal all of them by the flags."
             )
-        split = "valid" if chosen else kept or dealt_by_hash(root[1], self._splitting)
-        if self._where is None or not place.group:
+        split = chosen or kept or dealt_by_hash(root[1], self._splitting)
+        if self._choice is None or not place.group:
             return split
         before, path = self._dealt.setdefault(place.group, (split, place.path))
         if before != split:
             by = self._splitting.group
             what = "the same bytes" if by is None else f"the same {by}"
-            raise CorpusError(
-                f"--valid-where {self._splitting.valid_where!r} would put {path} into {before} and {place.path} into "
-                f"{split}, though they have {what}: what is learnt from one would show in the other. Choose both or "
-                "neither, leave one out with `tonemill select`, or say --group path to deal them by name alone."
-            )
+            raise CorpusError(self._cuts(path, before, place.path, split, what))
         return split
+
+    def _cuts(self, one: str, its: str, other: str, others: str, what: str) -> str:
+        return (
+            f"{self._chooser(its if its != 'train' else others)} would put {one} into {its} and {other} into {others}, "
+            f"though they have {what}: what is learnt from one would show in the other. Choose both or "
+            "neither, leave one out with `tonemill select`, or say --group path to deal them by name alone."
+        )
+
+    def _chooser(self, split: str) -> str:
+        flags = self._splitting
+        if flags.split_by is not None:
+            return f"--split-by {flags.split_by}"
+        return f"--valid-where {flags.valid_where!r}" if split == "valid" else f"--test-where {flags.test_where!r}"
 
     def _kept_by(self, root: tuple[str, str]) -> str | None:
         """The split that a member of joined groups keeps, or a group that is joined with no other."""

@@ -28,6 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "normalize": {"peak_db": -1.0},
     "resample": {"rate": 11_025},
     "slice": {"samples": 4000, "short": "pad"},
+    "within": {"end_seconds": 0.5},
 }
 """Of steps whose settings have no default, or whose default shows little; a new step adds its own."""
 

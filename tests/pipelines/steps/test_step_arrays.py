@@ -33,6 +33,7 @@ STANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "render": ("is for models", {}),
     "resample": ("drops", {"rate": 8000}),
     "slice": ("cuts", {"samples": 4 * HOP}),
+    "within": ("drops", {"end_seconds": 0.05}),
     "trim": ("drops", {}),
 }
 """A new step takes a stand here."""

@@ -37,13 +37,14 @@ ORDER = {
     "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
         rhythm pictures demo_corpus""",
     "models": """plugins earlier directions exchange players contract parts wavegan specgan classifier vocoder loopgan
-        rave diffusion effect""",
+        rave prior diffusion effect""",
     "models/loopgan": """circle penalties generator augmenting projection plain_discriminator features settings
         conditions discriminator model""",
     "models/vocoder": "settings generators player model",
     "models/diffusion": """noising samplers baseline attention unet settings tasks captions conditioning directions
         denoiser inpainting validating rendering model""",
     "models/rave": "settings pqmf noise encoder decoder latents codec player distances options validation model",
+    "models/prior": "settings linear network frames generation validation model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
@@ -54,7 +55,7 @@ ORDER = {
 
 APART = {
     "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
-    "models": {"wavegan", "specgan", "classifier", "vocoder", "loopgan", "rave", "diffusion", "effect"},
+    "models": {"wavegan", "specgan", "classifier", "vocoder", "loopgan", "rave", "prior", "diffusion", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""

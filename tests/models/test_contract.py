@@ -78,6 +78,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "feature_width": 4,
         "griffin_lim_rounds": 4,
     },
+    "prior": {"length": 1024, "width": 8, "frame_width": 4, "mixture": 2, "receptive_seconds": 0.02},
     "rave live": TINY_CODEC,
     "rave v1": {"ratios": (4, 4, 4, 1), **TINY_CODEC},
     "rave v2": {"ratios": (2, 2, 2, 1), **TINY_CODEC},

@@ -97,3 +97,21 @@ def test_arrays_of_another_rate_or_none_are_refused_by_name(
     beside = tonemill("render", run, "--as", "encode", "--keep-audio", stdin=resampled).done().out
     tonemill("shard", tmp_path / "beside", "-q", stdin=beside).refused(1)
     assert "--keep-audio would keep 8000 Hz" in table(tmp_path / "beside" / "rejects.parquet")[0]["message"]
+
+
+def test_a_prior_learns_frames_and_renders_through_the_codec(
+    run: Path, encoded: Path, tmp_path: Path, tonemill: Tonemill
+) -> None:
+    """In batches, and as a stream where clips are longer: the same sound."""
+    prior = tmp_path / "prior"
+    small = ("--width", 4, "--frame-width", 4, "--mixture", 2, "--receptive-seconds", 0.05, "--length", 3200)
+    words = ("--codec", run, *small, "--steps", 2, "--batch-size", 2, "--listen-every", 2, "--listen-clips", 1, "-q")
+    tonemill("train", "prior", encoded, "-o", prior, *words).done()
+    assert "above_autoregression_nats" in (prior / "metrics.jsonl").read_text()
+    assert (prior / "clips" / "00000002" / "00.wav").exists()
+    for seconds in (0.2, 11):
+        stream = tonemill("render", prior, "--seconds", seconds, stdin=tonemill("seeds", 1).out).done().out
+        tonemill("write", tmp_path / str(seconds), "-q", stdin=stream).done()
+    short, long = (soundfile.read(next((tmp_path / name).rglob("*.wav")))[0] for name in ("0.2", "11"))
+    assert (len(short), len(long)) == (3200, 11 * 16000)
+    assert np.abs(short[:1600] - long[:1600]).max() < 2 / 32768

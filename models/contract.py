@@ -28,14 +28,16 @@ class Model(nn.Module):
     """A network that can be trained on a corpus and rendered with.
 
     A subclass is built from its config (and its parents, where it `uses` some), so a checkpoint needs no corpus to be
-    loaded. It must not keep random state of its own: the loop seeds torch from the run's seed and the step's number
-    before each step.
+    loaded. It must not keep random state of its own: before each step the loop seeds torch from run's seed and step.
     """
 
     Config: ClassVar[type]
     """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
     chooser: ClassVar[str] = ""
     """The setting that decides which others there are, as the kind of network; empty where none does."""
+
+    implied: ClassVar[Mapping[str, str]] = {}
+    """Settings that choose where the chooser was not typed: for each the chooser's value."""
 
     retired: ClassVar[Mapping[str, str]] = {}
     """Settings that runs of an earlier version have in `Config`, and where each is now: `train`, or empty."""
@@ -202,8 +204,7 @@ class Model(nn.Module):
 
         Args:
             name: of the turn.
-            batches: of one epoch, on the model's device; they may be left unread.
-            examples: all training examples, whole; they may be left unread.
+            batches: of one epoch, on the model's device; they may be left unread, as `examples`: all, whole.
         """
         raise NotImplementedError
 

@@ -41,8 +41,8 @@ ORDER = {
     "models/loopgan": """circle penalties generator augmenting projection plain_discriminator features settings
         conditions discriminator model""",
     "models/vocoder": "settings generators player model",
-    "models/diffusion": """noising samplers baseline attention unet settings tasks captions conditioning directions
-        denoiser inpainting validating rendering model""",
+    "models/diffusion": """noising samplers baseline attention unet settings tasks captions conditioning denoiser
+        windows directions inpainting validating rendering model""",
     "models/rave": "settings pqmf noise encoder decoder latents codec player distances options validation model",
     "models/prior": "settings linear network frames generation validation model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -43,7 +44,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
     """The command of one model, with the settings of the variant that was typed or that `--config` names."""
     wrong: UsageError | None = None
     try:
-        chosen = model.config_of(_choice(model.chooser, words))
+        chosen = model.config_of(_choice(model, words))
     except UsageError as error:
         chosen, wrong = model.config_of({}), error
     foreign = _foreign(model, chosen)
@@ -91,21 +92,27 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
     return in_stores("corpus")(train)
 
 
-def _choice(chooser: str, words: Sequence[str]) -> dict[str, str]:
-    """What was typed for the setting that decides which others there are, or stands in the file of `--config`."""
-    given: dict[str, str] = {}
-    flags = {f"--{chooser.replace('_', '-')}": "choice", "--config": "file"} if chooser else {}
+def _choice(model: Any, words: Sequence[str]) -> dict[str, str]:
+    """What was typed for the setting that decides which others there are, or stands in the file of `--config`.
+
+    A setting that implies a choice makes it where none was made.
+    """
+    if not model.chooser:
+        return {}
+    typed: dict[str, str] = {}
     for word, following in zip(words, [*words[1:], ""], strict=True):
         flag, equals, value = word.partition("=")
-        if flag in flags:
-            given[flags[flag]] = value if equals else following
-    if "choice" in given:
-        return {chooser: given["choice"]}
-    try:
-        found = config.read_toml(Path(given["file"])).get("model", {}).get(chooser) if "file" in given else None
-    except UsageError:
-        found = None  # the command itself says what is wrong with the file
-    return {} if found is None else {chooser: found}
+        typed[flag] = value if equals else following
+    file: Mapping[str, Any] = {}
+    # What is wrong with the file the command itself will state.
+    with contextlib.suppress(UsageError):
+        file = config.read_toml(Path(typed["--config"])).get("model", {}) if "--config" in typed else {}
+    given = {name: typed.get(f"--{name.replace('_', '-')}", file.get(name)) for name in (model.chooser, *model.implied)}
+    implied = [choice for name, choice in model.implied.items() if given[name] is not None]
+    for choice in (given[model.chooser], *implied):
+        if choice is not None:
+            return {model.chooser: choice}
+    return {}
 
 
 def _foreign(model: Any, chosen: type) -> dict[str, list[str]]:

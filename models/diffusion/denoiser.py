@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.models.diffusion import samplers
 from tonemill.models.diffusion.baseline import GaussianDenoiser
 from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
 from tonemill.models.diffusion.noising import Levels
@@ -19,6 +19,9 @@ from tonemill.models.diffusion.tasks import TaskSeen
 from tonemill.models.diffusion.unet import NOTHING, Context, UNet
 
 Clips = Float[Tensor, "batch channels time"]
+
+_TENSORS: Final = ("features", "tokens", "visible", "injected")
+"""Of a context."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,29 @@ class Seen:
         """A batch of one of its items."""
         return self._changed(lambda one: one[number : number + 1])
 
+    def part(self, first: int, last: int, hop: int) -> Seen:
+        """What belongs to some samples of the clips; a frame of what is injected is `hop` of them."""
+        injected = self.context.injected
+        context = replace(
+            self.context, injected=None if injected is None else injected[..., first // hop : last // hop]
+        )
+        return Seen(context, None if self.appended is None else self.appended[..., first:last])
+
+    def followed_by(self, other: Seen) -> Seen:
+        """This batch and then another of the same parts."""
+        parts: dict[str, Any] = {
+            name: _joined(getattr(self.context, name), getattr(other.context, name)) for name in _TENSORS
+        }
+        return Seen(replace(self.context, **parts), _joined(self.appended, other.appended))
+
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Seen:
-        parts = {one.name: getattr(self.context, one.name) for one in fields(self.context)}
-        context = Context(**{name: None if one is None else change(one) for name, one in parts.items()})
-        return Seen(context, None if self.appended is None else change(self.appended))
+        parts = {name: getattr(self.context, name) for name in _TENSORS}
+        changed: dict[str, Any] = {name: None if one is None else change(one) for name, one in parts.items()}
+        return Seen(replace(self.context, **changed), None if self.appended is None else change(self.appended))
+
+
+def _joined(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return None if one is None or other is None else torch.cat([one, other])
 
 
 class Denoiser(nn.Module):
@@ -111,30 +133,54 @@ class Denoiser(nn.Module):
         remaining = self.gaussian.loss(level, self.config.objective).sqrt()
         return self.gaussian.expected(x, level, self.config.objective) + remaining[:, None, None] * found
 
-    def sampling(self, rows: Rows, about: TaskSeen, options: Sampling) -> samplers.Denoiser:
+    def sampling(self, rows: Rows, about: TaskSeen, options: Sampling, circular: bool = False) -> Guided:
         """The denoiser that a sampler calls, guided towards the conditions where that was wanted.
-
-        Guidance is slope + (guidance - 1) (slope - slope without conditions) (Ho and Salimans, 2022,
-        https://arxiv.org/abs/2207.12598, eq. 6); both are computed in one batch.
 
         Args:
             rows: of each condition.
             about: what the task gives.
             options: of sampling.
+            circular: clips are loops.
         """
-        seen = Seen(self.context(rows, about.injected), about.appended)
-        guides, weight = bool(rows) and options.guidance != 1, options.guidance
-        both = seen
-        if guides:
-            twice = {name: torch.cat([one, self.without(rows)[name]]) for name, one in rows.items()}
-            doubled = seen.repeated(2)
-            both = Seen(self.context(twice, doubled.context.injected), doubled.appended)
+        seen = Seen(replace(self.context(rows, about.injected), circular=circular), about.appended)
+        if not rows or options.guidance == 1:
+            return Guided(self, seen, None, options)
+        away = Seen(self.context(self.without(rows), about.injected), about.appended)
+        return Guided(self, seen, seen.followed_by(away), options)
 
-        def denoised(x: Clips, level: float) -> Clips:
-            if not guides or not options.guide_from <= level <= options.guide_to:
-                return self(x, torch.full((len(x),), level, device=x.device), seen)
-            found = self(x.repeat(2, 1, 1), torch.full((2 * len(x),), level, device=x.device), both)
-            towards, away = found.chunk(2)
-            return torch.lerp(away, towards, weight)
 
-        return denoised
+class Guided:
+    """The denoiser of one batch, for a sampler.
+
+    Guidance is slope + (guidance - 1) (slope - slope without conditions) (Ho and Salimans, 2022,
+    https://arxiv.org/abs/2207.12598, eq. 6); both are computed in one batch.
+
+    Args:
+        denoiser: that predicts slopes.
+        seen: what it reads.
+        both: the same, and then without conditions; None without guidance.
+        options: of sampling.
+    """
+
+    def __init__(self, denoiser: Denoiser, seen: Seen, both: Seen | None, options: Sampling) -> None:
+        self._denoiser, self._seen, self._both, self._options = denoiser, seen, both, options
+
+    def __call__(self, x: Clips, level: float) -> Clips:
+        """The slope of noisy clips that all have one level."""
+        options, both = self._options, self._both
+        if both is None or not options.guide_from <= level <= options.guide_to:
+            return self._denoiser(x, torch.full((len(x),), level, device=x.device), self._seen)
+        levels = torch.full((2 * len(x),), level, device=x.device)
+        towards, away = self._denoiser(x.repeat(2, 1, 1), levels, both).chunk(2)
+        return torch.lerp(away, towards, options.guidance)
+
+    def part(self, first: int, last: int, hop: int) -> Guided:
+        """The same for a part of the clips.
+
+        Args:
+            first: its first sample, a multiple of `hop`.
+            last: the first one after it, a multiple of `hop`.
+            hop: samples for a frame of what is injected.
+        """
+        both = None if self._both is None else self._both.part(first, last, hop)
+        return Guided(self._denoiser, self._seen.part(first, last, hop), both, self._options)

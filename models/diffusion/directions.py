@@ -7,16 +7,17 @@ from typing import Any, Final
 
 from tonemill.models.diffusion.conditioning import condition_fields
 from tonemill.models.diffusion.settings import (
-    LATENTS,
     Continuing,
     DiffusionConfig,
     Generating,
     Inpainting,
     LatentConfig,
+    Looping,
     Reading,
     Resembling,
     Varying,
 )
+from tonemill.models.diffusion.windows import WHOLE_SECONDS
 from tonemill.models.directions import SEED, Direction
 
 MENDING: Final = ("inpaint", "continue")
@@ -31,8 +32,11 @@ def directions_of(config: DiffusionConfig) -> Mapping[str, Direction]:
     if config.task == "upsample":
         return {"render": Direction("The upper bands of a sound, added to it.", channels=sound, **reading)}
     if isinstance(config, LatentConfig):
-        size: dict[str, Any] = {"hop": config.hop, "rows": config.rows, "samples": config.length}
-        return {"render": Direction("Latents from seeds.", (SEED,), LATENTS, Generating, fields=fields, **size)}
+        size: dict[str, Any] = {"fields": fields, "samples": config.length}
+        if config.codec is not None:
+            return {"render": Direction("Clips from seeds.", (SEED,), options=Generating, **size, **_long(config))}
+        more: dict[str, Any] = {"hop": config.hop, "rows": config.rows}
+        return {"render": Direction("Latents from seeds.", (SEED,), config.code, Generating, **size, **more)}
     if config.array is not None:
         name, about, hop, rows = config.array
         array: dict[str, Any] = {"hop": hop, "rows": rows}
@@ -59,14 +63,19 @@ def directions_of(config: DiffusionConfig) -> Mapping[str, Direction]:
 
 def _making(config: DiffusionConfig, fields: Mapping[str, Any]) -> Direction:
     """From seeds, or from the arrays that clips are made for."""
+    about: dict[str, Any] = {"fields": fields, "samples": config.length}
     if config.embedding is None:
-        return Direction("Clips from seeds.", (SEED,), options=Generating, fields=fields, samples=config.length)
+        return Direction("Clips from seeds.", (SEED,), options=Looping, **about, **_long(config))
     return Direction(
         f"Clips for the array {config.embedding} of examples.",
         (config.embedding,),
         options=Resembling,
-        fields=fields,
         hop=config.embedding_hop or 0,
         rows=config.embedding_rows or 0,
-        samples=config.length,
+        **about,
     )
+
+
+def _long(config: DiffusionConfig) -> dict[str, Any]:
+    """Clips from seeds beyond a length stream."""
+    return {"streams": True, "batched": int(WHOLE_SECONDS * (config.sample_rate or 1))}

@@ -21,7 +21,7 @@ from tonemill.models.diffusion.inpainting import kept
 from tonemill.models.diffusion.noising import draw_levels, mix_at
 from tonemill.models.diffusion.rendering import Rendering
 from tonemill.models.diffusion.settings import (
-    LATENTS,
+    CODEC,
     VARIANTS,
     DiffusionConfig,
     LatentConfig,
@@ -29,7 +29,8 @@ from tonemill.models.diffusion.settings import (
 )
 from tonemill.models.diffusion.tasks import Rows, task_of
 from tonemill.models.diffusion.validating import judged
-from tonemill.models.directions import AUDIO, Direction, Score
+from tonemill.models.directions import AUDIO, Direction, Lean, Score
+from tonemill.models.parts.codec import DECODE, decoded, decoded_blocks
 from tonemill.models.parts.seeded import given_latent, other_seed
 from tonemill.models.parts.settings import settled
 
@@ -43,10 +44,12 @@ class Diffusion(Model):
     chooser = "task"
     pads_short: ClassVar[bool] = True
     score: ClassVar[Score] = Score("loss over that of the best Gaussian denoiser")
+    implied: ClassVar[Mapping[str, str]] = {CODEC: "latent"}
+    uses: ClassVar[Mapping[str, str | Lean]] = {CODEC: DECODE}
     usual: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "ema": 0.9999, "clip_norm": 1.0, "listen_clips": 4}
 
-    def __init__(self, config: Any) -> None:
-        super().__init__()
+    def __init__(self, config: Any, parents: Mapping[str, Model] | None = None) -> None:
+        super().__init__(parents)
         self.config = config
         self.task = task_of(config)
         # Latents are made of latents alone, in frames.
@@ -88,12 +91,12 @@ class Diffusion(Model):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        made = (LATENTS,) if self.config.task == "latent" else ()
+        made = (self.config.code,) if self.config.task == "latent" else ()
         return made if self.config.embedding is None else (*made, self.config.embedding)
 
     def _clips(self, batch: Batch) -> Clips:
         """What it learns from, of a batch."""
-        return (batch.arrays[LATENTS] if self.config.task == "latent" else batch.audio[AUDIO]).float()
+        return (batch.arrays[self.config.code] if self.config.task == "latent" else batch.audio[AUDIO]).float()
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Measure level and spectrum of what is made, and the level of what is given.
@@ -156,7 +159,7 @@ class Diffusion(Model):
     def _held_out(self, held_out: Iterable[Request]) -> Iterator[tuple[Float[Tensor, "channels time"], Seen]]:
         gaussian = self.denoiser.gaussian
         for request in islice(held_out, self.config.validate_clips or None):
-            whole = request.arrays[LATENTS] if self.config.task == "latent" else request.audio[AUDIO]
+            whole = request.arrays[self.config.code] if self.config.task == "latent" else request.audio[AUDIO]
             length = self.length // self._hop
             audio = torch.from_numpy(np.array(whole[:, :length], np.float32))
             audio = F.pad(audio, (0, length - audio.shape[1])).to(gaussian.deviation.device)
@@ -223,7 +226,38 @@ class Diffusion(Model):
     def render(
         self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch _ _"]:
-        rendering = Rendering(self.denoiser, self.task, self.length // self._hop, self.sample_rate / self._hop)
         if direction == "encode":
-            return rendering.encoded(inputs["audio"])
-        return rendering.made(inputs, direction, options)
+            return self._rendering.encoded(inputs["audio"])
+        made = self._rendering.made(inputs, direction, options)
+        if CODEC not in self.parents:
+            return made
+        sound = decoded(self.parents[CODEC], self.config.code, made, inputs["seed"][:, 0].tolist())
+        return sound[..., : self._rendering.samples(options)]
+
+    def stream(self, request: Request) -> Iterator[Float[np.ndarray, "channels _"]]:
+        device = self.denoiser.gaussian.axes.device
+        inputs = {name: one[None].to(device) for name, one in self.inputs(request).items()}
+        made = _computed(self._rendering.blocks(inputs, request.options))
+        if CODEC not in self.parents:
+            yield from made
+            return
+        left = self._rendering.samples(request.options)
+        for block in decoded_blocks(self.parents[CODEC], self.config.code, made, request.seed):
+            if left > 0:
+                yield block[:, :left]
+            left -= block.shape[1]
+
+    @property
+    def _rendering(self) -> Rendering:
+        return Rendering(self.denoiser, self.task, self.length, self.sample_rate, self._hop)
+
+
+def _computed(blocks: Iterator[Float[Tensor, "batch _ _"]]) -> Iterator[Float[np.ndarray, "channels _"]]:
+    """The first of each batch, without gradients."""
+    while True:
+        # Around each block: around a `yield` it would hold for the reader of the stream, too.
+        with torch.inference_mode():
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block[0].float().cpu().numpy()

@@ -17,7 +17,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from tonemill.models.diffusion.noising import Mix, Objective, mix_of, ratio_of
+from tonemill.models.diffusion.noising import Objective, mix_of, ratio_of
 
 Sampler = Literal["2m", "ddim", "euler"]
 Clips = Float[Tensor, "batch channels time"]
@@ -44,32 +44,52 @@ class Solver:
 
         A level may be stepped from several times, as inpainting does; 2M then uses what it predicted last.
         """
-        slope = self._denoiser(x, here)
-        mix, following = mix_of(self._objective, here), mix_of(self._objective, there)
-        if self._sampler == "euler":
-            # A slope of v is by its angle.
-            return x + (there - here) * (math.pi / 2 if self._objective == "v" else 1) * slope
-        clean = mix.clean_of(x, slope)
-        if self._sampler == "ddim":
-            return following.mixed(clean, mix.noise_of(x, slope))
         if self._here is not None and self._here[0] != here:
             self._before = self._here
+        slope = self._denoiser(x, here)
+        x, clean = stepped(x, slope, here, there, self._objective, self._sampler, self._before)
         self._here = (here, clean)
-        if not there:
-            return clean
-        return self._second_order(x, clean, mix, following, there)
+        return x
 
-    def _second_order(self, x: Clips, clean: Clips, mix: Mix, following: Mix, there: float) -> Clips:
-        """Exact for a predicted clip that is a line in the logarithm of signal over noise."""
-        assert self._here is not None
-        ratio, next_ratio = ratio_of(self._objective, self._here[0]), ratio_of(self._objective, there)
-        before = ratio_of(self._objective, self._before[0]) if self._before is not None else math.inf
-        if self._before is not None and math.isfinite(before) and math.isfinite(ratio):
-            # 1 / (2 r) of the paper, r being the step before over this one.
-            share = math.log(ratio / next_ratio) / math.log(before / ratio) / 2
-            clean = (1 + share) * clean - share * self._before[1]
-        shrinking = following.noise / mix.noise
-        return shrinking * x + (following.signal - shrinking * mix.signal) * clean
+
+def stepped(
+    x: Clips,
+    slope: Clips,
+    here: float,
+    there: float,
+    objective: Objective,
+    sampler: Sampler,
+    before: tuple[float, Clips] | None,
+) -> tuple[Clips, Clips]:
+    """Noisy clips of a lower level, and the clean ones that were predicted; each sample by itself.
+
+    Args:
+        x: noisy clips.
+        slope: of them.
+        here: their level.
+        there: the lower one.
+        objective: which levels mean what.
+        sampler: which method.
+        before: the level before and what was predicted there, for 2M; None at the first.
+    """
+    mix, following = mix_of(objective, here), mix_of(objective, there)
+    clean = mix.clean_of(x, slope)
+    if sampler == "euler":
+        # A slope of v is by its angle.
+        return x + (there - here) * (math.pi / 2 if objective == "v" else 1) * slope, clean
+    if sampler == "ddim":
+        return following.mixed(clean, mix.noise_of(x, slope)), clean
+    if not there:
+        return clean, clean
+    line, ratio, next_ratio = clean, ratio_of(objective, here), ratio_of(objective, there)
+    before_ratio = math.inf if before is None else ratio_of(objective, before[0])
+    if before is not None and math.isfinite(before_ratio) and math.isfinite(ratio):
+        # Exact for a predicted clip that is a line in the logarithm of signal over noise; the share is 1 / (2 r) of the
+        # paper, r being the step before over this one.
+        share = math.log(ratio / next_ratio) / math.log(before_ratio / ratio) / 2
+        line = (1 + share) * clean - share * before[1]
+    shrinking = following.noise / mix.noise
+    return shrinking * x + (following.signal - shrinking * mix.signal) * line, clean
 
 
 def sampled(denoiser: Denoiser, x: Clips, levels: Sequence[float], objective: Objective, sampler: Sampler) -> Clips:

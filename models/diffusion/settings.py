@@ -14,6 +14,7 @@ from tonemill.models.diffusion.samplers import Sampler
 from tonemill.models.diffusion.unet import Shape
 from tonemill.models.directions import Bounds
 from tonemill.models.exchange import CorpusFacts
+from tonemill.models.parts.codec import latents_of
 from tonemill.models.parts.mel import MelConfig
 from tonemill.models.parts.settings import require_least
 
@@ -36,6 +37,7 @@ class CodeArray(NamedTuple):
 
 Task = Literal["plain", "upsample", "vocode", "autoencode", "latent"]
 LATENTS: Final = "latents"
+CODEC: Final = "codec"
 TASK_HELP: Final = "What is learned: sound, its upper bands, sound of mel spectrograms or of latents, or latents."
 
 
@@ -204,35 +206,42 @@ class LatentConfig(DiffusionConfig):
     factors: Annotated[tuple[int, ...], "By which each level lowers the rate of frames."] = (1, 2, 2, 2)
     items: Annotated[tuple[int, ...], "Residual blocks of each level, on each way."] = (1, 2, 2, 2)
     attentions: Annotated[tuple[int, ...], "Attentions after each block of a level."] = (0, 1, 1, 1)
+    codec: Annotated[str | None, "Run that encoded the latents and makes audio of them; default: latents come out."] = (
+        None
+    )
+    code: Annotated[str, "Array that is learned; the codec decides."] = LATENTS
     hop: Annotated[int | None, "Samples for a frame; default: the corpus's."] = None
     rows: Annotated[int | None, "Numbers of a frame; default: the corpus's."] = None
 
     @property
     def array(self) -> CodeArray:
-        return CodeArray(LATENTS, "latents", self.hop or 1, self.rows or 1)
+        return CodeArray(self.code, "latents", self.hop or 1, self.rows or 1)
 
     def settled_for(self, corpus: CorpusFacts) -> LatentConfig:
         """With hop and rows of a corpus of latents.
 
         Raises:
-            CorpusError: it has none, or they are no frames in time, or longer than an example.
+            CorpusError: it has none, or they are no frames in time, or longer than an example, or of another codec.
         """
-        facts = corpus.arrays.get(LATENTS)
+        name, channels = self.code, 0
+        if self.codec is not None:
+            name, channels = latents_of(corpus, CODEC, self.codec).name, corpus.parents[CODEC].channels
+        facts = corpus.arrays.get(name)
         if facts is None or facts.hop is None:
             raise CorpusError(
-                f"{corpus.name} holds {corpus.holds}, but --task latent learns from the array latents. Encode a "
+                f"{corpus.name} holds {corpus.holds}, but --task latent learns from the array {name}. Encode a "
                 "corpus: `tonemill open CORPUS | tonemill render RUN --as encode | tonemill shard LATENTS`."
             )
         ours: dict[str, Any] = {"hop": facts.hop, "rows": facts.channels, "sample_rate": corpus.sample_rate}
-        for name, value in ours.items():
-            if getattr(self, name) not in (None, value):
+        for setting, value in ours.items():
+            if getattr(self, setting) not in (None, value):
                 raise CorpusError(
-                    f"{corpus.name} holds latents with {name} {value}, but --{name.replace('_', '-')} is "
-                    f"{getattr(self, name)}. Leave it out, or encode the corpus with the codec that this is for."
+                    f"{corpus.name} holds {name} with {setting} {value}, but --{setting.replace('_', '-')} is "
+                    f"{getattr(self, setting)}. Leave it out, or encode the corpus with the codec that this is for."
                 )
         if self.length < facts.hop:
             raise CorpusError(f"--length is {self.length}, but a frame of {corpus.name} is of {facts.hop} samples.")
-        return replace(self, channels=0, **ours)
+        return replace(self, code=name, channels=channels, **ours)
 
 
 VARIANTS: dict[str, type[DiffusionConfig]] = {
@@ -262,7 +271,12 @@ class Generating(Sampling):
 
 
 @dataclass(frozen=True)
-class Resembling(Generating):
+class Looping(Generating):
+    loop: Annotated[bool, "The end of a clip goes on with its start."] = False
+
+
+@dataclass(frozen=True)
+class Resembling(Looping):
     seed: Annotated[int, "Decides the noise, beside the seed of an example where it has one.", Bounds(0)] = 0
 
 

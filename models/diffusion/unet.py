@@ -76,6 +76,10 @@ class Shape:
         """Samples after so many, so that the deepest level has whole instants, and two: norms need more than one."""
         return max(2 * self.ratio - time, -time % self.ratio)
 
+    def nearest(self, time: int) -> int:
+        """The nearest number of samples of which nothing is missing, as loops must have it."""
+        return self.ratio * max(2, round(time / self.ratio))
+
 
 @dataclass(frozen=True)
 class Context:
@@ -86,12 +90,14 @@ class Context:
         tokens: that cross-attention searches.
         visible: which of them may be found, at least one of each item.
         injected: a signal at the rate of the levels that read one; what is missing at its end is silence.
+        circular: the end of a clip is followed by its start, as in a loop, and not by silence.
     """
 
     features: Vectors | None = None
     tokens: Tokens | None = None
     visible: Bool[Tensor, "batch tokens"] | None = None
     injected: Signal | None = None
+    circular: bool = False
 
 
 NOTHING: Final = Context()
@@ -121,11 +127,17 @@ class Residual(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(2))
         self.convs = nn.ModuleList(nn.Conv1d(channels, channels, 3, padding=1) for _ in range(2))
 
-    def forward(self, x: Signal) -> Signal:
+    def forward(self, x: Signal, circular: bool = False) -> Signal:
         y = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            y = conv(F.silu(norm(y)))
+            assert isinstance(conv, nn.Conv1d)
+            y = convolved(conv, F.silu(norm(y)), circular)
         return x + y
+
+
+def convolved(conv: nn.Conv1d, x: Signal, circular: bool) -> Signal:
+    """A convolution of three taps with what follows each end: silence, or the other end."""
+    return F.conv1d(F.pad(x, (1, 1), "circular"), conv.weight, conv.bias) if circular else conv(x)
 
 
 class Item(nn.Module):
@@ -142,17 +154,17 @@ class Item(nn.Module):
             Attention(channels, *heads, shape.positions) for _ in range(shape.attentions[level])
         )
         self.cross_attentions = nn.ModuleList(
-            Attention(channels, *heads, "none", shape.token_dim) for _ in range(crossing)
+            Attention(channels, *heads, shape.positions, shape.token_dim) for _ in range(crossing)
         )
 
     def forward(self, x: Signal, scale: Signal, shift: Signal, context: Context) -> Signal:
-        x = torch.addcmul(shift, normalized(self.residual(x), 1e-6), 1 + scale)
+        x = torch.addcmul(shift, normalized(self.residual(x, context.circular), 1e-6), 1 + scale)
         if self.inject is not None:
             assert context.injected is not None
             injected = F.pad(context.injected, (0, x.shape[-1] - context.injected.shape[-1]))
             x = x + self.inject(torch.cat([x, injected], dim=1))
         for attention in self.attentions:
-            x = attention(x)
+            x = attention(x, circular=context.circular)
         for attention in self.cross_attentions:
             x = attention(x, context.tokens, context.visible)
         return x
@@ -197,7 +209,7 @@ class Level(nn.Module):
         """Through the second items, up, and added to what came in."""
         for number, item in enumerate(self.after, len(self.before)):
             x = item(x, modulation[2 * number], modulation[2 * number + 1], context)
-        x = self.up(x.repeat_interleave(self.factor, dim=-1) if self.factor > 1 else x)
+        x = convolved(self.up, x.repeat_interleave(self.factor, dim=-1) if self.factor > 1 else x, context.circular)
         return torch.addcmul(self.adapter(skipped), modulation[-1], x) if self.adds_input else modulation[-1] * x
 
 
@@ -225,7 +237,7 @@ class UNet(nn.Module):
         Args:
             x: noisy clips, and what is appended to them.
             level: of each item, from 0 to 1.
-            context: what else it reads.
+            context: what else it reads. A circular clip is whole instants of the deepest level, at least two.
         """
         time = x.shape[-1]
         x = F.pad(x, (0, self.shape.missing(time)))

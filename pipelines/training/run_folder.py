@@ -68,7 +68,7 @@ def earlier_run(folder: Path, name: str, model_config: Any, settings: TrainConfi
 
 def parents_for(model_class: type[Model], model_config: Any, folder: Path) -> dict[str, Parent]:
     """The runs that a training leans on: those of the run that goes on, or those that its settings name."""
-    named = {setting: getattr(model_config, setting) for setting in model_class.uses}
+    named = {setting: getattr(model_config, setting, None) for setting in model_class.uses}
     if (folder / RUN_JSON).exists() and (run := open_run(folder)).last() is not None:
         places = {setting: Path(named[setting]) for setting in run.about.get(USES, {}) if named[setting] is not None}
         return parents_of(run, places, training=True)

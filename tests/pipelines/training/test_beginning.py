@@ -27,6 +27,7 @@ from tonemill.pipelines.storage.commit import fingerprint
 from tonemill.pipelines.storage.json_files import write_sealed
 from tonemill.pipelines.training.beginning import batches_for
 from tonemill.pipelines.training.loop import train
+from tonemill.pipelines.training.run_folder import parents_for
 
 TINY: dict[str, Any] = {
     "specgan": SpecGANConfig(length=4096, dim=1, critic_steps=2, griffin_lim_iterations=1),
@@ -223,3 +224,10 @@ def test_another_error_of_a_step_is_passed_on(drums: Corpus, tmp_path: Path, mon
     monkeypatch.setattr(WaveGAN, "training_step", wrong)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         train("wavegan", TINY["wavegan"], SHORT, drums, tmp_path / "run", QUIET)
+
+
+def test_a_variant_without_the_setting_of_a_parent_leans_on_none(tmp_path: Path) -> None:
+    """Of diffusion only the latent task names a codec."""
+    model = load_model("diffusion")
+    assert parents_for(model, model.Config(), tmp_path) == {}
+    assert parents_for(model, model.variants()["vocode"](), tmp_path) == {}

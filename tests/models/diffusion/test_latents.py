@@ -96,4 +96,4 @@ def test_latents_of_another_codec_are_refused() -> None:
 
 
 def test_a_codec_implies_that_latents_are_learned() -> None:
-    assert MODEL.implied == {"codec": "latent"} and MODEL.uses == {"codec": "decode"}
+    assert MODEL.implied == {"codec": "latent"} and dict(MODEL.uses) == {"codec": "decode"}

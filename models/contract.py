@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,16 +12,9 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.directions import SEED, Direction, Export, Lean, Score
-from tonemill.models.exchange import Augment, Batch, CorpusFacts, Request, Validation
+from tonemill.models.exchange import Augment, Batch, CorpusFacts, Request, Update, Validation
 from tonemill.models.players import Player
 from tonemill.models.plugins import MODELS
-
-
-@runtime_checkable
-class Update(Protocol):
-    """One optimizer update, given by the training loop: backward, step, and gradients back to zero."""
-
-    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
 
 
 class Model(nn.Module):
@@ -33,6 +26,7 @@ class Model(nn.Module):
 
     Config: ClassVar[type]
     """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
+
     chooser: ClassVar[str] = ""
     """The setting that decides which others there are, as the kind of network; empty where none does."""
 
@@ -52,7 +46,8 @@ class Model(nn.Module):
     """For each setting that names a run that it leans on, as `vocoder`, the direction that it must have, or more.
 
     A model that has some takes its parents as a second argument, passes them on to `Model`, and finds them in
-    `self.parents`: in eval mode, without gradients, on its own device, and left out of its weights."""
+    `self.parents`: in eval mode, without gradients, on its own device, and left out of its weights.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Suffixes of other programs' files that `converted` takes, as `.nam`."""

@@ -143,6 +143,13 @@ class Batch:
 
 
 @runtime_checkable
+class Update(Protocol):
+    """One optimizer update, given by the training loop: backward, step, and gradients back to zero."""
+
+    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+
+
+@runtime_checkable
 class Augment(Protocol):
     """Random changes of the clips of an example, where they are read; it can be pickled."""
 

@@ -70,7 +70,8 @@ def parents_for(model_class: type[Model], model_config: Any, folder: Path) -> di
     """The runs that a training leans on: those of the run that goes on, or those that its settings name."""
     named = {setting: getattr(model_config, setting, None) for setting in model_class.uses}
     if (folder / RUN_JSON).exists() and (run := open_run(folder)).last() is not None:
-        places = {setting: Path(named[setting]) for setting in run.about.get(USES, {}) if named[setting] is not None}
+        typed = {setting: named[setting] for setting in run.about.get(USES, {})}
+        places = {setting: Path(place) for setting, place in typed.items() if place is not None}
         return parents_of(run, places, training=True)
     return chosen_parents(model_class.uses, named)
 

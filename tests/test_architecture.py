@@ -48,20 +48,24 @@ ORDER = {
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
-        runs rendering steps dedup maintenance training evaluation report doctor""",
+        runs rendering steps dedup maintenance training evaluation report survey doctor""",
     "cli": """console options step_stage findings outcomes sinks app commands start""",
 }
 """In each folder, what may be imported by what stands behind it."""
 
 APART = {
-    "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "doctor"},
+    "pipelines": {"dedup", "maintenance", "training", "evaluation", "report", "survey", "doctor"},
     "models": {"wavegan", "specgan", "classifier", "vocoder", "loopgan", "rave", "prior", "diffusion", "effect"},
     "audiotools": {"alignment", "comparison", "rhythm", "pictures"},
 }
 """Places that do not import each other, whatever their order."""
 
-EXCEPT = {("pipelines", "report", "evaluation"), ("pipelines", "report", "maintenance")}
-"""Of `APART`: the page of a report shows what `evaluation` and `maintenance` found."""
+EXCEPT = {
+    ("pipelines", "report", "evaluation"),
+    ("pipelines", "report", "maintenance"),
+    ("pipelines", "survey", "report"),
+}
+"""Of `APART`: a report shows what `evaluation` and `maintenance` found, and a study's pages are filled as a report is."""
 
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 

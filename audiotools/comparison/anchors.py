@@ -14,7 +14,7 @@ CUTOFF_HZ: Final = 3500.0
 """Of the low anchor of MUSHRA (ITU-R BS.1534-3, section 5.1)."""
 
 GAP_SECONDS: Final = 0.12
-"""Silence before the joint: longer than the 50 ms or so below which a gap is heard as a click."""
+"""Silence before the joint: longer than the 50 ms or so below which a gap sounds like a click."""
 
 
 def low_passed(samples: Float32[np.ndarray, "channels time"], sample_rate: int, seed: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def with_gap(samples: Float32[np.ndarray, "channels time"], sample_rate: int, se
 
 
 def steady_noise(samples: Float32[np.ndarray, "channels time"], sample_rate: int, seed: int = 0) -> np.ndarray:
-    """Noise of the same spectrum and power; the clip's envelope is not kept, for it would be heard as beats."""
+    """Noise of the same spectrum and power; the clip's envelope is not kept, for it would sound like beats."""
     bins = max(33, min(513, samples.shape[1] // 4 + 1))
     return noise_with(mean_spectrum([samples], bins), samples.shape[1], samples.shape[0], seed)
 

@@ -13,6 +13,7 @@ make each term unbiased where every listener rated every clip: n / (n - 1) of li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -228,5 +229,7 @@ def _difference(value: float, error: float, ratios: np.ndarray, least: int) -> D
     (ratio,) = _ratio(np.array([value]), np.array([error]))
     # Equal ratios are ties, which rounding must not tell apart.
     p = (1 + int((ratios >= ratio * (1 - 1e-9)).sum())) / (len(ratios) + 1)
-    half = float(np.quantile(ratios, LEVEL)) * error if error > 0 else 0.0
+    # The ratio that leaves p below 1 - LEVEL outside; no interpolation, for a ratio may be infinite.
+    limit = np.sort(ratios)[min(len(ratios), math.ceil(LEVEL * (len(ratios) + 1))) - 1]
+    half = float(limit) * error if error > 0 else 0.0
     return Difference(value, value - half, value + half, min(1.0, p)) if np.isfinite(half) else Difference(value, p=p)

@@ -34,7 +34,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def sign_flips(differences: Float[np.ndarray, "listeners"], seed: int = 0) -> float | None:
     """The p-value of no difference for these very clips, from flips of the signs of each listener's mean difference.
 
-    Clips count as fixed: of other clips it says nothing (Fisher, 1935, The Design of Experiments, section 21).
+    Clips count as fixed: for other clips it shows nothing (Fisher, 1935, The Design of Experiments, section 21).
     """
     known = differences[np.isfinite(differences)]
     if len(known) < 2:

@@ -1,10 +1,10 @@
-"""Fill the template: one HTML file that holds everything and asks for nothing."""
+"""Fill a template: one HTML file that holds everything and asks for nothing."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,38 +13,53 @@ GENERATOR: Final = '<meta name="generator" content="tonemill report">'
 """By this line a report is known again, and may be replaced."""
 
 
-def page(told: Mapping[str, Any]) -> bytes:
+def page(
+    told: Mapping[str, Any],
+    template: Path = TEMPLATES / "page.html",
+    styles: Sequence[Path] = (TEMPLATES / "page.css",),
+    script: Path | None = TEMPLATES / "page.js",
+    scripts_from: str = "",
+    connects_to: str = "'none'",
+    generator: str = GENERATOR,
+) -> bytes:
     """The page, as bytes.
 
     Everything is escaped where it stands; and should that ever fail, the page's own policy lets no script run but ours
     and no request leave.
 
     Args:
-        told: what `page.html` names.
+        told: what the template names.
+        template: that is filled.
+        styles: style sheets, one after the other.
+        script: the only one that runs, if any.
+        scripts_from: sources of further scripts, as the policy has them.
+        connects_to: where requests may go, as the policy has it.
+        generator: a line of the head.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    code = script.read_text(encoding="utf-8") if script else ""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    scripts = f"'sha256-{digest}' {scripts_from}".strip() if script else "'none'"
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; media-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; media-src data:; "
+        f"connect-src {connects_to}; base-uri 'none'; form-action 'none'"
     )
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(template.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("page.html").render(
+    text = environment.get_template(template.name).render(
         **told,
-        generator=Markup(GENERATOR),
+        generator=Markup(generator),
         policy=policy,
         # Our own files, with nothing of anyone else's in them.
-        script=Markup(script),
-        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=Markup(code),
+        style=Markup("".join(one.read_text(encoding="utf-8") for one in styles)),
     )
     # A name on disk need not be UTF-8.
     return text.encode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""Listening studies: clips without names, the page they are rated on, and what the ratings say."""

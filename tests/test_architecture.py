@@ -65,7 +65,7 @@ EXCEPT = {
     ("pipelines", "report", "maintenance"),
     ("pipelines", "survey", "report"),
 }
-"""Of `APART`: a report shows what `evaluation` and `maintenance` found, and a study's pages are filled as a report is."""
+"""Of `APART`: a report shows what `evaluation` and `maintenance` found; a study is shown as a report is."""
 
 HEAVY = ("torch", "apache_beam", "numba", "librosa", "numpy", "pyarrow", "soundfile", "matplotlib", "rich")
 

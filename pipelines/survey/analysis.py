@@ -87,7 +87,7 @@ def analyse(study: Study, rehearsed: bool = False, seed: int = 0, draws: int = c
         **_compared(study, kept, matched, seed, draws),
         "with_everyone": _compared(study, everyone, matched, seed, draws) if excluded else None,
         "checks": _checks(study, kept, key, seed, draws),
-        "measures": _measures(study, kept, key, seed),
+        "measures": _measures(study, kept, key, seed, min(draws, 2_000)),
     }
     return Analysed(numbers, everyone)
 
@@ -244,7 +244,7 @@ def _median_seconds(ratings: Ratings) -> float | None:
     return float(np.median(list(trials.values()))) if trials else None
 
 
-def _measures(study: Study, ratings: Ratings, key: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+def _measures(study: Study, ratings: Ratings, key: Mapping[str, Any], seed: int, draws: int) -> list[dict[str, Any]]:
     """Each measure of a clip with its mean rating, over the clips of all systems."""
     owners = list(ratings.systems)
     ids = [one for owner in owners for one in ratings.clips[owner]]
@@ -254,7 +254,7 @@ def _measures(study: Study, ratings: Ratings, key: Mapping[str, Any], seed: int)
         table = np.concatenate([ratings.table(question, owner) for owner in owners], axis=1)
         for name in names:
             measure = np.array([key["clips"][one]["measures"].get(name, np.nan) for one in ids])
-            interval = ranks.rank_correlation(table, measure, seed)
+            interval = ranks.rank_correlation(table, measure, seed, draws)
             if interval.value is not None:
                 found.append({"question": question, "measure": name, **plain(interval)})
     return found

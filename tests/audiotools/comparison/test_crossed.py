@@ -52,10 +52,10 @@ def test_the_standard_error_is_that_of_an_analysis_of_variance() -> None:
 @pytest.mark.parametrize("matched", [False, True])
 def test_the_standard_error_is_right_on_average(matched: bool) -> None:
     rng = np.random.default_rng(1)
-    tables = [crossed(rng, 10, 8) for _ in range(300)]
+    tables = [crossed(rng, 10, 8) for _ in range(200)]
     found = [standard_error(*(shared(pair, rng) if matched else pair), matched=matched) ** 2 for pair in tables]
     wanted = 2 * (LISTENER**2 / 10 + CLIP**2 / 8 + REST**2 / 80)
-    assert np.mean(found) == pytest.approx(wanted, rel=0.08)
+    assert np.mean(found) == pytest.approx(wanted, rel=0.1)
 
 
 DESIGNS: dict[str, tuple[Callable[[list[np.ndarray], np.random.Generator], list[np.ndarray]], bool]] = {
@@ -70,17 +70,17 @@ def test_intervals_cover_where_those_of_independent_ratings_do_not(name: str) ->
     design, matched = DESIGNS[name]
     rng = np.random.default_rng(2)
     held = naive = 0
-    for study in range(150):
+    for study in range(100):
         tables = design(crossed(rng, 12, 12), rng)
-        (found,) = differences(tables, [(0, 1)], matched, seed=study, draws=400)
+        (found,) = differences(tables, [(0, 1)], matched, seed=study, draws=300)
         assert found.low is not None and found.high is not None and found.p is not None
         held += found.low <= 0 <= found.high
         assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
         ratings = [one[np.isfinite(one)] for one in tables]
         naive += abs(ratings[0].mean() - ratings[1].mean()) <= 1.96 * np.sqrt(sum(r.var() / r.size for r in ratings))
-    assert held / 150 > 0.90
+    assert held / 100 > 0.88
     if name == "crossed":
-        assert naive / 150 < 0.80
+        assert naive / 100 < 0.80
 
 
 def test_a_system_alone_and_what_cannot_be_known() -> None:

@@ -100,5 +100,6 @@ def test_a_thousand_studies(listeners: int, clips: int, matched: bool) -> None:
     assert nothing.family_alarms <= 0.06
     for rates in (nothing, planted):
         assert 0.935 <= rates.coverage <= 0.965
-    assert planted.found_by_one_test == pytest.approx(one, abs=0.04)
+    # The ends of the scale take some of the spread away, so a little more is found.
+    assert one - 0.02 <= planted.found_by_one_test <= one + 0.06
     assert planted.found_after_holm >= at_least - 0.02

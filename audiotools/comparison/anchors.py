@@ -18,11 +18,14 @@ GAP_SECONDS: Final = 0.12
 
 
 def low_passed(samples: Float32[np.ndarray, "channels time"], sample_rate: int, seed: int = 0) -> np.ndarray:
-    """Without what is above 3.5 kHz: 60 dB down at 4 kHz, and no phase is turned; the loop stays a loop."""
+    """Without what is above 3.5 kHz: nothing is left at 4 kHz, and no phase is turned; the loop stays a loop.
+
+    At rates below 15.6 kHz the cutoff is 0.45 of half the rate, for an anchor must lack what the reference has.
+    """
     spectrum = np.fft.rfft(samples.astype(np.float64), axis=1)
     hertz = np.fft.rfftfreq(samples.shape[1], 1 / sample_rate)
     # The transform of a loop is circular, so its filter has no edge; a raised cosine from 3.5 to 4 kHz rings little.
-    slope = np.clip((hertz - CUTOFF_HZ) / 500.0, 0, 1)
+    slope = np.clip((hertz - min(CUTOFF_HZ, 0.45 * sample_rate / 2)) / 500.0, 0, 1)
     return np.fft.irfft(spectrum * (0.5 + 0.5 * np.cos(np.pi * slope)), samples.shape[1], axis=1).astype(np.float32)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,11 +12,13 @@ from typing import Any, Final
 import numpy as np
 
 from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.cooking.cook import cook
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, open_corpus, samples_of
 from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.planning.splits import Splitting
@@ -104,7 +106,7 @@ def open_system(text: str, by: str | None, matched: str | None, recipes: Callabl
 
 
 def _stem(source: str) -> str:
-    return str(PurePosixPath(source).with_suffix(""))
+    return str(PurePosixPath(source).with_suffix("")) if is_audio(source) else source
 
 
 def _of_file(source: str, path: Path) -> Candidate:
@@ -128,10 +130,17 @@ def _of_corpus(corpus: Corpus, split: str, by: str | None, matched: str | None) 
     def reader(row: dict[str, Any]) -> Callable[[], Waveform]:
         return lambda: Waveform(samples_of(corpus.folder, row, role), row["sample_rate"])
 
+    several = Counter(source_key(row["key"]) for row in rows)
+
+    def path_of(row: Mapping[str, Any]) -> str:
+        """The path of a row's source, with the number of the clip where there are several, as files of it are named."""
+        stem, number = row["key"].rsplit("-", 1)
+        return str(row["source"]) if several[stem] == 1 else f"{_stem(row['source'])}-{number}"
+
     return [
         _candidate(
             row["key"],
-            {FOLDER: folder_of(row["source"]), SOURCE: row["source"], **row},
+            {**row, FOLDER: folder_of(row["source"]), SOURCE: path_of(row)},
             fields,
             by,
             matched,

@@ -21,6 +21,13 @@ def test_the_low_anchor_keeps_what_is_below_and_takes_what_is_above() -> None:
     assert low_passed(tones(440, 3000, 4500, 7000), RATE) == pytest.approx(tones(440, 3000), abs=1e-5)
 
 
+def test_the_low_anchor_is_low_at_a_low_rate_too() -> None:
+    at = np.arange(8000) / 8000
+    clip = (0.2 * np.sin(2 * np.pi * np.array([[1000], [3000]]) * at)).astype(np.float32)
+    found = low_passed(clip, 8000)
+    assert found[0] == pytest.approx(clip[0], abs=1e-5) and np.abs(found[1]).max() < 1e-5
+
+
 def test_the_gap_is_at_the_joint_and_the_rest_untouched() -> None:
     clip = tones(440)
     found = with_gap(clip, RATE)

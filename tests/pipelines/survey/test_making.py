@@ -107,6 +107,14 @@ def test_corpora_splits_fields_and_pipes(tonemill: Tonemill, systems: dict[str, 
     assert made["systems"] == 2 and made["clips"] == 15
     measures = [one["measures"] for one in open_study(tmp_path / "study").key()["clips"].values()]
     assert sum("rms_db" in one for one in measures) == 3 and all("loopability" in one for one in measures)
+    # Files that were written of a corpus match its clips, also where a source has several.
+    cut = tonemill("slice", "--seconds", 0.125, stdin=stream).done().out
+    tonemill("shard", tmp_path / "halves", "-q", stdin=cut).done()
+    opened = tonemill("open", tmp_path / "halves").done().out
+    tonemill("write", tmp_path / "files", "-q", stdin=opened).done()
+    places = (f"a={tmp_path / 'halves'}", f"b={tmp_path / 'files'}", "c=-")
+    words = ("--clips", 12, "-q", "--matched", "source", "--no-anchors", "-o", tmp_path / "three")
+    assert tonemill("survey", "make", *places, *words, stdin=opened).done().line["clips"] == 36
     tonemill("survey", "make", f"a={corpus}:nowhere", "b=-", "-o", tmp_path / "x").refused(
         2, "no split nowhere", "valid"
     )

@@ -15,6 +15,7 @@ from tonemill.cli.console import stop_on_termination
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 
 if TYPE_CHECKING:
+    from tonemill.pipelines.maintenance.trained_runs import Learned
     from tonemill.pipelines.planning.plan import Planned
 
 
@@ -29,6 +30,9 @@ def command(
     where: Annotated[
         str | None, typer.Option(help="A condition on path, fields and columns of the index: 'speaker == \"theo\"'.")
     ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Name the training runs below this folder that have learned from the corpus.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the sources and touch nothing.")] = False,
     quiet: Quiet = False,
     progress: ProgressKind = "auto",
@@ -37,7 +41,8 @@ def command(
     """Take sources out of a corpus, keep them out, and prove that they are gone.
 
     Only the shards that held them are rewritten, by copying; no source is read. What was removed stays out when
-    `shard` is given again: removed.json holds hashes of the paths or digests, and no names.
+    `shard` is given again: removed.json holds hashes of the paths or digests, and no names. With --runs, training runs
+    are named that have learned from the corpus: their weights keep what they learned.
     """
     from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.corpus.layout import OutputFolder
@@ -63,6 +68,7 @@ def command(
         return
     stop_on_termination()
     contents = [digest.lower() for digest in sha256 or ()]
+    learned = _learned(corpus, runs)
     done = remove(corpus, means, source or (), contents, where is not None)
     keys = [row.key for row in done.sources] + [key_of(path, 0) for path in source or ()]
     staying = set(done.equal_elsewhere)
@@ -81,6 +87,8 @@ def command(
         shown.say(
             f"{len(staying)} sources that stay hold the same bytes as one of those: {others}; --sha256 takes all."
         )
+    for one in learned if done.sources else ():
+        shown.say(one.in_words())
     if not proof.hits:
         shown.say(f"absent: no key, path or digest of them in {proof.files} files, {proof.bytes} bytes")
     if sys.stdout is not None:
@@ -93,10 +101,22 @@ def command(
             "searched": {"files": proof.files, "bytes": proof.bytes},
             "equal_elsewhere": done.equal_elsewhere,
             "digest": done.about["digest"],
+            **({"runs": [{"run": str(one.folder), "how": one.how} for one in learned]} if runs is not None else {}),
         }
         typer.echo(json.dumps(line, ensure_ascii=False))
     if proof.hits:
         raise OutputError(f"They are named still: {'; '.join(proof.hits[:10])}. Report this, please.")
+
+
+def _learned(corpus: Path, runs: Path | None) -> list[Learned]:
+    """The runs below a folder that have learned from the corpus as it is before the removal."""
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.maintenance.trained_runs import runs_that_learned
+
+    if runs is None:
+        return []
+    opened = open_corpus(corpus)
+    return runs_that_learned(runs, opened.name, str(opened.about["digest"]))
 
 
 def _means(

@@ -42,7 +42,7 @@ def test_runs_are_found_by_digest_name_and_chains(tmp_path: Path) -> None:
 
 
 def test_removing_names_the_runs_that_learned(tonemill: Tonemill, tmp_path: Path) -> None:
-    write_drum_machine(tmp_path / "raw", hits=2, loops=0)
+    write_drum_machine(tmp_path / "raw", hits=5, loops=0)
     corpus = shard_folder(tmp_path / "raw", tmp_path / "drums")
     run(tmp_path / "runs", "kicks", corpus=corpus.name, corpus_digest=corpus.about["digest"])
     words = ("remove", corpus.folder, "--source", "kicks/kick_00.wav", "--runs", tmp_path / "runs")

@@ -48,4 +48,4 @@ def test_removing_names_the_runs_that_learned(tonemill: Tonemill, tmp_path: Path
     words = ("remove", corpus.folder, "--source", "kicks/kick_00.wav", "--runs", tmp_path / "runs")
     done = tonemill(*words).done()
     assert done.line["runs"] == [{"run": str(tmp_path / "runs" / "kicks"), "how": "trained"}]
-    assert "kicks was trained on it" in done.err.decode()
+    assert "kicks was trained on it" in done.err

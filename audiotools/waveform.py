@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -52,12 +52,14 @@ class Flow:
         sample_rate: in hertz.
         channels: of every block.
         bits: per sample, enough to keep what it is read from.
+        decoders: libraries that decode it; one that fails part of the way may leave the rest to another.
     """
 
     open_blocks: Callable[[], Iterator[Float32[np.ndarray, "channels time"]]]
     sample_rate: int
     channels: int
     bits: int = 16
+    decoders: set[str] = field(default_factory=set)
 
     def blocks(self) -> Iterator[Float32[np.ndarray, "channels time"]]:
         """Start a reading."""

@@ -1,103 +1,11 @@
-"""What libsndfile leaves undone about containers: notice a cut one, write none with a time or a random number."""
+"""What libsndfile leaves undone about containers: write none with a time or a random number, seek safely."""
 
 from __future__ import annotations
 
 import io
 import os
 import struct
-from collections.abc import Iterator
-from typing import Any, BinaryIO, Final, Literal
-
-MOST_CHUNKS: Final = 10_000
-"""Of one file that are looked at."""
-
-UNKNOWN: Final = 0x7FFFF000
-"""From here up, a length that a writer to a pipe left because it could not know it: the sound runs to the end."""
-
-
-def missing_bytes(raw: io.BufferedIOBase, size: int) -> int:
-    """How many bytes a file lacks of what its header announces; libsndfile reads such a file as a shorter one.
-
-    Knows RIFF, RF64, Sony Wave64, AIFF, Sun AU and Ogg; 0 for any other, and where nothing is announced.
-
-    Args:
-        raw: at its start.
-        size: of the file.
-    """
-    form = raw.read(12)
-    raw.seek(0)
-    if len(form) < 12:
-        return 0
-    if form[:4] in (b"RIFF", b"RF64") and form[8:] == b"WAVE":
-        return _missing_of_chunk(raw, size, "<4sI", b"data")
-    if form[:4] == b"FORM" and form[8:] in (b"AIFF", b"AIFC"):
-        return _missing_of_chunk(raw, size, ">4sI", b"SSND")
-    if form[:4] == b".snd":
-        offset, length = struct.unpack(">II", form[4:])
-        return 0 if length >= UNKNOWN else max(0, offset + length - size)
-    if form[:4] == b"riff":
-        return _missing_of_wave64(raw, size)
-    return _missing_of_ogg(raw, size) if form[:4] == b"OggS" else 0
-
-
-def chunks(raw: io.BufferedIOBase | BinaryIO, layout: Literal["<4sI", ">4sI"]) -> Iterator[tuple[bytes, int, int]]:
-    """Names, places of the contents, and announced lengths of the chunks of a RIFF (`<4sI`) or AIFF (`>4sI`) file."""
-    at = 12
-    # A file of a gigabyte can hold a hundred million chunks of nothing.
-    for _ in range(MOST_CHUNKS):
-        raw.seek(at)
-        head = raw.read(8)
-        if len(head) < 8:
-            return
-        name, length = struct.unpack(layout, head)
-        yield name, at + 8, length
-        at += 8 + length + length % 2
-
-
-def _missing_of_chunk(raw: io.BufferedIOBase, size: int, layout: Literal["<4sI", ">4sI"], wanted: bytes) -> int:
-    long_length = None
-    for name, at, length in chunks(raw, layout):
-        if name == b"ds64":
-            # EBU Tech 3306: the true lengths of an RF64 file, first the file's, then the sound's.
-            raw.seek(at)
-            lengths = raw.read(16)
-            long_length = struct.unpack("<8xQ", lengths)[0] if len(lengths) == 16 else None
-        if name == wanted:
-            if length >= UNKNOWN:
-                length = long_length or 0
-            return max(0, at + length - size)
-    return 0
-
-
-def _missing_of_wave64(raw: io.BufferedIOBase, size: int) -> int:
-    """Chunks of a 16-byte name, which starts with four letters, and a length that counts these 24 bytes too."""
-    at = 40
-    for _ in range(MOST_CHUNKS):
-        if at > size:
-            break
-        raw.seek(at)
-        head = raw.read(24)
-        if len(head) < 24:
-            break
-        name, length = struct.unpack("<4s12xQ", head)
-        if name == b"data":
-            return max(0, at + length - size)
-        at += max(24, length + -length % 8)
-    return 0
-
-
-def _missing_of_ogg(raw: io.BufferedIOBase, size: int) -> int:
-    """At least 1 unless the last page is whole and marked as the stream's last (RFC 3533, section 6)."""
-    # A page has at most 27 + 255 + 255 * 255 bytes.
-    raw.seek(max(0, size - 65_307))
-    tail = raw.read()
-    at = tail.rfind(b"OggS")
-    if at < 0 or len(tail) < at + 27:
-        return 1
-    segments = tail[at + 26]
-    end = at + 27 + segments + sum(tail[at + 27 : at + 27 + segments])
-    is_last = tail[at + 5] & 4
-    return max(0 if is_last else 1, end - len(tail))
+from typing import Any, Final
 
 
 def blank_peak_time(file: Any) -> None:
@@ -145,7 +53,7 @@ _OGG_TABLE: Final = _ogg_table()
 
 
 class Seekable(io.BytesIO):
-    """Bytes in which a damaged header may send libsndfile before the start: it stays where it is, and is told so."""
+    """Bytes in which a damaged header may send libsndfile before the start: the place stays as it is."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.getbuffer().nbytes}[whence]

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from tonemill.audiotools.codecs.containers import blank_peak_time, with_fixed_ogg_serial
-from tonemill.audiotools.codecs.files import plainly
+from tonemill.audiotools.codecs.sndfile import plainly
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
 

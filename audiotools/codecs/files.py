@@ -1,21 +1,28 @@
-"""Audio files: probe a header, decode in blocks; with `encoding`, the only place that knows codecs."""
+"""Audio files: probe a header, decode in blocks; with `encoding`, the only place that knows codecs.
+
+The decoder is chosen by what a file holds, not by its name: libsndfile where it reads that kind, FFmpeg for other kinds
+and where libsndfile refuses or fails, if PyAV is installed.
+"""
 
 from __future__ import annotations
 
 import errno
-import io
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-from tonemill.audiotools.codecs import ffmpeg, mpeg
-from tonemill.audiotools.codecs.containers import Seekable, missing_bytes
+from tonemill.audiotools.codecs import ffmpeg, sndfile
+from tonemill.audiotools.codecs.endings import Endings, endings
+from tonemill.audiotools.codecs.signatures import Kind, kind_of
+from tonemill.audiotools.codecs.spliced import Part, opened_raw
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow
 
@@ -24,45 +31,50 @@ DECODABLE: Final = frozenset(
 ) | {"wave"}
 """Suffixes that libsndfile reads; those of `ffmpeg.SUFFIXES` need an optional package, and are rejected without it."""
 
-BLOCK_FRAMES: Final = 1 << 17
-"""Frames per block: 2.7 s at 48 kHz, 1 MiB of stereo float32."""
-
-MP3_SLACK_FRAMES: Final = 2304
-"""An MP3 header may promise up to two granules that its decoder delay takes away."""
-
-BLOCK_SECONDS: Final = 20
-"""Of any block: a header may say 1 Hz, and a block of days, converted to a usual rate, could fill any memory."""
-
 HIGHEST_HZ: Final = 2_000_000
 """Three times the highest rate of FLAC; at a false one of 2 GHz a clip of a few seconds could fill any memory."""
 
-_DEPTHS: Final = {"PCM_24": 24, "PCM_32": 24, "FLOAT": 24, "DOUBLE": 24, "ALAC_24": 24, "ALAC_32": 24}
+SMALL_FRAMES: Final = 256
+"""Of a block at the end of a cut file: no codec here has frames of fewer, or of a length that these do not divide."""
+
+LIBSNDFILE: Final = "libsndfile"
+FFMPEG: Final = "ffmpeg"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """What a file tells of itself.
 
     Args:
         sample_rate: in hertz.
         channels: 1 or more.
-        frames: samples per channel; None where the format does not tell.
-        subtype: libsndfile's name of the sample format, as `PCM_16`.
+        frames: samples per channel that there are; None where the format does not tell.
+        subtype: libsndfile's name of the sample format, as `PCM_16`, or FFmpeg's of the codec.
+        bits: per sample that keep what the file holds: 16, or 24 for anything deeper.
+        declared: samples per channel that the header announces, where there are more or fewer.
+        left_bytes: behind the sound, neither sound nor anything known, and left out.
+        decoder: that opened it.
     """
 
     sample_rate: int
     channels: int
     frames: int | None
     subtype: str
-
-    @property
-    def bits(self) -> int:
-        """Bits per sample that keep what the file holds: 16, or 24 for anything deeper."""
-        return _DEPTHS.get(self.subtype, 16)
+    bits: int = 16
+    declared: int | None = None
+    left_bytes: int = 0
+    decoder: str = LIBSNDFILE
 
 
 Source = Path | bytes
-"""Where encoded audio lies: a file, or the bytes themselves."""
+"""Where encoded audio is: a file, or the bytes themselves."""
+
+
+class _Link(NamedTuple):
+    """One of the files that a file is joined of; nearly always the only one."""
+
+    parts: tuple[Part, ...]
+    header: Header
 
 
 def is_audio(path: str | os.PathLike[str]) -> bool:
@@ -71,135 +83,188 @@ def is_audio(path: str | os.PathLike[str]) -> bool:
     return suffix in DECODABLE or suffix in ffmpeg.SUFFIXES
 
 
-def probe(source: Source) -> Header:
+def probe(source: Source, keep_cut: bool = False) -> Header:
     """Read a header.
+
+    Args:
+        source: a file or its bytes.
+        keep_cut: take what is there of a cut file.
 
     Raises:
         AudioError: missing, forbidden, empty, unreadable, unsupported, no_frames or truncated.
     """
-    _refuse_short_container(source)
-    if _is_for_ffmpeg(source):
-        found = ffmpeg.probe(source)
-        return _plausible(Header(found.sample_rate, found.channels, found.frames, found.codec))
-    with _opened(source) as file:
-        # libsndfile says 2**63 - 1 where a stream does not tell its length.
-        frames = int(file.frames) if file.frames < 1 << 62 else None
-        if frames == 0:
-            raise AudioError("no_frames", "its header announces no sound")
-        return _plausible(Header(int(file.samplerate), int(file.channels), frames, str(file.subtype)))
+    return _opened(source, keep_cut)[0]
 
 
-def _plausible(header: Header) -> Header:
-    """Refuse what no converter ever gave; slow rates are legal (weather, tides)."""
-    if not 1 <= header.sample_rate <= HIGHEST_HZ:
-        raise AudioError("unreadable", f"its header says {header.sample_rate} Hz, which is no rate of sound")
-    return header
-
-
-def read(source: Source, start: int = 0, frames: int | None = None) -> Flow:
-    """Read audio in blocks of `BLOCK_FRAMES`, as float32 (channels, time).
+def read(source: Source, start: int = 0, frames: int | None = None, keep_cut: bool = False) -> Flow:
+    """Read audio in blocks of `sndfile.BLOCK_FRAMES`, as float32 (channels, time).
 
     Args:
         source: a file or its bytes.
         start: first frame.
         frames: how many; None reads to the end.
+        keep_cut: take what is there of a cut file.
 
     Raises:
         AudioError: as `probe`; while the blocks are read, also damaged and not_finite.
     """
-    header = probe(source)
-    if _is_for_ffmpeg(source):
-        return Flow(
-            lambda: ffmpeg.blocks(source, start, frames, header.frames),
-            header.sample_rate,
-            header.channels,
-            header.bits,
+    header, links = _opened(source, keep_cut)
+    decoders = {link.header.decoder for link in links}
+    return Flow(
+        lambda: _blocks(source, links, start, frames, keep_cut, decoders),
+        header.sample_rate,
+        header.channels,
+        header.bits,
+        decoders,
+    )
+
+
+def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
+    """The header of all, and the links to decode one after the other."""
+    found, kind = _looked_at(source)
+    if found.refusal:
+        raise AudioError("unsupported", found.refusal)
+    if found.is_cut and (not keep_cut or found.extents[-1].is_useless):
+        missing = f"{found.missing_bytes} bytes before the sound that its header announces"
+        raise AudioError("truncated", f"it ends {missing if found.missing_bytes else 'without an end of its stream'}")
+    links = [_Link(parts, _header(source, parts, kind)) for parts in found.links]
+    one = links[0].header
+    if len(links) == 1:
+        declared = None if one.frames is None else found.extents[0].declared(one.frames)
+        return replace(one, declared=declared, left_bytes=found.extents[0].left_bytes), links
+    if len(shapes := {(link.header.sample_rate, link.header.channels) for link in links}) > 1:
+        shown = ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in sorted(shapes))
+        raise AudioError(
+            "unsupported", f"it holds {len(links)} streams, one behind the other, that differ ({shown}); cut it there"
         )
-    return Flow(lambda: _blocks(source, header, start, frames), header.sample_rate, header.channels, header.bits)
+    lengths = [link.header.frames for link in links]
+    total = None if None in lengths else sum(length or 0 for length in lengths)
+    bits = max(link.header.bits for link in links)
+    return replace(one, frames=total, bits=bits, declared=one.frames), links
+
+
+def _looked_at(source: Source) -> tuple[Endings, Kind | None]:
+    """Where the sound of a file ends, and what kind of file it is."""
+    try:
+        if isinstance(source, bytes):
+            size, modified_ns = len(source), 0
+        else:
+            status = source.stat()
+            # A named pipe would wait for a writer for ever.
+            if not stat.S_ISREG(status.st_mode):
+                what = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+                raise AudioError("unreadable", what)
+            size, modified_ns = status.st_size, status.st_mtime_ns
+        if size == 0:
+            raise AudioError("empty", "it holds no bytes")
+        return _ends(source, size) if isinstance(source, bytes) else _ends_of_file(source, size, modified_ns)
+    except OSError as error:
+        raise unopenable(error) from error
+
+
+@lru_cache(256)
+def _ends_of_file(source: Path, size: int, modified_ns: int) -> tuple[Endings, Kind | None]:
+    # Of a long file many clips may be cut, each with a reading of its own.
+    return _ends(source, size)
+
+
+def _ends(source: Source, size: int) -> tuple[Endings, Kind | None]:
+    with opened_raw(source) as raw:
+        return endings(raw, size), kind_of(raw)
+
+
+def _header(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> Header:
+    """The header of a link, by the first library that opens it."""
+    named = isinstance(source, Path) and source.suffix[1:].lower() in ffmpeg.SUFFIXES
+    if kind.by_ffmpeg if kind else named:
+        return _by_ffmpeg(source, parts, kind)
+    try:
+        rate, channels, frames, subtype = sndfile.probe(source, parts)
+    except AudioError as refused:
+        if kind is None:
+            raise
+        if not ffmpeg.is_installed():
+            raise AudioError(refused.reason, f"{refused.message}; {ffmpeg.HINT}") from refused
+        try:
+            return _by_ffmpeg(source, parts, kind)
+        except AudioError:
+            raise refused from None
+    if frames == 0:
+        raise AudioError("no_frames", "its header announces no sound")
+    return _plausible(Header(rate, channels, frames, subtype, sndfile.depth(subtype)))
+
+
+def _by_ffmpeg(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> Header:
+    try:
+        found = ffmpeg.probe(source, parts)
+    except AudioError as error:
+        if kind is None:
+            raise
+        raise AudioError(error.reason, f"{error.message} (by its first bytes it is {kind.name})") from error
+    return _plausible(Header(*found[:4], bits=found.bits, decoder=FFMPEG))
+
+
+def _plausible(header: Header) -> Header:
+    """Refuse what no converter ever gave; slow rates are legal (weather, tides)."""
+    if not 1 <= header.sample_rate <= HIGHEST_HZ:
+        raise AudioError("unreadable", f"its header gives {header.sample_rate} Hz, which is no rate of sound")
+    return header
 
 
 def _blocks(
-    source: Source, header: Header, start: int, frames: int | None
+    source: Source, links: list[_Link], start: int, frames: int | None, keep_cut: bool, decoders: set[str]
 ) -> Iterator[Float32[np.ndarray, "channels time"]]:
-    import soundfile
-
-    exact = header.subtype == "PCM_16"
-    wanted = None if header.frames is None else max(0, header.frames - start)
-    if frames is not None:
-        wanted = frames if wanted is None else min(frames, wanted)
-    if wanted == 0:
-        return
-    got = 0
-    # A header may announce a thousand channels.
-    most = max(1, min(BLOCK_FRAMES, BLOCK_SECONDS * header.sample_rate) * 8 // max(8, header.channels))
-    with _opened(source) as file:
-        try:
-            if start:
-                file.seek(start)
-            while wanted is None or got < wanted:
-                size = most if wanted is None else min(most, wanted - got)
-                # Reading 16-bit samples as they are is 13 times as fast as letting libsndfile convert them.
-                raw = file.read(size, dtype="int16" if exact else "float32", always_2d=True)
-                if not len(raw):
-                    break
-                got += len(raw)
-                block = np.empty(raw.shape[::-1], np.float32)
-                np.multiply(raw.T, np.float32(1 / 32768), out=block) if exact else np.copyto(block, raw.T)
-                if not exact and not np.isfinite(block).all():
-                    at = got - len(raw) + int(np.flatnonzero(~np.isfinite(block).all(axis=0))[0])
-                    raise AudioError("not_finite", f"sample {start + at} is NaN or infinite")
+    """Blocks of all links, from a frame on."""
+    for link in links:
+        length = link.header.frames
+        if length is not None and start >= length and link is not links[-1]:
+            start -= length
+            continue
+        # Of a link of unknown length before another, only decoding tells how long it is.
+        skipped = start if length is None and link is not links[-1] else 0
+        for whole in _link_blocks(source, link, start - skipped, frames and frames + skipped, keep_cut, decoders):
+            dropped = min(skipped, whole.shape[1])
+            skipped -= dropped
+            block = whole[:, dropped:]
+            if frames is not None:
+                frames -= block.shape[1]
+            if block.shape[1]:
                 yield block
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            if header.frames is None and not got:
-                raise AudioError("no_frames", "it ends where its sound should begin") from error
-            reason = "damaged" if _has_its_end(source, header) else "truncated"
-            at_seconds = (start + got) / header.sample_rate
-            raise AudioError(reason, f"decoding failed after {at_seconds:.2f} s: {plainly(error)}") from error
-        slack = MP3_SLACK_FRAMES if header.subtype.startswith("MPEG") else 0
-        if wanted is not None and got < wanted - slack:
-            raise AudioError("truncated", f"it ends after {got} of the {wanted} frames that its header announces")
+        start = skipped
+        if frames is not None and frames <= 0:
+            return
 
 
-def _has_its_end(source: Source, header: Header) -> bool:
-    """Whether the last frame that a header announces can be decoded: a cut file's cannot, whatever else is wrong."""
-    import soundfile
-
+def _link_blocks(
+    source: Source, link: _Link, start: int, frames: int | None, keep_cut: bool, decoders: set[str]
+) -> Iterator[Float32[np.ndarray, "channels time"]]:
+    parts, header = link
     try:
-        with _opened(source) as file:
-            file.seek((header.frames or 1) - 1)
-            return len(file.read(1)) == 1
-    except (soundfile.LibsndfileError, RuntimeError, AudioError):
-        return False
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[Any]:
-    import soundfile
-
-    try:
-        # Bytes as the name, for a name need not be UTF-8.
-        file = soundfile.SoundFile(Seekable(source) if isinstance(source, bytes) else os.fsencode(source))
-        if file.subtype.startswith("MPEG"):
-            tagged = mpeg.with_length(source, file.frames, MP3_SLACK_FRAMES)
-            if tagged is not None:
-                file.close()
-                file = soundfile.SoundFile(tagged)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise AudioError("unreadable", f"not audio that can be read: {plainly(error)}") from error
-    with file:
-        if file.format == "RAW":
-            # By the suffix alone libsndfile takes any bytes in a .au, .snd, .vox or .gsm for sound without a header.
-            raise AudioError("unreadable", "not audio that can be read: it has no header")
-        yield file
-
-
-def _is_for_ffmpeg(source: Source) -> bool:
-    return isinstance(source, Path) and source.suffix[1:].lower() in ffmpeg.SUFFIXES
-
-
-def plainly(error: Exception) -> str:
-    """A libsndfile message without the path it was given."""
-    return str(error).rsplit(": ", 1)[-1].strip()
+        if header.decoder == FFMPEG:
+            yield from ffmpeg.blocks(source, parts, start, frames, header.frames)
+            return
+        wanted = None if header.frames is None else max(0, header.frames - start)
+        if frames is not None:
+            wanted = frames if wanted is None else min(frames, wanted)
+        yield from sndfile.blocks(source, parts, start, wanted)
+    except sndfile.Stopped as stopped:
+        failure = AudioError(stopped.reason, stopped.message)
+        if ffmpeg.is_installed():
+            first, rest = start + stopped.frames, None if wanted is None else wanted - stopped.frames
+            if ffmpeg.decodes_all(source, parts, header.frames, sndfile.MP3_SLACK_FRAMES):
+                decoders.add(FFMPEG)
+                yield from ffmpeg.blocks(source, parts, first, rest, header.frames, header.channels)
+                return
+        elif stopped.reason != "no_frames":
+            failure = AudioError(stopped.reason, f"{stopped.message}; {ffmpeg.HINT}")
+        if not (keep_cut and failure.reason == "truncated"):
+            raise failure from stopped
+        # Of a block in which decoding fails nothing comes, so the end is read in small ones.
+        with suppress(AudioError):
+            yield from sndfile.blocks(source, parts, start + stopped.frames, None, SMALL_FRAMES)
+    except AudioError as error:
+        if not (keep_cut and error.reason == "truncated"):
+            raise
 
 
 def unopenable(error: OSError) -> AudioError:
@@ -211,21 +276,3 @@ def unopenable(error: OSError) -> AudioError:
     if error.errno == errno.EISDIR:
         return AudioError("unreadable", "it is a folder")
     return AudioError("network", f"the storage did not answer: {error.strerror or error}")
-
-
-def _refuse_short_container(source: Source) -> None:
-    """Compare a RIFF or AIFF file's chunks with its size, for libsndfile reads a cut one as a shorter one."""
-    try:
-        # A named pipe would wait for a writer for ever.
-        if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise AudioError("unreadable", "it is no regular file")
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as raw:
-            size = raw.seek(0, os.SEEK_END)
-            raw.seek(0)
-            missing = missing_bytes(raw, size)
-    except OSError as error:
-        raise unopenable(error) from error
-    if size == 0:
-        raise AudioError("empty", "it holds no bytes")
-    if missing:
-        raise AudioError("truncated", f"it ends {missing} bytes before the sound that its header announces")

@@ -7,10 +7,11 @@ bit rate varies, that loses sound without a word. Headers as in ISO/IEC 11172-3,
 from __future__ import annotations
 
 import io
-import os
 import struct
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from tonemill.audiotools.codecs.spliced import Part, Spliced, opened_raw
 
 _KBPS: Final = {
     3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -21,9 +22,18 @@ _KBPS: Final = {
 _RATES: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 _LAYER_III: Final = 1
-_TAGS: Final = (b"Xing", b"Info")
+TAGS: Final = (b"Xing", b"Info")
+"""What stands behind the side information of a frame that tells the length."""
+
+SIDES: Final = (32, 17, 9)
+"""Bytes of side information that there may be."""
+
 _SEARCHED: Final = 1 << 16
 """Bytes after a tag of ID3 in which the first frame must begin."""
+
+
+MOST_BEHIND: Final = 4096
+"""Bytes behind the frames that a tag counts, in which no second file begins: most tags are shorter."""
 
 
 class Frame(NamedTuple):
@@ -38,6 +48,36 @@ class Frame(NamedTuple):
     size: int
     samples: int
     side: int
+
+
+class Tag(NamedTuple):
+    """A first frame that tells of the stream behind it.
+
+    Args:
+        first: where it begins.
+        size: bytes.
+        frames: that follow; 0 where it does not tell.
+        frames_at: where their number stands.
+        stream_bytes: of all frames and this one; 0 where it does not tell.
+    """
+
+    first: int
+    size: int
+    frames: int
+    frames_at: int
+    stream_bytes: int
+
+
+class Counted(NamedTuple):
+    """Frames that follow each other.
+
+    Args:
+        frames: how many.
+        samples: per channel, of all of them.
+    """
+
+    frames: int
+    samples: int
 
 
 class Untagged(NamedTuple):
@@ -72,45 +112,63 @@ def frame_of(header: bytes) -> Frame | None:
     return Frame(size, samples, side)
 
 
-def with_length(source: Path | bytes, guessed: int, slack: int) -> Prefixed | None:
+def with_length(source: Path | bytes, parts: tuple[Part, ...], guessed: int, slack: int) -> Spliced | None:
     """A file with a tag that tells its length, if it has none and was guessed wrong.
 
     Args:
         source: a file of layer III, or its bytes.
+        parts: of it that are read; none for all of it.
         guessed: samples per channel that a decoder expects.
         slack: how far that may be off.
     """
-    raw: io.BufferedIOBase = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    raw: io.BufferedIOBase = opened_raw(source)
+    if parts:
+        raw = Spliced(raw, parts)
     stream = untagged(raw)
     if stream is not None and abs(stream.samples - guessed) > slack:
-        return Prefixed(tag_for(stream), raw, stream.first)
+        return Spliced(raw, (tag_for(stream), (stream.first, raw.seek(0, io.SEEK_END))))
     raw.close()
     return None
 
 
-def untagged(raw: io.BufferedIOBase) -> Untagged | None:
-    """Count the frames of a stream that has no tag with its length; None for any other file."""
-    raw.seek(0)
-    start = raw.read(10)
-    after_id3 = 0
-    if start[:3] == b"ID3" and len(start) == 10:
-        # Its size has seven bits a byte.
-        after_id3 = 10 + sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(start[6:10])))
-    raw.seek(after_id3)
-    searched = raw.read(_SEARCHED)
-    found = _first_frame(searched)
+def begin_of(start: bytes) -> int:
+    """How long the tag of ID3 is that a file begins with; 0 without one.
+
+    Args:
+        start: of the file, 10 bytes.
+    """
+    if start[:3] != b"ID3" or len(start) < 10:
+        return 0
+    # Its size has seven bits a byte.
+    return 10 + sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(start[6:10])))
+
+
+def begins(raw: io.BufferedIOBase) -> bool:
+    """Whether a file begins with frames of layer III, behind tags or not much else."""
+    return _begun(raw) is not None
+
+
+def tag_of(raw: io.BufferedIOBase) -> Tag | None:
+    """The tag of Xing's form that a file of layer III begins with; None without one."""
+    found = _begun(raw)
     if found is None:
         return None
-    offset, frame = found
-    # The first frame is a tag's, if it is one; VBRI lies at a fixed place.
-    inside = searched[offset + 4 : offset + frame.size]
-    if inside[frame.side : frame.side + 4] in _TAGS or inside[32:36] == b"VBRI":
+    first, frame, inside = found
+    tag = inside[frame.side :]
+    if tag[:4] not in TAGS or len(tag) < 16:
         return None
-    first = after_id3 + offset
-    frames = samples = 0
+    flags, one, two = struct.unpack(">III", tag[4:16])
+    # What bits 0 and 1 announce follows in this order, where it is there.
+    frames = one if flags & 1 else 0
+    stream_bytes = (two if flags & 1 else one) if flags & 2 else 0
+    return Tag(first, frame.size, frames, first + 4 + frame.side + 8, stream_bytes)
+
+
+def counted_from(raw: io.BufferedIOBase, first: int) -> Counted:
+    """Count the frames from a place on."""
+    frames = samples = place = 0
     raw.seek(first)
     data = raw.read()
-    place = 0
     while True:
         one = frame_of(data[place : place + 4])
         if one is None:
@@ -124,7 +182,35 @@ def untagged(raw: io.BufferedIOBase) -> Untagged | None:
         place += one.size
         frames += 1
         samples += one.samples
-    return Untagged(first, searched[offset : offset + 4], frames, samples)
+    return Counted(frames, samples)
+
+
+def untagged(raw: io.BufferedIOBase) -> Untagged | None:
+    """Count the frames of a stream that has no tag with its length; None for any other file."""
+    found = _begun(raw)
+    if found is None:
+        return None
+    first, frame, inside = found
+    # The first frame is a tag's, if it is one; VBRI stands at a fixed place.
+    if inside[frame.side : frame.side + 4] in TAGS or inside[32:36] == b"VBRI":
+        return None
+    raw.seek(first)
+    header = raw.read(4)
+    counted = counted_from(raw, first)
+    return Untagged(first, header, counted.frames, counted.samples)
+
+
+def _begun(raw: io.BufferedIOBase) -> tuple[int, Frame, bytes] | None:
+    """Place of the first frame, the frame, and its bytes behind its header."""
+    raw.seek(0)
+    after_id3 = begin_of(raw.read(10))
+    raw.seek(after_id3)
+    searched = raw.read(_SEARCHED)
+    found = _first_frame(searched)
+    if found is None:
+        return None
+    offset, frame = found
+    return after_id3 + offset, frame, searched[offset + 4 : offset + frame.size]
 
 
 def _first_frame(data: bytes) -> tuple[int, Frame] | None:
@@ -150,48 +236,3 @@ def tag_for(stream: Untagged) -> bytes:
         if frame.size >= len(content):
             return content.ljust(frame.size, b"\0")
     raise AssertionError("320 kbit/s hold every tag")
-
-
-class Prefixed(io.RawIOBase):
-    """A file to read, with other bytes in place of its first ones.
-
-    Args:
-        prefix: what it begins with.
-        raw: what follows.
-        first: from which place on.
-    """
-
-    def __init__(self, prefix: bytes, raw: io.BufferedIOBase, first: int) -> None:
-        self._prefix, self._raw, self._first = prefix, raw, first
-        self._size = len(prefix) + raw.seek(0, os.SEEK_END) - first
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        # A damaged header may send a decoder anywhere: it stays where it is, and is told so.
-        if 0 <= place < 1 << 62:
-            self._place = place
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
-
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]  # the buffer protocol has no type before 3.12
-        view = memoryview(buffer).cast("B")
-        data = self._prefix[self._place : self._place + len(view)]
-        if len(data) < len(view):
-            self._raw.seek(self._first + max(0, self._place - len(self._prefix)))
-            data += self._raw.read(len(view) - len(data))
-        view[: len(data)] = data
-        self._place += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()

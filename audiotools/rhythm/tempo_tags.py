@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from tonemill.audiotools.codecs.containers import chunks
+from tonemill.audiotools.codecs.extent import chunks
 
 NAMED: Final = re.compile(
     r"(?<![\d.])(\d{2,3}(?:[.,]\d{1,3})?)[ _-]?bpm|bpm[ _-]?(\d{2,3}(?:[.,]\d{1,3})?)(?![\d])", re.I

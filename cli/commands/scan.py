@@ -45,6 +45,10 @@ def command(
     digest: Annotated[
         Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")
     ] = "sha256",
+    truncated: Annotated[
+        Literal["reject", "keep"],
+        typer.Option(help="Files that were cut: keep takes what is there of them, and notes the length they declare."),
+    ] = "reject",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -70,7 +74,7 @@ def command(
     recipes, unfit = 0, [path for path, _ in found.audio if fields is not None and not by_name(path)]
     with progress.phase("scan", len(found.audio), "files") as phase:
         seconds, unreadable = 0.0, 0
-        for recipe in scan.scan(found, digest == "sha256", by_name, workers):
+        for recipe in scan.scan(found, digest == "sha256", by_name, workers, truncated == "keep"):
             for one in [recipe] if by_table is None else by_table.recipes(recipe):
                 write_recipe(one, out)
                 recipes += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from tonemill.audiotools.codecs.files import unopenable
+from tonemill.audiotools.codecs.files import LIBSNDFILE, unopenable
 from tonemill.audiotools.errors import AudioError, Filtered, TonemillError
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.cooking.journal import Journal
@@ -29,6 +29,7 @@ class Outcome:
         error: why it goes no further.
         step: where that happened.
         decoded: samples per channel that came of each role, of those that were read from first to last so far.
+        decoders: libraries that decoded each role, where libsndfile alone did not.
     """
 
     planned: Planned
@@ -36,6 +37,7 @@ class Outcome:
     error: AudioError | None = None
     step: str = ""
     decoded: Mapping[str, int] = field(default_factory=dict)
+    decoders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def of_source(self) -> bool:
@@ -43,15 +45,24 @@ class Outcome:
         return self.error is not None and not self.example.is_clip
 
     @property
-    def surprises(self) -> dict[str, int]:
-        """Lengths that a header declares and decoding does not bear out, in samples, by the name of an index column."""
+    def surprises(self) -> dict[str, int | str]:
+        """What is noted of how a source was read, by the name of an index column.
+
+        Lengths that a header declares and decoding does not bear out, in samples; bytes behind the sound that are
+        no sound; and the decoders, where libsndfile did not read it all.
+        """
         recipe = self.planned.recipe
-        found: dict[str, int] = {}
+        found: dict[str, int | str] = {}
         for role, decoded in self.decoded.items():
-            declared = recipe.sources[role].get("frames")
+            prefix = "" if len(recipe.sounds) == 1 else f"{role}_"
+            source = recipe.sources[role]
+            declared = source.get("declared", source.get("frames"))
             if isinstance(declared, int) and declared != decoded and recipe.is_whole:
-                prefix = "" if len(recipe.sounds) == 1 else f"{role}_"
                 found |= {f"{prefix}declared_samples": declared, f"{prefix}decoded_samples": decoded}
+            if source.get("left_bytes"):
+                found[f"{prefix}left_bytes"] = source["left_bytes"]
+            if role in self.decoders:
+                found[f"{prefix}decoder"] = self.decoders[role]
         return found
 
 
@@ -78,6 +89,7 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     recipe = planned.recipe
     example = Example({}, recipe.fields, path=recipe.path)
     decoded: dict[str, int] = {}
+    decoders: dict[str, str] = {}
     try:
         journal.refuse_deadly(planned.position)
         with journal.reading(planned.position):
@@ -89,7 +101,9 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
             arrays = {name: open_array(source, recipe.start, recipe.frames) for name, source in recipe.arrays.items()}
         flows = {role: flow for role, (flow, _) in opened.items()}
         sounds = {
-            role: replace(flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded))
+            role: replace(
+                flow, open_blocks=partial(_read_blocks, flow, planned.position, journal, role, decoded, decoders)
+            )
             for role, flow in flows.items()
         }
     except Exception as error:
@@ -99,16 +113,20 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     bits = max((sound.bits for sound in sounds.values()), default=16)
     places = {role: place for role, (_, place) in opened.items() if place is not None}
     example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places, arrays=arrays)
-    return Outcome(planned, example, decoded=decoded)
+    return Outcome(planned, example, decoded=decoded, decoders=decoders)
 
 
-def _read_blocks(flow: Flow, position: int, journal: Journal, role: str, decoded: dict[str, int]) -> Iterator[Any]:
+def _read_blocks(
+    flow: Flow, position: int, journal: Journal, role: str, decoded: dict[str, int], decoders: dict[str, str]
+) -> Iterator[Any]:
     """Blocks of a source, whose errors are known to come from reading, whichever step asked for the block."""
     blocks, samples = flow.blocks(), 0
     try:
         while True:
             with journal.reading(position):
                 block = next(blocks, None)
+            if flow.decoders - {LIBSNDFILE}:
+                decoders[role] = "+".join(sorted(flow.decoders, reverse=True))
             if block is None:
                 decoded[role] = samples
                 return

@@ -45,7 +45,7 @@ class Prober:
         self._seconds = seconds
         self._child: _Child | None = None
 
-    def header(self, path: Path) -> files.Header:
+    def header(self, path: Path, keep_cut: bool = False) -> files.Header:
         """As `files.probe`.
 
         Raises:
@@ -54,7 +54,7 @@ class Prober:
         if self._child is None:
             self._child = _Child(self._seconds)
         try:
-            self._child.ask({"probe": os.fsencode(path).hex()})
+            self._child.ask({"probe": os.fsencode(path).hex(), "keep_cut": keep_cut})
             return files.Header(**self._child.line())
         except AudioError as error:
             if error.reason in ENDS:
@@ -72,7 +72,7 @@ ENDS: Final = frozenset({"crashed", "hung", "memory"})
 """Reasons that say that a codec ended its process, or had to be ended with it."""
 
 
-def read(source: files.Source, start: int, frames: int | None, seconds: float) -> Flow:
+def read(source: files.Source, start: int, frames: int | None, seconds: float, keep_cut: bool = False) -> Flow:
     """As `files.read`, in another process.
 
     Args:
@@ -80,31 +80,40 @@ def read(source: files.Source, start: int, frames: int | None, seconds: float) -
         start: first frame.
         frames: how many; None reads to the end.
         seconds: how long the decoder may take for a block.
+        keep_cut: take what is there of a cut file.
 
     Raises:
         AudioError: as `files.read`; and crashed, hung or memory.
     """
-    with _decoder(source, start, frames, seconds) as decoder:
+    job = {"start": start, "frames": frames, "keep_cut": keep_cut}
+    with _decoder(source, job, seconds) as decoder:
         about = decoder.line()
-    return Flow(lambda: _blocks(source, start, frames, seconds), about["sample_rate"], about["channels"], about["bits"])
+    decoders: set[str] = set()
+    return Flow(
+        lambda: _blocks(source, job, seconds, decoders),
+        about["sample_rate"],
+        about["channels"],
+        about["bits"],
+        decoders,
+    )
 
 
-def _blocks(source: files.Source, start: int, frames: int | None, seconds: float) -> Iterator[Any]:
-    with _decoder(source, start, frames, seconds) as decoder:
+def _blocks(source: files.Source, job: dict[str, Any], seconds: float, decoders: set[str]) -> Iterator[Any]:
+    with _decoder(source, job, seconds) as decoder:
         channels = decoder.line()["channels"]
         while count := _FRAMES.unpack(decoder.take(_FRAMES.size))[0]:
             block = np.frombuffer(decoder.take(4 * channels * count), np.float32)
             yield block.reshape(channels, count)
-        decoder.line()  # raises what ended it
+        decoders.update(decoder.line()["decoders"])  # raises what ended it
 
 
 @contextmanager
-def _decoder(source: files.Source, start: int, frames: int | None, seconds: float) -> Iterator[_Child]:
+def _decoder(source: files.Source, job: dict[str, Any], seconds: float) -> Iterator[_Child]:
     """A child that was asked for a source's sound."""
     where = {"bytes": len(source)} if isinstance(source, bytes) else {"path": os.fsencode(source).hex()}
     child = _Child(seconds)
     try:
-        child.ask({**where, "start": start, "frames": frames}, source if isinstance(source, bytes) else b"")
+        child.ask({**where, **job}, source if isinstance(source, bytes) else b"")
         yield child
     finally:
         child.close()
@@ -195,21 +204,23 @@ def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         if "probe" in job:
             header: dict[str, Any] = {}
             signal.alarm(alarm)
-            ended = _caught(lambda: header.update(asdict(files.probe(_path_of(job["probe"])))))  # noqa: B023
+            ended = _caught(lambda: header.update(asdict(files.probe(_path_of(job["probe"]), job["keep_cut"]))))  # noqa: B023
             signal.alarm(0)
             _tell(outgoing, ended or header)
         else:
             source = incoming.read(job["bytes"]) if "bytes" in job else _path_of(job["path"])
-            _send_sound(outgoing, source, job["start"], job["frames"], alarm)
+            _send_sound(outgoing, source, job, alarm)
 
 
-def _send_sound(outgoing: BinaryIO, source: files.Source, start: int, frames: int | None, alarm: int) -> None:
+def _send_sound(outgoing: BinaryIO, source: files.Source, job: dict[str, Any], alarm: int) -> None:
     announced = False
+    decoders: set[str] = set()
 
     def send() -> None:
-        nonlocal announced
+        nonlocal announced, decoders
         signal.alarm(alarm)
-        flow = files.read(source, start, frames)
+        flow = files.read(source, job["start"], job["frames"], job["keep_cut"])
+        decoders = flow.decoders
         _tell(outgoing, {"sample_rate": flow.sample_rate, "channels": flow.channels, "bits": flow.bits})
         announced = True
         for block in flow.blocks():
@@ -224,7 +235,7 @@ def _send_sound(outgoing: BinaryIO, source: files.Source, start: int, frames: in
     signal.alarm(0)
     if announced:
         outgoing.write(_FRAMES.pack(0))
-    _tell(outgoing, ended)
+    _tell(outgoing, ended or {"decoders": sorted(decoders)})
 
 
 def _caught(send: Callable[[], None]) -> dict[str, Any]:

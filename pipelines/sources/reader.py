@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tonemill.audiotools.arrays import Array, read_npy
 from tonemill.audiotools.codecs import files
@@ -16,6 +16,10 @@ from tonemill.pipelines.sources import decoder
 from tonemill.pipelines.sources.remote import local_copy
 from tonemill.pipelines.storage.paths import as_store, to_path
 from tonemill.pipelines.storage.tar import cut_out
+
+TRUNCATED: Final = "truncated"
+KEEP: Final = "keep"
+"""What a source has under `TRUNCATED` where what is there of it is to be read, though it was cut."""
 
 
 def open_source(
@@ -35,9 +39,10 @@ def open_source(
     """
     audio = _found(source)
     kept = None if isinstance(audio, bytes) else audio
+    keep_cut = source.get(TRUNCATED) == KEEP
     if suspect or source.get("suspect"):
-        return decoder.read(audio, start, frames, patience), kept
-    return files.read(audio, start, frames), kept
+        return decoder.read(audio, start, frames, patience, keep_cut), kept
+    return files.read(audio, start, frames, keep_cut), kept
 
 
 def open_array(source: dict[str, Any], start: int, frames: int | None) -> Array:

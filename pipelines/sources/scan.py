@@ -17,6 +17,7 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.decoder import ENDS, PATIENCE, Prober
+from tonemill.pipelines.sources.reader import KEEP, TRUNCATED
 from tonemill.pipelines.sources.remote import fetched, listed
 from tonemill.pipelines.storage.paths import as_store, readable, to_uri
 from tonemill.pipelines.storage.paths import place as place_of
@@ -94,6 +95,7 @@ def scan(
     digest: bool = True,
     metadata: Callable[[str], Mapping[str, Any]] = lambda path: {},
     workers: int | None = None,
+    keep_cut: bool = False,
 ) -> Iterator[Recipe]:
     """One recipe per file, with its header and the SHA-256 of its bytes; nothing is decoded.
 
@@ -102,8 +104,8 @@ def scan(
         digest: read every byte; otherwise size and time of last change must do.
         metadata: fields for a path under its root.
         workers: threads; None for one per core.
+        keep_cut: write into each recipe that what is there of a cut file is to be read.
     """
-
     mine = threading.local()
     probers: list[Prober] = []
 
@@ -113,7 +115,7 @@ def scan(
             probers.append(mine.prober)
         header = mine.prober.header
         return [
-            Recipe(path, {"audio": describe(place_of(name), digest, header)}, dict(metadata(path)))
+            Recipe(path, {"audio": describe(place_of(name), digest, header, keep_cut)}, dict(metadata(path)))
             for path, name in chunk
         ]
 
@@ -132,15 +134,21 @@ def scan(
                 one.close()
 
 
-def describe(place: Path, digest: bool = True, probe: Callable[[Path], files.Header] = files.probe) -> dict[str, Any]:
+def describe(
+    place: Path,
+    digest: bool = True,
+    probe: Callable[[Path, bool], files.Header] = files.probe,
+    keep_cut: bool = False,
+) -> dict[str, Any]:
     """A recipe's entry for a local file; one that cannot be read is left to be rejected when it is cooked.
 
     Args:
         place: of the file.
         digest: read every byte.
         probe: reads its header.
+        keep_cut: what is there of a cut file is to be read.
     """
-    entry: dict[str, Any] = {"uri": to_uri(place)}
+    entry: dict[str, Any] = {"uri": to_uri(place), **({TRUNCATED: KEEP} if keep_cut else {})}
     try:
         if (remote := as_store(place)) is not None:
             place, said, sha256 = fetched(remote)
@@ -155,7 +163,7 @@ def describe(place: Path, digest: bool = True, probe: Callable[[Path], files.Hea
         if digest and "sha256" not in entry and place.is_file():
             with place.open("rb") as file:
                 entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        header = probe(place)
+        header = probe(place, keep_cut)
     except AudioError as error:
         # What ended a process here is decoded in one of its own from the start.
         return entry | ({"suspect": True} if error.reason in ENDS else {})
@@ -166,6 +174,8 @@ def describe(place: Path, digest: bool = True, probe: Callable[[Path], files.Hea
         "channels": header.channels,
         "frames": header.frames,
         "subtype": header.subtype,
+        **({} if header.declared is None else {"declared": header.declared}),
+        **({"left_bytes": header.left_bytes} if header.left_bytes else {}),
     }
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs import files, sndfile
 from tonemill.audiotools.errors import AudioError, TonemillError
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
@@ -163,7 +163,7 @@ def read_audio(data: bytes, folder: Path) -> None:
         flow = files.read(data)
         for block in flow.blocks():
             assert block.shape[0] == flow.channels
-            assert block.nbytes <= 8 * 4 * files.BLOCK_FRAMES
+            assert block.nbytes <= 8 * 4 * sndfile.BLOCK_FRAMES
     except AudioError:
         return
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from tonemill.audiotools import waveform
-from tonemill.audiotools.codecs import files, mpeg
+from tonemill.audiotools.codecs import files, mpeg, sndfile
 from tonemill.audiotools.errors import AudioError
 
 FRAMES = 30_000
@@ -135,7 +135,7 @@ def test_an_mp3_with_a_fixed_bit_rate_is_left_to_its_decoder() -> None:
     assert frame is not None
     same = plain[: frame.size] * 300
     guessed = soundfile.SoundFile(io.BytesIO(same)).frames
-    assert mpeg.with_length(same, guessed, files.MP3_SLACK_FRAMES) is None
+    assert mpeg.with_length(same, (), guessed, sndfile.MP3_SLACK_FRAMES) is None
 
 
 def test_what_lies_between_frames_is_passed_over() -> None:
@@ -161,7 +161,7 @@ def test_what_is_no_mpeg_audio_is_not_taken_for_it(data: bytes) -> None:
 def test_a_block_of_a_slow_rate_is_no_longer_than_others_in_seconds(tmp_path: Path) -> None:
     """Days of tides at 1 Hz, converted to a usual rate, must not be converted at once."""
     soundfile.write(tmp_path / "tides.wav", np.zeros(2000), 1)
-    assert {block.shape[1] for block in files.read(tmp_path / "tides.wav").blocks()} == {files.BLOCK_SECONDS}
+    assert {block.shape[1] for block in files.read(tmp_path / "tides.wav").blocks()} == {sndfile.BLOCK_SECONDS}
 
 
 @pytest.mark.parametrize("rate", [files.HIGHEST_HZ + 1, 2**31 - 1])

@@ -1,0 +1,98 @@
+"""Ask every container whether its sound ends where its file ends, and put together what is to be read."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tonemill.audiotools.codecs import chunked, mpeg, riff, streams
+from tonemill.audiotools.codecs.extent import Extent
+from tonemill.audiotools.codecs.spliced import Part, Spliced
+
+MOST_LINKS: Final = 1000
+"""Files that one may be joined of."""
+
+
+@dataclass(frozen=True)
+class Endings:
+    """What to read of a file.
+
+    Args:
+        links: to be decoded one after the other, each in parts of the file; one without parts is the file as it is.
+        extents: of each.
+        refusal: why it cannot be read whole; empty where it can.
+    """
+
+    links: tuple[tuple[Part, ...], ...]
+    extents: tuple[Extent, ...]
+    refusal: str = ""
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes the last link lacks of what it announces; 0 where none, or where they cannot be counted."""
+        return self.extents[-1].missing_bytes
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last link has no end: those before were followed by something, whatever their headers say."""
+        return self.extents[-1].is_cut
+
+
+def endings(raw: io.BufferedIOBase, size: int) -> Endings:
+    """Look at the headers of a file, and at what stands behind its sound.
+
+    Args:
+        raw: the file.
+        size: of it, in bytes.
+    """
+    links: list[tuple[Part, ...]] = []
+    extents: list[Extent] = []
+    start = 0
+    window = raw
+    for _ in range(MOST_LINKS):
+        one = _extent(window, size - start)
+        extents.append(one)
+        links.append(_moved(one.parts or (((0, size - start),) if start else ()), start))
+        if one.refusal or not one.next_at:
+            return Endings(tuple(links), tuple(extents), one.refusal)
+        start += one.next_at
+        window = Spliced(raw, ((start, size),), owns=False)
+    return Endings(tuple(links), tuple(extents), f"more than {MOST_LINKS} files are joined in it")
+
+
+def _moved(parts: tuple[Part, ...], places: int) -> tuple[Part, ...]:
+    return tuple(part if isinstance(part, bytes) else (part[0] + places, part[1] + places) for part in parts)
+
+
+def _extent(raw: io.BufferedIOBase, size: int) -> Extent:
+    raw.seek(0)
+    form = raw.read(12)
+    if (behind_tag := mpeg.begin_of(form)) and behind_tag < size:
+        behind = Spliced(raw, ((behind_tag, size),), owns=False)
+        found = _extent(behind, size - behind_tag)
+        behind.seek(0)
+        # libsndfile passes over a tag of ID3 before these alone.
+        is_passed_over = behind.read(4) in (b"fLaC", b"RIFF") or mpeg.begins(behind)
+        parts = found.parts or (() if is_passed_over else ((0, size - behind_tag),))
+        next_at = found.next_at + behind_tag if found.next_at else 0
+        return replace(found, parts=_moved(parts, behind_tag), next_at=next_at)
+    if len(form) < 12:
+        return Extent()
+    if form[:4] in riff.FORMS and form[8:] == b"WAVE":
+        return riff.extent(raw, size)
+    if form[:4] == b"FORM" and form[8:] in (b"AIFF", b"AIFC"):
+        return chunked.aiff(raw, size)
+    for magic, extent in (
+        (b"caff", chunked.caf),
+        (b".snd", chunked.au),
+        (b"riff", chunked.wave64),
+        (b"NIST_1A\n", chunked.sphere),
+        (b"OggS", streams.ogg),
+        (b"fLaC", streams.flac),
+    ):
+        if form.startswith(magic):
+            return extent(raw, size)
+    if form[4:8] == b"ftyp":
+        return streams.mp4(raw, size)
+    return streams.mp3(raw, size) if form[0] == 0xFF and form[1] & 0xE6 == 0xE2 else Extent()

@@ -1,0 +1,177 @@
+"""Where the sound of a file ends: by its header, by its bytes, and how to read all of it where the two differ.
+
+Decoders trust the length in the header, and stop there without a word. Each container is asked whether the sound ends
+where the file ends: too little and it was cut; too much and its length wrapped, was never written, or a second stream
+follows. `riff`, `chunked` and `links` know the containers.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final, Literal
+
+import numpy as np
+
+from tonemill.audiotools.codecs.spliced import Part
+
+MOST_CHUNKS: Final = 10_000
+"""Of one file that are looked at."""
+
+UNKNOWN: Final = 0x7FFFF000
+"""From here up, a length that a writer to a pipe left because it could not know it: the sound runs to the end."""
+
+NOTED_BYTES: Final = 4096
+"""A header that announces less than this too much (and less than a sixteenth of the sound) is noted, not believed:
+recorders write the size of the file where that of the sound belongs. More is a cut file."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a container announces, and what there is.
+
+    Args:
+        announced: bytes of sound; None where the header does not tell.
+        present: bytes of sound that there are to the end of the file.
+        frame_bytes: of a sample of all channels; 0 where that is not constant.
+        parts: what to read in place of the file; none where it is fine as it is.
+        next_at: where another file begins behind this one's sound; 0 where none does.
+        left_bytes: behind the sound, neither sound nor anything known, and left out.
+        refusal: why its sound cannot be read whole; empty where it can.
+        was_cut: it lacks an end that cannot be counted in bytes.
+        is_useless: of a cut file; what is there cannot be told from what is not.
+    """
+
+    announced: int | None = None
+    present: int = 0
+    frame_bytes: int = 0
+    parts: tuple[Part, ...] = ()
+    next_at: int = 0
+    left_bytes: int = 0
+    refusal: str = ""
+    was_cut: bool = False
+    is_useless: bool = False
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many announced bytes of sound the file lacks."""
+        return 0 if self.announced is None else max(0, self.announced - self.present)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file lacks more than a header is wrong by."""
+        missing = self.missing_bytes
+        return self.was_cut or missing >= NOTED_BYTES or missing * 16 > (self.announced or 0)
+
+    def declared(self, frames: int) -> int | None:
+        """Frames that the header announces, where those are others than there are.
+
+        Args:
+            frames: that there are.
+        """
+        if self.announced is None or self.announced == self.present or not self.present:
+            return None
+        if self.frame_bytes:
+            announced = self.announced // self.frame_bytes
+        else:
+            announced = round(frames * self.announced / self.present)
+        return None if announced == frames else announced
+
+
+def chunks(raw: io.BufferedIOBase | BinaryIO, layout: Literal["<4sI", ">4sI"]) -> Iterator[tuple[bytes, int, int]]:
+    """Names, places of the contents, and announced lengths of the chunks of a RIFF (`<4sI`) or AIFF (`>4sI`) file."""
+    return chunks_from(raw, 12, layout)
+
+
+def chunks_from(
+    raw: io.BufferedIOBase | BinaryIO, at: int, layout: Literal["<4sI", ">4sI"]
+) -> Iterator[tuple[bytes, int, int]]:
+    """As `chunks`, from a place on."""
+    # A file of a gigabyte can hold a hundred million chunks of nothing.
+    for _ in range(MOST_CHUNKS):
+        raw.seek(at)
+        head = raw.read(8)
+        if len(head) < 8:
+            return
+        name, length = struct.unpack(layout, head)
+        yield name, at + 8, length
+        at += 8 + length + length % 2
+
+
+_TAGS: Final = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
+_KNOWN: Final = (
+    *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"inst", b"JUNK", b"junk", b"PAD ", b"FLLR", b"fact"),
+    *(b"iXML", b"axml", b"chna", b"_PMX", b"afsp", b"acid", b"strc", b"PEAK", b"cart", b"levl", b"wavl", b"plst"),
+    *(b"note", b"labl", b"ltxt", b"DISP", b"CSET", b"umid", b"minf", b"elm1", b"regn", b"mext", b"LGWV", b"ResU"),
+    *(b"COMM", b"MARK", b"INST", b"COMT", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"APPL", b"AESD", b"MIDI", b"CHAN"),
+    *(b"basc", b"trns", b"cate", b"uuid", b"info", b"chan", b"free", b"FVER", b"data", b"SSND", b"fmt "),
+)
+"""Chunks that may be cut at the end of a file and are chunks all the same."""
+
+
+FORMS: Final = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
+"""What a file of chunks begins with."""
+
+MOST_PADDING: Final = 1 << 20
+"""Zeros behind the sound that are no sound; more are silence."""
+
+
+def chunks_behind(
+    raw: io.BufferedIOBase, at: int, size: int, layout: Literal["<4sI", ">4sI"]
+) -> list[tuple[bytes, int, int]] | None:
+    """Chunks between a place and the end of a file, up to the first that is another file; None where they are none.
+
+    Args:
+        raw: the file.
+        at: where the announced sound ends.
+        size: of the file.
+        layout: of chunks.
+    """
+    found: list[tuple[bytes, int, int]] = []
+    for name, place, length in chunks_from(raw, at, layout):
+        if name in FORMS:
+            return [*found, (name, place, length)]
+        if not all(32 <= letter < 127 for letter in name):
+            break  # zeros, or a tag, perhaps
+        if place + length > size and name not in _KNOWN:
+            return None
+        found.append((name, place, length))
+        at = place + length + length % 2
+    return found if found and (size - at < 8 or is_known_end(raw, at, size)) else None
+
+
+def is_known_end(raw: io.BufferedIOBase, at: int, size: int) -> bool:
+    """Whether the bytes from a place to the end of a file are no sound: none, zeros, or a tag.
+
+    Args:
+        raw: the file.
+        at: where the announced sound ends.
+        size: of the file.
+    """
+    if at >= size:
+        return True
+    raw.seek(at)
+    head = raw.read(64)
+    return head.startswith(_TAGS) or (size - at < MOST_PADDING and not any(head) and not any(raw.read()))
+
+
+_MOST_LOOKED_AT: Final = 1 << 20
+_LOUDEST: Final = 1000.0
+"""60 dB above full scale: sound of floats is never there, and other bytes nearly always are."""
+
+
+def are_floats(raw: io.BufferedIOBase, at: int, size: int, kind: str) -> bool:
+    """Whether the bytes from a place on can be sound of floats.
+
+    Args:
+        raw: the file.
+        at: where they begin, whole floats.
+        size: of the file.
+        kind: of the floats, as numpy writes it.
+    """
+    raw.seek(at)
+    data = raw.read(min(size - at, _MOST_LOOKED_AT))
+    values = np.frombuffer(data[: len(data) // np.dtype(kind).itemsize * np.dtype(kind).itemsize], kind)
+    return bool((np.abs(values) < _LOUDEST).all())

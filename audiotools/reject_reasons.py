@@ -25,6 +25,7 @@ REASONS: Final[dict[str, str]] = {
     "tempo": "its tempo is not certain enough, or no bars were found",
     "stretch": "it would have to be stretched further than is allowed",
     "seam": "its end does not lead into its start",
+    "flat": "it has no beats, so its joint cannot be judged",
     "condition": "its fields do not fit the condition",
     "duplicate": "a copy of it is kept instead",
     "roles": "the roles do not fit the step, or differ in length or rate",

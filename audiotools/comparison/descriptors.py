@@ -41,7 +41,8 @@ def character(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -
     """Measure a clip: level, loudness, colour and how well it loops, by the names in `MEASURES`.
 
     Colour is that of the mean power spectrum: its centroid, the frequency below which 95 % of its power lies, and its
-    flatness (geometric over arithmetic mean, 0 dB for white noise). What a silent or too short clip has not is NaN.
+    flatness (geometric over arithmetic mean, 0 dB for white noise). What a silent or too short clip has not is NaN; so
+    is the loopability of one without beats.
 
     Raises:
         AudioError: not_finite: the samples hold NaN or infinite values.

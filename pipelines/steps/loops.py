@@ -35,7 +35,9 @@ class Loops(Step):
     bpm_field: Annotated[str, "Metadata field that holds the tempo, where an example has it."] = "tempo_bpm"
     tempo_from: Annotated[tuple[str, ...], "With --bpm auto: who is asked, in this order."] = ORIGINS
     min_confidence: Annotated[float, "Refuse a source whose tempo is less certain, from 0 to 1."] = 0.25
-    min_loopability: Annotated[float, "Leave out clips whose end leads worse into their start, from 0 to 1."] = 0.0
+    min_loopability: Annotated[
+        float, "Leave out clips whose end leads worse into their start, from 0 to 1, and clips without beats."
+    ] = 0.0
     seam_ms: Annotated[float, "Crossfade, with equal power, at the end of each clip."] = 0.0
 
     def __post_init__(self) -> None:
@@ -159,7 +161,7 @@ class Loops(Step):
         Raises:
             Filtered: stretch or seam: it is beyond one.
         """
-        from tonemill.audiotools.editing.loop_seam import loopability, with_seam
+        from tonemill.audiotools.editing.loop_seam import seam_of, with_seam
 
         fields, rate = dict(about), made.sample_rate
         clip = {role: one.whole().samples for role, one in made.sounds.items()}
@@ -168,13 +170,22 @@ class Loops(Step):
         if self.seam_ms:
             clip = {role: with_seam(one, rate, self.seam_ms) for role, one in clip.items()}
             fields["seam_ms"] = self.seam_ms
-        score = round(min(loopability(one, rate) for one in clip.values()), 4)
+        seams = [seam for one in clip.values() if not (seam := seam_of(one, rate, about["beats"])).flat]
+        if not seams:
+            if self.min_loopability:
+                raise Filtered("flat", "it has no beats by which --min-loopability could be judged", **about)
+            return _with(made, clip).with_fields(fields)
+        worst = min(seams, key=lambda seam: seam.loopability)
+        score = round(worst.loopability, 4)
         if score < self.min_loopability:
-            message = (
-                f"its end leads into its start with {score:g}, less than --min-loopability {self.min_loopability:g}"
+            missing = (
+                f" (its beats fit a clip {worst.missing_ms:+g} ms longer)" if worst.fit == worst.loopability else ""
             )
-            raise Filtered("seam", message, loopability=score, **about)
-        return _with(made, clip).with_fields({**fields, "loopability": score})
+            message = f"its end leads into its start with {score:g}{missing}, less than --min-loopability"
+            raise Filtered("seam", f"{message} {self.min_loopability:g}", loopability=score, **about)
+        return _with(made, clip).with_fields(
+            {**fields, "loopability": score, "joint_percentile": round(worst.percentile, 4)}
+        )
 
     def _stretched(
         self, clip: dict[str, np.ndarray], about: dict[str, Any], rate: int

@@ -24,6 +24,7 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, Request
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
+from tonemill.models.parts.circular import Circular
 from tonemill.models.parts.griffin_lim import griffin_lim
 from tonemill.models.parts.seeded import around_circle, drawn
 from tonemill.models.parts.settings import require_least
@@ -59,14 +60,20 @@ class LogSpectrogram(BandStatistics):
 
     Its buffers are the statistics of the corpus. The Nyquist bin is left out on the way there; on the way back it is
     the corpus's mean.
+
+    Args:
+        loop: what follows a clip's end is its beginning, and not silence.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: bool = False) -> None:
         super().__init__(N_FFT // 2 + 1, least_deviation=LOG_FLOOR)
+        self.loop = loop
 
     def logs(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels frames bins"]:
         """ln(magnitude + 1e-6), a frame for each 128 samples."""
-        return (stft(F.pad(audio, (0, N_FFT - HOP_LENGTH)), N_FFT, HOP_LENGTH).abs() + LOG_FLOOR).log()
+        more = N_FFT - HOP_LENGTH
+        whole = torch.cat([audio, audio[..., :more]], dim=-1) if self.loop else F.pad(audio, (0, more))
+        return (stft(whole, N_FFT, HOP_LENGTH).abs() + LOG_FLOOR).log()
 
     def fit(self, clips: Iterable[Float[Tensor, "_ _ _"]]) -> None:
         """Learn the statistics from clips (batch, channels, time)."""
@@ -92,7 +99,10 @@ class Generator(LatentGenerator):
         for width, next_width in pairwise(widths):
             if config.batch_norm:
                 stack.append(nn.BatchNorm2d(width, eps=1e-3, momentum=0.01))
-            stack += [nn.ReLU(inplace=True), upsample(width, next_width, config.kernel_size, 2)]
+            raised: nn.Module = upsample(width, next_width, config.kernel_size, 2)
+            if config.loop:
+                raised = Circular(raised, config.kernel_size + 2, raised=2)
+            stack += [nn.ReLU(inplace=True), raised]
         stack.append(nn.Tanh())
         super().__init__(config, self.seed_frames * 4 * widths[0], stack)
 
@@ -107,7 +117,8 @@ class Discriminator(Critic):
         widths = [channels] + [config.dim * 2**i for i in range(5)]
         stack: list[nn.Module] = []
         for i, (width, next_width) in enumerate(pairwise(widths)):
-            stack.append(layers.SameConv2d(width, next_width, config.kernel_size, 2))
+            halved = layers.SameConv2d(width, next_width, config.kernel_size, 2)
+            stack.append(Circular(halved, config.kernel_size, stride=2) if config.loop else halved)
             if config.batch_norm and i > 0:
                 stack.append(nn.BatchNorm2d(next_width, eps=1e-3, track_running_stats=False))
             stack.append(nn.LeakyReLU(0.2))
@@ -119,7 +130,7 @@ class SpecGAN(Adversarial):
 
     def __init__(self, config: SpecGANConfig) -> None:
         super().__init__(config)
-        self.spectrogram = LogSpectrogram()
+        self.spectrogram = LogSpectrogram(config.loop)
         self.generator = Generator(config, self.channels)
         self.discriminator = Discriminator(config, self.channels)
 
@@ -153,8 +164,13 @@ class SpecGAN(Adversarial):
         original = config.inversion == "reference"
         phase = None if original else inputs["phase"]
         momentum = 0.0 if original else config.griffin_lim_momentum
+        if config.loop:
+            # Three in a row, of which the middle is kept: the joint lies inside.
+            magnitudes = magnitudes.repeat(1, 1, 3, 1)
+            phase = None if phase is None else phase.repeat(1, 1, 3, 1)
         audio = griffin_lim(magnitudes, phase, HOP_LENGTH, config.griffin_lim_iterations, momentum, config.inversion)
-        return audio[..., : config.length]
+        first = config.length if config.loop else 0
+        return audio[..., first : first + config.length]
 
 
 MODEL = SpecGAN

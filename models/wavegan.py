@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial import Adversarial, AdversarialConfig, Critic, LatentGenerator
+from tonemill.models.parts.circular import Circular, Turn
 from tonemill.models.parts.settings import require_least
 
 SEED_TIME = 16  # time steps that the generator starts from and the discriminator ends with
@@ -59,10 +60,14 @@ class Generator(LatentGenerator):
         for stride, (width, next_width) in zip(steps, pairwise(widths), strict=True):
             if config.batch_norm:
                 stack.append(nn.BatchNorm1d(width, eps=1e-3, momentum=0.01))
-            stack += [nn.ReLU(inplace=True), upsample(width, next_width, config.kernel_size, stride)]
+            raised: nn.Module = upsample(width, next_width, config.kernel_size, stride)
+            if config.loop:
+                raised = Circular(raised, config.kernel_size + stride, raised=stride)
+            stack += [nn.ReLU(inplace=True), raised]
         stack.append(nn.Tanh())
         if config.post_filter is not None:
-            stack.append(layers.SameConv1d(channels, channels, config.post_filter, groups=channels, bias=False))
+            after: nn.Module = layers.SameConv1d(channels, channels, config.post_filter, groups=channels, bias=False)
+            stack.append(Circular(after, config.post_filter) if config.loop else after)
         super().__init__(config, SEED_TIME * widths[0], stack)
 
     def start(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch width time"]:
@@ -77,12 +82,14 @@ class Discriminator(Critic):
         widths = [channels] + [config.dim * 2**i for i in range(len(steps))]
         stack: list[nn.Module] = []
         for i, (stride, (width, next_width)) in enumerate(zip(steps, pairwise(widths), strict=True)):
-            stack.append(layers.SameConv1d(width, next_width, config.kernel_size, stride))
+            halved = layers.SameConv1d(width, next_width, config.kernel_size, stride)
+            stack.append(Circular(halved, config.kernel_size, stride=stride) if config.loop else halved)
             if config.batch_norm and i > 0:
                 stack.append(nn.BatchNorm1d(next_width, eps=1e-3, track_running_stats=False))
             stack.append(nn.LeakyReLU(0.2))
             if config.phase_shuffle > 0 and i < 4:
-                stack.append(layers.PhaseShuffle(config.phase_shuffle, config.phase_shuffle_per))
+                shuffle = Turn if config.loop else layers.PhaseShuffle
+                stack.append(shuffle(config.phase_shuffle, config.phase_shuffle_per))
         super().__init__(config, SEED_TIME * widths[-1], stack)
 
 

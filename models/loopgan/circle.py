@@ -1,4 +1,4 @@
-"""Loops as circles: resampled exactly, and rotated in time."""
+"""Loops of another number of samples, exact around the joint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 Clips = Float[Tensor, "batch time"]
-Mel = Float[Tensor, "_ 1 frames bands"]
 
 
 def resampled(loops: Clips, samples: int) -> Float[Tensor, "batch _"]:
@@ -24,11 +23,3 @@ def resampled(loops: Clips, samples: int) -> Float[Tensor, "batch _"]:
         # The bin at half the lower rate stands for two, of which the longer signal has both.
         spectrum[:, kept] = spectrum[:, kept].real * (0.5 if samples > length else 1.0)
     return torch.fft.irfft(spectrum, n=samples) * (samples / length)
-
-
-def rotated(mel: Mel, turns: Float[Tensor, "batch"]) -> Mel:
-    """Each spectrogram rotated in time by a share of its length."""
-    frames = mel.shape[2]
-    first = (turns * frames).long()
-    place = (torch.arange(frames, device=mel.device) + first[:, None]) % frames
-    return mel.gather(2, place[:, None, :, None].expand_as(mel))

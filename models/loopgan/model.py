@@ -18,11 +18,12 @@ from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update,
 from tonemill.models.directions import SEED, Direction, Lean
 from tonemill.models.loopgan import conditions
 from tonemill.models.loopgan.augmenting import Augmenting
-from tonemill.models.loopgan.circle import resampled, rotated
+from tonemill.models.loopgan.circle import resampled
 from tonemill.models.loopgan.discriminator import discriminator_of
 from tonemill.models.loopgan.generator import Generator, mixed, truncated
 from tonemill.models.loopgan.penalties import gradient_square, path_lengths
 from tonemill.models.loopgan.settings import NONE, RANDOM, LoopGANConfig, LoopOptions, settled_loops
+from tonemill.models.parts.circular import turned
 from tonemill.models.parts.griffin_lim import griffin_lim
 from tonemill.models.parts.layers import frozen
 from tonemill.models.parts.mel import LogMel
@@ -129,7 +130,7 @@ class LoopGAN(Model):
         with torch.no_grad():
             real = self.mel(batch.audio["audio"][:, 0])
             if config.shift and self.generator.shape.circular:
-                real = rotated(real, batch.draw(torch.rand))
+                real = turned(real, batch.draw(torch.rand), 2)
             fake = self._augmented(self._generated(batch, condition)[0], batch)
             real = self._augmented(real, batch)
         real_logits, fake_logits = (self.discriminator(one, condition).float() for one in (real, fake))

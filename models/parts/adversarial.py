@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import SEED, Direction, RequestField
 from tonemill.models.parts import layers
 from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
+from tonemill.models.parts.circular import turned
 from tonemill.models.parts.labels import drawn_classes, requested_class, settled_labels
 from tonemill.models.parts.seeded import drawn_latent
 from tonemill.models.parts.settings import require_least, settled
@@ -49,6 +50,7 @@ class AdversarialConfig:
     critic_steps: Annotated[int, "Discriminator updates for each generator update."] = 5
     learning_rate: Annotated[float | None, "Of both optimizers; default: the one the loss was published with."] = None
     normalize: Annotated[bool, "Divide each training clip by its peak (the paper's code: by its file's)."] = True
+    loop: Annotated[bool, "Clips are loops of --length: time is a circle, and clips are rotated."] = False
     label: Annotated[str | None, "Metadata field with the class of each clip; default: no classes."] = None
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
     label_dim: Annotated[int, "Size of a class's embedding in the generator."] = 32
@@ -158,6 +160,21 @@ class Adversarial(Model):
     def length(self) -> int:
         return int(self.config.length)
 
+    def check_examples(self, examples: Iterable[Request]) -> None:
+        if not self.config.loop:
+            return
+        for example in examples:
+            samples = example.audio["audio"].shape[1]
+            if samples != self.length:
+                beats = max(1, round(2 * self.length / self.sample_rate))
+                bars = f"--bars {beats // 4}" if beats % 4 == 0 else f"--bars 1 --beats-per-bar {beats}"
+                raise CorpusError(
+                    f"A training example has {samples} samples, and a loop of --length has {self.length}. Make a "
+                    f"corpus of such loops: `tonemill scan FOLDER | tonemill resample --rate {self.sample_rate} | tonemill "
+                    f"loops {bars} --target-bpm {60 * beats * self.sample_rate / self.length:.8g} | tonemill shard "
+                    "CORPUS`; or train without --loop."
+                )
+
     def seen(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels *shape"]:
         """What generator and critic work on, of clips; without gradients."""
         raise NotImplementedError
@@ -175,7 +192,10 @@ class Adversarial(Model):
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         with torch.no_grad():
-            real = self.seen(self.normalized(batch.audio["audio"]))
+            audio = batch.audio["audio"]
+            if self.config.loop:
+                audio = turned(audio, batch.draw(torch.rand), 2)
+            real = self.seen(self.normalized(audio))
         label = self._label_of(batch)
         losses = self._discriminator_step(batch, real, label, update)
         if step % self.config.critic_steps == 0:

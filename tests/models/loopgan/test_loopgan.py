@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Request
-from tonemill.models.loopgan.circle import resampled, rotated
+from tonemill.models.loopgan.circle import resampled
 from tonemill.models.loopgan.features import RandomFeatures
 from tonemill.models.loopgan.generator import (
     Generator,
@@ -28,6 +28,7 @@ from tonemill.models.loopgan.penalties import gradient_square, path_lengths
 from tonemill.models.loopgan.plain_discriminator import PlainDiscriminator, Residual
 from tonemill.models.loopgan.projection import Heads, Projection, with_deviation
 from tonemill.models.loopgan.settings import LoopGANConfig, LoopOptions
+from tonemill.models.parts.circular import turned
 
 SMALL = Shape(4, 1, 4, 8, 8, 8, 2, True)
 TINY: dict[str, object] = {"bpm": 400.0, "n_fft": 512, "mel_bands": 16, "width": 4, "feature_width": 4}
@@ -149,9 +150,9 @@ def test_a_loop_is_resampled_by_its_series() -> None:
 
 def test_rotation_moves_each_loop_by_its_own_share() -> None:
     mel = torch.arange(8.0).view(1, 1, 8, 1).expand(2, 1, 8, 3).contiguous()
-    turned = rotated(mel, torch.tensor([0.0, 0.26]))
-    assert torch.equal(turned[0], mel[0])
-    assert turned[1, 0, :, 0].tolist() == [2, 3, 4, 5, 6, 7, 0, 1]
+    moved = turned(mel, torch.tensor([0.0, 0.26]), 2)
+    assert torch.equal(moved[0], mel[0])
+    assert moved[1, 0, :, 0].tolist() == [2, 3, 4, 5, 6, 7, 0, 1]
 
 
 def test_penalties_of_linear_networks_are_closed_forms() -> None:

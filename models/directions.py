@@ -95,6 +95,7 @@ class Direction:
         together: options that, above 1, render whole files at once by `Model.play_together`; the first is the number
             of files.
         on_cpu: it always computes on the CPU, as a network that waits for its own last sample.
+        states: fields that what it renders always has, as the tempo of loops.
         bound_db: two devices differ by less, in dB of the louder one's RMS.
     """
 
@@ -114,6 +115,7 @@ class Direction:
     together: tuple[str, ...] = ()
     on_cpu: bool = False
     bound_db: float = -80.0
+    states: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def needs_array(self) -> str | None:

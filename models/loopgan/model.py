@@ -86,7 +86,8 @@ class LoopGAN(Model):
     def directions(cls, config: Any) -> Mapping[str, Direction]:
         about = f"Loops from seeds: {config.bars} bars at {config.bpm:g} BPM."
         fields, samples = conditions.request_fields(config), config.samples(config.sample_rate)
-        return {"render": Direction(about, (SEED,), options=LoopOptions, fields=fields, samples=samples)}
+        tempo = {"tempo_bpm": config.bpm, "beats": 4 * config.bars, "beats_per_bar": 4}
+        return {"render": Direction(about, (SEED,), options=LoopOptions, fields=fields, samples=samples, states=tempo)}
 
     @property
     def length(self) -> int:

@@ -168,11 +168,11 @@ class Adversarial(Model):
             if samples != self.length:
                 beats = max(1, round(2 * self.length / self.sample_rate))
                 bars = f"--bars {beats // 4}" if beats % 4 == 0 else f"--bars 1 --beats-per-bar {beats}"
+                tempo = 60 * beats * self.sample_rate / self.length
                 raise CorpusError(
                     f"A training example has {samples} samples, and a loop of --length has {self.length}. Make a "
-                    f"corpus of such loops: `tonemill scan FOLDER | tonemill resample --rate {self.sample_rate} | tonemill "
-                    f"loops {bars} --target-bpm {60 * beats * self.sample_rate / self.length:.8g} | tonemill shard "
-                    "CORPUS`; or train without --loop."
+                    f"corpus of such loops: `tonemill scan FOLDER | tonemill resample --rate {self.sample_rate} | "
+                    f"tonemill loops {bars} --target-bpm {tempo:.8g} | tonemill shard CORPUS`; or train without --loop."
                 )
 
     def seen(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels *shape"]:

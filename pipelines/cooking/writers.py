@@ -7,12 +7,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.codecs.encoding import Encoded
+from tonemill.audiotools.codecs.loop_tags import loop_of, with_loop
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.paths import scratch
@@ -140,7 +141,7 @@ class FileShelf:
         parts: list[_Written] = []
         columns: dict[str, Any] = {}
         self._waiting.append((piece.name, piece.key.rpartition("-")[2], parts))
-        for name, ending, one in piece.parts(self._container, "_"):
+        for name, ending, one in self._tagged(piece).parts(self._container, "_"):
             # It waits among the sidecars: what a kill leaves there is swept, and the person's folder stays clean.
             part = commit.Part(self._work / piece.key, self._work)
             parts.append(_Written(ending, part, one.size, one.sha256))
@@ -151,6 +152,15 @@ class FileShelf:
                 raise commit.unwritable(self._folder / piece.name, error) from error
             part.close()
         return columns
+
+    def _tagged(self, piece: Piece) -> Piece:
+        """With the tempo in the files of a loop; a corpus has it in its index and in KEY.json."""
+        rate, encoded = int(piece.record["sample_rate"]), dict(piece.encoded)
+        for role, one in piece.encoded.items():
+            loop = loop_of(piece.record, one.frames, rate)
+            if loop is not None:
+                encoded[role] = with_loop(one, self._container, loop)
+        return replace(piece, encoded=encoded)
 
     def mark(self) -> int:
         return len(self._waiting)

@@ -143,4 +143,5 @@ class Renderer:
         before = example.sounds[role].sample_rate if role is not None else after.sample_rate
         if before != after.sample_rate:
             fields["sample_rate_from"] = example.fields.get("sample_rate_from", before)
+        fields |= self._direction.states
         return example.with_sounds({AUDIO: after}, bits=max(16, example.bits)).with_fields(fields)

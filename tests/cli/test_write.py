@@ -12,6 +12,9 @@ import pytest
 import soundfile
 from conftest import Tonemill, adds_up, contents, lines_of, stream_of, table, write_wav
 
+from tonemill.audiotools.rhythm.tempo_tags import tempo_of_tags
+from tonemill.audiotools.synthetic import loop
+
 Piped = Callable[..., bytes]
 
 
@@ -156,3 +159,25 @@ def test_another_plan_is_refused_and_overwrite_leaves_no_stale_file(
     tonemill("write", tmp_path / "anew", "-q", "--shard-seconds", 2, stdin=fewer).done()
     assert contents(tmp_path / "out").pop("my notes.txt") == b"mine"
     assert sounds(tmp_path / "out") == {**sounds(tmp_path / "anew"), "my notes.txt": b"mine"}
+
+
+def test_loops_are_written_with_their_tempo_and_parts_of_them_without(
+    tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    soundfile.write("raw/break_120bpm.wav", loop(120, 1, 16000)[0], 16000)
+    cut = tonemill("loops", stdin=tonemill("scan", "raw", "-q").done().out).done().out
+    for form, name in (("wav", "loops"), ("flac", "flacs")):
+        tonemill("write", name, "-q", "--format", form, stdin=cut).done()
+        (written,) = Path(name).glob(f"*.{form}")
+        assert tempo_of_tags(written) == 120
+        (tmp_path / f"again-{form}").mkdir()
+        written.rename(tmp_path / f"again-{form}" / f"nameless.{form}")
+        found = tonemill("loops", "--tempo-from", "tag", stdin=tonemill("scan", f"again-{form}", "-q").done().out)
+        tonemill("shard", f"corpus-{form}", "-q", stdin=found.done().out).done()
+        (record,) = table(Path(f"corpus-{form}/index.parquet"))
+        assert (record["tempo_bpm"], record["tempo_from"]) == (120, "tag")
+    halves = tonemill("slice", "--seconds", 1, stdin=cut).done().out
+    tonemill("write", "halves", "-q", stdin=halves).done()
+    assert [tempo_of_tags(one) for one in Path("halves").glob("*.wav")] == [None, None]

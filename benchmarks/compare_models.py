@@ -154,10 +154,11 @@ def main() -> None:
         rendered(folder, options.clips, corpora[name], costs)
     found, _ = run("evaluate", *corpora.values(), "--against", options.corpus, "--judge", judge, "--json", "-q")
     result = json.loads(found)
-    (options.output / "result.json").write_text(json.dumps(result, indent=1))
+    judged = options.output / "result.json"
+    judged.write_text(json.dumps(result, indent=1))
     lines = table(list(runs), result, costs)
     (options.output / "table.md").write_text("\n".join([*lines, "", *result["in_words"]]) + "\n")
-    run("report", *corpora.values(), options.corpus, "-o", options.output / "report.html", "-q")
+    run("report", *corpora.values(), options.corpus, "--metrics", judged, "-o", options.output / "report.html", "-q")
     print("\n".join([*lines, "", *result["in_words"], *result["notes"]]))
 
 

@@ -126,8 +126,7 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
     labels: list[Labels] = []
     closest: dict[int, Closest] = {}
     others = len(places)
-    for path in paths:
-        record = _read(path)
+    for path, record in ((path, one) for path in paths for one in _each(_read(path))):
         source = _source(record) or path.stem
         known = next((number for number, name in enumerate(places) if _same(name, source)), None)
         place, others = (others, others + 1) if known is None else (known, others)
@@ -162,6 +161,26 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or "metrics" not in record:
         raise UsageError(f"--metrics {path} holds no metrics. {_WANTED}")
     return record
+
+
+def _each(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A record for each set that a comparison of several has, as a comparison of that set alone would have it."""
+    sets = record.get("sets")
+    if not isinstance(sets, Mapping) or len(sets) < 2 or not isinstance(record["metrics"], Mapping):
+        yield record
+        return
+
+    def of(name: str, rows: Any) -> Any:
+        if not isinstance(rows, Mapping):
+            return rows
+        return {"generated" if one == name else one: row for one, row in rows.items() if one == name or one not in sets}
+
+    for name, about in sets.items():
+        metrics = {metric: of(name, rows) for metric, rows in record["metrics"].items() if name in rows}
+        near = record.get("nearest")
+        nearest = [one for one in near if isinstance(one, Mapping) and one.get("set") == name] if near else near
+        more = {"generated": about, "metrics": metrics, "nearest": nearest, "labels": of(name, record.get("labels"))}
+        yield {**record, **more}
 
 
 def _rows(path: Path, metrics: Any) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any]]]:

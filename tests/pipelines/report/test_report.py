@@ -225,6 +225,30 @@ def test_both_shapes_of_metrics_say_the_same(tmp_path: Path) -> None:
     assert found[0].notes == ("made: judged by run r", "made: few")
 
 
+def test_a_comparison_of_several_sets_is_one_of_each(tmp_path: Path) -> None:
+    """Each under its own place, with what it stands beside, and with its own nearest clips."""
+    rows = {"a": {"value": 1.0}, "b": {"value": 2.0}, "held_out": {"value": 0.0}}
+    near = [{"set": name, "key": f"{name}1", "real_key": "r", "distance": 1.0, "unit": "dB"} for name in "ab"]
+    record = {
+        "metrics": {"kernel_audio_distance": rows, "silent": {"b": {"value": 0.0}}},
+        "generated": {"place": "corpora/a"},
+        "sets": {name: {"place": f"corpora/{name}"} for name in "ab"},
+        "against": {"place": "corpora/real"},
+        "nearest": near,
+        "labels": {"a": {"x": 1}, "b": {"x": 3}, "held_out": {"x": 2}},
+    }
+    judged = read_judged([_written(tmp_path / "m.json", record)], ["corpora/a", "corpora/b"])
+    distance, silent = judged.metrics
+    assert [(one.place, one.source, one.value) for one in distance.figures] == [
+        (0, "corpora/a", 1.0),
+        (1, "corpora/b", 2.0),
+    ]
+    assert [one.beside[0].value for one in distance.figures] == [0.0, 0.0] and judged.beside == ("held out",)
+    assert [one.source for one in silent.figures] == ["corpora/b"]
+    assert [judged.closest[number].pairs[0][0] for number in (0, 1)] == ["a1", "b1"]
+    assert [one.sets for one in judged.labels] == [("generated", "held out")] * 2
+
+
 def test_metrics_that_are_not_numbers_are_not_measured(tmp_path: Path) -> None:
     values = {"value": float("nan"), "low": None, "high": float("inf"), "n": 0}
     judged = read_judged([_written(tmp_path / "a.json", {"metrics": [{"name": "x", **values}, {"name": "y"}]})])

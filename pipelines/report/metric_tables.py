@@ -126,7 +126,8 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
     labels: list[Labels] = []
     closest: dict[int, Closest] = {}
     others = len(places)
-    for path, record in ((path, one) for path in paths for one in _each(_read(path))):
+    read = [(path, one) for path in paths for one in _each(_read(path))]
+    for path, record in read:
         source = _source(record) or path.stem
         known = next((number for number, name in enumerate(places) if _same(name, source)), None)
         place, others = (others, others + 1) if known is None else (known, others)

@@ -100,7 +100,7 @@ def compare(
         "bins": None if known is None else len(known.bins.counts),
         "nearest": [one for name in made for one in _nearest(heard[name], reference)],
         "ranking": [one.plain() for one in verdicts(ranked)],
-        "in_words": [one.in_words("kernel distance") for one in verdicts(ranked)],
+        "in_words": [one.in_words("kernel distance", {HELD_OUT: "the held-out set"}) for one in verdicts(ranked)],
     }
 
 

@@ -35,12 +35,17 @@ class Verdict:
         """For JSON."""
         return {"sets": list(self.sets), "nearer": self.nearer, "clips_needed": self.needed, "clips": self.count}
 
-    def in_words(self, distance: str) -> str:
-        """One sentence."""
-        first, second = self.sets
+    def in_words(self, distance: str, called: Mapping[str, str] = {}) -> str:
+        """One sentence.
+
+        Args:
+            distance: what it goes by.
+            called: how sets are called whose names are no words.
+        """
+        first, second = (called.get(name, name) for name in self.sets)
         if self.nearer is not None:
-            other = second if self.nearer == first else first
-            return f"{self.nearer} is nearer to the real clips than {other}, by the {distance}."
+            nearer, other = (first, second) if self.nearer == self.sets[0] else (second, first)
+            return f"{nearer} is nearer to the real clips than {other}, by the {distance}."
         more = (
             f"about {self.needed:,} of each would be needed if they differ as measured"
             if self.needed is not None

@@ -47,7 +47,7 @@ ORDER = {
     "models/prior": "settings linear network frames generation validation model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",
-    "pipelines": """config progress humanize storage recipes planning sources corpus cooking engine building
+    "pipelines": """config progress humanize storage recipes planning sources corpus cards cooking engine building
         runs rendering steps dedup maintenance training evaluation report survey doctor""",
     "cli": """console options step_stage findings outcomes sinks app commands start""",
 }

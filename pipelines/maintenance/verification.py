@@ -21,7 +21,7 @@ from tonemill.pipelines.planning.plan import Plan, digest_of
 from tonemill.pipelines.planning.planner import shard_digest
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
-from tonemill.pipelines.storage.output_names import STAGED
+from tonemill.pipelines.storage.output_names import CARD, CROISSANT, STAGED
 from tonemill.pipelines.storage.parquet import read_table
 
 
@@ -198,7 +198,7 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
     """Files that nothing there knows of."""
     output, folder = report.output, report.folder
     known = {output.plan, output.plan_seal, output.index, output.rejects, output.removed, output.description}
-    known.add(folder / folders.LOCK)
+    known |= {folder / name for name in (folders.LOCK, CARD, CROISSANT)}
     for name in names:
         files = output.shard(name)
         known.update(files.all)

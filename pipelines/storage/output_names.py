@@ -37,3 +37,8 @@ TAR_SUFFIX: Final = ".tar"
 
 TABLE_SUFFIX: Final = ".parquet"
 """Of a shard's tables, after their names: `000003.index.parquet`."""
+
+CARD: Final = "README.md"
+
+CROISSANT: Final = "croissant.json"
+"""Of a corpus's card, for search engines and loaders."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Tonemill, contents, lines_of, stream_of, table
-from latents import HOP, encoded
+from latents import HOP, encoded, install
 from numpy.lib import format as npy
 
 from tonemill.cli.app import COMMANDS
@@ -27,14 +27,8 @@ FEW = ("-q", "--workers", 1)
 @pytest.fixture(scope="module", autouse=True)
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The step `latents` of `tests/kit`, as another package brings one."""
-    about = tmp_path_factory.mktemp("site") / "latents-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: latents\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(
-        "[tonemill.steps]\nlatents = latents\n[tonemill.models]\nlatent_prior = latent_prior\n"
-    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(about.parent))
+        install(tmp_path_factory.mktemp("site"), patch)
         yield
 
 
@@ -331,11 +325,26 @@ def trains(given: Given) -> None:
         assert not run.exists()
 
 
+def cards(given: Given) -> None:
+    for name in ("both", "alone"):
+        copy = shutil.copytree(given.corpora[name], given.folder / name)
+        given.tonemill("card", copy, "-q").done()
+        assert "array latents" in (copy / "README.md").read_text()
+
+
+def surveys(given: Given) -> None:
+    words = ("-o", given.folder / "study", "--clips", 2, "-q")
+    sounds, arrays = given.corpora["both"], given.corpora["alone"]
+    given.tonemill("survey", "make", f"real={sounds}", f"model={arrays}", *words).refused(1, "array latents")
+    assert given.tonemill("survey", "make", f"real={sounds}", f"same={sounds}", *words).done().line["systems"] == 2
+
+
 def has_none(given: Given) -> None:
     """It reads neither a stream nor a corpus."""
 
 
 CHECKS: dict[str, Check] = {
+    "card": cards,
     "dedup": dedups,
     "diff": differs,
     "doctor": has_none,
@@ -354,6 +363,7 @@ CHECKS: dict[str, Check] = {
     "seeds": has_none,
     "select": selects,
     "shard": shards,
+    "survey": surveys,
     "trace": traces,
     "train": trains,
     "verify": verifies,

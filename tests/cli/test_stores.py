@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from buckets import Wire, folder_at, objects_at, reached, s3_server
 from conftest import Tonemill, contents, lines_of, reasons, stream_of, table, write_wav
+from latents import install
 
 pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
 pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
@@ -102,11 +103,7 @@ def test_a_corpus_in_a_bucket_has_the_bytes_of_one_in_a_folder(
 def test_arrays_in_a_bucket_are_those_of_a_folder(
     tonemill: Tonemill, few: bytes, tmp_path: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    about = tmp_path / "site" / "latents-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: latents\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[tonemill.steps]\nlatents = latents\n")
-    monkeypatch.syspath_prepend(str(about.parent))
+    install(tmp_path / "site", monkeypatch)
     stream = tonemill("latents", "--hop", 100, stdin=stream_of(lines_of(few)[:1])).done().out
     for corpus in ("s3://tonemill/latents", tmp_path / "latents"):
         tonemill("shard", corpus, *FLAGS, "--workers", 1, stdin=stream).done()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pytest
 
 from tonemill.audiotools.arrays import Array
 from tonemill.pipelines.recipes.example import Example
@@ -36,6 +38,17 @@ class Latents(Step):
         if self.embedding:
             arrays["embedding"] = Array(values.mean(axis=1, keepdims=True), waveform.sample_rate)
         yield example.with_arrays(arrays, keep_sounds=self.keep_audio)
+
+
+def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Bring this step, and the model `latent_prior`, as another package does; its metadata goes into a folder."""
+    about = folder / "latents-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: latents\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[tonemill.steps]\nlatents = latents\n[tonemill.models]\nlatent_prior = latent_prior\n"
+    )
+    patch.syspath_prepend(str(folder))
 
 
 STEP = Latents

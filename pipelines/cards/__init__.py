@@ -1,0 +1,1 @@
+"""Describe a corpus for people and for other programs: a README, Croissant metadata, and features for loaders."""

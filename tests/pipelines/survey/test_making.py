@@ -106,7 +106,7 @@ def test_corpora_splits_fields_and_pipes(tonemill: Tonemill, systems: dict[str, 
     made = tonemill("survey", "make", f"real={corpus}:valid", "model=-", *words, stdin=stream).done().line
     assert made["systems"] == 2 and made["clips"] == 15
     measures = [one["measures"] for one in open_study(tmp_path / "study").key()["clips"].values()]
-    assert sum("rms_db" in one for one in measures) == 3 and all("loopability" in one for one in measures)
+    assert sum("rms_db" in one for one in measures) == 3 and all("centroid_hz" in one for one in measures)
     # Files that were written of a corpus match its clips, also where a source has several.
     cut = tonemill("slice", "--seconds", 0.125, stdin=stream).done().out
     tonemill("shard", tmp_path / "halves", "-q", stdin=cut).done()

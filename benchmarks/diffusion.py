@@ -17,14 +17,16 @@ log-spectral of the bands above the old half rate, mean absolute error of the me
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.plain_unet import PlainUNet
 from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.models.contract import Batch, Request
 from tonemill.models.diffusion import MODEL
@@ -146,8 +148,11 @@ def _upper_error_db(found: Sequence[Tensor], true: Sequence[Tensor], factor: int
     return float(np.mean(errors))
 
 
-def speed(samples: int = 2**16, sample_rate: int = 48000) -> str:
-    """CPU seconds of a training step and of a call, batch 1, stereo; least of several, one thread."""
+def speed(samples: int = 2**16, sample_rate: int = 48000) -> list[str]:
+    """CPU seconds of a training step and of a call, batch 1, stereo, beside PyTorch's own layers in the same minute.
+
+    The least of several that take turns, in one thread, and the load of the machine.
+    """
     shape = Shape(
         in_channels=2,
         out_channels=2,
@@ -156,7 +161,32 @@ def speed(samples: int = 2**16, sample_rate: int = 48000) -> str:
         items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
         attentions=(0, 0, 0, 0, 0, 1, 1, 1, 1),
     )
-    net, x, level = UNet(shape), torch.randn(1, 2, samples), torch.rand(1)
+    x, level = torch.randn(1, 2, samples), torch.rand(1)
+    works: dict[str, Callable[[], object]] = {}
+    for name, net in (("ours", UNet(shape)), ("plain", PlainUNet(shape))):
+        assert sum(parameter.numel() for parameter in net.parameters()) == 13_699_588
+        works |= {f"{name} training step": _step(net, x, level), f"{name} call": _call(net, x, level)}
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(7):
+        for name, work in works.items():
+            begin = time.process_time()
+            work()
+            # The first of each fills caches.
+            spent[name] += [time.process_time() - begin] if turn else []
+    least = {name: min(values) for name, values in spent.items()}
+    real_time = samples / sample_rate / least["ours call"]
+    return [
+        *(
+            f"{what}: {least[f'ours {what}']:.3f} s, of PyTorch's own layers {least[f'plain {what}']:.3f} s: "
+            f"{least[f'ours {what}'] / least[f'plain {what}']:.2f}"
+            for what in ("training step", "call")
+        ),
+        f"{real_time / 10:.1f} x real time with 10 steps, {real_time / 4:.1f} with 4",
+        f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+    ]
+
+
+def _step(net: nn.Module, x: Tensor, level: Tensor) -> Callable[[], object]:
     optimizer = torch.optim.AdamW(net.parameters(), 1e-4)
 
     def step() -> None:
@@ -164,23 +194,16 @@ def speed(samples: int = 2**16, sample_rate: int = 48000) -> str:
         (net(x, level) - x).square().mean().backward()
         optimizer.step()
 
-    with torch.no_grad():
-        call = _least(lambda: net(x, level), 12)
-    real_time = samples / sample_rate / call
-    return (
-        f"training step {_least(step, 6):.3f} s, call {call:.3f} s: {real_time / 10:.1f} x real time with 10 steps, "
-        f"{real_time / 4:.1f} with 4"
-    )
+    return step
 
 
-def _least(work: Callable[[], object], times: int) -> float:
-    work()
-    spent = []
-    for _ in range(times):
-        begin = time.process_time()
-        work()
-        spent.append(time.process_time() - begin)
-    return min(spent)
+def _call(net: nn.Module, x: Tensor, level: Tensor) -> Callable[[], object]:
+    def call() -> Tensor:
+        with torch.no_grad():
+            found: Tensor = net(x, level)
+        return found
+
+    return call
 
 
 def main() -> None:
@@ -192,7 +215,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.speed:
-        print(speed())
+        print("\n".join(speed()))
         return
     loops, held_out = drums(0, 300), drums(1000, 20)
     settings = {

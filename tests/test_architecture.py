@@ -41,7 +41,7 @@ ORDER = {
     "models/loopgan": """circle penalties generator augmenting projection plain_discriminator features settings
         conditions discriminator model""",
     "models/vocoder": "settings generators player model",
-    "models/diffusion": """noising samplers baseline attention unet settings tasks captions conditioning denoiser
+    "models/diffusion": """noising samplers baseline cells attention unet settings tasks captions conditioning denoiser
         windows directions inpainting validating rendering model""",
     "models/rave": "settings pqmf noise encoder decoder latents codec player distances options validation model",
     "models/prior": "settings linear network frames generation validation model",

@@ -42,7 +42,9 @@ class CaptionEncoder(nn.Module):
         self.values = nn.Embedding(BYTE_VALUES + 1, dim)
         self.places = nn.Parameter(0.02 * torch.randn(dim, length + 1))
         self.start = nn.Parameter(0.02 * torch.randn(dim))
-        self.attentions = nn.ModuleList(Attention(dim, HEADS, max(2, dim // HEADS), "rotary") for _ in range(blocks))
+        # Rotary positions turn pairs of channels.
+        head_dim = 2 * max(1, dim // (2 * HEADS))
+        self.attentions = nn.ModuleList(Attention(dim, HEADS, head_dim, "rotary") for _ in range(blocks))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(blocks + 1))
         self.widening = nn.ModuleList(nn.Conv1d(dim, WIDENING * dim, 1) for _ in range(blocks))
         self.narrowing = nn.ModuleList(nn.Conv1d(WIDENING * dim, dim, 1) for _ in range(blocks))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.models.diffusion.baseline import GaussianDenoiser
+from tonemill.models.diffusion.cells import Cells, Power
 from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
 from tonemill.models.diffusion.noising import Levels
 from tonemill.models.diffusion.settings import DiffusionConfig, Sampling
@@ -31,10 +32,12 @@ class Seen:
     Args:
         context: of what they are made for.
         appended: a signal that is read beside the noisy clip; what is missing at its end is silence.
+        power: the variance of a clean clip in each cell of time and frequency, where it is known.
     """
 
     context: Context = NOTHING
     appended: Float[Tensor, "batch _ _"] | None = None
+    power: Power | None = None
 
     def repeated(self, times: int) -> Seen:
         """The whole batch so many times."""
@@ -50,19 +53,22 @@ class Seen:
         context = replace(
             self.context, injected=None if injected is None else injected[..., first // hop : last // hop]
         )
-        return Seen(context, None if self.appended is None else self.appended[..., first:last])
+        power = None if self.power is None else self.power[:, first // hop : last // hop]
+        return Seen(context, None if self.appended is None else self.appended[..., first:last], power)
 
     def followed_by(self, other: Seen) -> Seen:
         """This batch and then another of the same parts."""
         parts: dict[str, Any] = {
             name: _joined(getattr(self.context, name), getattr(other.context, name)) for name in _TENSORS
         }
-        return Seen(replace(self.context, **parts), _joined(self.appended, other.appended))
+        appended, power = _joined(self.appended, other.appended), _joined(self.power, other.power)
+        return Seen(replace(self.context, **parts), appended, power)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Seen:
         parts = {name: getattr(self.context, name) for name in _TENSORS}
         changed: dict[str, Any] = {name: None if one is None else change(one) for name, one in parts.items()}
-        return Seen(replace(self.context, **changed), None if self.appended is None else change(self.appended))
+        appended, power = (None if one is None else change(one) for one in (self.appended, self.power))
+        return Seen(replace(self.context, **changed), appended, power)
 
 
 def _joined(one: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -82,13 +88,14 @@ class Denoiser(nn.Module):
         channels: of the clips that are made.
         appended: channels of a condition beside them.
         injected: channels of one that each level reads.
+        hop: samples for a frame of what a task gives.
     """
 
     def __init__(
-        self, config: DiffusionConfig, channels: int, appended: int = 0, injected: tuple[int, ...] = ()
+        self, config: DiffusionConfig, channels: int, appended: int = 0, injected: tuple[int, ...] = (), hop: int = 1
     ) -> None:
         super().__init__()
-        self.config, self.channels = config, channels
+        self.config, self.channels, self.hop = config, channels, hop
         self.gaussian = GaussianDenoiser(channels, config.scale)
         self.unet = UNet(config.shape(channels, appended, injected))
         for name, condition in conditions_of(config).items():
@@ -98,6 +105,17 @@ class Denoiser(nn.Module):
     def conditions(self) -> dict[str, Condition]:
         """What clips are made for, by name."""
         return {name: one for name, one in self.named_children() if isinstance(one, Condition)}
+
+    def seen(self, rows: Rows, about: TaskSeen) -> Seen:
+        """What the network reads: of conditions, and of what the task gives."""
+        power = None if about.power is None else about.power / self.gaussian.deviation.square()
+        return Seen(self.context(rows, about.injected), about.appended, power)
+
+    def colored(self, noise: Clips, level: float, seen: Seen) -> Clips:
+        """White noise as it is at a level where sampling begins."""
+        if seen.power is None or not self.config.precondition:
+            return self.gaussian.colored(noise, level, self.config.objective)
+        return Cells(seen.power, self.hop).colored(noise, level, self.config.objective)
 
     def context(self, rows: Rows, injected: Float[Tensor, "batch _ _"] | None = None) -> Context:
         """What the network reads of conditions.
@@ -123,13 +141,16 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Clips, level: Levels, seen: Seen) -> Clips:
         """The slope of noisy clips at a level for each."""
-        read = x
+        cells = Cells(seen.power, self.hop) if seen.power is not None and self.config.precondition else None
+        read = x if cells is None else cells.whitened(x, level, self.config.objective)
         if seen.appended is not None:
             missing = x.shape[-1] - seen.appended.shape[-1]
-            read = torch.cat([x, F.pad(seen.appended, (0, missing))], dim=1)
+            read = torch.cat([read, F.pad(seen.appended, (0, missing))], dim=1)
         found = self.unet(read, level, seen.context).float()
         if not self.config.precondition:
             return found
+        if cells is not None:
+            return cells.denoised(x, found, level, self.config.objective)
         remaining = self.gaussian.loss(level, self.config.objective).sqrt()
         return self.gaussian.expected(x, level, self.config.objective) + remaining[:, None, None] * found
 
@@ -142,11 +163,11 @@ class Denoiser(nn.Module):
             options: of sampling.
             circular: clips are loops.
         """
-        seen = Seen(replace(self.context(rows, about.injected), circular=circular), about.appended)
+        seen = self.seen(rows, about)
+        seen = replace(seen, context=replace(seen.context, circular=circular))
         if not rows or options.guidance == 1:
             return Guided(self, seen, None, options)
-        away = Seen(self.context(self.without(rows), about.injected), about.appended)
-        return Guided(self, seen, seen.followed_by(away), options)
+        return Guided(self, seen, seen.followed_by(self.seen(self.without(rows), about)), options)
 
 
 class Guided:
@@ -173,6 +194,10 @@ class Guided:
         levels = torch.full((2 * len(x),), level, device=x.device)
         towards, away = self._denoiser(x.repeat(2, 1, 1), levels, both).chunk(2)
         return torch.lerp(away, towards, options.guidance)
+
+    def colored(self, noise: Clips, level: float) -> Clips:
+        """White noise as it is at the level where sampling begins."""
+        return self._denoiser.colored(noise, level, self._seen)
 
     def part(self, first: int, last: int, hop: int) -> Guided:
         """The same for a part of the clips.

@@ -55,7 +55,8 @@ class Diffusion(Model):
         # Latents are made of latents alone, in frames.
         self._rows = int(config.rows) if config.task == "latent" else self.channels
         self._hop = int(config.hop) if config.task == "latent" else 1
-        self.denoiser = Denoiser(config, self._rows // self.task.apart, self.task.appended, self.task.injected)
+        task = self.task
+        self.denoiser = Denoiser(config, self._rows // task.apart, task.appended, task.injected, task.hop)
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -145,8 +146,8 @@ class Diffusion(Model):
         conditions, about = self.denoiser.conditions, self.task.seen(code)
         whole = {name: one.of_batch(batch) for name, one in conditions.items()}
         rows = dropped(conditions, whole, batch, config.condition_dropout)
-        context = self.denoiser.context({name: self.task.each(one) for name, one in rows.items()}, about.injected)
-        found = self.denoiser(noisy, level, Seen(context, about.appended))
+        seen = self.denoiser.seen({name: self.task.each(one) for name, one in rows.items()}, about)
+        found = self.denoiser(noisy, level, seen)
         loss = (found - slope).square().mean()
         update(OPTIMIZER, loss)
         expected = gaussian.loss(level, config.objective).mean()
@@ -165,8 +166,7 @@ class Diffusion(Model):
             audio = F.pad(audio, (0, length - audio.shape[1])).to(gaussian.deviation.device)
             code, made = self.task.taken(audio[None])
             rows = {name: self.task.each(row[None].to(audio.device)) for name, row in self._rows_of(request).items()}
-            about = self.task.seen(code)
-            seen = Seen(self.denoiser.context(rows, about.injected), about.appended)
+            seen = self.denoiser.seen(rows, self.task.seen(code))
             for channel, clean in enumerate(made / gaussian.deviation):
                 yield clean, seen.item(channel)
 

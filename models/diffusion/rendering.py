@@ -19,7 +19,7 @@ from tonemill.models.diffusion.inpainting import inpainted
 from tonemill.models.diffusion.noising import mix_of, schedule_of
 from tonemill.models.diffusion.samplers import sampled
 from tonemill.models.diffusion.tasks import Rows, Whole
-from tonemill.models.diffusion.windows import WindowedDenoiser, Windows, colored, sampled_blocks, windows_of
+from tonemill.models.diffusion.windows import WindowedDenoiser, Windows, sampled_blocks, windows_of
 from tonemill.models.parts.seeded import spherical
 
 
@@ -79,10 +79,10 @@ class Rendering:
                 return inputs["audio"]
             assert clean is not None
             x = mix_of(objective, levels[0]).mixed(clean, noise())
-        elif windows is None:
-            x = gaussian.colored(noise(), levels[0], objective)
+        elif isinstance(denoiser, WindowedDenoiser):
+            x = torch.cat(list(denoiser.colored(iter([noise()]), levels[0])), dim=-1)
         else:
-            x = torch.cat(list(self._colored(iter([noise()]), windows, levels[0])), dim=-1)
+            x = denoiser.colored(noise(), levels[0])
         if direction not in MENDING:
             x = sampled(denoiser, x, levels, objective, options.sampler)[..., :samples]
             x = circularly_resampled(x, wanted) if circular else x
@@ -102,9 +102,9 @@ class Rendering:
             return
         gaussian, objective = self._denoiser.gaussian, self._denoiser.config.objective
         levels, draw = schedule_of(options.schedule, objective, options.steps), self._drawing(inputs)
-        noise = self._colored(map(draw, windows.parts), windows, levels[0])
         denoiser = self._sampling(inputs, None, options, windows, circular=False)
         assert isinstance(denoiser, WindowedDenoiser)
+        noise = denoiser.colored(map(draw, windows.parts), levels[0])
         given = 0
         for block in sampled_blocks(denoiser, noise, windows, levels, objective, options.sampler):
             x = block[..., : samples - given]
@@ -123,10 +123,6 @@ class Rendering:
         rows = {name: self._task.each(inputs[name]) for name in self._denoiser.conditions}
         denoiser = self._denoiser.sampling(rows, self._task.seen(code), options, circular)
         return denoiser if windows is None else WindowedDenoiser(denoiser, windows, self._task.hop)
-
-    def _colored(self, noise: Iterator[Rows], windows: Windows, level: float) -> Iterator[Rows]:
-        gaussian, objective = self._denoiser.gaussian, self._denoiser.config.objective
-        return colored(noise, windows, lambda part: gaussian.colored(part, level, objective))
 
     def _drawing(self, inputs: Mapping[str, Tensor]) -> Callable[[int], Rows]:
         """Draws so many samples of noise, the next ones each time; between two seeds, on the way there."""

@@ -14,6 +14,7 @@ from scipy.signal import firwin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tonemill.models.diffusion.cells import CellPower, Power
 from tonemill.models.diffusion.settings import AutoencodeConfig, DiffusionConfig, UpsampleConfig, VocodeConfig
 from tonemill.models.diffusion.unet import Residual
 from tonemill.models.parts.layers import SameConv1d
@@ -37,10 +38,12 @@ class TaskSeen(NamedTuple):
     Args:
         appended: a signal at the sample rate.
         injected: one at the rate of a level.
+        power: what is made has this variance in each cell of time and frequency.
     """
 
     appended: Clips | None = None
     injected: Clips | None = None
+    power: Power | None = None
 
 
 class Whole(nn.Module):
@@ -149,9 +152,8 @@ class FromMel(Whole):
     The spectrogram is of each item by itself: the reference divides it by the largest value of the batch, so that a
     clip depends on its neighbours.
 
-    What is made is the sound over its envelope, which follows from the spectrogram (after PriorGrad; Lee et al., 2022,
-    https://arxiv.org/abs/2106.06406, section 4.1, which shapes the noise by it instead). So a pause stays a pause,
-    where a network that must bring noise down by 60 dB by itself leaves a hiss.
+    It also states the level of each cell of time and frequency, from which the exact denoiser of Gaussian sound
+    follows; the network adds to that. So a pause stays a pause.
     """
 
     mean: Tensor
@@ -162,6 +164,7 @@ class FromMel(Whole):
         super().__init__()
         self.apart = channels
         self.log_mel, self.hop = LogMel(config, sample_rate), config.hop_length
+        self.power = CellPower(self.log_mel)
         self.register_buffer("mean", torch.zeros(config.mel_bands))
         self.register_buffer("deviation", torch.ones(config.mel_bands))
         edge = (config.n_fft - config.hop_length) // 2
@@ -174,23 +177,10 @@ class FromMel(Whole):
         mel = self.log_mel(F.pad(mono, (0, frames * self.hop - mono.shape[1])))
         return mel[..., : -(-mono.shape[1] // self.hop)]
 
-    def made(self, audio: Clips, code: Code | None) -> Clips:
-        assert code is not None
-        return audio / self.envelope(code, audio.shape[-1])
-
-    def joined(self, made: Clips, code: Code | None) -> Clips:
-        assert code is not None
-        return made * self.envelope(code, made.shape[-1])
-
-    def envelope(self, code: Code, samples: int) -> Clips:
-        """The root of the summed squares of the bands of each frame, on a line between the middles of frames."""
-        level = (10 ** code.float()).square().sum(dim=1, keepdim=True).sqrt()
-        return F.interpolate(level, scale_factor=self.hop, mode="linear")[..., :samples]
-
     def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
         scaled = (code - self.mean[:, None]) / self.deviation[:, None]
-        return TaskSeen(appended=self.raise_rate(scaled))
+        return TaskSeen(appended=self.raise_rate(scaled), power=self.power(code))
 
     def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
         self.mean.copy_(moments[0])

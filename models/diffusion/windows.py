@@ -8,7 +8,7 @@ before it has made a window, and memory does not grow with the clip.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -108,13 +108,16 @@ class WindowedDenoiser:
 
     def slope(self, x: Clips, level: float, number: int) -> Clips:
         """The slope of one window."""
+        return self._part(number)(x, level)
+
+    def colored(self, noise: Iterator[Clips], level: float) -> Iterator[Clips]:
+        """White noise, which comes in blocks, as it is at the level where sampling begins."""
+        parts = enumerate(_parts(noise, self._windows))
+        yield from self._windows.faded(self._part(number).colored(part, level) for number, part in parts)
+
+    def _part(self, number: int) -> Guided:
         first = number * self._windows.step
-        return self._denoiser.part(first, first + self._windows.length, self._hop)(x, level)
-
-
-def colored(noise: Iterator[Clips], windows: Windows, color: Callable[[Clips], Clips]) -> Iterator[Clips]:
-    """Noise that is filtered window by window, as it comes."""
-    yield from windows.faded(color(part) for part in _parts(noise, windows))
+        return self._denoiser.part(first, first + self._windows.length, self._hop)
 
 
 def sampled_blocks(

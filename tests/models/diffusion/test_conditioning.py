@@ -121,10 +121,11 @@ def test_a_caption_is_its_bytes_and_none_is_as_an_empty_one() -> None:
     assert not caption_bytes(None, 3).any() and not caption_bytes("", 3).any()
 
 
-def test_what_stands_after_a_caption_changes_none_of_its_tokens() -> None:
-    """Padding is masked, which the reference's cross-attention leaves out (its maintainers' code, UNetV0)."""
+@pytest.mark.parametrize("dim", [3, 16, 20])
+def test_what_stands_after_a_caption_changes_none_of_its_tokens(dim: int) -> None:
+    """Padding is masked, which the reference's cross-attention does not do (UNetV0), for tokens of any size."""
     torch.manual_seed(0)
-    encoder = CaptionEncoder(8, 16, 2).eval()
+    encoder = CaptionEncoder(8, dim, 2).eval()
     rows = torch.from_numpy(caption_bytes("abc", 8))[None]
     tokens, visible = encoder(rows)
     assert visible[0].tolist() == [True] * 4 + [False] * 5

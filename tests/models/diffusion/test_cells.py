@@ -1,0 +1,65 @@
+"""The exact denoiser of sound whose level is known in each cell, against closed forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tonemill.models.diffusion.baseline import GaussianDenoiser
+from tonemill.models.diffusion.cells import CellPower, Cells
+from tonemill.models.diffusion.noising import Objective, mix_at
+from tonemill.models.parts.mel import LogMel, MelConfig
+
+HOP = 64
+
+
+@pytest.mark.parametrize("objective", ["v", "flow"])
+def test_cells_of_one_level_are_white_noise(objective: Objective) -> None:
+    """Of deviation d the expected v is a b (1 - d^2) / (a^2 d^2 + b^2) x; what is added is in what remains."""
+    x, added = torch.randn(2, 3, 1, 1000, generator=torch.Generator().manual_seed(0)).unbind(0)
+    level, deviation = torch.tensor([0.1, 0.5, 0.9]), 0.3
+    cells = Cells(torch.full((3, 16, 129), deviation**2), HOP)
+    mix = mix_at(objective, level)
+    variance = mix.signal**2 * deviation**2 + mix.noise**2
+    slope = (mix.signal * mix.signal_slope * deviation**2 + mix.noise * mix.noise_slope) / variance * x
+    found = cells.denoised(x, torch.zeros_like(x), level, objective)
+    torch.testing.assert_close(found, slope, atol=1e-5, rtol=0)
+    found = cells.denoised(torch.zeros_like(x), added, level, objective)
+    torch.testing.assert_close(found, added * deviation / variance.sqrt(), atol=1e-5, rtol=0)
+
+
+def test_noise_begins_with_the_levels_of_its_cells() -> None:
+    """Silence before, and after it 20 dB above the noise that is mixed in, within half a dB."""
+    power = torch.zeros(1, 100, 129)
+    power[:, 50:] = 100.0
+    made = Cells(power.expand(200, -1, -1), HOP).colored(torch.randn(200, 1, 6400), 0.5, "v")
+    levels = [float(10 * made[..., part].square().mean().log10()) for part in (slice(0, 2800), slice(3600, 6400))]
+    assert levels == pytest.approx([-3.01, 17.03], abs=0.5)
+
+
+@pytest.mark.parametrize(("deviation", "bands"), [(1.0, 16), (0.01, 16), (0.1, 128)])
+def test_a_mel_spectrogram_states_the_variance_of_noise(deviation: float, bands: int) -> None:
+    """On average over time in every quarter of the bins, within 1.5 dB; also of bands as narrow as bins."""
+    log_mel = LogMel(MelConfig(n_fft=256, hop_length=HOP, mel_bands=bands), 8000)
+    power = CellPower(log_mel)(log_mel(deviation * torch.randn(8, 8000, generator=torch.Generator().manual_seed(1))))
+    assert power.shape == (8, 125, 129)
+    for part in power.mean(dim=(0, 1))[:128].reshape(4, 32).mean(dim=1):
+        assert float(10 * part.log10()) == pytest.approx(20 * torch.tensor(deviation).log10(), abs=1.5)
+
+
+def test_known_levels_cost_less_than_the_mean_spectrum() -> None:
+    """Noise that comes and goes: at each noise level the error is below that of the corpus's spectrum."""
+    torch.manual_seed(0)
+    clips = torch.randn(64, 1, 6400) * torch.where(torch.arange(6400) % 3200 < 800, 2.0, 0.02)
+    log_mel = LogMel(MelConfig(n_fft=256, hop_length=HOP, mel_bands=16), 8000)
+    gaussian = GaussianDenoiser(1)
+    gaussian.fit([clips])
+    clean = clips / gaussian.deviation
+    cells = Cells(CellPower(log_mel)(log_mel(clean[:, 0])), HOP)
+    for share in (0.1, 0.5, 0.9):
+        level, noise = torch.full((64,), share), torch.randn_like(clean)
+        mix = mix_at("v", level)
+        noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
+        ours = cells.denoised(noisy, torch.zeros_like(noisy), level, "v")
+        theirs = gaussian.expected(noisy, level, "v")
+        assert float((ours - slope).square().mean()) < 0.95 * float((theirs - slope).square().mean())

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tonemill.audiotools.codecs import chunked, mpeg, riff, streams
+from tonemill.audiotools.codecs import chunked, flac, mpeg, riff, streams
 from tonemill.audiotools.codecs.extent import Extent
 from tonemill.audiotools.codecs.spliced import Part, Spliced
 
@@ -29,9 +29,12 @@ class Endings:
     refusal: str = ""
 
     @property
-    def missing_bytes(self) -> int:
-        """How many bytes the last link lacks of what it announces; 0 where none, or where they cannot be counted."""
-        return self.extents[-1].missing_bytes
+    def missing(self) -> str:
+        """What the last link lacks, in words."""
+        last = self.extents[-1]
+        if last.missing:
+            return f"it ends {last.missing} {last.unit} before the sound that its header announces"
+        return "it ends without what its kind has at the end"
 
     @property
     def is_cut(self) -> bool:
@@ -89,7 +92,7 @@ def _extent(raw: io.BufferedIOBase, size: int) -> Extent:
         (b"riff", chunked.wave64),
         (b"NIST_1A\n", chunked.sphere),
         (b"OggS", streams.ogg),
-        (b"fLaC", streams.flac),
+        (b"fLaC", flac.extent),
     ):
         if form.startswith(magic):
             return extent(raw, size)

@@ -40,6 +40,7 @@ class Extent:
         next_at: where another file begins behind this one's sound; 0 where none does.
         left_bytes: behind the sound, neither sound nor anything known, and left out.
         refusal: why its sound cannot be read whole; empty where it can.
+        unit: of `announced` and `present`, where they are not bytes.
         was_cut: it lacks an end that cannot be counted in bytes.
         is_useless: of a cut file; what is there cannot be told from what is not.
     """
@@ -51,18 +52,19 @@ class Extent:
     next_at: int = 0
     left_bytes: int = 0
     refusal: str = ""
+    unit: str = "bytes"
     was_cut: bool = False
     is_useless: bool = False
 
     @property
-    def missing_bytes(self) -> int:
-        """How many announced bytes of sound the file lacks."""
+    def missing(self) -> int:
+        """How much of the announced sound the file lacks."""
         return 0 if self.announced is None else max(0, self.announced - self.present)
 
     @property
     def is_cut(self) -> bool:
         """Whether the file lacks more than a header is wrong by."""
-        missing = self.missing_bytes
+        missing = self.missing
         return self.was_cut or missing >= NOTED_BYTES or missing * 16 > (self.announced or 0)
 
     def declared(self, frames: int) -> int | None:

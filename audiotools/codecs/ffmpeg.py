@@ -56,13 +56,14 @@ _STRICT: Final = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
 
 class Stream(NamedTuple):
-    """What a container tells of its first sound."""
+    """What a container tells of its first sound, and how many there are."""
 
     sample_rate: int
     channels: int
     frames: int | None
     codec: str
     bits: int
+    sounds: int
 
 
 def is_installed() -> bool:
@@ -93,7 +94,7 @@ def probe(source: Path | bytes, parts: tuple[Part, ...] = ()) -> Stream:
             seconds = container.duration / 1e6 if container.duration else None
         frames = round(seconds * context.sample_rate) if seconds and seconds > 0 else None
         rate, channels, name = int(context.sample_rate), int(context.channels), str(context.name)
-        return Stream(rate, channels, frames, name, _depth(context))
+        return Stream(rate, channels, frames, name, _depth(context), len(container.streams.audio))
 
 
 def _depth(context: Any) -> int:

@@ -52,6 +52,7 @@ class Header:
         subtype: libsndfile's name of the sample format, as `PCM_16`, or FFmpeg's of the codec.
         bits: per sample that keep what the file holds: 16, or 24 for anything deeper.
         declared: samples per channel that the header announces, where there are more or fewer.
+        sounds: streams of sound in the file, of which the first is read.
         left_bytes: behind the sound, neither sound nor anything known, and left out.
         decoder: that opened it.
     """
@@ -62,6 +63,7 @@ class Header:
     subtype: str
     bits: int = 16
     declared: int | None = None
+    sounds: int = 1
     left_bytes: int = 0
     decoder: str = LIBSNDFILE
 
@@ -125,13 +127,14 @@ def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
     if found.refusal:
         raise AudioError("unsupported", found.refusal)
     if found.is_cut and (not keep_cut or found.extents[-1].is_useless):
-        missing = f"{found.missing_bytes} bytes before the sound that its header announces"
-        raise AudioError("truncated", f"it ends {missing if found.missing_bytes else 'without an end of its stream'}")
+        raise AudioError("truncated", found.missing)
     links = [_Link(parts, _header(source, parts, kind)) for parts in found.links]
     one = links[0].header
     if len(links) == 1:
         declared = None if one.frames is None else found.extents[0].declared(one.frames)
-        return replace(one, declared=declared, left_bytes=found.extents[0].left_bytes), links
+        left_bytes = found.extents[0].left_bytes
+        is_odd = declared is not None or left_bytes
+        return (replace(one, declared=declared, left_bytes=left_bytes) if is_odd else one), links
     if len(shapes := {(link.header.sample_rate, link.header.channels) for link in links}) > 1:
         shown = ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in sorted(shapes))
         raise AudioError(
@@ -157,9 +160,14 @@ def _looked_at(source: Source) -> tuple[Endings, Kind | None]:
             size, modified_ns = status.st_size, status.st_mtime_ns
         if size == 0:
             raise AudioError("empty", "it holds no bytes")
-        return _ends(source, size) if isinstance(source, bytes) else _ends_of_file(source, size, modified_ns)
+        if isinstance(source, bytes) or size < _LONG_BYTES:
+            return _ends(source, size)
+        return _ends_of_file(source, size, modified_ns)
     except OSError as error:
         raise unopenable(error) from error
+
+
+_LONG_BYTES: Final = 1 << 20
 
 
 @lru_cache(256)
@@ -201,7 +209,7 @@ def _by_ffmpeg(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> He
         if kind is None:
             raise
         raise AudioError(error.reason, f"{error.message} (by its first bytes it is {kind.name})") from error
-    return _plausible(Header(*found[:4], bits=found.bits, decoder=FFMPEG))
+    return _plausible(Header(*found[:4], bits=found.bits, sounds=found.sounds, decoder=FFMPEG))
 
 
 def _plausible(header: Header) -> Header:
@@ -250,8 +258,9 @@ def _link_blocks(
     except sndfile.Stopped as stopped:
         failure = AudioError(stopped.reason, stopped.message)
         if ffmpeg.is_installed():
+            slack = sndfile.MP3_SLACK_FRAMES if header.subtype.startswith("MPEG") else 0
             first, rest = start + stopped.frames, None if wanted is None else wanted - stopped.frames
-            if ffmpeg.decodes_all(source, parts, header.frames, sndfile.MP3_SLACK_FRAMES):
+            if ffmpeg.decodes_all(source, parts, header.frames, slack):
                 decoders.add(FFMPEG)
                 yield from ffmpeg.blocks(source, parts, first, rest, header.frames, header.channels)
                 return

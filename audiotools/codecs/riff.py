@@ -61,6 +61,8 @@ def extent(raw: io.BufferedIOBase, size: int) -> Extent:
         return _checked(Extent(0 if head.length == 0 else None, present, frame_bytes, parts), layout)
     if length > present:
         return Extent(length, present, frame_bytes, _renamed(form, size))
+    if size - head.at - length <= length % 2:
+        return Extent(length, length, frame_bytes, _renamed(form, size))
     stretches, next_at = _sound_behind(raw, head, length, size, layout)
     total = sum(end - start for start, end in stretches)
     if next_at:

@@ -62,6 +62,9 @@ _MAGIC: Final = (
 )
 
 
+_WAV: Final = Kind("WAV", False)
+
+
 def kind_of(raw: io.BufferedIOBase) -> Kind | None:
     """The kind of an encoded file; None where its first bytes are those of none that is read here."""
     raw.seek(0)
@@ -70,7 +73,7 @@ def kind_of(raw: io.BufferedIOBase) -> Kind | None:
         raw.seek(behind_tag)
         head = raw.read(HEAD_BYTES)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return Kind("WAV", False)
+        return _WAV
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return Kind("AVI", True)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):

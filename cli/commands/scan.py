@@ -73,7 +73,7 @@ def command(
     out, progress = stdout(), Progress(quiet)
     recipes, unfit = 0, [path for path, _ in found.audio if fields is not None and not by_name(path)]
     with progress.phase("scan", len(found.audio), "files") as phase:
-        seconds, unreadable = 0.0, 0
+        seconds, unreadable, several = 0.0, 0, 0
         for recipe in scan.scan(found, digest == "sha256", by_name, workers, truncated == "keep"):
             for one in [recipe] if by_table is None else by_table.recipes(recipe):
                 write_recipe(one, out)
@@ -81,6 +81,7 @@ def command(
             source = recipe.sources["audio"]
             seconds += (source.get("frames") or 0) / source.get("sample_rate", 1)
             unreadable += "sample_rate" not in source
+            several += source.get("sounds", 1) > 1
             phase.about = f"({seconds / 3600:.2f} h of audio)"
             phase.advance(1)
     paths = [path for path, _ in found.audio]
@@ -93,6 +94,8 @@ def command(
         # No trailer: what reads the stream takes it for one that was cut.
         raise CorpusError("Some files got no fields, or some rows fit no file, and --unmatched refuse was given.")
     write_trailer(recipes, out)
+    if several and not quiet:
+        tell(f"{several} files hold more than one sound, as films with two languages do: the first of each is read.")
     if unreadable and not quiet:
         tell(f"{unreadable} files have no readable header: they will be rejected, with the reason, when cooked.")
     if found.missing:

@@ -49,7 +49,7 @@ class Outcome:
         """What is noted of how a source was read, by the name of an index column.
 
         Lengths that a header declares and decoding does not bear out, in samples; bytes behind the sound that are
-        no sound; and the decoders, where libsndfile did not read it all.
+        no sound; how many sounds a file holds beside the first; and the decoders, where libsndfile did not read it all.
         """
         recipe = self.planned.recipe
         found: dict[str, int | str] = {}
@@ -59,8 +59,7 @@ class Outcome:
             declared = source.get("declared", source.get("frames"))
             if isinstance(declared, int) and declared != decoded and recipe.is_whole:
                 found |= {f"{prefix}declared_samples": declared, f"{prefix}decoded_samples": decoded}
-            if source.get("left_bytes"):
-                found[f"{prefix}left_bytes"] = source["left_bytes"]
+            found |= {f"{prefix}{name}": source[name] for name in ("left_bytes", "sounds") if source.get(name)}
             if role in self.decoders:
                 found[f"{prefix}decoder"] = self.decoders[role]
         return found

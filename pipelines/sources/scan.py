@@ -176,6 +176,7 @@ def describe(
         "subtype": header.subtype,
         **({} if header.declared is None else {"declared": header.declared}),
         **({"left_bytes": header.left_bytes} if header.left_bytes else {}),
+        **({"sounds": header.sounds} if header.sounds > 1 else {}),
     }
 
 

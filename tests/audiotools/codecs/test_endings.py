@@ -213,6 +213,15 @@ def test_a_flac_is_read_to_its_last_frame(name: str, total: int, declared: int |
     np.testing.assert_array_equal(sound_of(with_total(flac, total)), sound_of(flac))
 
 
+@pytest.mark.parametrize("name", ["FLAC-PCM_16", "FLAC-PCM_24"])
+def test_a_flac_that_announces_a_little_too_much_is_read_and_noted(name: str) -> None:
+    flac = BY_NAME[name].data()
+    header = files.probe(with_total(flac, FRAMES + 22))
+    assert (header.frames, header.declared) == (FRAMES, FRAMES + 22)
+    np.testing.assert_array_equal(sound_of(with_total(flac, FRAMES + 22)), sound_of(flac))
+    assert refusal(with_total(flac, 2 * FRAMES)).reason == "truncated"
+
+
 def test_a_flac_that_does_not_tell_its_length_is_refused_when_cut() -> None:
     flac = with_total(BY_NAME["FLAC-PCM_16"].data(), 0)
     assert refusal(flac[: len(flac) // 2]).reason == "truncated"
@@ -271,3 +280,16 @@ def test_without_pyav_a_refusal_tells_what_might_read_it(monkeypatch: pytest.Mon
     flac = BY_NAME["FLAC-PCM_16"].data()
     middle = len(flac) // 2
     assert "pip install 'tonemill[ffmpeg]'" in refusal(flac[:middle] + bytes(400) + flac[middle + 400 :]).message
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("level", [0.0, 0.001, 0.9])
+def test_any_healthy_flac_ends_where_it_announces(channels: int, level: float) -> None:
+    """Frames of silence have a dozen bytes, those of noise ten thousand, in which something like a header may stand."""
+    random = np.random.default_rng(channels)
+    for frames in (1, 100, 4096, 8192, 30_001):
+        buffer = io.BytesIO()
+        soundfile.write(buffer, level * random.uniform(-1, 1, (frames, channels)), RATE, format="FLAC")
+        header = files.probe(buffer.getvalue())
+        assert (header.frames, header.declared) == (frames, None)
+        assert files.probe(with_total(buffer.getvalue(), 0)).frames == frames

@@ -241,6 +241,22 @@ def test_of_joined_m4a_all_is_read_and_a_cut_one_is_truncated(tmp_path: Path) ->
     assert refused.value.reason == "truncated"
 
 
+def test_a_file_with_two_sounds_tells_so(tmp_path: Path) -> None:
+    first, second = sweep(200, 400, RATE, RATE, 0.5), sweep(2000, 4000, RATE, RATE, 0.25)
+    with av.open(str(tmp_path / "a.mka"), "w") as container:
+        streams = [container.add_stream("flac", rate=RATE, layout="mono", format="s16") for _ in range(2)]
+        for stream, samples in zip(streams, (first, second), strict=True):
+            frame = av.AudioFrame.from_ndarray(np.round(samples * 32767).astype(np.int16), "s16", "mono")
+            frame.rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+            fifo = av.AudioFifo()
+            fifo.write(frame)
+            while part := fifo.read(4096, partial=True):
+                container.mux(stream.encode(part))
+            container.mux(stream.encode(None))
+    assert files.probe(tmp_path / "a.mka").sounds == 2
+    assert np.abs(whole(tmp_path / "a.mka")[:, :RATE] - first).max() < 2**-14
+
+
 def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     monkeypatch.setitem(sys.modules, "av", None)

@@ -31,6 +31,8 @@ def summary(folder: str, about: dict[str, Any]) -> str:
             f"clips: {ledger['clips']} cut = {ledger['examples']} kept + {ledger['clips_rejected']} rejected "
             f"+ {ledger['clips_filtered']} filtered"
         )
+    if seconds := about.get("seconds_ledger"):
+        lines.append(f"sound: {seconds_in_words(seconds)}")
     lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
     if about["gain_limited"]:
         lines.append(f"  {about['gain_limited']} got less gain than was asked of normalize (gain_limited_by says why)")
@@ -40,6 +42,16 @@ def summary(folder: str, about: dict[str, Any]) -> str:
             "decoded_samples in the index); what was decoded counts"
         )
     return "\n".join(lines)
+
+
+def seconds_in_words(seconds: dict[str, float]) -> str:
+    """What became of every second that was read."""
+    behind = "; `slice --tail pad` or keep takes the ends" if seconds["left_behind"] > 0.05 * seconds["read"] else ""
+    return (
+        f"{duration(seconds['read'])} read = {duration(seconds['stored'])} stored + "
+        f"{duration(seconds['left_behind'])} left behind + {duration(seconds['rejected'])} rejected + "
+        f"{duration(seconds['filtered'])} filtered{behind}"
+    )
 
 
 def starving(about: dict[str, Any]) -> str:

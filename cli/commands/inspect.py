@@ -12,6 +12,7 @@ import typer
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import in_stores, stdin
+from tonemill.cli.outcomes import seconds_in_words
 from tonemill.pipelines.humanize import duration, size
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     account = _table("ledger", "", "read", "kept", "rejected", "filtered")
     account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
     account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
+    if seconds := about.get("seconds_ledger"):
+        sound.add_row("of what was read", seconds_in_words(seconds))
     about = {**about, "straddling": straddling}
     arrays = about.get("arrays", {})
     fields = _fields(index, [*about["roles"]], arrays)

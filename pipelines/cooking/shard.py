@@ -12,7 +12,9 @@ from typing import Any
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
+from tonemill.pipelines.cooking.copies import settled
 from tonemill.pipelines.cooking.journal import Journal, journal_of
+from tonemill.pipelines.cooking.seconds import of_source
 from tonemill.pipelines.cooking.status import Stopped, begin, refused, rejected, stopping, under_way
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
 from tonemill.pipelines.corpus.array_columns import (
@@ -55,7 +57,7 @@ def cook_shard(home: Path, number: int) -> None:
         shelf = FileShelf(home.parent, files.base.parent, container)
     with journal_of(home, number) as journal:
         try:
-            tally = _fill(shelf, shard, plan.output, read_rows(lying, number), number, journal)
+            tally = _fill(shelf, shard, plan.output, read_rows(lying, number), number, journal, lying)
             stored = shelf.finish()
         except OSError as error:
             raise commit.unwritable(files.base, error) from error
@@ -70,12 +72,17 @@ def _plan_as_of(path: Path, *_: int) -> Plan:
     return read_plan(path)
 
 
-def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], number: int, journal: Journal) -> Tally:
+def _fill(
+    shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], number: int, journal: Journal, plan_file: Path
+) -> Tally:
     begin(number)
-    tally = Tally(shard)
+    tally = Tally(shard, seconds={})
     names = {row.key: row.name for row in rows}
-    for position, outcomes in itertools.groupby(cook(rows, journal), key=lambda outcome: outcome.planned.position):
+    for position, outcomes in itertools.groupby(
+        cook(settled(rows, plan_file, journal), journal), key=lambda outcome: outcome.planned.position
+    ):
         mark, first_example, first_reject = shelf.mark(), len(tally.examples), len(tally.rejects)
+        clips: list[tuple[str, Example]] = []
         for clip, outcome in enumerate(outcomes):
             if stopping.is_set():
                 raise Stopped
@@ -90,9 +97,12 @@ def _fill(shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], n
                 break
             if outcome.error is not None:
                 tally.refuse(outcome.planned, clip, outcome.step, outcome.error)
+                clips.append((outcome.error.outcome, outcome.example))
         for row in tally.examples[first_example:]:
             row |= outcome.surprises
-        tally.close_source(first_example, first_reject)
+        became = tally.close_source(first_example, first_reject)
+        spent = of_source(outcome.planned.recipe, outcome.decoded, tally.examples[first_example:], clips, became)
+        tally.account(spent)
         under_way[number] += rows[position].seconds
         refused[number] = len(tally.rejects)
         rejected[number] = tally.ledger["rejected"]

@@ -16,7 +16,7 @@ from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.array_columns import described
 from tonemill.pipelines.corpus.corpus import SCHEMA
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.sidecar import LEDGER, is_sidecar
+from tonemill.pipelines.corpus.sidecar import LEDGER, SECONDS, is_sidecar
 from tonemill.pipelines.planning.plan import Plan, Shard, digest_of
 from tonemill.pipelines.recipes.recipe import SPLITS
 from tonemill.pipelines.storage import commit, json_files
@@ -79,6 +79,7 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, r
             split: _split_totals(sidecars, split) for split in SPLITS if _split_totals(sidecars, split)["examples"]
         },
         "ledger": {name: ledger[name] for name in LEDGER},
+        **_seconds(sidecars),
         "reasons": dict(sorted(reasons.items())),
         "refused_by": dict(sorted(by_step.items())),
         "clipped_examples": sum(one["clipped_examples"] for one in sidecars),
@@ -90,6 +91,15 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, r
             {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars
         ],
     }
+
+
+def _seconds(sidecars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What became of every second that was read; nothing where a shard does not say so, as those of before."""
+    ledgers = [one.get("seconds_ledger") for one in sidecars]
+    known = [one for one in ledgers if one is not None]
+    if len(known) < len(ledgers):
+        return {}
+    return {"seconds_ledger": {name: round(math.fsum(one[name] for one in known), 6) for name in SECONDS}}
 
 
 def _arrays(sidecars: Sequence[Mapping[str, Any]], index: pa.Table) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,12 +34,16 @@ REJECT_COLUMNS: Final = pa.schema(
 
 @dataclass
 class Tally:
-    """What came of a shard's sources so far: rows for the tables, and the ledger."""
+    """What came of a shard's sources so far: rows for the tables, and the ledger.
+
+    `seconds` has those of each source by what became of them; None where that is not known.
+    """
 
     shard: Shard
     examples: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
     ledger: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, list[float]] | None = None
     roles: set[str] = field(default_factory=set)
     arrays: set[str] = field(default_factory=set)
 
@@ -58,8 +63,16 @@ class Tally:
         }
         self.rejects.append(row)
 
-    def close_source(self, first_example: int, first_reject: int) -> None:
-        """Enter a source of which everything is known into the ledger."""
+    def account(self, spent: Mapping[str, float] | None) -> None:
+        """Enter the seconds of a source by what became of them; None where that is not known."""
+        if spent is None:
+            self.seconds = None
+        elif self.seconds is not None:
+            for name, seconds in spent.items():
+                self.seconds.setdefault(name, []).append(seconds)
+
+    def close_source(self, first_example: int, first_reject: int) -> str:
+        """Enter a source of which everything is known into the ledger; whether it was kept, rejected or filtered."""
         kept = len(self.examples) - first_example
         refused = self.rejects[first_reject:]
         self.ledger["sources"] += 1
@@ -69,8 +82,10 @@ class Tally:
             self.ledger["examples"] += kept
             self.ledger["clips_rejected"] += sum(row["outcome"] == "rejected" for row in refused)
             self.ledger["clips_filtered"] += sum(row["outcome"] == "filtered" for row in refused)
-        else:
-            self.ledger["rejected" if any(row["outcome"] == "rejected" for row in refused) else "filtered"] += 1
+            return "kept"
+        became = "rejected" if any(row["outcome"] == "rejected" for row in refused) else "filtered"
+        self.ledger[became] += 1
+        return became
 
 
 def index_table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -21,6 +21,10 @@ SIDECAR_SCHEMA: Final = 2
 LEDGER: Final = ("sources", "kept", "rejected", "filtered", "clips", "examples", "clips_rejected", "clips_filtered")
 
 
+SECONDS: Final = ("read", "stored", "left_behind", "rejected", "filtered")
+"""Of the ledger of sound: the first is the sum of the others."""
+
+
 def made_files(output: OutputFolder, sidecar: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
     """Every file that a shard left, the sidecar apart, with its bytes and SHA-256.
 
@@ -51,6 +55,7 @@ def is_sidecar(record: Any) -> bool:
         and isinstance(record.get("environment"), dict)
         and isinstance(ledger, dict)
         and isinstance(tables, dict)
+        and _is_seconds(record.get("seconds_ledger"))
         and all(type(count) is int and count >= 0 for count in [*counts, *(ledger.get(name) for name in LEDGER)])
         and all(_is_file(tables.get(name)) for name in ("index", "rejects"))
         and isinstance(files, list)
@@ -58,6 +63,20 @@ def is_sidecar(record: Any) -> bool:
         and is_plain(record["shard"])
         and "sha256" in record
     )
+
+
+def _is_seconds(record: Any) -> bool:
+    """Whether that is a ledger of sound, which sidecars of before lack."""
+    return record is None or (
+        isinstance(record, dict) and all(isinstance(record.get(name), int | float) for name in SECONDS)
+    )
+
+
+def _summed(seconds: Mapping[str, list[float]]) -> dict[str, float]:
+    """Sums to the microsecond; what is left behind is what the others leave, so that they add up."""
+    sums = {name: round(math.fsum(seconds.get(name, ())), 6) for name in SECONDS}
+    rest = sums["read"] - sums["stored"] - sums["rejected"] - sums["filtered"]
+    return {**sums, "left_behind": round(rest, 6) + 0.0}
 
 
 def _is_file(one: Any) -> bool:
@@ -118,6 +137,7 @@ def commit_tables(
         "seconds": round(math.fsum(row["seconds"] for row in tally.examples), 6),
         **stored,
         "ledger": {name: tally.ledger[name] for name in LEDGER},
+        **({"seconds_ledger": _summed(tally.seconds)} if tally.seconds is not None else {}),
         "roles": sorted(tally.roles),
         **({"arrays": sorted(tally.arrays)} if tally.arrays else {}),
         "tables": {name: write_table(files.table(name), tables[name]) for name in tables},

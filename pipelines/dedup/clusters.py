@@ -7,7 +7,7 @@ through others. Which pairs are copies depends on those two alone: not on the or
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,12 +53,14 @@ class Found:
     Args:
         clusters: id by number of the recipe, of those in a cluster.
         copies: of a recipe that is left out, the number of the one that is kept.
+        ranks: of those, which of the copies it is, from better to worse.
         exact: how many of those decode to the same samples as the one that is kept.
         heard: how many recipes could be decoded.
     """
 
     clusters: Mapping[int, str]
     copies: Mapping[int, int]
+    ranks: Mapping[int, int]
     exact: int
     heard: int
 
@@ -72,7 +74,7 @@ class Found:
         of = kept_path(self.copies[number])
         if keep_all:
             return replace(recipe, fields={**recipe.fields, "duplicate_of": of})
-        return replace(recipe, steps=[Duplicate(of).to_json(), *recipe.steps])
+        return replace(recipe, steps=[Duplicate(of, self.ranks[number]).to_json(), *recipe.steps])
 
 
 def find(
@@ -98,6 +100,8 @@ def find(
     compare = _Comparer(mine)
     clusters: dict[int, str] = {}
     copies: dict[int, int] = {}
+    ranks: dict[int, int] = {}
+    of_one: Counter[int] = Counter()
     exact = 0
     for some in by_roles.values():
         for linked in _linked(some, mine, compare, workers, tell):
@@ -114,12 +118,14 @@ def find(
                     kept.append(number)
                 else:
                     copies[number] = of
+                    of_one[of] += 1
+                    ranks[number] = of_one[of]
                     exact += mine[of].pcm_digest == mine[number].pcm_digest
-    return Found(clusters, copies, exact, len(mine))
+    return Found(clusters, copies, ranks, exact, len(mine))
 
 
 def _rank(recipe: Recipe, entry: Entry) -> tuple[Any, ...]:
-    """The best copy first: lossless, most bandwidth, channels and bits, not clipped, the longest, first by path."""
+    """The best copy first: lossless, not clipped, most bandwidth, channels and bits, the longest, first by path."""
     subtypes = [str(source.get("subtype", "")).upper() for source in recipe.sources.values()]
     lossy = any(subtype.startswith(LOSSY) or "ADPCM" in subtype for subtype in subtypes)
     # Thirds of an octave: 44.1 and 48 kHz differ, the same sound resampled up does not.
@@ -128,10 +134,10 @@ def _rank(recipe: Recipe, entry: Entry) -> tuple[Any, ...]:
     # Of equal sounds the lower rate is the one that was not resampled up.
     return (
         lossy,
+        entry.clipped,
         -bandwidth,
         -channels,
         -entry.bits,
-        entry.clipped,
         -round(20 * entry.sounding_seconds),
         entry.sample_rate,
         recipe.path,

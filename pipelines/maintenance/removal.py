@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.cooking.seconds import decoded_of, of_source
 from tonemill.pipelines.corpus.array_columns import arrays_of, roles_of
 from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
@@ -146,7 +147,7 @@ def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequ
     if kept:
         with commit.pending(new.tar) as file:
             stored = splice(kept, file)
-    tally = Tally(shard)
+    tally = Tally(shard, seconds={})
     place = 0
     for planned in rows:
         first_example, first_reject = len(tally.examples), len(tally.rejects)
@@ -155,7 +156,10 @@ def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequ
         tally.rejects += [row for row in rejects if row["key"] == planned.key]
         tally.roles |= {role for row in mine for role in roles_of(row)}
         tally.arrays |= {name for row in mine for name in arrays_of(row)}
-        tally.close_source(first_example, first_reject)
+        became = tally.close_source(first_example, first_reject)
+        # Where in its source a clip was that was not stored is written nowhere.
+        is_known = "seconds_ledger" in sidecar and (became != "kept" or len(tally.rejects) == first_reject)
+        tally.account(of_source(planned.recipe, decoded_of(mine), mine, (), became) if is_known else None)
         if mine:
             place += parts[planned.key].end - parts[planned.key].start
     commit_tables(new, shard, tally, stored, sidecar["environment"])

@@ -191,3 +191,56 @@ def test_killed_at_random_moments_it_goes_on_and_ends_the_same(
     assert process.returncode == 0
     assert out == expected
     assert not leftovers(cache)
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two takes as a whole, as one that is a little shorter, and as one that is quiet; the second has one copy only."""
+    folder = tmp_path_factory.mktemp("takes")
+    for number in range(2):
+        samples = 0.5 * hit(("kick", "snare")[number], HERTZ, number, {"decay_ms": 300.0})
+        soundfile.write(folder / f"{number}_best.wav", samples.T, HERTZ, subtype="PCM_24")
+        soundfile.write(folder / f"{number}_next.wav", samples.T, HERTZ, subtype="PCM_16")
+        if number == 0:
+            soundfile.write(folder / "0_soft.ogg", 0.1 * samples.T, HERTZ)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ('take != "none"', ["0_best.wav", "1_best.wav"]),
+        ('take != "best"', ["0_next.wav", "1_next.wav"]),
+        ('take == "soft"', ["0_soft.ogg"]),
+        ('take != "best" and take != "soft"', ["0_next.wav", "1_next.wav"]),
+    ],
+)
+@pytest.mark.parametrize("by", ["filter", "select"])
+def test_a_copy_is_left_out_only_if_a_better_one_is_kept(
+    tonemill: Tonemill, takes: Path, tmp_path: Path, where: str, kept: list[str], by: str
+) -> None:
+    """What `dedup` kept may be refused by a later step, or be chosen away; then the next best takes its place."""
+    stream = tonemill("scan", takes, "--fields", "{number}_{take}", "-q").done().out
+    stream = tonemill("dedup", "-q", stdin=stream).done().out
+    stream = tonemill(*(["filter", "--where", where] if by == "filter" else ["select", where]), stdin=stream).done().out
+    made = tonemill("shard", tmp_path / "out", "-q", "--workers", 1, "--shard-seconds", 0.1, stdin=stream).done().line
+    assert sorted(row["source"] for row in table(tmp_path / "out" / "index.parquet")) == kept
+    assert adds_up({**made, **made["ledger"], "examples": made["ledger"]["clips"]})
+    for row in table(tmp_path / "out" / "rejects.parquet"):
+        if row["reason"] == "duplicate":
+            assert row["message"].removeprefix("it sounds like ").removesuffix(", which is kept") in kept
+    tonemill("verify", tmp_path / "out", "-q").done()
+
+
+def test_of_copies_that_differ_in_clipping_and_bits_the_one_that_is_whole_is_kept(
+    tonemill: Tonemill, tmp_path: Path
+) -> None:
+    time = np.arange(2 * HERTZ) / HERTZ
+    samples = sum(np.sin(2 * np.pi * 90 * n * time + n) / n * np.exp(-time * (1 + 0.4 * n)) for n in range(1, 40))
+    samples = 0.8 * samples / np.abs(samples).max()
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "clean.wav", samples, HERTZ, subtype="PCM_16")
+    soundfile.write(tmp_path / "in" / "master.wav", np.clip(1.5 * samples, -1, 1), HERTZ, subtype="PCM_24")
+    stream = tonemill("dedup", "-q", stdin=tonemill("scan", tmp_path / "in", "-q").done().out).done().out
+    steps = {one["path"]: [step["step"] for step in one["steps"]] for one in lines_of(stream)}
+    assert steps == {"clean.wav": [], "master.wav": ["duplicate"]}

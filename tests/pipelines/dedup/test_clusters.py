@@ -103,7 +103,7 @@ def test_in_a_chain_only_what_a_kept_copy_replaces_is_left_out(monkeypatch: pyte
 
 def test_a_copy_is_marked_before_every_other_step() -> None:
     one = replace(recipe("b.wav"), steps=[{"step": "resample", "rate": 8000}])
-    said = Found({0: "c", 1: "c"}, {0: 1}, 0, 2)
+    said = Found({0: "c", 1: "c"}, {0: 1}, {0: 1}, 0, 2)
     marked = said.marked(0, one, lambda kept: "a.wav", keep_all=False)
     assert marked.steps == [{"step": "duplicate", "version": 1, "of": "a.wav"}, *one.steps]
     kept = said.marked(0, one, lambda kept: "a.wav", keep_all=True)

@@ -1,0 +1,80 @@
+"""Seconds that were read are stored, left behind, rejected or filtered, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Tonemill
+
+from tonemill.audiotools.waveform import Waveform
+from tonemill.pipelines.cooking.seconds import of_source
+from tonemill.pipelines.recipes.example import Example
+from tonemill.pipelines.recipes.recipe import Recipe
+
+RATE = 1000
+SOURCE = {"uri": "file:///a", "sample_rate": RATE, "channels": 1, "frames": 10 * RATE}
+
+
+def row(start: float, seconds: float, **fields: float) -> dict[str, float]:
+    return {"start_seconds": start, "samples": round(seconds * RATE), "sample_rate": RATE, **fields}
+
+
+def clip(start: float, seconds: float) -> Example:
+    return Example({"audio": Waveform(np.zeros((1, round(seconds * RATE)), np.float32), RATE)}, start_seconds=start)
+
+
+@pytest.mark.parametrize(
+    ("kept", "refused", "stored", "rejected", "filtered"),
+    [
+        ([row(0, 4), row(4, 4)], [], 8, 0, 0),
+        ([row(0, 4), row(2, 4), row(4, 4)], [], 8, 0, 0),
+        ([row(0, 4), row(8, 4, padded_samples=2 * RATE)], [("filtered", clip(4, 4))], 6, 0, 4),
+        ([row(0, 4)], [("rejected", clip(2, 4)), ("filtered", clip(3, 4))], 4, 2, 1),
+        ([row(1, 2, stretch_ratio=1.5)], [], 3, 0, 0),
+        ([row(9, 5)], [], 1, 0, 0),
+    ],
+    ids=["side by side", "overlapping", "padded", "refused", "stretched", "longer than its source"],
+)
+def test_every_second_counts_once(
+    kept: list[dict[str, float]], refused: list[tuple[str, Example]], stored: float, rejected: float, filtered: float
+) -> None:
+    found = of_source(Recipe("a", {"audio": SOURCE}), {}, kept, refused, "kept")
+    assert found == pytest.approx(
+        {
+            "read": 10,
+            "stored": stored,
+            "rejected": rejected,
+            "filtered": filtered,
+            "left_behind": 10 - stored - rejected - filtered,
+        }
+    )
+
+
+def test_what_is_read_is_what_was_decoded_of_the_part_that_is_wanted() -> None:
+    recipe = Recipe("a", {"audio": SOURCE}, start=2 * RATE)
+    assert of_source(recipe, {}, [], [], "rejected") == {"read": 8, "rejected": 8}
+    assert of_source(recipe, {"audio": 5 * RATE}, [], [], "filtered") == {"read": 5, "filtered": 5}
+    pair = Recipe("a", {"dry": SOURCE, "wet": {**SOURCE, "frames": 9 * RATE}})
+    assert of_source(pair, {}, [], [], "rejected")["read"] == 9
+    assert of_source(Recipe("a", {"audio": {"uri": "file:///a"}}), {}, [], [], "rejected")["read"] == 0
+
+
+def test_a_corpus_says_what_slice_left_behind(tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        noise = 0.1 * np.random.default_rng(number).standard_normal(1990)
+        soundfile.write(tmp_path / "in" / f"{number}.wav", noise, RATE)
+    (tmp_path / "in" / "bad.wav").write_bytes(b"nothing")
+    stream = piped(["scan", tmp_path / "in", "-q"], ["slice", "--seconds", 1])
+    ended = tonemill("shard", tmp_path / "c", "--workers", 1, stdin=stream).done()
+    assert "sound: 6.0 s read = 3.0 s stored + 3.0 s left behind + 0.0 s rejected + 0.0 s filtered" in ended.err
+    seconds = tonemill("inspect", tmp_path / "c", "--json").done().line["seconds_ledger"]
+    assert seconds == {"read": 5.97, "stored": 3.0, "left_behind": 2.97, "rejected": 0.0, "filtered": 0.0}
+    tonemill("verify", tmp_path / "c", "-q").done()
+    stream = piped(["scan", tmp_path / "in", "-q"], ["slice", "--seconds", 1, "--tail", "pad"])
+    ended = tonemill("shard", tmp_path / "d", "--workers", 1, stdin=stream).done()
+    assert "6.0 s stored + 0.0 s left behind" in ended.err

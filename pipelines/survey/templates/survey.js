@@ -146,6 +146,9 @@
   get("start").addEventListener("submit", async (event) => {
     event.preventDefault();
     const listener = numberInAddress ?? (Number(get("listener").value) || 1 + crypto.getRandomValues(new Uint32Array(1))[0] % study.orders.length);
+    // Answers of another person with this number, at this computer, stay there under their own session.
+    const earlier = kept.read(listener);
+    if (earlier) kept.write(`${listener}/${earlier.session}`, earlier);
     state = fresh(listener);
     for (const one of all("[data-fact]")) if (one.value) state.facts[one.dataset.fact] = one.value;
     await soundOn();
@@ -333,6 +336,7 @@
     state.step = order().length;
     get("comment").value = state.comment;
     get("send").hidden = !address;
+    get("again").hidden = numberInAddress !== null;
   };
   get("comment").addEventListener("input", () => { state.comment = get("comment").value; keep(); });
   get("save").addEventListener("click", () => {

@@ -186,12 +186,12 @@ def filtered(x: Maps, padding: tuple[int, int]) -> Other:
 
 def smoothed(x: Maps, gain: float) -> Other:
     """The binomial filter along both axes, where it lies wholly inside."""
-    taps = torch.tensor(BINOMIAL, device=x.device, dtype=x.dtype)
-    taps = math.sqrt(gain) * taps / taps.sum()
-    # Channels as examples: a convolution in groups of one channel is slower.
-    flat = x.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.conv2d(flat, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1))
-    return flat.view(*x.shape[:2], *flat.shape[2:])
+    # A sum of shifted maps: a convolution of single channels takes ten times as long on a CPU, and back again.
+    outer, inner, _, _ = (math.sqrt(gain) * tap / sum(BINOMIAL) for tap in BINOMIAL)
+    for axis in (2, 3):
+        first, second, third, last = (x.narrow(axis, place, x.shape[axis] - 3) for place in range(4))
+        x = outer * (first + last) + inner * (second + third)
+    return x
 
 
 def doubled(x: Maps, circular: bool) -> Other:

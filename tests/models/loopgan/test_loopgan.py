@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from conftest import Tonemill
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.rhythm.tempo_tags import tempo_of_tags
+from tonemill.audiotools.synthetic import loop
 from tonemill.models.contract import Batch, CorpusFacts, Request
 from tonemill.models.loopgan.circle import resampled
 from tonemill.models.loopgan.features import RandomFeatures
@@ -283,3 +288,22 @@ def test_other_corpora_are_refused_with_the_pipe_that_makes_one() -> None:
     wrong = Request(0, {}, {"audio": np.zeros((1, model.length + 7), np.float32)})
     with pytest.raises(CorpusError, match="tonemill loops --bars 1 --target-bpm 400"):
         model.check_examples([wrong])
+
+
+def test_fewer_loops_than_a_batch_are_enough(
+    tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        Path("raw").mkdir(exist_ok=True)
+        soundfile.write(f"raw/{number}.wav", loop(120, 1, 8000, seed=number)[0], 8000)
+    stream = tonemill("loops", "--bpm", 120, stdin=tonemill("scan", "raw", "-q").done().out).done().out
+    tonemill("shard", "corpus", "-q", stdin=stream).done()
+    small = ("--width", 4, "--feature-width", 4, "--griffin-lim-rounds", 0, "--listen-clips", 1, "-q")
+    tonemill("train", "loopgan", "corpus", "-o", "run", "--steps", 1, "--batch-size", 4, *small).done()
+    tonemill("write", "out", "-q", stdin=tonemill("render", "run", stdin=tonemill("seeds", 1).out).done().out).done()
+    (written,) = Path("out").glob("*.wav")
+    assert soundfile.info(written).frames == 16000
+    assert tempo_of_tags(written) == 120
+    refused = tonemill("train", "loopgan", "corpus", "-o", "other", "--bpm", 100, "--steps", 1, *small)
+    refused.refused(1, "has 16000 samples", "are 19200", "--target-bpm 100")

@@ -156,8 +156,8 @@ class FromMel(Whole):
     follows; the network adds to that. So a pause stays a pause.
     """
 
-    mean: Tensor
-    deviation: Tensor
+    mel_mean: Tensor
+    mel_deviation: Tensor
     appended = 1
 
     def __init__(self, config: VocodeConfig, sample_rate: int, channels: int) -> None:
@@ -165,8 +165,8 @@ class FromMel(Whole):
         self.apart = channels
         self.log_mel, self.hop = LogMel(config, sample_rate), config.hop_length
         self.power = CellPower(self.log_mel)
-        self.register_buffer("mean", torch.zeros(config.mel_bands))
-        self.register_buffer("deviation", torch.ones(config.mel_bands))
+        self.register_buffer("mel_mean", torch.zeros(config.mel_bands))
+        self.register_buffer("mel_deviation", torch.ones(config.mel_bands))
         edge = (config.n_fft - config.hop_length) // 2
         self.raise_rate = nn.ConvTranspose1d(config.mel_bands, 1, config.n_fft, self.hop, edge, bias=False)
 
@@ -179,12 +179,12 @@ class FromMel(Whole):
 
     def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
-        scaled = (code - self.mean[:, None]) / self.deviation[:, None]
+        scaled = (code - self.mel_mean[:, None]) / self.mel_deviation[:, None]
         return TaskSeen(appended=self.raise_rate(scaled), power=self.power(code))
 
     def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
-        self.mean.copy_(moments[0])
-        self.deviation.copy_((moments[1] - moments[0].square()).clamp(min=1e-4).sqrt())
+        self.mel_mean.copy_(moments[0])
+        self.mel_deviation.copy_((moments[1] - moments[0].square()).clamp(min=1e-4).sqrt())
 
 
 class FromLatents(Whole):

@@ -6,7 +6,13 @@ from __future__ import annotations
 def main() -> None:
     """Run the command that was typed."""
     import gc
+    import os
 
+    if not hasattr(os, "fork"):
+        raise SystemExit(
+            "Error: tonemill needs Linux or macOS, for it forks processes and locks files. "
+            "On Windows it works in the Windows Subsystem for Linux: `wsl --install`, and install it there."
+        )
     # Looking for garbage among what imports leave, now and at the end, took about a seventh of a stage's time.
     gc.disable()
     try:

@@ -21,4 +21,7 @@ def command(
     from tonemill.pipelines.recipes.conditions import condition
 
     holds = condition(where, "--where") if where is not None else None
-    write_stream(open_corpus(named_place(corpus, "corpus")).recipes(holds), stdout())
+    opened = open_corpus(named_place(corpus, "corpus"))
+    if holds is not None:
+        holds.refuse_unknown(opened.about["columns"])
+    write_stream(opened.recipes(holds), stdout())

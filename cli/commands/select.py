@@ -39,6 +39,8 @@ def command(
         reader.require_whole()
     elif not reader.recipes:
         raise StreamError("The stream holds no recipes.")
+    if holds is not None and reader.recipes:
+        holds.refuse_unknown()
     if head is not None:
         chosen = chosen[:head]
     if sample is not None:

@@ -78,7 +78,8 @@ def claim(
 def _other_plan(folder: Path, state: State, plan: Plan) -> str:
     return (
         f"{folder} was made by another plan: {len(state.stale)} of the shards there do not fit this one. Name another "
-        f"folder; or say --update, which leaves every source in its shard and makes only those anew that changed, or "
+        f"folder; or say --append, which puts new sources beside those that are there; --update, which leaves every "
+        f"source in its shard, makes those anew that changed and takes away those that the stream lacks; or "
         f"--overwrite, which deals all sources anew and would make {len(state.todo)} of {len(plan.shards)} shards."
     )
 

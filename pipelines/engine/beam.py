@@ -8,7 +8,9 @@ from the plan file, and audio never leaves the worker that decoded it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import difflib
 import io
 import math
 import os
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import apache_beam as beam
+from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
@@ -157,6 +160,27 @@ def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
         UsageError: says what Beam says.
     """
     _pipeline(workers, runner, options)
+    known = _option_names()
+    for option in options:
+        name = option.removeprefix("--").partition("=")[0]
+        if name not in known and name.replace("-", "_") not in known:
+            alike = difflib.get_close_matches(name, sorted(known), 1)
+            meant = f"; {alike[0]} is the nearest" if alike else ""
+            raise UsageError(f"--beam {option.removeprefix('--')}: Beam has no option {name}{meant}.")
+
+
+def _option_names() -> set[str]:
+    """Every option of Beam and of the runners that are loaded; Beam itself passes over what it does not have."""
+    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
+    waiting = [PipelineOptions]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if "_add_argparse_args" in vars(kind):
+            # Two kinds may have one option.
+            with contextlib.suppress(argparse.ArgumentError):
+                kind._add_argparse_args(parser)
+    return {name.lstrip("-") for name in parser._option_string_actions} | set(PipelineOptions([]).get_all_options())
 
 
 def _spreading(runner: str | None, options: Sequence[str], numbers: int) -> list[str]:
@@ -192,15 +216,15 @@ def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            pipeline_options = PipelineOptions(["--default_sdk_harness_log_level=CRITICAL", *options])
-            direct = pipeline_options.view_as(DirectOptions)
+            typed = PipelineOptions(["--default_sdk_harness_log_level=CRITICAL", *options])
+            direct = typed.view_as(DirectOptions)
         if runner is not None:
-            return beam.Pipeline(runner=RUNNERS.get(runner.lower(), runner), options=pipeline_options)
+            return beam.Pipeline(runner=RUNNERS.get(runner.lower(), runner), options=typed)
         direct.direct_num_workers = workers
         if direct.direct_running_mode == "in_memory":
             direct.direct_running_mode = "multi_threading"
         # By class, for the name DirectRunner first tries to download another runner.
-        return beam.Pipeline(runner=FnApiRunner(), options=pipeline_options)
+        return beam.Pipeline(runner=FnApiRunner(), options=typed)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
         said = told.getvalue().strip().splitlines()[-1:] or [str(error)]
         chosen = ", ".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.planning.file_names import file_names
@@ -27,6 +27,7 @@ class Grown:
         changed: of a source that was, and that has changed.
         gone: sources of the old one that are not in the new one.
         moved: sources that go to another split, by both.
+        twins: of those that were not, how many have the bytes of one that was.
     """
 
     plan: Plan
@@ -35,13 +36,15 @@ class Grown:
     changed: int
     gone: int
     moved: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    twins: int = 0
 
     def words(self) -> str:
         """What becomes of sources, for a person."""
         counts = {"there already": self.there, "new": self.added, "changed": self.changed, "gone": self.gone}
         told = [f"{count} {what}" for what, count in counts.items() if count]
         told += [f"{count} moved from {one} to {other}" for (one, other), count in sorted(self.moved.items())]
-        return "sources: " + ", ".join(told)
+        twins = f"; {self.twins} of the new have the bytes of sources that are there: they are twice in it now"
+        return "sources: " + ", ".join(told) + (twins if self.twins else "")
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_secon
         plan = replace(plan, grown=old.grown)
     _refuse_straddling(plan)
     several = sum(moved.values())
-    return Grown(plan, len(there), len(new) - several, changed, gone - several, moved)
+    known = {_extent(seat) for seat in seats if seat.row.recipe.sources}
+    twins = sum(_extent(seat) in known for seat in new)
+    return Grown(plan, len(there), len(new) - several, changed, gone - several, moved, twins)
 
 
 def regrown(old: Plan, wished: Plan) -> Plan | None:
@@ -239,6 +244,11 @@ def _refuse_known_sources(old: Sequence[_Seat], new: Sequence[_Seat]) -> None:
                 f"{seat.row.recipe.path} is there already, made otherwise: {why}. Append with the same steps and "
                 "fields, or say --update to make anew what changed."
             )
+
+
+def _extent(seat: _Seat) -> tuple[Any, ...]:
+    """What a seat reads, whatever it is called."""
+    return seat.row.recipe.start, seat.row.recipe.frames, *_contents(seat)
 
 
 def _contents(seat: _Seat) -> Iterator[str]:

@@ -57,6 +57,8 @@ def make_plan(
     dealing = dealing or Dealing()
     groups = Groups(splitting, dealing)
     waiting = [_waiting(recipe, groups) for recipe in recipes]
+    if not dealing.beside:
+        groups.require_known_names()
     if not waiting:
         raise CorpusError("The stream holds no recipes, so there is nothing to make.")
     _give_keys(waiting)

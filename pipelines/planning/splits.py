@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.plan import Splitting
-from tonemill.pipelines.recipes.conditions import condition
+from tonemill.pipelines.recipes.conditions import Condition, condition
 from tonemill.pipelines.recipes.recipe import Recipe
 
 _OUTERMOST: Final = re.compile(r"folder:([1-9])")
@@ -55,14 +55,14 @@ def has_group(recipe: Recipe, group: str | None) -> bool:
     return group in (None, "path", "folder") or bool(_OUTERMOST.fullmatch(group)) or group in recipe.fields
 
 
-def choice_of(splitting: Splitting) -> Callable[[Recipe], str | None] | None:
-    """What chooses the split of a recipe, whatever its group; None where nothing does.
+def choice_of(splitting: Splitting) -> tuple[Callable[[Recipe], str | None] | None, Collection[Condition]]:
+    """What chooses the split of a recipe, whatever its group, None where nothing does; and the conditions in it.
 
     Raises:
         UsageError: a condition is none. The function: a recipe lacks the field, or has no split there, or two.
     """
     if splitting.split_by is not None:
-        return lambda recipe: _named_split(recipe, str(splitting.split_by))
+        return lambda recipe: _named_split(recipe, str(splitting.split_by)), ()
     flags = {"valid": splitting.valid_where, "test": splitting.test_where}
     tests = {split: condition(text, f"--{split}-where") for split, text in flags.items() if text is not None}
 
@@ -75,7 +75,7 @@ def choice_of(splitting: Splitting) -> Callable[[Recipe], str | None] | None:
             )
         return found[0] if found else None
 
-    return choice if tests else None
+    return (choice if tests else None), tests.values()
 
 
 _SPELLINGS: Final = {
@@ -166,7 +166,7 @@ class Groups:
         self._kept_together: dict[tuple[str, str], str] | None = None
         self._parents: dict[tuple[str, str], tuple[str, str]] = {}
         self._chosen: dict[str, tuple[str, str]] = {}
-        self._choice = choice_of(splitting)
+        self._choice, self._conditions = choice_of(splitting)
         # Only a choice can cut a group in two, and only then must be remembered where each went.
         self._dealt: dict[str, tuple[str, str]] = {}
         self._is_bound = False
@@ -217,6 +217,15 @@ class Groups:
         elif cluster is not None:
             self._join(("group", place.group), ("cluster", cluster))
         return place
+
+    def require_known_names(self) -> None:
+        """Refuse a condition with a name that no recipe has.
+
+        Raises:
+            UsageError: names it, and the nearest that there is.
+        """
+        for one in self._conditions:
+            one.refuse_unknown()
 
     def settled(self, place: Place) -> str | None:
         """The split of a recipe that nothing but its group decides, as long as no groups are joined."""

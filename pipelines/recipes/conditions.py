@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from tonemill.audiotools.errors import UsageError
@@ -42,11 +44,59 @@ _ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Mod: _of_numbers(operator.mod),
 }
 _FUNCTIONS: Final[dict[str, Callable[[Any], Any]]] = {"int": int, "float": float, "str": str, "len": len, "abs": abs}
+_NUMBER: Final = re.compile(r"\s*[-+]?[0-9]{1,300}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?\s*")
 _METHODS: Final = frozenset({"startswith", "endswith", "lower", "upper"})
 
 
-def condition(text: str, flag: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Make a test of a condition; an unknown field is None, and comparing None with an order is false.
+class Condition:
+    """A test of an example's fields.
+
+    A field that one example lacks is None there, and comparing None with an order is false. A text that is a number
+    counts as one beside a number.
+
+    Args:
+        tree: of a text that was checked.
+        text: as typed.
+        flag: that it was typed after.
+    """
+
+    def __init__(self, tree: ast.expr, text: str, flag: str) -> None:
+        self._tree, self._text, self._flag = tree, text, flag
+        callees = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        found = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in callees)
+        self.names = frozenset(node.id for node in found)
+        self._unseen = set(self.names)
+        self._known: set[str] = set()
+
+    def __call__(self, fields: Mapping[str, Any]) -> bool:
+        if self._unseen:
+            self._unseen -= fields.keys()
+            self._known |= fields.keys()
+        try:
+            return bool(_value(self._tree, fields))
+        except (TypeError, ValueError, AttributeError, ArithmeticError, MemoryError, RecursionError):
+            return False
+
+    def refuse_unknown(self, known: Collection[str] = ()) -> None:
+        """Refuse a name that none of the examples so far has; before any, those that are known must do.
+
+        Raises:
+            UsageError: names it, and the nearest that there is.
+        """
+        known = self._known | set(known)
+        for name in sorted(self._unseen - known) if known else ():
+            raise UsageError(f"{self._flag} {self._text!r}: {unknown_name(name, known)}")
+
+
+def unknown_name(name: str, known: Collection[str]) -> str:
+    """What to say of a name that no example has."""
+    alike = difflib.get_close_matches(name, sorted(known), 1)
+    meant = f"; {alike[0]!r} is the nearest" if alike else f"; there are: {', '.join(sorted(known))}"
+    return f"nothing has a field {name!r}{meant}. A text stands in quotation marks, as 'label == \"{name}\"'."
+
+
+def condition(text: str, flag: str) -> Condition:
+    """Make a test of a condition.
 
     Raises:
         UsageError: the text is not such a condition.
@@ -57,15 +107,10 @@ def condition(text: str, flag: str) -> Callable[[Mapping[str, Any]], bool]:
         tree = ast.parse(text.strip(), mode="eval").body
         _check(tree, text, flag)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{flag} {text[:200]!r} is not a condition: {error}.") from error
-
-    def holds(fields: Mapping[str, Any]) -> bool:
-        try:
-            return bool(_value(tree, fields))
-        except (TypeError, ValueError, AttributeError, ArithmeticError, MemoryError, RecursionError):
-            return False
-
-    return holds
+        equals = "; == compares" if re.search(r"(?<![=!<>])=(?!=)", text) else ""
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UsageError(f"{flag} {text[:200]!r} is not a condition: {said}{equals}.") from error
+    return Condition(tree, text, flag)
 
 
 def _check(node: ast.AST, text: str, flag: str) -> None:
@@ -114,7 +159,7 @@ def _value(node: ast.expr, fields: Mapping[str, Any]) -> Any:
         case ast.UnaryOp():
             return -_value(node.operand, fields)
         case ast.BinOp():
-            return _ARITHMETIC[type(node.op)](_value(node.left, fields), _value(node.right, fields))
+            return _ARITHMETIC[type(node.op)](*_alike(_value(node.left, fields), _value(node.right, fields)))
         case ast.Compare():
             return _compare(node, fields)
         case ast.Call(func=ast.Attribute() as method):
@@ -128,7 +173,20 @@ def _compare(node: ast.Compare, fields: Mapping[str, Any]) -> bool:
     left = _value(node.left, fields)
     for op, right_node in zip(node.ops, node.comparators, strict=True):
         right = _value(right_node, fields)
-        if not _COMPARISONS[type(op)](left, right):
+        if not _COMPARISONS[type(op)](*(_alike(left, right) if type(op) not in (ast.In, ast.NotIn) else (left, right))):
             return False
         left = right
     return True
+
+
+def _alike(one: Any, other: Any) -> tuple[Any, Any]:
+    """Two values; where one is a number and the other the text of one, two numbers."""
+    if isinstance(one, str) and _is_number(other) and _NUMBER.fullmatch(one):
+        return float(one), other
+    if isinstance(other, str) and _is_number(one) and _NUMBER.fullmatch(other):
+        return one, float(other)
+    return one, other
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

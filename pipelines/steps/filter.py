@@ -87,7 +87,7 @@ class Filter(Step):
     def _check_condition(self, example: Example, levels: Mapping[str, Levels], measured: Mapping[str, Any]) -> None:
         if self.where is None:
             return
-        from tonemill.pipelines.recipes.conditions import condition
+        from tonemill.pipelines.recipes.conditions import condition, unknown_name
 
         first = next(iter(levels.values()))
         known = {
@@ -100,7 +100,9 @@ class Filter(Step):
             **{example.name_for(role, "peak_db"): one.peak_db for role, one in levels.items()},
             **measured,
         }
-        if not condition(self.where, "--where")(known):
+        if not (test := condition(self.where, "--where"))(known):
+            if unknown := sorted(test.names - known.keys()):
+                raise Filtered("condition", f"it does not fit {self.where!r}: {unknown_name(unknown[0], known)}")
             named = sorted(set(re.findall(r"[^\W\d]\w*", self.where)) & known.keys())
             values = ", ".join(f"{name} is {known[name]!r}" for name in named)
             raise Filtered("condition", f"it does not fit {self.where!r}" + (f": {values}" if values else ""))

@@ -184,3 +184,35 @@ def test_the_outermost_folder_can_be_the_group(tonemill: Tonemill, tmp_path: Pat
     where = splits(tmp_path / "c")
     assert all(len({split for path, split in where.items() if path.startswith(f"song{n}/")}) == 1 for n in range(8))
     assert len(set(where.values())) == 2
+
+
+def test_sources_that_were_renamed_are_told_where_they_are_put_beside(
+    tonemill: Tonemill, folder: Path, tmp_path: Path
+) -> None:
+    """Equal bytes under other names would be in the corpus twice, and nothing else says so."""
+    stream = tonemill("scan", folder / "in", "-q").done().out
+    tonemill("shard", tmp_path / "c", *FEW, stdin=stream).done()
+    renamed = stream.replace(b'"path":"0', b'"path":"x')
+    refused = tonemill("shard", tmp_path / "c", *FEW, stdin=renamed).refused(1, "--append, which puts new sources")
+    assert "--update" in refused.err
+    ended = tonemill("shard", tmp_path / "c", "--append", "--workers", 1, stdin=renamed).done()
+    assert "10 of the new have the bytes of sources that are there" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("direct_num_worker=2", "no option direct_num_worker; direct_num_workers"), ("zzz=1", "no option zzz")],
+)
+def test_a_beam_option_that_there_is_none_of_is_refused(
+    tonemill: Tonemill, stream: bytes, tmp_path: Path, option: str, says: str
+) -> None:
+    tonemill("shard", tmp_path / "c", "--beam", option, *FEW, stdin=stream).refused(2, says)
+    assert not (tmp_path / "c" / "corpus.json").exists()
+
+
+def test_a_system_that_cannot_fork_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tonemill.cli.start import main
+
+    monkeypatch.delattr("os.fork")
+    with pytest.raises(SystemExit, match=r"needs Linux or macOS.*Windows Subsystem for Linux"):
+        main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float32
@@ -42,6 +42,45 @@ def loud_part(sound: Sound, level: Number) -> tuple[int, int] | None:
             end = at + int(loud[-1]) + 1
         at += frames
     return None if first is None else (first, end)
+
+
+def phrases(sounds: Sequence[Sound], levels: Sequence[Number], gap: int) -> list[tuple[int, int]]:
+    """First frame of each phrase and the frame after its last, of sounds that run beside each other.
+
+    A phrase ends where none of the sounds rises above its level for at least `gap` frames.
+
+    Args:
+        sounds: each is read once.
+        levels: amplitude for each sound, 1 being full scale.
+        gap: frames, 1 or more.
+    """
+    runs = sorted(run for sound, level in zip(sounds, levels, strict=True) for run in _loud_runs(sound, level, gap))
+    found: list[tuple[int, int]] = []
+    for first, end in runs:
+        if found and first - found[-1][1] < gap:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((first, end))
+    return found
+
+
+def _loud_runs(sound: Sound, level: Number, gap: int) -> Iterator[tuple[int, int]]:
+    begun, end, at = -1, 0, 0
+    for block in sound.blocks():
+        loud = at + np.flatnonzero((np.abs(block) > level).any(axis=0))
+        at += block.shape[1]
+        if not loud.size:
+            continue
+        breaks = np.flatnonzero(np.diff(loud) > gap)
+        for first, last in zip(loud[[0, *(breaks + 1)]], loud[[*breaks, -1]], strict=True):
+            if begun >= 0 and first - end < gap:
+                end = int(last) + 1
+                continue
+            if begun >= 0:
+                yield begun, end
+            begun, end = int(first), int(last) + 1
+    if begun >= 0:
+        yield begun, end
 
 
 def part(sound: Sound, first: int, end: int) -> Sound:

@@ -1,11 +1,11 @@
-"""Cut audio into clips of one length."""
+"""Cut audio into clips of one length, or at silences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.recipes.step import Estimate, Step
@@ -27,7 +27,16 @@ class Slice(Step):
     short: Annotated[Literal["pad", "drop", "keep"], "A source shorter than one clip."] = "drop"
     tail: Annotated[Literal["pad", "drop", "keep"], "What is left at the end of a longer source."] = "drop"
 
+    at: Annotated[Literal["silence"] | None, "Cut out what is between silences instead, each as long as it is."] = None
+    silence_db: Annotated[float, "Of --at: below this it is silent, in dB of the largest sample."] = -50.0
+    silence_seconds: Annotated[float, "Of --at: so long a silence parts two clips."] = 0.5
+    keep_ms: Annotated[float, "Of --at: so much silence is kept before and after."] = 10.0
+    min_seconds: Annotated[float, "Of --at: what is shorter is left out."] = 0.1
+
     def __post_init__(self) -> None:
+        if self.at is not None:
+            self._check_silences()
+            return
         if (self.seconds is None) == (self.samples is None):
             raise UsageError("slice needs one of --seconds and --samples, as in --samples 16384.")
         for flag, value in (
@@ -38,7 +47,53 @@ class Slice(Step):
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{flag} is {value}; it must be more than 0.")
 
+    def _check_silences(self) -> None:
+        if (self.seconds, self.samples, self.hop_seconds) != (None, None, None):
+            raise UsageError("slice --at silence cuts clips as long as they are: leave --seconds and --samples out.")
+        if not -200 <= self.silence_db < 0:
+            raise UsageError(f"--silence-db is {self.silence_db}; it must lie from -200 to below 0.")
+        if not 0 < self.silence_seconds < float("inf"):
+            raise UsageError(f"--silence-seconds is {self.silence_seconds}; it must be more than 0.")
+        if not 0 <= self.keep_ms <= 500 * self.silence_seconds:
+            raise UsageError(f"--keep-ms is {self.keep_ms}; it must lie from 0 to half of --silence-seconds.")
+        if not 0 <= self.min_seconds < float("inf"):
+            raise UsageError(f"--min-seconds is {self.min_seconds}; it must be 0 or more.")
+
+    def to_json(self) -> dict[str, Any]:
+        # Recipes of clips of one length are as they were before there were others.
+        record = super().to_json()
+        return record if self.at is not None else {name: one for name, one in record.items() if name not in _SILENCES}
+
     def apply(self, example: Example) -> Iterator[Example | Refusal]:
+        yield from self._at_silences(example) if self.at is not None else self._of_one_length(example)
+
+    def _at_silences(self, example: Example) -> Iterator[Example]:
+        """A clip for each phrase; roles are cut at the same places, where all of them are silent."""
+        from tonemill.audiotools.editing.levels import to_amplitude
+        from tonemill.audiotools.editing.silence import extent, phrases
+        from tonemill.audiotools.editing.slicing import spans
+        from tonemill.audiotools.waveform import Waveform
+
+        rate, sounds = example.sample_rate, list(example.sounds.values())
+        if not sounds:
+            raise AudioError("roles", f"it has {example.holds}, and no sound to look for silence in")
+        extents = [extent(sound) for sound in sounds]
+        if len({frames for frames, _ in extents}) > 1:
+            raise AudioError("roles", "its roles differ in length; `tonemill align` trims them to the same")
+        levels = [to_amplitude(self.silence_db) * peak for _, peak in extents]
+        keep, whole = round(self.keep_ms / 1000 * rate), extents[0][0]
+        found = phrases(sounds, levels, max(1, round(self.silence_seconds * rate)))
+        if not found:
+            raise Filtered("silent", "it is silence from end to end")
+        long = [(max(0, a - keep), min(whole, b + keep)) for a, b in found if b - a >= self.min_seconds * rate]
+        if not long:
+            raise Filtered("too_short", f"no sound in it is as long as {self.min_seconds:g} s (--min-seconds)")
+        cuts = zip(*(spans(sound.blocks(), long) for sound in sounds), strict=True)
+        for (first, _), parts in zip(long, cuts, strict=True):
+            clip = {role: Waveform(one.copy(), rate) for role, one in zip(example.sounds, parts, strict=True)}
+            yield example.with_sounds(clip, start_seconds=example.start_seconds + first / rate, is_clip=True)
+
+    def _of_one_length(self, example: Example) -> Iterator[Example | Refusal]:
         from tonemill.audiotools.editing.slicing import windows
         from tonemill.audiotools.waveform import Waveform
         from tonemill.pipelines.recipes.example import Refusal
@@ -69,6 +124,9 @@ class Slice(Step):
     def estimate(self, expected: Estimate) -> Estimate:
         from tonemill.audiotools.editing.slicing import window_count
 
+        if self.at is not None:
+            # How many there are is in the sound alone.
+            return expected
         length, hop = self._frames(expected.sample_rate)
         clips = expected.clips * window_count(expected.frames, length, hop, self.short, self.tail)
         shortened = expected.frames if self.short == "keep" and expected.frames < length else length
@@ -80,6 +138,9 @@ class Slice(Step):
         if length < 1 or hop < 1:
             raise UsageError(f"slice: its length or hop is less than one sample at {sample_rate} Hz.")
         return length, hop
+
+
+_SILENCES = ("at", "silence_db", "silence_seconds", "keep_ms", "min_seconds")
 
 
 def _refuse_cut_frames(example: Example, length: int, hop: int) -> None:

@@ -13,7 +13,7 @@ The ratio is of each clip, because one over the batch would mix clips.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import Final, Literal, NamedTuple
 
 import torch
@@ -104,10 +104,14 @@ def inverse_stft(
 
 def overlap_add(frames: Float[Tensor, "*batch frames n_fft"], hop_length: int) -> Float[Tensor, "*batch time"]:
     """The sum of frames that begin `hop_length` samples apart: n_fft + (frames - 1) * hop_length samples."""
-    *batch, count, n_fft = frames.shape
-    length = n_fft + (count - 1) * hop_length
-    flat = frames.reshape(-1, count, n_fft).transpose(1, 2)
-    return F.fold(flat, (1, length), (1, n_fft), stride=(1, hop_length)).reshape(*batch, length)
+    count, n_fft = frames.shape[-2:]
+    # Each hop of a frame is added to the hop of the frame that begins there.
+    pieces = -(-int(n_fft) // hop_length)
+    hops = F.pad(frames, (0, pieces * hop_length - n_fft)).unflatten(-1, (pieces, hop_length))
+    added = reduce(
+        torch.add, [F.pad(hops[..., piece, :], (0, 0, piece, pieces - 1 - piece)) for piece in range(pieces)]
+    )
+    return added.flatten(-2)[..., : n_fft + (count - 1) * hop_length]
 
 
 def magnitudes(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import Direction, Score
+from tonemill.models.directions import Direction, Export, Score
 from tonemill.models.parts import adversarial_losses as losses
 from tonemill.models.parts.augment import Augmentation
 from tonemill.models.parts.discriminators import Judgement, MultiPeriod, MultiScale, Several, strided_stack
@@ -21,6 +21,7 @@ from tonemill.models.parts.layers import frozen
 from tonemill.models.parts.settings import settled
 from tonemill.models.rave.codec import Audio, Codec, latency_of
 from tonemill.models.rave.distances import spectral_distance
+from tonemill.models.rave.export import FORMS, ExportOptions, error_db, written
 from tonemill.models.rave.latents import Codes
 from tonemill.models.rave.noise import SEEDS
 from tonemill.models.rave.options import DecodeOptions, EncodeOptions
@@ -88,6 +89,10 @@ class Rave(Model):
                 latency=latency.decoder,
             ),
         }
+
+    @classmethod
+    def exports(cls, config: Any) -> Mapping[str, Export]:
+        return FORMS
 
     @property
     def length(self) -> int:
@@ -293,7 +298,13 @@ class Rave(Model):
         self._check_channels(channels)
         return ForwardPlayer(codec, channels, self._count(request.options), request.options.temperature, seed)
 
-    def _count(self, options: EncodeOptions) -> int:
+    def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
+        return written(self.codec.plain(), form, self._count(options), self.sample_rate)
+
+    def export_error_db(self, form: str, data: bytes) -> float:
+        return error_db(self.codec.plain(), form, data)
+
+    def _count(self, options: EncodeOptions | ExportOptions) -> int:
         return self.codec.axes.count(options.latents, options.fidelity)
 
     def _check_rows(self, rows: int) -> None:

@@ -10,12 +10,15 @@ nobody can hear of noise.
 from __future__ import annotations
 
 import math
+from functools import cache, reduce
 from typing import Final
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from tonemill.models.parts.spectra import overlap_add
 
@@ -35,7 +38,7 @@ def uniform(seeds: Float[Tensor, "batch"], place: Int64[Tensor, "batch *shape"])
     Ettinger, 2018 (https://github.com/skeeto/hash-prospector).
     """
     seed = seeds.to(torch.int64).reshape(-1, *([1] * (place.ndim - 1)))
-    return _hash(_hash(place) ^ _hash(seed + 0x9E3779B9)).to(torch.float32) / 2**31 - 1
+    return _hash(_xor(_hash(place), _hash(seed + 0x9E3779B9))).to(torch.float32) / 2**31 - 1
 
 
 def normal(seeds: Float[Tensor, "batch"], place: Int64[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
@@ -49,16 +52,31 @@ def normal(seeds: Float[Tensor, "batch"], place: Int64[Tensor, "batch *shape"]) 
 def _hash(x: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
     mask = 0xFFFFFFFF
     x = x & mask
-    x = ((x ^ (x >> 16)) * 0x21F0AAAD) & mask
-    x = ((x ^ (x >> 15)) * 0x735A2D97) & mask
-    return x ^ (x >> 15)
+    x = (_xor(x, x >> 16) * 0x21F0AAAD) & mask
+    x = (_xor(x, x >> 15) * 0x735A2D97) & mask
+    return _xor(x, x >> 15)
+
+
+def _xor(one: Int64[Tensor, "*shape"], other: Int64[Tensor, "*#shape"]) -> Int64[Tensor, "*shape"]:
+    """Of numbers of at least 0, by sums and AND: torch's ONNX writer has no XOR of numbers."""
+    return one + other - 2 * (one & other)
 
 
 def impulse_responses(amplitudes: Float[Tensor, "*batch bands"]) -> Float[Tensor, "*batch taps"]:
     """The filter of each frame; equal amplitudes of 1 give a unit impulse in its middle."""
-    taps = 2 * (amplitudes.shape[-1] - 1)
-    response = torch.fft.irfft(amplitudes.float(), taps).roll(taps // 2, dims=-1)
-    return response * torch.hann_window(taps, device=amplitudes.device)
+    # A graph for another program has a matrix in place of the Fourier transform, which ONNX writers lack.
+    return amplitudes.float() @ _responses_of_bands(int(amplitudes.shape[-1]), amplitudes.device)
+
+
+@cache
+def _responses_of_bands(bands: int, device: torch.device) -> Float[Tensor, "bands taps"]:
+    """The filter of each band at an amplitude of 1."""
+    taps = 2 * (bands - 1)
+    response = np.roll(np.fft.irfft(np.eye(bands), taps), taps // 2, axis=1)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(taps) / taps)
+    # Outside of inference mode, for the cache serves training too.
+    with torch.inference_mode(False):
+        return torch.from_numpy((response * window).astype(np.float32)).to(device)
 
 
 def filtered_noise(
@@ -73,10 +91,17 @@ def filtered_noise(
         frames: the number of each frame in its stream.
     """
     responses = impulse_responses(rearrange(amplitudes, "batch signals bands frames -> batch signals frames bands"))
-    signals, taps = responses.shape[1], responses.shape[-1]
+    signals = responses.shape[1]
     inside = torch.arange(size, device=frames.device)
     of_signal = torch.arange(signals, device=frames.device)[:, None, None]
     place = ((frames % PERIOD)[:, None, :, None] * size + inside) * signals + of_signal
-    transform = 2 ** math.ceil(math.log2(size + taps - 1))
-    spectrum = torch.fft.rfft(uniform(seeds, place), transform) * torch.fft.rfft(responses, transform)
-    return overlap_add(torch.fft.irfft(spectrum, transform)[..., : size + taps - 1], size)
+    return overlap_add(_convolved(uniform(seeds, place), responses), size)
+
+
+def _convolved(one: Float[Tensor, "*batch _"], other: Float[Tensor, "*batch _"]) -> Float[Tensor, "*batch _"]:
+    """Each row of one with its row of the other, as so many shifted copies as the shorter has samples."""
+    longer, shorter = (one, other) if one.shape[-1] >= other.shape[-1] else (other, one)
+    last = int(shorter.shape[-1]) - 1
+    return reduce(
+        torch.add, [F.pad(longer, (shift, last - shift)) * shorter[..., shift, None] for shift in range(last + 1)]
+    )

@@ -99,9 +99,9 @@ class FilterBank(Streaming):
         band = torch.arange(self.bands, device=x.device)[:, None] % 2
         return x * (1 - 2 * (band * (1 - frame))).to(x.dtype)
 
-    def _in_pairs(self, frames: int) -> None:
-        if frames % 2:
-            raise UsageError(f"a block has {frames} frames of sub-bands; a stream takes an even number.")
+    def _in_pairs(self, x: Float[Tensor, "batch _ frames"]) -> None:
+        if x.shape[-1] % 2:
+            raise UsageError(f"a block has {x.shape[-1]} frames of sub-bands; a stream takes an even number.")
 
 
 class Analysis(FilterBank):
@@ -137,7 +137,7 @@ class Analysis(FilterBank):
         self, x: Float[Tensor, "batch channels time"], state: State
     ) -> tuple[Float[Tensor, "batch _ frames"], State]:
         phases = rearrange(self._phases(x), "(batch c) p frames -> batch (c p) frames", c=self.channels)
-        self._in_pairs(phases.shape[-1])
+        self._in_pairs(phases)
         both, past = appended(state[0], phases)
         both = rearrange(both, "batch (c p) frames -> (batch c) p frames", c=self.channels)
         bands = self._signed(self._convolved(both), first=self.delay % 2)
@@ -174,7 +174,7 @@ class Synthesis(FilterBank):
     def step(
         self, x: Float[Tensor, "batch _ frames"], state: State
     ) -> tuple[Float[Tensor, "batch channels time"], State]:
-        self._in_pairs(x.shape[-1])
+        self._in_pairs(x)
         x, counted = begun(x, state[1:], self.input_delay)
         bands = rearrange(x, "batch (c k) frames -> (batch c) k frames", c=self.channels)
         # Frame j of the stream is frame j - delay of the whole: of another parity where the delay is odd.

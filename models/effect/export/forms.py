@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from tonemill.audiotools.errors import UsageError
 from tonemill.models.directions import Export, NoOptions
 from tonemill.models.effect.export import graph, nam
 from tonemill.models.effect.network import Network, played
+from tonemill.models.parts.portable import loaded_script, onnx_session
 
 _TEST_SECONDS: Final = 0.25
 
@@ -98,13 +97,7 @@ def error_db(network: Network, knobs: int, sample_rate: int, form: str, data: by
 
 
 def _onnx_output(data: bytes, dry: Float32[np.ndarray, "time"], knobs: np.ndarray, block: int) -> np.ndarray:
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise UsageError(
-            "An exported ONNX file is run before it is written, which needs ONNX Runtime: pip install 'tonemill[onnx]'."
-        ) from error
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = onnx_session(data)
     parts: list[np.ndarray] = []
     kept = {"knobs": knobs[None]} if knobs.size else {}
     for first in range(0, dry.size, block):
@@ -115,7 +108,7 @@ def _onnx_output(data: bytes, dry: Float32[np.ndarray, "time"], knobs: np.ndarra
 
 
 def _torchscript_output(data: bytes, dry: Float32[np.ndarray, "time"], knobs: np.ndarray, block: int) -> np.ndarray:
-    loaded = torch.jit.load(io.BytesIO(data))
+    loaded = loaded_script(data)
     state, parts = loaded.rest, []
     settings = (torch.from_numpy(knobs)[None],) if knobs.size else ()
     with torch.inference_mode():

@@ -8,14 +8,11 @@ others blocks of any length.
 
 from __future__ import annotations
 
-import io
-import warnings
-
 import torch
 from torch import Tensor, nn
 
-from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.network import Network
+from tonemill.models.parts import portable
 
 
 class Graph(nn.Module):
@@ -57,13 +54,13 @@ class Plain(nn.Module):
         return wet, kept
 
 
-def _made(network: Network, knobs: int) -> tuple[nn.Module, dict[str, Tensor], Tensor]:
-    """The graph, inputs to try it on, and its state at rest."""
+def _made(network: Network, knobs: int) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The graph, and inputs to try it on, with its state at rest."""
     network = network.cpu().eval()
     graph: Graph | Plain = Graph(network, knobs) if knobs else Plain(network)
     dry = torch.zeros(1, 1 if network.feeds_back else 64)
     inputs = {"dry": dry, **({"knobs": torch.zeros(1, knobs)} if knobs else {}), "state": graph.rest.clone()}
-    return graph.eval(), inputs, graph.rest
+    return graph.eval(), inputs
 
 
 def onnx_bytes(network: Network, knobs: int, sample_rate: int) -> bytes:
@@ -72,42 +69,12 @@ def onnx_bytes(network: Network, knobs: int, sample_rate: int) -> bytes:
     Raises:
         UsageError: the packages for it are not installed.
     """
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError as error:
-        raise UsageError(f"ONNX needs the package {error.name}: pip install 'tonemill[onnx]'.") from error
-    graph, inputs, rest = _made(network, knobs)
+    graph, inputs = _made(network, knobs)
     time = {} if network.feeds_back else {"dry": {1: "time"}, "wet": {1: "time"}}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        # The older of torch's two writers: the newer one fixes the length of what an LSTM or GRU reads (torch 2.13).
-        torch.onnx.export(
-            graph,
-            tuple(inputs.values()),
-            buffer,  # type: ignore[arg-type]  # it says it takes a path, and takes a file
-            input_names=list(inputs),
-            output_names=["wet", "state_after"],
-            dynamic_axes=time,
-            opset_version=17,
-            dynamo=False,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
-    model.graph.initializer.append(numpy_helper.from_array(rest.numpy(), "state"))
-    for key, value in (("sample_rate", str(sample_rate)), ("made_by", "tonemill")):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return portable.onnx_bytes(graph, inputs, ("wet", "state_after"), time, {"sample_rate": str(sample_rate)})
 
 
 def torchscript_bytes(network: Network, knobs: int) -> bytes:
-    """The TorchScript file; torch deprecates the format, and this is the one place that knows it."""
-    graph, inputs, _ = _made(network, knobs)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(graph, tuple(inputs.values()), check_trace=False)
-        buffer = io.BytesIO()
-        torch.jit.save(traced, buffer)
-    return buffer.getvalue()
+    """The TorchScript file."""
+    graph, inputs = _made(network, knobs)
+    return portable.script_bytes(portable.traced(graph, tuple(inputs.values())))

@@ -33,10 +33,12 @@ def directions_of(run: Run) -> dict[str, Direction]:
 def exports_of(run: Run) -> dict[str, Export]:
     """The kinds of files that a run is exported to, by name; the first is the default.
 
+    A run that began before its model had any recorded none: then the model is imported.
+
     Raises:
         RunError: run.json is damaged.
     """
-    if EXPORTS not in run.about:
+    if not run.about.get(EXPORTS):
         return dict(_model_class(run).exports(settings_of(run)))
     try:
         return {

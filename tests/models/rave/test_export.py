@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from tonemill.models.parts.portable import loaded_script, onnx_session, script_b
 from tonemill.models.rave.export import FORMS, ExportOptions
 from tonemill.models.rave.model import Rave
 from tonemill.models.rave.settings import VARIANTS
+from tonemill.pipelines.config import to_dict
+from tonemill.pipelines.runs.directions import exports_of
+from tonemill.pipelines.runs.run import Run
 
 TINY: dict[str, Any] = {
     "latent_dim": 4,
@@ -187,6 +191,13 @@ def test_an_onnx_file_states_its_facts_and_begins_at_rest_where_no_state_is_give
     first, state = session.run(None, {"audio": sound[..., :half]})
     second, _ = session.run(None, {"audio": sound[..., half:], "state": state})
     np.testing.assert_allclose(np.concatenate([first, second], axis=2), whole, atol=1e-5)
+
+
+def test_a_run_from_before_there_were_exports_has_their_options() -> None:
+    """Its run.json records none; without them --latents would be passed over in silence."""
+    about = {"model": "rave", "model_config": to_dict(model("v2").config), "exports": {}}
+    found = exports_of(Run(Path("run"), about))
+    assert {name: one.options for name, one in found.items()} == {name: one.options for name, one in FORMS.items()}
 
 
 @pytest.mark.slow

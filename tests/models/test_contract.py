@@ -248,7 +248,8 @@ def test_directions_and_exports_come_back_from_json(name: str) -> None:
     """What run.json holds gives the same flags, checks and inputs as the model itself."""
     model_class, settings = settled(name)
     own, exports = model_class.directions(settings), model_class.exports(settings)
-    about = json.loads(json.dumps({"model": name, **runs_directions.described(own, exports)}))
+    recorded = {"model": name.split()[0], "model_config": config.to_dict(settings)}
+    about = json.loads(json.dumps({**recorded, **runs_directions.described(own, exports)}))
     read = runs_directions.directions_of(Run(Path("run"), about))
     assert list(read) == list(own) and own
     render_flags = {setting.flag for setting in config.settings(STEPS.module("render").STEP)}

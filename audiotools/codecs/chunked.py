@@ -11,7 +11,7 @@ from tonemill.audiotools.codecs.extent import (
     MOST_CHUNKS,
     UNKNOWN,
     Extent,
-    are_floats,
+    can_be_sound,
     chunks,
     chunks_behind,
     is_known_end,
@@ -51,6 +51,9 @@ def aiff(raw: io.BufferedIOBase, size: int) -> Extent:
                     b"fl64",
                     b"FL64",
                 )
+                if length >= 22 and common[18:22].lower() in (b"ulaw", b"alaw"):
+                    # The depth there is that of what they were made of.
+                    is_plain, bits = True, 8
                 frame_bytes = channels * -(-bits // 8) if is_plain and channels > 0 else 0
         elif name == b"SSND":
             sound = at, length
@@ -75,11 +78,11 @@ def aiff(raw: io.BufferedIOBase, size: int) -> Extent:
                 return Extent(refusal=_SECOND)
             next_at = next((at - 8 for name, at, _ in behind if name in FORMS), 0)
             return Extent(announced, announced, frame_bytes, ((0, next_at),) if next_at else (), next_at)
+    floats = _FLOATS.get(common[18:22], "")
+    if not can_be_sound(raw, end, size, floats):
+        return Extent(announced, announced, frame_bytes, left_bytes=size - end)
     if size >= UNKNOWN or not frame_bytes:
         return Extent(announced, present, refusal=_BEHIND)
-    floats = _FLOATS.get(common[18:22], "")
-    if floats and not are_floats(raw, end, size, floats):
-        return Extent(announced, announced, frame_bytes, left_bytes=size - end)
     patches = {
         4: struct.pack(">I", size - 8),
         frames_at: struct.pack(">I", present // frame_bytes),
@@ -140,7 +143,7 @@ def caf(raw: io.BufferedIOBase, size: int) -> Extent:
             # A table tells where packets of varying size begin: there is none for bytes behind it.
             if not frame_bytes or behind.are_chunks or is_known_end(raw, end, size):
                 return Extent(announced, announced, frame_bytes)
-            if floats and not are_floats(raw, end, size, floats):
+            if not can_be_sound(raw, end, size, floats):
                 return Extent(announced, announced, frame_bytes, left_bytes=size - end)
             longer = patched({at + 4: struct.pack(">q", present + 4)}, size)
             return Extent(announced, present, frame_bytes, longer)
@@ -203,7 +206,7 @@ def au(raw: io.BufferedIOBase, size: int) -> Extent:
     if is_known_end(raw, end, size):
         return Extent(announced, announced, frame_bytes)
     floats = {6: ">f4", 7: ">f8"}.get(encoding, "")
-    if floats and not are_floats(raw, end, size, floats):
+    if not can_be_sound(raw, end, size, floats):
         return Extent(announced, announced, frame_bytes, left_bytes=size - end)
     return Extent(announced, present, frame_bytes, patched({8: b"\xff" * 4}, size))
 
@@ -241,7 +244,7 @@ def wave64(raw: io.BufferedIOBase, size: int) -> Extent:
                 # libsndfile takes all of it for sound.
                 return Extent(announced, announced, frame_bytes, ((0, end),))
             floats = f"<f{bits // 8}" if tag == 3 else ""
-            if floats and not are_floats(raw, end, size, floats):
+            if not can_be_sound(raw, end, size, floats):
                 return Extent(announced, announced, frame_bytes, ((0, end),), left_bytes=size - end)
             patches = {16: struct.pack("<Q", size), at + 16: struct.pack("<Q", present + 24)}
             return Extent(announced, present, frame_bytes, patched(patches, size))

@@ -163,17 +163,25 @@ _MOST_LOOKED_AT: Final = 1 << 20
 _LOUDEST: Final = 1000.0
 """60 dB above full scale: sound of floats is never there, and other bytes nearly always are."""
 
+_TEXT_BYTES: Final = 256
+_TEXT: Final = frozenset((*range(32, 127), 9, 10, 13))
+_OTHER_FILES: Final = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22", b"OggS\0\2", b"PK\3\4", b"\x89PNG", b"\xff\xd8\xff")
 
-def are_floats(raw: io.BufferedIOBase, at: int, size: int, kind: str) -> bool:
-    """Whether the bytes from a place on can be sound of floats.
+
+def can_be_sound(raw: io.BufferedIOBase, at: int, size: int, floats: str = "") -> bool:
+    """Whether the bytes behind the announced sound can be more of it, and no text and no other kind of file.
 
     Args:
         raw: the file.
-        at: where they begin, whole floats.
+        at: where they begin.
         size: of the file.
-        kind: of the floats, as numpy writes it.
+        floats: their kind, as numpy writes it, where the samples are floats.
     """
     raw.seek(at)
     data = raw.read(min(size - at, _MOST_LOOKED_AT))
-    values = np.frombuffer(data[: len(data) // np.dtype(kind).itemsize * np.dtype(kind).itemsize], kind)
+    if data.startswith(_OTHER_FILES) or (len(data) >= 16 and set(data[:_TEXT_BYTES]) <= _TEXT):
+        return False
+    if not floats:
+        return True
+    values = np.frombuffer(data[: len(data) // np.dtype(floats).itemsize * np.dtype(floats).itemsize], floats)
     return bool((np.abs(values) < _LOUDEST).all())

@@ -6,7 +6,7 @@ import io
 import struct
 from typing import Final, Literal, NamedTuple
 
-from tonemill.audiotools.codecs.extent import FORMS, UNKNOWN, Extent, are_floats, chunks, chunks_behind, is_known_end
+from tonemill.audiotools.codecs.extent import FORMS, UNKNOWN, Extent, can_be_sound, chunks, chunks_behind, is_known_end
 from tonemill.audiotools.codecs.spliced import Part
 
 _MOST_FORMAT: Final = 1 << 12
@@ -71,7 +71,7 @@ def extent(raw: io.BufferedIOBase, size: int) -> Extent:
     if total == length:
         return Extent(length, length, frame_bytes, _renamed(form, size))
     floats = _floats(head.format, layout)
-    if floats and len(stretches) == 1 and not are_floats(raw, head.at + length, size, floats):
+    if len(stretches) == 1 and not can_be_sound(raw, head.at + length, size, floats):
         return Extent(length, length, frame_bytes, _renamed(form, size), left_bytes=size - head.at - length)
     return _checked(Extent(length, total, frame_bytes, _spliced(head, layout, stretches)), layout)
 

@@ -190,12 +190,19 @@ def test_a_file_behind_chunks_is_found() -> None:
     assert sound_of(wav + b"LIST\x04\0\0\0INFO" + wav).shape[1] == 2 * FRAMES
 
 
-@pytest.mark.parametrize("name", ["WAV-FLOAT", "AIFF-FLOAT", "AU-FLOAT"])
-def test_bytes_that_can_be_no_sound_are_left_and_noted(name: str) -> None:
+@pytest.mark.parametrize("name", ["WAV-PCM_16", "WAV-FLOAT", "AIFF-PCM_16", "AIFF-FLOAT", "AU-FLOAT", "W64-PCM_16"])
+@pytest.mark.parametrize("kind", ["text", "a picture", "junk"])
+def test_bytes_that_can_be_no_sound_are_left_and_noted(name: str, kind: str) -> None:
+    if kind == "junk" and "FLOAT" not in name:
+        pytest.skip("any bytes can be integers")
     data = BY_NAME[name].data()
-    junk = np.random.default_rng(0).bytes(9000)
+    junk = {
+        "text": b"<?xml version='1.0'?>\n" * 20,
+        "a picture": b"\x89PNG\r\n\x1a\n" + np.random.default_rng(1).bytes(900),
+        "junk": np.random.default_rng(0).bytes(9000),
+    }[kind]
     header = files.probe(data + junk)
-    assert (header.frames, header.left_bytes) == (FRAMES, 9000)
+    assert (header.frames, header.left_bytes) == (FRAMES, len(junk))
     np.testing.assert_array_equal(sound_of(data + junk), sound_of(data))
 
 

@@ -133,7 +133,7 @@ def caf(raw: io.BufferedIOBase, size: int) -> Extent:
                 return Extent(None if length == -1 else 0, present, frame_bytes, to_the_end)
             announced = max(0, announced)
             end = start + announced
-            # No padding is asked for, but libsndfile writes some.
+            # The format has no padding, but libsndfile writes some.
             padded = _behind_caf(raw, end + end % 2, size)
             behind = padded if padded.next_at else _behind_caf(raw, end, size)
             if behind.next_at:

@@ -1,4 +1,4 @@
-"""Ask every container whether its sound ends where its file ends, and put together what is to be read."""
+"""Check whether the sound of a file ends where the file ends, and put together what is to be read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Endings:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the last link has no end: those before were followed by something, whatever their headers say."""
+        """Whether the last link has no end: something follows those before, whatever their headers announce."""
         return self.extents[-1].is_cut
 
 

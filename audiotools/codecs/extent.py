@@ -1,8 +1,8 @@
 """Where the sound of a file ends: by its header, by its bytes, and how to read all of it where the two differ.
 
-Decoders trust the length in the header, and stop there without a word. Each container is asked whether the sound ends
-where the file ends: too little and it was cut; too much and its length wrapped, was never written, or a second stream
-follows. `riff`, `chunked` and `links` know the containers.
+Decoders trust the length in the header, and stop there without a word. Each container is checked for whether the sound
+ends where the file ends: too little and it was cut; too much and its length wrapped, was never written, or a second
+stream follows. `riff`, `chunked`, `flac` and `streams` read the containers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Extent:
         refusal: why its sound cannot be read whole; empty where it can.
         unit: of `announced` and `present`, where they are not bytes.
         was_cut: it lacks an end that cannot be counted in bytes.
-        is_useless: of a cut file; what is there cannot be told from what is not.
+        is_useless: of a cut file; nothing shows which part of it is there.
     """
 
     announced: int | None = None

@@ -168,11 +168,11 @@ def _looked_at(source: Source) -> tuple[Endings, Kind | None]:
 
 
 _LONG_BYTES: Final = 1 << 20
+"""From here up a file is looked at once in a process: of a long one many clips may be cut, each by a reading."""
 
 
 @lru_cache(256)
 def _ends_of_file(source: Path, size: int, modified_ns: int) -> tuple[Endings, Kind | None]:
-    # Of a long file many clips may be cut, each with a reading of its own.
     return _ends(source, size)
 
 
@@ -270,7 +270,8 @@ def _link_blocks(
             raise failure from stopped
         # Of a block in which decoding fails nothing comes, so the end is read in small ones.
         with suppress(AudioError):
-            yield from sndfile.blocks(source, parts, start + stopped.frames, None, SMALL_FRAMES)
+            left = None if wanted is None else wanted - stopped.frames
+            yield from sndfile.blocks(source, parts, start + stopped.frames, left, SMALL_FRAMES)
     except AudioError as error:
         if not (keep_cut and error.reason == "truncated"):
             raise

@@ -23,7 +23,7 @@ MP3_SLACK_FRAMES: Final = 2304
 """An MP3 header may promise up to two granules that its decoder delay takes away."""
 
 BLOCK_SECONDS: Final = 20
-"""Of any block: a header may say 1 Hz, and a block of days, converted to a usual rate, could fill any memory."""
+"""Of any block: a header may give 1 Hz, and a block of days, converted to a usual rate, could fill any memory."""
 
 _DEEP: Final = frozenset(("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32", "DWVW_24", "DWVW_N"))
 

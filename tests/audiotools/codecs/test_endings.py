@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from odd_files import CONTAINERS, FRAMES, RATE, SOUND, Container
 
-from tonemill.audiotools.codecs import endings, files, mpeg
+from tonemill.audiotools.codecs import endings, files, mpeg, searching
 from tonemill.audiotools.errors import AudioError
 
 BY_NAME = {one.name: one for one in CONTAINERS}
@@ -300,3 +300,18 @@ def test_any_healthy_flac_ends_where_it_announces(channels: int, level: float) -
         header = files.probe(buffer.getvalue())
         assert (header.frames, header.declared) == (frames, None)
         assert files.probe(with_total(buffer.getvalue(), 0)).frames == frames
+
+
+def test_a_part_of_a_cut_file_is_no_longer_than_it_was_wished() -> None:
+    data = BY_NAME["FLAC-PCM_16"].data()
+    kept = sound_of(data[: len(data) // 2], keep_cut=True)
+    end = kept.shape[1]
+    part = files.read(data[: len(data) // 2], end - 3000, 1000, keep_cut=True).whole().samples
+    np.testing.assert_array_equal(part, kept[:, -3000:-2000])
+
+
+def test_bytes_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "_BLOCK_BYTES", 7)
+    data = bytes(100) + b"wanted" + bytes(30) + b"wanted"
+    for start in range(137):
+        assert searching.find(io.BytesIO(data), b"wanted", start, len(data)) == data.find(b"wanted", start)

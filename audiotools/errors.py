@@ -4,8 +4,11 @@ TonemillError             anything a person can mend
 ├── UsageError            a flag, a parameter or an expression is wrong (exit code 2)
 ├── StreamError           a stream of recipes is broken or was cut
 ├── AudioError            one source or clip cannot be used: a row of the rejects, never a stop
+│   ├── Doubtful          it could not be read, and that may be no fact about it: tried again
+│   │   └── Settled       it is one if it is found twice
 │   └── Filtered          it could be used, but a step was asked to leave it out
 ├── OutputError           an output folder is taken, full, or made by another plan
+├── MachineError          this machine lacks room, memory or handles, or cannot read anything
 ├── CorpusError           a corpus is missing, unfinished, damaged, or does not fit
 └── RunError              a run is missing, made with other settings, or damaged
 """
@@ -65,6 +68,18 @@ class Filtered(AudioError):
     """A source or clip that a step was asked to leave out."""
 
     outcome = "filtered"
+
+
+class Doubtful(AudioError):
+    """A source could not be read, and that may say nothing about it: tried again, and judged at the shard's end."""
+
+
+class Settled(Doubtful):
+    """A source could not be read, and that is a fact about it if it is found twice."""
+
+
+class MachineError(TonemillError):
+    """This machine lacks room, memory or handles, or can read no source: never a reject, the command ends."""
 
 
 class OutputError(TonemillError):

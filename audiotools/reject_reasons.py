@@ -36,11 +36,15 @@ REASONS: Final[dict[str, str]] = {
     "step_failed": "a step failed in a way nobody foresaw",
     "crashed": "its decoder crashed, or every worker that took it on",
     "hung": "its decoder gave no sound for longer than it may",
-    "memory": "the machine ran out of memory",
+    "memory": "its decoder wanted more memory than a decoder may take, or was killed",
+    "killed": "the workers that took it on were killed",
     "network": "the storage did not answer",
+    "identity": "the store did not accept who we are",
+    "unreachable": "it could not be read, and nothing beside it either",
+    "no_decoder": "the package that decodes it is not installed",
 }
 """Every reason a source or clip may be rejected for, and what it means."""
 
 
-TRANSIENT: Final = frozenset({"hung", "memory", "network"})
+TRANSIENT: Final = frozenset({"hung", "killed", "network", "identity", "unreachable", "no_decoder"})
 """Reasons of the moment, not of the bytes: the next run tries those sources again."""

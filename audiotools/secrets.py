@@ -19,6 +19,10 @@ _URI: Final = re.compile(r"(?<![a-z0-9+.\-])(?!file:)[a-z][a-z0-9+.\-]{1,30}:/{1
 # RFC 3986, section 3.2.1: user and password stand before the last @ of an authority. A lone user opens nothing, but a
 # lone token does, and looks the same: all of it goes. Keys of object stores may hold a slash; a port is a number.
 _USER: Final = re.compile(r"(:/{1,2})([^/?#:]*:(?!\d+/)[^?#]*|[^/?#]*)@")
+# What follows the name of an object in S3 or Google's store is a part of that name, unless it is what signs a link.
+_IN_STORES: Final = r"x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
+_SIGNED: Final = re.compile(rf"([?&;#](?:{_IN_STORES})=)[^&;#]+", re.IGNORECASE)
+_STORE: Final = re.compile(r"(?:s3|gs):", re.IGNORECASE)
 _PARAMETER: Final = re.compile(rf"([?&;#](?:{NAMES})=)[^&;#]+", re.IGNORECASE)
 
 
@@ -34,4 +38,4 @@ def holds_secrets(text: str) -> bool:
 
 def _blotted(found: re.Match[str]) -> str:
     uri = _USER.sub(rf"\g<1>{BLOT}@", found[0], count=1)
-    return _PARAMETER.sub(rf"\g<1>{BLOT}", uri)
+    return (_SIGNED if _STORE.match(uri) else _PARAMETER).sub(rf"\g<1>{BLOT}", uri)

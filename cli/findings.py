@@ -26,12 +26,17 @@ def tell_report(report: Report, progress: Progress, **more: Any) -> bool:
         progress.say(f"{readable(one.path)}: {one.kind}: {one.message}".rstrip(": "))
     if len(report.findings) > MOST_LINES:
         progress.say(f"... and {len(report.findings) - MOST_LINES} findings more")
+    for one in report.notes[:MOST_LINES]:
+        progress.say(f"{readable(one.path)}: note: {one.message}")
     name = readable(str(report.folder))
     found = f"{len(report.findings)} findings" if report.findings else "nothing is wrong"
     progress.say(
         f"{name}: {found} in {report.shards} shards, {report.examples} examples, {size(report.bytes)} of sound"
     )
-    findings = [{**asdict(one), "path": readable(one.path)} for one in report.findings]
+    findings, notes = (
+        [{**asdict(one), "path": readable(one.path)} for one in some] for some in (report.findings, report.notes)
+    )
+    more |= {"notes": notes} if notes else {}
     checked = {"shards": report.shards, "examples": report.examples, "bytes": report.bytes}
     digest = report.about["digest"] if report.about else None
     line = {"place": name, "ok": not findings, "digest": digest, "checked": checked, "findings": findings, **more}

@@ -74,6 +74,10 @@ class Sinking:
             "--keep-transient", help="Leave out what failed for a reason that may pass, and do not try again."
         ),
     ] = False
+    retry: Annotated[
+        list[str] | None,
+        typer.Option("--retry", help="Cook again what holds rejects of a reason, as missing, or all; may be repeated."),
+    ] = None
     partial: Partial = False
     decode_seconds: DecodeSeconds = 60.0
     workers: Workers = None
@@ -196,12 +200,13 @@ def sink(
     from tonemill.pipelines.planning.planner import make_plan
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipes.recipe import Recipe
-    from tonemill.pipelines.recipes.recipe_stream import RecipeReader
+    from tonemill.pipelines.recipes.recipe_stream import RecipeReader, words_of
     from tonemill.pipelines.storage.folders import locked
     from tonemill.pipelines.storage.output_names import STAGED
 
     if not 0 < shard_seconds < float("inf"):
         raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
+    _check_retry(options)
     mode, progress = options.mode, open_progress(options.progress, options.progress_file, options.quiet)
     portion = None if options.range is None else parse_portion(options.range)
     if options.planned:
@@ -213,7 +218,7 @@ def sink(
         start()
     reader = RecipeReader(stdin(command))
     if (folder / STAGED).is_dir() and not options.dry_run:
-        with locked(folder):
+        with locked(folder, say=progress.say):
             finish(folder)
     removals = read_removals(folder)
 
@@ -246,12 +251,29 @@ def sink(
         progress.say(f"{removals.left_out} sources were removed from {folder} and stay out; removed.json bars them.")
     old = old_plan()
     if old is not None and mode in ("append", "update"):
-        grown = grow(old, plan, "append" if is_append else "update", shard_seconds)
+        grown = grow(old, plan, "append" if is_append else "update", shard_seconds, bool(reader.lacks))
         progress.say(grown.words())
         plan = grown.plan
     elif old is not None:
         plan = regrown(old, plan) or plan
     _carry_out(folder, plan, key, options, progress, old.digest if old is not None and mode else None, portion)
+    if (lacking := words_of(reader.lacks)) and not options.keep_transient:
+        raise OutputError(
+            f"The stream lacks {lacking}, as `tonemill scan` told; {folder} holds the rest. Mend that, scan again, and "
+            "say --update, which takes it in; or say --keep-transient to do without."
+        )
+
+
+def _check_retry(options: Sinking) -> None:
+    """Refuse a --retry that makes no sense, before the stream is read.
+
+    Raises:
+        UsageError: it is no reason, or is given beside another plan.
+    """
+    from tonemill.pipelines.building.tolerance import retried
+
+    if retried(options.retry or ()) and options.mode is not None:
+        raise UsageError(f"--{options.mode} makes another plan, and --retry goes on with the one there. Give one.")
 
 
 def _carry_out(
@@ -266,7 +288,7 @@ def _carry_out(
     from tonemill.cli.outcomes import describe_line
     from tonemill.pipelines.building.build import produce
     from tonemill.pipelines.building.shard_range import cook_portion
-    from tonemill.pipelines.building.tolerance import Tolerance, most_rejects
+    from tonemill.pipelines.building.tolerance import Tolerance, most_rejects, retried
     from tonemill.pipelines.storage.paths import readable
 
     if options.dry_run:
@@ -277,7 +299,7 @@ def _carry_out(
     mine = plan.shards if portion is None else [plan.shards[n] for n in portion.numbers(len(plan.shards))]
     sources = sum(shard.recipes for shard in mine)
     most = math.inf if options.max_rejects is None else most_rejects(options.max_rejects, sources)
-    tolerance = Tolerance(most, options.keep_transient)
+    tolerance = Tolerance(most, options.keep_transient, retried(options.retry or ()))
     how = (who, progress, options.overwrite, instead_of, tolerance)
     named = {key: readable(str(folder))}
     if portion is not None:

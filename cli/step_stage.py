@@ -36,7 +36,7 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
             write_recipe(recipe.then(record), out)
         if reader.fits:
             # Only a stream that came whole goes on as one: a trailer after a cut would hide the cut.
-            write_trailer(reader.recipes, out)
+            write_trailer(reader.recipes, out, reader.lacks)
 
     own = parameters(step, step.arguments, step.hidden)
     stage.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]

@@ -34,8 +34,8 @@ HOMES = {
     "jinja2": {"pipelines"},
 }
 ORDER = {
-    "audiotools": """secrets reject_reasons errors waveform arrays mel synthetic editing codecs alignment comparison
-        rhythm pictures demo_corpus""",
+    "audiotools": """secrets reject_reasons errors trouble waveform arrays mel synthetic editing codecs alignment
+        comparison rhythm pictures demo_corpus""",
     "models": """plugins earlier directions exchange players contract parts wavegan specgan classifier vocoder loopgan
         rave prior diffusion effect""",
     "models/loopgan": """circle penalties generator augmenting projection plain_discriminator features settings

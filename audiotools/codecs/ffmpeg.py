@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from tonemill.audiotools.codecs.spliced import Part, Spliced, opened_raw
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.trouble import refuse_unreadable
 
 SUFFIXES: Final = frozenset(
     (
@@ -82,7 +83,7 @@ def probe(source: Path | bytes, parts: tuple[Part, ...] = ()) -> Stream:
         parts: of it to read; none for all of it.
 
     Raises:
-        AudioError: unsupported, where PyAV is not installed; unreadable; no_frames, where there is no sound.
+        AudioError: no_decoder, where PyAV is not installed; unreadable; no_frames, where there is no sound.
     """
     with _opened(source, parts) as (container, stream):
         context = stream.codec_context
@@ -170,6 +171,7 @@ def blocks(
                 if end is not None and at >= end:
                     return
         except (av.error.FFmpegError, ValueError) as error:
+            refuse_unreadable(source)
             raise AudioError("damaged", f"decoding failed after {at / rate:.2f} s: {_plainly(error)}") from error
     if at == 0:
         raise AudioError("no_frames", "it ends where its sound should begin")
@@ -233,7 +235,7 @@ def _opened(
         import av
     except ImportError as error:
         raise AudioError(
-            "unsupported", "FFmpeg's formats need PyAV: `pip install 'tonemill[ffmpeg]'`, or convert it to FLAC or WAV"
+            "no_decoder", "FFmpeg's formats need PyAV: `pip install 'tonemill[ffmpeg]'`, or convert it to FLAC or WAV"
         ) from error
     try:
         place: Any = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
@@ -241,6 +243,7 @@ def _opened(
             place = Spliced(opened_raw(source), parts)
         container = av.open(place, metadata_errors="replace", options=options or {})
     except (av.error.FFmpegError, ValueError, UnicodeEncodeError) as error:
+        refuse_unreadable(source)
         raise AudioError("unreadable", f"not audio that can be read: {_plainly(error)}") from error
     with container:
         if not container.streams.audio:

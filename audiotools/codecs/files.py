@@ -6,7 +6,6 @@ and where libsndfile refuses or fails, if PyAV is installed.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from tonemill.audiotools.codecs.endings import Endings, endings
 from tonemill.audiotools.codecs.signatures import Kind, kind_of
 from tonemill.audiotools.codecs.spliced import Part, opened_raw
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
 
 DECODABLE: Final = frozenset(
@@ -275,14 +275,3 @@ def _link_blocks(
     except AudioError as error:
         if not (keep_cut and error.reason == "truncated"):
             raise
-
-
-def unopenable(error: OSError) -> AudioError:
-    """What an error of the file system means for the file."""
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-        return AudioError("missing", f"there is no such file: {error.strerror}")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return AudioError("forbidden", "the file may not be read")
-    if error.errno == errno.EISDIR:
-        return AudioError("unreadable", "it is a folder")
-    return AudioError("network", f"the storage did not answer: {error.strerror or error}")

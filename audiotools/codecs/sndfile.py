@@ -14,7 +14,8 @@ from jaxtyping import Float32
 from tonemill.audiotools.codecs import mpeg
 from tonemill.audiotools.codecs.containers import Seekable
 from tonemill.audiotools.codecs.spliced import Part, Spliced, opened_raw
-from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.errors import AudioError, Settled
+from tonemill.audiotools.trouble import refuse_unreadable
 
 BLOCK_FRAMES: Final = 1 << 17
 """Frames per block: 2.7 s at 48 kHz, 1 MiB of stereo float32."""
@@ -24,6 +25,9 @@ MP3_SLACK_FRAMES: Final = 2304
 
 BLOCK_SECONDS: Final = 20
 """Of any block: a header may give 1 Hz, and a block of days, converted to a usual rate, could fill any memory."""
+
+SYSTEM_ERROR: Final = 2
+"""libsndfile's `SF_ERR_SYSTEM`: one code for all that the system refuses."""
 
 _DEEP: Final = frozenset(("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32", "DWVW_24", "DWVW_N"))
 
@@ -106,6 +110,8 @@ def blocks(
         except (soundfile.LibsndfileError, RuntimeError) as error:
             if file.frames >= 1 << 62 and not got:
                 raise Stopped("no_frames", "it ends where its sound should begin", got) from error
+            if getattr(error, "code", 0) == SYSTEM_ERROR:
+                refuse_unreadable(source)
             # The last frame of a cut file cannot be decoded, whatever else is wrong.
             reason = "damaged" if _sounds_at(source, parts, -1) else "truncated"
             at_seconds = (start + got) / rate
@@ -150,7 +156,11 @@ def _opened(source: Path | bytes, parts: tuple[Part, ...]) -> Iterator[Any]:
                 file.close()
                 file = soundfile.SoundFile(tagged)
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise AudioError("unreadable", f"not audio that can be read: {plainly(error)}") from error
+        kind: type[AudioError] = AudioError
+        if getattr(error, "code", 0) == SYSTEM_ERROR:
+            refuse_unreadable(source)
+            kind = Settled
+        raise kind("unreadable", f"not audio that can be read: {plainly(error)}") from error
     with file:
         if file.format == "RAW":
             # By the suffix alone libsndfile takes any bytes in a .au, .snd, .vox or .gsm for sound without a header.

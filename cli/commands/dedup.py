@@ -56,7 +56,7 @@ def command(
     marked = (
         found.marked(number, recipe, lambda kept: recipes[kept].path, mark) for number, recipe in enumerate(recipes)
     )
-    write_stream(marked, out)
+    write_stream(marked, out, reader.lacks)
     clusters, deaf = len(set(found.clusters.values())), len(recipes) - found.heard
     what = "are marked" if mark else "are left out"
     shown.say(

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonemill.cli.console import in_stores
+
 if TYPE_CHECKING:
     from tonemill.pipelines.doctor.checks import Finding
 
 MARKS = {"ok": "ok      ", "absent": "absent  ", "warning": "WARNING ", "broken": "BROKEN  "}
 
 
+@in_stores("folder")
 def command(
     folder: Annotated[Path, typer.Argument(help="Where output is to go: is there room, can it be written?")] = Path(),
     only: Annotated[
@@ -33,7 +36,9 @@ def command(
 ) -> None:
     from tonemill.audiotools.errors import UsageError
     from tonemill.pipelines.doctor.checks import CHECKS, as_records, examine
+    from tonemill.pipelines.storage.paths import place
 
+    place(folder)
     for name in only or ():
         if name not in CHECKS:
             raise UsageError(f"--only is {name!r}; there are the checks {', '.join(CHECKS)}.")

@@ -73,14 +73,15 @@ def command(
     out, progress = stdout(), Progress(quiet)
     recipes, unfit = 0, [path for path, _ in found.audio if fields is not None and not by_name(path)]
     with progress.phase("scan", len(found.audio), "files") as phase:
-        seconds, unreadable, several = 0.0, 0, 0
+        seconds, unreadable, unread, several = 0.0, 0, 0, 0
         for recipe in scan.scan(found, digest == "sha256", by_name, workers, truncated == "keep"):
             for one in [recipe] if by_table is None else by_table.recipes(recipe):
                 write_recipe(one, out)
                 recipes += 1
             source = recipe.sources["audio"]
             seconds += (source.get("frames") or 0) / source.get("sample_rate", 1)
-            unreadable += "sample_rate" not in source
+            unread += not source.get("unread", {"final": True}).get("final", False)
+            unreadable += "sample_rate" not in source and "unread" not in source
             several += source.get("sounds", 1) > 1
             phase.about = f"({seconds / 3600:.2f} h of audio)"
             phase.advance(1)
@@ -93,7 +94,7 @@ def command(
     if unmatched == "refuse" and (unfit or (by_table is not None and by_table.is_partial(paths))):
         # No trailer: what reads the stream takes it for one that was cut.
         raise CorpusError("Some files got no fields, or some rows fit no file, and --unmatched refuse was given.")
-    write_trailer(recipes, out)
+    write_trailer(recipes, out, {"unread": unread, **found.lacks})
     if several and not quiet:
         tell(f"{several} files hold more than one sound, as films with two languages do: the first of each is read.")
     if unreadable and not quiet:
@@ -101,7 +102,14 @@ def command(
     if found.missing:
         tell(f"{len(found.missing)} names of the list are of no file, as {found.missing[0]}; they will be rejected.")
     for folder in found.forbidden:
-        tell(f"{folder} may not be read; what it holds is missing.")
+        tell(f"{folder} could not be entered; what it holds is missing.")
+    for folder in found.empty:
+        tell(f"{folder} is empty; if a disk should be mounted there, mount it.")
     if found.passed_over and not quiet:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(6))
         tell(f"Passed over {sum(found.passed_over.values())} files that are not audio: {passed}.")
+    if unread or found.forbidden or found.empty:
+        raise CorpusError(
+            f"{unread} files could not be read, {len(found.forbidden)} folders not entered, and "
+            f"{len(found.empty)} are empty. The stream is written and says so; mend this and scan again."
+        )

@@ -48,7 +48,7 @@ def command(
 
         drawn = random.Random(seed).sample(range(len(chosen)), min(sample, len(chosen)))
         chosen = [chosen[index] for index in sorted(drawn)]
-    write_stream(chosen, stdout())
+    write_stream(chosen, stdout(), reader.lacks)
 
 
 def _known(recipe: Recipe) -> dict[str, object]:

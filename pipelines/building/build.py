@@ -48,7 +48,7 @@ def produce(
         CorpusError: nothing came of the plan.
     """
     look(folder, plan)
-    with folders.locked(folder):
+    with folders.locked(folder, say=progress.say):
         output = OutputFolder(folder, plan.output.kind)
         state = claim(output, plan, progress, overwrite, instead_of, tolerance)
         if state.todo:
@@ -56,7 +56,7 @@ def produce(
         prepare(output, plan, state, progress)
         with progress.phase(f"{'shard' if output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
             cook_shards(output.home, plan, state.todo, engine, phase, tolerance)
-        return describe(output, plan)
+        return describe(output, plan, tolerance.transient)
 
 
 def claim(
@@ -70,7 +70,7 @@ def claim(
     state = look(output.folder, plan, tolerance)
     if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
         raise OutputError(_other_plan(output.folder, state, plan))
-    for line in describe_changes(output, plan, state):
+    for line in describe_changes(output, plan, state, tolerance):
         progress.say(line)
     return state
 

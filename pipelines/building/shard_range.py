@@ -55,6 +55,8 @@ def parse_portion(typed: str) -> Portion:
     if match is None:
         raise UsageError(f"--range is {typed!r}; it must be as 0:100, which is the first hundred shards, or 100:.")
     first, end = match.groups()
+    if end and int(end) < int(first or 0):
+        raise UsageError(f"--range is {typed!r}, which ends before it begins; {end}:{first} would be the same shards.")
     return Portion(int(first or 0), int(end) if end else None)
 
 
@@ -142,17 +144,18 @@ def _held_with_plan(
         while True:
             try:
                 if _lies(output, plan):
-                    stack.enter_context(folders.locked(folder, together=True))
+                    stack.enter_context(folders.locked(folder, True, progress.say))
                     if _lies(output, plan):
                         break
                     stack.close()
                 look(folder, plan, tolerance, ())
-                with folders.locked(folder):
+                with folders.locked(folder, say=progress.say, planning=True):
                     if not _lies(output, plan):
                         state = claim(output, plan, progress, overwrite, instead_of, tolerance)
                         prepare(output, plan, state, progress)
-            except folders.InUse:
-                if time.monotonic() > until:
+            except folders.InUse as error:
+                # Who makes the whole will be long, and may have another plan.
+                if not error.briefly or time.monotonic() > until:
                     raise
                 time.sleep(random.uniform(0.1, 0.5))
         yield

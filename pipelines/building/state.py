@@ -13,7 +13,7 @@ from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole
 from tonemill.pipelines.corpus.salvage import unproved_plan
-from tonemill.pipelines.corpus.sidecar import is_done
+from tonemill.pipelines.corpus.sidecar import is_done, refusals_of
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_records
 from tonemill.pipelines.storage import folders, json_files
@@ -39,11 +39,11 @@ class State:
     stale: tuple[str, ...]
 
 
-def describe_changes(output: OutputFolder, plan: Plan, state: State) -> Iterator[str]:
+def describe_changes(output: OutputFolder, plan: Plan, state: State, tolerance: Tolerance = TOLERANT) -> Iterator[str]:
     """One line for each shard that is taken away or made anew in a folder where there are some already."""
     if state.made is None or (state.made.digest == plan.digest and not _begun(output, plan)):
         return
-    lines = list(_lines(output, plan, state))
+    lines = list(_lines(output, plan, state, tolerance))
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
         yield f"... and {len(lines) - MOST_LINES} shards more"
@@ -54,7 +54,7 @@ def _begun(output: OutputFolder, plan: Plan) -> bool:
     return output.description.exists() and any(output.shard(shard.name).sidecar.exists() for shard in plan.shards)
 
 
-def _lines(output: OutputFolder, plan: Plan, state: State) -> Iterator[str]:
+def _lines(output: OutputFolder, plan: Plan, state: State, tolerance: Tolerance) -> Iterator[str]:
     assert state.made is not None
     before = {shard.name: shard.digest for shard in state.made.shards}
     try:
@@ -68,7 +68,7 @@ def _lines(output: OutputFolder, plan: Plan, state: State) -> Iterator[str]:
         if shard.name not in before:
             yield f"{shard.name} is new: {shard.recipes} sources"
         elif before[shard.name] == shard.digest:
-            yield f"{shard.name} is made again: {_lacking(output, shard.name)}"
+            yield f"{shard.name} is made again: {_lacking(output, shard.name, tolerance)}"
         elif made.output != plan.output:
             why = of_records("output", asdict(made.output), asdict(plan.output))
             yield f"{shard.name} is made anew: {'; '.join(why)}"
@@ -80,10 +80,12 @@ def _lines(output: OutputFolder, plan: Plan, state: State) -> Iterator[str]:
             yield f"{name} is taken away: none of its sources is left there"
 
 
-def _lacking(output: OutputFolder, name: str) -> str:
+def _lacking(output: OutputFolder, name: str, tolerance: Tolerance) -> str:
     sidecar = output.shard(name).read_sidecar()
     if sidecar is None:
         return "it was not finished, or its sidecar is damaged"
+    if tolerance.retry & refusals_of(output.shard(name)):
+        return f"it holds rejects that are tried again ({', '.join(sorted(tolerance.retry))[:60]})"
     return (
         "some of it failed for a reason that may pass" if sidecar.get("transient") else "a file of it is missing or cut"
     )
@@ -122,12 +124,11 @@ def look(folder: Path, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Col
     numbers = range(len(plan.shards)) if numbers is None else numbers
     if output.plan.exists():
         made = _made(output, plan)
-        kept = {shard.name: shard.digest for shard in plan.shards}
-        stale = tuple(shard.name for shard in made.shards if kept.get(shard.name) != shard.digest)
+        digests = {shard.name: shard.digest for shard in plan.shards}
+        stale = tuple(shard.name for shard in made.shards if digests.get(shard.name) != shard.digest)
         sizes = sizes_below(output.home)
-        done = mapped(
-            output.home, lambda number: is_done(output, plan.shards[number], tolerance.transient, sizes), numbers
-        )
+        kept, again = tolerance.transient or bool(tolerance.retry), tolerance.retry
+        done = mapped(output.home, lambda number: is_done(output, plan.shards[number], kept, sizes, again), numbers)
         todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
         return State(made, todo, stale)
     if not folders.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tonemill.audiotools.errors import OutputError, UsageError
+from tonemill.audiotools.reject_reasons import REASONS
+
+CHANGED: Final = "changed"
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,12 @@ class Tolerance:
     Args:
         rejects: how many sources may be rejected.
         transient: sources that failed for a reason that may pass are left as they are, and not tried again.
+        retry: reasons of rejects whose shards are made again, and no others.
     """
 
     rejects: float = math.inf
     transient: bool = False
+    retry: frozenset[str] = frozenset()
 
     def require(self, rejected: int, place: Path) -> None:
         """Stop a job that is plainly wrong.
@@ -54,3 +60,21 @@ def most_rejects(typed: str, sources: int) -> float:
     if not 0 <= limit < math.inf or (percent and limit > 100) or (not percent and limit != int(limit)):
         raise UsageError(f"--max-rejects is {typed!r}; it must be a number of sources, as 20, or a share, as 5%.")
     return math.floor(sources * limit / 100) if percent else limit
+
+
+def retried(typed: Sequence[str]) -> frozenset[str]:
+    """The reasons that `--retry` names; `all` stands for every one but `changed`.
+
+    Raises:
+        UsageError: one is no reason, or nothing that trying again could mend.
+    """
+    every = frozenset(REASONS) - {CHANGED}
+    for one in typed:
+        if one == CHANGED:
+            raise UsageError(
+                "--retry changed would find the same: what changed must be scanned again. Pipe the new stream into "
+                "this command with --update."
+            )
+        if one != "all" and one not in every:
+            raise UsageError(f"--retry is {one!r}; it must be all or a reason of rejects: {', '.join(sorted(every))}.")
+    return every if "all" in typed else frozenset(typed)

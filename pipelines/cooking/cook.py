@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from tonemill.audiotools.codecs.files import LIBSNDFILE, unopenable
-from tonemill.audiotools.errors import AudioError, Filtered, TonemillError
+from tonemill.audiotools.arrays import Array
+from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs.files import LIBSNDFILE
+from tonemill.audiotools.errors import AudioError, Doubtful, Filtered, MachineError, Settled, TonemillError
+from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.planning.plan import Planned
 from tonemill.pipelines.recipes.example import Example, Refusal
+from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import BatchStep, Step, load_steps, refuse_soundless, step_name
-from tonemill.pipelines.sources.reader import open_array, open_source
+from tonemill.pipelines.sources.reach import Source, reach, sources_of
+from tonemill.pipelines.sources.reader import bring, open_array, open_sound
 
 
 @dataclass(frozen=True)
@@ -91,13 +98,8 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     decoders: dict[str, str] = {}
     try:
         journal.refuse_deadly(planned.position)
-        with journal.reading(planned.position):
-            suspect = journal.is_suspect(planned.position)
-            opened = {
-                role: open_source(source, recipe.start, recipe.frames, suspect, journal.patience)
-                for role, source in recipe.sounds.items()
-            }
-            arrays = {name: open_array(source, recipe.start, recipe.frames) for name, source in recipe.arrays.items()}
+        brought = {name: _brought(recipe, source, journal, planned.position) for name, source in recipe.sources.items()}
+        opened, arrays = _opened(planned, brought, journal)
         flows = {role: flow for role, (flow, _) in opened.items()}
         sounds = {
             role: replace(
@@ -105,6 +107,8 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
             )
             for role, flow in flows.items()
         }
+        for source in sources_of(recipe):
+            reach.read(source)
     except Exception as error:
         return _failed(Outcome(planned, example), error, "read")
     rates = {sound.sample_rate for sound in sounds.values()} | {array.sample_rate for array in arrays.values()}
@@ -113,6 +117,54 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     places = {role: place for role, (_, place) in opened.items() if place is not None}
     example = replace(example, sounds=sounds, bits=bits, start_seconds=start_seconds, places=places, arrays=arrays)
     return Outcome(planned, example, decoded=decoded, decoders=decoders)
+
+
+def _brought(recipe: Recipe, source: dict[str, Any], journal: Journal, position: int) -> files.Source:
+    """A source, brought here; what fetches it may take its time, and is no decoder that hangs.
+
+    Raises:
+        AudioError: as `bring`.
+        MachineError: nothing can be read any more.
+    """
+    journal.at(position)
+    begun = time.monotonic()
+    try:
+        return bring(source)
+    except Doubtful as error:
+        reach.failed(Source(str(source.get("uri")), recipe.path), error, time.monotonic() - begun)
+        raise
+
+
+def _opened(
+    planned: Planned, brought: Mapping[str, files.Source], journal: Journal
+) -> tuple[dict[str, tuple[Flow, Path | None]], dict[str, Array]]:
+    """Every sound and array of a recipe, opened.
+
+    Raises:
+        AudioError: one cannot be.
+        MachineError: nothing can be read any more.
+    """
+    recipe, position, begun = planned.recipe, planned.position, time.monotonic()
+    opened: dict[str, tuple[Flow, Path | None]] = {}
+    for role, source in recipe.sounds.items():
+        place = Source(str(source.get("uri")), recipe.path)
+        try:
+            with journal.reading(position):
+                suspect = journal.is_suspect(position)
+                try:
+                    one = open_sound(source, brought[role], recipe.start, recipe.frames, suspect, journal.patience)
+                except MemoryError:
+                    # In a process of its own it may take as much as a decoder may, and no more.
+                    journal.accuse(position)
+                    one = open_sound(source, brought[role], recipe.start, recipe.frames, True, journal.patience)
+        except Doubtful as error:
+            reach.failed(place, error, time.monotonic() - begun)
+            raise
+        opened[role] = one
+    arrays = {
+        name: open_array(source, brought[name], recipe.start, recipe.frames) for name, source in recipe.arrays.items()
+    }
+    return opened, arrays
 
 
 def _read_blocks(
@@ -134,6 +186,11 @@ def _read_blocks(
     except AudioError as error:
         error.add_note("read")
         raise
+    except MemoryError as error:
+        journal.accuse(position)
+        told = Settled("memory", "its decoder ran out of memory; it is tried again in a process of its own")
+        told.add_note("read")
+        raise told from error
 
 
 def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
@@ -220,5 +277,9 @@ def _failed(outcome: Outcome, error: Exception, step: str) -> Outcome:
         raise error
     if isinstance(error, OSError):
         return replace(outcome, error=unopenable(error), step=step)
-    reason = "memory" if isinstance(error, MemoryError) else "step_failed"
-    return replace(outcome, error=AudioError(reason, f"{type(error).__name__}: {error}"[:500]), step=step)
+    if isinstance(error, MemoryError):
+        raise MachineError(
+            f"{outcome.planned.recipe.path}: this machine has not the memory for {step}. Give fewer --workers, or put "
+            "`tonemill slice` before what needs all of a file. What was finished stays; the same command goes on."
+        ) from error
+    return replace(outcome, error=AudioError("step_failed", f"{type(error).__name__}: {error}"[:500]), step=step)

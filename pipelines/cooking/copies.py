@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tonemill.audiotools.errors import Doubtful
 from tonemill.audiotools.reject_reasons import TRANSIENT
 from tonemill.pipelines.cooking.cook import cook
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.planning.plan import Planned, digest_of, pack
 from tonemill.pipelines.planning.splits import CLUSTER, LEFT_OUT
 from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.sources.reach import reach, sources_of
 from tonemill.pipelines.storage.parquet import read_row_groups
 
 
@@ -75,7 +78,11 @@ def _verdict(other: Planned, position: int, journal: Journal) -> str:
         verdict = "none"
         for outcome in cook([alone], journal):
             if outcome.of_source and outcome.error is not None:
-                verdict = outcome.error.reason
+                error = outcome.error
+                if isinstance(error, Doubtful):
+                    # Whether it is missing or everything is out of reach is judged as at the end of a shard.
+                    error = reach.verdict(sources_of(other.recipe)[0], error, time.monotonic())
+                verdict = error.reason
                 break
             if outcome.error is None:
                 verdict = "kept"

@@ -85,6 +85,14 @@ class Journal:
             self._position = position
             os.pwrite(self._file, b"%*d\n" % (WIDTH, position), 0)
 
+    def accuse(self, position: int) -> None:
+        """Enter a source as a suspect, which is decoded in a process of its own from now on."""
+        if position not in self._against:
+            self._against[position] = [SUSPECT]
+            if self._path is not None:
+                _write(self._file, self._against)
+                self._position = NOWHERE
+
     def enter_hung(self) -> None:
         """Enter that the decoder of the source under way hangs."""
         self._against.setdefault(self._position, []).append(HUNG)
@@ -98,7 +106,7 @@ class Journal:
         """Refuse a source that hung a decoder, or that ended workers even when another process decoded it.
 
         Raises:
-            AudioError: hung, memory or crashed.
+            AudioError: hung, killed or crashed.
         """
         found = self._against.get(position, [])
         seen = [what for what in found if what != SUSPECT]
@@ -107,7 +115,7 @@ class Journal:
         if len(seen) < 2:
             return
         if seen[-1] == signal.SIGKILL.name:
-            raise AudioError("memory", "the worker was killed twice while it was at it: it ran out of memory, probably")
+            raise AudioError("killed", "the worker was killed twice while it was at it: it ran out of memory, probably")
         raise AudioError("crashed", f"the worker ended with {seen[-1]} twice while it was at it")
 
     def close(self, finished: bool) -> None:

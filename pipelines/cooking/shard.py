@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tonemill.audiotools.codecs.encoding import encode
-from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.errors import AudioError, Doubtful
 from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.cooking.copies import settled
+from tonemill.pipelines.cooking.doubts import Doubts
 from tonemill.pipelines.cooking.journal import Journal, journal_of
 from tonemill.pipelines.cooking.seconds import of_source
 from tonemill.pipelines.cooking.status import Stopped, begin, refused, rejected, stopping, under_way
@@ -35,12 +36,16 @@ from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.paths import kept
 
+NEIGHBOURS: Final = 4
+"""Shards on each side that are looked into for a source that can be read, where none of this one can."""
+
 
 def cook_shard(home: Path, number: int) -> None:
     """Cook a shard of the plan that lies in a folder and commit it: its files, its tables, its sidecar.
 
     Raises:
         OutputError: something cannot be written.
+        MachineError: this machine lacks room, memory or handles, or can read nothing any more.
         Stopped: the person asked for an end.
     """
     lying = kept(home / PLAN)
@@ -48,22 +53,38 @@ def cook_shard(home: Path, number: int) -> None:
     plan = _plan_as_of(home / PLAN, status.st_size, status.st_mtime_ns, status.st_ino)
     shard = plan.shards[number]
     files = ShardFiles(home / shard.name)
-    container = plan.output.container
     files.base.parent.mkdir(parents=True, exist_ok=True)
-    shelf: Shelf
-    if plan.output.kind == "shards":
-        shelf = TarShelf(files.tar, container)
-    else:
-        shelf = FileShelf(home.parent, files.base.parent, container)
     with journal_of(home, number) as journal:
         try:
-            tally = _fill(shelf, shard, plan.output, read_rows(lying, number), number, journal, lying)
-            stored = shelf.finish()
+            rows = read_rows(lying, number)
+            doubts = Doubts(rows, partial(_others, lying, len(plan.shards), number))
+            while True:
+                shelf = _shelf(home, files, plan.output)
+                try:
+                    tally = _fill(shelf, shard, plan.output, rows, number, journal, lying, doubts)
+                    if doubts.cook_again():
+                        continue
+                    doubts.settle(tally.rejects)
+                    stored = shelf.finish()
+                finally:
+                    shelf.discard()
+                break
         except OSError as error:
             raise commit.unwritable(files.base, error) from error
-        finally:
-            shelf.discard()
         commit_tables(files, shard, tally, stored, environment())
+
+
+def _shelf(home: Path, files: ShardFiles, output: Output) -> Shelf:
+    if output.kind == "shards":
+        return TarShelf(files.tar, output.container)
+    return FileShelf(home.parent, files.base.parent, output.container)
+
+
+def _others(plan: Path, shards: int, number: int) -> Iterator[Planned]:
+    """Recipes of the shards on both sides of one."""
+    for step in range(1, NEIGHBOURS + 1):
+        for other in {(number + step) % shards, (number - step) % shards} - {number}:
+            yield from read_rows(plan, other)
 
 
 @lru_cache(maxsize=2)
@@ -73,7 +94,14 @@ def _plan_as_of(path: Path, *_: int) -> Plan:
 
 
 def _fill(
-    shelf: Shelf, shard: Shard, output: Output, rows: Sequence[Planned], number: int, journal: Journal, plan_file: Path
+    shelf: Shelf,
+    shard: Shard,
+    output: Output,
+    rows: Sequence[Planned],
+    number: int,
+    journal: Journal,
+    plan_file: Path,
+    doubts: Doubts,
 ) -> Tally:
     begin(number)
     tally = Tally(shard, seconds={})
@@ -93,6 +121,8 @@ def _fill(
                 shelf.roll_back(mark)
                 del tally.examples[first_example:], tally.rejects[first_reject:]
                 assert outcome.error is not None
+                if isinstance(outcome.error, Doubtful):
+                    doubts.enter(outcome.planned, outcome.error)
                 tally.refuse(outcome.planned, None, outcome.step, outcome.error)
                 break
             if outcome.error is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from tonemill.pipelines.storage.stores import cut_short
 
-stopping = threading.Event()
+stopping = cut_short
 """Set when the person wants the command to end: the workers of this process stop before their next example."""
 
 under_way: dict[int, float] = {}

@@ -113,8 +113,13 @@ def digest_of_shards(sidecars: Sequence[Mapping[str, Any]]) -> str:
     return digest_of("\n".join(f"{one['shard']} {one['sha256']}" for one in sidecars))
 
 
-def describe(output: OutputFolder, plan: Plan) -> dict[str, Any]:
+def describe(output: OutputFolder, plan: Plan, keep_transient: bool = False) -> dict[str, Any]:
     """Merge, and write the description that finishes a corpus or a folder of files.
+
+    Args:
+        output: that is finished.
+        plan: it was made by.
+        keep_transient: what failed for a reason that may pass was left out on purpose, which is recorded.
 
     Raises:
         CorpusError: as `merge`, or not one example came of the plan.
@@ -122,9 +127,16 @@ def describe(output: OutputFolder, plan: Plan) -> dict[str, Any]:
     about = merge(output, plan)
     if not about["examples"]:
         raise CorpusError(_nothing_came(output, about))
+    if keep_transient and about["transient"]:
+        about["keep_transient"] = True
     record = about if output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
     json_files.write_sealed(output.description, record)
     return about
+
+
+def keeps_transient(output: OutputFolder) -> bool:
+    """Whether it is recorded that what failed for a reason that may pass was left out on purpose."""
+    return (json_files.read_sealed(output.description) or {}).get("keep_transient") is True
 
 
 def _nothing_came(output: OutputFolder, about: dict[str, Any]) -> str:

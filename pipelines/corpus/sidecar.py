@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
+from tonemill.audiotools.codecs.ffmpeg import is_installed
+from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.reject_reasons import TRANSIENT
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS, Tally, index_table, write_table
 from tonemill.pipelines.planning.plan import Shard
 from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import inside, is_plain
 
 SIDECAR_SCHEMA: Final = 2
@@ -84,7 +87,11 @@ def _is_file(one: Any) -> bool:
 
 
 def is_done(
-    output: OutputFolder, shard: Shard, transient: bool = False, sizes: Mapping[Path, int] | None = None
+    output: OutputFolder,
+    shard: Shard,
+    transient: bool = False,
+    sizes: Mapping[Path, int] | None = None,
+    retry: Set[str] = frozenset(),
 ) -> bool:
     """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
 
@@ -93,6 +100,7 @@ def is_done(
         shard: of the plan.
         transient: that last matters not.
         sizes: of everything in `output.home`, where that is known.
+        retry: reasons for which a source of it may not have been refused.
     """
     files = output.shard(shard.name)
     if sizes is not None and files.sidecar not in sizes:
@@ -100,12 +108,29 @@ def is_done(
     sidecar = files.read_sidecar()
     if sidecar is None or not is_sidecar(sidecar) or sidecar["shard"] != shard.name:
         return False
-    if sidecar["plan_digest"] != shard.digest or (sidecar["transient"] and not transient):
+    if sidecar["plan_digest"] != shard.digest or (_may_pass(sidecar) and not transient):
+        return False
+    if retry and retry & refusals_of(files):
         return False
     made = made_files(output, sidecar)
     if sizes is not None:
         return all(sizes.get(path) == one["bytes"] for path, one in made.items())
     return all(path.is_file() and path.stat().st_size == one["bytes"] for path, one in made.items())
+
+
+def _may_pass(sidecar: Mapping[str, Any]) -> bool:
+    """Whether it is of use to try again what failed; what lacks a decoder waits until there is one."""
+    waiting = sidecar.get("without_decoder", 0)
+    return bool(sidecar["transient"] > (0 if not waiting or is_installed() else waiting))
+
+
+def refusals_of(files: ShardFiles) -> frozenset[str]:
+    """The reasons for which anything of a shard was refused; none where its table cannot be read."""
+    try:
+        table = read_table(files.rejects)
+    except (CorpusError, OSError):
+        return frozenset()
+    return frozenset(table["reason"].to_pylist())
 
 
 def source_key(key: str) -> str:
@@ -145,5 +170,7 @@ def commit_tables(
         "transient": sum(row["reason"] in TRANSIENT for row in tally.rejects),
         "environment": environment,
     }
+    if without := sum(row["reason"] == "no_decoder" for row in tally.rejects):
+        sidecar["without_decoder"] = without
     json_files.write_sealed(files.sidecar, sidecar)
     return sidecar

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shlex
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from tonemill.pipelines.doctor.checks import Found, Trying, attempt
+from tonemill.pipelines.doctor.store import store
+from tonemill.pipelines.storage.copies import describe_locks
+from tonemill.pipelines.storage.paths import as_store, place
 
 GIB: Final = 1 << 30
 LITTLE_ROOM: Final = 5 * GIB
@@ -25,6 +29,10 @@ WORKER_MEMORY: Final = GIB
 
 def folder(folder: Path) -> Iterator[Found]:
     """The folder that output is to go to, or the nearest one above it that is there."""
+    if (remote := as_store(place(folder))) is not None:
+        yield from store(remote)
+        return
+    yield from _locks(folder)
     yield from _room(folder, f"tonemill doctor {shlex.quote('/another/disk')}")
 
 
@@ -32,11 +40,22 @@ def temporary(folder: Path) -> Iterator[Found]:
     """Where Beam, pip and PyTorch put what they need for a moment."""
     mend = "export TMPDIR=/a/folder/with/room"
     try:
-        place = Path(tempfile.gettempdir())
+        there = Path(tempfile.gettempdir())
     except OSError as error:
         yield Found("broken", f"there is no temporary folder that can be written: {error.strerror or error}", mend)
         return
-    yield from _room(place, mend)
+    yield from _room(there, mend)
+    with contextlib.suppress(OSError):
+        if lacking := describe_locks(there):
+            yield Found("warning", f"{there}: {lacking}, so what killed commands left there is not swept", mend)
+
+
+def _locks(folder: Path) -> Iterator[Found]:
+    """Whether two commands on one folder see each other."""
+    with contextlib.suppress(OSError):
+        if folder.is_dir() and (lacking := describe_locks(folder)):
+            told = f"{folder}: {lacking}, and two commands could write to one folder there"
+            yield Found("broken", told, f"tonemill doctor {shlex.quote('/another/disk')}")
 
 
 def _room(folder: Path, elsewhere: str) -> Iterator[Found]:
@@ -61,12 +80,9 @@ def _room(folder: Path, elsewhere: str) -> Iterator[Found]:
 
 
 def _try_to_write(folder: Path) -> None:
-    """Do what a commit does: lock, write, sync, rename."""
-    import fcntl
-
+    """Do what a commit does: write, sync, rename."""
     with tempfile.TemporaryDirectory(prefix=".tonemill-part-", dir=folder) as place:
         with (Path(place) / "one").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(bytes(1 << 16))
             file.flush()
             os.fsync(file.fileno())

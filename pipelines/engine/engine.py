@@ -20,13 +20,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from tonemill.audiotools.errors import OutputError, TonemillError
 from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.engine.messages import Inbox, error_of
 from tonemill.pipelines.sources import decoder
-from tonemill.pipelines.storage import folders
+from tonemill.pipelines.storage import copies, locks
 from tonemill.pipelines.storage.paths import as_store
 
 POLL_SECONDS: Final = 0.2
@@ -119,6 +119,7 @@ def run(
         if not ended and (missing := set(alone or todo) & set(left())):
             raise OutputError(f"{len(missing)} shards were not committed, though the runner says that it is done.")
     journal.forget(home, among)
+    copies.tidy()
 
 
 def check(engine: Engine) -> None:
@@ -140,12 +141,19 @@ def start() -> None:
     _server()
 
 
+def _kept_in_memory() -> IO[bytes]:
+    """A file that takes no room on a disk, which may be full."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("tonemill-said"), "w+b")  # noqa: PTH123  (it lives as long as the server)
+    return tempfile.TemporaryFile()
+
+
 class Server:
     """The process that forks workers."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the server)
+        self._said = _kept_in_memory()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tonemill.pipelines.engine.fork_server", str(theirs.fileno())],
@@ -162,8 +170,11 @@ class Server:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it lives, and was not left over by a fork of whoever started it."""
-        return self._owner == os.getpid() and self._process.poll() is None
+        """Whether it lives, was not closed, and was not left over by a fork of whoever started it.
+
+        One that was closed may live for a while: it ends when it has imported Beam, which takes long on a busy machine.
+        """
+        return self._owner == os.getpid() and self._socket.fileno() >= 0 and self._process.poll() is None
 
     def do(self, job: dict[str, Any], watch: Callable[[UnderWay], None]) -> str:
         """Have a worker do a job; returns what ended it, as `SIGSEGV`, or nothing where all is well.
@@ -175,7 +186,7 @@ class Server:
         job = {**job, "path": sys.path, "folder": os.fspath(Path.cwd())}
         # Whether a server that has just died could still be told is no matter: what it said comes as a message.
         with contextlib.suppress(ConnectionError):
-            socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], folders.held())
+            socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], locks.held())
         worker, failure, lost = 0, None, ""
         try:
             while True:
@@ -205,11 +216,14 @@ class Server:
             raise
 
     def close(self) -> None:
-        """Let the server end."""
+        """Let the server end; one that does not is killed."""
         self._socket.close()
         if self._owner == os.getpid():
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
     def _stop(self, worker: int) -> None:
         """Have the worker stop, and wait until it has."""

@@ -19,7 +19,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TextIO
 
 from tonemill.audiotools.errors import TonemillError
 from tonemill.pipelines.cooking import journal, status
@@ -28,6 +28,7 @@ from tonemill.pipelines.engine.liveness import WorkerLost
 from tonemill.pipelines.engine.messages import named, tell
 from tonemill.pipelines.engine.pool import Work
 from tonemill.pipelines.engine.watchdog import guard
+from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.paths import place
 
 MAX_LOCKS: Final = 16
@@ -79,14 +80,35 @@ def _work(job: dict[str, Any], channel: socket.socket) -> NoReturn:
         code = 0
     finally:
         pool.dismiss()
+        copies.discard()
         # Threads may be in the middle of a codec; nobody waits for them.
         os._exit(code)
+
+
+class _Careful:
+    """A stream for people that never fails: Beam prints what went wrong, and waits for ever where it cannot."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _prepare(job: dict[str, Any], channel: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A crash is told by the exit code; a dump of the memory is of no use to anybody.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.stderr = _Careful(sys.stderr)
     sys.path[:] = job["path"]
     os.chdir(job["folder"])
     tell(channel, {"began": os.getpid()})

@@ -27,6 +27,7 @@ from tonemill.pipelines.cooking import status
 from tonemill.pipelines.engine.messages import Inbox, error_of, named, tell
 from tonemill.pipelines.recipes.recipe import recipe_of
 from tonemill.pipelines.recipes.step import STEPS, BatchStep, load_steps
+from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.parquet import read_row_groups
 
@@ -225,6 +226,7 @@ def _labour(channel: socket.socket, home: Path, work: Work, begin: Callable[[], 
             tell(channel, {"at": _at(number)})
             tell(channel, answer)
     finally:
+        copies.discard()
         # Threads may be in the middle of a codec; nobody waits for them.
         os._exit(1)
 

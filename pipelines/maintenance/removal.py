@@ -16,7 +16,7 @@ from typing import Any
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.cooking.seconds import decoded_of, of_source
 from tonemill.pipelines.corpus.array_columns import arrays_of, roles_of
-from tonemill.pipelines.corpus.description import describe
+from tonemill.pipelines.corpus.description import describe, keeps_transient
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
@@ -70,8 +70,8 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
     with folders.locked(folder):
         finish(folder)
         output = OutputFolder(folder, "shards")
-        old = read_whole(output.plan)
-        undone = [shard.name for shard in old.shards if not is_done(output, shard)]
+        old, kept = read_whole(output.plan), keeps_transient(output)
+        undone = [shard.name for shard in old.shards if not is_done(output, shard, kept)]
         if undone:
             raise CorpusError(f"{folder}: {undone[0]} is unfinished or damaged. Finish the corpus or repair it first.")
         index = [row for shard in old.shards for row in _rows(output.shard(shard.name).index)]
@@ -97,7 +97,7 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
             finish(folder)
         elif marks:
             write_removals(folder, marks)
-        result.about = describe(output, read_plan(output.plan))
+        result.about = describe(output, read_plan(output.plan), kept)
     return result
 
 

@@ -74,7 +74,7 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
         broken = sorted({one.shard for one in found.findings if one.shard is not None})
         _remake(output, plan, broken, before.about, engine, progress, result)
         if not result.failed:
-            about = describe(output, plan)
+            about = describe(output, plan, bool((before.about or {}).get("keep_transient")))
             if before.about is not None and before.about["digest"] != about["digest"]:
                 raise CorpusError(f"{folder} has another digest than before: {about['digest']}. Report this, please.")
         _sweep_orphans(found, plan)

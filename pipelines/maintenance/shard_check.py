@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +68,7 @@ class Job:
         rows: its recipes.
         entry: as the description of the whole has it.
         made: what the plan makes.
+        keeps_transient: what failed for a reason that may pass was left out on purpose.
     """
 
     output: OutputFolder
@@ -76,6 +77,7 @@ class Job:
     rows: Sequence[Planned]
     entry: Mapping[str, Any] | None
     made: Output | None
+    keeps_transient: bool = False
 
     @property
     def files(self) -> ShardFiles:
@@ -96,6 +98,7 @@ class Checked:
 
     job: Job
     findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     examples: int = 0
 
     def find(self, path: Path, kind: str, message: str) -> None:
@@ -159,9 +162,12 @@ def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
             if sidecar[name] != value:
                 checked.find(path, "unfit", f"{name} is {sidecar[name]!r}, and the description says {value!r}")
     if sidecar["transient"]:
-        checked.find(
-            path, "unfinished", f"{sidecar['transient']} failed for a reason that may pass; give the command again"
-        )
+        failed = f"{sidecar['transient']} failed for a reason that may pass"
+        checked.find(path, "unfinished", f"{failed}; give the command again")
+        if job.keeps_transient:
+            checked.notes.append(
+                replace(checked.findings.pop(), kind="left out", message=f"{failed}, and were left out")
+            )
 
 
 def _counts(checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, Any]], rejects: list[Any]) -> None:

@@ -34,6 +34,7 @@ class Report:
         plan: None where it cannot be read.
         about: the description; None where there is no whole one.
         findings: everything that is not as it was made.
+        notes: what is as it was meant, and worth knowing.
         shards: how many were looked at.
         examples: likewise.
         bytes: likewise.
@@ -43,6 +44,7 @@ class Report:
     plan: Plan | None = None
     about: dict[str, Any] | None = None
     findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     shards: int = 0
     examples: int = 0
     bytes: int = 0
@@ -85,6 +87,7 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> R
             plan.rows[number] if plan else (),
             entries.get(name),
             plan.output if plan else None,
+            (report.about or {}).get("keep_transient") is True,
         )
         for number, name in enumerate(names)
     ]
@@ -94,6 +97,7 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> R
     ):
         for job, checked in zip(jobs, pool.map(lambda job: shard_check.check(job, quick), jobs), strict=True):
             report.findings += checked.findings
+            report.notes += checked.notes
             report.shards += 1
             report.examples += checked.examples
             report.bytes += job.size()

@@ -57,7 +57,13 @@ class _Seat:
     shard: str | None = None
 
 
-def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_seconds: float) -> Grown:
+def grow(
+    old: Plan,
+    wished: Plan,
+    mode: Literal["append", "update"],
+    shard_seconds: float,
+    lacks: bool = False,
+) -> Grown:
     """The old plan with what a stream holds besides, in new shards numbered after the old ones.
 
     The same stream given again changes nothing, so that a killed command can be given again.
@@ -68,6 +74,7 @@ def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_secon
         mode: `append` keeps every source of the old one and takes in new ones alone; `update` also takes over what
             changed, in its place, and leaves out what the stream lacks.
         shard_seconds: about so much sound in each new shard.
+        lacks: the stream is known to lack sources, so what it does not hold stays as it is.
 
     Raises:
         OutputError: what is appended would not fit: another output, other splits, other steps for a source that is
@@ -82,9 +89,15 @@ def grow(old: Plan, wished: Plan, mode: Literal["append", "update"], shard_secon
         _refuse_other_sound(old, [seat.row for seat in new])
         seats, gone = [*there, *kept], 0
     else:
+        there, kept, new = _without_unread(there, kept, new)
         replaced, new = _replaced(kept, new)
         changed = len(replaced)
-        seats, gone = [*there, *replaced], len(kept) - changed
+        # What the stream lacks may be there; what it has in another split has moved.
+        held = {row.recipe.path for rows in wished.rows for row in rows}
+        taken = {seat.row.key for seat in replaced}
+        rest = [seat for seat in kept if seat.row.key not in taken]
+        stay = [seat for seat in rest if lacks and seat.row.recipe.path not in held]
+        seats, gone = [*there, *replaced, *stay], len(rest) - len(stay)
         moved = _moved(kept, new)
     used = {seat.row.key for seat in seats}
     plan = _planned(old, replace(wished, grown=True), seats, _keyed(new, used), shard_seconds)
@@ -160,6 +173,20 @@ def _moved(old: Sequence[_Seat], new: Sequence[_Seat]) -> Counter[tuple[str, str
             before.remove(other)
             moved[other, seat.split] += 1
     return moved
+
+
+def _without_unread(
+    there: list[_Seat], kept: list[_Seat], new: list[_Seat]
+) -> tuple[list[_Seat], list[_Seat], list[_Seat]]:
+    """Old seats that the stream holds, the rest of both; a source that `scan` could not read changes nothing there."""
+    unread = {seat.row.recipe.path for seat in new if seat.row.recipe.is_unread}
+    stay = [seat for seat in kept if seat.row.recipe.path in unread]
+    held = {seat.row.recipe.path for seat in stay}
+    return (
+        [*there, *stay],
+        [seat for seat in kept if seat.row.recipe.path not in unread],
+        [seat for seat in new if not (seat.row.recipe.is_unread and seat.row.recipe.path in held)],
+    )
 
 
 def _keyed(new: Sequence[_Seat], used: set[str]) -> list[_Seat]:

@@ -109,6 +109,11 @@ class Recipe:
         """Whether it reads its sources from first to last."""
         return not self.start and self.frames is None
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether a source of it could not be read when it was scanned."""
+        return any("unread" in source for source in self.sources.values())
+
     def to_json(self) -> dict[str, Any]:
         record: dict[str, Any] = {"tonemill": VERSION, "path": self.path, "sources": self.sources}
         if not self.is_whole:

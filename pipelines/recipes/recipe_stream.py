@@ -2,12 +2,13 @@
 
 A stream is JSON lines: recipes, and trailers that say how many (docs/streams.md).
 
-    {"tonemill": 1, "trailer": {"recipes": 1}}
+    {"tonemill": 1, "trailer": {"recipes": 1, "lacks": {"folders": 2}}}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 from tonemill.audiotools.errors import StreamError
@@ -21,6 +22,13 @@ from tonemill.pipelines.recipes.recipe import (
     parse_recipe,
     to_json_text,
 )
+
+LACKS: Final = {
+    "unread": "{} sources that could not be read",
+    "folders": "what is in {} folders that could not be entered",
+    "empty": "what should be in {} folders that were named and are empty",
+}
+"""What a stream may lack of what its sources were to be, by the key under `lacks` of its trailer."""
 
 LONGEST_LINE: Final = 1 << 20
 """Bytes; a longer line is refused before it fills the memory."""
@@ -38,6 +46,7 @@ class RecipeReader:
         self._name = name
         self.recipes = 0
         self.announced: int | None = None
+        self.lacks: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Recipe]:
         number = 0
@@ -51,6 +60,7 @@ class RecipeReader:
                 recipe = parse_recipe(record) if trailer is None else None
                 if recipe is None:
                     self.announced = (self.announced or 0) + _announced(trailer)
+                    self.lacks.update(_lacking(trailer))
             except StreamError as error:
                 raise StreamError(f"Line {number} of {self._name} is not a recipe: {error}.") from error
             if recipe is not None:
@@ -78,13 +88,13 @@ class RecipeReader:
         )
 
 
-def write_stream(recipes: Iterable[Recipe], out: BinaryIO) -> int:
-    """Write recipes and their trailer; returns how many."""
+def write_stream(recipes: Iterable[Recipe], out: BinaryIO, lacks: Mapping[str, int] | None = None) -> int:
+    """Write recipes and their trailer, with what the stream lacks; returns how many."""
     count = 0
     for recipe in recipes:
         out.write(_encoded(recipe.to_line()))
         count += 1
-    write_trailer(count, out)
+    write_trailer(count, out, lacks)
     return count
 
 
@@ -92,8 +102,15 @@ def write_recipe(recipe: Recipe, out: BinaryIO) -> None:
     out.write(_encoded(recipe.to_line()))
 
 
-def write_trailer(count: int, out: BinaryIO) -> None:
-    out.write(_encoded(to_json_text({"tonemill": VERSION, "trailer": {"recipes": count}})))
+def write_trailer(count: int, out: BinaryIO, lacks: Mapping[str, int] | None = None) -> None:
+    lacking = {name: number for name, number in (lacks or {}).items() if number}
+    trailer = {"recipes": count, **({"lacks": lacking} if lacking else {})}
+    out.write(_encoded(to_json_text({"tonemill": VERSION, "trailer": trailer})))
+
+
+def words_of(lacks: Mapping[str, int]) -> str:
+    """What a stream lacks, for people; nothing where it lacks nothing."""
+    return " and ".join(LACKS[name].format(lacks[name]) for name in LACKS if lacks.get(name))
 
 
 def _encoded(line: str) -> bytes:
@@ -127,3 +144,10 @@ def _announced(trailer: Any) -> int:
     if count is None or not is_count(count):
         raise StreamError("its trailer does not count recipes")
     return int(count)
+
+
+def _lacking(trailer: Any) -> dict[str, int]:
+    lacks = trailer.get("lacks", {}) if isinstance(trailer, dict) else {}
+    if not isinstance(lacks, dict) or not all(is_count(lacks[name]) for name in LACKS if name in lacks):
+        raise StreamError("its trailer does not count what the stream lacks")
+    return {name: int(lacks[name]) for name in LACKS if name in lacks}

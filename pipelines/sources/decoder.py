@@ -11,6 +11,7 @@ one for all the headers of a scan, and only sources that have ended a worker bef
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -29,11 +30,14 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from tonemill.audiotools.codecs import files
-from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.errors import AudioError, Doubtful, MachineError
+from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
 
 MEMORY_BYTES: Final = 2 << 30
 """What a decoder may take for itself."""
+
+_TOO_LARGE: Final = AudioError("memory", f"its decoder wanted more than {MEMORY_BYTES >> 30} GiB")
 
 _FRAMES = struct.Struct("<q")
 
@@ -152,13 +156,16 @@ class _Child:
 
         Raises:
             AudioError: it is an error, or there is none.
+            MachineError: the child lacks what this machine should give.
         """
         while b"\n" not in self._held:
             self._held += self._more(1 << 16)
         line, _, self._held = self._held.partition(b"\n")
         record: dict[str, Any] = json.loads(line)
+        if "lacking" in record:
+            raise MachineError(record["lacking"])
         if "reason" in record:
-            raise AudioError(record["reason"], record["message"])
+            raise (Doubtful if record["doubtful"] else AudioError)(record["reason"], record["message"])
         return record
 
     def take(self, count: int) -> bytes:
@@ -242,14 +249,24 @@ def _caught(send: Callable[[], None]) -> dict[str, Any]:
     """What ended it, for the parent; nothing where all was well."""
     try:
         send()
-    except AudioError as error:
-        return {"reason": error.reason, "message": error.message}
     except MemoryError:
-        return {"reason": "memory", "message": f"its decoder wanted more than {MEMORY_BYTES >> 30} GiB"}
+        return _told(_TOO_LARGE)
+    except AudioError as error:
+        return _told(error)
+    except MachineError as error:
+        return {"lacking": str(error)}
     except OSError as error:
-        one = files.unopenable(error)
-        return {"reason": one.reason, "message": one.message}
+        if error.errno == errno.ENOMEM:
+            return _told(_TOO_LARGE)
+        try:
+            return _told(unopenable(error))
+        except MachineError as lacking:
+            return {"lacking": str(lacking)}
     return {}
+
+
+def _told(error: AudioError) -> dict[str, Any]:
+    return {"reason": error.reason, "message": error.message, "doubtful": isinstance(error, Doubtful)}
 
 
 def _path_of(name: str) -> Path:

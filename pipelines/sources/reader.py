@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.arrays import Array, read_npy
 from tonemill.audiotools.codecs import files
-from tonemill.audiotools.codecs.files import unopenable
-from tonemill.audiotools.errors import AudioError, UsageError
+from tonemill.audiotools.errors import AudioError, Doubtful, UsageError
+from tonemill.audiotools.reject_reasons import REASONS, TRANSIENT
+from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.recipes.recipe import modified_ns
 from tonemill.pipelines.sources import decoder
-from tonemill.pipelines.sources.remote import local_copy
+from tonemill.pipelines.sources.remote import Copy, local_copy
 from tonemill.pipelines.storage.paths import as_store, to_path
 from tonemill.pipelines.storage.tar import cut_out
 
@@ -22,41 +27,69 @@ KEEP: Final = "keep"
 """What a source has under `TRUNCATED` where what is there of it is to be read, though it was cut."""
 
 
-def open_source(
-    source: dict[str, Any], start: int, frames: int | None, suspect: bool, patience: float
+def open_sound(
+    source: dict[str, Any], audio: files.Source, start: int, frames: int | None, suspect: bool, patience: float
 ) -> tuple[Flow, Path | None]:
     """The sound of one role, and its file; a member of a tar has no file, and no tags of its own.
 
     Args:
         source: of a recipe.
+        audio: what `bring` gave of it.
         start: the first frame wanted.
         frames: how many are wanted; None for all that follow.
         suspect: it may end the process that decodes it, so another process does.
         patience: seconds that this other process may take for a block.
 
     Raises:
-        AudioError: it cannot be read, or is not the file that was scanned.
+        AudioError: it cannot be read.
     """
-    audio = _found(source)
     kept = None if isinstance(audio, bytes) else audio
     keep_cut = source.get(TRUNCATED) == KEEP
-    if suspect or source.get("suspect"):
-        return decoder.read(audio, start, frames, patience, keep_cut), kept
-    return files.read(audio, start, frames, keep_cut), kept
+    try:
+        if suspect or source.get("suspect"):
+            flow = decoder.read(audio, start, frames, patience, keep_cut)
+        else:
+            flow = files.read(audio, start, frames, keep_cut)
+    except AudioError as error:
+        refuse_vanished(source, kept, error)
+        raise
+    return (replace(flow, open_blocks=partial(_blocks, flow, source, kept)) if isinstance(kept, Copy) else flow), kept
 
 
-def open_array(source: dict[str, Any], start: int, frames: int | None) -> Array:
+def _blocks(flow: Flow, source: dict[str, Any], kept: Path) -> Iterator[Any]:
+    try:
+        yield from flow.blocks()
+    except AudioError as error:
+        refuse_vanished(source, kept, error)
+        raise
+
+
+def refuse_vanished(source: dict[str, Any], kept: Path | None, error: AudioError) -> None:
+    """Say that a local copy vanished, where an error comes of that: nothing is known of the source.
+
+    Raises:
+        Vanished: it did.
+    """
+    if isinstance(kept, Copy) and not kept.exists():
+        raise Vanished("network", f"its copy vanished from {kept.parent}") from error
+
+
+class Vanished(Doubtful):
+    """The local copy of a source vanished while it was read."""
+
+
+def open_array(source: dict[str, Any], found: files.Source, start: int, frames: int | None) -> Array:
     """The array of a source.
 
     Args:
         source: of a recipe.
+        found: what `bring` gave of it.
         start: the first sample wanted of the sound that it belongs to.
         frames: how many samples are wanted; None for all that follow.
 
     Raises:
         AudioError: it cannot be read, is not what the recipe announces, or is cut between its frames.
     """
-    found = _found(source)
     try:
         data = found if isinstance(found, bytes) else found.read_bytes()
     except OSError as error:
@@ -69,27 +102,38 @@ def open_array(source: dict[str, Any], start: int, frames: int | None) -> Array:
     return array if not start and frames is None else array.cut(start, frames)
 
 
-def _found(source: dict[str, Any]) -> files.Source:
-    """The bytes of a source, or the file that holds nothing else.
+def bring(source: dict[str, Any]) -> files.Source:
+    """The bytes of a source, or the file that holds nothing else; that of a store is copied here.
 
     Raises:
-        AudioError: it cannot be read, or is not the file that was scanned.
+        AudioError: it cannot be read, is not the file that was scanned, or could not be read when it was scanned.
+        MachineError: the copy cannot be kept.
     """
+    if isinstance(unread := source.get("unread"), dict):
+        reason = str(unread.get("reason"))
+        if unread.get("final") is True and reason in REASONS:
+            raise AudioError(reason, str(unread.get("message")))
+        raise AudioError(
+            reason if reason in TRANSIENT else "unreachable",
+            f"it could not be read when it was scanned ({unread.get('message')}); scan again, and say --update",
+        )
     try:
         place = to_path(source["uri"])
     except UsageError as error:
         raise AudioError("unsupported", str(error)) from error
     try:
-        if "offset" in source and place.is_file():
+        stored = as_store(place)
+        status = None if stored is not None else place.stat()
+        if "offset" in source and (status is None or stat.S_ISREG(status.st_mode)):
             with place.open("rb") as file:
                 data = cut_out(file, source["offset"], source["bytes"])
             _refuse_change(source, hashlib.sha256(data).hexdigest())
             return data
-        if (stored := as_store(place)) is not None:
+        if stored is not None:
             return local_copy(source, stored)
-        status = place.stat()
+        assert status is not None
         if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), modified_ns(source)):
-            if not place.is_file() and place.exists():
+            if not stat.S_ISREG(status.st_mode):
                 raise AudioError("changed", "it is no regular file any more; scan again")
             # Touched or copied is not changed, as long as the bytes are the same.
             with place.open("rb") as file:

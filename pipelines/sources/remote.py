@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import shutil
 import tempfile
+import threading
+import time
 import weakref
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from tonemill.audiotools.errors import AudioError, UsageError
+from tonemill.audiotools.errors import AudioError, MachineError, UsageError
+from tonemill.audiotools.trouble import is_of_machine
 from tonemill.pipelines.recipes.recipe import modified_ns
-from tonemill.pipelines.storage.locks import lives
-from tonemill.pipelines.storage.paths import scratch
+from tonemill.pipelines.sources.reach import reach
+from tonemill.pipelines.storage.copies import full, new_copy
 from tonemill.pipelines.storage.store import Entry
 from tonemill.pipelines.storage.store_path import StorePath
+from tonemill.pipelines.storage.stores import cut_short
 
-FETCHED: Final = StorePath("memory", ".tonemill-fetched")
-"""Stands for the folder in which copies lie, one folder for each process."""
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at how much of an object came."""
 
 
 class Copy(type(Path())):  # type: ignore[misc]
@@ -28,33 +31,98 @@ class Copy(type(Path())):  # type: ignore[misc]
 
 
 def listed(root: StorePath) -> list[tuple[str, StorePath]]:
-    """Every object at or below a place in a store, with its path under it, or its own name.
+    """Every object at or below a place in a store, with its path under it, or its own name; a place may be both.
 
     Raises:
         UsageError: there is none.
     """
-    if root.is_file():
-        return [(root.name, root)]
-    # What lies on the web cannot be listed.
-    below = [(str(path.relative_to(root)), path) for path in root.below()] if root.scheme != "https" else []
-    if not below:
+    found = [(root.name, root)] if root.is_file() else []
+    # What is on the web cannot be listed.
+    if root.scheme != "https":
+        found += [(path.relative_to(root), path) for path in root.below()]
+    if not found:
         raise UsageError(f"There is no object {root} and none below it.")
-    return below
+    return found
 
 
-def fetched(remote: StorePath) -> tuple[Copy, Entry, str]:
+def fetched(remote: StorePath, again: bool = False) -> tuple[Copy, Entry, str]:
     """A local copy of an object with its suffix; what the store says of it; its SHA-256.
+
+    Args:
+        remote: the object.
+        again: it vanished before.
 
     Raises:
         OSError: it cannot be read.
+        MachineError: the copy cannot be kept.
     """
-    handle, name = tempfile.mkstemp(remote.suffix[:32].replace("/", ""), dir=_folder(os.getpid()))
-    os.close(handle)
-    copy = Copy(name)
-    weakref.finalize(copy, _remove, name)
-    entry = remote.fetch(copy)
-    with copy.open("rb") as file:
-        return copy, entry, hashlib.file_digest(file, "sha256").hexdigest()
+    copy = Copy(new_copy(remote.suffix[:32].replace("/", "")))
+    weakref.finalize(copy, _remove, str(copy))
+    try:
+        entry = _watched(remote, copy)
+    except OSError as error:
+        if is_of_machine(error):
+            raise full(error, _wanted(remote)) from error
+        if error.errno == errno.ENOENT and not copy.exists():
+            return _vanished(remote, again, error)
+        raise
+    try:
+        with copy.open("rb") as file:
+            return copy, entry, hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        return _vanished(remote, again, error)
+
+
+def _vanished(remote: StorePath, again: bool, error: OSError) -> tuple[Copy, Entry, str]:
+    """Fetch again what vanished from TMPDIR, unless that happened before."""
+    if again:
+        raise unstable(remote) from error
+    return fetched(remote, again=True)
+
+
+def unstable(remote: object) -> MachineError:
+    """What is raised where copies of sources vanish under the hands of whoever reads them."""
+    return MachineError(
+        f"TMPDIR is {tempfile.gettempdir()}, and the copy of {remote} vanished from there twice while it was read. Set "
+        "TMPDIR to a folder that nothing cleans, and give the same command again: it goes on where it stopped."
+    )
+
+
+def _wanted(remote: StorePath) -> str:
+    with contextlib.suppress(OSError):
+        return f"the {remote.entry().bytes} bytes of {remote}"
+    return str(remote)
+
+
+def _watched(remote: StorePath, copy: Copy) -> Entry:
+    """Fetch, as long as bytes come or this process may go on trying.
+
+    Raises:
+        OSError: it cannot be read; ETIMEDOUT where nothing came for too long.
+    """
+    done: list[Entry | BaseException] = []
+
+    def work() -> None:
+        try:
+            done.append(remote.fetch(copy))
+        except BaseException as error:
+            done.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    grew, size = time.monotonic(), 0
+    while thread.is_alive():
+        thread.join(LOOK_SECONDS)
+        if cut_short.is_set() and thread.is_alive():
+            raise OSError(errno.EINTR, "the command ends", str(remote))
+        with contextlib.suppress(OSError):
+            now = copy.stat().st_size
+            grew, size = (time.monotonic() if now != size else grew), now
+        if thread.is_alive() and (waited := time.monotonic() - grew) > reach.seconds_left():
+            raise OSError(errno.ETIMEDOUT, f"{remote} gave nothing for {waited:.0f} s", str(remote))
+    if isinstance(done[0], BaseException):
+        raise done[0]
+    return done[0]
 
 
 def local_copy(source: dict[str, Any], remote: StorePath) -> Copy:
@@ -70,18 +138,6 @@ def local_copy(source: dict[str, Any], remote: StorePath) -> Copy:
     if digest != source["sha256"] if "sha256" in source else list(entry) != size_and_time:
         raise AudioError("changed", "the object is not the one that was scanned; scan again")
     return copy
-
-
-@cache
-def _folder(process: int) -> Path:
-    """Where copies of this process lie; those that dead ones left are removed."""
-    home = scratch(FETCHED)  # type: ignore[arg-type]
-    for old in home.iterdir():
-        if old.name.isdigit() and not lives(int(old.name)):
-            shutil.rmtree(old, ignore_errors=True)
-    mine = home / str(process)
-    mine.mkdir(exist_ok=True)
-    return mine
 
 
 def _remove(name: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +16,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.codecs import files
-from tonemill.audiotools.errors import AudioError, CorpusError, UsageError
+from tonemill.audiotools.errors import AudioError, CorpusError, Doubtful, Settled, UsageError
+from tonemill.audiotools.secrets import holds_secrets
+from tonemill.audiotools.trouble import unopenable
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.decoder import ENDS, PATIENCE, Prober
+from tonemill.pipelines.sources.reach import Source, lost_ground, reach
 from tonemill.pipelines.sources.reader import KEEP, TRUNCATED
 from tonemill.pipelines.sources.remote import fetched, listed
-from tonemill.pipelines.storage.paths import as_store, readable, to_uri
-from tonemill.pipelines.storage.paths import place as place_of
+from tonemill.pipelines.storage.copies import tidy
+from tonemill.pipelines.storage.paths import as_store, exactly, readable, to_uri
+from tonemill.pipelines.storage.store_path import StorePath
+from tonemill.pipelines.storage.stores import cut_short
+
+SAMPLED: Final = 40
+"""Files that are looked for among all, where it is in doubt whether anything can be read."""
 
 CHUNK: Final = 64
 """Files that one thread takes at a time."""
@@ -33,7 +43,8 @@ class Found:
     Args:
         audio: (path under its root, path), sorted: any order of arguments gives the same.
         passed_over: how many files of each suffix are not audio.
-        forbidden: folders that may not be read.
+        forbidden: folders that could not be entered, and links to what is out of reach.
+        empty: folders that were named and hold nothing, as where a disk is not mounted.
         missing: names of a list that name nothing; they stand in `audio` too, for what is missing is rejected.
     """
 
@@ -41,6 +52,12 @@ class Found:
     passed_over: Counter[str] = field(default_factory=Counter)
     forbidden: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+    @property
+    def lacks(self) -> dict[str, int]:
+        """What a stream of these files lacks, for its trailer."""
+        return {"folders": len(self.forbidden), "empty": len(self.empty)}
 
 
 def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
@@ -57,9 +74,12 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
     found = Found()
     by_identity: dict[str, tuple[str, str]] = {}
     # From the outermost folder inwards, so that a file keeps its longest path whatever the order of arguments.
-    remote = {text: store for text in places if (store := as_store(place_of(text))) is not None}
-    for name, there in [one for store in remote.values() for one in listed(store)]:
-        if there.name.startswith(".") or not files.is_audio(there.name):
+    remote = {text: store for text in places if (store := as_store(exactly(text))) is not None}
+    for name, there in [one for store in remote.values() for one in _objects(store, found if is_list else None)]:
+        if holds_secrets(str(there)):
+            # Streams hold no such address, and the rest of the bucket is not to blame.
+            found.forbidden.append(readable(str(there)))
+        elif there.name.startswith(".") or not files.is_audio(there.name):
             found.passed_over[there.suffix.lower() or "no suffix"] += 1
         else:
             by_identity[str(there)] = readable(name), str(there)
@@ -72,11 +92,17 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
                 continue
             raise UsageError(f"There is no file or folder {readable(place)!r}.")
         if Path(place).is_dir():
+            files_there, before = 0, len(found.forbidden)
             for path in _walk(place, found.forbidden):
+                files_there += 1
                 if Path(path).name.startswith(".") or not files.is_audio(path):
+                    if _is_out_of_reach(path):
+                        found.forbidden.append(readable(path))
                     found.passed_over[Path(path).suffix.lower() or "no suffix"] += 1
                 else:
                     by_identity.setdefault(path, (readable(os.path.relpath(path, place)), path))
+            if not files_there and len(found.forbidden) == before:
+                found.empty.append(readable(place))
         else:
             by_identity.setdefault(place, (readable(Path(place).name), place))
     found.audio = sorted(by_identity.values())
@@ -115,10 +141,16 @@ def scan(
             probers.append(mine.prober)
         header = mine.prober.header
         return [
-            Recipe(path, {"audio": describe(place_of(name), digest, header, keep_cut)}, dict(metadata(path)))
+            Recipe(path, {"audio": describe(exactly(name), digest, header, keep_cut, path)}, dict(metadata(path)))
             for path, name in chunk
         ]
 
+    def others() -> Iterator[Source]:
+        step = max(1, len(found.audio) // SAMPLED)
+        return (Source(to_uri(exactly(name)), path) for path, name in found.audio[::step])
+
+    cut_short.clear()
+    reach.among(others)
     rows = iter(found.audio)
     chunks = iter(lambda: list(islice(rows, CHUNK)), [])
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -129,9 +161,15 @@ def scan(
                 ready = waiting.pop(0).result()
                 waiting += [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 1)]
                 yield from ready
+        except BaseException:
+            cut_short.set()
+            for chunk in waiting:
+                chunk.cancel()
+            raise
         finally:
             for one in probers:
                 one.close()
+            tidy()
 
 
 def describe(
@@ -139,36 +177,51 @@ def describe(
     digest: bool = True,
     probe: Callable[[Path, bool], files.Header] = files.probe,
     keep_cut: bool = False,
+    path: str | None = None,
 ) -> dict[str, Any]:
-    """A recipe's entry for a local file; one that cannot be read is left to be rejected when it is cooked.
+    """A recipe's entry for a file; one that is no audio is left to be rejected when it is cooked.
+
+    What could not be read is marked `unread`, with the reason: nothing is known of it, so it is not cooked.
 
     Args:
         place: of the file.
         digest: read every byte.
         probe: reads its header.
         keep_cut: what is there of a cut file is to be read.
+        path: below the place that is scanned; its name if not given.
+
+    Raises:
+        MachineError: this machine lacks what reading takes, or nothing can be read.
     """
     entry: dict[str, Any] = {"uri": to_uri(place), **({TRUNCATED: KEEP} if keep_cut else {})}
+    source, begun = Source(entry["uri"], path or place.name), time.monotonic()
     try:
-        if (remote := as_store(place)) is not None:
-            place, said, sha256 = fetched(remote)
-            entry |= {
-                "bytes": said.bytes,
-                "modified_ns": str(said.modified_ns),
-                **({"sha256": sha256} if digest else {}),
-            }
-        else:
-            status = place.stat()
-            entry |= {"bytes": status.st_size, "modified_ns": str(status.st_mtime_ns)}
-        if digest and "sha256" not in entry and place.is_file():
-            with place.open("rb") as file:
-                entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        header = probe(place, keep_cut)
+        try:
+            if (remote := as_store(place)) is not None:
+                place, said, sha256 = fetched(remote)
+                entry |= {"bytes": said.bytes, "modified_ns": str(said.modified_ns)}
+                entry |= {"sha256": sha256} if digest else {}
+            else:
+                status = place.stat()
+                entry |= {"bytes": status.st_size, "modified_ns": str(status.st_mtime_ns)}
+            if digest and "sha256" not in entry and stat.S_ISREG(status.st_mode):
+                with place.open("rb") as file:
+                    entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            header = probe(place, keep_cut)
+        except OSError as error:
+            raise unopenable(error) from error
+    except Doubtful as error:
+        now = time.monotonic()
+        reach.failed(source, error, now - begun)
+        # That a name leads to nothing is a fact, where its neighbours can be read; what may not be read could be later.
+        told = reach.verdict(source, error, now) if error.reason == "missing" or isinstance(error, Settled) else error
+        unread: dict[str, Any] = {"reason": told.reason, "message": told.message}
+        return {"uri": entry["uri"], "unread": unread | ({} if isinstance(told, Doubtful) else {"final": True})}
     except AudioError as error:
+        reach.read(source)
         # What ended a process here is decoded in one of its own from the start.
         return entry | ({"suspect": True} if error.reason in ENDS else {})
-    except OSError:
-        return entry
+    reach.read(source)
     return entry | {
         "sample_rate": header.sample_rate,
         "channels": header.channels,
@@ -180,12 +233,37 @@ def describe(
     }
 
 
+def _objects(store: StorePath, found: Found | None) -> list[tuple[str, StorePath]]:
+    """As `listed`; of a list, what is not there is one that is missing, and costs no other."""
+    try:
+        return listed(store)
+    except UsageError:
+        if found is None:
+            raise
+        found.missing.append(readable(str(store)))
+        return [(store.name, store)]
+
+
+def _is_out_of_reach(path: str) -> bool:
+    """Whether a name that is not a sound's is a link to what is gone with the disk that it is on."""
+    return (
+        os.path.islink(path)  # noqa: PTH114
+        and not os.path.exists(path)  # noqa: PTH110
+        and lost_ground(Source(to_uri(path), Path(path).name)) is not None
+    )
+
+
 def _walk(folder: str, forbidden: list[str]) -> Iterator[str]:
     """Every file below a folder; a link back to a folder that is being walked is not followed."""
     entered: set[tuple[int, int]] = set()
     note = lambda error: forbidden.append(readable(str(error.filename)))  # noqa: E731
     for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
-        status = Path(parent).stat()
+        try:
+            status = Path(parent).stat()
+        except OSError as error:
+            note(error)
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,36 +13,59 @@ from typing import Final
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.storage.commit import OURS, TEMPORARY, unwritable
 from tonemill.pipelines.storage.json_files import read_json
-from tonemill.pipelines.storage.locks import leased, take
+from tonemill.pipelines.storage.leases import is_brief, leased
+from tonemill.pipelines.storage.locks import PLANNING, held_files, is_without_locks, take
 from tonemill.pipelines.storage.paths import as_store, of_this_machine, scratch
 
 LOCK: Final = f"{OURS}-lock"
 
 
 class InUse(OutputError):
-    """Another command holds the folder."""
+    """Another command holds the folder.
+
+    Args:
+        message: for people.
+        briefly: it holds it for a moment, or together with others.
+    """
+
+    def __init__(self, message: str, briefly: bool = True) -> None:
+        super().__init__(message)
+        self.briefly = briefly
 
 
 @contextmanager
-def locked(folder: Path, together: bool = False) -> Iterator[None]:
+def locked(
+    folder: Path,
+    together: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    planning: bool = False,
+    sole: bool = True,
+) -> Iterator[None]:
     """Hold an output folder, and sweep what a killed command left there.
 
     Args:
         folder: to hold.
         together: with any number that hold it so too; nothing is swept, for it may be theirs.
+        say: what is waited for, where the folder is in a store.
+        planning: it is held for no longer than writing a plan takes.
+        sole: this lock alone decides; otherwise a file system without locks is no matter.
 
     Raises:
         InUse: another command holds it.
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or its file system has no locks.
     """
     if (remote := as_store(folder)) is not None:
         try:
-            with locked(scratch(folder), together), leased(remote, together) as other:
+            with (
+                locked(scratch(folder), together, planning=planning, sole=False),
+                leased(remote, together, say, planning) as other,
+            ):
                 if other is not None:
-                    raise InUse(f"Another command is writing to {folder}, as {other} says. Wait for it.")
+                    brief = is_brief(other)
+                    raise InUse(f"Another command is writing to {folder}, as {other} says. Wait for it.", brief)
                 yield
         except InUse as error:
-            raise InUse(str(error).replace(str(scratch(folder)), str(folder))) from error
+            raise InUse(str(error).replace(str(scratch(folder)), str(folder)), error.briefly) from error
         return
     try:
         of_this_machine(folder, "This command").mkdir(parents=True, exist_ok=True)
@@ -50,15 +73,23 @@ def locked(folder: Path, together: bool = False) -> Iterator[None]:
     except OSError as error:
         raise unwritable(folder, error) from error
     with file:
-        if not take(file, folder / LOCK, together):
-            raise InUse(f"Another command is writing to {folder}. Wait for it, or name another folder.")
+        try:
+            if not take(file, folder / LOCK, together):
+                file.seek(0)
+                brief = not file.read().isdigit()
+                raise InUse(f"Another command is writing to {folder}. Wait for it, or name another folder.", brief)
+        except OSError as error:
+            if sole or not is_without_locks(error):
+                raise _lockless(folder, error) from error
+            yield
+            return
         file.truncate(0)
-        _held.append(file.fileno())
+        held_files.append(file.fileno())
         try:
             if together:
                 yield
                 return
-            file.write(str(os.getpid()))
+            file.write(f"{os.getpid()}{PLANNING if planning else ''}")
             file.flush()
             sweep(folder)
             try:
@@ -68,15 +99,14 @@ def locked(folder: Path, together: bool = False) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     (folder / LOCK).unlink()
         finally:
-            _held.remove(file.fileno())
+            held_files.remove(file.fileno())
 
 
-def held() -> list[int]:
-    """File descriptors of the locks of this process; whoever works for it keeps them to its own end."""
-    return list(_held)
-
-
-_held: list[int] = []
+def _lockless(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{folder} cannot be locked: {error.strerror}. Two commands could write there at once: name a folder on a disk "
+        "with locks (Lustre has them when it is mounted with -o flock)."
+    )
 
 
 def is_ours_or_empty(folder: Path, mark: str | None = None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import urllib.error
 import urllib.request
 from email.message import Message
@@ -13,14 +12,12 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.trouble import REFUSED
 from tonemill.pipelines.storage.store import ANSWER_SECONDS, Entry
 
 PIECE_BYTES: Final = 1 << 20
 
 ELSEWHERE: Final = "it points elsewhere, and from https only https is followed"
-
-MISSING: Final = frozenset({404, 410})
-FORBIDDEN: Final = frozenset({401, 402, 403, 407, 451})
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):
@@ -30,7 +27,7 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         self, request: urllib.request.Request, file: IO[bytes], code: int, said: str, headers: Any, target: str
     ) -> urllib.request.Request | None:
         if urlsplit(target).scheme != "https":
-            raise PermissionError(errno.EACCES, ELSEWHERE)
+            raise _refused()
         return super().redirect_request(request, file, code, said, headers, target)
 
 
@@ -87,13 +84,15 @@ class Web:
             return self._opener.open(request, timeout=ANSWER_SECONDS)
         except urllib.error.HTTPError as error:
             with error:
-                if error.code in MISSING:
-                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
-                if error.code in FORBIDDEN:
-                    raise PermissionError(errno.EACCES, f"the server says {error.code}") from error
                 if error.code < 400:
-                    raise PermissionError(errno.EACCES, ELSEWHERE) from error
-                raise OSError(errno.EIO, f"the server says {error.code}") from error
+                    raise _refused() from error
+                raise
+
+
+def _refused() -> PermissionError:
+    error = PermissionError(errno.EACCES, ELSEWHERE)
+    error.meaning = REFUSED  # type: ignore[attr-defined]
+    return error
 
 
 def _entry(headers: Message, length: str) -> Entry:

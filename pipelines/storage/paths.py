@@ -7,6 +7,7 @@ What is half-made, and what is of this machine only, waits in a local folder (`s
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.audiotools.errors import CorpusError, OutputError, TonemillError, UsageError
 from tonemill.audiotools.secrets import holds_secrets, without_secrets
+from tonemill.audiotools.trouble import is_of_machine, machine_error
 from tonemill.pipelines.storage.store import EXTRAS
 from tonemill.pipelines.storage.store_path import StorePath
 
@@ -28,6 +30,9 @@ R = TypeVar("R")
 AT_ONCE: Final = 16
 """Requests under way where many small objects are asked for."""
 
+
+LONGEST_NAME: Final = 200
+"""Bytes of a name that stands for a part of a key; disks take 255, and some names here get more before and after."""
 
 # A path that was made of a URI has lost a slash; a scheme of one letter would be a drive.
 _URI: Final = re.compile(r"([a-z][a-z0-9+.]+):/{1,2}(.*)", re.DOTALL | re.IGNORECASE)
@@ -39,6 +44,15 @@ def place(typed: str | Path) -> Path:
     Raises:
         UsageError: there is no such kind of store, or it is no place in one.
     """
+    return _placed(typed, exact=False)
+
+
+def exactly(uri: str) -> Path:
+    """As `place`, of an object whose key may hold anything: `.` and `..` are names in a store, and lead nowhere."""
+    return _placed(uri, exact=True)
+
+
+def _placed(typed: str | Path, exact: bool) -> Path:
     found = _URI.fullmatch(str(typed))
     if found is None or found[1] == "file":
         return Path(typed)
@@ -47,9 +61,12 @@ def place(typed: str | Path) -> Path:
         raise UsageError(f"{scheme}:// is no kind of place that is read here; there are {', '.join(EXTRAS)} and https.")
     if "@" in key.split("/")[0] or holds_secrets(f"{scheme}://{key}"):
         raise UsageError(f"A {scheme}:// URI must hold no password or key: streams and plans keep URIs. {_ELSEWHERE}")
-    if not key.strip("/") or {".", ".."} & set(key.split("/")):
+    dotted = key.split("/")[:1] if exact and scheme != "https" else key.split("/")
+    if not key.strip("/") or {".", ".."} & set(dotted):
         raise UsageError(f"{scheme}://{key} is no place in a store; it must be as {scheme}://bucket/folder.")
-    return cast(Path, StorePath(scheme, key if scheme == "https" else key.strip("/")))
+    if scheme == "https" or (exact and "/" in key):
+        return cast(Path, StorePath(scheme, key))
+    return cast(Path, StorePath(scheme, key.strip("/")))
 
 
 _ELSEWHERE: Final = "Put it where the store's own tools look for it, as in AWS_ACCESS_KEY_ID."
@@ -94,18 +111,50 @@ def scratch(folder: Path) -> Path:
     remote = as_store(folder)
     if remote is None:
         return folder
-    root = Path(tempfile.gettempdir()) / f"tonemill-{os.getuid()}"
+    root = scratch_root()
+    mine = root / remote.scheme / as_local(remote.key)
     try:
+        mine.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    return mine
+
+
+def scratch_root() -> Path:
+    """The folder in TMPDIR that is ours.
+
+    Raises:
+        OutputError: it cannot be made, or somebody else made it.
+        MachineError: TMPDIR is full.
+    """
+    try:
+        root = Path(tempfile.gettempdir()) / f"tonemill-{os.getuid()}"
         with contextlib.suppress(FileExistsError):
             root.mkdir(mode=0o700)
         status = root.lstat()
-        if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
-            raise OutputError(f"{root} belongs to somebody else. Set TMPDIR to a folder of your own.")
-        mine = root / remote.scheme / remote.key
-        mine.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{root} cannot be written: {error.strerror}. Set TMPDIR to another folder.") from error
-    return mine
+        raise _unwritable(Path(tempfile.gettempdir()), error) from error
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"{root} belongs to somebody else. Set TMPDIR to a folder of your own.")
+    return root
+
+
+def _unwritable(place: Path, error: OSError) -> TonemillError:
+    if is_of_machine(error):
+        return machine_error(error, "TMPDIR")
+    return OutputError(f"{place} cannot be written: {error.strerror}. Set TMPDIR to another folder.")
+
+
+def as_local(key: str) -> str:
+    """The relative local path that stands for a key: one that no part of the key leads out of, or is too long for."""
+    return "/".join(
+        part if part not in ("", ".", "..") and len(os.fsencode(part)) <= LONGEST_NAME else _digest_of(part)
+        for part in key.split("/")
+    )
+
+
+def _digest_of(name: str) -> str:
+    return f"%{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}"
 
 
 def kept(path: Path) -> Path:
@@ -158,7 +207,7 @@ def to_path(uri: str) -> Path:
     if uri.startswith("file://"):
         path = os.fsdecode(unquote_to_bytes(uri[len("file://") :]))
     elif "://" in uri:
-        return place(uri)
+        return exactly(uri)
     if "\0" in path:
         raise UsageError(f"{uri!r} names no file: no path holds a zero byte.")
     try:

@@ -48,28 +48,28 @@ class Store(Protocol):
         """Take an object away; FileNotFoundError where there is none."""
 
 
+def file_system(scheme: str, **settings: Any) -> Any:
+    """A file system of fsspec that keeps no listings and shares nothing.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import fsspec
+
+        return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **settings)
+    except ImportError as error:
+        raise UsageError(f"{scheme}:// needs {EXTRAS[scheme]}. `pip install 'tonemill[{scheme}]'`.") from error
+
+
 class Fsspec:
-    """A store that fsspec knows."""
+    """A store that fsspec reads under the names that it was given."""
 
     def __init__(self, scheme: str) -> None:
-        try:
-            import fsspec
-
-            more: dict[str, Any] = {}
-            if scheme == "s3":
-                # Retries are ours, for those of two more layers below would multiply.
-                waits = {"connect_timeout": ANSWER_SECONDS, "read_timeout": ANSWER_SECONDS}
-                more = {"config_kwargs": {**waits, "retries": {"max_attempts": 1}}}
-            elif scheme == "gs":
-                from aiohttp import ClientTimeout
-
-                # Of silence, for a shard may take longer than that to go through.
-                more = {"requests_timeout": ClientTimeout(sock_connect=ANSWER_SECONDS, sock_read=ANSWER_SECONDS)}
-            self._files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **more)
-        except ImportError as error:
-            raise UsageError(f"{scheme}:// needs {EXTRAS[scheme]}. `pip install 'tonemill[{scheme}]'`.") from error
-        if scheme == "s3":
-            self._files.retries = 1
+        settings: dict[str, Any] = {}
+        if scheme == "gs":
+            settings["requests_timeout"] = _silence()
+        self._files = file_system(scheme, **settings)
 
     def look(self, key: str) -> Entry:
         found = self._files.info(key)
@@ -79,11 +79,13 @@ class Fsspec:
 
     def find(self, key: str) -> dict[str, Entry]:
         found = self._files.find(key, detail=True)
-        return {name.lstrip("/"): _entry(one) for name, one in found.items() if one["type"] == "file"}
+        entries = {name.lstrip("/"): _entry(one) for name, one in found.items() if one["type"] == "file"}
+        return {name: one for name, one in entries.items() if not is_marker(name, one)}
 
     def is_folder(self, key: str) -> bool:
         try:
-            return bool(self._files.info(key)["type"] == "directory")
+            # An object of the same name hides the folder from `info`.
+            return bool(self._files.ls(f"{key.rstrip('/')}/", detail=False))
         except FileNotFoundError:
             return False
 
@@ -98,6 +100,20 @@ class Fsspec:
 
     def remove(self, key: str) -> None:
         self._files.rm_file(key)
+
+
+def is_marker(key: str, entry: Entry) -> bool:
+    """Whether an object stands for a folder, as web consoles and mounting tools make them, and holds nothing."""
+    return key.endswith("/") and not entry.bytes
+
+
+def _silence() -> Any:
+    """How long Google's store may say nothing, for a shard may take longer than that to go through."""
+    try:
+        from aiohttp import ClientTimeout
+    except ImportError:
+        return None
+    return ClientTimeout(sock_connect=ANSWER_SECONDS, sock_read=ANSWER_SECONDS)
 
 
 def _entry(found: dict[str, Any]) -> Entry:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from tonemill.pipelines.storage.store import Entry
 from tonemill.pipelines.storage.stores import persist, store_of
+
+T = TypeVar("T")
 
 AHEAD_BYTES: Final = 8 << 20
 """Read at once, at most, where an object is read from front to back."""
@@ -43,41 +45,49 @@ class StorePath:
         return StorePath(self.scheme, f"{self.key.rstrip('/')}/{name}")
 
     @property
-    def _pure(self) -> PurePosixPath:
-        if self.scheme == "https":
-            # What a query holds is no part of a name.
-            parts = urlsplit(str(self))
-            return PurePosixPath(parts.netloc + unquote(parts.path))
-        return PurePosixPath(self.key)
+    def _words(self) -> str:
+        """The key, as names are taken from it."""
+        if self.scheme != "https":
+            return self.key
+        # What a query holds is no part of a name.
+        parts = urlsplit(str(self))
+        return parts.netloc + unquote(parts.path)
 
     @property
     def name(self) -> str:
-        return self._pure.name
+        return self._words.rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
-        return self._pure.suffix
+        return PurePosixPath(self.name).suffix
 
     @property
     def parent(self) -> StorePath:
-        return StorePath(self.scheme, str(self._pure.parent))
+        return StorePath(self.scheme, self._words.rpartition("/")[0])
 
     def with_suffix(self, suffix: str) -> StorePath:
-        return StorePath(self.scheme, str(self._pure.with_suffix(suffix)))
+        return StorePath(self.scheme, f"{self._words.removesuffix(self.suffix)}{suffix}")
 
-    def relative_to(self, other: StorePath) -> PurePosixPath:
-        return self._pure.relative_to(other._pure)
+    def relative_to(self, other: StorePath) -> str:
+        """What follows another path in this one, letter for letter: keys are no folders, and `a/./b` is not `a/b`."""
+        words, start = self._words, f"{other._words.rstrip('/')}/"
+        if not words.startswith(start):
+            raise ValueError(f"{self} is not below {other}")
+        return words[len(start) :]
 
     def mkdir(self, *_: object, **__: object) -> None:
         """Stores have no folders."""
 
+    def _persist(self, what: str, act: Callable[[], T]) -> T:
+        return persist(what, act, self.scheme)
+
     def entry(self) -> Entry:
         """What the store says of it; FileNotFoundError where it is nothing, or but a prefix."""
-        return persist(f"looking at {self}", lambda: store_of(self.scheme).look(self.key))
+        return self._persist(f"looking at {self}", lambda: store_of(self.scheme).look(self.key))
 
     def below(self) -> dict[StorePath, Entry]:
         """Every object below it, sorted."""
-        found = persist(f"listing {self}", lambda: store_of(self.scheme).find(self.key.rstrip("/") + "/"))
+        found = self._persist(f"listing {self}", lambda: store_of(self.scheme).find(self.key.rstrip("/") + "/"))
         return {StorePath(self.scheme, key): found[key] for key in sorted(found)}
 
     def stat(self) -> SimpleNamespace:
@@ -92,13 +102,13 @@ class StorePath:
         return True
 
     def is_dir(self) -> bool:
-        return persist(f"looking at {self}", lambda: store_of(self.scheme).is_folder(self.key))
+        return self._persist(f"looking at {self}", lambda: store_of(self.scheme).is_folder(self.key))
 
     def exists(self) -> bool:
         return self.is_file() or self.is_dir()
 
     def iterdir(self) -> Iterator[StorePath]:
-        names = dict.fromkeys(str(path.relative_to(self)).split("/")[0] for path in self.below())
+        names = dict.fromkeys(path.relative_to(self).split("/")[0] for path in self.below())
         return iter([self / name for name in names])
 
     def rglob(self, pattern: str) -> Iterator[StorePath]:
@@ -109,7 +119,7 @@ class StorePath:
         return _Reader(self, self.entry().bytes)
 
     def read_bytes(self) -> bytes:
-        return persist(f"reading {self}", lambda: store_of(self.scheme).read(self.key))
+        return self._persist(f"reading {self}", lambda: store_of(self.scheme).read(self.key))
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes from `start` to before `end`; OSError where the store keeps giving fewer."""
@@ -120,7 +130,7 @@ class StorePath:
                 raise EOFError(f"{len(data)} of {end - start} bytes came")
             return data
 
-        return persist(f"reading {self}", act)
+        return self._persist(f"reading {self}", act)
 
     def fetch(self, target: Path) -> Entry:
         """Copy it to a local file; returns what the store said of it before."""
@@ -132,15 +142,15 @@ class StorePath:
                 raise EOFError(f"{got} of {found.bytes} bytes came")
             return found
 
-        return persist(f"reading {self}", act)
+        return self._persist(f"reading {self}", act)
 
     def put(self, source: Path) -> None:
         """Make it of a local file; it is there whole when this returns, and before that not at all."""
-        persist(f"writing {self}", lambda: store_of(self.scheme).put(self.key, source))
+        self._persist(f"writing {self}", lambda: store_of(self.scheme).put(self.key, source))
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            persist(f"removing {self}", lambda: store_of(self.scheme).remove(self.key))
+            self._persist(f"removing {self}", lambda: store_of(self.scheme).remove(self.key))
         except FileNotFoundError:
             if not missing_ok:
                 raise

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
-import time
+import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import TonemillError
+from tonemill.audiotools.trouble import Kind
+from tonemill.pipelines.storage.answers import answer_of
 from tonemill.pipelines.storage.store import Fsspec, Store
 
 T = TypeVar("T")
@@ -18,6 +19,9 @@ ATTEMPTS: Final = 6
 PAUSE_SECONDS: Final = 0.2
 """Before the second attempt; each further pause is twice as long, more or less."""
 
+cut_short: Final = threading.Event()
+"""Set when this process is to end: what waits for a store gives up."""
+
 _stores: dict[tuple[int, str], Store] = {}
 """By process, for a fork must not talk through the connections of its parent; and by scheme."""
 
@@ -25,34 +29,49 @@ _stores: dict[tuple[int, str], Store] = {}
 def store_of(scheme: str) -> Store:
     where = (os.getpid(), scheme)
     if where not in _stores:
-        if scheme == "https":
-            from tonemill.pipelines.storage.https import Web
-
-            _stores[where] = Web()
-        else:
-            _stores[where] = Fsspec(scheme)
+        _stores[where] = _made(scheme)
     return _stores[where]
 
 
-def persist(what: str, act: Callable[[], T]) -> T:
-    """Do something until it works, a few times: a store may fail for a moment.
+def _made(scheme: str) -> Store:
+    """A store of a scheme.
 
     Raises:
-        OSError: what the store says; EIO where it says nothing of use.
+        UsageError: what reaches it is not installed.
     """
-    for attempt in range(ATTEMPTS):
+    if scheme == "https":
+        from tonemill.pipelines.storage.https import Web
+
+        return Web()
+    if scheme == "s3":
+        from tonemill.pipelines.storage.s3 import S3
+
+        return S3()
+    return Fsspec(scheme)
+
+
+def persist(what: str, act: Callable[[], T], scheme: str = "") -> T:
+    """Do something until it works, a few times: a store may fail for a moment.
+
+    Args:
+        what: is done, with the place it is done to.
+        act: does it.
+        scheme: of the store.
+
+    Raises:
+        OSError: what the store says, with the number that `answers` gives it; or what this machine lacks.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
         try:
             return act()
-        except FileNotFoundError as error:
-            # Some say it without a number, by which it is known later.
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), what) from error
-        except PermissionError as error:
-            raise PermissionError(errno.EACCES, error.strerror or str(error)[:300], what) from error
-        except UsageError:
+        except TonemillError:
             raise
         except Exception as error:
-            if attempt == ATTEMPTS - 1:
-                said = f"{type(error).__name__}: {error}"[:300]
-                raise OSError(errno.EIO, f"{what}: tried {ATTEMPTS} times, and at last: {said}") from error
-        time.sleep(PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
-    raise AssertionError
+            answer = answer_of(error, scheme)
+            if answer.meaning.kind is Kind.MACHINE:
+                raise
+            if answer.final or attempt >= ATTEMPTS or cut_short.is_set():
+                raise answer.as_error(what, attempt) from error
+        cut_short.wait(PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))

@@ -179,6 +179,8 @@ def test_what_changes_after_the_scan_is_noticed(tonemill: Tonemill, piped: Piped
     happens, reason = MISHAPS[mishap]
     write_wav(tmp_path / "good.wav")
     path = write_wav(tmp_path / "in" / "a.wav")
+    # A folder that is left empty may be one on which a disk is not mounted.
+    (tmp_path / "in" / "beside.txt").touch()
     stream = piped(["scan", tmp_path, "-q"])
     happens(path)
     about = tonemill("shard", tmp_path / "out", "-q", stdin=stream).done().line

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +27,7 @@ pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.corpus.plan_file import read_whole
-from tonemill.pipelines.sources import remote
-from tonemill.pipelines.storage import commit, locks, stores
+from tonemill.pipelines.storage import commit, copies, leases, stores
 from tonemill.pipelines.storage.paths import as_store, kept, place, scratch
 from tonemill.pipelines.storage.store_path import StorePath
 from tonemill.pipelines.training.loader import Batches
@@ -135,8 +137,8 @@ def test_sources_in_a_bucket_give_the_same_corpus(
         # Of these, and of nothing else, places are a part.
         made[name + " plan"] = {one: made[name].pop(one) for one in ("plan.parquet", "plan.json")}
     assert made["remote"] == made["local"] and made["remote plan"] != made["local plan"]
-    copies = scratch(remote.FETCHED).rglob("*.wav")  # type: ignore[arg-type]
-    assert not list(copies), "copies of sources stay behind"
+    left = scratch(copies.FETCHED).rglob("*.wav")  # type: ignore[arg-type]
+    assert not list(left), "copies of sources stay behind"
 
 
 @pytest.mark.parametrize("name", ["plan.parquet", "index.parquet"])
@@ -161,14 +163,14 @@ def test_a_table_of_a_bucket_comes_once(expected: Path, s3: Wire) -> None:
     assert index.equals(open_corpus(expected).index()) and s3.counted["GET"] == 1
     plan = corpus.folder / "plan.parquet"
     there = read_whole(expected / "plan.parquet")
-    for copies in range(2):
+    for before in range(2):
         s3.counted.clear()
         assert read_whole(plan) == there
         wanted = s3.counted["GET"]
         # The plan comes the first time alone; where the copy was another one, its digest is asked for once more.
         s3.counted.clear()
         assert read_whole(plan) == there
-        assert s3.counted["GET"] == wanted - 1 - copies
+        assert s3.counted["GET"] == wanted - 1 - before
         # What was copied from another version, of one size and one time in the store's whole seconds, is no copy.
         kept(plan).write_bytes(bytes(kept(plan).stat().st_size))
 
@@ -190,6 +192,29 @@ def test_a_source_that_changes_or_goes_is_told(tonemill: Tonemill, tmp_path: Pat
     (root / "gone.wav").unlink()
     tonemill("shard", tmp_path / "out", "-q", stdin=stream).done()
     assert reasons(tmp_path / "out") == {"other.wav": "changed", "gone.wav": "missing"}
+
+
+ODD = ("x?versionId=7.wav", "./dot.wav", "a/../up.wav", "x?key=1.wav", "x&token=a.wav", "two//slashes.wav", "both.wav")
+
+
+def test_every_key_is_read_under_its_own_name(tonemill: Tonemill, tmp_path: Path, s3: Wire) -> None:
+    put = stores.store_of("s3")._call  # type: ignore[attr-defined]
+    digests = {}
+    for seed, key in enumerate(("x", "up.wav", *ODD, "both.wav/below.wav")):
+        data = write_wav(tmp_path / "a.wav", seed=seed).read_bytes()
+        put("put_object", Bucket="tonemill", Key=f"odd/{key}", Body=data)
+        digests[key] = hashlib.sha256(data).hexdigest()
+    put("put_object", Bucket="tonemill", Key="odd/", Body=b"")
+    stream = tonemill("scan", "s3://tonemill/odd", "-q").done().out
+    found = {one["path"]: one["sources"]["audio"]["sha256"] for one in lines_of(stream)}
+    assert found == {key: digest for key, digest in digests.items() if key != "x"}
+    assert tonemill("shard", tmp_path / "out", "-q", stdin=stream).done().line["examples"] == len(found)
+
+
+def test_doctor_tries_a_folder_of_a_bucket(tonemill: Tonemill, s3: Wire) -> None:
+    told = tonemill("doctor", "s3://tonemill/checked", "--only", "folder").done()
+    assert b"can be listed, read, written to and cleared" in told.out and not objects("checked")
+    tonemill("doctor", "s3://no-such-bucket/checked", "--only", "folder").refused(1)
 
 
 @pytest.mark.parametrize("share", [0.2, pytest.param(0.4, marks=pytest.mark.slow)])
@@ -265,7 +290,7 @@ def test_two_commands_on_one_bucket(
     folder = bucket("held")
     # As from another machine: only the lease tells.
     (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    other = folder / locks.LEASES / "together-0.json"
+    other = folder / leases.LEASES / "together-0.json"
     other.put(tmp_path / "lease")
     tonemill("shard", where, "--planned", "--range", "1:2", "-q").done()
     tonemill("shard", where, "--planned", "-q").refused(1, "Another command is writing", "together-0")
@@ -274,28 +299,72 @@ def test_two_commands_on_one_bucket(
     assert objects("held") == contents(expected)
 
 
-def test_the_lease_of_the_dead_is_taken(s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = bucket("leased")
-    dead = folder / locks.LEASES / "alone-0.json"
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    (tmp_path / "lease").write_text(json.dumps({"host": locks.socket.gethostname(), "pid": ended.pid}))
-    dead.put(tmp_path / "lease")
-    with locks.leased(folder, together=False) as other:
-        assert other is None and not dead.is_file()
-    (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    dead.put(tmp_path / "lease")
-    with locks.leased(folder, together=False) as other:
-        assert other == dead
-    # This store tells times in whole seconds, so a lease that was just rewritten may look a second old.
-    monkeypatch.setattr(locks, "LEASE_SECONDS", 1.9)
-    time.sleep(3.1)
-    with locks.leased(folder, together=False) as other:
-        assert other is None
-        # Rewritten while it is held.
-        time.sleep(3.1)
-        with locks.leased(folder, together=True) as second:
-            assert second is not None and second.name.startswith("alone-")
+HOLDING = """
+import fcntl, os, sys
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def lease_of(folder: StorePath, tmp_path: Path, **record: object) -> StorePath:
+    """Another's lease, put now."""
+    (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1, **record}))
+    lease = folder / leases.LEASES / "alone-0.json"
+    lease.put(tmp_path / "lease")
+    return lease
+
+
+def test_on_one_machine_a_lease_lives_as_long_as_its_lock(s3: Wire, tmp_path: Path) -> None:
+    folder, boot = bucket("leased"), leases.BOOT.read_text().strip()
+    lock = tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        # Neither the host nor the number of the process is looked at: containers share them.
+        other = lease_of(folder, tmp_path, boot=boot, file=str(lock))
+        with leases.leased(folder, together=False) as found:
+            assert found == other
+        holder.kill()
+    begun = time.monotonic()
+    with leases.leased(folder, together=False) as found:
+        assert found is None and not other.is_file()
+    assert time.monotonic() - begun < 1
+    assert not folder.below()
+
+
+@pytest.mark.parametrize("record", [{}, {"boot": "another", "file": "/tmp"}], ids=["of before", "elsewhere"])
+def test_another_machine_s_lease_is_watched(
+    s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, str]
+) -> None:
+    # This store tells times in whole seconds.
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.9)
+    monkeypatch.setattr(leases, "WATCH_SECONDS", 0.2)
+    folder, said = bucket("watched"), []
+    other = lease_of(folder, tmp_path, **record)
+    with leases.leased(folder, together=False, say=said.append) as found:
+        assert found is None and not other.is_file()
+    assert len(said) == 1 and "may be at work" in said[0]
+    lease_of(folder, tmp_path, **record)
+    renewing = threading.Timer(1.2, lease_of, (folder, tmp_path), record)
+    renewing.start()
+    with leases.leased(folder, together=False) as found:
+        assert found == other
+    renewing.join()
+    other.unlink()
+
+
+def test_a_lease_is_renewed_while_it_is_held(s3: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.9)
+    folder = bucket("renewed")
+    with leases.leased(folder, together=False) as first:
+        assert first is None
+        (mine,) = folder.below()
+        put = mine.entry().modified_ns
+        time.sleep(2.1)
+        assert mine.entry().modified_ns > put
     assert not folder.below()
 
 

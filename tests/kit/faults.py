@@ -25,6 +25,7 @@ import pytest
 from broken_audio import BROKEN, Broken
 
 from tonemill.pipelines.cooking.journal import JOURNALS
+from tonemill.pipelines.storage.store import Entry
 
 # Broken audio
 
@@ -102,7 +103,7 @@ def failing_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FailingDisk]:
     real_fsync = os.fsync
     monkeypatch.setattr(builtins, "open", failing("open", builtins.open))
     monkeypatch.setattr(io, "open", failing("open", io.open))
-    for name in ("open", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod"):
+    for name in ("open", "stat", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod"):
         monkeypatch.setattr(os, name, failing(name, getattr(os, name)))
     monkeypatch.setattr(os, "fsync", fsync)
 
@@ -111,6 +112,73 @@ def failing_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FailingDisk]:
         return disks[-1]
 
     return make
+
+
+# A store that fails
+
+
+class Answered(Exception):
+    """What a store's library raises: the status, and the store's own code and words.
+
+    Args:
+        status: of HTTP.
+        code: the store's own.
+    """
+
+    def __init__(self, status: int, code: str = "") -> None:
+        super().__init__(f"{status} {code}")
+        self.response = {
+            "Error": {"Code": code or str(status), "Message": "as it was told to"},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        }
+
+
+@dataclass
+class FailingStore:
+    """A store in a local folder, of which a call fails as it is told; it stands for any, in this process.
+
+    Args:
+        folder: where its objects are files, by their keys.
+        fail_at: the number of the call that fails, counted from 0; None never.
+        error: what it fails with.
+        calls: what was called so far, as `("look", key)`.
+    """
+
+    folder: Path
+    fail_at: int | None = None
+    error: Exception = field(default_factory=lambda: Answered(503))
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def _watch(self, name: str, key: str) -> Path:
+        self.calls.append((name, key))
+        if self.fail_at == len(self.calls) - 1:
+            raise self.error
+        return self.folder / key
+
+    def look(self, key: str) -> Entry:
+        status = self._watch("look", key).stat()
+        return Entry(status.st_size, status.st_mtime_ns)
+
+    def find(self, key: str) -> dict[str, Entry]:
+        below = sorted(path for path in self._watch("find", key).rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): Entry(path.stat().st_size, 0) for path in below}
+
+    def is_folder(self, key: str) -> bool:
+        return self._watch("is_folder", key).is_dir()
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        return self._watch("read", key).read_bytes()[start:end]
+
+    def fetch(self, key: str, target: Path) -> None:
+        target.write_bytes(self._watch("fetch", key).read_bytes())
+
+    def put(self, key: str, source: Path) -> None:
+        path = self._watch("put", key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read_bytes())
+
+    def remove(self, key: str) -> None:
+        self._watch("remove", key).unlink()
 
 
 # Commands that are killed

@@ -262,4 +262,4 @@ def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioError, match=r"pip install 'tonemill\[ffmpeg\]'") as refused:
         files.probe(tmp_path / "a.m4a")
-    assert refused.value.reason == "unsupported"
+    assert refused.value.reason == "no_decoder"

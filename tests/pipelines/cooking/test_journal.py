@@ -44,7 +44,7 @@ def test_the_source_under_way_is_suspected_and_its_neighbours_are_not(tmp_path: 
 
 @pytest.mark.parametrize(
     ("signals", "reason"),
-    [(["SIGSEGV", "SIGSEGV"], "crashed"), (["SIGKILL", "SIGKILL"], "memory"), ([HUNG], "hung")],
+    [(["SIGSEGV", "SIGSEGV"], "crashed"), (["SIGKILL", "SIGKILL"], "killed"), ([HUNG], "hung")],
 )
 def test_a_source_that_ends_workers_again_is_refused(tmp_path: Path, signals: list[str], reason: str) -> None:
     for one in signals:

@@ -85,8 +85,7 @@ def test_each_kind_of_end_is_one_reject_with_its_reason(raw: Path, shell: Shell,
     for name in ends:
         write_wav(raw / f"{name}.wav")
     ended = shard(shell, "all")
-    assert ended.code == 1, ended
-    assert "1 sources or clips failed for a reason that may pass" in ended.err
+    assert ended.code == 0, ended
     assert reasons(tmp_path / "all") == {f"{name}.wav": reason for name, reason in ends.items()}
     about = json.loads((tmp_path / "all/corpus.json").read_text())
     assert about["examples"] == GOOD
@@ -163,7 +162,7 @@ def test_a_journal_outlives_the_worker_that_kept_it(tmp_path: Path) -> None:
 
 
 def test_a_source_is_refused_when_it_was_seen_to_end_workers_twice(tmp_path: Path) -> None:
-    for name, reason in (("SIGSEGV", "crashed"), ("SIGKILL", "memory")):
+    for name, reason in (("SIGSEGV", "crashed"), ("SIGKILL", "killed")):
         for _ in range(2):
             journal = Journal(tmp_path / name / JOURNALS / "0")
             journal.refuse_deadly(5)

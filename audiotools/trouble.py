@@ -1,0 +1,174 @@
+"""What an error number, or the answer of a store, means for a source: decided here, as data, and nowhere else.
+
+kind        what comes of it
+TRANSIENT   it may pass: tried again at the shard's end, and by the next run of the same command
+ABSENT      a fact about the source once something beside it could be read; until then it may pass
+FINAL       a fact about the source, if it is found twice
+MACHINE     this machine lacks something: never a reject, the command ends
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tonemill.audiotools.errors import AudioError, Doubtful, MachineError, Settled
+
+
+class Kind(Enum):
+    """What comes of a failure."""
+
+    TRANSIENT = "transient"
+    ABSENT = "absent"
+    FINAL = "final"
+    MACHINE = "machine"
+
+
+class Meaning(NamedTuple):
+    """What a failure means.
+
+    Args:
+        kind: what comes of it.
+        reason: a key of `reject_reasons.REASONS`; what mends it, where it is of this machine.
+    """
+
+    kind: Kind
+    reason: str
+
+
+UNKNOWN: Final = Meaning(Kind.TRANSIENT, "network")
+"""Of every number and code that stands in no table here."""
+
+_MISSING: Final = Meaning(Kind.ABSENT, "missing")
+_FORBIDDEN: Final = Meaning(Kind.ABSENT, "forbidden")
+_NEVER_THERE: Final = Meaning(Kind.FINAL, "missing")
+REFUSED: Final = Meaning(Kind.FINAL, "forbidden")
+
+ERRNOS: Final[dict[int, Meaning]] = {
+    errno.ENOENT: _MISSING,
+    errno.ENOTDIR: _MISSING,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.ELOOP: _NEVER_THERE,
+    errno.ENAMETOOLONG: _NEVER_THERE,
+    errno.EISDIR: Meaning(Kind.FINAL, "unreadable"),
+    errno.ENOSPC: Meaning(Kind.MACHINE, "Make room on that disk, or name another folder (TMPDIR for temporary files)."),
+    errno.EDQUOT: Meaning(Kind.MACHINE, "Your quota there is used up: make room, or name another folder (TMPDIR)."),
+    errno.EROFS: Meaning(Kind.MACHINE, "Nothing can be written there: name another folder (TMPDIR)."),
+    errno.EFBIG: Meaning(Kind.MACHINE, "`ulimit -f unlimited` lets files be longer."),
+    errno.ENOMEM: Meaning(Kind.MACHINE, "Fewer --workers need less memory."),
+    errno.EMFILE: Meaning(Kind.MACHINE, "`ulimit -n 4096` lets a process hold more files open."),
+    errno.ENFILE: Meaning(Kind.MACHINE, "Too many files are open on this machine: end other programs."),
+}
+"""Of Linux's numbers; EIO, ESTALE, every timeout and broken connection are `UNKNOWN`, as are those not met yet."""
+
+STATUSES: Final[dict[int, Meaning]] = {
+    401: _FORBIDDEN,
+    403: _FORBIDDEN,
+    404: _MISSING,
+    410: _NEVER_THERE,
+    451: REFUSED,
+}
+"""Of HTTP's status codes; 408, 429, 5xx and others are `UNKNOWN`."""
+
+IDENTITY: Final = Meaning(Kind.TRANSIENT, "identity")
+"""Of who we are to a store, which says nothing about an object."""
+
+CODES: Final[dict[str, Meaning]] = {
+    **dict.fromkeys(
+        (
+            "AuthFailure",
+            "AuthorizationHeaderMalformed",
+            "ExpiredToken",
+            "InvalidAccessKeyId",
+            "InvalidClientTokenId",
+            "InvalidToken",
+            "RequestExpired",
+            "RequestTimeTooSkewed",
+            "SignatureDoesNotMatch",
+            "TokenRefreshRequired",
+            "UnauthorizedAccess",
+            "authError",
+            "accountDisabled",
+        ),
+        IDENTITY,
+    ),
+    **dict.fromkeys(("NoSuchKey", "NotFound", "notFound"), _MISSING),
+    **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "forbidden"), _FORBIDDEN),
+    "MethodNotAllowed": UNKNOWN,
+}
+"""Of the codes that S3 and Google Storage give beside a status; what is none of these is judged by its status."""
+
+
+def meaning_of_answer(status: int | None, code: str = "") -> Meaning:
+    """What a store's answer means: by its own code, else by its status."""
+    return CODES.get(code) or STATUSES.get(status or 0, UNKNOWN)
+
+
+def meaning_of(error: OSError) -> Meaning:
+    """What an error means: what a store's answer said, else its number."""
+    meaning: Meaning = getattr(error, "meaning", None) or ERRNOS.get(error.errno or 0, UNKNOWN)
+    return meaning
+
+
+def is_of_machine(error: OSError) -> bool:
+    """Whether an error says something about this machine alone."""
+    return meaning_of(error).kind is Kind.MACHINE
+
+
+def machine_error(error: OSError, what: str = "") -> MachineError:
+    """The end of a command whose machine lacks something: names the path, what is lacking and what mends it."""
+    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    where = " at ".join(filter(None, [what, place]))
+    said = error.strerror or str(error)
+    return MachineError(
+        f"{where}{': ' if where else ''}{said}. {ERRNOS[error.errno or 0].reason} What was finished stays; mend this "
+        "and give the same command again: it goes on where it stopped."
+    )
+
+
+_WORDS: Final = {
+    "missing": "there is no such file: {}",
+    "forbidden": "the file may not be read{}",
+    "unreadable": "it is a folder{}",
+    "identity": "the store does not accept who we are: {}",
+    "network": "the storage did not answer: {}",
+}
+
+
+def unopenable(error: OSError) -> AudioError:
+    """What an error of a disk or a store means for the source that was to be read.
+
+    Raises:
+        MachineError: it says something about this machine and nothing about the source.
+    """
+    meaning = meaning_of(error)
+    if meaning.kind is Kind.MACHINE:
+        raise machine_error(error, "reading a source") from error
+    said = (error.strerror or str(error)).rstrip(".")
+    if meaning.reason in ("forbidden", "unreadable"):
+        said = "" if error.strerror in (None, os.strerror(error.errno or 0)) else f": {said}"
+    message = _WORDS[meaning.reason].format(said)
+    if meaning.kind is Kind.FINAL:
+        return Settled(meaning.reason, message)
+    return Doubtful(meaning.reason, message)
+
+
+def refuse_unreadable(source: Path | bytes) -> None:
+    """Read a file from first to last, after a decoder failed and did not say whether the file or the disk is at fault.
+
+    Raises:
+        AudioError: the disk is.
+        MachineError: this machine is.
+    """
+    if isinstance(source, bytes):
+        return
+    try:
+        with source.open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except OSError as error:
+        raise unopenable(error) from error

@@ -1,0 +1,178 @@
+"""The folder of TMPDIR in which a process keeps its copies of sources, and who may take it away.
+
+A folder belongs to the process that holds the lock of a file in it. Process numbers would not do: containers that share
+a TMPDIR have the same ones. Where the file system has no locks, nobody takes away what may be another's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final, cast
+
+from tonemill.audiotools.errors import MachineError
+from tonemill.audiotools.trouble import is_of_machine, machine_error
+from tonemill.pipelines.storage.locks import is_without_locks
+from tonemill.pipelines.storage.paths import scratch, scratch_root
+from tonemill.pipelines.storage.store_path import StorePath
+
+FETCHED: Final = StorePath("memory", ".tonemill-fetched")
+"""Stands for the folder in which copies are stored, one folder for each process."""
+
+LOCK: Final = "lock"
+
+EARLIER_SECONDS: Final = 86_400.0
+"""After which a folder without a lock, as versions of before made them, is nobody's."""
+
+_mine: dict[int, tuple[Path, IO[bytes]]] = {}
+"""By process, for a fork has no folder yet."""
+
+_making = threading.Lock()
+
+
+def new_copy(suffix: str) -> Path:
+    """An empty file for a copy, in the folder of this process, which is made again where it vanished.
+
+    Raises:
+        MachineError: TMPDIR is full, or cannot be written.
+    """
+    try:
+        for last in (False, True):
+            try:
+                handle, name = tempfile.mkstemp(suffix, dir=_folder(again=last))
+                break
+            except FileNotFoundError:
+                if last:
+                    raise
+    except OSError as error:
+        raise _unusable(error) from error
+    os.close(handle)
+    return Path(name)
+
+
+def full(error: OSError, wanted: str) -> MachineError:
+    """What is raised where a copy cannot be written.
+
+    Args:
+        error: of this machine.
+        wanted: what should be copied, with its bytes.
+    """
+    place = tempfile.gettempdir()
+    free = f"{shutil.disk_usage(place).free} bytes are free there" if Path(place).is_dir() else "it is not there"
+    return machine_error(error, f"TMPDIR is {place}, and {wanted} must be copied there ({free})")
+
+
+def _unusable(error: OSError) -> MachineError:
+    place = tempfile.gettempdir()
+    if is_of_machine(error):
+        return machine_error(error, f"TMPDIR is {place}, where copies of sources are made")
+    return MachineError(
+        f"TMPDIR is {place}, where copies of sources are made, and it cannot be written: {error.strerror}. Set TMPDIR "
+        "to a folder that nothing cleans, and give the same command again: it goes on where it stopped."
+    )
+
+
+def _folder(again: bool) -> Path:
+    """The folder of this process."""
+    with _making:
+        held = _mine.get(os.getpid())
+        if held is None or again or not held[0].is_dir():
+            _mine[os.getpid()] = held = _made()
+        return held[0]
+
+
+def _made() -> tuple[Path, IO[bytes]]:
+    """A new folder with its lock."""
+    home = scratch(cast(Path, FETCHED))
+    with _guarded(home) as guarded:
+        if guarded:
+            _sweep(home)
+        mine = home / secrets.token_hex(8)
+        mine.mkdir(parents=True)
+        file = (mine / LOCK).open("wb")
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return mine, file
+
+
+@contextmanager
+def _guarded(home: Path) -> Iterator[bool]:
+    """Hold the lock of all folders, so that none is taken away between its making and its locking; whether it is held.
+
+    Yields False where the file system has no locks.
+    """
+    with (home / LOCK).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if not is_without_locks(error):
+                raise
+            yield False
+            return
+        yield True
+
+
+def _sweep(home: Path) -> None:
+    for folder in home.iterdir():
+        if folder.is_dir() and folder not in [path for path, _ in _mine.values()] and _is_free(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether nobody holds a folder; False where that cannot be known."""
+    try:
+        with (folder / LOCK).open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        if not folder.name.isdigit():
+            return True
+        with contextlib.suppress(OSError):
+            return time.time() - folder.stat().st_mtime > EARLIER_SECONDS
+        return False
+    except OSError:
+        return False
+
+
+def discard() -> None:
+    """Remove the folder of this process, which ends."""
+    held = _mine.pop(os.getpid(), None)
+    if held is not None:
+        shutil.rmtree(held[0], ignore_errors=True)
+        held[1].close()
+
+
+def tidy() -> None:
+    """Remove what this process and those that ended left in TMPDIR: copies of sources, and folders that are empty."""
+    discard()
+    with contextlib.suppress(OSError):
+        root = scratch_root()
+        home = root / FETCHED.scheme / FETCHED.key
+        if home.is_dir():
+            with _guarded(home) as guarded:
+                if guarded:
+                    _sweep(home)
+                    if [path.name for path in home.iterdir()] == [LOCK]:
+                        (home / LOCK).unlink()
+        for folder, _, _ in os.walk(root, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)  # noqa: PTH106
+
+
+def describe_locks(folder: Path) -> str:
+    """What is to be told of locks in a folder; nothing where they work."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return f"it has no locks ({error.strerror})"
+    return ""

@@ -1,0 +1,127 @@
+"""Trouble of the machine never becomes a fact about a source: what is given again, retried, kept and told."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import Tonemill, lines_of, reasons, stream_of, write_wav
+
+from tonemill.pipelines.engine import engine
+from tonemill.pipelines.recipes.recipe_stream import LACKS
+
+FLAGS = ("--shard-seconds", 0.2, "--workers", 1, "-q")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    for number in range(4):
+        write_wav(tmp_path / "vol" / f"{number}.wav", seed=number)
+    return tmp_path / "vol"
+
+
+def test_a_disk_that_is_away_for_a_moment_costs_nothing(tonemill: Tonemill, raw: Path, tmp_path: Path) -> None:
+    stream = tonemill("scan", raw, "-q").done().out
+    raw.rename(tmp_path / "away")
+    raw.mkdir()
+    tonemill("shard", tmp_path / "out", *FLAGS, stdin=stream).refused(1)
+    raw.rmdir()
+    (tmp_path / "away").rename(raw)
+    assert tonemill("shard", tmp_path / "out", *FLAGS, stdin=stream).done().line["examples"] == 4
+
+
+def test_retry_makes_again_the_shards_with_a_reason_and_only_those(
+    tonemill: Tonemill, raw: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    stream = tonemill("scan", raw, "-q").done().out
+    (raw / "1.wav").rename(tmp_path / "1.wav")
+    tonemill("shard", out, *FLAGS, stdin=stream).done()
+    assert reasons(out) == {"1.wav": "missing"}
+    (tmp_path / "1.wav").rename(raw / "1.wav")
+    before = {path: path.stat().st_mtime_ns for path in out.glob("train/[0-9]*.json")}
+    tonemill("shard", out, *FLAGS, stdin=stream).done()
+    assert reasons(out) == {"1.wav": "missing"}
+    assert tonemill("shard", out, *FLAGS, "--retry", "missing", stdin=stream).done().line["examples"] == 4
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert len(before) > 1 and sum(before[path] != after[path] for path in before) == 1
+    tonemill("verify", out, "-q").done()
+    tonemill("shard", out, *FLAGS, "--retry", "changed", stdin=stream).refused(2, "--update")
+    tonemill("shard", out, *FLAGS, "--retry", "misspelt", stdin=stream).refused(2, "misspelt", "missing")
+    tonemill("shard", out, *FLAGS, "--retry", "all", "--update", stdin=stream).refused(2, "--retry")
+
+
+def unread(stream: bytes, name: str) -> bytes:
+    """A stream as `scan` writes it when it could not read one of the files."""
+    recipes = lines_of(stream)
+    for one in recipes:
+        if one["path"] == name:
+            source = {"uri": one["sources"]["audio"]["uri"]}
+            one["sources"]["audio"] = {**source, "unread": {"reason": "forbidden", "message": "it may not be read"}}
+    *lines, trailer = stream_of(recipes).splitlines()
+    return b"\n".join(
+        [*lines, json.dumps({**json.loads(trailer), "trailer": {"recipes": 4, "lacks": {"unread": 1}}}).encode()]
+    )
+
+
+def test_what_scan_could_not_read_waits_for_another_scan(tonemill: Tonemill, raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    whole = tonemill("scan", raw, "-q").done().out
+    tonemill("shard", out, *FLAGS, stdin=unread(whole, "1.wav")).refused(1, "scan")
+    assert reasons(out) == {"1.wav": "unreachable"}
+    # Left out on purpose, it is a note.
+    tonemill("shard", out, *FLAGS, "--keep-transient", stdin=unread(whole, "1.wav")).done()
+    told = tonemill("verify", out).done()
+    assert json.loads(told.out)["notes"] and "were left out" in told.err
+    assert tonemill("shard", out, *FLAGS, "--update", stdin=whole).done().line["examples"] == 4
+    # One that is there already is not taken away by a scan that could not read it.
+    tonemill("shard", out, *FLAGS, "--update", stdin=unread(whole, "1.wav")).refused(1, "could not be read")
+    assert reasons(out) == {}
+
+
+@pytest.mark.parametrize("lacks", LACKS)
+def test_update_takes_nothing_away_that_a_stream_lacks(
+    tonemill: Tonemill, raw: Path, tmp_path: Path, lacks: str
+) -> None:
+    out = tmp_path / "out"
+    whole = tonemill("scan", raw, "-q").done().out
+    tonemill("shard", out, *FLAGS, stdin=whole).done()
+    *lines, _ = stream_of(lines_of(whole)[:2]).splitlines()
+    trailer = {"tonemill": 1, "trailer": {"recipes": 2, "lacks": {lacks: 1}}}
+    part = b"\n".join([*lines, json.dumps(trailer).encode()])
+    # Whatever stands between hands it on.
+    part = tonemill("select", "True", stdin=part).done().out
+    tonemill("shard", out, *FLAGS, "--update", stdin=part).refused(1, "The stream lacks", "--update")
+    assert len({*out.glob("train/*.tar")}) > 1 and json.loads((out / "corpus.json").read_text())["examples"] == 4
+
+
+def test_an_empty_place_and_a_folder_that_cannot_be_entered_are_told(
+    tonemill: Tonemill, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = tonemill("scan", raw, tmp_path / "empty", "-q").refused(1, "empty")
+    assert json.loads(ended.out.splitlines()[-1])["trailer"] == {"recipes": 4, "lacks": {"empty": 1}}
+    (raw / "locked").mkdir()
+    entered = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return entered(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    ended = tonemill("scan", raw, "-q").refused(1, "locked could not be entered")
+    assert json.loads(ended.out.splitlines()[-1])["trailer"] == {"recipes": 4, "lacks": {"folders": 1}}
+
+
+def test_a_server_that_was_closed_is_not_used_though_it_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it still imports Beam; what was sent to it then failed with "Bad file descriptor"."""
+    server = engine.Server()
+    assert server.is_usable
+    server._socket.close()
+    assert server._process.poll() is None and not server.is_usable
+    monkeypatch.setattr(engine, "STOP_SECONDS", 0.0)
+    server.close()
+    assert server._process.poll() is not None

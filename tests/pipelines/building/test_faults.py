@@ -1,0 +1,130 @@
+"""Disks and stores of which any call fails, with every number and code of the table: whole, or a failure that heals."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_wav
+from faults import Answered, FailingDisk, FailingStore
+from making import QUIET
+
+from tonemill.audiotools.errors import TonemillError
+from tonemill.audiotools.trouble import CODES, ERRNOS, STATUSES, Kind
+from tonemill.pipelines.building import build
+from tonemill.pipelines.cooking.shard import cook_shard
+from tonemill.pipelines.engine.engine import Engine
+from tonemill.pipelines.planning.plan import Output, Plan
+from tonemill.pipelines.planning.planner import Splitting, make_plan
+from tonemill.pipelines.sources import scan
+from tonemill.pipelines.sources.reach import Reach, reach
+from tonemill.pipelines.storage import stores
+
+MOST_CALLS = 200
+NUMBERS = sorted({*ERRNOS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EAGAIN})
+ANSWERS = [
+    *(Answered(status) for status in (*STATUSES, 400, 408, 416, 429, 500, 502, 503, 504)),
+    *(Answered(403, code) for code in CODES),
+]
+
+
+@pytest.fixture
+def cooked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards are cooked in this process, where calls can be made to fail."""
+
+    def run(home: Path, left: Callable[[], Collection[int]], *_: Any, **__: Any) -> None:
+        while todo := sorted(left()):
+            for number in todo:
+                cook_shard(home, number)
+
+    monkeypatch.setattr(build, "run", run)
+    monkeypatch.setattr(build, "check", lambda engine: None)
+    monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.0)
+    Reach.__init__(reach)
+
+
+def made(out: Path, plan: Plan) -> dict[str, Any] | None:
+    """The description of what came of a command; None where it failed, or said that something may pass."""
+    try:
+        about = build.produce(out, plan, Engine(1), QUIET)
+    except TonemillError:
+        return None
+    return None if about["transient"] else about
+
+
+def planned(places: list[str]) -> Plan:
+    return make_plan(scan.scan(scan.find_audio(places), workers=1), Output("shards"), Splitting(), 0.1)
+
+
+def raw(folder: Path) -> Path:
+    for number in range(4):
+        write_wav(folder / "in" / f"{number}.wav", frames=400, seed=number)
+    return folder / "in"
+
+
+@pytest.mark.usefixtures("cooked_here")
+@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
+def test_a_call_to_the_disk_of_the_sources_fails(
+    tmp_path: Path, failing_disk: Callable[..., FailingDisk], number: int, stride: int
+) -> None:
+    folder = raw(tmp_path)
+    plan = planned([str(folder)])
+    expected = made(tmp_path / "whole", plan)
+    assert expected is not None and expected["examples"] == 4
+    failed = 0
+    for call in itertools.count(number % stride, stride):
+        Reach.__init__(reach)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        disk = failing_disk(folder, fail_at=call, times=1, error=number)
+        ended = made(tmp_path / "out", plan)
+        calls = len(disk.calls)
+        failing_disk(folder)
+        failed += ended is None
+        if ended is None:
+            ended = made(tmp_path / "out", plan)
+        assert ended is not None and ended["digest"] == expected["digest"], (os.strerror(number), disk.calls[call:])
+        if calls <= call:
+            break
+        assert call < MOST_CALLS
+    # What is of this machine ends the command; what may be the disk's is tried again before the command ends.
+    assert not failed or ERRNOS[number].kind is Kind.MACHINE
+
+
+@pytest.mark.usefixtures("cooked_here")
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("answer", ANSWERS, ids=str)
+def test_a_request_for_a_source_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answered, stride: int
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "tmp").mkdir()
+    raw(tmp_path / "store" / "bucket")
+    store = FailingStore(tmp_path / "store")
+    monkeypatch.setattr(stores, "store_of", lambda scheme: store)
+    monkeypatch.setattr("tonemill.pipelines.storage.store_path.store_of", lambda scheme: store)
+    monkeypatch.setattr("tonemill.pipelines.sources.reach.store_of", lambda scheme: store)
+    plan = planned(["s3://bucket/in"])
+    expected = made(tmp_path / "whole", plan)
+    assert expected is not None and expected["examples"] == 4
+    for call in itertools.count(0, stride):
+        Reach.__init__(reach)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        store.calls.clear()
+        store.fail_at, store.error = call, answer
+        ended = made(tmp_path / "out", plan)
+        calls = len(store.calls)
+        store.fail_at = None
+        if ended is None:
+            ended = made(tmp_path / "out", plan)
+        assert ended is not None and ended["digest"] == expected["digest"], (answer, store.calls[call:])
+        if calls <= call:
+            break
+        assert call < MOST_CALLS

@@ -93,6 +93,7 @@ def _described(direction: Direction) -> dict[str, Any]:
         "on_cpu": direction.on_cpu,
         "bound_db": direction.bound_db,
         "fields": fields,
+        "states": dict(direction.states),
         "options": config.described(direction.options),
     }
 
@@ -114,7 +115,8 @@ def _direction(name: str, record: Mapping[str, Any]) -> Direction:
         samples=record["samples"],
         hop=record["hop"],
         rows=record["rows"],
-        # The version before these four wrote none of them.
+        # The version before these five wrote none of them.
+        states=record.get("states", {}),
         batched=record.get("batched", 0),
         learned=record.get("learned", False),
         channels=record.get("channels", 0),

@@ -237,7 +237,7 @@ def described(path: Path) -> Any:
 
 CHANGED = {
     "state.json": ("score_step", "optimizers_sha256", "scaler", "seal", "best_score", "since_best", "turned"),
-    "run.json": ("directions", "exports", "renders_from", "makes"),
+    "run.json": ("directions", "exports", "renders_from", "makes", "score"),
     "run.toml": (),
     "metrics.jsonl": (),
     "corpus.json": ("seconds_ledger",),
@@ -248,7 +248,10 @@ CHANGED = {
 }
 """Files, and their keys that have come or gone since; one with the keys of then is still read."""
 
-SETTINGS = ("overfit", "accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience")
+SETTINGS = (
+    *("overfit", "accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience"),
+    "loop",
+)
 """Settings that have come since, or have moved from the model's to those of training."""
 
 FIGURES = re.compile(

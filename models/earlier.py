@@ -14,7 +14,7 @@ _KEPT: Final = (
     *("step", "version", "run", "checkpoint", "batch_size", "set", "other_rate", "device", "run_uri", "trained_steps"),
     *("sha256", "sample_rate", "output_channels", "samples"),
 )
-_LATER: Final = ("rows", "channels", "encoders", "trained_with")
+LATER: Final = ("rows", "channels", "encoders", "trained_with")
 """What the checkpoint decides, whose digest a step holds; the version before did not write them."""
 
 _ABOUT: Final = ("renders_from", "makes", "samples", "knobs")
@@ -46,7 +46,7 @@ def comparable(step: Mapping[str, Any]) -> Mapping[str, Any]:
     """A step in the words of the version before, where that could render the same; else as it is."""
     if step.get("step") != "render" or "needs" not in step:
         return step
-    step = {name: value for name, value in step.items() if name not in _LATER}
+    step = {name: value for name, value in step.items() if name not in LATER}
     options = step.get("options", {})
     kinds = {("seed",): "seeds", ("audio",): "audio"}
     known = not options.keys() - _OPTIONS.keys() and tuple(step["needs"]) in kinds

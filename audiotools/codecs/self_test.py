@@ -38,6 +38,7 @@ FFMPEG: Final = {
     "ape": "ape",
     "tta": "tta",
     "shn": "shorten",
+    "spx": "speex",
     "dsf": "dsd_lsbf",
     "mpc": "mpc7",
     "amr": "amrnb",

@@ -87,7 +87,19 @@ class LoopGAN(Model):
         about = f"Loops from seeds: {config.bars} bars at {config.bpm:g} BPM."
         fields, samples = conditions.request_fields(config), config.samples(config.sample_rate)
         tempo = {"tempo_bpm": config.bpm, "beats": 4 * config.bars, "beats_per_bar": 4}
-        return {"render": Direction(about, (SEED,), options=LoopOptions, fields=fields, samples=samples, states=tempo)}
+        # Rounds of Griffin-Lim amplify roundings.
+        bound_db = -70.0 if config.vocoder is None else -80.0
+        return {
+            "render": Direction(
+                about,
+                (SEED,),
+                options=LoopOptions,
+                fields=fields,
+                samples=samples,
+                states=tempo,
+                bound_db=bound_db,
+            )
+        }
 
     @property
     def length(self) -> int:

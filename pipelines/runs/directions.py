@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.models.directions import Direction, Export, RequestField
 from tonemill.pipelines import config
 from tonemill.pipelines.runs.run import RUN_JSON, Run
+
+if TYPE_CHECKING:
+    from tonemill.models.contract import Model
 
 DIRECTIONS: Final = "directions"
 EXPORTS: Final = "exports"
@@ -133,8 +136,13 @@ def _model_class(run: Run) -> Any:
     return load_model(run.model)
 
 
-def settings_of(run: Run) -> Any:
-    """The settings of a run's model, of any version, with the defaults of those that are newer than the run."""
-    model_class = _model_class(run)
+def settings_of(run: Run, model_class: type[Model] | None = None) -> Any:
+    """The settings of a run's model, of any version, with the defaults of those that are newer than the run.
+
+    Args:
+        run: of the model.
+        model_class: of it, where that is known.
+    """
+    model_class = model_class or _model_class(run)
     values = model_class.current(run.model_config)
     return config.build(model_class.config_of(values), values, f"{run.folder}")

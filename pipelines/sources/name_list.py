@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,27 +36,29 @@ def under(found: Found, root: str | None, is_list: bool) -> Found:
 
     Args:
         found: by names of files and folders.
-        root: the folder; None for the one that all have in common, if `is_list` or two would have one name.
+        root: the folder; None for the one that all have in common, if `is_list` or files of one name were named, and
+            else for the folders that were named.
         is_list: the names came from a pipe.
 
     Raises:
         UsageError: a file is not in the folder.
     """
-    names = Counter(name for name, _ in found.audio)
-    if root is None and not is_list and max(names.values(), default=0) < 2:
-        return found
-    places = [place for _, place in found.audio]
+    if root is None and not is_list:
+        named = Counter(name for name, place in found.audio if place in found.named)
+        if max(named.values(), default=0) < 2:
+            return found
+    places = {place for _, place in found.audio if is_list or root is not None or place in found.named}
     top = os.path.abspath(root) if root is not None else _common(places)  # noqa: PTH100
     audio = []
     for name, place in found.audio:
-        inside = os.path.relpath(place, top) if Path(place).is_absolute() else name
+        inside = os.path.relpath(place, top) if Path(place).is_absolute() and place in places else name
         if inside.startswith(f"..{os.sep}"):
             raise UsageError(f"{readable(place)} is not in --root {root}. Name a folder that holds all files.")
         audio.append((readable(inside), place))
     return replace(found, audio=sorted(audio))
 
 
-def _common(places: Sequence[str]) -> str:
+def _common(places: Iterable[str]) -> str:
     """The folder that all local files have in common."""
     local = [place for place in places if Path(place).is_absolute()]
     return os.path.commonpath([str(Path(place).parent) for place in local]) if local else os.sep

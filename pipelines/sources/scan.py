@@ -46,12 +46,14 @@ class Found:
         forbidden: folders that could not be entered, and links to what is out of reach.
         empty: folders that were named and hold nothing, as where a disk is not mounted.
         missing: names of a list that name nothing; they stand in `audio` too, for what is missing is rejected.
+        named: files that were named one by one.
     """
 
     audio: list[tuple[str, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     forbidden: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     empty: list[str] = field(default_factory=list)
 
     @property
@@ -104,6 +106,7 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
             if not files_there and len(found.forbidden) == before:
                 found.empty.append(readable(place))
         else:
+            found.named.add(place)
             by_identity.setdefault(place, (readable(Path(place).name), place))
     found.audio = sorted(by_identity.values())
     if not found.audio:

@@ -77,7 +77,7 @@ def train(
         model = build_model(model_class, model_config, loaded)
         _refuse_late_turns(model, settings)
         with held(folder) if processes.first else nullcontext(), within_memory(folder, settings):
-            run = earlier_run(folder, name, model_config, settings, corpus)
+            run = earlier_run(folder, name, model_class, model_config, settings, corpus)
             # All have looked before the first one begins the run.
             processes.wait()
             saved = run.last() if run is not None else None

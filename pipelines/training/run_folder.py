@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tonemill.audiotools.errors import OutputError, TonemillError
-from tonemill.models.contract import Model, load_model
+from tonemill.models.contract import Model
 from tonemill.pipelines import config
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.corpus import Corpus
@@ -51,7 +51,9 @@ def _claimed(folder: Path) -> Path:
     raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder with -o.")
 
 
-def earlier_run(folder: Path, name: str, model_config: Any, settings: TrainConfig, corpus: Corpus) -> Run | None:
+def earlier_run(
+    folder: Path, name: str, model_class: type[Model], model_config: Any, settings: TrainConfig, corpus: Corpus
+) -> Run | None:
     """The run of a folder, held against the settings; None where there is none, or no step of it was saved."""
     if not (folder / RUN_JSON).exists():
         return None
@@ -60,8 +62,10 @@ def earlier_run(folder: Path, name: str, model_config: Any, settings: TrainConfi
     if run.last() is None:
         return None
     # A version before had fewer settings of the model, and trained as their defaults do; some have moved to training.
-    moved = {one: value for one, value in run.model_config.items() if load_model(name).retired.get(one) == "train"}
-    today = replace(run, about={**run.about, "model_config": {**config.to_dict(settings_of(run)), **moved}})
+    moved = {one: value for one, value in run.model_config.items() if model_class.retired.get(one) == "train"}
+    today = replace(
+        run, about={**run.about, "model_config": {**config.to_dict(settings_of(run, model_class)), **moved}}
+    )
     refuse_other_config(today, config.to_dict(settings), name, config.to_dict(model_config), corpus.about["digest"])
     return run
 

@@ -238,7 +238,7 @@ def test_an_offset_beyond_the_end_is_too_little_sound(tonemill: Tonemill, plan: 
         ("shard out --shard-seconds nan", "--shard-seconds"),
         ("shard out --bits 20", "--bits is 20"),
         ("shard out --workers 0", "--workers"),
-        ("shard out --group nobody", "it has: path, folder, label, speaker, take"),
+        ("shard out --group nobody", "it has: path, folder, folder:1, label, speaker, take"),
         ("shard out --valid-where 'label =='", "--valid-where"),
         ("shard out --valid-where '__import__(1)'", "which a condition cannot have"),
         ("shard", "corpus"),

@@ -66,7 +66,9 @@ def test_every_step_writes_all_of_itself_and_reads_it_back(name: str) -> None:
     }
     made = config.build(step, {**needed.get(name, {}), **given("steps", name)}, name)
     record = made.to_json()
-    assert set(record) == {"step", "version"} | {setting.name for setting in config.settings(step)}
+    left_out = {setting.name for setting in config.settings(step)} - set(record)
+    assert all(getattr(made, one) == step.__dataclass_fields__[one].default for one in left_out)
+    assert set(record) | left_out == {"step", "version"} | {setting.name for setting in config.settings(step)}
     assert load_step(record) == made
     with pytest.raises(UsageError, match=f"version 99 of {name}"):
         load_step({**record, "version": 99})

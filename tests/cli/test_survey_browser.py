@@ -183,6 +183,7 @@ def test_from_disk_by_keys_alone_over_a_reload_and_no_request_leaves(
     study.files.collected.unlink()
 
 
+@pytest.mark.slow
 def test_from_our_server_answers_come_by_themselves(driver: Any, study: Study) -> None:
     server = server_of(study, "127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_forever)

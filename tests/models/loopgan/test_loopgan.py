@@ -290,6 +290,7 @@ def test_other_corpora_are_refused_with_the_pipe_that_makes_one() -> None:
         model.check_examples([wrong])
 
 
+@pytest.mark.slow
 def test_fewer_loops_than_a_batch_are_enough(
     tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_file_gives_the_sound_of_the_run(name: str, form: str) -> None:
     assert model(name).export_error_db(form, exported(name, form)) < -90
 
 
+@pytest.mark.slow
 def test_a_file_of_another_run_is_noticed() -> None:
     with torch.no_grad():
         loaded = loaded_script(exported("v2"))

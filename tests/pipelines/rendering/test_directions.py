@@ -99,6 +99,7 @@ def test_arrays_of_another_rate_or_none_are_refused_by_name(
     assert "--keep-audio would keep 8000 Hz" in table(tmp_path / "beside" / "rejects.parquet")[0]["message"]
 
 
+@pytest.mark.slow
 def test_a_prior_learns_frames_and_renders_through_the_codec(
     run: Path, encoded: Path, tmp_path: Path, tonemill: Tonemill
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_codec_makes_audio_of_what_its_latents_are_made_like() -> None:
     assert not any(name.startswith("parents") for name in model.state_dict()), "a codec's weights stay in its own run"
 
 
+@pytest.mark.slow
 def test_a_long_clip_streams_through_the_codec(monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes block by block is the whole clip, to 1e-5."""
     monkeypatch.setattr(long_clips, "WHOLE_SECONDS", 0.1)

@@ -74,7 +74,7 @@ class Host:
         return found.repeat_interleave(output_ratio, dim=2)
 
 
-QUICK = (("v2", "nn-tilde"), ("v1", "onnx"))
+QUICK = (("v2", "nn-tilde"), ("v2", "onnx"))
 CASES = [
     pytest.param(name, form, marks=() if (name, form) in QUICK else pytest.mark.slow)
     for name in VARIANTS

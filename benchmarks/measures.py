@@ -1,6 +1,6 @@
 """Make real loops worse in known amounts, and see which measures of `evaluate` notice it.
 
-    python -m benchmarks.measures                       # 200 loops a set, some 5 CPU minutes
+    python -m benchmarks.measures                       # 200 loops a set; 100 take three minutes on two cores
     python -m benchmarks.measures --clips 60 --judge-steps 20
 
 Two bars of the drum machine at 120 BPM and 16 kHz (four patterns in 4/4, a kit for each loop). A third of them trains

@@ -221,12 +221,15 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 def _learned(run: Run) -> dict[str, str]:
     """What the model itself finds worth reading of its best checkpoint; why not, where it cannot be loaded."""
     from tonemill.audiotools.errors import TonemillError
+    from tonemill.models.contract import Model, load_model
     from tonemill.pipelines.rendering.render import pick_device
     from tonemill.pipelines.runs.checkpoints import load_for_rendering
 
     if not run.checkpoints():
         return {}
     try:
+        if load_model(run.model).about is Model.about:
+            return {}
         checkpoint = run.chosen(None)
         about = load_for_rendering(run, checkpoint, pick_device("cpu")).about()
     except TonemillError as error:

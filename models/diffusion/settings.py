@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.diffusion.attention import Positions
@@ -14,7 +14,7 @@ from tonemill.models.diffusion.samplers import Sampler
 from tonemill.models.diffusion.unet import Shape
 from tonemill.models.directions import Bounds
 from tonemill.models.exchange import CorpusFacts
-from tonemill.models.parts.codec import latents_of
+from tonemill.models.parts.codec import latents_of, settled_frames
 from tonemill.models.parts.mel import MelConfig
 from tonemill.models.parts.settings import require_least
 
@@ -226,21 +226,12 @@ class LatentConfig(DiffusionConfig):
         name, channels = self.code, 0
         if self.codec is not None:
             name, channels = latents_of(corpus, CODEC, self.codec).name, corpus.parents[CODEC].channels
-        facts = corpus.arrays.get(name)
-        if facts is None or facts.hop is None:
+        ours = settled_frames(self, corpus, name, "--task latent")
+        if self.length < ours["hop"]:
             raise CorpusError(
-                f"{corpus.name} holds {corpus.holds}, but --task latent learns from the array {name}. Encode a "
-                "corpus: `tonemill open CORPUS | tonemill render RUN --as encode | tonemill shard LATENTS`."
+                f"--length is {self.length}, but a frame of {corpus.name} is of {ours['hop']} samples. Set --length to "
+                f"{ours['hop']} or more."
             )
-        ours: dict[str, Any] = {"hop": facts.hop, "rows": facts.channels, "sample_rate": corpus.sample_rate}
-        for setting, value in ours.items():
-            if getattr(self, setting) not in (None, value):
-                raise CorpusError(
-                    f"{corpus.name} holds {name} with {setting} {value}, but --{setting.replace('_', '-')} is "
-                    f"{getattr(self, setting)}. Leave it out, or encode the corpus with the codec that this is for."
-                )
-        if self.length < facts.hop:
-            raise CorpusError(f"--length is {self.length}, but a frame of {corpus.name} is of {facts.hop} samples.")
         return replace(self, code=name, channels=channels, **ours)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +65,34 @@ def latents_of(corpus: CorpusFacts, setting: str, run: str) -> Latents:
             f"one that encoded them: --{setting} {run}/checkpoints/STEP."
         )
     return Latents(name, there.channels, hop)
+
+
+def settled_frames(config: Any, corpus: CorpusFacts, name: str, owner: str) -> dict[str, Any]:
+    """Hop, rows and sample rate of a corpus's frames, for the settings of these names.
+
+    Args:
+        config: whose settings are None, or must agree.
+        corpus: of frames.
+        name: of the array.
+        owner: what learns from them, in words.
+
+    Raises:
+        CorpusError: it has no such frames in time, or a setting differs; the message names the mend.
+    """
+    facts = corpus.arrays.get(name)
+    if facts is None or facts.hop is None:
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.holds}, but {owner} learns from the array {name}, frame by frame. Encode a "
+            "corpus: `tonemill open CORPUS | tonemill render RUN --as encode | tonemill shard LATENTS`."
+        )
+    found: dict[str, Any] = {"hop": facts.hop, "rows": facts.channels, "sample_rate": corpus.sample_rate}
+    for setting, value in found.items():
+        if getattr(config, setting) not in (None, value):
+            raise CorpusError(
+                f"{corpus.name} holds {name} with {setting} {value}, but --{setting.replace('_', '-')} is "
+                f"{getattr(config, setting)}. Leave it out, or encode the corpus with the codec that this is for."
+            )
+    return found
 
 
 def decoded(

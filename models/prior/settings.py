@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.directions import Bounds
 from tonemill.models.exchange import CorpusFacts
-from tonemill.models.parts.codec import latents_of
+from tonemill.models.parts.codec import latents_of, settled_frames
 from tonemill.models.parts.settings import require_least
 
 LATENTS: Final = "latents"
@@ -77,28 +77,17 @@ class PriorConfig:
             array = latents_of(corpus, "codec", str(self.codec)).name
         else:
             array = self.array or LATENTS
-        facts = corpus.arrays.get(array)
-        if facts is None or facts.hop is None:
-            raise CorpusError(
-                f"{corpus.name} holds {corpus.holds}, but prior learns from the array {array}, frame by frame. Encode "
-                "a corpus: `tonemill open CORPUS | tonemill render RUN --as encode | tonemill shard LATENTS`."
-            )
-        ours: dict[str, Any] = {"hop": facts.hop, "rows": facts.channels, "sample_rate": corpus.sample_rate}
-        for name, value in ours.items():
-            if getattr(self, name) not in (None, value):
-                raise CorpusError(
-                    f"{corpus.name} holds {array} with {name} {value}, but --{name.replace('_', '-')} is "
-                    f"{getattr(self, name)}. Leave it out, or encode the corpus with the codec that this is for."
-                )
+        ours = settled_frames(self, corpus, array, "prior")
+        hop = ours["hop"]
         channels = corpus.parents["codec"].channels if "codec" in corpus.parents else 0
         settled = replace(self, array=array, channels=channels, **ours)
-        frames = (round(CLIP_SECONDS * corpus.sample_rate) if self.length is None else self.length) // facts.hop
+        frames = (round(CLIP_SECONDS * corpus.sample_rate) if self.length is None else self.length) // hop
         if frames < 2:
             raise CorpusError(
-                f"{corpus.name} has a frame for {facts.hop} samples, and a training example is of {frames}: it must be "
-                f"of two or more. Set --length to {2 * facts.hop} or more."
+                f"{corpus.name} has a frame for {hop} samples, and a training example is of {frames}: it must be "
+                f"of two or more. Set --length to {2 * hop} or more."
             )
-        return replace(settled, length=frames * facts.hop)
+        return replace(settled, length=frames * hop)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,16 @@ class Rave(Model):
     def exports(cls, config: Any) -> Mapping[str, Export]:
         return FORMS
 
+    def about(self) -> dict[str, str]:
+        """Latency, and how many latents hold how much of what varies, once fine tuning has begun."""
+        latency, axes = latency_of(self.config).total, self.codec.axes
+        milliseconds = 1000 * latency / self.sample_rate
+        found = {"latency": f"{latency} samples ({milliseconds:.1f} ms), beside a block of {self.config.hop_length}"}
+        if not axes.fitted:
+            return {**found, "latents": f"{self.config.latent_dim}; their axes are measured where fine tuning begins"}
+        counts = ", ".join(f"{axes.count(None, share)} hold {share:.0%}" for share in (0.8, 0.95, 0.99))
+        return {**found, "latents": f"{self.config.latent_dim}, of which {counts} of the variance"}
+
     @property
     def length(self) -> int:
         return int(self.config.length)

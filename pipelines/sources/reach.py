@@ -175,7 +175,7 @@ def neighbourhood(source: Source) -> str:
 
 
 def lost_ground(source: Source) -> Path | None:
-    """A folder that must be there and hold something for a file's absence to mean anything, and is or does not."""
+    """A folder above a source that is gone or empty, so that the absence of the source is no fact; None without one."""
     place = to_path(source.uri)
     if as_store(place) is not None:
         return None

@@ -264,3 +264,15 @@ def test_300_steps_on_a_drum_machine_bring_the_distance_below_12() -> None:
         optimizer.param_groups[0]["lr"] = model.learning_rate("codec", step)
         model.train().training_step(Batch({"audio": audio}, {}), step, update)
     assert distance() < 12
+
+
+def test_what_a_run_states_of_itself_is_its_latency_and_what_its_latents_hold() -> None:
+    """For `inspect`: the latency of the player, and shares of variance once the axes are measured."""
+    model = made()
+    latency = model.player(Request(0, {}, {}, direction="forward", options=EncodeOptions()), 1).latency
+    about = model.about()
+    assert about["latency"].startswith(f"{latency} samples") and "where fine tuning begins" in about["latents"]
+    axes = model.codec.axes
+    axes.fitted.fill_(1)
+    axes.fidelity.copy_(torch.tensor([0.7, 0.85, 0.96, *[1.0] * (len(axes.fidelity) - 3)]))
+    assert "2 hold 80%, 3 hold 95%, 4 hold 99% of the variance" in model.about()["latents"]

@@ -93,7 +93,7 @@ def probe(source: Source, keep_cut: bool = False) -> Header:
         keep_cut: take what is there of a cut file.
 
     Raises:
-        AudioError: missing, forbidden, empty, unreadable, unsupported, no_frames or truncated.
+        AudioError: missing, forbidden, empty, unreadable, unsupported, no_decoder, no_frames or truncated.
     """
     return _opened(source, keep_cut)[0]
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from tonemill.audiotools.errors import CorpusError
 from tonemill.cli.console import tell
 from tonemill.pipelines.humanize import duration, size
 
 if TYPE_CHECKING:
     from tonemill.pipelines.planning.plan import Plan
+    from tonemill.pipelines.sources.scan import Found
 
 
 def summary(folder: str, about: dict[str, Any]) -> str:
@@ -42,6 +44,29 @@ def summary(folder: str, about: dict[str, Any]) -> str:
             "decoded_samples in the index); what was decoded counts"
         )
     return "\n".join(lines)
+
+
+def refuse_lacking(unread: int, *searched: Found) -> None:
+    """End a source of recipes with what its stream lacks, once it is written; nothing where it lacks nothing.
+
+    Args:
+        unread: files that could not be read.
+        searched: what was found in the places that were named.
+
+    Raises:
+        CorpusError: it lacks something.
+    """
+    forbidden = [folder for one in searched for folder in one.forbidden]
+    empty = [folder for one in searched for folder in one.empty]
+    for folder in forbidden:
+        tell(f"{folder} could not be entered; what it holds is missing.")
+    for folder in empty:
+        tell(f"{folder} is empty; if a disk should be mounted there, mount it.")
+    if unread or forbidden or empty:
+        raise CorpusError(
+            f"{unread} files could not be read, {len(forbidden)} folders not entered, and {len(empty)} are empty. The "
+            "stream is written and says so; mend this and give the same command again."
+        )
 
 
 def seconds_in_words(seconds: dict[str, float]) -> str:

@@ -67,12 +67,15 @@ class Stream(NamedTuple):
     sounds: int
 
 
-def is_installed() -> bool:
-    """Whether PyAV is there."""
+def loads() -> bool:
+    """Whether PyAV is there and can be used; one that lacks a library of the system cannot."""
     try:
-        return find_spec("av") is not None
-    except ValueError:
+        if find_spec("av") is None:
+            return False
+        import av  # noqa: F401
+    except (ImportError, OSError, ValueError):
         return False
+    return True
 
 
 def probe(source: Path | bytes, parts: tuple[Part, ...] = ()) -> Stream:
@@ -233,7 +236,7 @@ def _opened(
 ) -> Iterator[tuple[Any, Any]]:
     try:
         import av
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise AudioError(
             "no_decoder", "FFmpeg's formats need PyAV: `pip install 'tonemill[ffmpeg]'`, or convert it to FLAC or WAV"
         ) from error

@@ -22,7 +22,7 @@ from tonemill.audiotools.codecs import ffmpeg, sndfile
 from tonemill.audiotools.codecs.endings import Endings, endings
 from tonemill.audiotools.codecs.signatures import Kind, kind_of
 from tonemill.audiotools.codecs.spliced import Part, opened_raw
-from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.errors import AudioError, Doubtful
 from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
 
@@ -191,8 +191,9 @@ def _header(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> Heade
     except AudioError as refused:
         if kind is None:
             raise
-        if not ffmpeg.is_installed():
-            raise AudioError(refused.reason, f"{refused.message}; {ffmpeg.HINT}") from refused
+        if not ffmpeg.loads():
+            # FFmpeg decides whether such a file is bad, and that may be later.
+            raise _undecided(refused) from refused
         try:
             return _by_ffmpeg(source, parts, kind)
         except AudioError:
@@ -200,6 +201,13 @@ def _header(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> Heade
     if frames == 0:
         raise AudioError("no_frames", "its header announces no sound")
     return _plausible(Header(rate, channels, frames, subtype, sndfile.depth(subtype)))
+
+
+def _undecided(refused: AudioError) -> AudioError:
+    """What a refusal of libsndfile means where FFmpeg is not there to try: nothing is known of the file yet."""
+    if isinstance(refused, Doubtful):
+        return refused
+    return AudioError("no_decoder", f"{refused.message}; {ffmpeg.HINT}")
 
 
 def _by_ffmpeg(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> Header:
@@ -257,7 +265,7 @@ def _link_blocks(
         yield from sndfile.blocks(source, parts, start, wanted)
     except sndfile.Stopped as stopped:
         failure = AudioError(stopped.reason, stopped.message)
-        if ffmpeg.is_installed():
+        if ffmpeg.loads():
             slack = sndfile.MP3_SLACK_FRAMES if header.subtype.startswith("MPEG") else 0
             first, rest = start + stopped.frames, None if wanted is None else wanted - stopped.frames
             if ffmpeg.decodes_all(source, parts, header.frames, slack):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.cli.console import stdout, tell
+from tonemill.cli.outcomes import refuse_lacking
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
 
@@ -39,10 +41,8 @@ def command(
     from tonemill.pipelines.sources import pairs, scan
     from tonemill.pipelines.sources.tables import read_table
 
-    if wet is None:
-        found = pairs.sides(scan.find_audio([dry])) if table is None else (scan.find_audio([dry]),) * 2
-    else:
-        found = scan.find_audio([dry]), scan.find_audio([wet])
+    searched = [scan.find_audio([place]) for place in (dry, wet) if place is not None]
+    found = pairs.sides(searched[0]) if wet is None and table is None else (searched[0], searched[-1])
     if table is not None:
         matched = pairs.pair_by_table(read_table(table, rename or (), ("dry", "wet")), *found)
     elif wet is not None and Path(dry).is_file():
@@ -56,9 +56,12 @@ def command(
         if unmatched == "refuse":
             raise CorpusError(f"{words} Name them alike, give a --table, or leave --unmatched refuse out.")
         tell(words)
-    out = stdout()
+    out, unread = stdout(), set[str]()
     with Progress(quiet).phase("pair", len(matched.pairs), "pairs") as phase:
         for recipe in pairs.recipes(matched, digest == "sha256"):
             write_recipe(recipe, out)
+            unread.update(scan.unread_in(recipe))
             phase.advance(1)
-    write_trailer(len(matched.pairs), out)
+    lacks = sum((Counter(one.lacks) for one in searched), Counter({"unread": len(unread)}))
+    write_trailer(len(matched.pairs), out, lacks)
+    refuse_lacking(len(unread), *searched)

@@ -9,6 +9,7 @@ import typer
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.cli.console import in_stores, stdin, stdout, tell
+from tonemill.cli.outcomes import refuse_lacking
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
 
@@ -80,7 +81,7 @@ def command(
                 recipes += 1
             source = recipe.sources["audio"]
             seconds += (source.get("frames") or 0) / source.get("sample_rate", 1)
-            unread += not source.get("unread", {"final": True}).get("final", False)
+            unread += len(scan.unread_in(recipe))
             unreadable += "sample_rate" not in source and "unread" not in source
             several += source.get("sounds", 1) > 1
             phase.about = f"({seconds / 3600:.2f} h of audio)"
@@ -101,15 +102,7 @@ def command(
         tell(f"{unreadable} files have no readable header: they will be rejected, with the reason, when cooked.")
     if found.missing:
         tell(f"{len(found.missing)} names of the list are of no file, as {found.missing[0]}; they will be rejected.")
-    for folder in found.forbidden:
-        tell(f"{folder} could not be entered; what it holds is missing.")
-    for folder in found.empty:
-        tell(f"{folder} is empty; if a disk should be mounted there, mount it.")
     if found.passed_over and not quiet:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(6))
         tell(f"Passed over {sum(found.passed_over.values())} files that are not audio: {passed}.")
-    if unread or found.forbidden or found.empty:
-        raise CorpusError(
-            f"{unread} files could not be read, {len(found.forbidden)} folders not entered, and "
-            f"{len(found.empty)} are empty. The stream is written and says so; mend this and scan again."
-        )
+    refuse_lacking(unread, found)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from tonemill.audiotools.codecs.ffmpeg import is_installed
+from tonemill.audiotools.codecs.ffmpeg import loads
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.reject_reasons import TRANSIENT
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
@@ -121,7 +121,7 @@ def is_done(
 def _may_pass(sidecar: Mapping[str, Any]) -> bool:
     """Whether it is of use to try again what failed; what lacks a decoder waits until there is one."""
     waiting = sidecar.get("without_decoder", 0)
-    return bool(sidecar["transient"] > (0 if not waiting or is_installed() else waiting))
+    return bool(sidecar["transient"] > (0 if not waiting or loads() else waiting))
 
 
 def refusals_of(files: ShardFiles) -> frozenset[str]:

@@ -236,6 +236,12 @@ def describe(
     }
 
 
+def unread_in(recipe: Recipe) -> list[str]:
+    """Addresses of the sources of a recipe that could not be read and may be another time."""
+    marked = ((str(source["uri"]), source["unread"]) for source in recipe.sources.values() if "unread" in source)
+    return [uri for uri, unread in marked if not unread.get("final", False)]
+
+
 def _objects(store: StorePath, found: Found | None) -> list[tuple[str, StorePath]]:
     """As `listed`; of a list, what is not there is one that is missing, and costs no other."""
     try:

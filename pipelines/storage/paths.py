@@ -7,6 +7,7 @@ What is half-made, and what is of this machine only, waits in a local folder (`s
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -168,9 +169,11 @@ def kept(path: Path) -> Path:
         with tempfile.NamedTemporaryFile(prefix=".tonemill-part-", dir=copy.parent, delete=False) as part:
             pass
         remote.fetch(Path(part.name))
-        for old in copy.parent.glob(f".tonemill-copy-*-{remote.name}"):
-            old.unlink(missing_ok=True)
         Path(part.name).replace(copy)
+        # Of earlier versions only: another process may have put the same copy there, and be reading it.
+        for old in copy.parent.glob(f".tonemill-copy-*-{glob.escape(remote.name)}"):
+            if old != copy:
+                old.unlink(missing_ok=True)
     return copy
 
 

@@ -19,6 +19,8 @@ class S3:
         waits = {"connect_timeout": ANSWER_SECONDS, "read_timeout": ANSWER_SECONDS}
         self._files = file_system("s3", config_kwargs={**waits, "retries": {"max_attempts": 1}})
         self._files.retries = 1
+        # It would put `x?versionId=1` under the name `x`.
+        self._files.split_path = lambda path: (*_parts(path), None)
 
     def look(self, key: str) -> Entry:
         try:

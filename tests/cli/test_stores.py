@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,50 @@ def test_every_key_is_read_under_its_own_name(tonemill: Tonemill, tmp_path: Path
     found = {one["path"]: one["sources"]["audio"]["sha256"] for one in lines_of(stream)}
     assert found == {key: digest for key, digest in digests.items() if key != "x"}
     assert tonemill("shard", tmp_path / "out", "-q", stdin=stream).done().line["examples"] == len(found)
+
+
+def test_a_file_is_put_under_its_own_name(tmp_path: Path, s3: Wire) -> None:
+    (tmp_path / "plain").write_bytes(b"plain")
+    (bucket("put/x")).put(tmp_path / "plain")
+    for name in ("x?versionId=7", "x?versionId=7/below", "a//b", "x#1", "x%20y"):
+        (tmp_path / "one").write_bytes(name.encode())
+        (bucket("put") / name).put(tmp_path / "one")
+        assert (bucket("put") / name).read_bytes() == name.encode()
+    assert bucket("put/x").read_bytes() == b"plain" and len(objects("put")) == 6
+
+
+@pytest.mark.slow
+def test_a_corpus_in_a_folder_with_an_odd_name(tonemill: Tonemill, few: bytes, expected: Path, s3: Wire) -> None:
+    where = "s3://tonemill/odd[1]*?versionId=7"
+    tonemill("shard", where, *FLAGS, stdin=few).done()
+    assert objects_at(StorePath("s3", where.removeprefix("s3://"))) == contents(expected)
+    tonemill("inspect", where).done()
+
+
+def test_first_workers_of_one_machine_keep_one_copy_of_a_plan(
+    expected: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that fetch at once: the second to end must not take away what the first has begun to read."""
+    plan = as_store(upload(expected, "raced") / "plan.parquet")
+    assert plan is not None
+    both, fetch, unlink = threading.Barrier(2), StorePath.fetch, Path.unlink
+    removed: list[Path] = []
+
+    def at_once(self: StorePath, target: Path) -> object:
+        entry = fetch(self, target)
+        both.wait(30)
+        return entry
+
+    def noted(self: Path, missing_ok: bool = False) -> None:
+        removed.append(self)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(StorePath, "fetch", at_once)
+    monkeypatch.setattr(Path, "unlink", noted)
+    with ThreadPoolExecutor(2) as workers:
+        first, second = workers.map(lambda _: kept(plan), range(2))  # type: ignore[arg-type]
+    assert first == second and first not in removed
+    assert first.read_bytes() == (expected / "plan.parquet").read_bytes()
 
 
 def test_doctor_tries_a_folder_of_a_bucket(tonemill: Tonemill, s3: Wire) -> None:

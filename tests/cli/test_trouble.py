@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import struct
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Tonemill, lines_of, reasons, stream_of, write_wav
+from conftest import Tonemill, contents, lines_of, noise, reasons, stream_of, write_wav
 
 from tonemill.pipelines.engine import engine
 from tonemill.pipelines.recipes.recipe_stream import LACKS
@@ -114,6 +118,64 @@ def test_an_empty_place_and_a_folder_that_cannot_be_entered_are_told(
     monkeypatch.setattr(os, "scandir", refusing)
     ended = tonemill("scan", raw, "-q").refused(1, "locked could not be entered")
     assert json.loads(ended.out.splitlines()[-1])["trailer"] == {"recipes": 4, "lacks": {"folders": 1}}
+
+
+def test_pairs_lack_what_could_not_be_read_too(
+    tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        for side in ("dry", "wet"):
+            write_wav(tmp_path / side / f"{number}.wav", seed=number)
+    places = (tmp_path / "dry", tmp_path / "wet")
+    whole = tonemill("pair", *places, "-q").done().out
+    assert b"lacks" not in whole
+    (tmp_path / "wet" / "locked").mkdir()
+    entered, opened = os.scandir, Path.open
+
+    def refusing(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return entered(path)
+
+    def failing(self: Path, *given: Any, **named: Any) -> Any:
+        if self == tmp_path / "dry" / "1.wav":
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return opened(self, *given, **named)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(Path, "open", failing)
+    ended = tonemill("pair", *places, "-q").refused(1, "1 files could not be read", "locked could not be entered")
+    assert json.loads(ended.out.splitlines()[-1])["trailer"] == {"recipes": 3, "lacks": {"unread": 1, "folders": 1}}
+    monkeypatch.undo()
+    tonemill("shard", tmp_path / "out", *FLAGS, stdin=ended.out).refused(1)
+    assert reasons(tmp_path / "out") == {"1.wav": "network"}
+    (tmp_path / "wet" / "locked").rmdir()
+    assert tonemill("shard", tmp_path / "out", *FLAGS, "--update", stdin=whole).done().line["examples"] == 3
+
+
+def test_a_file_that_only_ffmpeg_may_read_waits_for_ffmpeg(
+    tonemill: Tonemill, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A WAV of integers of 64 bits, which libsndfile refuses; first with a PyAV that does not load."""
+    pytest.importorskip("av")
+    whole = (noise(2000)[:, 0] * 2**60).astype("<i8").tobytes()
+    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 36 + len(whole), b"WAVE", b"fmt ", 16, 1, 1, 8000, 64000, 8, 64)
+    (raw / "deep.wav").write_bytes(head + struct.pack("<4sI", b"data", len(whole)) + whole)
+    out, site = tmp_path / "out", tmp_path / "site" / "av"
+    site.mkdir(parents=True)
+    (site / "__init__.py").write_text("raise ImportError('libstdc++.so.6: no such file')")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(site.parent))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "av"]:
+            patch.delitem(sys.modules, name)
+        stream = tonemill("scan", raw, "-q").done().out
+        tonemill("shard", out, *FLAGS, stdin=stream).refused(1, "may pass")
+        assert reasons(out) == {"deep.wav": "no_decoder"}
+        # As long as it does not load, nothing is made again.
+        before = contents(out / "train")
+        tonemill("shard", out, *FLAGS, stdin=stream).refused(1, "may pass")
+        assert contents(out / "train") == before
+    assert tonemill("shard", out, *FLAGS, stdin=stream).done().line["examples"] == 5
 
 
 def test_a_server_that_was_closed_is_not_used_though_it_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:

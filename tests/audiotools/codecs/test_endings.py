@@ -284,6 +284,8 @@ def test_without_pyav_a_refusal_tells_what_might_read_it(monkeypatch: pytest.Mon
         refused = refusal(placed(tmp_path, data, suffix))
         assert "pip install 'tonemill[ffmpeg]'" in refused.message
         assert "does not exist" not in refused.message
+        # Nothing is known of it before FFmpeg has tried.
+        assert refused.reason == "no_decoder"
     flac = BY_NAME["FLAC-PCM_16"].data()
     middle = len(flac) // 2
     assert "pip install 'tonemill[ffmpeg]'" in refusal(flac[:middle] + bytes(400) + flac[middle + 400 :]).message

@@ -68,7 +68,7 @@ class Card:
         sides: by role; none where it could not be read.
         beats: from its tempo.
         attack: of pairs.
-        trouble: why it cannot be heard.
+        trouble: why it cannot be played.
         neighbour: the most similar real clip.
         distance: to the neighbour.
         distance_unit: of the distance.
@@ -141,7 +141,7 @@ def card_of(
     Args:
         title: stands above.
         sounds: by role, with finite samples.
-        fields: `tempo_bpm` and `beats_per_bar` draw beats from the clip's start; `clipped_samples` is told.
+        fields: `tempo_bpm` and `beats_per_bar` draw beats from the clip's start; `clipped_samples` is shown.
         tags, notes: as in `Card`.
         whole_seconds: of the clip, where only its start is shown.
 
@@ -212,7 +212,7 @@ def _attack_of(sounds: Mapping[str, Waveform]) -> Attack | None:
 
 
 def troubled(title: str, error: Exception, tags: Iterable[str] = (), notes: Iterable[tuple[str, str]] = ()) -> Card:
-    """A card for a clip that cannot be heard, which says why."""
+    """A card with the reason why a clip cannot be played."""
     what = f"{error.reason}: {error}" if isinstance(error, AudioError) else str(error)
     return Card(title, tuple(tags), (), tuple(notes), trouble=what)
 

@@ -61,7 +61,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Constant:
-    """A field that has one value everywhere, or so many that only their number is told."""
+    """A field that has one value everywhere, or so many values that only their number is shown."""
 
     title: str
     value: str

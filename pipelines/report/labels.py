@@ -1,4 +1,4 @@
-"""What an evaluation tells beside its metrics: how a judge labelled clips, and which lie nearest to real ones."""
+"""Read what an evaluation holds beside its metrics: the labels a judge gave, and the clips nearest to real ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Closest:
-    """Clips that were found to lie nearest to real ones.
+    """The clips nearest to real ones.
 
     Args:
         against: the corpus of the real ones.

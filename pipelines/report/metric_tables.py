@@ -62,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, and what each file says of it."""
+    """A metric, and its value in each file."""
 
     name: str
     figures: tuple[Figure, ...]
@@ -75,8 +75,8 @@ class Judged:
     Args:
         metrics: in the order they first come.
         beside: names of what numbers stand beside, as `held out` and `noise`.
-        notes: who judged, and what the files warn of.
-        labels: of each file that tells them.
+        notes: the judge, and warnings of the files.
+        labels: of each file that has them.
         closest: by the number of the place whose clips they are.
     """
 
@@ -112,7 +112,7 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
 
     `{"metrics": {"frechet": {"generated": {"value", "low", "high", "count"}, "held_out": ..., "noise": ...}}}` has a
     row for each set, of which the first is what is judged. `{"metrics": [{"name": "frechet", "value", "low", "high",
-    "n", "reference", "noise", "note"}]}` says the same. Both may have `judge`, `notes` and `generated` or `corpus`.
+    "n", "reference", "noise", "note"}]}` means the same. Both may have `judge`, `notes` and `generated` or `corpus`.
 
     Args:
         paths: of the files.
@@ -122,7 +122,7 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
         UsageError: a file cannot be read, or holds something else.
     """
     metrics: dict[str, list[_Row]] = {}
-    told: dict[str, list[str]] = {}
+    sources_of_notes: dict[str, list[str]] = {}
     labels: list[Labels] = []
     closest: dict[int, Closest] = {}
     others = len(places)
@@ -132,24 +132,24 @@ def read_judged(paths: Sequence[Path], places: Sequence[str] = ()) -> Judged:
         known = next((number for number, name in enumerate(places) if _same(name, source)), None)
         place, others = (others, others + 1) if known is None else (known, others)
         if record.get("judge") is not None:
-            told.setdefault(f"judged by {_words(record['judge'])}", []).append(source)
+            sources_of_notes.setdefault(f"judged by {_words(record['judge'])}", []).append(source)
         labels += labels_in(source, record.get("labels"))
         if known is not None and (found := closest_in(record)) is not None:
             closest[known] = found
         given = record.get("notes")
         for note in given if isinstance(given, list) else ():
-            told.setdefault(str(note), []).append(source)
+            sources_of_notes.setdefault(str(note), []).append(source)
         for name, main, more in _rows(path, record["metrics"]):
             metrics.setdefault(name, []).append(_Row(place, source, main, more))
     beside = tuple(dict.fromkeys(name for rows in metrics.values() for row in rows for name in row.others))
     judged = tuple(_metric(name, rows, beside) for name, rows in metrics.items())
     names = tuple(name.replace("_", " ") for name in beside)
-    notes = tuple(f"{', '.join(sources)}: {note}" for note, sources in told.items())
+    notes = tuple(f"{', '.join(sources)}: {note}" for note, sources in sources_of_notes.items())
     return Judged(judged, names, notes, tuple(labels), closest)
 
 
 def _same(name: str, source: str) -> bool:
-    """Whether a file speaks of a place, though it may have been written in another folder."""
+    """Whether a file's source is the place `name`; the file may have been written in another folder."""
     parts = Path(source).parts
     return Path(name).resolve() == Path(source).resolve() or Path(name).resolve().parts[-len(parts) :] == parts
 
@@ -232,7 +232,7 @@ def _metric(name: str, rows: list[_Row], beside: tuple[str, ...]) -> Metric:
                 row.place,
                 row.source,
                 _number(row.main.get("value")),
-                *(_told(row.main) if _number(row.main.get("value")) is not None else ("not measured", "")),
+                *(_shown(row.main) if _number(row.main.get("value")) is not None else ("not measured", "")),
                 "" if count is None else plain(count),
                 " ".join(str(row.main[key]) for key in ("unit", "note", "warning") if row.main.get(key)),
                 at(row.main.get("value")),
@@ -244,7 +244,7 @@ def _metric(name: str, rows: list[_Row], beside: tuple[str, ...]) -> Metric:
 
 
 def _beside(value: Any, at: Callable[[Any], float | None]) -> Beside:
-    return Beside(*_told(value), _number(value), at(value))
+    return Beside(*_shown(value), _number(value), at(value))
 
 
 def _number(value: Any) -> float | None:
@@ -256,7 +256,7 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def _told(value: Any) -> tuple[str, str]:
+def _shown(value: Any) -> tuple[str, str]:
     """A number, and its interval where it has one."""
     number = _number(value)
     if number is None:

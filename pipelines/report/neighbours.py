@@ -1,4 +1,4 @@
-"""The nearest real clip of each render: what a model may have learnt by heart is heard beside it."""
+"""Find the real clip nearest to each rendered clip, so that a listener can compare them: it may be a copy."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tonemill.pipelines.report.cards import read_start
 from tonemill.pipelines.report.subject import Place
 
 MOST: Final = 1500
-"""Real clips that are searched, drawn by lot from more."""
+"""Real clips that are searched at most; of a larger corpus so many are drawn at random."""
 
 YARDSTICK: Final = 200
-"""Real clips whose own nearest ones tell what is near."""
+"""Real clips whose distances to their own nearest clips are the scale for what counts as near."""
 
 
 class Found(NamedTuple):
-    """A neighbour: its row of the index, how far it is, and in what."""
+    """The nearest real clip: its row of the index, its distance, and the unit of the distance."""
 
     row: dict[str, Any]
     distance: float
@@ -34,15 +34,15 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Real clips to be found.
+    """Real clips among which the nearest is searched.
 
     Args:
         place: the corpus they are from.
-        rows: of its index, those that are searched.
-        measured: how they sound, where no vectors were given.
-        vectors: by key, of real clips and of others.
-        sample_rate: at which sounds are compared.
-        note: how many of how many, in what measure, and what is near.
+        rows: rows of its index, one for each clip that is searched.
+        measured: log-mel features of these clips, or None where `vectors` decide.
+        vectors: embeddings by key, of real clips and of others.
+        sample_rate: in hertz, at which sounds are compared.
+        note: a sentence for the page: how many clips were searched, and by which distance.
     """
 
     place: Place
@@ -59,10 +59,10 @@ class Neighbours:
             clips: key and sounds by role; a key without a vector finds nothing, where vectors were given.
         """
         if self.measured is not None:
-            heard = [_one_role(sounds) for _, sounds in clips]
-            if not heard:
+            sounds_of_clips = [_one_role(sounds) for _, sounds in clips]
+            if not sounds_of_clips:
                 return []
-            places, distances = nearest(likenesses(heard, self.sample_rate), self.measured)
+            places, distances = nearest(likenesses(sounds_of_clips, self.sample_rate), self.measured)
             return [Found(self.rows[at], float(far), "dB") for at, far in zip(places, distances, strict=True)]
         real = np.stack([self.vectors[row["key"]] for row in self.rows])
         found: list[Found | None] = []
@@ -76,38 +76,38 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Neighbours that were found before, by whoever judged the clips; searched like `Neighbours`."""
+class KnownNeighbours:
+    """Neighbours that a file of metrics names; searched like `Neighbours`."""
 
     place: Place
     by_key: Mapping[str, Found]
     note: str
 
     def find(self, clips: Sequence[tuple[str, Mapping[str, Waveform]]]) -> list[Found | None]:
-        """The real clip that was told of each."""
+        """The real clip that the file names for each clip."""
         return [self.by_key.get(key) for key, _ in clips]
 
 
-def told(place: Place, pairs: Sequence[tuple[str, str, float, str]]) -> Told:
-    """The real clips that someone found nearest to others.
+def known_neighbours(place: Place, pairs: Sequence[tuple[str, str, float, str]]) -> KnownNeighbours:
+    """Neighbours from pairs of keys.
 
     Args:
-        place: the corpus of the real ones; those that it lacks are left out.
+        place: the corpus of the real clips; pairs whose real clip it lacks are left out.
         pairs: key, key of the real clip, distance and its unit.
     """
     keys = {real for _, real, _, _ in pairs}
     at = np.flatnonzero(compute.is_in(place.index["key"], pa.array(sorted(keys))).to_numpy())
     rows = {row["key"]: row for row in place.index.take(at).to_pylist()}
     by_key = {key: Found(rows[real], far, unit) for key, real, far, unit in pairs if real in rows}
-    return Told(place, by_key, f"Beside each stands the clip of {place.name} that was found to be nearest.")
+    return KnownNeighbours(place, by_key, f"Beside each stands the clip of {place.name} that was found to be nearest.")
 
 
 def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:
-    """Prepare the real clips of a corpus: its train split, which is what a model can have learnt by heart.
+    """Measure the real clips of a corpus; of its train split, if it has one, since a model can copy only those.
 
     Args:
         place: a corpus or a folder of files.
-        vectors: embeddings by key; if any belong to this corpus they decide, else the sound does.
+        vectors: embeddings by key; if some are of this corpus they are compared, else the sounds are.
 
     Returns:
         None where no clip of it can be read.
@@ -128,16 +128,16 @@ def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:
         note = f"Searched {among} in {where} by Euclidean distance of the embeddings given."
         return Neighbours(place, records, None, vectors, 0, note)
     sample_rate = int(place.about["sample_rate"] or max(place.index["sample_rate"].to_pylist(), default=16000))
-    heard, kept = [], []
+    sounds_of_clips, kept = [], []
     for record in records:
         try:
-            heard.append(_one_role(read_start(place.sounds(record), SECONDS + 0.1)))
+            sounds_of_clips.append(_one_role(read_start(place.sounds(record), SECONDS + 0.1)))
         except (AudioError, OSError, KeyError):
             continue
         kept.append(record)
     if not kept:
         return None
-    measured = likenesses(heard, sample_rate)
+    measured = likenesses(sounds_of_clips, sample_rate)
     note = (
         f"Searched {among} in {where}: the nearest has the least root mean square difference of log-mel spectrograms "
         f"over the first {SECONDS:g} s, level taken out, at {sample_rate} Hz."

@@ -1,4 +1,4 @@
-"""What places hold in a few lines, side by side, and what a person should look at first."""
+"""The facts of each corpus, folder and run side by side, and the findings that a person should see first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tonemill.pipelines.report.subject import Place
 
 KINDS: Final = {"corpus": "corpus", "files": "folder of files", "run": "run"}
 MANY: Final = 0.1
-"""A larger share of refused sources is told at the top."""
+"""If a larger share of sources was rejected, the report states it at the top."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Split:
 
 
 def facts(places: Sequence[Place]) -> list[Fact]:
-    """One line for everything that any place has."""
+    """A row of the table for each fact that at least one place has."""
     known = [_facts(place) for place in places]
     names = dict.fromkeys(name for one in known for name in one)
     return [Fact(name, tuple(one.get(name, "") for one in known)) for name in names]
@@ -65,8 +65,8 @@ def _facts(place: Place) -> dict[str, str]:
         }
     ledger = about["ledger"]
     seconds, peaks = numbers(place.index["seconds"]), numbers(place.index["peak_db"])
-    heard = peaks[np.isfinite(peaks)]
-    told = {
+    audible = peaks[np.isfinite(peaks)]
+    shown = {
         "kind": KINDS[place.kind],
         "examples": f"{about['examples']:,}",
         "total length": duration(about["seconds"]),
@@ -76,14 +76,14 @@ def _facts(place: Place) -> dict[str, str]:
         "roles": ", ".join(about["roles"]) or "none",
         **({"arrays": ", ".join(about["arrays"])} if "arrays" in about else {}),
         "stored as": f"{about['container']}, {size(about['bytes'])}",
-        "peak": _range(np.round(heard, 1), 3, "dB"),
+        "peak": _range(np.round(audible, 1), 3, "dB"),
         "sources": f"{ledger['kept']:,} kept of {ledger['sources']:,}",
         "refused sources": _refused(ledger["rejected"], ledger["filtered"]),
         "refused clips": _refused(ledger["clips_rejected"], ledger["clips_filtered"]),
         "made by": f"tonemill {about.get('made_by', {}).get('tonemill', '')}",
     }
     rendered = place.rendered_by()
-    return told if rendered is None else {**told, "rendered by": rendered.name}
+    return shown if rendered is None else {**shown, "rendered by": rendered.name}
 
 
 def splits(place: Place) -> list[Split]:
@@ -105,50 +105,50 @@ def splits(place: Place) -> list[Split]:
 def findings(
     places: Sequence[Place], found: Sequence[Sequence[Leak]], curves: Sequence[Chart], lost: Sequence[str]
 ) -> list[str]:
-    """What stands out, in sentences; nothing if nothing does."""
-    told = []
+    """A sentence for each unusual thing: leaks between splits, silence, clipping, rejects, non-finite values."""
+    lines = []
     for place, some in zip(places, found, strict=True):
-        told += [f"{place.name}: {text}" if len(places) > 1 else _capital(text) for text in _findings(place, some)]
-    told += [f"{name} was not finite in any step." for name in lost]
+        lines += [f"{place.name}: {text}" if len(places) > 1 else _capital(text) for text in _findings(place, some)]
+    lines += [f"{name} was not finite in any step." for name in lost]
     for chart in curves:
-        told += [
+        lines += [
             f"{chart.title}{f' of {places[one.place].name}' if len(places) > 1 else ''} was not finite in some steps."
             for one in chart.series
             if "not finite" in one.note
         ]
-    return told
+    return lines
 
 
 def _findings(place: Place, found: Sequence[Leak]) -> list[str]:
-    told = [
+    lines = [
         f"{leak.count:,} groups of {leak.group} stand in more than one split."
         for leak in found
         if leak.count and (leak.dealt_by or leak.group in ("equal bytes", "duplicate_cluster"))
     ]
     if place.run is not None:
-        return told
+        return lines
     about, index = place.about, place.index
     if not index.num_rows:
         return ["it holds no examples."]
     if index.num_rows == 1:
-        told.append("it holds one example, so there are no distributions to speak of.")
+        lines.append("it holds one example, so it has no distributions.")
     if about.get("clipped_examples"):
-        told.append(f"{about['clipped_examples']:,} of {index.num_rows:,} examples lost what lay above full scale.")
+        lines.append(f"{about['clipped_examples']:,} of {index.num_rows:,} examples were clipped at full scale.")
     silent = int(np.isnan(numbers(index["peak_db"])).sum())
     if silent:
-        told.append(f"{silent:,} of {index.num_rows:,} examples are silent.")
+        lines.append(f"{silent:,} of {index.num_rows:,} examples are silent.")
     for what in ("sample_rate", "channels"):
         if about[what] is None:
-            told.append(f"its examples differ in {what.replace('_', ' ')}.")
+            lines.append(f"its examples differ in {what.replace('_', ' ')}.")
     for name in place.fields():
         column: Any = index[name]
         if column.type in ("double", "float"):
             wrong = int((~np.isfinite(column.drop_null().to_numpy())).sum())
-            told += [f"{name} is not finite in {wrong:,} examples."] if wrong else []
+            lines += [f"{name} is not finite in {wrong:,} examples."] if wrong else []
     ledger = about["ledger"]
     if ledger["rejected"] > MANY * ledger["sources"]:
-        told.append(f"{ledger['rejected']:,} of {ledger['sources']:,} sources were rejected.")
-    return told
+        lines.append(f"{ledger['rejected']:,} of {ledger['sources']:,} sources were rejected.")
+    return lines
 
 
 def _capital(text: str) -> str:
@@ -157,8 +157,8 @@ def _capital(text: str) -> str:
 
 
 def _refused(rejected: int, filtered: int) -> str:
-    told = [f"{count:,} {word}" for count, word in ((rejected, "rejected"), (filtered, "filtered")) if count]
-    return ", ".join(told) or "none"
+    lines = [f"{count:,} {word}" for count, word in ((rejected, "rejected"), (filtered, "filtered")) if count]
+    return ", ".join(lines) or "none"
 
 
 def _range(values: Any, digits: int, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Fill a template: one HTML file that holds everything and asks for nothing."""
+"""Fill a template: one HTML file that holds all of its content and loads nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Final
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 GENERATOR: Final = '<meta name="generator" content="tonemill report">'
-"""By this line a report is known again, and may be replaced."""
+"""A file with this line is a report, and may be replaced by a new one."""
 
 
 def page(
-    told: Mapping[str, Any],
+    values: Mapping[str, Any],
     template: Path = TEMPLATES / "page.html",
     styles: Sequence[Path] = (TEMPLATES / "page.css",),
     script: Path | None = TEMPLATES / "page.js",
@@ -28,7 +28,7 @@ def page(
     and no request leave.
 
     Args:
-        told: what the template names.
+        values: by the names that the template uses.
         template: that is filled.
         styles: style sheets, one after the other.
         script: the only one that runs, if any.
@@ -54,12 +54,12 @@ def page(
         lstrip_blocks=True,
     )
     text = environment.get_template(template.name).render(
-        **told,
+        **values,
         generator=Markup(generator),
         policy=policy,
-        # Our own files, with nothing of anyone else's in them.
+        # These two are files of this package, so they need no escaping.
         script=Markup(code),
         style=Markup("".join(one.read_text(encoding="utf-8") for one in styles)),
     )
-    # A name on disk need not be UTF-8.
+    # File names may hold bytes that are no UTF-8.
     return text.encode("utf-8", "replace")

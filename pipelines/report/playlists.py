@@ -1,4 +1,4 @@
-"""Which clips of a place are heard: some by lot and those at the edges, or the sets that training left."""
+"""Choose and load the clips that a report plays: random ones and extreme ones, or the sets that training wrote."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.report.cards import Budget, Card, card_of, read_start, troubled
 from tonemill.pipelines.report.charts import plain
-from tonemill.pipelines.report.neighbours import Found, Neighbours, Told
+from tonemill.pipelines.report.neighbours import Found, KnownNeighbours, Neighbours
 from tonemill.pipelines.report.sampling import Chosen, at_the_edges, by_lot, label_of
 from tonemill.pipelines.report.subject import SOUNDS, Place
 
 COURSE: Final = 8
-"""Sets of a run that are heard one after another."""
+"""Sets of clips that a report plays of one run, from the first to the last."""
 
 CLOSEST: Final = 9
-"""Clips that lie nearest to real ones, of those that were told."""
+"""At most so many clips are played beside the real clip that is nearest to them."""
 
 _OWN: Final = ("key", "split", "start_seconds", "seconds", "sample_rate", "channels", "peak_db")
 
@@ -36,14 +36,14 @@ class Set:
 
 @dataclass(frozen=True)
 class Listening:
-    """What is heard of a place: its number, and its sets."""
+    """The sets of clips of one place; `place` is its number in the report."""
 
     place: int
     sets: tuple[Set, ...]
 
 
 @dataclass(frozen=True)
-class Heard:
+class LoadedClip:
     """A clip in memory before it becomes a card."""
 
     key: str
@@ -63,18 +63,18 @@ def listen(
     seconds: float,
     budget: Budget,
     real: Neighbours | None = None,
-    closest: Told | None = None,
+    closest: KnownNeighbours | None = None,
 ) -> Listening:
-    """Clips of a place, as many as asked for and as the budget bears.
+    """Choose clips of a place, load them and make cards of them, until `count` or `budget` is reached.
 
     Args:
         number: of the place in the report.
-        place: what to hear.
-        count: clips by lot, at most.
+        place: the corpus, folder or run.
+        count: random clips, at most.
         seconds: of each clip, at most.
-        budget: what is left of the page.
-        real: beside each clip stands the nearest of these.
-        closest: clips that were found to lie nearest to real ones, to be heard beside those.
+        budget: bytes that the page has left for this place.
+        real: real clips; the nearest one is played beside each clip.
+        closest: clips of this place and the real clip nearest to each, from a file of metrics.
     """
     if place.run is not None:
         return Listening(number, tuple(_of_run(place, count, seconds, budget, real)))
@@ -89,18 +89,18 @@ def listen(
     if closest is not None and closest.by_key:
         at = {key: row for row, key in enumerate(index["key"].to_pylist()) if key in closest.by_key}
         nearest = [Chosen(at[key]) for key in closest.by_key if key in at][:CLOSEST]
-        heard = list(_read(place, nearest, label, seconds))
+        loaded = list(_read(place, nearest, label, seconds))
         sets.append(
-            _set("Nearest to real clips", "What may have been learnt by heart.", heard, seconds, budget, closest)
+            _set("Nearest to real clips", "What may have been learnt by heart.", loaded, seconds, budget, closest)
         )
     edges = at_the_edges(index) if index.num_rows > 8 else []
     if edges:
-        heard = list(_read(place, edges, label, seconds))
-        sets.append(_set("At the edges", "The shortest, longest, softest and loudest.", heard, seconds, budget, None))
+        loaded = list(_read(place, edges, label, seconds))
+        sets.append(_set("At the edges", "The shortest, longest, softest and loudest.", loaded, seconds, budget, None))
     return Listening(number, tuple(sets))
 
 
-def _read(place: Place, chosen: list[Chosen], label: str | None, seconds: float) -> Iterator[Heard]:
+def _read(place: Place, chosen: list[Chosen], label: str | None, seconds: float) -> Iterator[LoadedClip]:
     rows = place.index.take([one.row for one in chosen]).to_pylist()
     fields = place.fields()
     for one, row in zip(chosen, rows, strict=True):
@@ -109,11 +109,11 @@ def _read(place: Place, chosen: list[Chosen], label: str | None, seconds: float)
         tags = [f"{label} {row[label]}"] if label and row[label] is not None else []
         title = str(row["source"]) + (f", from {plain(row['start_seconds'])} s" if row.get("start_seconds") else "")
         known = {name: row.get(name) for name in (*fields, "clipped_samples")}
-        told = (row["key"], title, tuple([*tags, one.why] if one.why else tags), known, notes)
+        shown_as = (row["key"], title, tuple([*tags, one.why] if one.why else tags), known, notes)
         try:
-            yield Heard(*told, read_start(place.sounds(row), seconds), row["seconds"])
+            yield LoadedClip(*shown_as, read_start(place.sounds(row), seconds), row["seconds"])
         except (AudioError, OSError, KeyError) as error:
-            yield Heard(*told, {}, None, error)
+            yield LoadedClip(*shown_as, {}, None, error)
 
 
 def _of_run(place: Place, count: int, seconds: float, budget: Budget, real: Neighbours | None) -> Iterator[Set]:
@@ -122,8 +122,8 @@ def _of_run(place: Place, count: int, seconds: float, budget: Budget, real: Neig
     if not sets:
         return
     last = sets[-1]
-    heard = [_read_file(path, f"step {int(last.name):,}, {path.stem}", seconds) for path in _sounds_in(last)[:count]]
-    yield _set("What it sounds like now", f"The last set, of step {int(last.name):,}.", heard, seconds, budget, real)
+    loaded = [_read_file(path, f"step {int(last.name):,}, {path.stem}", seconds) for path in _sounds_in(last)[:count]]
+    yield _set("What it sounds like now", f"The last set, of step {int(last.name):,}.", loaded, seconds, budget, real)
     if len(sets) > 1:
         places = sorted({round(at * (len(sets) - 1) / (COURSE - 1)) for at in range(COURSE)})
         course = [
@@ -142,25 +142,30 @@ def _sounds_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix in SOUNDS)
 
 
-def _read_file(path: Path, title: str, seconds: float) -> Heard:
+def _read_file(path: Path, title: str, seconds: float) -> LoadedClip:
     sounds: dict[str, Waveform] = {}
     trouble: Exception | None = None
     try:
         sounds = read_start({"audio": files.read(path)}, seconds)
     except (AudioError, OSError) as error:
         trouble = error
-    return Heard(path.stem, title, (), {}, (("file", f"{path.parent.name}/{path.name}"),), sounds, None, trouble)
+    return LoadedClip(path.stem, title, (), {}, (("file", f"{path.parent.name}/{path.name}"),), sounds, None, trouble)
 
 
 def _set(
-    title: str, note: str, heard: list[Heard], seconds: float, budget: Budget, real: Neighbours | Told | None
+    title: str,
+    note: str,
+    loaded: list[LoadedClip],
+    seconds: float,
+    budget: Budget,
+    real: Neighbours | KnownNeighbours | None,
 ) -> Set:
-    """Cards of what was heard, as many as the budget bears."""
-    sounding = [one for one in heard if one.trouble is None and _plays(one)]
+    """Make a card of each loaded clip, until the budget is used up."""
+    sounding = [one for one in loaded if one.trouble is None and _plays(one)]
     found = dict(zip((id(one) for one in sounding), _found(sounding, real), strict=True))
     cards: list[Card] = []
     dropped = 0
-    for one in heard:
+    for one in loaded:
         card = _card(one)
         near = found.get(id(one))
         if near is not None and real is not None and card.sides:
@@ -178,17 +183,17 @@ def _set(
     return Set(title, " ".join(notes), tuple(cards))
 
 
-def _plays(one: Heard) -> bool:
+def _plays(one: LoadedClip) -> bool:
     return bool(one.sounds) and all(clip.frames for clip in one.sounds.values())
 
 
-def _found(heard: list[Heard], real: Neighbours | Told | None) -> list[Found | None]:
-    if real is None or not heard:
-        return [None] * len(heard)
-    return real.find([(one.key, one.sounds) for one in heard])
+def _found(loaded: list[LoadedClip], real: Neighbours | KnownNeighbours | None) -> list[Found | None]:
+    if real is None or not loaded:
+        return [None] * len(loaded)
+    return real.find([(one.key, one.sounds) for one in loaded])
 
 
-def _card(one: Heard) -> Card:
+def _card(one: LoadedClip) -> Card:
     if one.trouble is not None:
         return troubled(one.title, one.trouble, one.tags, one.notes)
     try:
@@ -199,7 +204,7 @@ def _card(one: Heard) -> Card:
         return troubled(one.title, error, one.tags, one.notes)
 
 
-def _beside(card: Card, near: Found, real: Neighbours | Told, seconds: float) -> Card:
+def _beside(card: Card, near: Found, real: Neighbours | KnownNeighbours, seconds: float) -> Card:
     """A card with its nearest real clip; a clip that cannot be read is named all the same."""
     title = str(near.row["source"])
     try:

@@ -1,4 +1,4 @@
-"""Gather all that a report tells, and write it."""
+"""Gather the content of a report, and write it as one HTML page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tonemill.pipelines.report.curves import curves
 from tonemill.pipelines.report.distributions import distributions
 from tonemill.pipelines.report.labels import Closest
 from tonemill.pipelines.report.metric_tables import read_judged
-from tonemill.pipelines.report.neighbours import Neighbours, Told, neighbours, told
+from tonemill.pipelines.report.neighbours import KnownNeighbours, Neighbours, known_neighbours, neighbours
 from tonemill.pipelines.report.page import GENERATOR, page
 from tonemill.pipelines.report.playlists import Listening, listen
 from tonemill.pipelines.report.rejects import refusals
@@ -36,7 +36,7 @@ _OWN: Final = ("source", "split", "start_seconds", "seconds", "peak_db")
 
 @dataclass(frozen=True)
 class Wishes:
-    """How a report shall be.
+    """Options of a report.
 
     Args:
         metrics: files as `tonemill evaluate --json` prints them.
@@ -68,15 +68,15 @@ class Examples:
 
 
 def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]:
-    """Write a report; returns what a command says of it.
+    """Write a report; return its path, its bytes and how many places and clips it shows.
 
     Args:
         names: corpora, runs and folders, one or more.
         target: the HTML file; an earlier report there is replaced.
-        wishes: how it shall be.
+        wishes: its options.
 
     Raises:
-        UsageError: a place or a file is nothing that can be reported on.
+        UsageError: a place is neither a corpus, a folder of files nor a run, or a file holds no metrics.
         CorpusError: a place is unfinished or damaged.
         OutputError: the target is another's, or cannot be written.
     """
@@ -90,15 +90,15 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
         raise UsageError(f"--against {against.name} is a run; name the corpus of real clips.")
     found = [leaks(place.output.plan) if place.run is None else [] for place in places]
     charts, lost = curves(places)
-    heard: list[Listening] = []
+    listening_sets: list[Listening] = []
     spent = 0.0
     prepared: dict[Path, Neighbours | None] = {}
     for number, place in enumerate(places):
         # Every place has its share, and what one leaves the next may have.
         budget = Budget((wishes.megabytes * 1e6 - spent) / (len(places) - number))
         real = _real(place, against, vectors, prepared)
-        closest = _told(judged.closest.get(number), place, against)
-        heard.append(listen(number, place, wishes.clips, wishes.seconds, budget, real, closest))
+        closest = _known(judged.closest.get(number), place, against)
+        listening_sets.append(listen(number, place, wishes.clips, wishes.seconds, budget, real, closest))
         spent += budget.used
     content = page(
         {
@@ -109,7 +109,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
             "facts": overview.facts(places),
             "judged": judged,
             "curves": charts,
-            "heard": heard,
+            "listening_sets": listening_sets,
             "distributions": distributions(places),
             "splits": [overview.splits(place) for place in places],
             "leaks": found,
@@ -120,7 +120,7 @@ def report(names: Sequence[str], target: Path, wishes: Wishes) -> dict[str, Any]
     )
     with commit.pending(target) as file:
         file.write(content)
-    clips = sum(len(one.cards) for listening in heard for one in listening.sets)
+    clips = sum(len(one.cards) for listening in listening_sets for one in listening.sets)
     return {"report": str(target), "bytes": len(content), "places": len(places), "clips": clips}
 
 
@@ -129,7 +129,7 @@ def _title(names: Sequence[str]) -> str:
 
 
 def refuse_other_file(target: Path) -> None:
-    """Refuse to replace what is no report.
+    """Refuse to replace a file that is no report.
 
     Raises:
         OutputError: it is not.
@@ -143,9 +143,9 @@ def refuse_other_file(target: Path) -> None:
 def _real(
     place: Place, against: Place | None, vectors: Mapping[str, Any], prepared: dict[Path, Neighbours | None]
 ) -> Neighbours | None:
-    """The real clips to hold a place's against: those asked for, else those that its model was trained on.
+    """The real clips to compare a place's clips with: those of `against`, else those that its model was trained on.
 
-    What was not made by a model is no render, and is held against nothing unless it is asked for.
+    None for clips that no model made, unless `against` is given.
     """
     corpus = against if against is not None else _trained_on(place)
     if corpus is None or not corpus.index.num_rows or corpus.folder.resolve() == place.folder.resolve():
@@ -155,7 +155,7 @@ def _real(
     return prepared[corpus.folder]
 
 
-def _told(closest: Closest | None, place: Place, against: Place | None) -> Told | None:
+def _known(closest: Closest | None, place: Place, against: Place | None) -> KnownNeighbours | None:
     """The neighbours that a file of metrics names, where their corpus is still there."""
     if closest is None or place.run is not None:
         return None
@@ -165,7 +165,7 @@ def _told(closest: Closest | None, place: Place, against: Place | None) -> Told 
         real = against if against is not None and known else open_place(str(named))
     except TonemillError:
         return None
-    return None if real.run is not None or not real.index.num_rows else told(real, closest.pairs)
+    return None if real.run is not None or not real.index.num_rows else known_neighbours(real, closest.pairs)
 
 
 def _trained_on(place: Place) -> Place | None:
@@ -176,7 +176,7 @@ def _trained_on(place: Place) -> Place | None:
             run = open_place(str(folder)).run if folder is not None else None
         return open_place(str(_found_from(str(run.about["corpus"]), run.folder))) if run is not None else None
     except (TonemillError, OSError, KeyError):
-        # The run or its corpus lies elsewhere now.
+        # The run or its corpus was moved.
         return None
 
 
@@ -205,7 +205,7 @@ def _examples(number: int, place: Place) -> Examples:
 
 
 def _digits(column: pa.ChunkedArray) -> int | None:
-    """Digits behind the point that tell a column's numbers alike, in line; None where they are none."""
+    """Digits behind the point with which a column's numbers are shown; None for a column without numbers."""
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         return None
     values = numbers(column)
@@ -216,7 +216,7 @@ def _digits(column: pa.ChunkedArray) -> int | None:
 
 
 def _cell(value: Any, digits: int | None) -> tuple[str, str]:
-    """What a cell shows, and what it is sorted by: a number as it is, nothing for what is missing."""
+    """The text of a cell, and the text that it is sorted by; both empty for a missing value."""
     if value is None:
         return "", ""
     if isinstance(value, bool):

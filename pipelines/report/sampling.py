@@ -1,4 +1,4 @@
-"""Choose which examples of a corpus a person gets to hear: a few of every label, and those at the edges."""
+"""Choose which examples of a corpus a report plays: a few of every label, and the extreme ones."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Chosen(NamedTuple):
 
 
 def by_lot(index: pa.Table, count: int, label: str | None) -> list[int]:
-    """Rows by a lot that is the same each time; of every label alike many, as far as there are any.
+    """Rows drawn at random, the same ones each time; equally many of every label, as far as there are enough.
 
     Args:
         index: of any length.
         count: how many rows, at most.
-        label: a column whose values shall all be heard, or None.
+        label: a column of which every value is drawn equally often, or None.
     """
     rows = index.num_rows
     order = np.random.default_rng(0).permutation(rows)
@@ -57,7 +57,7 @@ def at_the_edges(index: pa.Table) -> list[Chosen]:
 
 
 def label_of(index: pa.Table, fields: list[str]) -> str | None:
-    """The field that tells most of what is in the examples: `label`, else the first text of a few values."""
+    """The field that groups examples best: `label`, else the first text field with 2 to 100 values."""
     for name in sorted(fields, key=lambda name: name != "label"):
         column = index[name]
         fits = pa.types.is_string(column.type) or (name == "label" and pa.types.is_integer(column.type))

@@ -29,9 +29,9 @@ class Place:
     """One thing that a report is about.
 
     Args:
-        name: as a person typed it.
-        kind: what it is.
-        folder: where it lies.
+        name: as given on the command line.
+        kind: `corpus`, `files` or `run`.
+        folder: its path.
         about: its description.
         index: a row per example, without digests; none of a run.
         rejects: a row per refused source or clip; none of a run.
@@ -92,7 +92,7 @@ class Place:
         return found
 
     def rendered_by(self) -> Path | None:
-        """The run whose model made these examples, where it lay then, as their first recipe tells."""
+        """The run whose model rendered these examples, at the path that their first recipe names; None if none did."""
         if self.kind == "run" or not self.output.plan.exists():
             return None
         plan = read_plan(self.output.plan)
@@ -108,10 +108,10 @@ class Place:
 
 
 def open_place(text: str) -> Place:
-    """Open what a person named.
+    """Open a corpus, a folder of files or a run.
 
     Raises:
-        UsageError: it is nothing that can be reported on.
+        UsageError: it is none of them.
         CorpusError: it is unfinished, or damaged.
     """
     folder = Path(text)
@@ -127,7 +127,7 @@ def open_place(text: str) -> Place:
             else "does not exist"
         )
         raise UsageError(
-            f"{text} {what}. `tonemill report corpora/loops -o report.html` shows how it is meant."
+            f"{text} {what}. `tonemill report corpora/loops -o report.html` is an example of the command."
         ) from None
     if output.kind == "files":
         about = json_files.read_json(output.description)
@@ -150,5 +150,5 @@ def _with_tables(place: Place) -> Place:
         )
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
-            f"The tables of {place.folder} cannot be read: {error}. `tonemill repair {place.folder}` makes them anew."
+            f"The tables of {place.folder} cannot be read: {error}. `tonemill repair {place.folder}` rebuilds them."
         ) from error

@@ -161,7 +161,7 @@ def test_renders_stand_beside_the_real_clip_they_are_most_like(
     assert "in the embedding" in Page(target).text
 
 
-def test_what_evaluate_found_nearest_is_heard_beside_it(
+def test_the_nearest_clip_of_evaluate_is_played_beside_it(
     tonemill: Tonemill, piped: Piped, corpus: Path, tmp_path: Path
 ) -> None:
     copies = piped(["open", corpus, "--where", 'split == "train"'], ["select", "--head", 12])
@@ -212,11 +212,11 @@ def test_a_run_has_curves_and_what_it_sounded_like(tonemill: Tonemill, tmp_path:
     page = Page(tmp_path / "r.html")
     assert len(page.all(".lines")) == 1
     assert len(page.all(".clip")) == 2 + 2 + 2
-    told = " ".join(page.text.split())
-    assert "odd was not finite in any step." in told
-    assert "distance_db was not finite in any step." in told
-    assert "loss was not finite in some steps." in told
-    assert "no checkpoint yet" in told
+    text = " ".join(page.text.split())
+    assert "odd was not finite in any step." in text
+    assert "distance_db was not finite in any step." in text
+    assert "loss was not finite in some steps." in text
+    assert "no checkpoint yet" in text
 
 
 def test_several_stand_side_by_side(tonemill: Tonemill, corpus: Path, tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def test_bad_input_is_told_and_never_fatal(tonemill: Tonemill, piped: Piped, tmp
     soundfile.write(raw / "silent.wav", np.zeros(2000), RATE)
     tonemill("shard", tmp_path / "one", "-q", stdin=piped(["scan", raw, "-q"])).done()
     tonemill("report", tmp_path / "one", "-o", tmp_path / "one.html", "-q").done()
-    told = " ".join(Page(tmp_path / "one.html").text.split())
-    assert "It holds one example" in told
-    assert "1 of 1 examples are silent." in told
+    text = " ".join(Page(tmp_path / "one.html").text.split())
+    assert "It holds one example" in text
+    assert "1 of 1 examples are silent." in text
     write_wav(raw / "b.wav", 3000)
     tonemill("shard", tmp_path / "two", "-q", stdin=piped(["scan", raw, "-q"])).done()
     # A shard that was damaged later: what can be shown is, and what cannot says why.
@@ -255,7 +255,7 @@ def test_bad_input_is_told_and_never_fatal(tonemill: Tonemill, piped: Piped, tmp
     data = tar.read_bytes()
     tar.write_bytes(bytes(len(data)))
     tonemill("report", tmp_path / "two", "-o", tmp_path / "two.html", "-q").done()
-    assert "Cannot be heard. unreadable" in " ".join(Page(tmp_path / "two.html").text.split())
+    assert "Cannot be played. unreadable" in " ".join(Page(tmp_path / "two.html").text.split())
     tar.unlink()
     tonemill("report", tmp_path / "two", "-o", tmp_path / "two.html", "-q").done()
 

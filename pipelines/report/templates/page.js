@@ -30,7 +30,7 @@
   const play = (side, share = null) => {
     let at = share;
     if (side !== current) {
-      // From dry to wet one hears the same place.
+      // Switching from dry to wet keeps the position.
       if (at === null && current && current.parentElement === side.parentElement && !player.paused)
         at = player.currentTime / player.duration;
       leave();

@@ -52,7 +52,7 @@ def test_ticks_are_few_round_and_in_their_place(low: float, span: float) -> None
     ("value", "text"),
     [(0.0, "0"), (-0.0, "0"), (12345.678, "12,346"), (0.012345, "0.01235"), (-3.5, "−3.5"), (1.5e-7, "1.5e−07")],
 )
-def test_numbers_are_told_plainly(value: float, text: str) -> None:
+def test_numbers_are_shown_plainly(value: float, text: str) -> None:
     assert plain(value) == text
     assert plain(float("nan")) == "not finite"
 
@@ -122,7 +122,7 @@ def index(rows: int = 1000, labels: int = 10) -> pa.Table:
     )
 
 
-def test_every_label_is_heard_and_the_lot_is_the_same_each_time() -> None:
+def test_every_label_is_drawn_and_the_draw_is_the_same_each_time() -> None:
     table = index()
     rows = by_lot(table, 20, "label")
     assert rows == by_lot(table, 20, "label")

@@ -24,7 +24,15 @@ from tonemill.audiotools.comparison.descriptors import mean_spectrum
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Request
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
-from tonemill.pipelines.evaluation.clip_sets import Clips, Hearing, Member, chosen, hear, members_of, noise_like
+from tonemill.pipelines.evaluation.clip_sets import (
+    Clips,
+    Measuring,
+    Member,
+    chosen,
+    measure_clips,
+    members_of,
+    noise_like,
+)
 from tonemill.pipelines.evaluation.judge import Judge, judge_of_run
 from tonemill.pipelines.evaluation.metrics import compare
 from tonemill.pipelines.progress import Phase, Progress
@@ -64,7 +72,9 @@ def rendered(run: Run, checkpoint: Checkpoint, count: int, batch_size: int = 64)
     return [member(seed, waveform) for seed, waveform in enumerate(waveforms)]
 
 
-def real_and_noise(corpus: Corpus, judge: Judge, hearing: Hearing, clips: int | None, phase: Phase) -> dict[str, Clips]:
+def real_and_noise(
+    corpus: Corpus, judge: Judge, measuring: Measuring, clips: int | None, phase: Phase
+) -> dict[str, Clips]:
     """What every checkpoint is held against, heard once."""
     split = {name: members_of(corpus, [name]) for name in corpus.about["splits"]}
     held_out = [one for name, members in split.items() if name != "train" for one in members]
@@ -72,7 +82,7 @@ def real_and_noise(corpus: Corpus, judge: Judge, hearing: Hearing, clips: int | 
     sounds = [one.read().samples for one in split["train"] if one.read is not None]
     noise = noise_like(held_out, mean_spectrum(sounds), len(held_out), 0)
     sets = {"held_out": held_out, "reference": split["train"], "noise": noise}
-    return {name: hear(name, members, hearing, phase) for name, members in sets.items()}
+    return {name: measure_clips(name, members, measuring, phase) for name, members in sets.items()}
 
 
 def cell(one: dict[str, Any]) -> str:
@@ -115,14 +125,14 @@ def main() -> None:
     per_step = [float(seconds) for seconds in options.seconds_per_step.split(",") if seconds]
     judge, corpus = judge_of_run(options.judge, "last", "cpu", {}), open_corpus(options.corpus)
     frames = max(1, round(max(corpus.index()["samples"].to_pylist()) / corpus.about["sample_rate"] / 0.04))
-    hearing = Hearing(judge, corpus.about["sample_rate"], frames, os.cpu_count() or 1)
+    measuring = Measuring(judge, corpus.about["sample_rate"], frames, os.cpu_count() or 1)
     rows: list[dict[str, Any]] = []
     with Progress(quiet=True, stream=io.StringIO()).phase("curve", None, "clips") as phase:
-        known = real_and_noise(corpus, judge, hearing, options.clips, phase)
+        known = real_and_noise(corpus, judge, measuring, options.clips, phase)
         for number, folder in enumerate(options.runs):
             run = open_run(folder)
             for checkpoint in points(run, steps, options.points):
-                clips = hear("generated", rendered(run, checkpoint, len(known["held_out"])), hearing, phase)
+                clips = measure_clips("generated", rendered(run, checkpoint, len(known["held_out"])), measuring, phase)
                 metrics, _ = compare({"generated": clips, **known}, judge, [], phase)
                 seconds = checkpoint.step * per_step[number] if per_step else checkpoint.state["seconds"]
                 about = {"run": folder.name, "step": checkpoint.step, "seconds": seconds}

@@ -28,7 +28,7 @@ from tonemill.models.classifier import ClassifierConfig
 from tonemill.pipelines.building.build import produce
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.evaluation.clip_sets import Hearing, Member, hear
+from tonemill.pipelines.evaluation.clip_sets import Measuring, Member, measure_clips
 from tonemill.pipelines.evaluation.judge import judge_of_run
 from tonemill.pipelines.evaluation.metrics import METRICS, compare
 from tonemill.pipelines.planning.plan import Output
@@ -196,10 +196,10 @@ def main() -> None:
             made[name] = [(pattern, damage(x, rng)) for pattern, x in whole]
         made["copies of one loop"] = [whole[0]] * options.clips
         made["copies of the reference"] = loops(options.clips, 2)
-        hearing = Hearing(judge, RATE, round(BEATS * 60 / BPM / 0.04), 2)
+        measuring = Measuring(judge, RATE, round(BEATS * 60 / BPM / 0.04), 2)
         sets = {**made, "held_out": whole, "reference": loops(options.clips, 2)}
-        heard = {name: hear(name, members(sounds, name), hearing, phase) for name, sounds in sets.items()}
-        metrics, _ = compare(heard, judge, [], phase)
+        measured = {name: measure_clips(name, members(sounds, name), measuring, phase) for name, sounds in sets.items()}
+        metrics, _ = compare(measured, judge, [], phase)
     columns = [name for name in COLUMNS if "held_out" in metrics.get(name, {})]
     print("| damage | " + " | ".join(METRICS[name][0].split(":")[0] for name in columns) + " |")
     print("|---|" + "--:|" * len(columns))

@@ -1,11 +1,11 @@
-"""Sets of clips to compare: from corpora, of noise, or known by their vectors alone; each is heard once."""
+"""Sets of clips to compare, from corpora, noise or vectors alone; every clip is read, measured and judged once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -35,23 +35,23 @@ MOST_SAMPLES: Final = 1 << 26
 """Of all channels of the clips that are in memory at once."""
 
 MOST_MEASURED: Final = 2000
-"""Loudness, colour and seams are measured of so many clips of a set: enough for a mean, and a tenth of the time."""
+"""At most so many clips of a set are measured for loudness, colour and seams, which is enough for a mean."""
 
 MOST_TIMED: Final = 200
-"""Of so many the tempo is looked for, which takes tens of milliseconds each."""
+"""At most so many clips of a set have their tempo estimated, which takes tens of milliseconds each."""
 
 SAME_TEMPO: Final = 0.02
 
 
 @dataclass(frozen=True)
 class Member:
-    """A clip that is to be heard.
+    """A clip before it is read.
 
     Args:
         key: of the example.
         source: clips of one source are not independent.
         fields: its row of the index.
-        read: the sound; None where only its vector is known.
+        read: reads the audio; None where only a vector is given.
     """
 
     key: str
@@ -62,18 +62,18 @@ class Member:
 
 @dataclass
 class Clips:
-    """A set that was heard; arrays are in the order of `keys`, and NaN or None where nothing is known.
+    """Measurements of a set of clips; arrays are in the order of `keys`, with NaN or None for what was not measured.
 
     Args:
-        name: of the row: generated or what its folder is called, held_out, noise or reference.
+        name: of the row: generated, the name of its folder, held_out, noise or reference.
         keys, sources: of each clip.
         vectors: (clips, dimensions), of the judge.
         probabilities: (clips, classes), of the judge.
         outlines: (clips, cells), in decibels.
         measures: by name.
         silent: whether a clip is.
-        asked: the class that each should have.
-        tempo_fits: 1 where the measured tempo is the one that the clip is said to have, 0 where not.
+        wanted: the class of each that its model was asked for, or None.
+        tempo_fits: 1 where the estimated tempo equals the field `tempo_bpm`, 0 where not.
         left_out: why clips are missing, and how many.
     """
 
@@ -85,7 +85,7 @@ class Clips:
     outlines: np.ndarray | None = None
     measures: dict[str, np.ndarray] = field(default_factory=dict)
     silent: np.ndarray | None = None
-    asked: list[str | None] = field(default_factory=list)
+    wanted: list[str | None] = field(default_factory=list)
     tempo_fits: np.ndarray | None = None
     left_out: dict[str, int] = field(default_factory=dict)
 
@@ -99,12 +99,12 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """How sets are heard, all alike.
+class Measuring:
+    """How clips are measured, the same for all sets.
 
     Args:
-        judge: who describes them, if anybody.
-        sample_rate: at which they are measured; the lowest of all.
+        judge: gives embeddings and probabilities; None without a judge.
+        sample_rate: in hertz, to which clips are resampled; the lowest of all.
         frames: of an outline.
         workers: threads that read and measure.
     """
@@ -119,7 +119,9 @@ def members_of(corpus: Corpus, splits: Sequence[str]) -> list[Member]:
     """The examples of some splits of a corpus; of pairs, the wet side."""
     role = "audio" if "audio" in corpus.about["roles"] else "wet"
     if role not in corpus.about["roles"]:
-        raise CorpusError(f"{corpus.name} holds {corpus.holds}, neither audio nor wet, and clips are compared by ear.")
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.holds}, neither audio nor wet, and there is no audio to compare."
+        )
 
     def reader(row: dict[str, Any]) -> Callable[[], Waveform]:
         return lambda: Waveform(samples_of(corpus.folder, row, role), row["sample_rate"])
@@ -147,7 +149,7 @@ def noise_like(members: Sequence[Member], spectrum: np.ndarray, count: int, seed
 
 
 def chosen(members: Sequence[Member], count: int, seed: int) -> list[Member]:
-    """So many of them at most, by a hash of seed and key, so that a larger choice holds the smaller one."""
+    """At most `count` of them, by a hash of seed and key, so that a larger choice holds the smaller one."""
     if len(members) <= count:
         return list(members)
     return sorted(members, key=lambda one: hashlib.sha256(f"{seed} {one.key}".encode()).digest())[:count]
@@ -163,7 +165,7 @@ def halves(members: Sequence[Member], seed: int) -> tuple[list[Member], list[Mem
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Measured:
     member: Member
     waveform: Waveform | None
     outline: np.ndarray | None
@@ -172,30 +174,30 @@ class _Heard:
     tempo_fits: float
 
 
-def hear(name: str, members: Sequence[Member], hearing: Hearing, phase: Phase) -> Clips:
+def measure_clips(name: str, members: Sequence[Member], measuring: Measuring, phase: Phase) -> Clips:
     """Read, measure and judge clips, a few at a time; those that cannot be used are counted and left out."""
     clips = Clips(name)
-    rows: list[_Heard] = []
+    rows: list[_Measured] = []
     judged: list[tuple[np.ndarray, np.ndarray | None]] = []
-    judge = hearing.judge
+    judge = measuring.judge
     timed = sum(1 for one in members if one.fields.get("tempo_bpm"))
-    with ThreadPoolExecutor(hearing.workers) as pool:
+    with ThreadPoolExecutor(measuring.workers) as pool:
         for some in _some_at_a_time(members):
             phase.advance(len(some))
-            found: list[_Heard] = []
+            found: list[_Measured] = []
             numbers, these = zip(*some, strict=True)
-            hearer = partial(_heard, hearing=hearing, members=len(members), timed=timed)
-            for one in pool.map(hearer, numbers, these):
+            measure = partial(_measured, measuring=measuring, members=len(members), timed=timed)
+            for one in pool.map(measure, numbers, these):
                 if isinstance(one, str):
                     clips.left_out[one] = clips.left_out.get(one, 0) + 1
                 else:
                     found.append(one)
-            for heard, judgement in _judged(found, judge, clips):
-                rows.append(_Heard(heard.member, None, heard.outline, heard.measures, heard.silent, heard.tempo_fits))
+            for one, judgement in _judged(found, judge, clips):
+                rows.append(replace(one, waveform=None))
                 judged.append(judgement)
     clips.keys, clips.sources = [one.member.key for one in rows], [one.member.source for one in rows]
     if judge is not None and judge.label is not None:
-        clips.asked = [None if (v := one.member.fields.get(judge.label)) is None else str(v) for one in rows]
+        clips.wanted = [None if (v := one.member.fields.get(judge.label)) is None else str(v) for one in rows]
     if not rows:
         return clips
     if judged and judged[0][0].size:
@@ -226,14 +228,14 @@ def _some_at_a_time(members: Sequence[Member]) -> Iterator[list[tuple[int, Membe
 
 
 def _judged(
-    found: Sequence[_Heard], judge: Judge | None, clips: Clips
-) -> Iterator[tuple[_Heard, tuple[np.ndarray, np.ndarray | None]]]:
+    found: Sequence[_Measured], judge: Judge | None, clips: Clips
+) -> Iterator[tuple[_Measured, tuple[np.ndarray, np.ndarray | None]]]:
     if judge is None:
         yield from ((one, (np.zeros(0), None)) for one in found)
         return
     empty = Waveform(np.zeros((1, 0), np.float32), 1)
-    said = judge.judge([(one.member.key, one.waveform or empty) for one in found])
-    for one, judgement in zip(found, said, strict=True):
+    judgements = judge.judge([(one.member.key, one.waveform or empty) for one in found])
+    for one, judgement in zip(found, judgements, strict=True):
         vector = np.asarray(judgement.vector, np.float64)
         if not np.isfinite(vector).all():
             clips.left_out["vector not finite"] = clips.left_out.get("vector not finite", 0) + 1
@@ -241,19 +243,19 @@ def _judged(
         yield one, (vector, None if judgement.probabilities is None else np.asarray(judgement.probabilities))
 
 
-def _heard(number: int, member: Member, *, hearing: Hearing, members: int, timed: int) -> _Heard | str:
-    """What can be measured of one clip, or why it cannot be used."""
+def _measured(number: int, member: Member, *, measuring: Measuring, members: int, timed: int) -> _Measured | str:
+    """The measurements of one clip, or the reason why it cannot be used."""
     if member.read is None:
-        return _Heard(member, None, None, {}, False, float("nan"))
+        return _Measured(member, None, None, {}, False, float("nan"))
     try:
         waveform = member.read()
-        at = at_rate(waveform, hearing.sample_rate)
+        at = at_rate(waveform, measuring.sample_rate)
         if not np.isfinite(at.samples).all():
             return "not finite"
         if not at.frames:
             return "no frames"
-        cells = outline(from_first_sound(at.samples), at.sample_rate)[:, : hearing.frames]
-        cells = np.pad(cells, ((0, 0), (0, hearing.frames - cells.shape[1])), constant_values=cells.min())
+        cells = outline(from_first_sound(at.samples), at.sample_rate)[:, : measuring.frames]
+        cells = np.pad(cells, ((0, 0), (0, measuring.frames - cells.shape[1])), constant_values=cells.min())
         measured = character(at.samples, at.sample_rate) if _is_due(number, members, MOST_MEASURED) else {}
         tempo_bpm = member.fields.get("tempo_bpm")
         fits = float("nan")
@@ -261,15 +263,15 @@ def _heard(number: int, member: Member, *, hearing: Hearing, members: int, timed
             fits = float(_tempo_fits(at, float(tempo_bpm)))
     except (AudioError, CorpusError) as error:
         return getattr(error, "reason", "cannot be read")
-    return _Heard(member, waveform, cells.ravel(), measured, is_silent(at.samples), fits)
+    return _Measured(member, waveform, cells.ravel(), measured, is_silent(at.samples), fits)
 
 
 def _is_due(number: int, count: int, most: int) -> bool:
-    """Whether a clip is one of so many, evenly spread over all."""
+    """Whether a clip is one of the `most` that are spread evenly over `count`."""
     return count <= most or number * most // count != (number - 1) * most // count
 
 
 def _tempo_fits(waveform: Waveform, tempo_bpm: float) -> bool:
-    """Whether the tempo that is heard is the one that is claimed, octave included."""
+    """Whether the estimated tempo equals `tempo_bpm`, in the same octave."""
     beats = find_beats(onsets(waveform))
     return abs(beats.tempo_bpm / tempo_bpm - 1) <= SAME_TEMPO

@@ -1,4 +1,4 @@
-"""Who judges clips: a run that describes them, vectors from files, or what was written into a corpus before."""
+"""A judge gives an embedding and class probabilities for a clip: from a run, from files, or from a labelled corpus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TABLES: Final = (".parquet", ".npz")
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of one clip.
+    """A judge's output for one clip.
 
     Args:
         vector: its embedding.
@@ -43,16 +43,16 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge and what is known about it.
+    """A judge: its model or its stored judgements, and its description.
 
     Args:
-        about: for the report: which it is, and what it was trained on.
+        about: for the report: run, checkpoint, and the corpus of its training.
         labels: its classes, in the order of its probabilities.
-        label: the field that holds them.
-        model: None where its judgements are known and no other can be had.
+        label: the field with the class.
+        model: None where only stored judgements exist.
         device: where the model computes.
-        direction: of the model, that gives fields.
-        known: judgements by key.
+        direction: of the model, the one that gives fields.
+        known: stored judgements by key.
     """
 
     about: dict[str, Any]
@@ -69,9 +69,9 @@ class Judge:
         return self.about.get("corpus_digest")
 
     def judge(self, clips: Sequence[tuple[str, Waveform]], batch_size: int = 16) -> list[Judgement]:
-        """What it says of clips, by key; those it knows already are not heard again."""
+        """Judgements of clips, given as (key, audio), in their order; stored ones are not computed again."""
         new = {key: waveform for key, waveform in clips if key not in self.known}
-        heard: dict[str, Judgement] = {}
+        judged: dict[str, Judgement] = {}
         if new and self.model is not None:
             rate = self.model.sample_rate
             requests = [
@@ -79,8 +79,8 @@ class Judge:
                 for waveform in new.values()
             ]
             for key, found in zip(new, describe(self.model, requests, batch_size, self.device), strict=True):
-                heard[key] = Judgement(found["embedding"], found.get("probabilities"))
-        return [self.known[key] if key in self.known else heard[key] for key, _ in clips]
+                judged[key] = Judgement(found["embedding"], found.get("probabilities"))
+        return [self.known[key] if key in self.known else judged[key] for key, _ in clips]
 
 
 def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dict[str, Any]]) -> Judge:
@@ -90,7 +90,7 @@ def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dic
         folder: of the run.
         which: its checkpoint: last, best, or a step.
         device: where to compute.
-        stored: what examples have from earlier, by key; used where this very checkpoint wrote it.
+        stored: judgements in the examples, by key; used if this checkpoint wrote them.
 
     Raises:
         RunError: it is no run, or of a model that describes nothing.
@@ -147,7 +147,7 @@ def judge_of_files(files: Sequence[Path]) -> Judge:
 
 
 def judge_in(stored: Mapping[str, dict[str, Any]], examples: int) -> Judge | None:
-    """The one judge that described all examples before, if there is such a one."""
+    """The judge whose stored judgements all examples hold; None if there is no such one."""
     names = {str(record["judge"]) for record in stored.values()}
     if len(names) != 1 or len(stored) < examples:
         return None
@@ -155,7 +155,7 @@ def judge_in(stored: Mapping[str, dict[str, Any]], examples: int) -> Judge | Non
 
 
 def stored_in(corpus: Corpus, keys: set[str]) -> dict[str, dict[str, Any]]:
-    """What labelling wrote into the examples of a corpus, by key; empty where there is nothing.
+    """The judgements that `render --as label` stored in the examples of a corpus, by key; empty without any.
 
     Raises:
         CorpusError: a shard cannot be read.

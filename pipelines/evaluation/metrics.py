@@ -1,4 +1,4 @@
-"""The numbers that compare sets of heard clips with a reference: by a judge's embedding, its labels, and the sound."""
+"""The metrics that compare sets of clips with a reference: by a judge's embeddings, its labels, and the sound."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NOISE: Final = "noise"
 REFERENCE: Final = "reference"
 QUERIES: Final = 1000
 RANKED_BY: Final = "kernel_audio_distance"
-"""Of all distances the one without bias at any number of clips, and with a kernel that sees every difference."""
+"""The only distance that has no bias at any number of clips, with a kernel under which distinct sets differ."""
 
 COPY_DB: Final = 1.0
-"""A clip whose outline lies this near to one that was learned from, cell for cell, is a copy of it."""
+"""A clip is a copy of a real one if their outlines differ by less: root mean square decibels over all cells."""
 
 FEW: Final = 50
 METRICS: Final[dict[str, tuple[str, str, str]]] = {
@@ -50,7 +50,7 @@ METRICS: Final[dict[str, tuple[str, str, str]]] = {
     "mel_nearest_self": ("nearest clip of the set, log-mel", "dB", "as held out"),
     "copies": ("copies of real clips", "", "lower"),
     "silent": ("silent clips", "", "as held out"),
-    "tempo_agreement": ("has the tempo it is said to", "", "higher"),
+    "tempo_agreement": ("has the tempo of its field", "", "higher"),
     **{
         name: (re.sub("_(lufs|db|hz)$", "", name).replace("_", " "), unit, "as held out")
         for name, unit in MEASURES.items()
@@ -60,23 +60,23 @@ METRICS: Final[dict[str, tuple[str, str, str]]] = {
 
 
 def compare(
-    heard: Mapping[str, Clips], judge: Judge | None, notes: list[str], phase: Phase
+    measured: Mapping[str, Clips], judge: Judge | None, notes: list[str], phase: Phase
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Every metric of every row with its interval, and beside them labels, bins and the nearest clips; notes grow.
+    """Every metric of every row with its interval; then labels, bins and the nearest clips. Warnings join `notes`.
 
     Args:
-        heard: by name: generated sets first, then held_out, reference, and noise if there is any.
-        judge: who described them.
-        notes: what a person must know to read the numbers.
+        measured: sets by name: generated ones first, then held_out, reference, and noise if there is any.
+        judge: the one whose vectors they have.
+        notes: warnings that a reader of the numbers needs.
         phase: advances by each set.
     """
-    reference = heard[REFERENCE]
-    made = generated_of(heard)
+    reference = measured[REFERENCE]
+    made = generated_of(measured)
     found: dict[str, dict[str, Interval]] = {name: {} for name in METRICS}
     labels: dict[str, dict[str, int]] = {}
     known = _Reference.of(reference)
-    for row in (name for name in heard if name != REFERENCE):
-        clips = heard[row]
+    for row in (name for name in measured if name != REFERENCE):
+        clips = measured[row]
         values = {**_of_sound(clips, reference)}
         if clips.vectors is not None and known is not None:
             values |= _of_vectors(clips, known)
@@ -87,26 +87,26 @@ def compare(
                 found[name][row] = interval
         phase.advance(1)
     if judge is not None and judge.labels:
-        for name, clips in heard.items():
+        for name, clips in measured.items():
             if clips.probabilities is not None:
                 counts = Counter(judge.labels[number] for number in clips.probabilities.argmax(axis=1))
                 labels[name] = {label: counts.get(label, 0) for label in judge.labels}
-    _warn(heard, judge, notes)
+    _warn(measured, judge, notes)
     _warn_of_reach(found["precision"], notes)
     metrics = {name: {row: _plain(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
     ranked = {row: found[RANKED_BY][row] for row in (*made, HELD_OUT) if row in found[RANKED_BY]}
     return metrics, {
         "labels": labels,
         "bins": None if known is None else len(known.bins.counts),
-        "nearest": [one for name in made for one in _nearest(heard[name], reference)],
+        "nearest": [one for name in made for one in _nearest(measured[name], reference)],
         "ranking": [one.plain() for one in verdicts(ranked)],
         "in_words": [one.in_words("kernel distance", {HELD_OUT: "the held-out set"}) for one in verdicts(ranked)],
     }
 
 
-def generated_of(heard: Mapping[str, Clips]) -> list[str]:
+def generated_of(measured: Mapping[str, Clips]) -> list[str]:
     """Names of the sets that are neither real nor noise."""
-    return [name for name in heard if name not in (HELD_OUT, NOISE, REFERENCE)]
+    return [name for name in measured if name not in (HELD_OUT, NOISE, REFERENCE)]
 
 
 def _plain(interval: Interval) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _plain(interval: Interval) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Reference:
-    """What every row is held against, computed once.
+    """What every row is compared with, computed once.
 
     Args:
         vectors, groups: of the real clips.
@@ -192,7 +192,7 @@ def _of_labels(clips: Clips, reference: Clips, judge: Judge) -> dict[str, Interv
     if reference.probabilities is not None:
         wanted = reference.probabilities.argmax(axis=1)
         values["label_imbalance"] = label_scores.imbalance(predicted, wanted, clips.groups, len(judge.labels))
-    known = [(label, judge.labels[number]) for label, number in zip(clips.asked, predicted, strict=False)]
+    known = [(label, judge.labels[number]) for label, number in zip(clips.wanted, predicted, strict=False)]
     known = [pair for pair in known if pair[0] in judge.labels]
     values["label_agreement"] = confidence.share(sum(a == b for a, b in known), len(known))
     return values
@@ -209,8 +209,8 @@ def _of_sound(clips: Clips, reference: Clips) -> dict[str, Interval]:
     ownself = vector_sets.nearest(some, some)[0][:, 0] / size
     values["mel_nearest_train"] = _mean(to_train, clips)
     values["mel_nearest_self"] = _mean(ownself, clips)
-    heard = ~clips.silent[:QUERIES]
-    values["copies"] = confidence.share(int((to_train[heard] < COPY_DB).sum()), int(heard.sum()))
+    audible = ~clips.silent[:QUERIES]
+    values["copies"] = confidence.share(int((to_train[audible] < COPY_DB).sum()), int(audible.sum()))
     values["silent"] = confidence.share(int(clips.silent.sum()), len(clips))
     fits = clips.tempo_fits[np.isfinite(clips.tempo_fits)]
     values["tempo_agreement"] = confidence.share(int(fits.sum()), len(fits))
@@ -223,7 +223,7 @@ def _mean(each: np.ndarray, clips: Clips) -> Interval:
 
 
 def _nearest(clips: Clips, reference: Clips, most: int = 20) -> list[dict[str, Any]]:
-    """The generated clips that lie nearest to real ones, and to which: what to listen to for memorisation."""
+    """The generated clips nearest to real ones, with those: listen to them to find memorised clips."""
     sides: list[tuple[Callable[[Clips], np.ndarray | None], str]] = [
         (lambda one: one.outlines, "dB"),
         (lambda one: one.vectors, "embedding"),
@@ -247,33 +247,37 @@ def _nearest(clips: Clips, reference: Clips, most: int = 20) -> list[dict[str, A
     return []
 
 
-def _warn(heard: Mapping[str, Clips], judge: Judge | None, notes: list[str]) -> None:
-    vectors = heard[REFERENCE].vectors
-    made = generated_of(heard)
-    least = min(len(heard[name]) for name in (*made, HELD_OUT, REFERENCE))
+def _warn(measured: Mapping[str, Clips], judge: Judge | None, notes: list[str]) -> None:
+    vectors = measured[REFERENCE].vectors
+    made = generated_of(measured)
+    least = min(len(measured[name]) for name in (*made, HELD_OUT, REFERENCE))
     if vectors is not None and least <= vectors.shape[1]:
         notes.append(
             f"{least} clips are too few for a Fréchet distance in {vectors.shape[1]} dimensions: it is biased, on both "
-            "sides alike. The kernel distance has no such bias; go by that."
+            "sides alike. The kernel distance has no such bias; use that."
         )
     if least < FEW:
         notes.append(f"With {least} clips intervals are rough themselves, and tails are not seen.")
     for name in (*made, HELD_OUT, REFERENCE):
-        silent = heard[name].silent
+        silent = measured[name].silent
         if silent is not None and silent.any():
             title = name.replace("_", " ")
-            notes.append(f"{int(silent.sum())} of {len(silent)} {title} clips are silent; a judge hears them as alike.")
+            notes.append(
+                f"{int(silent.sum())} of {len(silent)} {title} clips are silent; to a judge they are all alike."
+            )
     if judge is not None and judge.labels:
-        asked = {label for name in made for label in heard[name].asked if label is not None}
-        if strange := sorted(asked - set(judge.labels)):
-            notes.append(f"The judge does not know {judge.label} {', '.join(strange[:8])}: agreement leaves them out.")
+        wanted = {label for name in made for label in measured[name].wanted if label is not None}
+        if strange := sorted(wanted - set(judge.labels)):
+            notes.append(
+                f"The judge has no class for {judge.label} {', '.join(strange[:8])}: agreement leaves these out."
+            )
 
 
 def _warn_of_reach(precision: Mapping[str, Interval], notes: list[str]) -> None:
-    """Say so where noise looks as real as real clips do."""
+    """Add a warning if noise has a precision as high as real clips."""
     real, noise = precision.get(HELD_OUT), precision.get(NOISE)
     if real and noise and real.low is not None and noise.value is not None and noise.value >= real.low:
         notes.append(
             f"Noise has a precision of {noise.value:.3g}: a few odd real clips, far from all others, reach as far as "
-            "that. Precision says nothing here; go by recall and the distances."
+            "that. Ignore precision here; use recall and the distances."
         )

@@ -1,4 +1,4 @@
-"""Compare generated clips with real ones, beside held-out real clips and noise, and say how certain each number is."""
+"""Compare generated clips with real ones, beside held-out real clips and noise, with an interval for each number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tonemill.audiotools.comparison.descriptors import mean_spectrum
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.evaluation.clip_sets import Hearing, Member, chosen, halves, hear, noise_like
+from tonemill.pipelines.evaluation.clip_sets import Measuring, Member, chosen, halves, measure_clips, noise_like
 from tonemill.pipelines.evaluation.judge import (
     Judge,
     judge_in,
@@ -65,7 +65,7 @@ def evaluate(
     progress: Progress,
     noise: Path | None = None,
 ) -> dict[str, Any]:
-    """Everything that is known of generated clips beside real ones, as plain values.
+    """Compare generated clips with real ones; returns metrics, counts and notes as plain values for JSON.
 
     Args:
         generated: corpora, folders of audio files, or files of vectors.
@@ -73,7 +73,7 @@ def evaluate(
         judge: a run that describes sounds.
         files: of vectors by key, instead.
         options: how to compare.
-        progress: where it is shown.
+        progress: shows how far it is.
         noise: clips to use as noise; made if not given.
 
     Raises:
@@ -98,7 +98,7 @@ def evaluate(
             "takes every clip."
         )
         sets = {name: chosen(members, count, options.seed) for name, members in sets.items()}
-    hearing = _hearing(every, who, reference, options, notes)
+    measuring = _measuring(every, who, reference, options, notes)
     sets[REFERENCE] = reference
     noisy = _noise(noise_place, reference, sets[HELD_OUT], options, count)
     if noisy and (who is None or who.model is not None or noise_place or noisy[0].key in who.known):
@@ -106,25 +106,25 @@ def evaluate(
     elif who is not None:
         notes.append("There is no row of noise: its vectors would need the judge itself. Give some with --noise.")
     with progress.phase("listen", sum(map(len, sets.values())), "clips") as phase:
-        heard = {name: hear(name, members, hearing, phase) for name, members in sets.items()}
-    for name, clips in heard.items():
+        measured = {name: measure_clips(name, members, measuring, phase) for name, members in sets.items()}
+    for name, clips in measured.items():
         if clips.left_out:
             reasons = ", ".join(f"{number} {reason}" for reason, number in clips.left_out.items())
             notes.append(f"Left out of {name}: {reasons}.")
         if len(clips) < 2:
             raise CorpusError(
                 f"Of the {name.replace('_', ' ')} clips {len(clips)} can be used, and sets need at least two; some "
-                "hundreds say something. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill shard`."
+                "hundreds are useful. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill shard`."
             )
-    with progress.phase("compare", len(heard) - 1, "sets") as phase:
-        metrics, more = compare(heard, who, notes, phase)
+    with progress.phase("compare", len(measured) - 1, "sets") as phase:
+        metrics, more = compare(measured, who, notes, phase)
     return {
         "evaluate": SCHEMA,
         "generated": next(iter(places.values())).about(),
         "sets": {name: place.about() for name, place in places.items()},
         "against": real.about(),
         "judge": None if who is None else who.about,
-        "counts": {name: len(clips) for name, clips in heard.items()},
+        "counts": {name: len(clips) for name, clips in measured.items()},
         "available": most,
         "metrics": metrics,
         **more,
@@ -166,7 +166,7 @@ def _chosen_judge(
         return found
     judge = judge_of_run(run, options.checkpoint, options.device, stored)
     if judge.corpus_digest == real.about().get("digest"):
-        notes.append("The judge was trained on the train split that it is asked about: it knows those clips by heart.")
+        notes.append("The judge was trained on the train split of the reference, so it may have memorised those clips.")
     runs = {run for place in places.values() if place.corpus is not None for run in trained_by(place.corpus, judge)}
     if runs:
         notes.append(
@@ -178,7 +178,7 @@ def _chosen_judge(
     for name, place in places.items():
         rate = place.about().get("sample_rate")
         if rate not in (None, judge.about["sample_rate"]):
-            notes.append(f"The judge hears {name} resampled from {rate} to {judge.about['sample_rate']} Hz.")
+            notes.append(f"For the judge {name} is resampled from {rate} to {judge.about['sample_rate']} Hz.")
     return judge
 
 
@@ -191,7 +191,7 @@ def _dealt(place: Place, options: Options, notes: list[str]) -> tuple[list[Membe
         reference, held_out = halves(place.all, options.seed)
         notes.append(
             f"{place.path} has one split, so one half of its sources is held out; "
-            "if a model was trained on all of it, that half is none the model has not heard."
+            "if a model was trained on all of it, that half is none the model has not measured."
         )
     if min(len(reference), len(held_out)) < 2:
         raise CorpusError(
@@ -201,9 +201,9 @@ def _dealt(place: Place, options: Options, notes: list[str]) -> tuple[list[Membe
     return chosen(reference, options.most, options.seed), chosen(held_out, options.most, options.seed)
 
 
-def _hearing(
+def _measuring(
     places: Mapping[str, Place], judge: Judge | None, reference: Sequence[Member], options: Options, notes: list[str]
-) -> Hearing:
+) -> Measuring:
     rates = {
         int(member.fields["sample_rate"]) for place in places.values() for member in place.all if member.fields
     } or {1}
@@ -211,7 +211,7 @@ def _hearing(
         notes.append(f"Sounds are compared at {min(rates)} Hz, the lowest of {', '.join(map(str, sorted(rates)))} Hz.")
     seconds = [member.fields["seconds"] for member in reference if "seconds" in member.fields] or [1.0]
     frames = int(np.clip(np.ceil(np.percentile(seconds, 95) / 0.04), 1, MOST_FRAMES))
-    return Hearing(judge, min(rates), frames, options.workers)
+    return Measuring(judge, min(rates), frames, options.workers)
 
 
 def _noise(

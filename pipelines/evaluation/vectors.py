@@ -41,7 +41,7 @@ def _read(path: Path) -> tuple[list[str], np.ndarray]:
     wanted = f"{path} must hold `key` and `vector`, as many of each: Parquet columns, or arrays of an .npz."
     try:
         if path.suffix == ".npz":
-            # As numpy.load, but for pickles, which could run code: it refuses them unless told otherwise.
+            # As numpy.load, but for pickles, which could run code: it refuses them by default.
             with path.open("rb") as opened, NpzFile(opened) as arrays:
                 name = next(name for name in NAMES if name in arrays)
                 keys, vectors = arrays["key"].tolist(), np.asarray(arrays[name], np.float64)

@@ -120,11 +120,15 @@ def open_side(folder: Path) -> Side:
     try:
         index, rejects = (read_table(path).to_pylist() for path in (output.index, output.rejects))
     except CorpusError as error:
-        raise CorpusError(f"{folder} is unfinished or damaged: `tonemill verify {folder}` says how.") from error
+        raise CorpusError(
+            f"{folder} is unfinished or damaged: `tonemill verify {folder}` lists what is wrong."
+        ) from error
     sidecars = {shard.name: output.shard(shard.name).read_sidecar() for shard in plan.shards}
     missing = [name for name, one in sidecars.items() if one is None]
     if missing:
-        raise CorpusError(f"{folder}: {missing[0]} is unfinished or damaged. `tonemill verify {folder}` says how.")
+        raise CorpusError(
+            f"{folder}: {missing[0]} is unfinished or damaged. `tonemill verify {folder}` lists what is wrong."
+        )
     return Side(
         output,
         plan,

@@ -16,7 +16,7 @@ from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.storage.parquet import read_row_groups
 
 EXACT: Final = 400_000
-"""With more recipes than this, `leaks` may be told to look at a part of the groups."""
+"""With more recipes than this, `leaks` can be limited to a part of the groups."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Leak:
         group: what it is, in words.
         dealt_by: the plan was dealt by it, so there should be none.
         count: of groups in more than one split.
-        examples: of some of them, where each lies.
+        examples: some of them, with their splits.
         one_in: only one group in so many was looked at.
     """
 

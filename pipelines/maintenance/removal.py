@@ -1,7 +1,7 @@
 """Take sources out of a corpus, rewrite the shards that held them and no others, and prove that they are gone.
 
 A removal is made ready in full beside the corpus: the shards without the sources, the plan without their recipes, and
-the list of what must not come back. One rename says that it is ready; then file after file is put into place. Killed
+the list of what must not come back. One rename marks it as ready; then file after file is put into place. Killed
 before that rename nothing has changed; killed after it, the next command that writes there goes on.
 """
 

@@ -1,4 +1,4 @@
-"""Make again exactly what is broken in a corpus or a folder of files, and prove that the bytes are those of before.
+"""Rebuild the broken parts of a corpus or a folder of files, and prove that their bytes are the recorded ones.
 
 Broken shards are cooked from the plan into a folder of their own. Only what has the digest that was recorded when it
 was first made is moved into place. Where a source is gone, what the old tar holds of it is joined with what could be
@@ -39,11 +39,11 @@ class Repaired:
     """What a repair did.
 
     Args:
-        before: what was found first.
-        after: what is found now.
-        shards: that were made again.
-        failed: why a shard could not be, by name.
-        unproved: shards of which no digest was recorded any more, so that nothing proves their bytes.
+        before: findings of `verify` before the repair.
+        after: findings after it.
+        shards: names of rebuilt shards.
+        failed: by name of a shard, why it could not be rebuilt.
+        unproved: rebuilt shards whose recorded digest was lost, so that their bytes are not proved.
     """
 
     before: Report
@@ -58,7 +58,7 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
 
     Raises:
         UsageError: tonemill made no such folder.
-        CorpusError: the plan is damaged, so that nobody knows what to make.
+        CorpusError: the plan is damaged, so that the recipes are lost.
         OutputError: another command is writing there.
     """
     output = OutputFolder.of_this_machine(folder)
@@ -84,10 +84,10 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
 
 
 def _mended_plan(report: Report) -> Plan:
-    """The plan; its file is written anew where the damage is beside what it says.
+    """Return the plan; rewrite its file if only bytes outside its content are damaged.
 
     Raises:
-        CorpusError: what it says is damaged too.
+        CorpusError: its content is damaged too.
     """
     output, plan = report.output, report.plan
     if plan is not None and plan_is_whole(output):
@@ -105,8 +105,8 @@ def _mended_plan(report: Report) -> Plan:
             write_plan(output, plan)
             return plan
     raise CorpusError(
-        f"{output.plan} is damaged, and it alone knows where the sources lie. Give the command that made "
-        f"{report.folder} again: it writes the plan anew and leaves every shard that is whole; then repair the rest."
+        f"{output.plan} is damaged, and only this file names the sources. Give the command that made "
+        f"{report.folder} again: it writes the plan again and keeps every intact shard; then repair the rest."
     )
 
 
@@ -181,7 +181,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _mended(output: OutputFolder, scratch: OutputFolder, plan: Plan, number: int, old: Mapping[str, Any]) -> bool:
-    """Mend each broken file of a shard by itself, as its sidecar knows it; whether all are whole now."""
+    """Mend each broken file of a shard by the digest in its sidecar; return whether all are intact now."""
     known = made_files(output, old)
     fresh = scratch.shard(plan.shards[number].name).read_sidecar() or {}
     for target, whole in known.items():
@@ -216,7 +216,7 @@ def _joined(
             if splice(ordered, part.file) == whole:
                 part.commit()
     except (CorpusError, OSError, KeyError, ValueError, TypeError):
-        # The old tar is too damaged for this; what is missing is told by the caller.
+        # The old tar is too damaged for this; the caller reports what is missing.
         return
 
 
@@ -236,17 +236,17 @@ def _why(
     for row in read_table(scratch.shard(name).rejects).to_pylist():
         if (row["key"], row["reason"]) not in before:
             found[row["reason"]].append(row["source"])
-    told = [
+    reasons = [
         f"{len(paths)} of its sources {reason}: {', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}"
         for reason, paths in found.items()
     ]
     if other := other_versions((old or {}).get("environment", {}), fresh["environment"]):
-        told.append(f"it was made with {', '.join(other)}")
-    return "; ".join(told) or "cooked again it has other bytes, and nothing says why"
+        reasons.append(f"it was made with {', '.join(other)}")
+    return "; ".join(reasons) or "cooked again it has other bytes, for no known reason"
 
 
 def _sweep_orphans(report: Report, plan: Plan) -> None:
-    """Remove shards that are provably ours and in no plan; anything else that nobody knows of is a person's."""
+    """Remove shards whose sidecars prove them ours and that are in no plan; all other unknown files stay."""
     if plan.output.kind != "shards":
         return
     named = {shard.name for shard in plan.shards}

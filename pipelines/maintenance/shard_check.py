@@ -29,9 +29,9 @@ KINDS: Final = {
     "size": "a file is longer or shorter than it was",
     "digest": "a byte of a file is another",
     "damaged": "a file cannot be read as what it is",
-    "unfit": "a count, a digest or a fact is not what another file says",
+    "unfit": "two files of the corpus disagree on a count, a digest or a fact",
     "undecodable": "the sound of an example cannot be decoded",
-    "orphan": "nothing knows of a file",
+    "orphan": "a file that belongs to no shard of the plan",
     "unfinished": "the command that makes it has not come to its end",
 }
 """Every kind of finding, and what it means."""
@@ -136,7 +136,7 @@ def check(job: Job, quick: bool) -> Checked:
     whole = {one: compare(one, known, checked.find) for one, known in made_files(job.output, sidecar).items()}
     tables = job.files.index, job.files.rejects
     if not all(whole[path] for path in tables):
-        # What a damaged table says is nothing to hold others against.
+        # A damaged table proves nothing about other files.
         return checked
     index, rejects = (read_table(path).to_pylist() for path in tables)
     _counts(checked, sidecar, index, rejects)
@@ -156,11 +156,11 @@ def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
     if sidecar["shard"] != job.name:
         checked.find(path, "unfit", f"it is of {sidecar['shard']}")
     if job.planned is not None and sidecar["plan_digest"] != job.planned.digest:
-        checked.find(path, "unfit", "it was made by another plan than the one that lies there")
+        checked.find(path, "unfit", "it was made by another plan than the one in the folder")
     if job.entry is not None:
         for name, value in job.entry.items():
             if sidecar[name] != value:
-                checked.find(path, "unfit", f"{name} is {sidecar[name]!r}, and the description says {value!r}")
+                checked.find(path, "unfit", f"{name} is {sidecar[name]!r}, and the description has {value!r}")
     if sidecar["transient"]:
         failed = f"{sidecar['transient']} failed for a reason that may pass"
         checked.find(path, "unfinished", f"{failed}; give the command again")
@@ -193,9 +193,9 @@ def _counts(checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, 
         unknown = kept - {row.key for row in job.rows}
         if unknown:
             checked.find(path, "unfit", f"{len(unknown)} sources are in no plan, as {min(unknown)}")
-    for what, said, found in facts:
-        if said != found:
-            checked.find(path, "unfit", f"{what}: {said} are said and {found} found")
+    for what, recorded, found in facts:
+        if recorded != found:
+            checked.find(path, "unfit", f"{what}: {recorded} are recorded and {found} found")
 
 
 def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None:
@@ -243,7 +243,7 @@ def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None
                 if of_role is None:
                     _check_record(checked, tar, data, row, recipes)
                 elif (one.offset, one.size) != (row[f"{of_role}_offset"], row[f"{of_role}_bytes"]):
-                    checked.find(tar, "unfit", f"{one.name} lies at {one.offset} and the index says elsewhere")
+                    checked.find(tar, "unfit", f"{one.name} is at byte {one.offset}, and the index names another place")
                 else:
                     _check_part(checked, tar, data, row, of_role, one.name)
     except CorpusError as error:
@@ -262,12 +262,12 @@ def _check_record(
 ) -> None:
     try:
         record = json.loads(data)
-        said = {name: record[name] for name in ("key", "source", "samples", "sample_rate", "channels", "seconds")}
+        recorded = {name: record[name] for name in ("key", "source", "samples", "sample_rate", "channels", "seconds")}
         lineage = record["recipe"]
     except (ValueError, KeyError, TypeError) as error:
         checked.find(tar, "damaged", f"{row['key']}.json cannot be read: {error}")
         return
-    wrong = [name for name, value in said.items() if row[name] != value]
+    wrong = [name for name, value in recorded.items() if row[name] != value]
     arrays = {
         name: {
             **{what: row.get(f"{name}_{what}") for what in SHAPE_COLUMNS},
@@ -298,7 +298,7 @@ def _check_part(checked: Checked, path: Path, data: bytes, row: Mapping[str, Any
         checked.find(
             path,
             "unfit",
-            f"{name} has {array.channels} channels of {array.frames} frames, and the index says "
+            f"{name} has {array.channels} channels of {array.frames} frames, and the index has "
             f"{row[f'{part}_channels']} of {row[f'{part}_frames']}",
         )
 
@@ -313,7 +313,7 @@ def _check_sound(checked: Checked, path: Path, data: bytes, row: Mapping[str, An
         checked.find(
             path,
             "unfit",
-            f"{name} has {sound.frames} samples at {sound.sample_rate} Hz, and the index says {row['samples']} at "
+            f"{name} has {sound.frames} samples at {sound.sample_rate} Hz, and the index has {row['samples']} at "
             f"{row['sample_rate']}",
         )
 

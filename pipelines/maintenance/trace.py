@@ -123,7 +123,7 @@ def trace(folder: Path, key: str) -> Trace:
         one for one in (read_rows(output.plan, number) if number is not None else []) if one.key == source_key(key)
     ]
     if sidecar is None or not planned:
-        raise CorpusError(f"{folder} is damaged where {key} lies. `tonemill verify {folder}` says how.")
+        raise CorpusError(f"{folder} is damaged at example {key}. `tonemill verify {folder}` lists what is wrong.")
     return Trace(output, row, planned[0], plan.output, sidecar)
 
 
@@ -136,7 +136,7 @@ def place_of(output: OutputFolder, sidecar: Mapping[str, Any], row: Mapping[str,
 
 
 def stored(output: OutputFolder, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> bytes:
-    """The encoded sound of an example, as it lies there.
+    """The encoded audio of an example, as stored.
 
     Raises:
         CorpusError: it is not what was written.

@@ -117,7 +117,7 @@ def _plan(report: Report) -> None:
     if sealed is None:
         report.find(seal, "damaged" if seal.exists() else "missing", "the digest of the plan's file cannot be read")
     elif not plan_is_whole(report.output):
-        # What a damaged table says is nothing to hold others against.
+        # A damaged table proves nothing about other files.
         report.find(path, "digest", "its bytes are not those that were written")
         return
     try:
@@ -152,7 +152,7 @@ def _description(report: Report) -> None:
 
 
 def _names(report: Report) -> list[str]:
-    """Shards, where no plan says which there are."""
+    """Names of shards, for a folder without a plan."""
     if report.about is not None and "shards" in report.about:
         return [one["shard"] for one in report.about["shards"]]
     home = report.output.home
@@ -166,7 +166,7 @@ def _whole(report: Report) -> None:
     if about is None:
         return
     if plan is not None and about["plan_digest"] != plan.digest:
-        report.find(output.description, "unfit", "it describes another plan than the one that lies there")
+        report.find(output.description, "unfit", "it describes another plan than the one in the folder")
     for name, known in about["files"].items():
         path = output.home / name
         if not path.is_file():
@@ -192,14 +192,14 @@ def _whole(report: Report) -> None:
             report.find(path, "unfit", "it does not hold what the tables of the shards hold")
     for name, value in totals(plan, sidecars, *tables).items():
         if name in about and about[name] != value:
-            told = (
-                f"says {about[name]!r}, the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
+            difference = (
+                f"is {about[name]!r}, in the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
             )
-            report.find(output.description, "unfit", f"{name} {told}")
+            report.find(output.description, "unfit", f"{name} {difference}")
 
 
 def _orphans(report: Report, names: Sequence[str]) -> None:
-    """Files that nothing there knows of."""
+    """Report files that belong to no shard of the plan."""
     output, folder = report.output, report.folder
     known = {output.plan, output.plan_seal, output.index, output.rejects, output.removed, output.description}
     known |= {folder / name for name in (folders.LOCK, CARD, CROISSANT)}
@@ -218,14 +218,14 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
         elif parts[0] == STAGED:
             report.find(path, "unfinished", "a removal was interrupted; give `tonemill remove` again")
         elif not _is_planned(report, path, names):
-            report.find(path, "orphan", "nothing here knows of it")
+            report.find(path, "orphan", "it belongs to no shard of the plan")
 
 
 def _files(output: OutputFolder, sidecar: Mapping[str, Any]) -> Iterator[Path]:
     try:
         yield from made_files(output, sidecar)
     except (KeyError, TypeError, AttributeError):
-        # A damaged sidecar, told elsewhere.
+        # A damaged sidecar, which another check reports.
         return
 
 

@@ -43,6 +43,11 @@ def summary(folder: str, about: dict[str, Any]) -> str:
             f"  {about['other_lengths']} sources are longer or shorter than they declare (declared_samples, "
             "decoded_samples in the index); what was decoded counts"
         )
+    if quiet := about.get("quiet_mixes"):
+        lines.append(
+            f"  {quiet} sources lost more than 5 dB in the mix to mono, for their channels cancel each other or one is "
+            "silent (mix_db in the index); `tonemill channels loudest` takes one channel instead"
+        )
     return "\n".join(lines)
 
 

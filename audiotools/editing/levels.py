@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float32
 
 from tonemill.audiotools.editing.loudness import Loudness, LoudnessMeter
+from tonemill.audiotools.editing.rest import Extremes
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
@@ -19,9 +20,6 @@ FULL_SCALE: Final = 32767 / 32768
 
 CLIPPED_RUN: Final = 3
 """So many neighbours at full scale are a clipped peak; one or two may be a normalised one."""
-
-WINDOW_SECONDS: Final = 0.01
-"""Silence is told by the peak of 10 ms, for any wave passes through zero."""
 
 
 def to_db(amplitude: int | float) -> float | None:
@@ -71,8 +69,7 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
     """
     meter = LoudnessMeter(sound.sample_rate, sound.channels) if loudness else None
     clipping = _Clipping([0] * sound.channels)
-    window = max(1, round(sound.sample_rate * WINDOW_SECONDS))
-    silence = _Silence(window, to_amplitude(silence_db))
+    extremes = Extremes(sound.sample_rate, sound.channels)
     frames, peak = 0, 0.0
     squares, sums = 0.0, np.zeros(sound.channels)
     for block in sound.blocks():
@@ -86,7 +83,7 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
         peak = max(peak, loudest)
         squares += sum(float(np.einsum("t,t->", row, row, dtype=np.float64)) for row in block)
         sums += block.sum(axis=1, dtype=np.float64)
-        silence.take(block)
+        extremes.take(block)
         clipping.take(block, loudest)
         if meter:
             meter.take(block)
@@ -98,7 +95,7 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
         rms_db=to_db(math.sqrt(squares / samples)),
         dc_offset=float(np.abs(sums).max()) / max(1, frames),
         clipping_share=clipping.samples / samples,
-        silence_share=silence.share(frames),
+        silence_share=extremes.silence_share(to_amplitude(silence_db)),
         loudness=meter.read() if meter else None,
     )
 
@@ -154,26 +151,3 @@ class _Clipping:
             lengths = lengths[1:]
         self.samples += int(lengths[lengths >= CLIPPED_RUN].sum())
         return int(lengths[-1]) if len(lengths) and ends[-1] == len(touches) else 0
-
-
-@dataclass
-class _Silence:
-    """Counts frames of windows whose peak lies under a level, across blocks."""
-
-    window: int
-    level: float
-    _quiet: int = 0
-    _held: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-
-    def take(self, block: np.ndarray) -> None:
-        peaks = np.abs(block[0])
-        for row in block[1:]:
-            np.maximum(peaks, np.abs(row), out=peaks)
-        peaks = np.concatenate([self._held, peaks]) if len(self._held) else peaks
-        whole = len(peaks) // self.window * self.window
-        self._quiet += int((peaks[:whole].reshape(-1, self.window).max(axis=1) < self.level).sum()) * self.window
-        self._held = peaks[whole:]
-
-    def share(self, frames: int) -> float:
-        rest = len(self._held) if len(self._held) and self._held.max() < self.level else 0
-        return (self._quiet + rest) / max(1, frames)

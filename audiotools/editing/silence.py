@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
+from tonemill.audiotools.editing.rest import extremes
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
 Number = int | float  # to beartype, an int is no float
@@ -22,18 +24,55 @@ def extent(sound: Sound) -> tuple[int, float]:
     return frames, peak
 
 
-def loud_part(sound: Sound, level: Number) -> tuple[int, int] | None:
-    """The first frame in which any channel rises above a level, and the frame after the last such one.
+@dataclass(frozen=True)
+class Ground:
+    """What of a sound is silence.
+
+    Args:
+        frames: samples per channel.
+        level: amplitude up to which it is silent, 1 being full scale.
+        rest: the value of each channel from which that counts; 0 but for recordings with an offset.
+    """
+
+    frames: int
+    level: float
+    rest: Float32[np.ndarray, " channels"]
+
+    def about(self, block: Float32[np.ndarray, "channels time"]) -> Float32[np.ndarray, "channels time"]:
+        """Samples less what they rest at."""
+        return block - self.rest[:, None] if self.rest.any() else block
+
+
+def ground(sound: Sound, threshold: Number, is_relative: bool) -> Ground:
+    """What of a sound is silence; reads it once.
+
+    Args:
+        sound: any length.
+        threshold: amplitude, 1 being full scale or the largest sample.
+        is_relative: it counts from the largest sample.
+    """
+    found = extremes(sound)
+    none = np.zeros(sound.channels, np.float32)
+    # Half of the range is the peak of a sound about any offset.
+    highs, lows = found.tables()
+    half = float((highs.max(axis=1) - lows.min(axis=1)).max()) / 2 if highs.size else 0.0
+    rest = found.rest(threshold * half if is_relative else threshold)
+    peak = found.peak(rest if rest.any() else none)
+    return Ground(found.frames, threshold * peak if is_relative else float(threshold), rest)
+
+
+def loud_part(sound: Sound, where: Ground) -> tuple[int, int] | None:
+    """The first frame in which any channel is no longer silent, and the frame after the last such one.
 
     Args:
         sound: is read once.
-        level: amplitude, 1 being full scale.
+        where: what of it is silence.
 
     Returns:
-        (first, end), or None where nothing rises above the level.
+        (first, end), or None where nothing is louder.
     """
-    first, end, at = None, 0, 0
-    for block in sound.blocks():
+    first, end, at, level = None, 0, 0, where.level
+    for block in map(where.about, sound.blocks()):
         frames = block.shape[1]
         # Most blocks are loud somewhere, and only the ends of the sound need looking at frame by frame.
         if frames and max(block.max(), -block.min()) > level:
@@ -44,17 +83,17 @@ def loud_part(sound: Sound, level: Number) -> tuple[int, int] | None:
     return None if first is None else (first, end)
 
 
-def phrases(sounds: Sequence[Sound], levels: Sequence[Number], gap: int) -> list[tuple[int, int]]:
+def phrases(sounds: Sequence[Sound], grounds: Sequence[Ground], gap: int) -> list[tuple[int, int]]:
     """First frame of each phrase and the frame after its last, of sounds that run beside each other.
 
-    A phrase ends where none of the sounds rises above its level for at least `gap` frames.
+    A phrase ends where all of the sounds are silent for at least `gap` frames.
 
     Args:
         sounds: each is read once.
-        levels: amplitude for each sound, 1 being full scale.
+        grounds: what of each is silence.
         gap: frames, 1 or more.
     """
-    runs = sorted(run for sound, level in zip(sounds, levels, strict=True) for run in _loud_runs(sound, level, gap))
+    runs = sorted(run for sound, where in zip(sounds, grounds, strict=True) for run in _loud_runs(sound, where, gap))
     found: list[tuple[int, int]] = []
     for first, end in runs:
         if found and first - found[-1][1] < gap:
@@ -64,10 +103,10 @@ def phrases(sounds: Sequence[Sound], levels: Sequence[Number], gap: int) -> list
     return found
 
 
-def _loud_runs(sound: Sound, level: Number, gap: int) -> Iterator[tuple[int, int]]:
+def _loud_runs(sound: Sound, where: Ground, gap: int) -> Iterator[tuple[int, int]]:
     begun, end, at = -1, 0, 0
-    for block in sound.blocks():
-        loud = at + np.flatnonzero((np.abs(block) > level).any(axis=0))
+    for block in map(where.about, sound.blocks()):
+        loud = at + np.flatnonzero((np.abs(block) > where.level).any(axis=0))
         at += block.shape[1]
         if not loud.size:
             continue

@@ -47,7 +47,7 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
             (dry_channels, dry_frames), (wet_channels, wet_frames) = shapes["dry"], shapes["wet"]
             raise CorpusError(
                 f"The dry of pair {number + 1} has {dry_channels} channels of {dry_frames} samples and its wet "
-                f"{wet_channels} of {wet_frames}. Put `tonemill channels mono` and `tonemill align` into the pipe that "
+                f"{wet_channels} of {wet_frames}. Put `tonemill channels mean` and `tonemill align` into the pipe that "
                 "makes the corpus."
             )
         dry, wet = (Waveform(np.ascontiguousarray(request.audio[role]), sample_rate) for role in ("dry", "wet"))

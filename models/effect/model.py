@@ -258,7 +258,7 @@ def _refuse_doubtful_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
     if corpus.channels != 1 and "stereo" not in config.allow:
         raise CorpusError(
             f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill "
-            "channels mono` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
+            "channels mean` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
         )
     effects = corpus.values.get("effect", ())
     if len(effects) > 1 and "effects" not in config.allow:

@@ -52,14 +52,15 @@ class Outcome:
         return self.error is not None and not self.example.is_clip
 
     @property
-    def surprises(self) -> dict[str, int | str]:
+    def surprises(self) -> dict[str, int | float | str]:
         """What is noted of how a source was read, by the name of an index column.
 
         Lengths that a header declares and decoding does not bear out, in samples; bytes behind the sound that are
-        no sound; how many sounds a file holds beside the first; and the decoders, where libsndfile did not read it all.
+        no sound; how many sounds a file holds beside the first; the decoders, where libsndfile did not read it all; and
+        what steps noted while the sound flowed.
         """
         recipe = self.planned.recipe
-        found: dict[str, int | str] = {}
+        found: dict[str, int | float | str] = dict(self.example.notes)
         for role, decoded in self.decoded.items():
             prefix = "" if len(recipe.sounds) == 1 else f"{role}_"
             source = recipe.sources[role]

@@ -86,6 +86,7 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, r
         "peak_db": _highest(index, "peak_db"),
         "gain_limited": _trues(index, "gain_limited"),
         "other_lengths": _sources_with(index, "declared_samples"),
+        **({"quiet_mixes": quiet} if (quiet := _sources_with(index, "mix_db")) else {}),
         "transient": sum(one["transient"] for one in sidecars),
         "shards": [
             {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars

@@ -32,6 +32,7 @@ class Example:
         path: of its source, under the root that was scanned.
         places: the source's files by role, for steps that read tags; never stored.
         arrays: by name, of the sounds as they are, or in place of them.
+        notes: what a step finds while its sounds flow, and can state only once they were read; the index takes it.
     """
 
     sounds: Mapping[str, Sound]
@@ -42,6 +43,7 @@ class Example:
     path: str = ""
     places: Mapping[str, Path] = field(default_factory=dict)
     arrays: Mapping[str, Array] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
 
     @property
     def sample_rate(self) -> int:

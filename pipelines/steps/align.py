@@ -69,7 +69,7 @@ class Align(Step):
                 f"it has {' and '.join(sorted(example.sounds)) or 'none'}, not dry and wet; see `tonemill pair`",
             )
         dry, wet = example.sounds["dry"], example.sounds["wet"]
-        for what, mend in (("sample_rate", f"resample --rate {dry.sample_rate}"), ("channels", "channels mono")):
+        for what, mend in (("sample_rate", f"resample --rate {dry.sample_rate}"), ("channels", "channels mean")):
             if getattr(dry, what) != getattr(wet, what):
                 raise AudioError(
                     "roles",

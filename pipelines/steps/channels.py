@@ -25,6 +25,7 @@ class Channels(Step):
 
     def apply(self, example: Example) -> Iterator[Example]:
         from tonemill.audiotools.editing.channels import channel_powers, laid_out, picked
+        from tonemill.pipelines.steps._mixing import converted
 
         counts = {role: sound.channels for role, sound in example.sounds.items()}
         most = max(counts.values(), default=1)
@@ -32,7 +33,7 @@ class Channels(Step):
             yield example
         elif self.policy in ("mean", "stereo"):
             layout: Literal["mono", "stereo"] = "mono" if self.policy == "mean" else "stereo"
-            yield example.converted({role: laid_out(sound, layout) for role, sound in example.sounds.items()})
+            yield converted(example, lambda sound, noted: laid_out(sound, layout, noted))
         elif most > 1:
             if len(set(counts.values()) - {1}) > 1:
                 raise AudioError("roles", f"its roles have {counts} channels; `tonemill channels mean` makes each mono")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,22 +26,24 @@ class Resample(Step):
             raise UsageError(f"--rate is {self.rate} Hz; it must lie from 1 to 1536000, as in --rate 44100.")
 
     def apply(self, example: Example) -> Iterator[Example]:
-        yield example.converted({role: self._converted(sound) for role, sound in example.sounds.items()})
+        from tonemill.pipelines.steps._mixing import converted
+
+        yield converted(example, self._converted)
 
     def estimate(self, expected: Estimate) -> Estimate:
         frames = -(-expected.frames * self.rate // expected.sample_rate)
         channels = {"keep": expected.channels, "mono": 1, "stereo": 2}[self.channels]
         return expected._replace(frames=frames, sample_rate=self.rate, channels=channels)
 
-    def _converted(self, sound: Sound) -> Sound:
-        from tonemill.audiotools.editing.channels import mixed, mixed_channels
+    def _converted(self, sound: Sound, noted: Callable[[float], None]) -> Sound:
+        from tonemill.audiotools.editing.channels import mixed_blocks, mixed_channels
         from tonemill.audiotools.editing.resampling import resample_blocks
         from tonemill.audiotools.waveform import Flow, Waveform
 
         channels = mixed_channels(sound.channels, self.channels)
 
         def converted_blocks() -> Iterator:  # type: ignore[type-arg]
-            blocks = (mixed(block, self.channels) for block in sound.blocks())
+            blocks = mixed_blocks(sound, self.channels, noted)
             return resample_blocks(blocks, sound.sample_rate, self.rate, engine=self.engine, quality=self.quality)
 
         flow = Flow(converted_blocks, self.rate, channels)

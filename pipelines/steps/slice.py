@@ -70,19 +70,18 @@ class Slice(Step):
     def _at_silences(self, example: Example) -> Iterator[Example]:
         """A clip for each phrase; roles are cut at the same places, where all of them are silent."""
         from tonemill.audiotools.editing.levels import to_amplitude
-        from tonemill.audiotools.editing.silence import extent, phrases
+        from tonemill.audiotools.editing.silence import ground, phrases
         from tonemill.audiotools.editing.slicing import spans
         from tonemill.audiotools.waveform import Waveform
 
         rate, sounds = example.sample_rate, list(example.sounds.values())
         if not sounds:
             raise AudioError("roles", f"it has {example.holds}, and no sound to look for silence in")
-        extents = [extent(sound) for sound in sounds]
-        if len({frames for frames, _ in extents}) > 1:
+        grounds = [ground(sound, to_amplitude(self.silence_db), is_relative=True) for sound in sounds]
+        if len({where.frames for where in grounds}) > 1:
             raise AudioError("roles", "its roles differ in length; `tonemill align` trims them to the same")
-        levels = [to_amplitude(self.silence_db) * peak for _, peak in extents]
-        keep, whole = round(self.keep_ms / 1000 * rate), extents[0][0]
-        found = phrases(sounds, levels, max(1, round(self.silence_seconds * rate)))
+        keep, whole = round(self.keep_ms / 1000 * rate), grounds[0].frames
+        found = phrases(sounds, grounds, max(1, round(self.silence_seconds * rate)))
         if not found:
             raise Filtered("silent", "it is silence from end to end")
         long = [(max(0, a - keep), min(whole, b + keep)) for a, b in found if b - a >= self.min_seconds * rate]

@@ -34,20 +34,17 @@ class Trim(Step):
 
     def apply(self, example: Example) -> Iterator[Example]:
         from tonemill.audiotools.editing.levels import to_amplitude
-        from tonemill.audiotools.editing.silence import extent, loud_part, part
+        from tonemill.audiotools.editing.silence import ground, loud_part, part
 
         rate = example.sample_rate
         keep = round(self.keep_ms / 1000 * rate)
-        extents = [extent(sound) for sound in example.sounds.values()]
         level = to_amplitude(self.threshold_db)
-        found = [
-            loud_part(sound, level * peak if self.relative_to == "peak" else level)
-            for sound, (_, peak) in zip(example.sounds.values(), extents, strict=True)
-        ]
+        grounds = [ground(sound, level, self.relative_to == "peak") for sound in example.sounds.values()]
+        found = [loud_part(sound, where) for sound, where in zip(example.sounds.values(), grounds, strict=True)]
         loud = [one for one in found if one is not None]
         if not loud:
             raise Filtered("silent", f"it never rises above {self.threshold_db:g} dB of {self._reference}")
-        longest = max(frames for frames, _ in extents)
+        longest = max(where.frames for where in grounds)
         # Roles stay beside each other: all are cut where the first of them begins and the last of them ends.
         first = max(0, min(begin for begin, _ in loud) - keep) if self.sides != "end" else 0
         end = min(longest, max(end for _, end in loud) + keep) if self.sides != "start" else longest

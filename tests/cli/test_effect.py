@@ -164,7 +164,7 @@ def test_pairs_of_other_rate_channels_or_length_are_refused_before_a_corpus_is_m
     assert (ended.line["ledger"]["kept"], ended.line["ledger"]["rejected"]) == (2, 2)
     why = {row["source"]: row["message"] for row in table(tmp_path / "corpus/rejects.parquet")}
     assert "tonemill resample --rate 8000" in why["rate.wav"]
-    assert "tonemill channels mono" in why["channels.wav"]
+    assert "tonemill channels mean" in why["channels.wav"]
     assert {row["samples"] for row in table(tmp_path / "corpus/index.parquet")} == {4 * RATE - 1}, "the longer is cut"
     stream = tonemill("pair", tmp_path / "di", tmp_path / "pedal/channels.wav", "-q").done().out
     tonemill("shard", tmp_path / "as-is", "-q", stdin=stream).done()

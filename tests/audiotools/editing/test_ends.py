@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tonemill.audiotools.editing.channels import channel_powers, laid_out, picked
 from tonemill.audiotools.editing.fades import Shape, fade_curve, faded, fitted
-from tonemill.audiotools.editing.silence import extent, loud_part, part
+from tonemill.audiotools.editing.silence import extent, ground, loud_part, part
 from tonemill.audiotools.waveform import Flow, Waveform
 
 CUTS = st.lists(st.integers(0, 80), max_size=5).map(sorted)
@@ -23,8 +23,9 @@ def flow(samples: np.ndarray, cuts: list[int]) -> Flow:
 def test_the_loud_part_is_found_to_the_sample(before: int, loud: int, after: int, cuts: list[int], left: bool) -> None:
     sound = np.full((2, before + loud + after), 1e-3, np.float32)
     sound[0 if left else 1, [before, before + loud - 1]] = -0.5
-    assert loud_part(flow(sound, cuts), 0.25) == (before, before + loud)
-    assert loud_part(flow(sound, cuts), 0.5) is None, "at the level is not above it"
+    for level, found in ((0.25, (before, before + loud)), (0.5, None)):
+        where = ground(flow(sound, cuts), level, is_relative=False)
+        assert loud_part(flow(sound, cuts), where) == found, "at the level is not above it"
     assert extent(flow(sound, cuts)) == (before + loud + after, 0.5)
 
 

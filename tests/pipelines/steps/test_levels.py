@@ -20,6 +20,7 @@ from tonemill.audiotools.synthetic import sine
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.steps.channels import Channels
+from tonemill.pipelines.steps.dc import Dc
 from tonemill.pipelines.steps.fade import Fade
 from tonemill.pipelines.steps.filter import Filter
 from tonemill.pipelines.steps.measure import Measure
@@ -411,3 +412,44 @@ def test_a_clip_stays_a_clip() -> None:
     for step in (Trim(), Fade(in_ms=5.0), Normalize(lufs=-23.0), Channels("stereo")):
         clip = only(step, clip)
         assert isinstance(clip.sounds["audio"], Waveform) and clip.is_clip
+
+
+def sides(left: float, right: float) -> np.ndarray:
+    """Two seconds of a tone in two channels, each times a factor."""
+    tone = np.sin(2 * np.pi * 220 * np.arange(2 * RATE) / RATE)
+    return np.stack([left * tone, right * tone]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "loss_db"),
+    [(0.5, -0.5, -120.0), (0.5, -0.4, -20.0), (0.5, 0.0, -6.0), (0.5, 0.5, None), (0.5, 0.2, None)],
+)
+@pytest.mark.parametrize(
+    "step", [Channels("mean"), Resample(8000, channels="mono")], ids=lambda step: type(step).__name__
+)
+def test_a_mono_mix_that_loses_sound_states_how_much(
+    step: Channels | Resample, left: float, right: float, loss_db: float | None
+) -> None:
+    sound = Waveform(sides(left, right), RATE)
+    clip = only(step, Example({"audio": sound}))
+    flowing = only(step, Example({"audio": Flow(sound.blocks, RATE, 2)}))
+    assert not flowing.notes, "nothing is read yet"
+    flowing.sounds["audio"].whole()
+    for found in (clip.fields, flowing.notes):
+        assert found.get("mix_db") == (None if loss_db is None else pytest.approx(loss_db, abs=0.1))
+
+
+def test_a_mix_that_is_not_to_mono_notes_nothing() -> None:
+    for step in (Channels("loudest"), Channels("keep"), Resample(8000)):
+        assert "mix_db" not in only(step, Example({"audio": Waveform(sides(0.5, -0.5), RATE)})).fields
+
+
+def test_dc_takes_an_offset_away_and_states_it() -> None:
+    sound = Waveform(sides(0.5, 0.5) + np.float32([[0.02], [-0.01]]), RATE)
+    made = only(Dc(), Example({"audio": sound}))
+    np.testing.assert_allclose(made.sounds["audio"].whole().samples, sides(0.5, 0.5), atol=1e-4)
+    assert made.fields["dc_removed"] == pytest.approx(0.02, abs=1e-4)
+    with pytest.raises(UsageError, match="--high-pass-hz is 0"):
+        Dc(high_pass_hz=0)
+    with pytest.raises(AudioError, match="half of its 1000 Hz"):
+        only(Dc(high_pass_hz=800), Example({"audio": Waveform(np.zeros((1, 99), np.float32), 1000)}))

@@ -24,6 +24,7 @@ EMBEDDING = Array(np.ones((8, 1), np.float32), RATE)
 STANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "align": ("drops", {}),
     "channels": ("drops", {"policy": "mean"}),
+    "dc": ("drops", {}),
     "duplicate": ("leaves out", {"of": "x"}),
     "fade": ("drops", {"out_ms": 20.0}),
     "filter": ("passes", {"min_seconds": 0.1}),

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import SEED, Direction, Score
 from tonemill.models.parts.codec import DECODE, decoded, decoded_blocks
+from tonemill.models.parts.seeded import other_seed
 from tonemill.models.players import Blocks
 from tonemill.models.prior.frames import FrameModel
-from tonemill.models.prior.generation import SEEDS, Generation
+from tonemill.models.prior.generation import SEEDS, Generation, Place
 from tonemill.models.prior.settings import PriorConfig, PriorOptions
 from tonemill.models.prior.validation import validated
 
@@ -87,27 +88,38 @@ class Prior(Model):
         return {"frames": self.frames}
 
     def inputs(self, request: Request) -> dict[str, Tensor]:
-        return {"seed": torch.tensor(request.seed % SEEDS)}
+        place = _place(request)
+        share = torch.tensor(place.share, dtype=torch.float64)
+        return {"seed": torch.tensor(place.seed), "seed_to": torch.tensor(place.other), "seed_share": share}
 
     @torch.inference_mode()
     def render(
         self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch _ _"]:
-        seeds, samples = inputs["seed"].tolist(), self._samples(options)
-        frames = Generation(self.frames, seeds, options.temperature).frames(-(-samples // self.config.hop))
+        samples, seeds = self._samples(options), inputs["seed"].tolist()
+        places = [
+            Place(*one) for one in zip(seeds, inputs["seed_to"].tolist(), inputs["seed_share"].tolist(), strict=True)
+        ]
+        frames = Generation(self.frames, places, options.temperature).frames(-(-samples // self.config.hop))
         if "codec" not in self.parents:
             return frames
         return decoded(self.parents["codec"], self.config.array, frames, seeds)[..., :samples]
 
     def stream(self, request: Request) -> Blocks:
-        left, hop, seed = self._samples(request.options), self.config.hop, request.seed % SEEDS
-        generation = Generation(self.frames, [seed], request.options.temperature)
+        left, hop, place = self._samples(request.options), self.config.hop, _place(request)
+        generation = Generation(self.frames, [place], request.options.temperature)
         total = -(-left // hop)
         counts = (min(BLOCK, total - first) for first in range(0, total, BLOCK))
         frames = (generation.frames(count)[0].cpu().numpy() for count in counts)
-        for sound in decoded_blocks(self.parents["codec"], self.config.array, frames, seed):
+        for sound in decoded_blocks(self.parents["codec"], self.config.array, frames, place.seed):
             yield sound[:, :left]
             left -= sound.shape[1]
 
     def _samples(self, options: Any) -> int:
         return self.length if options.seconds is None else round(options.seconds * self.sample_rate)
+
+
+def _place(request: Request) -> Place:
+    """Where a request stands, which may be between two seeds."""
+    other, share = other_seed(request)
+    return Place(request.seed % SEEDS, other % SEEDS, share)

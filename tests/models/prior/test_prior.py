@@ -15,7 +15,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Request
 from tonemill.models.directions import Direction, ParentFacts
 from tonemill.models.exchange import ArrayFacts
-from tonemill.models.prior.generation import Generation
+from tonemill.models.prior.generation import Generation, Place
 from tonemill.models.prior.linear import LinearFrames
 from tonemill.models.prior.model import Prior
 from tonemill.models.prior.network import FrameDensity
@@ -101,6 +101,10 @@ def learned() -> Prior:
     return trained(140)
 
 
+def places(count: int) -> list[Place]:
+    return [Place(seed) for seed in range(count)]
+
+
 def held_out(number: int = 6, frames: int = 300) -> list[Request]:
     return [Request(seed, {}, {}, {"latents": process(10**8 + seed, frames)}) for seed in range(number)]
 
@@ -127,7 +131,7 @@ def test_it_learns_the_law_and_not_only_its_linear_part() -> None:
 def test_after_15_seconds_it_goes_on_like_the_corpus() -> None:
     """Spread and lag-1 correlation within 20 percent."""
     with torch.inference_mode():
-        generated = Generation(learned().frames, range(32), 1.0).frames(25 * FRAMES_PER_SECOND)
+        generated = Generation(learned().frames, places(32), 1.0).frames(25 * FRAMES_PER_SECOND)
     late = generated[..., 15 * FRAMES_PER_SECOND :].numpy()
     true = np.stack([process(seed, 10 * FRAMES_PER_SECOND) for seed in range(2000, 2064)])
     for (spread, correlation), (true_spread, true_correlation) in zip(moments(late), moments(true), strict=True):
@@ -258,10 +262,42 @@ def test_at_temperature_0_every_seed_gives_the_same_and_a_low_one_varies_less() 
 
     def spread(temperature: float) -> float:
         with torch.inference_mode():
-            return float(Generation(model, range(8), temperature).frames(40).std(dim=0).mean())
+            return float(Generation(model, places(8), temperature).frames(40).std(dim=0).mean())
 
     assert spread(0.0) == 0
     assert spread(0.5) < spread(1.0)
+
+
+def test_a_way_between_two_seeds_begins_and_ends_at_them_and_keeps_the_law() -> None:
+    """`tonemill seeds --interpolate` and --vary: half way frames are near neither end, and spread as all others do."""
+    model = learned()
+
+    def frames(count: int = 200, **fields: Any) -> torch.Tensor:
+        inputs = {name: one[None] for name, one in model.inputs(Request(5, fields, {})).items()}
+        return model.render(inputs, "render", PriorOptions(seconds=count * HOP / RATE))[0]
+
+    own, other = (
+        frames(),
+        model.render(
+            {name: one[None] for name, one in model.inputs(Request(9, {}, {})).items()},
+            "render",
+            PriorOptions(seconds=200 * HOP / RATE),
+        )[0],
+    )
+    assert torch.equal(frames(seed_to=9, seed_share=0), own)
+    torch.testing.assert_close(frames(20, seed_to=9, seed_share=1), other[:, :20], atol=1e-3, rtol=0)
+    near = (frames(2, seed_to=9, seed_share=0.02) - own[:, :2]).abs().max()
+    assert 0 < float(near) < float((frames(2, seed_to=9, seed_share=0.5) - own[:, :2]).abs().max())
+    with torch.inference_mode():
+        half = Generation(model.frames, [Place(seed, 100 + seed, 0.5) for seed in range(32)], 1.0).frames(200)
+        alone = Generation(model.frames, places(32), 1.0).frames(200)
+    for (spread, correlation), (own_spread, own_correlation) in zip(
+        moments(half.numpy()), moments(alone.numpy()), strict=True
+    ):
+        assert spread == pytest.approx(own_spread, rel=0.15)
+        assert correlation == pytest.approx(own_correlation, rel=0.15)
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        model.inputs(Request(5, {"seed_to": 9, "seed_share": 2}, {}))
 
 
 @cache
@@ -287,7 +323,10 @@ def test_a_stream_from_a_seed_is_what_is_rendered_whole() -> None:
     model = with_codec()
     options = PriorOptions(seconds=0.3)
     with torch.inference_mode():
-        whole = model.render({"seed": torch.tensor([3, 4])}, "render", options)
+        inputs = [model.inputs(Request(seed, {}, {})) for seed in (3, 4)]
+        whole = model.render(
+            {name: torch.stack([one[name] for one in inputs]) for name in inputs[0]}, "render", options
+        )
     assert whole.shape == (2, 1, 4800)
     for seconds in (0.3, 1.1):
         # The second one is longer than a block; near its end the first one's decoder looks ahead at silence.

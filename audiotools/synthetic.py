@@ -168,6 +168,7 @@ def loop(
     swing: Number = 0.5,
     beats_per_bar: int = 4,
     channels: int = 1,
+    kit: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Float32[np.ndarray, "channels time"]:
     """A drum loop that repeats without a seam: what rings past its end is heard at its start.
 
@@ -180,6 +181,7 @@ def loop(
         swing: where the second sixteenth of each pair falls: 0.5 is straight, 2/3 a triplet.
         beats_per_bar: 4 for most music, 3 for a waltz.
         channels: 1, or 2 with each voice in its place.
+        kit: parameters of each voice; left out, the seed draws them.
 
     Returns:
         (channels, round(bars * beats_per_bar * 60 * sample_rate / bpm)), peak 0.8.
@@ -193,7 +195,7 @@ def loop(
     sixteenth_frames = 15 * sample_rate / bpm
     result = np.zeros((channels, round(bars * beats_per_bar * 60 * sample_rate / bpm)))
     for voice, notes in pattern.items():
-        sound = VOICES[voice](sample_rate, rng, **varied(voice, rng))
+        sound = VOICES[voice](sample_rate, rng, **(varied(voice, rng) if kit is None else kit[voice]))
         folded = np.zeros((-(-sound.shape[1] // result.shape[1]), result.shape[1]))
         folded.flat[: sound.shape[1]] = sound
         gain, place = _MIX[voice]

@@ -99,6 +99,14 @@ def test_a_loop_lasts_its_bars_to_the_sample(bpm: float, bars: int, beats: int, 
     assert np.abs(sound).max() == pytest.approx(0.8)
 
 
+def test_loops_of_one_kit_have_its_drums_whatever_their_seed() -> None:
+    kit = {"kick": {"pitch_hz": 55.0, "decay_ms": 300.0, "drive": 1.0, "click": 0.0}}
+    first, second = (loop(100, 1, RATE, {"kick": "x..............."}, seed=seed, kit=kit)[0] for seed in (1, 2))
+    np.testing.assert_allclose(first, second, atol=1e-6)
+    other = loop(100, 1, RATE, {"kick": "x..............."}, seed=1)[0]
+    assert np.abs(first - other).max() > 0.1
+
+
 def onsets(sound: np.ndarray) -> list[int]:
     """Frames at which sound begins after a millisecond of near silence."""
     loud = np.abs(sound) > 1e-3

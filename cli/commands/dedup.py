@@ -57,7 +57,7 @@ def command(
         found.marked(number, recipe, lambda kept: recipes[kept].path, mark) for number, recipe in enumerate(recipes)
     )
     write_stream(marked, out, reader.lacks)
-    clusters, deaf = len(set(found.clusters.values())), len(recipes) - found.heard
+    clusters, undecoded = len(set(found.clusters.values())), len(recipes) - found.decoded
     what = "are marked" if mark else "are left out"
     shown.say(
         f"dedup: {len(recipes)} recipes, {clusters} clusters; {len(found.copies)} copies {what}, "
@@ -66,8 +66,8 @@ def command(
     soundless = sum(bool(recipe.arrays) and not recipe.sounds for recipe in recipes)
     if soundless:
         shown.say(f"{soundless} hold arrays and no sound, which are not compared: they pass on as they are.")
-    if deaf := deaf - soundless:
-        shown.say(f"{deaf} could not be heard: they pass on, and are rejected, with the reason, where they are cooked.")
+    if undecoded := undecoded - soundless:
+        shown.say(f"{undecoded} could not be decoded: the sink rejects them with the reason.")
 
 
 @contextlib.contextmanager

@@ -47,22 +47,22 @@ _LOADED: Final = 256
 
 
 @dataclass(frozen=True)
-class Found:
-    """What there is to say of a stream.
+class Clusters:
+    """The clusters of copies in a stream of recipes.
 
     Args:
-        clusters: id by number of the recipe, of those in a cluster.
-        copies: of a recipe that is left out, the number of the one that is kept.
-        ranks: of those, which of the copies it is, from better to worse.
-        exact: how many of those decode to the same samples as the one that is kept.
-        heard: how many recipes could be decoded.
+        clusters: by number of a recipe in the stream, the id of its cluster.
+        copies: by number of a recipe that is left out, the number of the kept one.
+        ranks: by the same number, its rank among the copies, from better to worse.
+        exact: of the left out ones, how many decode to the samples of the kept one.
+        decoded: how many recipes could be decoded.
     """
 
     clusters: Mapping[int, str]
     copies: Mapping[int, int]
     ranks: Mapping[int, int]
     exact: int
-    heard: int
+    decoded: int
 
     def marked(self, number: int, recipe: Recipe, kept_path: Callable[[int], str], keep_all: bool) -> Recipe:
         """The recipe with its cluster; one that is left out begins with the step `duplicate`, or names the kept one."""
@@ -79,39 +79,39 @@ class Found:
 
 def find(
     recipes: Sequence[Recipe], entries: Mapping[str, Entry], workers: int, tell: Callable[[int, int], None]
-) -> Found:
-    """Find clusters and choose what is kept of each.
+) -> Clusters:
+    """Find clusters of copies, and choose the recipe of each that is kept.
 
     Args:
-        recipes: all.
+        recipes: the whole stream.
         entries: their fingerprints by `key_of`; recipes without one belong to no cluster.
         workers: threads that compare.
-        tell: called now and then with how many pairs of how many are compared.
+        tell: called from time to time with the pairs that are compared and those to compare.
     """
-    mine = {number: entries[key] for number, key in enumerate(map(key_of, recipes)) if key in entries}
+    by_number = {number: entries[key] for number, key in enumerate(map(key_of, recipes)) if key in entries}
     equal: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for number, entry in mine.items():
+    for number, entry in by_number.items():
         equal[tuple(sorted(recipes[number].sources)), entry.pcm_digest].append(number)
-    # One stands for all that decode to the same samples.
+    # Of recipes that decode to the same samples only the first is compared.
     firsts = {numbers[0]: numbers for numbers in equal.values()}
     by_roles: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for (roles, _), numbers in equal.items():
         by_roles[roles].append(numbers[0])
-    compare = _Comparer(mine)
+    compare = _Comparer(by_number)
     clusters: dict[int, str] = {}
     copies: dict[int, int] = {}
     ranks: dict[int, int] = {}
     of_one: Counter[int] = Counter()
     exact = 0
     for some in by_roles.values():
-        for linked in _linked(some, mine, compare, workers, tell):
+        for linked in _linked(some, by_number, compare, workers, tell):
             members = [number for first in linked for number in firsts[first]]
             if len(members) == 1:
                 continue
-            members.sort(key=lambda number: _rank(recipes[number], mine[number]))
+            members.sort(key=lambda number: _rank(recipes[number], by_number[number]))
             kept: list[int] = []
             for number in members:
-                clusters[number] = mine[members[0]].pcm_digest[:16]
+                clusters[number] = by_number[members[0]].pcm_digest[:16]
                 # A cluster may be a chain whose ends are no copies of each other: only what a kept one replaces goes.
                 of = next((one for one in kept if compare(one, number)), None)
                 if of is None:
@@ -120,8 +120,8 @@ def find(
                     copies[number] = of
                     of_one[of] += 1
                     ranks[number] = of_one[of]
-                    exact += mine[of].pcm_digest == mine[number].pcm_digest
-    return Found(clusters, copies, ranks, exact, len(mine))
+                    exact += by_number[of].pcm_digest == by_number[number].pcm_digest
+    return Clusters(clusters, copies, ranks, exact, len(by_number))
 
 
 def _rank(recipe: Recipe, entry: Entry) -> tuple[Any, ...]:

@@ -112,7 +112,7 @@ class Entry:
         except OSError as error:
             raise OutputError(f"{self.place} cannot be read: {error.strerror or error}.") from error
         if len(data) != 4 * blocks + self.samples:
-            raise OutputError(f"{self.place} is damaged. Remove the cache's folder, and it is made anew.")
+            raise OutputError(f"{self.place} is damaged. Remove the cache's folder, and the next command rebuilds it.")
         levels = np.frombuffer(data, "<f4", blocks).astype(np.float32)
         sketch = np.frombuffer(data, np.int8, offset=4 * blocks)
         measures = {name: getattr(self, name) for name in _MEASURES}
@@ -120,7 +120,7 @@ class Entry:
 
 
 def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progress: Progress) -> dict[str, Entry]:
-    """Fingerprints of recipes by `key_of`, made where the cache has none; what cannot be decoded has none.
+    """Fingerprints by `key_of` of recipes, from the cache or computed; recipes that cannot be decoded are left out.
 
     The caller holds the cache with `commit.locked`.
 
@@ -131,7 +131,7 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
         if not folders.is_ours_or_empty(cache):
             raise OutputError(f"{cache} holds something that tonemill did not make. Name a new folder as --cache.")
         json_files.write_json(cache / MARK, {"schema": 1, "version": VERSION})
-    # What a killed command had not committed is of no use, for what is missing is planned anew.
+    # The folder of a killed command: missing fingerprints are planned again, so its contents have no use.
     shutil.rmtree(cache / WORK, ignore_errors=True)
     for sketches in cache.glob("*.sketches"):
         if not sketches.with_suffix(".parquet").exists():
@@ -158,11 +158,11 @@ FINGERPRINT: Final = f"{__name__}:fingerprint_shard"
 
 
 def fingerprint_shard(home: Path, number: int) -> None:
-    """Fingerprint the recipes of one shard of the plan that lies in a folder, and commit them to the cache above it.
+    """Fingerprint the recipes of one shard of the plan in `home`, and commit them to the cache, its parent folder.
 
     Raises:
         OutputError: it cannot be written.
-        Stopped: the person asked for an end.
+        Stopped: the command was interrupted.
     """
     shard = read_plan(home / PLAN).shards[number]
     base = home.parent / f"{shard.digest[:32]}"
@@ -192,7 +192,7 @@ def fingerprint_shard(home: Path, number: int) -> None:
 
 
 def _fingerprint(outcomes: Iterator[Outcome]) -> Fingerprint | None:
-    """Of all that comes of one recipe, one clip after another; None where it cannot be decoded."""
+    """The fingerprint of a recipe's clips in order; None if it cannot be decoded."""
     try:
         return fingerprint(_sounds(outcomes))
     except TonemillError as error:
@@ -200,7 +200,7 @@ def _fingerprint(outcomes: Iterator[Outcome]) -> Fingerprint | None:
             return None
         raise
     except Exception:
-        # Whatever a step may do, it does it again where the recipe is cooked, and is told there.
+        # A step that fails here fails again where the recipe is cooked, and is reported there.
         return None
 
 
@@ -213,7 +213,7 @@ def _sounds(outcomes: Iterator[Outcome]) -> Iterator[Sound]:
 
 
 def _read(cache: Path, wanted: Any) -> dict[str, Entry]:
-    """Those of the wanted fingerprints that the cache has."""
+    """The wanted fingerprints that are in the cache."""
     found: dict[str, Entry] = {}
     names = [field.name for field in fields(Entry) if field.name not in ("place", "outline")]
     for path in sorted(cache.glob("*.parquet")):
@@ -222,7 +222,7 @@ def _read(cache: Path, wanted: Any) -> dict[str, Entry]:
             outlines = table.column("outline").combine_chunks().flatten().to_numpy().reshape(-1, OUTLINE)
             rows = table.drop_columns("outline").to_pylist()
         except (CorpusError, pa.ArrowException, KeyError, ValueError) as error:
-            raise OutputError(f"{path} is damaged: {error}. Remove it, and it is made anew.") from error
+            raise OutputError(f"{path} is damaged: {error}. Remove it, and the next command rebuilds it.") from error
         for row, outline in zip(rows, outlines, strict=True):
             if row["key"] in wanted:
                 place = path.with_suffix(".sketches")

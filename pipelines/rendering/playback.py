@@ -41,5 +41,5 @@ def together(model: Model, requests: Sequence[Request], sounds: Sequence[Sound])
         sounds: at any rate.
     """
     whole = [resample(sound.whole().samples, sound.sample_rate, model.sample_rate) for sound in sounds]
-    asked = [replace(request, audio={"audio": samples}) for request, samples in zip(requests, whole, strict=True)]
-    return [Waveform(output, model.sample_rate) for output in model.play_together(asked)]
+    with_audio = [replace(request, audio={"audio": one}) for request, one in zip(requests, whole, strict=True)]
+    return [Waveform(output, model.sample_rate) for output in model.play_together(with_audio)]

@@ -91,7 +91,7 @@ def loaded_for(
         digest: of the checkpoint's weights.
         device: or auto.
         parents: digests of the runs that it leans on, by setting; None where no recipe states them.
-        parents_uri: where those runs are; left out, where run.json says.
+        parents_uri: folder of those runs; default: the paths in run.json.
 
     Raises:
         RunError: it is missing, damaged, or not the one that the recipe was written for.

@@ -282,7 +282,7 @@ def _refusal(folder: Path, spoilt: _Spoilt) -> RunError:
     earlier = [one for one in there if int(one.name) < int(folder.name)]
     later = [one for one in there if int(one.name) > int(folder.name)]
     other = next((one for one in map(_good, [*reversed(earlier), *later]) if one is not None), None)
-    # Weights that are whole can still be used, so nobody is advised to remove them.
+    # Intact weights can still be used, so the message does not advise to remove them.
     away = "Remove {}" if spoilt.weights else "Move {} out of the run"
     mends = []
     if other is not None:

@@ -68,8 +68,8 @@ def chosen_parents(uses: Mapping[str, str | Lean], values: Mapping[str, Any]) ->
         UsageError: a run's model has not the direction.
     """
     found = {}
-    for name, asked in uses.items():
-        lean = Lean(asked) if isinstance(asked, str) else asked
+    for name, use in uses.items():
+        lean = Lean(use) if isinstance(use, str) else use
         if values.get(name) in (None, *lean.words):
             continue
         place, which = Path(values[name]), "best"

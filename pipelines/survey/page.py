@@ -1,4 +1,4 @@
-"""The page of a study: one file beside its clips, which asks nobody for anything."""
+"""The page of a study: one HTML file beside its clips that loads nothing from anywhere else."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tonemill.audiotools.comparison.study_power import Spread, precision
 LISTENERS: Final = (8, 16, 24, 33)
 CLIPS: Final = (8, 16, 24, 48)
 SECONDS_PER_TRIAL: Final = 16.0
-"""Two rounds of a loop of two seconds, and three answers; `make` tells it of the clips themselves."""
+"""Two rounds of a loop of two seconds, and three answers; `survey make` computes it from the clips themselves."""
 
 
 @dataclass(frozen=True)

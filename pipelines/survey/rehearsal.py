@@ -1,4 +1,4 @@
-"""A dress rehearsal: answers that nobody gave, marked as such for good, to see what an analysis would find."""
+"""Simulate the answers of a study, marked as simulated for good, to see what its analysis would find."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def simulate(study: Study, listeners: int, effects: Mapping[str, float], spread:
             else:
                 answers = {one: scores[one][trial["clip"]][listener] for one in study.questions}
                 if trial["kind"] == "repeat":
-                    # Somebody who rates a clip again is off by a point now and then.
+                    # A repeated rating of the same clip differs by a point now and then.
                     answers = {
                         one: int(np.clip(score + rng.choice([-1, 0, 0, 0, 1]), 1, study.levels))
                         for one, score in answers.items()

@@ -159,4 +159,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: who visits a study is nobody's business."""
+        """Log nothing: visitors of a study stay private."""

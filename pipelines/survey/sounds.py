@@ -69,7 +69,7 @@ def study_rate(rates: Sequence[int], lowest: bool) -> int:
 
 
 def require_usable(waveform: Waveform, loops: bool) -> None:
-    """Refuse a clip that nobody can rate.
+    """Refuse a clip that cannot be rated.
 
     Raises:
         AudioError: too_short, or too_long for a loop.

@@ -132,7 +132,7 @@ def open_study(folder: Path) -> Study:
 
 
 def opaque_id(secret: bytes, *parts: str) -> str:
-    """A clip's name, from which nobody without the secret learns anything: HMAC-SHA-256 (RFC 2104), 16 digits of it."""
+    """An opaque name of a clip: 16 hexadecimal digits of its HMAC-SHA-256 (RFC 2104) under the study's secret."""
     message = json.dumps(parts).encode()
     return hmac.new(secret, message, hashlib.sha256).hexdigest()[:16]
 

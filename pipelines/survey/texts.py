@@ -58,7 +58,7 @@ def readme(plan: Mapping[str, Any]) -> str:
         "  tonemill survey analyse THIS-FOLDER -o report.html",
         "",
         "`tonemill survey serve THIS-FOLDER` hands it out on this machine, numbers listeners and takes their answers.",
-        "The key that tells which clip is which is in a file beside this folder. Do not hand that out.",
+        "The key from clip names to systems is in a file beside this folder. Do not hand that out.",
         "",
     )
     return "\n".join(lines)

@@ -61,7 +61,7 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
         CorpusError: nothing good would come of training on the corpus.
         RunError: no weight of the source agrees, or its checkpoint is damaged.
     """
-    # First, for a model knows best what mends examples of another length.
+    # First, since the message of a model names the mend for examples of another length.
     model.check_examples(examples_of(corpus, settings.split, model.roles, model.arrays, settings.overfit))
     dataset = batches_for(model, corpus, settings)
     taken = {} if source is None else _weights_of(source, model)

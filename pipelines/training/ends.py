@@ -17,7 +17,7 @@ from tonemill.pipelines.runs import checkpoints
 from tonemill.pipelines.runs.run import RUN_JSON, Run, TrainConfig, open_run
 
 OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What PyTorch says in a plain RuntimeError where a CPU, an MPS device or a library of CUDA has no more memory."""
+"""Parts of the texts of PyTorch's RuntimeError when a CPU, an MPS device or a CUDA library runs out of memory."""
 
 TWICE_SECONDS: Final = 1.0
 """Two signals that come within this are one wish."""

@@ -56,8 +56,8 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
         values.setdefault(FOLDER, tuple(sorted(folders)))
     rate, channels = corpus.about["sample_rate"], corpus.about["channels"]
     numbers, examples = _numbers(corpus, table), corpus.about["examples"]
-    asked = given_fields(corpus.output.plan, numbers)
-    given = {name: range_ for name, range_ in numbers.items() if name in asked}
+    given_names = given_fields(corpus.output.plan, numbers)
+    given = {name: range_ for name, range_ in numbers.items() if name in given_names}
     return CorpusFacts(
         corpus.name, roles, rate, channels, values, given, arrays, texts=texts, examples=examples, numbers=numbers
     )

@@ -2,7 +2,7 @@
 
 The order is a permutation of all examples, drawn from seed and epoch; batch n is a slice of the permutations laid end
 to end. So it depends on neither the number of loader processes nor on how often training was interrupted, and going on
-at step n costs nothing. Examples are read from their places in the tars, which the index knows.
+at step n costs nothing. Examples are read at their offsets in the tars, which the index holds.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tonemill.audiotools.comparison.fingerprint import Fingerprint, fingerprint
 from tonemill.audiotools.synthetic import hit
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.dedup import clusters
-from tonemill.pipelines.dedup.clusters import Found, find
+from tonemill.pipelines.dedup.clusters import Clusters, find
 from tonemill.pipelines.dedup.fingerprints import Entry, key_of
 from tonemill.pipelines.recipes.recipe import Recipe
 
@@ -44,7 +44,7 @@ def recipe(path: str, subtype: str = "PCM_16") -> Recipe:
     return Recipe(path, {"audio": {"uri": path, "sha256": path, "subtype": subtype, "channels": channels}})
 
 
-def found(recipes: list[Recipe], entries: list[Entry], workers: int = 1) -> Found:
+def found(recipes: list[Recipe], entries: list[Entry], workers: int = 1) -> Clusters:
     kept = {key_of(one): made for one, made in zip(recipes, entries, strict=True)}
     return find(recipes, kept, workers, lambda done, of: None)
 
@@ -70,23 +70,23 @@ def test_the_best_copy_is_kept_in_any_order(seed: int) -> None:
     for best in range(len(RANKED) - 1):
         some = RANKED[best:]
         mixed = random.Random(seed).sample(some, len(some))
-        said = found([one for one, _ in mixed], [made for _, made in mixed], workers=seed + 1)
+        result = found([one for one, _ in mixed], [made for _, made in mixed], workers=seed + 1)
         first = mixed.index(some[0])
-        assert set(said.copies) == set(range(len(some))) - {first}
-        assert set(said.copies.values()) == {first}
-        assert set(said.clusters.values()) == {some[0][1].pcm_digest[:16]}
+        assert set(result.copies) == set(range(len(some))) - {first}
+        assert set(result.copies.values()) == {first}
+        assert set(result.clusters.values()) == {some[0][1].pcm_digest[:16]}
 
 
 def test_equal_samples_are_copies_and_the_first_by_path_is_kept() -> None:
     recipes = [recipe("b.wav"), recipe("a.wav"), recipe("c.wav"), recipe("c.wav")]
-    said = found(recipes, [copy(0)] * 4)
-    assert (said.copies, said.exact, said.heard) == ({0: 1, 2: 1, 3: 1}, 3, 4)
+    result = found(recipes, [copy(0)] * 4)
+    assert (result.copies, result.exact, result.decoded) == ({0: 1, 2: 1, 3: 1}, 3, 4)
 
 
 def test_other_hits_and_other_roles_are_left_alone() -> None:
     others = [entry((0.5 * hit("snare", HERTZ, seed, {})).astype(np.float32)) for seed in range(2, 6)]
-    said = found([recipe(f"{number}.wav") for number in range(4)], others)
-    assert not said.clusters
+    result = found([recipe(f"{number}.wav") for number in range(4)], others)
+    assert not result.clusters
     pair = Recipe("pair", {"dry": {"uri": "d", "sha256": "d"}, "wet": {"uri": "w", "sha256": "w"}})
     assert not found([recipe("a.wav"), pair], [copy(0), copy(0)]).clusters
 
@@ -96,19 +96,19 @@ def test_in_a_chain_only_what_a_kept_copy_replaces_is_left_out(monkeypatch: pyte
     places = {made.pcm_digest: number for number, made in enumerate(entries)}
     near = lambda a, b: abs(places[a.pcm_digest] - places[b.pcm_digest]) < 2  # noqa: E731
     monkeypatch.setattr(clusters, "are_copies", near)
-    said = found([recipe("a.wav"), recipe("b.wav"), recipe("c.wav")], entries)
-    assert len(set(said.clusters.values())) == 1
-    assert said.copies == {1: 0}
+    result = found([recipe("a.wav"), recipe("b.wav"), recipe("c.wav")], entries)
+    assert len(set(result.clusters.values())) == 1
+    assert result.copies == {1: 0}
 
 
 def test_a_copy_is_marked_before_every_other_step() -> None:
     one = replace(recipe("b.wav"), steps=[{"step": "resample", "rate": 8000}])
-    said = Found({0: "c", 1: "c"}, {0: 1}, {0: 1}, 0, 2)
-    marked = said.marked(0, one, lambda kept: "a.wav", keep_all=False)
+    result = Clusters({0: "c", 1: "c"}, {0: 1}, {0: 1}, 0, 2)
+    marked = result.marked(0, one, lambda kept: "a.wav", keep_all=False)
     assert marked.steps == [{"step": "duplicate", "version": 1, "of": "a.wav"}, *one.steps]
-    kept = said.marked(0, one, lambda kept: "a.wav", keep_all=True)
+    kept = result.marked(0, one, lambda kept: "a.wav", keep_all=True)
     assert (kept.steps, kept.fields) == (one.steps, {"duplicate_cluster": "c", "duplicate_of": "a.wav"})
-    assert said.marked(5, one, lambda kept: "", keep_all=False) is one
+    assert result.marked(5, one, lambda kept: "", keep_all=False) is one
 
 
 def test_lossy_subtypes_are_known() -> None:

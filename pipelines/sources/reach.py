@@ -21,13 +21,32 @@ MOST_SOURCES: Final = 10
 """So many different sources may fail one after the other before a process gives up."""
 
 MOST_SECONDS: Final = 60.0
-"""So long may a process try without reading anything."""
+"""So long may a process try without reading anything, if `GIVE_UP` says nothing else."""
+
+GIVE_UP: Final = "TONEMILL_GIVE_UP_SECONDS"
+"""Names another number of seconds in the environment of a worker: tapes may take minutes to begin."""
 
 MOST_PROBES: Final = 12
 """So many other sources are tried before it counts as shown that nothing there can be read."""
 
 JUDGED: Final = frozenset({"missing", "forbidden"})
 """Reasons that are facts about a source only where something beside it can be read."""
+
+
+def most_seconds() -> float:
+    """How long a process may try without reading anything.
+
+    Raises:
+        UsageError: the environment names no such number.
+    """
+    typed = os.environ.get(GIVE_UP, "")
+    try:
+        seconds = float(typed or MOST_SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise UsageError(f"{GIVE_UP} is {typed!r} in the environment; it must be seconds, more than 0.")
+    return seconds
 
 
 class Source(NamedTuple):
@@ -71,7 +90,7 @@ class Reach:
 
     def seconds_left(self) -> float:
         """How long this process may go on trying without reading anything."""
-        return max(0.1, MOST_SECONDS - self._spent)
+        return max(0.1, most_seconds() - self._spent)
 
     def failed(self, source: Source, error: Doubtful, seconds: float) -> None:
         """Note that a source could not be read, for a reason that may be everybody's.
@@ -89,7 +108,7 @@ class Reach:
         with self._lock:
             self._failed[source.uri] = None
             self._spent += seconds
-            if len(self._failed) < MOST_SOURCES and self._spent < MOST_SECONDS:
+            if len(self._failed) < MOST_SOURCES and self._spent < most_seconds():
                 return
             failed, spent = len(self._failed), self._spent
         if error.reason in JUDGED and self._other_readable(source):

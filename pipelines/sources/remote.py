@@ -20,7 +20,7 @@ from tonemill.pipelines.sources.reach import reach
 from tonemill.pipelines.storage.copies import full, new_copy
 from tonemill.pipelines.storage.store import Entry
 from tonemill.pipelines.storage.store_path import StorePath
-from tonemill.pipelines.storage.stores import cut_short
+from tonemill.pipelines.storage.stores import cut_short, last_answer
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks at how much of an object came."""
@@ -119,7 +119,9 @@ def _watched(remote: StorePath, copy: Copy) -> Entry:
             now = copy.stat().st_size
             grew, size = (time.monotonic() if now != size else grew), now
         if thread.is_alive() and (waited := time.monotonic() - grew) > reach.seconds_left():
-            raise OSError(errno.ETIMEDOUT, f"{remote} gave nothing for {waited:.0f} s", str(remote))
+            answer = last_answer(thread.ident)
+            told = f"{remote} gave nothing for {waited:.0f} s{f', and before that {answer}' if answer else ''}"
+            raise OSError(errno.ETIMEDOUT, told, str(remote))
     if isinstance(done[0], BaseException):
         raise done[0]
     return done[0]

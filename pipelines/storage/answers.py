@@ -46,11 +46,16 @@ class Answer(NamedTuple):
     text: str
     final: bool
 
+    @property
+    def words(self) -> str:
+        """The store's own code and status, and what it says to people."""
+        code = " ".join(filter(None, [self.code, f"({self.status})" if self.status else ""]))
+        return ": ".join(filter(None, [code, self.text]))
+
     def as_error(self, what: str, attempts: int) -> OSError:
         """The error that says so: FileNotFoundError, PermissionError, or an OSError with EIO."""
         number = _NUMBERS.get(self.meaning.reason, errno.EIO)
-        said = " ".join(filter(None, [self.code, f"({self.status})" if self.status else ""]))
-        text = f"{said}: {self.text}" if said and self.text else said or self.text or os.strerror(number)
+        text = self.words or os.strerror(number)
         if attempts > 1:
             text = f"{what}: tried {attempts} times, and at last: {text}"
         error = OSError(number, text[:400], what)

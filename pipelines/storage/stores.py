@@ -22,6 +22,9 @@ PAUSE_SECONDS: Final = 0.2
 cut_short: Final = threading.Event()
 """Set when this process is to end: what waits for a store gives up."""
 
+_waiting: dict[int, str] = {}
+"""What a store answered last, by the thread that is to try again."""
+
 _stores: dict[tuple[int, str], Store] = {}
 """By process, for a fork must not talk through the connections of its parent; and by scheme."""
 
@@ -50,6 +53,11 @@ def _made(scheme: str) -> Store:
     return Fsspec(scheme)
 
 
+def last_answer(thread: int | None) -> str:
+    """What a store answered to a thread that tries again; empty where it tries for the first time."""
+    return _waiting.get(thread or 0, "")
+
+
 def persist(what: str, act: Callable[[], T], scheme: str = "") -> T:
     """Do something until it works, a few times: a store may fail for a moment.
 
@@ -62,16 +70,20 @@ def persist(what: str, act: Callable[[], T], scheme: str = "") -> T:
         OSError: what the store says, with the number that `answers` gives it; or what this machine lacks.
     """
     attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return act()
-        except TonemillError:
-            raise
-        except Exception as error:
-            answer = answer_of(error, scheme)
-            if answer.meaning.kind is Kind.MACHINE:
+    try:
+        while True:
+            attempt += 1
+            try:
+                return act()
+            except TonemillError:
                 raise
-            if answer.final or attempt >= ATTEMPTS or cut_short.is_set():
-                raise answer.as_error(what, attempt) from error
-        cut_short.wait(PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+            except Exception as error:
+                answer = answer_of(error, scheme)
+                if answer.meaning.kind is Kind.MACHINE:
+                    raise
+                if answer.final or attempt >= ATTEMPTS or cut_short.is_set():
+                    raise answer.as_error(what, attempt) from error
+            _waiting[threading.get_ident()] = answer.words
+            cut_short.wait(PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+    finally:
+        _waiting.pop(threading.get_ident(), None)

@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
 
 @pytest.fixture
 def s3(server: Wire) -> Iterator[Wire]:
-    server.share, server.kinds = 0.0, ("error", "cut", "drop")
+    server.share, server.kinds, server.seconds, server.among = 0.0, ("error", "cut", "drop"), 0.05, ""
     server.counted.clear()
     yield server
     server.share = 0.0

@@ -55,6 +55,7 @@ class Wire:
         share: of the requests that fail, in each of the ways of `kinds`.
         kinds: error (503), cut (half an answer), drop (no answer), slow (an answer after `seconds`).
         seconds: see there.
+        among: only requests fail whose address holds it.
         counted: requests by method, and faults by kind.
     """
 
@@ -62,6 +63,7 @@ class Wire:
     share: float = 0.0
     kinds: tuple[str, ...] = ("error", "cut", "drop")
     seconds: float = 0.05
+    among: str = ""
     counted: Counter[str] = field(default_factory=Counter)
     dice: random.Random = field(default_factory=lambda: random.Random(11))
 
@@ -69,8 +71,8 @@ class Wire:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def fault(self) -> str:
-        return self.dice.choice(self.kinds) if self.dice.random() < self.share else ""
+    def fault(self, address: str) -> str:
+        return self.dice.choice(self.kinds) if self.among in address and self.dice.random() < self.share else ""
 
 
 def _handler(wire: Wire, server: int) -> type[BaseHTTPRequestHandler]:
@@ -82,7 +84,7 @@ def _handler(wire: Wire, server: int) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            fault = wire.fault()
+            fault = wire.fault(self.path)
             wire.counted.update([self.command, *([fault] if fault else [])])
             if fault == "slow":
                 time.sleep(wire.seconds)
@@ -139,10 +141,17 @@ def _served(program: str) -> Iterator[int]:
         server.wait()
 
 
+class _Quiet(ThreadingHTTPServer):
+    """Clients that end in the middle are what is tested, and no error of the server."""
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def _wired(port: int) -> Iterator[Wire]:
     wire = Wire()
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(wire, port))
+    proxy = _Quiet(("127.0.0.1", 0), _handler(wire, port))
     wire.port = proxy.server_port
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     yield wire

@@ -3,7 +3,7 @@
 The short-chunk CNN of LoopTest (Hung et al., 2021, https://arxiv.org/abs/2108.01576; after Won et al., 2020,
 https://arxiv.org/abs/2006.00751): six blocks of convolution, batch norm and max-pooling over a log-mel spectrogram, the
 largest value over time, a dense layer whose 256 numbers are the embedding, and one more for the classes; 2,300,100
-parameters for 66 classes. Longer clips are cut into chunks that cover them, and what is found in each is averaged.
+parameters for 66 classes. Longer clips are cut into chunks that cover them, whose results are averaged.
 
 With `--mel-of` it reads the mel spectrogram of a vocoder, so that a loop GAN can be judged through its feature maps.
 """
@@ -50,17 +50,17 @@ TAPS: Final = 4
 """Blocks whose output is a feature map for other models."""
 
 TOGETHER: Final = 256
-"""So many held-out examples are tried at once."""
+"""Held-out examples per batch of validation."""
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
     label: Annotated[str | None, "Field with the class of each clip; default: label, else the parent folder."] = None
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
-    chunk_seconds: Annotated[float, "Length of what is looked at in one piece; 0.4 or more."] = 1.0
+    chunk_seconds: Annotated[float, "Length of the chunks that are classified; 0.4 or more."] = 1.0
     n_mels: Annotated[int, "Bands of the spectrogram, 64 or more."] = 64
     mel_of: Annotated[str | None, "A run of a vocoder, whose mel is read; default: a spectrogram in decibels."] = None
-    normalize: Annotated[bool, "Divide each clip by its peak, so that its level tells nothing."] = True
+    normalize: Annotated[bool, "Divide each clip by its peak, so that its level is no feature."] = True
     dropout: Annotated[float, "Share of the embedding hidden in training."] = 0.5
     mask: Annotated[float, "Largest share of bands, and of frames, hidden in training."] = 0.15
     learning_rate: Annotated[float, "Of Adam."] = 1e-3
@@ -152,7 +152,7 @@ class ShortChunkCNN(nn.Module):
     def maps(
         self, spectrograms: Float[Tensor, "batch n_mels frames"], blocks: int | None = None
     ) -> list[Float[Tensor, "batch _ _ _"]]:
-        """What each of the first blocks leaves, each of half the last one's bands and frames."""
+        """The output of each of the first blocks; each has half the bands and frames of the one before."""
         x = self.input_norm(spectrograms.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
         found = []
         for block in self.blocks[:blocks]:
@@ -239,7 +239,7 @@ class Classifier(Model):
             mono = mono / torch.where(peak > 0, peak, 1)
         logits = self.network(self._masked(self.spectrogram(mono), batch)).float()
         index = {label: i for i, label in enumerate(self.config.labels)}
-        # A clip without a label teaches nothing.
+        # A clip without a label is not trained on.
         wanted = torch.tensor([index.get(str(v), -1) for v in batch.fields[self.config.label]], device=logits.device)
         known = wanted >= 0
         each = F.cross_entropy(logits, wanted.clamp(min=0), reduction="none")

@@ -1,4 +1,4 @@
-"""What a model promises: the one class that training and rendering know."""
+"""`Model`: the interface of every model, and the only class of models that training and rendering use."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from tonemill.models.plugins import MODELS
 class Model(nn.Module):
     """A network that can be trained on a corpus and rendered with.
 
-    A subclass is built from its config (and its parents, where it `uses` some), so a checkpoint needs no corpus to be
-    loaded. It must not keep random state of its own: before each step the loop seeds torch from run's seed and step.
+    A subclass is built from its config (and its parents, if it `uses` some), so that loading a checkpoint needs no
+    corpus. It must not keep random state of its own: before each step the loop seeds torch from the run's seed and the
+    step.
     """
 
     Config: ClassVar[type]
     """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
 
     chooser: ClassVar[str] = ""
-    """The setting that decides which others there are, as the kind of network; empty where none does."""
+    """The setting that decides which other settings exist, as `network`; empty if no setting does."""
 
     implied: ClassVar[Mapping[str, str]] = {}
     """Settings that choose where the chooser was not typed: for each the chooser's value."""
@@ -40,13 +41,13 @@ class Model(nn.Module):
     """Settings of the training loop that suit it better than the loop's own defaults."""
 
     score: ClassVar[Score] = Score("distance to real clips", "dB")
-    """What `validate` gives as score; where it gives none, clips are rendered and held against real ones."""
+    """The score that `validate` returns; where it returns None, rendered clips are compared with real ones."""
 
     uses: ClassVar[Mapping[str, str | Lean]] = {}
-    """For each setting that names a run that it leans on, as `vocoder`, the direction that it must have, or more.
+    """For each setting that names a parent run, as `vocoder`: the direction that the parent must have, or a `Lean`.
 
-    A model that has some takes its parents as a second argument, passes them on to `Model`, and finds them in
-    `self.parents`: in eval mode, without gradients, on its own device, and left out of its weights.
+    A model with parents takes them as a second argument and passes them on to `Model`. They are in `self.parents`: in
+    eval mode, without gradients, on the model's device, and not part of its weights.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -56,7 +57,7 @@ class Model(nn.Module):
     """Whether training clips shorter than `length` are lengthened by silence, and not refused."""
 
     least_batch: ClassVar[int] = 1
-    """Examples that a training batch must hold, as 2 where layers divide by what its examples differ by."""
+    """The smallest training batch, as 2 where a layer normalises over the batch."""
 
     config: Any
 
@@ -73,7 +74,7 @@ class Model(nn.Module):
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
-        """For each value of the `chooser` the dataclass of all settings that it has: those of `Config` and its own."""
+        """For each value of the `chooser`, a dataclass of all its settings: those of `Config` and its own."""
         return {}
 
     @classmethod
@@ -81,7 +82,7 @@ class Model(nn.Module):
         """The dataclass that settings of these values belong to.
 
         Raises:
-            UsageError: the chooser has a value that there is none for.
+            UsageError: the chooser's value has no dataclass.
         """
         if not cls.chooser:
             return cls.Config
@@ -112,16 +113,16 @@ class Model(nn.Module):
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
-        """Fill in the fields that the corpus decides, and refuse a corpus that cannot serve.
+        """Fill in the fields that the corpus decides, and refuse a corpus that does not fit.
 
         Raises:
-            CorpusError: roles, rate or labels do not fit; the message names the mend.
+            CorpusError: roles, rate or labels do not fit; the message names the command that mends it.
         """
         raise NotImplementedError
 
     @classmethod
     def remarks(cls, config: Any, corpus: CorpusFacts) -> list[str]:
-        """Sentences that a person should see before training, as how many examples of the corpus lack a field."""
+        """Sentences printed before training, as how many examples of the corpus lack a field."""
         return []
 
     @property
@@ -157,14 +158,14 @@ class Model(nn.Module):
         """Look at all training examples, whole, before the first step of a new run; they may be left unread.
 
         Raises:
-            CorpusError: nothing good would come of training on them; the message names the mend.
+            CorpusError: a model trained on them would be poor; the message names the command that mends it.
         """
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn statistics of the corpus once, before the first step; they belong in buffers."""
 
     def fit_examples(self, examples: Iterable[Request]) -> None:
-        """The same from all training examples, whole; they may be left unread."""
+        """Learn statistics from all training examples, whole; they may be left unread."""
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Make the optimizers that `training_step` names."""
@@ -191,11 +192,11 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def turns(self) -> Mapping[int, str]:
-        """Names of what happens once before given steps, as `freeze` before step 200001."""
+        """Names of one-time changes before given steps, as `{200001: "freeze"}`."""
         return {}
 
     def turn(self, name: str, batches: Iterable[Batch], examples: Iterable[Request]) -> None:
-        """Do what `turns` names: statistics of the corpus into buffers, or new weights; a checkpoint follows.
+        """Make a change of `turns`: statistics of the corpus into buffers, or new weights; a checkpoint follows.
 
         Args:
             name: of the turn.
@@ -211,7 +212,7 @@ class Model(nn.Module):
                 of the training split, where the corpus holds none out. It may be left unread.
 
         Returns:
-            None where the clips that are rendered say enough.
+            None if the model has no validation of its own; rendered clips are then compared with real ones.
         """
         return None
 
@@ -220,7 +221,7 @@ class Model(nn.Module):
         return {"model": self}
 
     def inputs(self, request: Request) -> dict[str, Tensor]:
-        """What `render` needs for one request, without a batch axis and on the CPU.
+        """The input of `render` for one request, without a batch axis and on the CPU.
 
         Raises:
             UsageError: a field of the request cannot be used, as a label the model was not trained on.
@@ -310,7 +311,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def about(self) -> Mapping[str, str]:
-        """What a person wants to read of a trained model, by name, as its phase or its latency; for `inspect`."""
+        """Facts of a trained model for `tonemill inspect`, by name, as its phase or its latency."""
         return {}
 
     def describe(self, requests: Sequence[Request], batch_size: int) -> list[dict[str, Any]]:

@@ -89,13 +89,13 @@ class Direction:
         samples: of a clip that is rendered from a seed, where no option decides it.
         hop: samples of audio per frame, of the array that goes in or comes out; 0 where its frames are no instants.
         rows: channels of the array that goes in; 0 where any number does.
-        learned: only the checkpoint that encoded the array can read it, or one that leans on that.
+        learned: only the checkpoint that encoded the array can read it, or a model whose parent that checkpoint is.
         channels: of the sound that goes in; 0 where any number does.
         latency: of its player, in columns of the output.
         together: options that, above 1, render whole files at once by `Model.play_together`; the first is the number
             of files.
-        on_cpu: it always computes on the CPU, as a network that waits for its own last sample.
-        states: fields that what it renders always has, as the tempo of loops.
+        on_cpu: it always computes on the CPU, as a network that needs its own last sample for the next.
+        states: fields that every rendered example has, as the tempo of loops.
         bound_db: two devices differ by less, in dB of the louder one's RMS.
     """
 
@@ -134,7 +134,7 @@ class Direction:
 
 
 class Score(NamedTuple):
-    """By what the checkpoints of a run are compared; less is better.
+    """The score by which the checkpoints of a run are compared; less is better.
 
     Args:
         name: as `cross-entropy`.
@@ -150,11 +150,11 @@ class Score(NamedTuple):
 
 
 class Lean(NamedTuple):
-    """What a setting that names a run may hold, and when that run is needed.
+    """A setting that names a parent run: the values it may have, and when that run is needed.
 
     Args:
         direction: which the run must have.
-        words: that the setting may hold in place of a run, as `none`.
+        words: values of the setting that name no run, as `none`.
         training_only: a render does without the run.
     """
 
@@ -165,7 +165,7 @@ class Lean(NamedTuple):
 
 @dataclass(frozen=True)
 class ParentFacts:
-    """A run that another leans on, as a vocoder.
+    """A run that another run uses, as a vocoder.
 
     Args:
         model: its name.

@@ -1,7 +1,7 @@
-"""Render steps of recipes that the version before directions wrote: read them, and compare new ones with them.
+"""Render steps in recipes of the version before directions: read them, and compare new steps with them.
 
-They held the options of the effect model for every model, and named its fields `knobs`. Digests of plans are made of
-such steps, so a new step that renders the same is put into the same words before it is digested.
+They hold the options of the effect model for every model, and name its fields `knobs`. Digests of old plans were made
+from such steps, so a new step that renders the same is converted to the old form before it is digested.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _KEPT: Final = (
     *("sha256", "sample_rate", "output_channels", "samples"),
 )
 LATER: Final = ("rows", "channels", "encoders", "trained_with")
-"""What the checkpoint decides, whose digest a step holds; the version before did not write them."""
+"""Keys whose values follow from the checkpoint's digest, which a step holds; the version before did not write them."""
 
 _ABOUT: Final = ("renders_from", "makes", "samples", "knobs")
 
 
 def is_earlier(step: Mapping[str, Any]) -> bool:
-    """Whether a step of a recipe is a `render` of the version before."""
+    """Whether a step of a recipe is a `render` step of the version before directions."""
     return step.get("step") == "render" and "renders_from" in step
 
 
 def as_today(step: Mapping[str, Any]) -> dict[str, Any]:
-    """An earlier step in today's words."""
+    """An earlier step in today's form."""
     rest = {name: value for name, value in step.items() if name not in _OPTIONS and name not in _ABOUT}
     streams = step["renders_from"] == "audio" and step.get("makes", "audio") == "audio"
     return {
@@ -43,7 +43,7 @@ def as_today(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comparable(step: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A step in the words of the version before, where that could render the same; else as it is."""
+    """A step in the form of the version before, if that version could render the same; else the step unchanged."""
     if step.get("step") != "render" or "needs" not in step:
         return step
     step = {name: value for name, value in step.items() if name not in LATER}

@@ -1,4 +1,4 @@
-"""What training, rendering and a model hand each other: facts of a corpus, batches, requests, verdicts."""
+"""Types that training, rendering and models exchange: facts of a corpus, batches, requests, validations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tonemill.models.directions import ParentFacts
 
 
 class Range(NamedTuple):
-    """What a numeric metadata field holds.
+    """The values of a numeric metadata field over a corpus.
 
     Args:
         low: the least value.
@@ -30,7 +30,7 @@ class Range(NamedTuple):
 
 
 class ArrayFacts(NamedTuple):
-    """What the arrays of one name have in common.
+    """Properties common to all arrays of one name.
 
     Args:
         channels: of each.
@@ -43,7 +43,7 @@ class ArrayFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What a corpus tells a model before the first step.
+    """Facts of a corpus that `Model.settle` reads before the first step.
 
     Args:
         name: the corpus as the person named it, for messages.
@@ -51,10 +51,10 @@ class CorpusFacts:
         sample_rate: in hertz, the same for all examples; of arrays alone that of the audio that they belong to.
         channels: of the waveforms, the same for all examples; 0 where there are none.
         values: for each metadata field that is text or a whole number, its distinct values, sorted.
-        given: for each numeric metadata field that came with the sources, from a name or a table, and was not measured
-            by a step, what it holds.
+        given: the values of each numeric metadata field that came with the sources, from a name or a table, and was not
+            measured by a step.
         arrays: those that every example has, by name.
-        parents: the runs that the model leans on, by the setting that names each.
+        parents: the runs that the model uses, by the setting that names each.
         texts: for each metadata field of text, how many examples have none.
         examples: how many there are.
         numbers: as `given`, for every numeric metadata field.
@@ -74,7 +74,7 @@ class CorpusFacts:
 
     @property
     def holds(self) -> str:
-        """What an example is made of, in words."""
+        """The waveforms or arrays of an example, in words."""
         return in_words(self.roles, self.arrays)
 
 
@@ -100,7 +100,7 @@ class Batch:
         return self._each(lambda x: x.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same in pinned memory, from which `to` copies while the device computes; a `DataLoader` asks for it."""
+        """A copy in pinned memory, from which `to` copies while the device computes; a `DataLoader` calls it."""
         return self._each(lambda x: x.pin_memory())
 
     @property
@@ -188,7 +188,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a model did with held-out examples.
+    """The result of validating a model on held-out examples.
 
     Args:
         score: by which the best checkpoint is chosen, the smaller the better; None leaves it to the distance between

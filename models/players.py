@@ -1,4 +1,4 @@
-"""A stream through a model, block by block: what each model's player promises, and how one is played."""
+"""Streaming through a model, block by block: the interface of players, and a function that plays one."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Player(Protocol):
     """Rows of the output."""
 
     latency: int
-    """Columns at the start of the output that belong before the input's start; rendering leaves them out."""
+    """Columns at the start of the output before the one of the first input; rendering drops them."""
 
     def push(self, block: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "channels _"]:
-        """The next columns of the input, of any number; returns what is final, which may be nothing."""
+        """Process the next columns of the input, any number; returns the columns that are final, perhaps none."""
         ...
 
     def flush(self) -> Float[np.ndarray, "channels _"]:
-        """The rest, once the input has ended: in all at least `latency` more than belongs to the input."""
+        """The rest of the output, after the input's end: in all at least `latency` columns more than the input's."""
         ...
 
 
 def played(player: Player, blocks: Blocks, output_per_input: int | float = 1.0) -> Blocks:
-    """Blocks through a player, aligned with the input and as long.
+    """The output of a player for blocks of input, aligned with the input and as long.
 
     Args:
         player: at its start.

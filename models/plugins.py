@@ -1,4 +1,4 @@
-"""Find plug-ins without importing them: the modules of a folder, and what other packages announce.
+"""Find plug-ins without importing them: the modules of a folder, and the entry points of other packages.
 
 A step or a model is one file (or folder) in its room, or an entry point of an installed package:
 
@@ -22,7 +22,7 @@ class Plugins(NamedTuple):
     Args:
         kind: what a person calls one of them, as in "model".
         package: the dotted name of the package whose modules they are.
-        folder: where that package lies.
+        folder: the folder of that package.
         group: the entry-point group that other packages use.
         shared: modules of the folder that are not plug-ins.
     """
@@ -40,7 +40,7 @@ class Plugins(NamedTuple):
         return {name: found[name] for name in sorted(found) if name not in self.shared and not name.startswith("_")}
 
     def foreign(self) -> dict[str, str]:
-        """Names and module paths that installed packages announce, sorted."""
+        """Names and module paths of the entry points of installed packages, sorted."""
         from importlib.metadata import entry_points
 
         return {point.name: point.value for point in sorted(entry_points(group=self.group), key=lambda p: p.name)}
@@ -57,7 +57,7 @@ class Plugins(NamedTuple):
             doc = ast.get_docstring(ast.parse(path.read_bytes())) if path else self.module(name).__doc__
         except Exception as error:
             # A package that cannot be loaded must not take `tonemill --help` with it.
-            return f"(cannot be loaded: {type(error).__name__}; `tonemill doctor` says why)"
+            return f"(cannot be loaded: {type(error).__name__}; `tonemill doctor` shows the error)"
         return (doc or "").strip().split("\n")[0]
 
     def module(self, name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""SpecGAN: a GAN of log-magnitude spectrograms, heard through Griffin-Lim (Donahue et al., 2019, https://arxiv.org/abs/1802.04208).
+"""SpecGAN: a GAN of log-magnitude spectrograms, inverted by Griffin-Lim (Donahue et al., 2019, https://arxiv.org/abs/1802.04208).
 
 Representation, layout, padding, initial weights and losses are those of https://github.com/chrisdonahue/wavegan. It
 departs in inverting with a true inverse STFT and momentum (`--inversion reference --griffin-lim-iterations 16` is the
@@ -33,7 +33,7 @@ from tonemill.models.parts.spectra import BandStatistics, stft
 N_FFT = 256
 HOP_LENGTH = 128
 FRAMES_TO_SEED = 32
-"""Five stages of stride 2 lie between the first features and the spectrogram, on both axes."""
+"""The spectrogram's frames per frame of the first features: five stages of stride 2, on both axes."""
 LOG_FLOOR = 1e-6
 CLIP_DEVIATIONS = 3
 
@@ -56,13 +56,13 @@ class SpecGANConfig(AdversarialConfig):
 
 
 class LogSpectrogram(BandStatistics):
-    """Clips to what the networks see, and back: log magnitudes, normalised per bin, clipped to three deviations.
+    """Clips to spectrograms and back: log magnitudes, normalised per bin, clipped to three standard deviations.
 
-    Its buffers are the statistics of the corpus. The Nyquist bin is left out on the way there; on the way back it is
-    the corpus's mean.
+    Its buffers are the statistics of the corpus. The spectrograms leave the Nyquist bin out; the inverse sets it to the
+    corpus's mean.
 
     Args:
-        loop: what follows a clip's end is its beginning, and not silence.
+        loop: treat clips as circular: the end is followed by the beginning, not by silence.
     """
 
     def __init__(self, loop: bool = False) -> None:
@@ -160,12 +160,12 @@ class SpecGAN(Adversarial):
     ) -> Float[Tensor, "batch channels time"]:
         config = self.config
         magnitudes = self.spectrogram.magnitudes(self.generated(inputs))
-        # The original starts from zero phase and knows no momentum.
+        # The original starts from zero phase and has no momentum.
         original = config.inversion == "reference"
         phase = None if original else inputs["phase"]
         momentum = 0.0 if original else config.griffin_lim_momentum
         if config.loop:
-            # Three in a row, of which the middle is kept: the joint lies inside.
+            # Invert three repetitions and keep the middle one, so that the seam is inside the inverted signal.
             magnitudes = magnitudes.repeat(1, 1, 3, 1)
             phase = None if phase is None else phase.repeat(1, 1, 3, 1)
         audio = griffin_lim(magnitudes, phase, HOP_LENGTH, config.griffin_lim_iterations, momentum, config.inversion)

@@ -1,11 +1,11 @@
-"""What speaks against training on pairs of dry and wet, in a guitarist's words; each can be overridden with `--allow`.
+"""Reasons not to train on pairs of dry and wet, in a guitarist's words; `--allow NAME` overrides each.
 
-latency     the wet is late (or leads) by more than 2 samples in most of the pairs that tell
-clipping    more than a thousandth of a wet lies at full scale in runs: the interface was overdriven, not the amp
+latency     the wet is late (or leads) by more than 2 samples; the median over the pairs whose alignment is certain
+clipping    more than a thousandth of a wet is flat at full scale: the interface was overdriven, not the amp
 short       less than 5 s of sound in all
 silence     a wet holds nothing, or the dry plays less than a fifth of the time
 noise       where the dry rests, the wet is less than 30 dB below its mean level
-stereo, effects   are told by the corpus alone; see `model`
+stereo, effects   `model` checks these two, from the corpus's facts alone
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ ALIGNED_PAIRS: Final = 8
 
 
 def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Collection[str]) -> None:
-    """Look at every pair.
+    """Check every pair of whole recordings.
 
     Raises:
-        CorpusError: names everything that was found and is not allowed, and how to mend it.
+        CorpusError: lists each fault that `allowed` does not name, with the command that mends it.
     """
     found: dict[str, str] = {}
     seconds = played = 0.0

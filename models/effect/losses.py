@@ -1,14 +1,14 @@
-"""How far what an effect model says is from the wet signal: the losses and figures of the field, in their exact forms.
+"""Losses and figures between an effect model's output p and the wet signal y, in the exact forms of the field.
 
     MSE       mean (y - p)^2
     mu-law    mean (F(y) - F(p))^2, F the companding curve of G.711, mu 255
     ESR       sum (y - p)^2 / sum y^2 of each clip, mean over clips; as a figure over all samples at once
     DC        (mean y - mean p)^2 / mean y^2 of each clip, mean over clips
     MR-STFT   at each resolution ||Y - P|| / ||Y|| + mean |ln Y - ln P|, mean over resolutions (Steinmetz and Reiss,
-              auraloss, 2020); here each clip has its own ratio, for one over the batch would mix clips
+              auraloss, 2020); here each clip has its own ratio: a ratio over the batch would mix clips
 
-ESR and MR-STFT may hear both signals through the pre-emphasis z[n] = y[n] - c y[n - 1] (Wright et al., DAFx 2019),
-whose first sample is dropped.
+ESR and MR-STFT can be computed after the pre-emphasis z[n] = y[n] - c y[n - 1] of both signals (Wright et al., DAFx
+2019). Its first sample is dropped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tonemill.models.parts.spectra import Resolution, multi_resolution_distance
 Signals = Float[Tensor, "batch time"]
 
 EPS: Final = 1e-5
-"""Added to a clip's mean square where it divides, so that a silent clip weighs something and not all."""
+"""Added to a clip's mean square in denominators, so that a silent clip does not dominate the loss."""
 
 RESOLUTIONS: Final = (Resolution(1024, 120, 600), Resolution(2048, 240, 1200), Resolution(512, 50, 240))
 
@@ -38,30 +38,30 @@ def pre_emphasised(x: Signals, coefficient: float) -> Float[Tensor, "batch _"]:
     return x[:, 1:] - coefficient * x[:, :-1] if coefficient else x
 
 
-def mse(said: Signals, true: Signals) -> Float[Tensor, ""]:
-    return (true - said).square().mean()
+def mse(output: Signals, true: Signals) -> Float[Tensor, ""]:
+    return (true - output).square().mean()
 
 
-def mulaw(said: Signals, true: Signals) -> Float[Tensor, ""]:
-    return (compress(true) - compress(said)).square().mean()
+def mulaw(output: Signals, true: Signals) -> Float[Tensor, ""]:
+    return (compress(true) - compress(output)).square().mean()
 
 
-def esr(said: Signals, true: Signals) -> Float[Tensor, ""]:
-    return ((true - said).square().mean(dim=1) / (true.square().mean(dim=1) + EPS)).mean()
+def esr(output: Signals, true: Signals) -> Float[Tensor, ""]:
+    return ((true - output).square().mean(dim=1) / (true.square().mean(dim=1) + EPS)).mean()
 
 
-def dc(said: Signals, true: Signals) -> Float[Tensor, ""]:
-    return ((true.mean(dim=1) - said.mean(dim=1)).square() / (true.square().mean(dim=1) + EPS)).mean()
+def dc(output: Signals, true: Signals) -> Float[Tensor, ""]:
+    return ((true.mean(dim=1) - output.mean(dim=1)).square() / (true.square().mean(dim=1) + EPS)).mean()
 
 
-def mrstft(said: Signals, true: Signals) -> Float[Tensor, ""]:
-    return multi_resolution_distance(said, true, RESOLUTIONS)
+def mrstft(output: Signals, true: Signals) -> Float[Tensor, ""]:
+    return multi_resolution_distance(output, true, RESOLUTIONS)
 
 
 @dataclass(frozen=True)
 class LossConfig:
     mse_weight: Annotated[float, "Of the mean squared error."] = 1.0
-    mulaw_weight: Annotated[float, "Of the mean squared error of companded samples, which hears quiet passages."] = 0.0
+    mulaw_weight: Annotated[float, "Of the mean squared error of companded samples, which weighs quiet passages."] = 0.0
     esr_weight: Annotated[float, "Of the error-to-signal ratio of each clip, pre-emphasised."] = 0.0
     dc_weight: Annotated[float, "Of the difference of means."] = 0.0
     stft_weight: Annotated[float, "Of the multi-resolution STFT distance, pre-emphasised."] = 2e-4
@@ -77,21 +77,21 @@ class LossConfig:
 
 
 class BlockLoss:
-    """The weighted sum that a run learns by."""
+    """The weighted sum of losses that training minimises."""
 
     def __init__(self, config: LossConfig) -> None:
         self.config = config
 
-    def parts(self, said: Signals, true: Signals) -> dict[str, Tensor]:
+    def parts(self, output: Signals, true: Signals) -> dict[str, Tensor]:
         """Each loss that has a weight, by name."""
         config, found = self.config, {}
         plain = {"mse": (config.mse_weight, mse), "mulaw": (config.mulaw_weight, mulaw), "dc": (config.dc_weight, dc)}
-        heard = {"esr": (config.esr_weight, esr), "stft": (config.stft_weight, mrstft)}
+        emphasised_losses = {"esr": (config.esr_weight, esr), "stft": (config.stft_weight, mrstft)}
         for name, (weight, function) in plain.items():
             if weight:
-                found[name] = function(said, true)
-        emphasised = pre_emphasised(said, config.pre_emphasis), pre_emphasised(true, config.pre_emphasis)
-        for name, (weight, function) in heard.items():
+                found[name] = function(output, true)
+        emphasised = pre_emphasised(output, config.pre_emphasis), pre_emphasised(true, config.pre_emphasis)
+        for name, (weight, function) in emphasised_losses.items():
             if weight:
                 found[name] = function(*emphasised)
         return found
@@ -99,5 +99,5 @@ class BlockLoss:
     def total(self, parts: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         return torch.stack([getattr(self.config, f"{name}_weight") * value for name, value in parts.items()]).sum()
 
-    def __call__(self, said: Signals, true: Signals) -> Float[Tensor, ""]:
-        return self.total(self.parts(said, true))
+    def __call__(self, output: Signals, true: Signals) -> Float[Tensor, ""]:
+        return self.total(self.parts(output, true))

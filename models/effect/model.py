@@ -21,7 +21,7 @@ from tonemill.models.effect.playing import ChannelPlayers, PlayOptions, directio
 from tonemill.models.parts.settings import require_least, settled
 
 DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "effects")
-"""What may speak against a corpus; `checks` says what each one is."""
+"""Names of the reasons to refuse a corpus, as `--allow` takes them; `checks` describes each."""
 
 PAIRS_PIPE: Final = (
     "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
@@ -39,18 +39,18 @@ class EffectConfig(LossConfig):
         6000
     )
     level_augment_db: Annotated[
-        float, "Play dry and wet softer by up to so many dB; only for effects that do not care for level."
+        float, "Play dry and wet softer by up to so many dB; only for effects that treat every level alike."
     ] = 0.0
     conditioning: Annotated[bool, "Make knobs of numeric fields."] = True
     knobs: Annotated[
-        tuple[str, ...], "Numeric fields that become inputs; if none is named, all that came with the pairs and vary."
+        tuple[str, ...], "Numeric fields that become inputs; default: all that came with the pairs and vary."
     ] = ()
     knob_low: Annotated[tuple[float, ...], "The least value of each knob, from the corpus."] = ()
     knob_high: Annotated[tuple[float, ...], "The largest value of each knob, from the corpus."] = ()
     allow: Annotated[tuple[str, ...], f"Train in spite of this: {', '.join(DOUBTS)}."] = ()
-    validate_seconds: Annotated[float, "Of held-out pairs that are listened to each time; 0: all of them."] = 60.0
+    validate_seconds: Annotated[float, "Of held-out pairs that are played each time; 0: all of them."] = 60.0
     stability_seconds: Annotated[
-        float | None, "Of silence and of noise that it must not run away on; 60, or 5 if it hears its own output."
+        float | None, "Of silence and of noise on which its output must stay bounded; 60, or 5 if it feeds back."
     ] = None
     sample_rate: Annotated[int | None, "In hertz; the corpus decides."] = None
     channels: Annotated[int | None, "The corpus decides; each is played as a signal of its own."] = None
@@ -193,12 +193,12 @@ class Effect(Model):
         if not self.network.feeds_back:
             flat = dry.flatten(0, 1)
             return self.network(flat, knobs.repeat_interleave(dry.shape[1], 0)).reshape(dry.shape)
-        said = [
+        outputs = [
             torch.from_numpy(played(self.network.player(turned.cpu().numpy()), one))
             for channels, turned in zip(dry.float().cpu().numpy(), knobs, strict=True)
             for one in channels
         ]
-        return torch.stack(said).reshape(dry.shape).to(dry.device)
+        return torch.stack(outputs).reshape(dry.shape).to(dry.device)
 
     def player(self, request: Request, channels: int) -> ChannelPlayers:
         options: PlayOptions = request.options or PlayOptions()
@@ -229,25 +229,28 @@ class Effect(Model):
         return forms.converted(data, form, options)
 
     def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
-        """Where the knobs stand, from -1 to 1 over the range that was learned.
+        """The knobs' positions (knobs,), from -1 to 1 over the range of the training corpus.
+
+        Args:
+            settings: values of the knobs by name; other names are ignored.
 
         Raises:
-            UsageError: one is missing, or no number.
+            UsageError: a knob is missing, or its value is no number.
         """
         config, found = self.config, []
         for name, low, high in zip(config.knobs, config.knob_low, config.knob_high, strict=True):
             value = settings.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                what = "is not said" if value is None else f"is {value!r}"
+                what = "is not set" if value is None else f"is {value!r}, no number"
                 raise UsageError(
-                    f"where the knob {name!r} stands {what}; it was learned from {low:g} to {high:g}. "
+                    f"the knob {name!r} {what}; it was trained from {low:g} to {high:g}. "
                     f"Set it with `tonemill render RUN --set {name}={(low + high) / 2:g}`."
                 )
             found.append(2 * (value - low) / (high - low) - 1)
         return np.array(found, np.float32)
 
     def _pairs(self, batch: Batch) -> Pairs:
-        """Every channel as a pair of its own."""
+        """The batch with every channel as a pair of its own: (batch * channels, time)."""
         dry, wet = batch.audio["dry"], batch.audio["wet"]
         rows = [{name: values[n] for name, values in batch.fields.items()} for n in range(len(dry))]
         knobs = torch.from_numpy(np.stack([self.turned(row) for row in rows])).to(dry.device)
@@ -270,7 +273,7 @@ def _refuse_doubtful_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
 
 
 def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[Any, ...]]:
-    """Names and ranges of the knobs."""
+    """Names and ranges of the knobs, as fields of the config."""
     if not config.conditioning:
         return {"knobs": (), "knob_low": (), "knob_high": ()}
     varying = sorted(name for name, about in corpus.given.items() if about.low < about.high)
@@ -289,7 +292,7 @@ def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple
     for name in names:
         if corpus.given[name].missing:
             raise CorpusError(
-                f"{corpus.given[name].missing} examples of {corpus.name} do not say where the knob {name!r} stood. "
+                f"{corpus.given[name].missing} examples of {corpus.name} have no value for the knob {name!r}. "
                 f"Leave them out with `tonemill select '{name} is not None'` in the pipe that makes it, name others "
                 "with --knobs, or train without with --no-conditioning."
             )

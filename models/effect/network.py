@@ -1,4 +1,4 @@
-"""What a network of the effect model promises: it learns from pairs, hears whole files, and plays as a stream."""
+"""The interface of the effect model's networks: train on pairs, process whole files, and play a stream."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Recorded = tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is learned from: dry and wet, and where the knobs stood, each from -1 to 1."""
+    """Training pairs: dry and wet clips, and the positions of the knobs, each from -1 to 1."""
 
     dry: Signals
     wet: Signals
@@ -46,66 +46,66 @@ class Pairs:
 
 @runtime_checkable
 class NetworkPlayer(Protocol):
-    """One channel through a network as a stream, whose output does not depend on where the input is cut."""
+    """One channel through a network, block by block; the output does not depend on the sizes of the blocks."""
 
     def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
-        """The next samples in, as many out."""
+        """Process the next samples; returns as many."""
         ...
 
 
 class Network(nn.Module):
     """A network from the dry signal to the wet one.
 
-    A subclass stands in a file of its own in `networks/`, which ends in `NETWORK = ThatClass`. It is causal: what it
-    says at a sample hangs on the dry samples up to and with it, and before the start of a file it heard silence.
+    Each subclass has a file of its own in `networks/`, which ends in `NETWORK = ThatClass`. It is causal: an output
+    sample depends on the current and earlier dry samples, and the input before the start of a file is silence.
 
     Args:
-        config: of the type `Config`, or of one that has all its fields.
-        knobs: how many numbers beside the dry signal are inputs.
+        config: of the type `Config`, or of a type that has all its fields.
+        knobs: the number of knobs, which are inputs beside the dry signal.
     """
 
     Config: ClassVar[type]
     """A frozen dataclass; each field has a default and `Annotated[type, "one line of help"]`."""
 
     learning_rate: ClassVar[float]
-    """Adam's, where nobody asks for another."""
+    """Of Adam, where `--learning-rate` is not given."""
 
     feeds_back: ClassVar[bool] = False
-    """It hears its own past output, so `forward` needs the true one."""
+    """Whether its past output is an input; then `forward` needs the true wet signal."""
 
     config: Any
 
     @property
     def warm_up(self) -> int:
-        """Samples at the beginning of a training clip that are heard and not scored."""
+        """Samples at the beginning of a training clip that are input but not scored."""
         raise NotImplementedError
 
     @property
     def reach(self) -> int | None:
-        """Dry samples that one sample of output hangs on, the current one with it; None: all of them."""
+        """The receptive field: dry samples, with the current one, that an output sample depends on; None: all."""
         raise NotImplementedError
 
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        """Whole files from silence; a network that feeds back predicts each sample from the true past in `wet`."""
+        """The output for whole files; a network that feeds back predicts each sample from the true past in `wet`."""
         raise NotImplementedError
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
-        """What training scores: the output for all but the first `warm_up` samples of clips from the midst of files."""
+        """The output that training scores: for all but the first `warm_up` samples of clips cut out of files."""
         return self(dry, knobs)[:, self.warm_up :]
 
     def training_step(self, pairs: Pairs, step: int, loss: BlockLoss, update: Update) -> dict[str, Tensor]:
-        """Learn from one batch of clips; returns named losses."""
-        said = self.after_warm_up(pairs.dry, pairs.knobs)
-        losses = loss.parts(said, pairs.wet[:, self.warm_up :])
+        """Train on one batch of clips; returns losses by name."""
+        output = self.after_warm_up(pairs.dry, pairs.knobs)
+        losses = loss.parts(output, pairs.wet[:, self.warm_up :])
         total = loss.total(losses)
         update("network", total)
         return {name: value.detach() for name, value in {"loss": total, **losses}.items()}
 
     def fit(self, pairs: Iterable[Recorded]) -> None:
-        """Choose first weights by whole pairs of dry and wet, once; they may be left unread."""
+        """Set first weights from whole pairs of dry and wet, once, before training; `pairs` may stay unread."""
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
-        """One stream, from silence; on the CPU."""
+        """A player at the start of a file, on the CPU."""
         raise NotImplementedError
 
     def play_many(
@@ -115,29 +115,29 @@ class Network(nn.Module):
         streams: int,
         segments: int = 1,
     ) -> list[Float[np.ndarray, "_"]]:
-        """Whole signals side by side, `streams` at once, or each cut into `segments` that run at once.
+        """Process whole signals, `streams` of them at once, or each cut into `segments` that run at once.
 
         Raises:
-            UsageError: one after another is as fast.
+            UsageError: this network gains no speed by it.
         """
         raise UsageError("this network plays one file as fast as many at once: leave --lockstep and --segments out.")
 
     def pasts(self) -> list[tuple[int, ...]]:
-        """Shapes of what `step` keeps from block to block."""
+        """Shapes of the states that `step` takes and returns."""
         raise NotImplementedError
 
     def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        """One block of a stream, in PyTorch's operations alone, for export: what is said, and what is kept."""
+        """One block of a stream, in PyTorch's operations alone, for export: the output and the next states."""
         raise NotImplementedError
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
-        """What is kept after silence, as it stands before a file begins."""
+        """The states after silence, with which a file begins."""
         nothing = [knobs.new_zeros(shape) for shape in self.pasts()]
         return self.step(knobs.new_zeros(1, self.warm_up), knobs, nothing)[1] if self.warm_up else nothing
 
 
 def first_of(pairs: Iterable[Recorded], most_frames: int) -> Iterator[Recorded]:
-    """Pairs until they hold more frames than that."""
+    """The first pairs, until they hold more than `most_frames` samples."""
     frames = 0
     for dry, wet in pairs:
         yield dry, wet
@@ -147,7 +147,7 @@ def first_of(pairs: Iterable[Recorded], most_frames: int) -> Iterator[Recorded]:
 
 
 def played(player: NetworkPlayer, dry: Float[np.ndarray, "time"], block: int = 8192) -> Float[np.ndarray, "time"]:
-    """A whole signal through a player, in blocks."""
+    """The output of a player for a whole signal, which it gets in blocks."""
     parts = [player.push(dry[start : start + block]) for start in range(0, dry.size, block)]
     return np.concatenate(parts) if parts else dry
 

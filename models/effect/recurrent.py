@@ -1,7 +1,7 @@
-"""What LSTM and GRU share: a warmed-up state, gradients cut on the way, and a stream of their own.
+"""The base of the LSTM and GRU networks: state warm-up, truncated gradients, and streaming.
 
-Clips of training come from the midst of files: the first `burn_in` samples bring the state to where it would be,
-without gradients, and behind them gradients are cut every `truncate` samples (Wright et al., DAFx 2019).
+Training clips are cut out of files: the first `burn_in` samples settle the state, without gradients, and after them
+gradients are cut every `truncate` samples (Wright et al., DAFx 2019).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorte
 from tonemill.models.parts.settings import require_least
 
 SILENCE: Final = 48_000
-"""Samples of silence that a file is preceded by, so that the state is at rest where it starts."""
+"""Samples of silence that are run before a file, so that the state is at rest at its start."""
 
 
 @dataclass(frozen=True)
 class RecurrentConfig:
     hidden_size: Annotated[int, "Units of each layer."] = 24
     layers: Annotated[int, "One upon another."] = 1
-    skip: Annotated[bool, "Add the dry signal to what the network says, so that it learns the difference."] = False
+    skip: Annotated[bool, "Add the dry signal to the output, so that the network learns the difference."] = False
     learned_state: Annotated[bool, "Make the state that clips start from a parameter, which --burn-in 0 learns."] = True
-    burn_in: Annotated[int, "Samples of a clip that only bring the state to where it would be."] = 4096
+    burn_in: Annotated[int, "Samples of a clip that only settle the state, and are not scored."] = 4096
     truncate: Annotated[int, "Samples after which gradients are cut."] = 1024
 
     def __post_init__(self) -> None:
@@ -70,12 +70,12 @@ class Recurrent(Network):
         if self.config.burn_in:
             with torch.no_grad():
                 _, state = self._run(dry[:, : self.config.burn_in], knobs, state)
-        said = []
+        parts = []
         for part in dry[:, self.config.burn_in :].split(self.config.truncate, dim=1):
             out, state = self._run(part, knobs, state)
             state = self._detached(state)
-            said.append(out)
-        return torch.cat(said, dim=1)
+            parts.append(out)
+        return torch.cat(parts, dim=1)
 
     def _first(self, batch: int) -> Any:
         shape = (2 if self.kind == "lstm" else 1, self.config.layers, batch, self.config.hidden_size)
@@ -89,17 +89,16 @@ class Recurrent(Network):
 
     def _run(self, dry: Signals, knobs: Knobs, state: Any) -> tuple[Signals, Any]:
         x = dry[:, :, None]
-        heard = torch.cat([x, knobs[:, None].expand(-1, dry.shape[1], -1)], dim=2)
-        h, state = self.cells(heard, state)
-        said: Tensor = self.head(h) + x if self.config.skip else self.head(h)
-        return said[:, :, 0], state
+        h, state = self.cells(torch.cat([x, knobs[:, None].expand(-1, dry.shape[1], -1)], dim=2), state)
+        output: Tensor = self.head(h) + x if self.config.skip else self.head(h)
+        return output[:, :, 0], state
 
     def pasts(self) -> list[tuple[int, ...]]:
         return [(self.config.layers, 1, self.config.hidden_size)] * (2 if self.kind == "lstm" else 1)
 
     def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        said, state = self._run(dry, knobs, tuple(pasts) if self.kind == "lstm" else pasts[0])
-        return said, list(state) if isinstance(state, tuple) else [state]
+        output, state = self._run(dry, knobs, tuple(pasts) if self.kind == "lstm" else pasts[0])
+        return output, list(state) if isinstance(state, tuple) else [state]
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
         state = self._first(1)

@@ -1,4 +1,4 @@
-"""How the autoregressive network sees and says a sample: as it is, companded, or as one of 256 bins with a residual."""
+"""Codes of samples for the autoregressive network: the sample itself, companded, or one of 256 bins with a residual."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Linear:
         return code
 
     def code(self, output: Tensor) -> Tensor:
-        """The network's output (..., outputs) to the code (...) that goes into its history."""
+        """The code (...) that is fed back, from the network's output (..., outputs)."""
         return output[..., 0]
 
     def loss(self, output: Tensor, code: Tensor) -> Tensor:
-        """Of outputs (..., outputs) against the true codes (...)."""
+        """The loss of outputs (..., outputs) against the true codes (...)."""
         return (self.code(output) - code).square().mean()
 
 

@@ -206,7 +206,7 @@ def test_knobs_that_some_pairs_do_not_tell_are_refused_and_then_left_out(tonemil
     write_pair(tmp_path, "c__od", driven(4), 2)
     sharded(tonemill, tmp_path, tmp_path / "corpus").done()
     ended = train(tonemill, tmp_path / "corpus", tmp_path / "run")
-    ended.refused(ended.code, "do not say where the knob 'drive' stood", "--no-conditioning")
+    ended.refused(ended.code, "have no value for the knob 'drive'", "--no-conditioning")
     tonemill(
         "train", "effect", tmp_path / "corpus", "-o", tmp_path / "run", "--steps", 1, "--no-conditioning", *TINY
     ).done()

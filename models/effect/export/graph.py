@@ -1,9 +1,9 @@
-"""A network as a graph that plug-ins and other programs run: ONNX and TorchScript, one block of a stream at a time.
+"""Export a network as a graph for plug-ins and other programs: ONNX and TorchScript, one block of a stream at a time.
 
-Both take `dry` (1, time), `knobs` (1, knobs) if there are any, and `state`, and give `wet` (1, time) and the next
-state. What the state is before a file begins, with all knobs in the middle, stands in the graph: in ONNX as the default
-of that input, in TorchScript as the attribute `rest`. A network that hears its own output takes one sample at a time;
-others blocks of any length.
+The inputs are `dry` (1, time), `knobs` (1, knobs) if the network has knobs, and `state`; the outputs are `wet`
+(1, time) and the next state. The graph holds the state at the start of a file, with all knobs in the middle: in ONNX
+as the default of the input `state`, in TorchScript as the attribute `rest`. A network that feeds its output back takes
+one sample at a time; the others take blocks of any length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tonemill.models.parts import portable
 
 
 class Graph(nn.Module):
-    """One block of a stream, with all that is kept as one row of numbers."""
+    """One block of a stream; all state between blocks is one row of numbers."""
 
     rest: Tensor
 
@@ -24,7 +24,7 @@ class Graph(nn.Module):
         super().__init__()
         self.network = network
         self.shapes = network.pasts()
-        # What keeps nothing has no place in the state: writers of graphs stumble over tensors of no size.
+        # Layers without state are left out of the row: the ONNX exporter fails on tensors of size 0.
         self.sizes = [size for shape in self.shapes if (size := torch.Size(shape).numel())]
         with torch.no_grad():
             kept = network.at_rest(torch.zeros(1, knobs))
@@ -40,7 +40,7 @@ class Graph(nn.Module):
 
 
 class Plain(nn.Module):
-    """The same without knobs."""
+    """A `Graph` without the input `knobs`."""
 
     rest: Tensor
 
@@ -55,7 +55,7 @@ class Plain(nn.Module):
 
 
 def _made(network: Network, knobs: int) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The graph, and inputs to try it on, with its state at rest."""
+    """The graph, and example inputs by name, with the state at rest."""
     network = network.cpu().eval()
     graph: Graph | Plain = Graph(network, knobs) if knobs else Plain(network)
     dry = torch.zeros(1, 1 if network.feeds_back else 64)

@@ -38,7 +38,7 @@ _FILMS: Final = (
 
 @dataclass(frozen=True)
 class Amp:
-    """What a .nam file holds."""
+    """The contents of a .nam file."""
 
     network: Network
     sample_rate: int
@@ -49,7 +49,7 @@ def written(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> 
     """A .nam file.
 
     Raises:
-        UsageError: the format has no place for such a network.
+        UsageError: the format cannot hold this network.
     """
     if isinstance(network, WaveNet) and network.stacks[0].layers[0].mix.in_channels == 1:
         architecture, config, weights = "WaveNet", _wavenet_config(network.shape), _wavenet_weights(network)
@@ -81,7 +81,7 @@ def read(data: bytes) -> Amp:
     """Read a .nam file.
 
     Raises:
-        UsageError: it is none, holds what is not supported here, or its weights are too few or too many.
+        UsageError: `data` is no .nam file, uses a feature not supported here, or has too few or too many weights.
     """
     try:
         content = json.loads(data)
@@ -186,7 +186,7 @@ def _wavenet_shape(config: Mapping[str, Any], _: str) -> WaveNet:
 
 
 def _slope(activation: Any) -> float | None:
-    """Of a leaky ReLU; None for tanh."""
+    """The slope of a leaky ReLU below 0; None for tanh."""
     several = activation if isinstance(activation, list) else [activation]
     named = [{"type": one} if isinstance(one, str) else one for one in several]
     if any(one != named[0] for one in named) or named[0]["type"] not in ("Tanh", "LeakyReLU"):
@@ -239,7 +239,7 @@ def _wavenet_weights(network: WaveNet) -> list[np.ndarray]:
 
 
 def _places(network: Network) -> Iterator[torch.Tensor]:
-    """Where the numbers of a file go, in their order; a place of an LSTM is a view into one of PyTorch's."""
+    """The tensors that a file's weights fill, in the file's order; for an LSTM they are views into PyTorch's."""
     if isinstance(network, WaveNet):
         for stack in network.stacks:
             yield stack.rechannel.weight

@@ -21,7 +21,7 @@ class ChainConfig(WaveNetConfig, FIRConfig):
 
 
 class Links:
-    """Streams one after another."""
+    """Players in series."""
 
     def __init__(self, players: list[NetworkPlayer]) -> None:
         self._players = players
@@ -62,8 +62,8 @@ class Chain(Network):
 
     def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
         driven, first = self.wavenet.step(dry, knobs, pasts[:-1])
-        said, second = self.fir.step(driven, knobs, pasts[-1:])
-        return said, first + second
+        output, second = self.fir.step(driven, knobs, pasts[-1:])
+        return output, first + second
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
         past = self._at_rest(knobs)[:, :, None].expand(-1, -1, self.fir.warm_up).clone()
@@ -75,7 +75,7 @@ class Chain(Network):
         return links
 
     def _at_rest(self, knobs: Knobs) -> Float[Tensor, "batch 1"]:
-        """What the WaveNet says to silence; the response has heard nothing else before a file begins."""
+        """The WaveNet's output on silence: before a file begins, it is the input of the response."""
         return self.wavenet.after_warm_up(knobs.new_zeros(len(knobs), self.wavenet.warm_up + 1), knobs)
 
 

@@ -1,9 +1,9 @@
-"""A compressor in the form of one: followers of the level, and a gain that a learned curve makes of them (grey box).
+"""A grey-box compressor: level followers, and a learned curve from their levels to a gain.
 
-What is said is gain[n] (tone * dry)[n]. Followers of |side * dry| and of its square, each with a learned attack and
-release, give levels in the log domain; a small perceptron, with the knobs, makes the logarithm of the gain of them.
-After Wright and Välimäki (Grey-box modelling of dynamic range compression, DAFx 2022), whose gain lies behind one
-follower and a recurrent network. It cannot distort: for that there are the others.
+The output is gain[n] (tone * dry)[n]. Followers of |side * dry| and of its square, each with a learned attack and
+release, give levels in the log domain; a small perceptron maps these and the knobs to the logarithm of the gain.
+After Wright and Välimäki (Grey-box modelling of dynamic range compression, DAFx 2022), who use one follower and a
+recurrent network. It cannot distort; the other networks can.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from tonemill.models.parts.settings import require_least
 from tonemill.models.parts.streaming import appended
 
 SPEEDS: Final = ((30.0, 1000.0), (200.0, 8000.0), (1000.0, 30000.0))
-"""Samples of attack and release that followers begin with, two of each."""
+"""First attack and release of followers, in samples; two followers begin with each."""
 
 STRIDE: Final = 0.1
-"""Of steps along the responses beside those along the rest: all of their taps together weigh much in the bass."""
+"""Factor of the responses' steps against those of other weights: a change of all taps together is large in the bass."""
 
 SLOPE: Final = 0.1
-"""Of the curve's units below 0. They make it piecewise linear from decibels to decibels, as curves with a knee are."""
+"""Of the curve's units below 0. They make the curve piecewise linear in decibels, as curves with a knee are."""
 
 MOST_FRAMES: Final = 10_000_000
-"""Samples of the corpus that the delay is read off."""
+"""Samples of the corpus from which the delay is measured."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CompressorConfig:
     detectors: Annotated[int, "Followers of the level, in turn of the peak and of the power."] = 4
     curve_units: Annotated[int, "Of each of the two layers between levels and gain."] = 16
     tone_taps: Annotated[int, "Length of the linear response in series, and of that before the followers."] = 32
-    burn_in: Annotated[int, "Samples of a clip that only bring the followers to where they would be."] = 8192
+    burn_in: Annotated[int, "Samples of a clip that only settle the followers, and are not scored."] = 8192
 
     def __post_init__(self) -> None:
         require_least(self, detectors=1, curve_units=1, tone_taps=1, burn_in=0)
@@ -64,7 +64,7 @@ class Compressor(Network):
     def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()
         self.config = config
-        taps = torch.zeros(2, config.tone_taps)  # to what is heard, to what the followers hear
+        taps = torch.zeros(2, config.tone_taps)  # tone (to the output), side (to the followers)
         taps[:, 0] = 1 / STRIDE
         self.taps = nn.Parameter(taps)
         begin = [SPEEDS[d // 2 % len(SPEEDS)] for d in range(config.detectors)]
@@ -87,14 +87,14 @@ class Compressor(Network):
         return None
 
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        return self._said(silence_before(dry, self.config.tone_taps - 1), knobs, self._nothing(len(dry)), 0)[0]
+        return self._compressed(silence_before(dry, self.config.tone_taps - 1), knobs, self._nothing(len(dry)), 0)[0]
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
-        return self._said(dry, knobs, self._nothing(len(dry)), self.config.burn_in)[0]
+        return self._compressed(dry, knobs, self._nothing(len(dry)), self.config.burn_in)[0]
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[Recorded]) -> None:
-        """Begin both responses where wet and dry are most alike: a delay and a sign, from the phases of all bands."""
+        """Start both responses as the delay and sign of the wet, measured by the phase transform."""
         from scipy import fft
 
         total = np.zeros(self.config.tone_taps)
@@ -110,14 +110,14 @@ class Compressor(Network):
         return self.speeds.new_zeros(batch, self.config.detectors)
 
     def keeps(self, knobs: Knobs) -> Tensor:
-        """What followers keep from sample to sample, (attack and release, batch, detectors)."""
+        """The share of a level that followers keep from sample to sample: (attack and release, batch, detectors)."""
         return torch.exp(-torch.exp(-(self.speeds[:, None] + torch.einsum("sdk,bk->sbd", self.turning, knobs))))
 
-    def _said(self, heard: Signals, knobs: Knobs, start: Tensor, skip: int) -> tuple[Shorter, Tensor]:
-        """From dry that begins `tone_taps - 1` samples early, all but the first `skip`; and the followers' last."""
+    def _compressed(self, dry: Signals, knobs: Knobs, start: Tensor, skip: int) -> tuple[Shorter, Tensor]:
+        """The output after `skip` samples, and the last levels; dry begins `tone_taps - 1` samples before both."""
         from tonemill.models.effect.streaming.ballistics import followed_level
 
-        direct, side = nn.functional.conv1d(heard[:, None], self.responses.flip(1)[:, None]).unbind(1)
+        direct, side = nn.functional.conv1d(dry[:, None], self.responses.flip(1)[:, None]).unbind(1)
         attack, release = self.keeps(knobs)
         powers = self.powers[:, None]
         level = followed_level(side.abs()[:, None] ** powers, attack, release, start)
@@ -133,8 +133,8 @@ class Compressor(Network):
 
     def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
         both, past = appended(pasts[0], dry)
-        said, level = self._said(both, knobs, pasts[1], 0)
-        return said, [past, level]
+        output, level = self._compressed(both, knobs, pasts[1], 0)
+        return output, [past, level]
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:

@@ -1,4 +1,4 @@
-"""One long linear response, for cabinets and reverb tails: least squares before the first step, which steps polish."""
+"""One long linear response, for cabinets and reverb tails: least squares first, then refined by training steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tonemill.models.parts.settings import require_least
 from tonemill.models.parts.streaming import appended
 
 MOST_FRAMES: Final = 30_000_000
-"""Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
+"""Samples of the corpus used by least squares, 10 minutes at 48 kHz; all are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FIRConfig:
 
 
 def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Shorter:
-    """What a response makes of signals that hold `taps - 1` samples more than come out."""
+    """Signals convolved with a response; the output is `taps - 1` samples shorter."""
     size = 1 << (dry.shape[1] + len(response) - 2).bit_length()
     with torch.autocast(dry.device.type, enabled=False):
         product = torch.fft.rfft(dry.float(), size) * torch.fft.rfft(response.float(), size)

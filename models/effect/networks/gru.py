@@ -11,7 +11,7 @@ from tonemill.models.effect.recurrent import Recurrent, RecurrentConfig
 @dataclass(frozen=True)
 class GRUConfig(RecurrentConfig):
     hidden_size: Annotated[int, "Units of each layer."] = 16
-    skip: Annotated[bool, "Add the dry signal to what the network says, so that it learns the difference."] = True
+    skip: Annotated[bool, "Add the dry signal to the output, so that the network learns the difference."] = True
     learned_state: Annotated[bool, "Make the state that clips start from a parameter, which --burn-in 0 learns."] = (
         False
     )

@@ -1,7 +1,7 @@
-"""Powers of the dry signal, each through a linear response, all by least squares: what can be had without a network.
+"""Powers of the dry signal, each through a linear response, by least squares: a baseline without a network.
 
 A parallel Hammerstein model: y[n] = c + sum over p of (h_p * T_p(x))[n]. T_p is the Chebyshev polynomial of order p of
-x over the largest dry sample, which is kept within 1, less its value at 0, so that silence has no other tail than c.
+x over the largest dry sample, clipped to 1, less its value at 0, so that silence gives c alone.
 (Novák et al., Nonlinear system identification using exponential swept-sine signal, IEEE TIM 2010, has the structure.)
 """
 
@@ -31,7 +31,7 @@ from tonemill.models.parts.settings import require_least
 from tonemill.models.parts.streaming import appended
 
 MOST_FRAMES: Final = 30_000_000
-"""Samples of the corpus that least squares look at, 10 minutes at 48 kHz: they are held in memory."""
+"""Samples of the corpus used by least squares, 10 minutes at 48 kHz; all are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ class Playing:
         self._convolvers, self._peak, self._constant = convolvers, np.float32(peak), np.float32(constant)
 
     def push(self, block: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
-        said = np.full_like(block, self._constant)
+        output = np.full_like(block, self._constant)
         for one, convolver in zip(powers(block / self._peak, len(self._convolvers)), self._convolvers, strict=True):
-            said += convolver.push(one)
-        return said
+            output += convolver.push(one)
+        return output
 
 
 NETWORK = Polynomial

@@ -24,18 +24,18 @@ from tonemill.models.parts.streaming import appended
 class TCNConfig:
     blocks: Annotated[int, "Of a convolution each."] = 4
     growth: Annotated[int, "Factor of the dilation from block to block."] = 10
-    kernel_size: Annotated[int, "Taps of each convolution; 4 blocks of growth 10 and 13 taps hear 13333 samples."] = 13
+    kernel_size: Annotated[int, "Taps of each convolution; 4 blocks of growth 10 and 13 taps cover 13333 samples."] = 13
     tcn_channels: Annotated[int, "Of each block."] = 32
-    norm: Annotated[Literal["batch", "none"], "What stands before the FiLM; with none the convolution has a bias."] = (
-        "batch"
-    )
+    norm: Annotated[
+        Literal["batch", "none"], "Normalisation before the FiLM; with none the convolution has a bias."
+    ] = "batch"
 
     def __post_init__(self) -> None:
         require_least(self, blocks=1, growth=1, kernel_size=2, tcn_channels=1)
 
 
 class FiLM(nn.Module):
-    """Gain and bias of each channel, by the embedded knobs, or learned where there are none."""
+    """Gain and bias of each channel, from the embedded knobs, or learned constants without knobs."""
 
     def __init__(self, embedded: int, channels: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Block(nn.Module):
         return y + self.res(x[..., -y.shape[-1] :])
 
     def folded(self, embedding: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        """Weight and bias of the one convolution that convolution, normalisation and FiLM make up at rest."""
+        """Weight and bias of one convolution equal to convolution, normalisation and FiLM in eval mode."""
         gain, bias = (part[0] for part in self.film(embedding))
         if self.norm is None:
             return _array(self.conv.weight * gain[:, None, None]), _array(self.conv.bias * gain + bias)

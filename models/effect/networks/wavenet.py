@@ -1,7 +1,7 @@
 """Dilated convolutions in stacks, fed by the dry signal at every layer, as in Neural Amp Modeler; the default.
 
-A layer on h (channels, time) with the dry signal c: a = act(conv(h) + mix(c)); h goes on as h + one(a), and a is added
-to what the head reads. The convolutions are not padded: before the start of a file the network hears silence.
+A layer on h (channels, time) with the dry signal c: a = act(conv(h) + mix(c)); the next layer's h is h + one(a), and a
+is added to the head's input. The convolutions are not padded: the input before the start of a file is silence.
 https://github.com/sdatkin/neural-amp-modeler
 """
 
@@ -43,7 +43,7 @@ class StackShape(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """All stacks, and what the last head's output is multiplied with."""
+    """All stacks, and the factor of the last head's output."""
 
     stacks: tuple[StackShape, ...]
     head_scale: float
@@ -115,7 +115,7 @@ class Stack(nn.Module):
 
     @property
     def past(self) -> int:
-        """Samples before the current one that are heard."""
+        """The receptive field without the current sample."""
         layers = zip(self.shape.kernels, self.shape.dilations, strict=True)
         return sum((kernel - 1) * dilation for kernel, dilation in layers) + self.shape.head_kernel - 1
 

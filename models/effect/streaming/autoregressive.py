@@ -1,9 +1,9 @@
-"""The autoregressive network run sample by sample: one stream through a compiled loop, many streams in lock-step.
+"""Run the autoregressive network sample by sample: one stream through a compiled loop, many streams in lock-step.
 
-One stream needs each sample before the next, so every weight is read once a sample: 1.6 MB at the default size, more
-than a second-level cache holds, and the way from the cache beyond it is the limit. So the weights are laid out in the
-order in which they are read, and the part of the first layer that sees the dry signal alone is one matrix product for
-many samples. Many streams share one reading of the weights: there the matrix product is the limit.
+One stream needs each sample before the next, so every weight is read once per sample: 1.6 MB at the default size, more
+than a second-level cache holds, and the bandwidth of the third level limits the speed. So the weights are laid out in
+the order in which they are read, and the part of the first layer that reads the dry signal alone is one matrix product
+for many samples. Many streams share one reading of the weights; there the matrix product limits the speed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ BLOCK: Final = 2048
 """Samples whose dry part is computed at once, and steps that the buffer of the lock-step holds."""
 
 CHUNK: Final = 16
-"""Samples for which the first layer's view of the older outputs is summed at one reading of its weights."""
+"""Samples for which the first layer's sums over older outputs are computed with one reading of its weights."""
 
 LINE: Final = 64
-"""Bytes of a line of the cache."""
+"""Bytes of a cache line."""
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weight (outputs, inputs) and bias (outputs) of one linear layer."""
@@ -58,18 +58,18 @@ def _run(
     dry_part: Any, direct: Any, level: Any, wet: Any, first: Any, first_bias: Any, hidden: Any, biases: Any,
     head: Any, head_bias: Any, limit: Any,
 ) -> None:  # fmt: skip
-    """Fill wet[past:] in order; wet[:past] is what came before.
+    """Fill wet[past:] in order; wet[:past] holds the earlier outputs.
 
-    Shapes: dry_part (time, width), direct (time) to add to the output, level (time) that the first layer's sums are
-    divided by and an output of 1 number is multiplied by, wet (past + time), first (tiles, past, TILE), hidden
+    Shapes: dry_part (time, width), direct (time) is added to the output, level (time) divides the first layer's sums
+    and multiplies an output of 1 number, wet (past + time), first (tiles, past, TILE), hidden
     (layers, tiles, width, TILE), biases (layers, width), head (tiles, width, TILE) or (1, 1, width).
     """
     width, past = dry_part.shape[1], wet.size - dry_part.shape[0]
     x, y = np.empty(width, np.float32), np.empty(width, np.float32)
     out = np.empty(head_bias.size, np.float32)
     for t in range(dry_part.shape[0]):
-        # What the next CHUNK samples see of the outputs up to here is summed for all of them at one reading of the
-        # weights; each then adds what came since.
+        # The sums over the outputs up to here are computed for the next CHUNK samples with one reading of the weights;
+        # each sample then adds the outputs since.
         since = t % CHUNK
         if since == 0:
             for tile in range(width // TILE):
@@ -111,7 +111,7 @@ def _run(
 
 @compiled
 def _from_bin(best: int, residual: np.float32, bins: int) -> np.float32:
-    """The centre of a bin, and the residual within it, as `representations.OneHot` defines them."""
+    """The centre of a bin plus the residual, as `representations.OneHot` defines them."""
     residual = min(max(residual, -_HALF), _HALF)
     return np.float32((np.float32(best) + residual) / np.float32(0.5 * (bins - 1)) - np.float32(1))
 
@@ -130,11 +130,11 @@ class Loop:
     Args:
         layers: first to last; the first reads `context` dry samples and then `context - 1` wet ones, each oldest
             first. The last gives 1 number, or twice as many as there are bins: their logits and their residuals.
-        context: dry samples that the network sees.
-        limit: the outputs are kept within this of 0.
+        context: dry samples in a window.
+        limit: outputs are clipped to this magnitude.
         skip: add the current dry sample to an output of 1 number.
-        quietest: what is seen is divided, and an output of 1 number multiplied, by the RMS of the dry samples seen,
-            with this power added; None: by nothing.
+        quietest: the windows are divided, and an output of 1 number multiplied, by the RMS of the dry window, with
+            this power added; None: no scaling.
     """
 
     def __init__(
@@ -164,11 +164,11 @@ class Loop:
         """Run one stream strictly in order.
 
         Args:
-            dry: `context - 1` samples that came before, and those to run over, in the network's representation.
-            wet: the `context - 1` outputs that came before.
+            dry: `context - 1` earlier samples and then the input, in the network's representation.
+            wet: the `context - 1` earlier outputs.
 
         Returns:
-            an output for each sample that `dry` has beyond the first `context - 1`.
+            an output for each sample of `dry` after the first `context - 1`.
         """
         past = self.context - 1
         result = np.concatenate([wet, np.zeros(dry.size - past, np.float32)]).astype(np.float32)
@@ -187,8 +187,8 @@ class Loop:
     ) -> Float32[np.ndarray, "streams time"]:
         """Run streams of one length side by side: `stream` for each, to the last bits of float32.
 
-        Dry and wet lie in one buffer of (time, streams), sample by sample in turn, so that a window of both is a block
-        of it: d[t-m+1], w[t-m+1], ..., d[t-1], w[t-1], d[t].
+        Dry and wet alternate in one buffer (2 * time, streams), so that a window of both is a block of it:
+        d[t-m+1], w[t-m+1], ..., d[t-1], w[t-1], d[t].
         """
         streams, past = dry.shape[0], self.context - 1
         total = dry.shape[1] - past
@@ -216,14 +216,14 @@ class Loop:
                     x, y = y, x
                 np.matmul(head, x, out=out)
                 out += head_bias[:, None]
-                said = _best(out) if len(out) > 1 else level[t] * out[0] + self.skip * buffer[2 * (t + past)]
-                np.clip(said, -self.limit, self.limit, out=buffer[2 * (t + past) + 1])
+                output = _best(out) if len(out) > 1 else level[t] * out[0] + self.skip * buffer[2 * (t + past)]
+                np.clip(output, -self.limit, self.limit, out=buffer[2 * (t + past) + 1])
             result[:, start : start + steps] = buffer[2 * past + 1 : 2 * (past + steps) : 2].T
             buffer[1 : 2 * past : 2] = buffer[2 * steps + 1 : 2 * (steps + past) : 2].copy()
         return result
 
     def _levels(self, dry: np.ndarray) -> np.ndarray:
-        """(..., past + time) to (..., time)."""
+        """The RMS of each window, from dry (..., past + time): (..., time)."""
         if self.quietest is None:
             return np.ones((*dry.shape[:-1], dry.shape[-1] - self.context + 1), np.float32)
         power = np.zeros((*dry.shape[:-1], dry.shape[-1] + 1))
@@ -253,10 +253,10 @@ def _tiled(weight: np.ndarray) -> np.ndarray:
 
 
 def _aligned(values: np.ndarray) -> np.ndarray:
-    """A copy that begins with a line of the cache.
+    """A copy whose data begin at a cache line.
 
-    NumPy lays large arrays 16 bytes behind a page, so that every second vector of 32 bytes lies in two lines of 64:
-    7 % slower (best of 80 alternating runs). Huge pages, beside that, make no difference.
+    NumPy puts large arrays 16 bytes after the start of a page, so that every second vector of 32 bytes crosses two
+    lines of 64: 7 % slower (best of 80 alternating runs). Huge pages make no further difference.
     """
     room = np.empty(values.size + LINE // 4, np.float32)
     start = -room.ctypes.data % LINE // 4

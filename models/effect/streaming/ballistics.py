@@ -1,9 +1,9 @@
-"""Followers of a level that rise at one speed and fall at another, as the detectors of compressors do, and a stream.
+"""Level followers with separate attack and release, as in the detectors of compressors, and a compressor's player.
 
     e[n] = a[n] + k (e[n - 1] - a[n]),  k = attack where a[n] > e[n - 1], else release
 
 the branching smooth detector of Giannoulis, Massberg and Reiss (Digital dynamic range compressor design, JAES 2012).
-PyTorch would take a sample of it at a time, so it and its gradient run in compiled loops, on the CPU.
+PyTorch would compute it one sample at a time, so it and its gradient run in compiled loops, on the CPU.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ Speeds = Float[Tensor, "batch detectors"]
 
 
 @compiled
-def _follow(level: Any, attack: Any, release: Any, start: Any, said: Any) -> None:
+def _follow(level: Any, attack: Any, release: Any, start: Any, output: Any) -> None:
     for b in range(level.shape[0]):
         for d in range(level.shape[1]):
             now = np.float64(start[b, d])
             for n in range(level.shape[2]):
                 new = np.float64(level[b, d, n])
                 now = new + (attack[b, d] if new > now else release[b, d]) * (now - new)
-                said[b, d, n] = now
+                output[b, d, n] = now
 
 
 @compiled
-def _return(level: Any, attack: Any, release: Any, start: Any, said: Any, wanted: Any, of_level: Any, of: Any) -> None:
+def _return(
+    level: Any, attack: Any, release: Any, start: Any, output: Any, wanted: Any, of_level: Any, of: Any
+) -> None:
     """Gradients, from the last sample to the first; `of` is (attack, release and start, batch, detectors)."""
     for b in range(level.shape[0]):
         for d in range(level.shape[1]):
             back = 0.0
             for n in range(level.shape[2] - 1, -1, -1):
                 back += wanted[b, d, n]
-                before = said[b, d, n - 1] if n else start[b, d]
+                before = output[b, d, n - 1] if n else start[b, d]
                 new = level[b, d, n]
                 rises = new > before
                 keep = attack[b, d] if rises else release[b, d]
@@ -57,10 +59,10 @@ class _Follow(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, level: Tensor, attack: Tensor, release: Tensor, start: Tensor) -> Tensor:
         inputs = [_array(one) for one in (level, attack, release, start)]
-        said = np.empty_like(inputs[0])
-        _follow(*inputs, said)
-        ctx.kept, ctx.where = (*inputs, said), level.device
-        return torch.from_numpy(said).to(level.device)
+        output = np.empty_like(inputs[0])
+        _follow(*inputs, output)
+        ctx.kept, ctx.where = (*inputs, output), level.device
+        return torch.from_numpy(output).to(level.device)
 
     @staticmethod
     def backward(ctx: Any, *wanted: Any) -> Any:
@@ -75,45 +77,45 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def followed_level(level: Levels, attack: Speeds, release: Speeds, start: Speeds) -> Levels:
-    """The followers' values, from `start` on; attack and release are the shares that are kept from sample to sample."""
+    """The followers' values after `start`; attack and release are the shares kept from sample to sample."""
     if torch.jit.is_tracing():
         return _scripted()(level, attack, release, start)
     return _Follow.apply(level, attack, release, start)
 
 
 def _sample_by_sample(level: Tensor, attack: Tensor, release: Tensor, start: Tensor) -> Tensor:
-    said, now = [], start
+    output, now = [], start
     for n in range(level.shape[2]):
         new = level[:, :, n]
         now = new + torch.where(new > now, attack, release) * (now - new)
-        said.append(now)
-    return torch.stack(said, dim=2)
+        output.append(now)
+    return torch.stack(output, dim=2)
 
 
 @cache
 def _scripted() -> Any:
-    """The same in PyTorch's operations, with a loop that exported graphs keep."""
+    """`_sample_by_sample` as a script, whose loop exported graphs keep."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.jit.script(unwrap(_sample_by_sample))  # without the checks of types that tests wrap around it
+        return torch.jit.script(unwrap(_sample_by_sample))  # without the type checks that tests wrap around it
 
 
 @compiled
 def _play(
     tone: Any, side: Any, keep: Any, state: Any, powers: Any, first: Any, second: Any, last: Any, slope: Any,
-    heard: Any, y: Any,
+    dry: Any, y: Any,
 ) -> None:  # fmt: skip
-    """Run heard, which begins `tone.size - 1` samples early, into y.
+    """Fill y with the output for dry, which begins `tone.size - 1` samples early.
 
-    Of `first` and `second` (units, inputs + 1) and `last` (units + 1) the last column is the bias.
+    The last column of `first` and `second` (units, inputs + 1), and of `last` (units + 1), is the bias.
     """
     taps, detectors, units = tone.size, state.size, first.shape[0]
     z, one, two = np.empty(detectors, np.float32), np.empty(units, np.float32), np.empty(units, np.float32)
     for t in range(y.size):
         direct = level = np.float32(0)
         for i in range(taps):
-            direct += tone[taps - 1 - i] * heard[t + i]
-            level += side[taps - 1 - i] * heard[t + i]
+            direct += tone[taps - 1 - i] * dry[t + i]
+            level += side[taps - 1 - i] * dry[t + i]
         for d in range(detectors):
             new = np.float64(abs(level)) ** powers[d]
             state[d] = new + keep[0 if new > state[d] else 1, d] * (state[d] - new)
@@ -140,14 +142,14 @@ def loudness(level: Any, power: Any) -> Any:
 
 
 class Compressing:
-    """One stream through two short responses, followers of the second's level, and a gain that a curve makes of them.
+    """The compressor's player: two short responses, followers of the second's output, and a curve from levels to gain.
 
     Args:
-        tone, side: responses of one length, to what is heard and to what the followers hear.
-        keep: of each follower, for attack and release, the share that is kept from sample to sample.
-        powers: of the level that each follows: 1 is its peak, 2 its power.
+        tone, side: responses of one length, of the output's path and of the followers' path.
+        keep: the share of its level that each follower keeps from sample to sample, for attack and release.
+        powers: of the level that each follower tracks: 1 is its peak, 2 its power.
         first, second, last: layers of the curve, each with its bias as last column.
-        slope: below 0, of the units of the first two layers.
+        slope: of the first two layers' units below 0.
     """
 
     def __init__(
@@ -167,7 +169,7 @@ class Compressing:
         self._past = np.zeros(tone.size - 1, np.float32)
 
     def push(self, block: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "time"]:
-        heard, said = np.concatenate([self._past, block]), np.empty_like(block)
-        _play(*self._weights, self._state, *self._curve, heard, said)
-        self._past = heard[heard.size - self._past.size :]
-        return said
+        dry, output = np.concatenate([self._past, block]), np.empty_like(block)
+        _play(*self._weights, self._state, *self._curve, dry, output)
+        self._past = dry[dry.size - self._past.size :]
+        return output

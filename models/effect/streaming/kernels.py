@@ -1,7 +1,7 @@
-"""What the compiled loops share: sums of products kept in registers, and the curves of activations.
+"""Parts of the compiled loops: sums of products kept in registers, and activation functions.
 
-Imported when something is played, not before: numba takes a second to import. The compiled code is not kept on disk,
-where an installation may not be writable.
+Import it only where something is played: numba takes a second to import. The compiled code is not cached on disk,
+because an installation may not be writable.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 TILE: Final = 64
-"""Numbers that are summed at once: 8 registers of 8, as many as hide the time of an addition."""
+"""Numbers that are summed at once: 8 registers of 8, enough to hide the latency of an addition."""
 LANES: Final = 16
 
 # tanh x = x P(x^2) / Q(x^2) for |x| <= 9, beyond which tanh is 1 to float32's last bit: least squares on 4000 Chebyshev
@@ -30,7 +30,7 @@ _HALF: Final = np.float32(0.5)
 
 
 def compiled(function: Any) -> Any:
-    # Checks of types that tests wrap around each function are not for the compiler.
+    # The compiler cannot read the type checks that tests wrap around each function.
     return njit(fastmath=True, boundscheck=False, error_model="numpy", nogil=True)(unwrap(function))
 
 

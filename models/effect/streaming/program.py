@@ -1,8 +1,8 @@
-"""Feed-forward networks played as a stream: a list of operations on rows of samples, run by one compiled loop.
+"""Play feed-forward networks as a stream: a list of operations on rows of samples, run by one compiled loop.
 
-Every row keeps as much of its past as a convolution reads, so nothing is computed twice, whatever the size of the
-blocks. `TILE` samples go through all operations at once and lie side by side, so that each weight is read once for all
-of them and each sample is computed alone: where a stream is cut changes no bit of what comes out.
+Every row keeps as much of its past as its convolutions read, so nothing is computed twice, whatever the size of the
+blocks. `TILE` adjacent samples go through all operations at once, so that each weight is read once for all of them.
+Each sample is computed alone, so the sizes of blocks change no bit of the output.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def _play(
 ) -> None:
     """Run x through all operations into y.
 
-    Row r of buffer b begins at memory[places[b] + r * spans[b]], its present at now[b]; pasts[b] samples before it are
-    kept. Operations are (kind, source, target, base, kernel, dilation, place of weights, place of biases).
+    Row r of buffer b begins at memory[places[b] + r * spans[b]]; its current sample is at now[b], after pasts[b] kept
+    samples. Operations are (kind, source, target, base, kernel, dilation, offset of weights, offset of biases).
     """
     for start in range(0, x.size, TILE):
         size = min(TILE, x.size - start)
@@ -57,7 +57,7 @@ def _play(
             kernel, dilation, w, biases = operations[o, 4], operations[o, 5], operations[o, 6], operations[o, 7]
             into, span = places[target] + now[target], spans[target]
             if kind == CONVOLVE:
-                inputs, outputs, heard = counts[source], counts[target], places[source] + now[source]
+                inputs, outputs, reading = counts[source], counts[target], places[source] + now[source]
                 for c in range(outputs):
                     first = into + c * span
                     bias, filled = weights[biases + c], memory[first : first + TILE]
@@ -70,7 +70,7 @@ def _play(
                         for i in range(TILE):
                             filled[i] = under[i] + bias
                     for tap in range(kernel):
-                        at = heard - (kernel - 1 - tap) * dilation
+                        at = reading - (kernel - 1 - tap) * dilation
                         wanted = w + (c * kernel + tap) * inputs
                         add_product(memory, at, spans[source], weights, wanted, 1, inputs, memory, first)
             elif kind == TANH:
@@ -84,9 +84,9 @@ def _play(
                     for i in range(TILE):
                         row[i] = row[i] if row[i] > 0 else slope * row[i]
             else:
-                heard = places[source] + now[source]
+                reading = places[source] + now[source]
                 for c in range(counts[target]):
-                    at = heard + c * spans[source]
+                    at = reading + c * spans[source]
                     add_product(memory, at, 0, weights, w + c, 1, 1, memory, into + c * span)
         last = now.size - 1
         for i in range(size):
@@ -96,7 +96,7 @@ def _play(
 
 
 class Program:
-    """Operations on buffers of rows; buffer 0 is the dry signal, and the one made last is what comes out."""
+    """Operations on buffers of rows; buffer 0 is the dry signal, and the last buffer is the output."""
 
     def __init__(self) -> None:
         self._operations: list[tuple[int, ...]] = []
@@ -107,7 +107,7 @@ class Program:
         self.buffer(1)
 
     def buffer(self, rows: int) -> int:
-        """A new buffer; how much of its past is kept follows from who reads it."""
+        """Add a buffer and return its number; convolutions that read it decide how much of its past is kept."""
         self.counts.append(rows)
         self.pasts.append(0)
         return len(self.counts) - 1
@@ -126,7 +126,7 @@ class Program:
         self._operations.append((TANH, 0, target, -1, 0, 0, 0, 0))
 
     def leak(self, target: int, slopes: Weights) -> None:
-        """Multiply what lies below 0 by a slope for each row."""
+        """Multiply samples below 0 by a slope for each row."""
         self._operations.append((LEAK, 0, target, -1, 0, 0, self._stored(slopes), 0))
 
     def add(self, source: int, target: int, gains: Weights) -> None:
@@ -134,7 +134,7 @@ class Program:
         self._operations.append((ADD, source, target, -1, 0, 0, self._stored(gains), 0))
 
     def start(self, silence: int) -> Playing:
-        """A stream that has heard so many samples of silence."""
+        """A player in the state after `silence` samples of silence."""
         return Playing(self, np.array(self._operations, np.int64), np.concatenate(self._weights), silence)
 
     def _stored(self, values: np.ndarray) -> int:
@@ -145,13 +145,13 @@ class Program:
 
 
 class Playing:
-    """One stream through a program."""
+    """The player of a program."""
 
     def __init__(self, program: Program, operations: np.ndarray, weights: np.ndarray, silence: int) -> None:
         self._operations, self._weights = operations, weights
         self._counts = np.array(program.counts, np.int64)
         self._pasts = np.array(program.pasts, np.int64)
-        # A past is moved to the front when its row is full: with room for as much again, once for each sample.
+        # A full row's past is moved to the front. With room for twice the past, each sample is moved once on average.
         self._spans = np.where(self._pasts > 0, 2 * self._pasts + 4 * TILE, TILE)
         sizes = self._counts * self._spans
         self._places = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -161,9 +161,9 @@ class Playing:
             self.push(np.zeros(min(1 << 16, silence - first), np.float32))
 
     def push(self, block: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "time"]:
-        said = np.empty_like(block)
+        output = np.empty_like(block)
         _play(
             self._operations, self._weights, self._memory, self._places, self._spans, self._counts, self._pasts,
-            self._now, np.ascontiguousarray(block), said,
+            self._now, np.ascontiguousarray(block), output,
         )  # fmt: skip
-        return said
+        return output

@@ -1,6 +1,6 @@
-"""LSTM and GRU run sample by sample through a compiled loop: one stream, in constant memory.
+"""Run LSTM and GRU sample by sample through a compiled loop: one stream, in constant memory.
 
-Each layer's matrix lies input by input, so that a sample adds one row of all gates for each input and each unit.
+Each layer's matrix is stored input by input, so that a sample adds one row of all gates for each input and each unit.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from jaxtyping import Float32
 from tonemill.models.effect.streaming.kernels import TILE, add_product, compiled, sigmoid, tanh
 
 Layer = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Weights and biases as PyTorch has them: of the input, of the state, then the bias of either."""
+"""Weights and biases as in PyTorch: weights of the input, of the state, then the bias of each."""
 
 
 @compiled
 def _run(
-    lstm: Any, weights: Any, biases: Any, inputs: Any, heard: Any, cells: Any, head: Any, skip: Any, x: Any, y: Any
+    lstm: Any, weights: Any, biases: Any, inputs: Any, operands: Any, cells: Any, head: Any, skip: Any, x: Any, y: Any
 ) -> None:
-    """Run x into y.
+    """Fill y with the output for x.
 
-    Shapes: weights (layers, 2 units, width), biases (layers, width), inputs (layers), heard (layers, 2 units) with the
-    inputs right before the state, cells (layers, units), head (units + 1) with its bias last. A width holds four gates:
+    Shapes: weights (layers, 2 units, width), biases (layers, width), inputs (layers), operands (layers, 2 units) with
+    the inputs right before the state, cells (layers, units), head (units + 1) with its bias last. Width is four gates:
     of the LSTM input, forget, cell, output; of the GRU reset, update, and the candidate's part of input and of state.
     """
     layers, units, width = cells.shape[0], cells.shape[1], biases.shape[1]
@@ -33,16 +33,18 @@ def _run(
         for layer in range(layers):
             first = units - inputs[layer]
             if layer == 0:
-                heard[0, first] = x[t]
+                operands[0, first] = x[t]
             else:
                 for i in range(units):
-                    heard[layer, i] = heard[layer - 1, units + i]
+                    operands[layer, i] = operands[layer - 1, units + i]
             for i in range(width):
                 gates[i] = biases[layer, i]
             for tile in range(width // TILE):
                 at = tile * TILE
-                add_product(weights[layer, first:], at, width, heard[layer], first, 1, inputs[layer] + units, gates, at)
-            state, cell = heard[layer, units:], cells[layer]
+                add_product(
+                    weights[layer, first:], at, width, operands[layer], first, 1, inputs[layer] + units, gates, at
+                )
+            state, cell = operands[layer, units:], cells[layer]
             one, two = gates[:units], gates[units : 2 * units]
             three, four = gates[2 * units : 3 * units], gates[3 * units : 4 * units]
             if lstm:
@@ -55,21 +57,21 @@ def _run(
                     state[i] = kept * state[i] + (np.float32(1) - kept) * tanh(three[i] + sigmoid(one[i]) * four[i])
         total = head[units] + skip * x[t]
         for i in range(units):
-            total += head[i] * heard[layers - 1, units + i]
+            total += head[i] * operands[layers - 1, units + i]
         y[t] = total
 
 
 class Recurring:
-    """One stream through a recurrent network.
+    """The player of a recurrent network.
 
     Args:
-        kind: of its layers.
-        layers: from the first to the last.
-        knobs: what the first layer hears beside the dry signal, the same for every sample.
-        head: weights of the units in what is said, and the bias after them.
-        skip: the share of the dry signal that is added.
-        state: of each layer at the start, (layers, units), and for the LSTM the cells' after it.
-        silence: samples of silence that it has heard before the start.
+        kind: of the layers.
+        layers: first to last.
+        knobs: constant inputs of the first layer beside the dry signal.
+        head: weights from the units to the output, then the bias.
+        skip: the gain of the dry signal in the output.
+        state: (layers, units) of each layer at the start, and for the LSTM the cells' after it.
+        silence: samples of silence to run before the start.
     """
 
     def __init__(
@@ -101,21 +103,21 @@ class Recurring:
             self._weights[number, units:, : 4 * units] = of_state.T
             self._biases[number, : 4 * units] = input_bias + state_bias
         self._head, self._skip = head.astype(np.float32), np.float32(skip)
-        self._heard = np.zeros((len(layers), 2 * units), np.float32)
-        self._heard[:, units:] = state[0]
+        self._operands = np.zeros((len(layers), 2 * units), np.float32)
+        self._operands[:, units:] = state[0]
         self._cells = np.ascontiguousarray(state[-1], np.float32).copy()
         self.push(np.zeros(silence, np.float32))
 
     @property
     def state(self) -> Float32[np.ndarray, "states layers units"]:
-        """Of the units, and for an LSTM of the cells."""
-        units = self._heard[:, self._heard.shape[1] // 2 :]
+        """The current state of the units, and for an LSTM of the cells."""
+        units = self._operands[:, self._operands.shape[1] // 2 :]
         return np.stack([units, self._cells] if self._lstm else [units])
 
     def push(self, block: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "time"]:
-        said = np.empty_like(block)
+        output = np.empty_like(block)
         _run(
-            self._lstm, self._weights, self._biases, self._inputs, self._heard, self._cells, self._head, self._skip,
-            np.ascontiguousarray(block), said,
+            self._lstm, self._weights, self._biases, self._inputs, self._operands, self._cells, self._head, self._skip,
+            np.ascontiguousarray(block), output,
         )  # fmt: skip
-        return said
+        return output

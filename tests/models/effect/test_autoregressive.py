@@ -118,7 +118,7 @@ def test_the_loop_says_what_the_network_does(kind: str, size: dict[str, int]) ->
     with torch.inference_mode():
         forced = net.teacher_forced(torch.tensor(dry)[None], torch.tensor(wet)[None])[0].numpy()
     # Where two bins are as likely to the last bit, either is right. The slope of mu-law is 5.6 at a peak; it multiplies
-    # the rounding of what the network says.
+    # the rounding of the network's output.
     assert (np.abs(forced - wet) < 5e-5).mean() >= (0.99 if kind == "onehot" else 1.0)
 
 

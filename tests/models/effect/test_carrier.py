@@ -1,4 +1,4 @@
-"""The carrier of a modulation: the measure tells what a closed form has, and a network keeps it."""
+"""The carrier of a modulation: the measure agrees with closed forms, and a trained network keeps it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def test_a_carrier_that_is_off_is_told_by_how_much(off_percent: float) -> None:
     dry = music(2, 1)
     turn = 2 * np.pi * CARRIER_HZ * (1 + off_percent / 100) * np.arange(RATE // 2) / RATE
     for at in (0, RATE // 3, RATE):
-        heard = dry[at : at + RATE // 2]
+        stimulus = dry[at : at + RATE // 2]
         for phase in (0.0, 2.0):
-            said = (0.7 * heard * np.sin(turn + phase)).astype(np.float32)
-            assert carrier_error_percent(said, heard, CARRIER_HZ, RATE) == pytest.approx(off_percent, abs=0.01)
+            output = (0.7 * stimulus * np.sin(turn + phase)).astype(np.float32)
+            assert carrier_error_percent(output, stimulus, CARRIER_HZ, RATE) == pytest.approx(off_percent, abs=0.01)
 
 
 def test_a_slip_by_one_turn_in_half_a_second_is_a_fifth_of_a_percent() -> None:
     dry = np.random.default_rng(0).standard_normal(RATE // 2).astype(np.float32)
     time = np.arange(dry.size) / RATE
-    said = dry * np.sin(2 * np.pi * (CARRIER_HZ * time + time / 0.5))
-    assert carrier_error_percent(said.astype(np.float32), dry, CARRIER_HZ, RATE) == pytest.approx(0.2, abs=0.002)
+    output = dry * np.sin(2 * np.pi * (CARRIER_HZ * time + time / 0.5))
+    assert carrier_error_percent(output.astype(np.float32), dry, CARRIER_HZ, RATE) == pytest.approx(0.2, abs=0.002)
 
 
 def test_starts_are_all_that_lie_before_half_a_second_without_silence() -> None:
@@ -41,7 +41,7 @@ def test_starts_are_all_that_lie_before_half_a_second_without_silence() -> None:
 
 @pytest.mark.slow
 def test_a_modulation_by_relative_level_keeps_its_carrier() -> None:
-    """As the seed's four: from all starts in plucks that it never heard, half a second on (the seed: 1.4 % off)."""
+    """As the seed's four: from all starts in unseen plucks, half a second on (the seed: 1.4 % off)."""
     dry = music(40, 0)
     errors = np.abs(carrier_errors(trained(dry, modulated(dry), 3000, rate=1e-3, windows=256, **RELATIVE)))
     assert errors.size == 180

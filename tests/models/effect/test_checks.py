@@ -1,4 +1,4 @@
-"""Each thing that speaks against training has pairs that fail by it, is said plainly, and can be overridden."""
+"""Each reason against training has pairs that fail by it, a plain message, and can be overridden."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def test_good_pairs_pass(effect: Callable[[np.ndarray], np.ndarray]) -> None:
 @pytest.mark.parametrize("doubt", FAILING)
 def test_each_doubt_is_told_and_can_be_overridden(doubt: str) -> None:
     effect, dry, words = FAILING[doubt]
-    with pytest.raises(CorpusError, match=words) as told:
+    with pytest.raises(CorpusError, match=words) as raised:
         checked(effect, dry)
-    assert f"  {doubt}: " in str(told.value)
-    assert f"--allow {doubt}" in str(told.value)
+    assert f"  {doubt}: " in str(raised.value)
+    assert f"--allow {doubt}" in str(raised.value)
     checked(effect, dry, (doubt,))
 
 
@@ -86,9 +86,9 @@ def test_a_dry_that_hardly_plays_is_silence_too() -> None:
 
 
 def test_all_that_is_found_is_told_at_once() -> None:
-    with pytest.raises(CorpusError) as told:
+    with pytest.raises(CorpusError) as raised:
         checked(overdriven_interface, played(3))
-    assert "--allow clipping --allow short" in str(told.value)
+    assert "--allow clipping --allow short" in str(raised.value)
 
 
 def test_what_the_corpus_alone_tells() -> None:
@@ -123,5 +123,5 @@ def test_knobs_are_the_numbers_that_came_with_the_pairs_and_vary() -> None:
         Effect.settle(EffectConfig(knobs=("take",)), replace(FACTS, given=given))
     with pytest.raises(CorpusError, match="no numbers named 'gain'"):
         Effect.settle(EffectConfig(knobs=("gain",)), replace(FACTS, given=given))
-    with pytest.raises(CorpusError, match=r"4 examples .* do not say where the knob 'drive' stood"):
+    with pytest.raises(CorpusError, match=r"4 examples .* have no value for the knob 'drive'"):
         Effect.settle(EffectConfig(), replace(FACTS, given={"drive": Range(0.0, 1.0, 4)}))

@@ -1,4 +1,4 @@
-"""The compressor's followers and their gradient are what they say, and it learns a compressor to its gain curve."""
+"""The compressor's followers and their gradient equal their formula, and it learns a compressor to its gain curve."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RATIO, MAKEUP_DB = 4.0, 6.0
 
 
 def by_hand(level: torch.Tensor, attack: torch.Tensor, release: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    said, now = [], start
+    output, now = [], start
     for new in level.unbind(2):
         now = new + torch.where(new > now, attack, release) * (now - new)
-        said.append(now)
-    return torch.stack(said, 2)
+        output.append(now)
+    return torch.stack(output, 2)
 
 
 def test_followers_and_their_gradients_are_those_of_the_formula() -> None:
@@ -30,14 +30,14 @@ def test_followers_and_their_gradients_are_those_of_the_formula() -> None:
     wanted, gradients = torch.rand(2, 3, 50), []
     for function in (followed_level, by_hand):
         leaves = [one.clone().requires_grad_() for one in inputs]
-        said = function(*leaves)
-        gradients.append([said, *torch.autograd.grad((wanted * said).sum(), leaves)])
+        output = function(*leaves)
+        gradients.append([output, *torch.autograd.grad((wanted * output).sum(), leaves)])
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_a_follower_rises_and_falls_at_its_two_speeds() -> None:
-    """63 % of a step after the time constant, and 37 % of it as long after its end as the other says."""
+    """63 % of a step after the time constant, and 37 % of it as long after its end as the release time."""
     step = torch.cat([torch.ones(1, 1, 1000), torch.zeros(1, 1, 2000)], dim=2)
     keeps = [torch.full((1, 1), float(np.exp(-1 / samples))) for samples in (20, 300)]
     level = followed_level(step, *keeps, torch.zeros(1, 1))[0, 0]
@@ -47,13 +47,13 @@ def test_a_follower_rises_and_falls_at_its_two_speeds() -> None:
 
 def compressed(dry: np.ndarray, threshold_db: float = -30.0) -> np.ndarray:
     """Peak follower of 1 ms and 20 ms, hard knee; late by `DELAY` and turned over."""
-    level, said = 0.0, np.zeros(dry.size)
+    level, output = 0.0, np.zeros(dry.size)
     for n, x in enumerate(np.concatenate([np.zeros(DELAY), dry[:-DELAY]])):
         keep = np.exp(-1 / (0.001 * RATE)) if abs(x) > level else np.exp(-1 / (0.02 * RATE))
         level = abs(x) + keep * (level - abs(x))
         over_db = max(0.0, 20 * np.log10(max(level, 1e-9)) - threshold_db)
-        said[n] = -x * 10 ** ((MAKEUP_DB - over_db * (1 - 1 / RATIO)) / 20)
-    return said.astype(np.float32)
+        output[n] = -x * 10 ** ((MAKEUP_DB - over_db * (1 - 1 / RATIO)) / 20)
+    return output.astype(np.float32)
 
 
 def test_it_begins_where_dry_and_wet_are_most_alike() -> None:
@@ -67,7 +67,7 @@ def test_it_begins_where_dry_and_wet_are_most_alike() -> None:
 def learn(
     net: Network, dry: np.ndarray, wets: dict[float | None, np.ndarray], steps: int, draws: np.random.Generator
 ) -> None:
-    """From clips of wets, each made with the knob, if there is one, where its name says."""
+    """Train on clips of `wets`, whose keys are the positions of the knob, if there is one."""
     frames, settings = net.warm_up + 1000, list(wets)
     net.train().fit([(dry, wets[settings[0]])])
     optimizer = torch.optim.Adam(net.parameters(), net.learning_rate)
@@ -81,12 +81,12 @@ def learn(
     for step in range(steps):
         chosen = [settings[n] for n in draws.integers(0, len(settings), 8)]
         cuts = [slice(at, at + frames) for at in draws.integers(0, dry.size - frames, 8)]
-        heard = torch.from_numpy(np.stack([dry[cut] for cut in cuts]))
+        stimulus = torch.from_numpy(np.stack([dry[cut] for cut in cuts]))
         wanted = torch.from_numpy(np.stack([wets[one][cut] for one, cut in zip(chosen, cuts, strict=True)]))
         knobs = torch.tensor([[] if one is None else [one] for one in chosen]).reshape(8, -1)
         for group in optimizer.param_groups:
             group["lr"] = net.learning_rate * 0.05 ** (step / steps)
-        net.training_step(Pairs(heard, wanted, knobs), step + 1, loss, update)
+        net.training_step(Pairs(stimulus, wanted, knobs), step + 1, loss, update)
 
 
 def test_it_learns_a_compressor_to_its_gain_curve() -> None:
@@ -98,10 +98,12 @@ def test_it_learns_a_compressor_to_its_gain_curve() -> None:
     learn(net, dry, {None: compressed(dry)}, 300, draws)
     tone = np.sin(2 * np.pi * 440 * np.arange(RATE // 4) / RATE)
     for level_db in range(-50, 1, 5):
-        heard = (10 ** (level_db / 20) * tone).astype(np.float32)
-        true, said = (one[RATE // 8 :] for one in (compressed(heard), played(net.eval().player(noise(0)), heard)))
-        assert 20 * np.log10(said.std() / true.std()) == pytest.approx(0, abs=0.7), level_db
-        assert float(said @ true) > 0.99 * np.linalg.norm(said) * np.linalg.norm(true)
+        stimulus = (10 ** (level_db / 20) * tone).astype(np.float32)
+        true, output = (
+            one[RATE // 8 :] for one in (compressed(stimulus), played(net.eval().player(noise(0)), stimulus))
+        )
+        assert 20 * np.log10(output.std() / true.std()) == pytest.approx(0, abs=0.7), level_db
+        assert float(output @ true) > 0.99 * np.linalg.norm(output) * np.linalg.norm(true)
 
 
 @pytest.mark.slow
@@ -115,7 +117,7 @@ def test_a_knob_that_sets_the_threshold_is_learned_and_right_at_settings_in_betw
     learn(net, dry, stands, 1200, draws)
     tone = np.sin(2 * np.pi * 440 * np.arange(RATE // 4) / RATE)
     for level_db in range(-50, 1, 10):
-        heard = (10 ** (level_db / 20) * tone).astype(np.float32)
+        stimulus = (10 ** (level_db / 20) * tone).astype(np.float32)
         player = net.eval().player(np.zeros(1, np.float32))
-        true, said = (one[RATE // 8 :] for one in (compressed(heard), played(player, heard)))
-        assert 20 * np.log10(said.std() / true.std()) == pytest.approx(0, abs=1), level_db
+        true, output = (one[RATE // 8 :] for one in (compressed(stimulus), played(player, stimulus)))
+        assert 20 * np.log10(output.std() / true.std()) == pytest.approx(0, abs=1), level_db

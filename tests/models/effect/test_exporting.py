@@ -1,4 +1,4 @@
-"""What other programs get: .nam files that load back bit-equal, ONNX and TorchScript that say what the player says."""
+"""Exported files: .nam files load back bit-equal; ONNX and TorchScript give the player's output."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stirred(name: str, settings: dict[str, Any]) -> Network:
     return net
 
 
-def player_said(net: Network, dry: np.ndarray) -> np.ndarray:
+def player_output(net: Network, dry: np.ndarray) -> np.ndarray:
     return played(net.player(np.zeros(0, np.float32)), dry)
 
 
@@ -49,7 +49,7 @@ def test_a_nam_file_loads_back_bit_equal_and_says_the_same(name: str, settings: 
     assert again.sample_rate == 44_100
     assert again.metadata == {"name": "test"}
     assert json.loads(nam.written(again.network, 44_100, {}))["weights"] == content["weights"]
-    assert np.abs(player_said(again.network, dry) - player_said(net, dry)).max() < 1e-5
+    assert np.abs(player_output(again.network, dry) - player_output(net, dry)).max() < 1e-5
 
 
 def test_the_order_of_weights_in_a_nam_file_is_the_published_one() -> None:
@@ -67,14 +67,14 @@ def test_the_order_of_weights_in_a_nam_file_is_the_published_one() -> None:
         parts = (weight[:, :, k] @ padded[:, k * dilation : k * dilation + x.shape[1]] for k in range(taps))
         return np.sum(list(parts), axis=0)
 
-    heard = np.concatenate([np.zeros(4092), dry])[None]
-    x, head = heard, None
+    stimulus = np.concatenate([np.zeros(4092), dry])[None]
+    x, head = stimulus, None
     for layer in content["config"]["layers"]:
         channels, kernel, outputs = layer["channels"], layer["kernel_size"], layer["head_size"]
         h = take(channels, layer["input_size"]) @ x
         for dilation in layer["dilations"]:
             z = convolved(h, take(channels, channels, kernel), dilation) + take(channels, 1)
-            z = z + take(channels, 1) @ heard
+            z = z + take(channels, 1) @ stimulus
             a = np.tanh(z)
             head = a if head is None else head + a
             h = h + take(channels, channels) @ a + take(channels, 1)
@@ -83,9 +83,9 @@ def test_the_order_of_weights_in_a_nam_file_is_the_published_one() -> None:
             head = head + take(outputs, 1)
         x = h
     assert head is not None
-    said = next(numbers) * head[0, 4092:]
+    output = next(numbers) * head[0, 4092:]
     assert next(numbers, None) is None
-    assert np.abs(said - player_said(net, dry)).max() < 1e-5
+    assert np.abs(output - player_output(net, dry)).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "tcn", "gru", "chain"])
@@ -122,7 +122,7 @@ ALL = [case if case in SOME else pytest.param(*case, marks=pytest.mark.slow) for
 
 
 def blocks(name: str, dry: np.ndarray, knobs: int) -> list[np.ndarray]:
-    """One sample at a time for a network that hears itself, and uneven blocks for others.
+    """One sample at a time for a network that feeds back, and uneven blocks for others.
 
     The state that stands in a file is at rest with all knobs in the middle; silence brings it to where they stand.
     """
@@ -137,13 +137,13 @@ def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
     data = graph.onnx_bytes(net, knobs, 44_100)
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["sample_rate"] == "44100"
-    said, state = [], {}
+    output, state = [], {}
     for block in blocks(name, dry, knobs):
         setting = {"knobs": turned[None]} if knobs else {}
         wet, after = session.run(["wet", "state_after"], {"dry": block[None], **setting, **state})
         state = {"state": after}
-        said.append(wet[0])
-    whole = np.concatenate(said)[-dry.size :]
+        output.append(wet[0])
+    whole = np.concatenate(output)[-dry.size :]
     played_here = played(net.player(turned), dry)[: whole.size]
     assert np.abs(whole - played_here).max() < 2e-5 * max(1.0, float(np.abs(played_here).max()))
 
@@ -153,12 +153,12 @@ def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
 def test_torchscript_says_what_the_player_says(name: str, knobs: int) -> None:
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
     loaded = torch.jit.load(io.BytesIO(graph.torchscript_bytes(net, knobs)))
-    said, state = [], loaded.rest
+    output, state = [], loaded.rest
     with torch.inference_mode():
         for block in blocks(name, dry, knobs):
             setting = (torch.from_numpy(turned)[None],) if knobs else ()
             wet, state = loaded(torch.from_numpy(block)[None], *setting, state)
-            said.append(wet[0].numpy())
-    whole = np.concatenate(said)[-dry.size :]
+            output.append(wet[0].numpy())
+    whole = np.concatenate(output)[-dry.size :]
     played_here = played(net.player(turned), dry)[: whole.size]
     assert np.abs(whole - played_here).max() < 2e-5 * max(1.0, float(np.abs(played_here).max()))

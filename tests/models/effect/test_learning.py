@@ -1,4 +1,4 @@
-"""Feed-forward networks learn a distortion from noise of many levels, and say it at the right sample."""
+"""Feed-forward networks learn a distortion from noise of many levels, aligned to the sample."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def test_a_wavenet_learns_a_distortion_and_would_be_worse_a_sample_late_or_early
         for group in optimizer.param_groups:
             group["lr"] = net.learning_rate * 0.05 ** (step / 150)
         net.training_step(Pairs(*clips, torch.zeros(4, 0)), step + 1, loss, update)
-    said = played(net.eval().player(NONE), held)
-    found = esr(target, said)
+    output = played(net.eval().player(NONE), held)
+    found = esr(target, output)
     assert found < 0.01
-    assert min(esr(target[1:], said[:-1]), esr(target[:-1], said[1:])) > 5 * found
+    assert min(esr(target[1:], output[:-1]), esr(target[:-1], output[1:])) > 5 * found
 
 
 @pytest.mark.parametrize("name", [name for name, knobs in CASES if not knobs and name != "autoregressive"])
 def test_what_is_20_db_too_loud_stays_in_bounds_and_is_forgotten(name: str) -> None:
-    """And silence behind it is silence again: the level that a model leaves there is that of one that heard nothing."""
+    """After 130,000 samples of silence the output equals that of a player without the loud input."""
     net, dry = lively(name, 0), noise(3000)
     loud = played(net.player(NONE), 10 * dry)
     assert np.isfinite(loud).all()

@@ -34,11 +34,11 @@ def test_pre_emphasis_weighs_an_error_by_its_frequency() -> None:
     def gain(hertz: float) -> float:
         return abs(1 - c * np.exp(-2j * np.pi * hertz / 44100)) ** 2
 
-    said = losses.pre_emphasised(SINE + 0.01 * error, c), losses.pre_emphasised(SINE, c)
-    assert said[0].shape[1] == 44099
+    output = losses.pre_emphasised(SINE + 0.01 * error, c), losses.pre_emphasised(SINE, c)
+    assert output[0].shape[1] == 44099
     # The constant that keeps silent clips finite is a share of the signal's mean square here.
     expected = 1e-4 * gain(frequency) * 0.5 / (gain(441) * 0.5 + losses.EPS)
-    assert float(losses.esr(*said)) == pytest.approx(expected, rel=2e-3)
+    assert float(losses.esr(*output)) == pytest.approx(expected, rel=2e-3)
 
 
 def test_the_mulaw_loss_hears_a_quiet_error_beside_a_loud_one() -> None:
@@ -63,21 +63,21 @@ def test_the_stft_distance_is_auraloss_s() -> None:
 
 def test_a_weighted_sum_is_the_sum_and_what_weighs_nothing_is_not_computed() -> None:
     config = LossConfig(mse_weight=2.0, esr_weight=0.75, dc_weight=0.25, stft_weight=0.0, pre_emphasis=0.0)
-    loss, said = BlockLoss(config), 0.9 * SINE + 0.01
-    parts = loss.parts(said, SINE)
+    loss, output = BlockLoss(config), 0.9 * SINE + 0.01
+    parts = loss.parts(output, SINE)
     assert list(parts) == ["mse", "dc", "esr"]
-    expected = 2 * losses.mse(said, SINE) + 0.75 * losses.esr(said, SINE) + 0.25 * losses.dc(said, SINE)
-    assert float(loss(said, SINE)) == pytest.approx(float(expected), rel=1e-5)
+    expected = 2 * losses.mse(output, SINE) + 0.75 * losses.esr(output, SINE) + 0.25 * losses.dc(output, SINE)
+    assert float(loss(output, SINE)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_silent_clip_leaves_losses_and_gradients_finite() -> None:
     config = LossConfig(mulaw_weight=1.0, esr_weight=1.0, dc_weight=1.0, stft_weight=1.0)
-    said = torch.zeros(2, 4000, requires_grad=True)
-    total = BlockLoss(config)(said, torch.zeros(2, 4000))
+    output = torch.zeros(2, 4000, requires_grad=True)
+    total = BlockLoss(config)(output, torch.zeros(2, 4000))
     total.backward()
     assert torch.isfinite(total.detach())
-    assert said.grad is not None
-    assert torch.isfinite(said.grad).all()
+    assert output.grad is not None
+    assert torch.isfinite(output.grad).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every network has the parameters of its publication, says the same in blocks of any size, and hears no future."""
+"""Every network has the parameters of its publication, the same output in blocks of any size, and is causal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
 from tonemill.models.effect.networks.wavenet import PRESETS
 
-# Section 4.1, 5.1 and 5.3 of the notes that the networks were made from: parameters and samples heard.
+# Sections 4.1, 5.1 and 5.3 of the notes that the networks were made from: parameters and receptive fields.
 PUBLISHED: list[tuple[str, dict[str, Any], int, int, int | None]] = [
     ("wavenet", {"preset": "standard"}, 0, 13_801, 4093),
     ("wavenet", {"preset": "lite"}, 0, 6_553, 4093),
@@ -77,7 +77,7 @@ def test_what_is_said_hangs_on_nothing_that_comes_later(name: str, knobs: int) -
     wet = noise(1500, 2) if net.feeds_back else None
     one, two = forward(net, dry, turned, wet), forward(net, other, turned, wet)
     assert np.abs(one[:900] - two[:900]).max() < 5e-6
-    assert abs(float(one[900] - two[900])) > 1e-5, "the current sample is heard"
+    assert abs(float(one[900] - two[900])) > 1e-5, "the current sample is an input"
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_training_scores_what_is_played(name: str, knobs: int) -> None:
 def test_the_step_for_export_is_the_player(name: str, knobs: int) -> None:
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
     setting = torch.from_numpy(turned)[None]
-    said, size = [], 1 if net.feeds_back else 300
+    output, size = [], 1 if net.feeds_back else 300
     with torch.inference_mode():
         pasts = net.at_rest(setting)
         for start in range(0, dry.size, size):
             out, pasts = net.step(torch.from_numpy(dry[start : start + size])[None], setting, pasts)
-            said.append(out[0].numpy())
+            output.append(out[0].numpy())
     whole = played(net.player(turned), dry)
-    assert np.abs(np.concatenate(said) - whole).max() < 2e-5 * max(1.0, float(np.abs(whole).max()))
+    assert np.abs(np.concatenate(output) - whole).max() < 2e-5 * max(1.0, float(np.abs(whole).max()))
 
 
 @pytest.mark.parametrize("name", [name for name, knobs in CASES if knobs])
@@ -133,7 +133,7 @@ def test_silence_leads_to_the_same_wherever_it_ends(name: str) -> None:
     """A file is taken to be preceded by silence: more of it changes nothing."""
     net, dry = lively(name, 0), noise(400)
     if net.feeds_back:
-        pytest.skip("it begins with a past of nothing, and silence makes it say something of its own")
+        pytest.skip("it begins with a past of zeros, and its output on silence is not zero")
     later = played(net.player(np.zeros(0, np.float32)), np.concatenate([np.zeros(8000, np.float32), dry]))
     assert np.abs(later[8000:] - played(net.player(np.zeros(0, np.float32)), dry)).max() < 1e-5
 
@@ -168,8 +168,8 @@ def test_powers_and_their_responses_are_found_by_least_squares() -> None:
     response = (np.exp(-np.arange(100) / 20) * np.random.default_rng(3).standard_normal(100)).astype(np.float32)
     wet = np.convolve(0.02 + dry + 0.5 * dry**2 - 0.3 * dry**3, response)[: dry.size].astype(np.float32)
     net.fit([(dry[:20_000], wet[:20_000])])
-    said = played(net.player(np.zeros(0, np.float32)), dry)[20_000:]
-    assert np.abs(said - wet[20_000:]).max() < 1e-2 * np.abs(wet).max()
+    output = played(net.player(np.zeros(0, np.float32)), dry)[20_000:]
+    assert np.abs(output - wet[20_000:]).max() < 1e-2 * np.abs(wet).max()
     assert np.abs(played(net.player(np.zeros(0, np.float32)), 10 * dry)).max() < 20 * np.abs(wet).max()
     with pytest.raises(UsageError, match="--no-conditioning"):
         made("polynomial", 1)
@@ -178,11 +178,11 @@ def test_powers_and_their_responses_are_found_by_least_squares() -> None:
 def test_gradients_of_a_recurrent_network_are_cut_and_its_burn_in_is_not_learned_from() -> None:
     net = made("lstm", hidden_size=4, burn_in=100, truncate=50).train()
     pairs = Pairs(*(torch.from_numpy(noise(300, seed))[None] for seed in (0, 1)), torch.zeros(1, 0))
-    heard = pairs.dry.clone().requires_grad_()
-    net.after_warm_up(heard, pairs.knobs)[0, -1].backward()
-    assert heard.grad is not None
-    assert float(heard.grad[0, :250].abs().max()) == 0
-    assert float(heard.grad[0, 250:].abs().max()) > 0
+    stimulus = pairs.dry.clone().requires_grad_()
+    net.after_warm_up(stimulus, pairs.knobs)[0, -1].backward()
+    assert stimulus.grad is not None
+    assert float(stimulus.grad[0, :250].abs().max()) == 0
+    assert float(stimulus.grad[0, 250:].abs().max()) > 0
 
 
 @pytest.mark.parametrize(

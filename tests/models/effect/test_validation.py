@@ -24,8 +24,8 @@ FACTS = CorpusFacts("corpora/test", ("dry", "wet"), RATE, 1)
 def model(network: str = "fir", **settings: Any) -> Effect:
     torch.manual_seed(0)
     chosen = config_of_network(network)
-    asked = {"stability_seconds": 0.5, **({"taps": 1} if network == "fir" else {}), **settings}
-    return Effect(Effect.settle(chosen(**asked), FACTS)).eval()
+    wanted = {"stability_seconds": 0.5, **({"taps": 1} if network == "fir" else {}), **settings}
+    return Effect(Effect.settle(chosen(**wanted), FACTS)).eval()
 
 
 def pairs(effect: Callable[[np.ndarray], np.ndarray], count: int = 2) -> Iterator[Request]:
@@ -61,10 +61,10 @@ def test_a_gain_that_is_missed_by_a_tenth_has_an_esr_of_a_hundredth_at_every_lev
 
 
 def test_an_error_of_one_level_stays_in_its_row() -> None:
-    """Crossover distortion: what lies below 0.005 is lost, and -60 dB is all below it."""
+    """Crossover distortion: samples below 0.005 are lost, and all of -60 dB is below it."""
     values = found(model(), lambda dry: np.where(np.abs(dry) < 0.005, 0, dry)).values
     assert values["esr_at_0_db"] < 1e-5
-    assert values["esr_at_minus_60_db"] > 1e6  # nothing is there, and the model says something
+    assert values["esr_at_minus_60_db"] > 1e6  # the wet is silent there, and the output is not
 
 
 def test_a_wet_that_is_late_is_found_and_said() -> None:
@@ -125,7 +125,7 @@ def test_pictures_clips_and_the_table_are_there() -> None:
 
 
 def test_what_was_played_before_a_clip_is_not_held_against_the_model() -> None:
-    """A response that is right says nothing of the tail that leads into a clip."""
+    """A right response has no score penalty for the tail that leads into a clip."""
     one = model(taps=400)
     with torch.no_grad():
         one.network.response[399] = 0.5

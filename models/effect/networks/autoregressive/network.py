@@ -1,8 +1,8 @@
 """The layers of the autoregressive network: windows of dry samples and of its own past output in, one sample out.
 
-To say p[n] it sees dry[n-m+1 .. n] and wet[n-m+1 .. n-1]: the current dry sample and the outputs right before it. (The
-seed trains on windows that end one sample earlier and renders as if they did not; so its pass-through cannot be learned
-and its oscillators run sharp. Here training and rendering cut the same windows.)
+For p[n] the input is dry[n-m+1 .. n] and wet[n-m+1 .. n-1]: the current dry sample and the outputs right before it.
+(The seed trains on windows that end one sample earlier and renders as if they did not; so it cannot learn to pass a
+signal through, and its oscillators run sharp. Here training and rendering cut the same windows.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tonemill.models.effect.representations import REPRESENTATIONS, Linear, OneH
 
 Streams = Float[Tensor, "streams time"]
 Turned = Float[Tensor, "streams knobs"]
-"""Where the knobs of each stream stand."""
+"""The positions of each stream's knobs."""
 
 
 class Autoregressive(Network):
@@ -56,7 +56,7 @@ class Autoregressive(Network):
 
     @property
     def past(self) -> int:
-        """Samples before the current one that are seen, of either signal."""
+        """Samples before the current one in a window, of either signal."""
         return self.config.context - 1
 
     @property
@@ -69,7 +69,7 @@ class Autoregressive(Network):
 
     def forward(self, dry: Streams, knobs: Knobs, wet: Streams | None = None) -> Streams:
         if wet is None:
-            raise ValueError("a network that hears its own output predicts from the true wet signal, or is played")
+            raise ValueError("this network feeds back: give `forward` the true wet signal, or use `player`")
         return self.teacher_forced(dry, wet, knobs)
 
     def training_step(self, pairs: Pairs, step: int, loss: BlockLoss, update: Update) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ class Autoregressive(Network):
         return [(1, self.past), (1, self.past)]
 
     def step(self, dry: Streams, knobs: Knobs, pasts: list[Tensor]) -> tuple[Streams, list[Tensor]]:
-        """One sample: `dry` has one, for the next waits for what is said now."""
+        """One sample: `dry` is (1, 1), because the next sample needs this one's output."""
         seen = torch.cat([pasts[0], self.representation.encode(dry)], dim=1)
         code = self._kept(self.representation.code(self.outputs(_seen(seen, pasts[1], knobs))))[:, None]
         return self.representation.decode(code), [seen[:, 1:], torch.cat([pasts[1], code], dim=1)[:, 1:]]
@@ -96,7 +96,7 @@ class Autoregressive(Network):
         return self.runner(knobs).stream()
 
     def runner(self, knobs: Float[np.ndarray, "knobs"] | None = None) -> Runner:
-        """What runs this network over signals, with the weights of this moment."""
+        """A runner with a copy of the current weights."""
         layers = [
             (layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy())
             for layer in self.layers
@@ -110,32 +110,32 @@ class Autoregressive(Network):
         streams: int,
         segments: int = 1,
     ) -> list[Float[np.ndarray, "_"]]:
-        said: dict[int, np.ndarray] = {}
+        outputs: dict[int, np.ndarray] = {}
         for turned in {one.tobytes(): one for one in knobs}.values():
             runner = self.runner(turned)
             alike = [n for n, one in enumerate(knobs) if one.tobytes() == turned.tobytes()]
             if segments > 1:
-                said |= {n: runner.run_segments(signals[n], segments) for n in alike}
+                outputs |= {n: runner.run_segments(signals[n], segments) for n in alike}
                 continue
             for first in range(0, len(alike), streams):
                 chosen = alike[first : first + streams]
-                # Always as many streams: another number may choose another kernel, and so other roundings.
+                # Always the same number of streams: another one may choose another kernel, which rounds otherwise.
                 dry = np.zeros((streams, max(signals[n].size for n in chosen)), np.float32)
                 for row, n in enumerate(chosen):
                     dry[row, : signals[n].size] = signals[n]
                 both = zip(chosen, runner.run_many(dry), strict=False)
-                said |= {n: one[: signals[n].size] for n, one in both}
-        return [said[n] for n in range(len(signals))]
+                outputs |= {n: one[: signals[n].size] for n, one in both}
+        return [outputs[n] for n in range(len(signals))]
 
     def outputs(self, windows: Float[Tensor, "*places seen"]) -> Float[Tensor, "*places outputs"]:
-        """What the layers say about windows; the representation makes samples of it."""
+        """The output of the layers for windows, from which the representation makes samples."""
         if not self.config.relative_level:
             return self._outputs(windows)
         level, both = self.level(windows), 2 * self.config.context - 1
         return level * self._outputs(torch.cat([windows[..., :both] / level, windows[..., both:]], dim=-1))
 
     def level(self, windows: Float[Tensor, "*places seen"]) -> Float[Tensor, "*places 1"]:
-        """What windows are divided by before they are seen; 1 without `relative_level`."""
+        """The divisor of windows before the first layer; 1 without `relative_level`."""
         if not self.config.relative_level:
             return windows.new_ones(*windows.shape[:-1], 1)
         power = windows[..., : self.config.context].square().mean(dim=-1, keepdim=True)
@@ -149,7 +149,7 @@ class Autoregressive(Network):
         return output + windows[..., self.past : self.past + 1] if self.config.skip else output
 
     def teacher_forced(self, dry: Streams, wet: Streams, knobs: Turned | None = None) -> Streams:
-        """The prediction of each sample from the true past; before the start is silence. In blocks, to save memory."""
+        """Each sample predicted from the true past, with silence before the start. In blocks, to save memory."""
         code_dry, code_wet = (self.representation.encode(x) for x in (dry, wet))
         seen = functional.pad(code_dry, (self.past, 0)).unfold(1, self.config.context, 1)
         history = functional.pad(code_wet[:, :-1], (self.past + 1, 0)).unfold(1, max(self.past, 1), 1)
@@ -162,42 +162,46 @@ class Autoregressive(Network):
         return self.representation.decode(torch.cat(blocks, dim=1))
 
     def window_loss(self, dry: Streams, wet: Streams, step: int, knobs: Turned | None = None) -> Tensor:
-        """The loss at random places of the clips, each behind a true past that is noisy, or in part the network's own.
+        """The loss at random places of the clips, each after the true past with noise, or in part the network's own.
 
         With scheduled sampling, a window is chosen with a probability that rises linearly, over `sampling_ramp` steps,
-        to `scheduled_sampling`; there the network runs in closed loop, without gradients, over the `sampling_steps`
-        samples before the place, from the true past before them.
+        to `scheduled_sampling`. In a chosen window the network runs in closed loop, without gradients, over the last
+        `sampling_steps` samples before the place, starting from the true past.
         """
         config = self.config
         own = config.sampling_steps if config.scheduled_sampling else 0
         place = torch.arange(config.windows, device=dry.device) % len(dry)
         at = torch.randint(self.past + own, dry.shape[1], (config.windows,), device=dry.device)
         seen = dry.unfold(1, config.context + own, 1)[place, at - self.past - own]
-        heard = wet.unfold(1, config.context + own, 1)[place, at - self.past - own]
+        wet_windows = wet.unfold(1, config.context + own, 1)[place, at - self.past - own]
         turned = None if knobs is None else knobs[place]
-        target, heard = heard[:, -1], heard[:, :-1]
-        rms = heard.square().mean(dim=1, keepdim=True).sqrt() if self.past + own else heard.new_zeros(len(heard), 1)
-        heard = heard + (config.history_noise * rms + config.noise_floor) * torch.randn_like(heard)
+        target, wet_windows = wet_windows[:, -1], wet_windows[:, :-1]
+        rms = (
+            wet_windows.square().mean(dim=1, keepdim=True).sqrt()
+            if self.past + own
+            else wet_windows.new_zeros(len(wet_windows), 1)
+        )
+        wet_windows = wet_windows + (config.history_noise * rms + config.noise_floor) * torch.randn_like(wet_windows)
         encode = self.representation.encode
-        seen, heard = encode(seen), encode(heard)
+        seen, wet_windows = encode(seen), encode(wet_windows)
         if own:
             share = config.scheduled_sampling * min(1.0, step / config.sampling_ramp)
-            heard = self._own(seen, heard, torch.rand(config.windows, device=dry.device) < share, turned)
-        windows = _seen(seen[:, own:], heard[:, own:], turned)
+            wet_windows = self._own(seen, wet_windows, torch.rand(config.windows, device=dry.device) < share, turned)
+        windows = _seen(seen[:, own:], wet_windows[:, own:], turned)
         level = self.level(windows)
         return self.representation.loss(self.outputs(windows) / level, encode(target) / level[:, 0])
 
     @torch.no_grad()
-    def _own(self, seen: Tensor, heard: Tensor, chosen: Tensor, knobs: Tensor | None = None) -> Tensor:
-        """Replace the newest samples of the chosen rows by what the network says in closed loop."""
-        heard, rows = heard.clone(), chosen.nonzero()[:, 0]
+    def _own(self, seen: Tensor, wet_windows: Tensor, chosen: Tensor, knobs: Tensor | None = None) -> Tensor:
+        """Replace the newest samples of the chosen rows by the network's output in closed loop."""
+        wet_windows, rows = wet_windows.clone(), chosen.nonzero()[:, 0]
         if len(rows):
-            seen, past, knobs = seen[rows], heard[rows], None if knobs is None else knobs[rows]
+            seen, past, knobs = seen[rows], wet_windows[rows], None if knobs is None else knobs[rows]
             for k in range(self.config.sampling_steps):
                 windows = _seen(seen[:, k : k + self.config.context], past[:, k : k + self.past], knobs)
                 past[:, self.past + k] = self._kept(self.representation.code(self.outputs(windows)))
-            heard[rows] = past
-        return heard
+            wet_windows[rows] = past
+        return wet_windows
 
     def block_loss(
         self,
@@ -206,19 +210,19 @@ class Autoregressive(Network):
         loss: Callable[[Streams, Streams], Tensor],
         knobs: Turned | None = None,
     ) -> Tensor:
-        """A loss on blocks of `unroll` samples, run in closed loop from the true past, with gradients all the way."""
+        """`loss` on blocks of `unroll` samples in closed loop from the true past, with gradients through the loop."""
         config, length = self.config, self.config.unroll
         place = torch.arange(config.unroll_streams, device=dry.device) % len(dry)
         at = torch.randint(self.past, dry.shape[1] - length + 1, (config.unroll_streams,), device=dry.device)
         seen = dry.unfold(1, self.past + length, 1)[place, at - self.past]
-        heard = wet.unfold(1, self.past + length, 1)[place, at - self.past]
-        rendered = self.unrolled(seen, heard[:, : self.past], None if knobs is None else knobs[place])
-        return loss(rendered, heard[:, self.past :])
+        wet_windows = wet.unfold(1, self.past + length, 1)[place, at - self.past]
+        rendered = self.unrolled(seen, wet_windows[:, : self.past], None if knobs is None else knobs[place])
+        return loss(rendered, wet_windows[:, self.past :])
 
     def unrolled(
         self, dry: Streams, past: Float[Tensor, "streams past"], knobs: Turned | None = None
     ) -> Float[Tensor, "streams length"]:
-        """Run in closed loop with gradients: dry holds `past` samples more than come out."""
+        """The output in closed loop, with gradients; `dry` begins `past` samples before the output."""
         encode = self.representation.encode
         first = self.layers[0]
         seen = encode(dry).unfold(1, self.config.context, 1)
@@ -245,7 +249,7 @@ class Autoregressive(Network):
 
     @property
     def code_limit(self) -> float:
-        """What the codes in the history are kept within; companded ones end at full scale."""
+        """The bound of the codes in the history; companded codes are at most 1, full scale."""
         limit = self.config.limit or float("inf")
         if self.config.representation == "linear":
             return min(limit, 3e38)
@@ -253,7 +257,7 @@ class Autoregressive(Network):
 
 
 def _seen(dry: Tensor, wet: Tensor, knobs: Tensor | None) -> Tensor:
-    """Windows of both signals and the knobs beside each, along the last axis."""
+    """The input of the first layer: windows of both signals, then the knobs, along the last axis."""
     if knobs is None or not knobs.shape[-1]:
         return torch.cat([dry, wet], dim=-1)
     turned = knobs if dry.ndim == 2 else knobs[:, None].expand(-1, dry.shape[1], -1)

@@ -1,4 +1,4 @@
-"""Running an autoregressive network over signals: in order, as a stream of blocks, or cut into overlapping segments."""
+"""Run an autoregressive network over signals: in order, as a stream of blocks, or cut into overlapping segments."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Signal = Float32[np.ndarray, "time"]
 Past = Float32[np.ndarray, "_"]
 
 WARM_UP: Final = 2048
-"""Samples that a segment runs before it is heard."""
+"""Samples at the start of a segment whose output is discarded."""
 
 Layer = tuple[Float32[np.ndarray, "_ _"], Float32[np.ndarray, "_"]]
 """Weight, (outputs, inputs), and bias, (outputs,)."""
 
 
 class Runner:
-    """A network with its weights laid out once; each method starts from silence unless it is given a past.
+    """A network laid out for running; each method starts from silence unless a past is given.
 
     Args:
-        layers: of the network, the first one first.
+        layers: of the network, in order.
         config: of the network.
-        representation: in which the network sees and gives samples.
-        code_limit: the largest code that the network may read of its own output.
-        knobs: where each knob stands; None for all at 0.
+        representation: of the samples in the network's input and output.
+        code_limit: the bound of the output codes that are fed back.
+        knobs: positions of the knobs; None for all at 0.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Runner:
         self.representation = representation
         self.past = config.context - 1
         layers = list(layers)
-        # Knobs that stand still are a part of the bias.
+        # Constant knobs are a part of the bias.
         weight, bias = layers[0]
         seen = 2 * config.context - 1
         turned = np.zeros(weight.shape[1] - seen, np.float32) if knobs is None else knobs.astype(np.float32)
@@ -55,12 +55,12 @@ class Runner:
         self.loop = Loop(layers, config.context, code_limit, config.skip, quietest)
 
     def run(self, dry: Signal, dry_past: Past | None = None, wet_past: Past | None = None) -> Signal:
-        """Strictly in order.
+        """Run one signal strictly in order.
 
         Args:
-            dry: what to run over.
-            dry_past: the samples before it, `past` of them or more.
-            wet_past: the outputs before it, or what they shall be taken to have been (a forced start).
+            dry: the input.
+            dry_past: the samples before `dry`, `past` of them or more.
+            wet_past: the outputs before `dry`; other values force the network's start.
         """
         before_dry, before_wet = self._before(dry_past), self._before(wet_past)
         return self._decoded(
@@ -73,18 +73,18 @@ class Runner:
         dry_past: Float32[np.ndarray, "streams past"] | None = None,
         wet_past: Float32[np.ndarray, "streams past"] | None = None,
     ) -> Float32[np.ndarray, "streams time"]:
-        """Signals of one length in lock-step, each from silence or from a past of `past` samples, as in `run`."""
+        """Run signals of one length in lock-step, each from silence or from a past of `past` samples, as in `run`."""
         silence = np.zeros((len(dry), self.past), np.float32)
         seen = np.concatenate([silence if dry_past is None else dry_past, dry], axis=1)
-        heard = silence if wet_past is None else wet_past
-        return self._decoded(self.loop.lockstep(self._encoded(seen), self._encoded(heard)))
+        before = silence if wet_past is None else wet_past
+        return self._decoded(self.loop.lockstep(self._encoded(seen), self._encoded(before)))
 
     def run_segments(self, dry: Signal, segments: int = 256, warm_up: int = WARM_UP) -> Signal:
-        """One signal cut into segments that run in lock-step.
+        """Run one signal, cut into segments that run in lock-step.
 
-        Each segment but the first begins from silence, `warm_up` samples early, and what it says until its place is
-        thrown away. For an effect whose output does not hang on older outputs than that it is what `run` gives; for
-        one that keeps a phase, as an oscillator, it is not.
+        Each segment but the first begins from silence, `warm_up` samples early, and the output of these samples is
+        discarded. The result equals that of `run` for an effect whose output depends on no older outputs. For an
+        effect that keeps a phase, as an oscillator, it differs.
         """
         length = ceil(dry.size / segments)
         places = np.arange(segments) * length
@@ -92,8 +92,8 @@ class Runner:
         padded = np.pad(dry, (self.past, length * segments + warm_up - dry.size))
         cut = np.lib.stride_tricks.sliding_window_view(padded, self.past + warm_up + length)[starts]
         codes = self.loop.lockstep(self._encoded(cut), np.zeros((segments, self.past), np.float32))
-        heard = np.take_along_axis(codes, (places - starts)[:, None] + np.arange(length), axis=1)
-        return self._decoded(heard).reshape(-1)[: dry.size]
+        kept = np.take_along_axis(codes, (places - starts)[:, None] + np.arange(length), axis=1)
+        return self._decoded(kept).reshape(-1)[: dry.size]
 
     def stream(self) -> Stream:
         return Stream(self)
@@ -102,7 +102,7 @@ class Runner:
         if signal is None:
             return np.zeros(self.past, np.float32)
         if signal.size < self.past:
-            raise ValueError(f"{signal.size} samples came before, and the network sees {self.past}")
+            raise ValueError(f"the past has {signal.size} samples; the network needs {self.past}")
         return signal[signal.size - self.past :]
 
     def _encoded(self, signal: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ class Runner:
 
 
 class Stream:
-    """A signal that comes in blocks of any size; together they give what one `run` gives."""
+    """A signal in blocks of any size; their outputs together equal that of one `run`."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

@@ -58,7 +58,7 @@ class Setting(NamedTuple):
         """The value in the field's type.
 
         Raises:
-            UsageError: it does not fit; says value and expectation.
+            UsageError: it does not fit; the message has the value and what was expected.
         """
         if value is None and self.optional:
             return None

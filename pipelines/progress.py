@@ -49,7 +49,7 @@ class Progress:
         self.show(text)
 
     def warn(self, text: str) -> None:
-        """One line that even a quiet command tells."""
+        """Print a line, with `--quiet` too."""
         text = without_secrets(text)
         self.record({"message": text})
         if self.machine is not sys.stderr and sys.stderr is not None:
@@ -64,7 +64,7 @@ class Progress:
         try:
             print(text, file=self.stream, flush=True)
         except (BrokenPipeError, ValueError):
-            # Nobody reads; the work goes on all the same.
+            # stderr is closed; the work goes on without messages.
             self.stream = None
 
     def record(self, entry: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ class Progress:
 
 
 def open_progress(kind: Literal["auto", "none", "jsonl"], file: Path | None = None, quiet: bool = False) -> Progress:
-    """Progress as a person asked for it.
+    """Make the progress display of a command.
 
     Args:
         kind: `auto` for people, `none`, or `jsonl` for programs.
@@ -108,10 +108,10 @@ def open_progress(kind: Literal["auto", "none", "jsonl"], file: Path | None = No
         quiet: nothing for people.
 
     Raises:
-        UsageError: the file cannot be written, or is named without a wish for lines of JSON.
+        UsageError: the file cannot be written, or `kind` is not `jsonl`.
     """
     if file is not None and kind != "jsonl":
-        raise UsageError(f"--progress-file {file} is for lines of JSON; say --progress jsonl with it.")
+        raise UsageError(f"--progress-file {file} is for lines of JSON; give --progress jsonl with it.")
     if kind != "jsonl":
         return Progress(quiet or kind == "none")
     if file is None:
@@ -202,7 +202,7 @@ class Phase:
     def rate(self) -> float:
         """Units a second over the later half of the time since the first thing was done; 0 as long as nothing is.
 
-        What it takes to start, and to compile and load at the first examples, says nothing about what is left.
+        The first examples take longer, as they load and compile; they would distort the estimate of what is left.
         """
         if not self._seen:
             return 0.0

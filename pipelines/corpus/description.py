@@ -56,7 +56,7 @@ def together(indexes: Sequence[pa.Table], rejects: Sequence[pa.Table]) -> tuple[
 
 
 def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, rejects: pa.Table) -> dict[str, Any]:
-    """What the description says of the whole and what follows from its shards alone."""
+    """The fields of corpus.json that follow from the shards: counts, seconds, bytes and ledger."""
     ledger: Counter[str] = Counter()
     for one in sidecars:
         ledger.update(one["ledger"])
@@ -144,7 +144,7 @@ def _nothing_came(output: OutputFolder, about: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
     return (
         f"Not one example came of {about['ledger']['sources']} sources ({reasons}). "
-        f"{output.rejects} says why for each; `tonemill slice --short pad` keeps sources shorter than a clip."
+        f"{output.rejects} has the reason of each; `tonemill slice --short pad` keeps sources shorter than a clip."
     )
 
 

@@ -1,6 +1,6 @@
-"""Remember what was taken out of a corpus so that it does not come back, without keeping its name.
+"""removed.json: hashes of sources that were removed from a corpus and may not be added again.
 
-`removed.json` holds hashes only. A hash of a name can be found by whoever guesses the name; it does not tell it.
+It holds no names. A hash does not reveal a name, but a guess of the name can be checked against it.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def read_removals(folder: Path) -> Removals:
     """What was removed from a corpus; nothing where there is no corpus.
 
     Raises:
-        CorpusError: the list is damaged, so that nobody knows what must stay out.
+        CorpusError: the list is damaged, so that the removed sources are not known.
     """
     if not (folder / REMOVED).is_file():
         return Removals()
     record = json_files.read_sealed(folder / REMOVED)
     if record is None:
         raise CorpusError(
-            f"{folder / REMOVED} is damaged, and it says what must not come back. Restore it from a copy, or delete it "
+            f"{folder / REMOVED} is damaged, and it lists what must stay out. Restore it from a copy, or delete it "
             f"and give `tonemill remove {folder} ...` again for all that must stay out."
         )
     return Removals(frozenset(record["marks"]))

@@ -22,7 +22,7 @@ read_whole(Path(sys.argv[1]), proved=False)
 
 
 def unproved_plan(path: Path) -> Plan | None:
-    """What a plan's file says with all its rows, none of it proved; None where it cannot be read or is in a store."""
+    """The plan in a damaged file, whose digests prove nothing; None if it cannot be read or is in a store."""
     if as_store(path) is not None or not path.is_file():
         return None
     words = [sys.executable, "-P", "-c", _PROGRAM, os.fspath(path)]

@@ -108,6 +108,6 @@ def write_table(target: Path, table: pa.Table) -> dict[str, Any]:
         except OSError as error:
             raise commit.unwritable(target, error) from error
         part.close()
-        said = commit.fingerprint(part.path)
+        fingerprint = commit.fingerprint(part.path)
         part.commit()
-    return said
+    return fingerprint

@@ -147,7 +147,7 @@ def commit_tables(
         files: of the shard.
         shard: of the plan.
         tally: what came of its sources.
-        stored: what the shelf says of the sound.
+        stored: fields about the stored audio: bytes, digest and container.
         environment: what the sound was made with.
     """
     tables = {

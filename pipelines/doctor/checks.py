@@ -1,7 +1,7 @@
-"""Examine this machine and what is installed on it: every finding says what is there, and how to mend what is not.
+"""Run the checks of `tonemill doctor`: each finding names what was found, and the command that mends a fault.
 
-A check that loads foreign libraries runs in a process of its own: one that crashes, hangs or is missing becomes a
-finding and takes nothing with it.
+A check that loads foreign libraries runs in a process of its own: a library that crashes, hangs or is
+missing becomes a finding, and the other checks go on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 State = Literal["ok", "absent", "warning", "broken"]
-"""It works; it is optional and not here; it works with a reserve; it does not work."""
+"""It works; it is optional and not installed; it works with a limitation; it does not work."""
 
 LIMIT_SECONDS: Final = 120.0
 """A check that takes longer hangs."""
@@ -27,13 +27,13 @@ LIMIT_SECONDS: Final = 120.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing.
+    """The result of a check.
 
     Args:
         check: a key of `CHECKS`.
-        state: how it is.
-        found: in words, for a person.
-        mend: a command that can be typed, or None.
+        state: of what was checked.
+        found: a sentence.
+        mend: a command that mends it, or None.
     """
 
     check: str
@@ -43,7 +43,7 @@ class Finding:
 
 
 class Found(NamedTuple):
-    """A finding, as a check tells it."""
+    """A finding as a check yields it, without the check's name."""
 
     state: State
     found: str
@@ -51,7 +51,7 @@ class Found(NamedTuple):
 
 
 class Trying(NamedTuple):
-    """What a check is about to try, told beforehand in case that it never comes back."""
+    """Yielded before a check calls foreign code, so that a crash or a hang is reported with what was tried."""
 
     what: str
     mend: str
@@ -61,12 +61,12 @@ Look = Callable[[Path], Iterable[Found | Trying]]
 
 
 class Check(NamedTuple):
-    """Where a check lies, and whether it gets a process of its own.
+    """The function of a check, and whether it runs in a process of its own.
 
     Args:
         module: under `tonemill.pipelines.doctor`.
         function: a `Look` in it; it is given the folder that output is to go to.
-        alone: it loads libraries that may crash or hang.
+        alone: whether it loads libraries that may crash or hang.
     """
 
     module: str
@@ -89,13 +89,13 @@ CHECKS: Final = {
     "devices": Check("machine", "devices", alone=True),
     "runner": Check("machine", "runner", alone=True),
 }
-"""Every check, in the order in which they are told: what is quick comes first."""
+"""Every check, in the order of their findings: quick ones first."""
 
 REINSTALL: Final = "pip install --force-reinstall tonemill"
 
 
 def examine(folder: Path, only: Iterable[str] = CHECKS) -> Iterator[Finding]:
-    """Run checks, and tell each finding as soon as those before it are told; raises nothing.
+    """Run checks, and yield their findings in order; raises nothing.
 
     Args:
         folder: where output is to go; it need not exist.
@@ -117,11 +117,11 @@ def _look(name: str) -> Look:
 def _here(name: str, folder: Path) -> Iterator[Finding]:
     mend = REINSTALL
     try:
-        for told in _look(name)(folder):
-            if isinstance(told, Trying):
-                mend = told.mend
+        for result in _look(name)(folder):
+            if isinstance(result, Trying):
+                mend = result.mend
             else:
-                yield Finding(name, *told)
+                yield Finding(name, *result)
     except (Exception, SystemExit) as error:
         yield Finding(name, "broken", f"looking failed: {_words(error)}", mend)
 
@@ -147,11 +147,11 @@ _PROGRAM: Final = "import sys; from tonemill.pipelines.doctor.checks import repo
 
 
 def report(name: str, folder: str) -> None:
-    """Run a check and write a line of JSON for each thing it tells; what libraries print goes to nobody."""
+    """Run a check and write each of its results as a line of JSON; what libraries print is discarded."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape")
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nobody, 1)
-    os.dup2(nobody, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
 
     def tell(kind: str, record: object) -> None:
         out.write(json.dumps([kind, record]) + "\n")
@@ -159,10 +159,10 @@ def report(name: str, folder: str) -> None:
 
     mend = REINSTALL
     try:
-        for told in _look(name)(Path(folder)):
-            if isinstance(told, Trying):
-                mend = told.mend
-            tell("trying" if isinstance(told, Trying) else "found", told)
+        for result in _look(name)(Path(folder)):
+            if isinstance(result, Trying):
+                mend = result.mend
+            tell("trying" if isinstance(result, Trying) else "found", result)
     except BaseException as error:
         tell("found", Found("broken", f"looking failed: {_words(error)}", mend))
     tell("end", None)
@@ -182,21 +182,21 @@ def _alone(name: str, folder: Path) -> list[Finding]:
         ) as process:
             hangs = False
             try:
-                said, complaint = process.communicate(timeout=LIMIT_SECONDS)
+                output, complaint = process.communicate(timeout=LIMIT_SECONDS)
             except subprocess.TimeoutExpired:
                 hangs = True
-                # What it started ends with it.
+                # Ends its child processes too.
                 os.killpg(process.pid, signal.SIGKILL)
-                said, complaint = process.communicate()
+                output, complaint = process.communicate()
     except OSError as error:
         return [Finding(name, "broken", f"no process can be started: {error.strerror or error}", "ulimit -u")]
-    return list(_read(name, said, complaint, process.returncode, hangs))
+    return list(_read(name, output, complaint, process.returncode, hangs))
 
 
-def _read(name: str, said: bytes, complaint: bytes, code: int, hangs: bool) -> Iterator[Finding]:
-    """What a check told, and how it ended where it did not come to its end."""
+def _read(name: str, output: bytes, complaint: bytes, code: int, hangs: bool) -> Iterator[Finding]:
+    """The findings in a check's output; if its process ended early, the last one states how."""
     trying = Trying(f"looking at {name}", REINSTALL)
-    for line in said.decode("utf-8", "surrogateescape").splitlines():
+    for line in output.decode("utf-8", "surrogateescape").splitlines():
         kind, record = json.loads(line)
         if kind == "end":
             return

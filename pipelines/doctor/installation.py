@@ -14,7 +14,7 @@ from tonemill.pipelines.doctor.checks import REINSTALL, Found, Trying, attempt
 
 OLDEST_PYTHON: Final = (3, 11)
 FOR_DEVELOPERS: Final = frozenset({"test"})
-"""Extras that nobody misses who only uses tonemill."""
+"""Extras that only developers of tonemill need."""
 
 TESTED: Final = "constraints.txt"
 _SEPARATORS: Final = re.compile(r"[-_.]+")
@@ -22,11 +22,11 @@ _SEPARATORS: Final = re.compile(r"[-_.]+")
 
 def python(folder: Path) -> Iterator[Found]:
     """The interpreter, and how it spells names."""
-    told = f"Python {sys.version.split()[0]} on {sys.platform}"
+    found = f"Python {sys.version.split()[0]} on {sys.platform}"
     if sys.version_info < OLDEST_PYTHON:
-        yield Found("broken", f"{told}; tonemill needs 3.11 or newer", "python3.11 -m venv .venv")
+        yield Found("broken", f"{found}; tonemill needs 3.11 or newer", "python3.11 -m venv .venv")
     else:
-        yield Found("ok", told)
+        yield Found("ok", found)
     encoding = sys.getfilesystemencoding().lower()
     if encoding.replace("-", "") != "utf8":
         yield Found("warning", f"names of files are {encoding}, and recipes are UTF-8", "export PYTHONUTF8=1")
@@ -62,9 +62,9 @@ def tested_set(folder: Path) -> Iterator[Found]:
     if not other:
         yield Found("ok", f"the versions of {len(here)} packages are those that were tested")
         return
-    told = ", ".join(f"{name} {version} (tested {tested[name]})" for name, version in other.items())
+    found = ", ".join(f"{name} {version} (tested {tested[name]})" for name, version in other.items())
     pins = " ".join(f"'{name}=={tested[name]}'" for name in other)
-    yield Found("warning", f"other than tested: {told}; the bytes made here may be others", f"pip install {pins}")
+    yield Found("warning", f"other than tested: {found}; the bytes made here may be others", f"pip install {pins}")
 
 
 def extras(folder: Path) -> Iterator[Found]:
@@ -128,28 +128,28 @@ def plugins(folder: Path) -> Iterator[Found | Trying]:
         own = kind.own()
         loaded = []
         for name in own:
-            for told in attempt(f"{kind.kind} {name}", REINSTALL, lambda name=name, kind=kind: _load(kind, name)):  # type: ignore[misc]
-                if isinstance(told, Found) and told.state == "ok":
+            for found in attempt(f"{kind.kind} {name}", REINSTALL, lambda name=name, kind=kind: _load(kind, name)):  # type: ignore[misc]
+                if isinstance(found, Found) and found.state == "ok":
                     loaded.append(name)
                 else:
-                    yield told
+                    yield found
         yield Found("ok", f"{len(loaded)} {kind.kind}s of tonemill: {' '.join(loaded)}")
         points = list(importlib.metadata.entry_points(group=kind.group))
         twice = [name for name, count in Counter(point.name for point in points).items() if count > 1]
         for point in sorted(points, key=lambda point: point.name):
             package = point.dist.name if point.dist else point.value.partition(".")[0]
-            told_as = f"{kind.kind} {point.name} of {package}"
+            named = f"{kind.kind} {point.name} of {package}"
             if point.name in own:
-                yield Found("warning", f"{told_as} is not used: tonemill has one", f"pip uninstall {package}")
+                yield Found("warning", f"{named} is not used: tonemill has one", f"pip uninstall {package}")
             elif point.name in twice:
-                yield Found("warning", f"{told_as}: another package has one of that name", f"pip uninstall {package}")
+                yield Found("warning", f"{named}: another package has one of that name", f"pip uninstall {package}")
             else:
                 mend = f"pip install --upgrade --force-reinstall {package}"
-                yield from attempt(told_as, mend, lambda point=point, kind=kind: _load(kind, point.name))  # type: ignore[misc]
+                yield from attempt(named, mend, lambda point=point, kind=kind: _load(kind, point.name))  # type: ignore[misc]
 
 
 def _load(kind: Any, name: str) -> str:
-    """Load a plug-in and hold it against what is asked of one."""
+    """Load a plug-in and check that it is what its kind requires; returns a note, or raises."""
     from tonemill.pipelines import config
     from tonemill.pipelines.recipes.step import Step, step_name
 

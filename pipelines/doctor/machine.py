@@ -54,8 +54,8 @@ def _locks(folder: Path) -> Iterator[Found]:
     """Whether two commands on one folder see each other."""
     with contextlib.suppress(OSError):
         if folder.is_dir() and (lacking := describe_locks(folder)):
-            told = f"{folder}: {lacking}, and two commands could write to one folder there"
-            yield Found("broken", told, f"tonemill doctor {shlex.quote('/another/disk')}")
+            found = f"{folder}: {lacking}, and two commands could write to one folder there"
+            yield Found("broken", found, f"tonemill doctor {shlex.quote('/another/disk')}")
 
 
 def _room(folder: Path, elsewhere: str) -> Iterator[Found]:
@@ -72,8 +72,8 @@ def _room(folder: Path, elsewhere: str) -> Iterator[Found]:
         yield Found("broken", f"{name} cannot be written to: {error.strerror or error}", elsewhere)
         return
     free = shutil.disk_usage(there).free
-    told = f"{name} has {free / GIB:.1f} GiB free"
-    yield Found("ok", told) if free >= LITTLE_ROOM else Found("warning", told, elsewhere)
+    found = f"{name} has {free / GIB:.1f} GiB free"
+    yield Found("ok", found) if free >= LITTLE_ROOM else Found("warning", found, elsewhere)
     left = os.statvfs(there)
     if left.f_files and left.f_favail < 10_000:
         yield Found("warning", f"{name} has room for {left.f_favail} more files, however small", elsewhere)
@@ -97,8 +97,8 @@ def open_files(folder: Path) -> Iterator[Found]:
     most = "any number of" if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < LITTLE_FILES:
         reach = LITTLE_FILES * 4 if hard == resource.RLIM_INFINITY else min(hard, LITTLE_FILES * 4)
-        told = f"a process may hold {soft} files open, and {LITTLE_FILES} were expected"
-        yield Found("warning", told, f"ulimit -n {reach}" if reach > soft else "sudo prlimit --nofile=4096 --pid $$")
+        found = f"a process may hold {soft} files open, and {LITTLE_FILES} were expected"
+        yield Found("warning", found, f"ulimit -n {reach}" if reach > soft else "sudo prlimit --nofile=4096 --pid $$")
     else:
         yield Found("ok", f"a process may hold {'any number of' if soft < 0 else soft} files open, and ask for {most}")
     longest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
@@ -110,16 +110,16 @@ def memory(folder: Path) -> Iterator[Found]:
     """What is free now, of the machine or of the container."""
     free, of = free_memory()
     if free is None:
-        yield Found("ok", "how much memory is free cannot be told on this system")
+        yield Found("ok", "the free memory of this system cannot be read")
         return
     workers = cpus()
     enough = max(1, min(workers, free // WORKER_MEMORY))
-    told = f"{free / GIB:.1f} GiB of memory are free{of}"
+    found = f"{free / GIB:.1f} GiB of memory are free{of}"
     if enough < workers:
-        told += f"; {workers} workers, one per core, may want {workers * WORKER_MEMORY / GIB:.0f}"
-        yield Found("warning", told, f"tonemill shard CORPUS --workers {enough}")
+        found += f"; {workers} workers, one per core, may want {workers * WORKER_MEMORY / GIB:.0f}"
+        yield Found("warning", found, f"tonemill shard CORPUS --workers {enough}")
     else:
-        yield Found("ok", told)
+        yield Found("ok", found)
 
 
 def free_memory() -> tuple[int | None, str]:
@@ -145,8 +145,8 @@ def cores(folder: Path) -> Iterator[Found]:
     count, granted = cpus(), granted_cpus()
     if granted is not None and granted < count:
         fewer = max(1, math.ceil(granted))
-        told = f"{count} cores are there and this container is granted {granted:g}"
-        yield Found("warning", told, f"tonemill shard CORPUS --workers {fewer}")
+        found = f"{count} cores are there and this container is granted {granted:g}"
+        yield Found("warning", found, f"tonemill shard CORPUS --workers {fewer}")
     else:
         yield Found("ok", f"{count} cores, and as many workers")
     if (os.cpu_count() or 1) > count:
@@ -194,8 +194,8 @@ def devices(folder: Path) -> Iterator[Found | Trying]:
             )
     elif Path("/dev/nvidiactl").exists():
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-        told = f"cuda: there is an NVIDIA device, and this torch is built for {built} and cannot use it"
-        yield Found("warning", told, "nvidia-smi" if torch.version.cuda else reinstall)
+        found = f"cuda: there is an NVIDIA device, and this torch is built for {built} and cannot use it"
+        yield Found("warning", found, "nvidia-smi" if torch.version.cuda else reinstall)
     else:
         yield Found("absent", "cuda: no such device; --device cpu trains the small models")
     if sys.platform == "darwin":

@@ -21,14 +21,14 @@ CONTENT: Final = b"tonemill"
 
 
 class Tried(NamedTuple):
-    """What came of one request.
+    """The result of one request.
 
     Args:
-        said: what was read, or why it failed.
+        answer: what was read, or why it failed.
         failed: whether it did.
     """
 
-    said: str
+    answer: str
     failed: bool
 
 
@@ -38,22 +38,22 @@ def store(folder: StorePath) -> Iterator[Found]:
     mend = f"tonemill doctor {folder}   (with credentials that may do so)"
     listed = _tried(lambda: str(folder.is_dir()))
     if listed.failed:
-        yield Found("broken", f"{folder} cannot be listed: {listed.said}", mend)
+        yield Found("broken", f"{folder} cannot be listed: {listed.answer}", mend)
     begun = time.time()
     with tempfile.NamedTemporaryFile() as file:
         file.write(CONTENT)
         file.flush()
         put = _tried(lambda: name.put(Path(file.name)))
     if put.failed:
-        yield Found("broken", f"nothing can be put into {folder}: {put.said}", mend)
+        yield Found("broken", f"nothing can be put into {folder}: {put.answer}", mend)
         return
     read = _tried(name.read_bytes)
-    if read.failed or read.said != str(CONTENT):
-        yield Found("broken", f"what was put into {folder} cannot be read: {read.said}", mend)
+    if read.failed or read.answer != str(CONTENT):
+        yield Found("broken", f"what was put into {folder} cannot be read: {read.answer}", mend)
     yield from _clock(name, begun)
     removed = _tried(name.unlink)
     if removed.failed:
-        yield Found("broken", f"{name} cannot be removed: {removed.said}", mend)
+        yield Found("broken", f"{name} cannot be removed: {removed.answer}", mend)
     if not any(one.failed for one in (listed, read, removed)):
         yield Found("ok", f"{folder} can be listed, read, written to and cleared")
 
@@ -61,10 +61,10 @@ def store(folder: StorePath) -> Iterator[Found]:
 def _clock(name: StorePath, begun: float) -> Iterator[Found]:
     seen = _tried(lambda: name.entry().modified_ns)
     if seen.failed:
-        yield Found("broken", f"the store does not show {name}: {seen.said}", f"tonemill doctor {name.parent}")
-    elif (off := abs(int(seen.said) / 1e9 - begun)) > SKEW_SECONDS:
-        told = f"the clock of this machine and that of the store are {off:.0f} s apart"
-        yield Found("warning", told, "sudo timedatectl set-ntp true")
+        yield Found("broken", f"the store does not show {name}: {seen.answer}", f"tonemill doctor {name.parent}")
+    elif (off := abs(int(seen.answer) / 1e9 - begun)) > SKEW_SECONDS:
+        message = f"the clock of this machine and that of the store are {off:.0f} s apart"
+        yield Found("warning", message, "sudo timedatectl set-ntp true")
 
 
 def _tried(act: Callable[[], object]) -> Tried:

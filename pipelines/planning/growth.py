@@ -41,10 +41,10 @@ class Grown:
     def words(self) -> str:
         """What becomes of sources, for a person."""
         counts = {"there already": self.there, "new": self.added, "changed": self.changed, "gone": self.gone}
-        told = [f"{count} {what}" for what, count in counts.items() if count]
-        told += [f"{count} moved from {one} to {other}" for (one, other), count in sorted(self.moved.items())]
+        parts = [f"{count} {what}" for what, count in counts.items() if count]
+        parts += [f"{count} moved from {one} to {other}" for (one, other), count in sorted(self.moved.items())]
         twins = f"; {self.twins} of the new have the bytes of sources that are there: they are twice in it now"
-        return "sources: " + ", ".join(told) + (twins if self.twins else "")
+        return "sources: " + ", ".join(parts) + (twins if self.twins else "")
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _refuse_known_sources(old: Sequence[_Seat], new: Sequence[_Seat]) -> None:
             why = ", ".join(differences(twin.row.recipe, seat.row.recipe)) or "another split"
             raise OutputError(
                 f"{seat.row.recipe.path} is there already, made otherwise: {why}. Append with the same steps and "
-                "fields, or say --update to make anew what changed."
+                "fields, or use --update to rebuild what changed."
             )
 
 

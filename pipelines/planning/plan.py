@@ -116,7 +116,7 @@ class Shard:
 
     Args:
         name: split and number, as `train/000003`.
-        digest: of its recipes, their keys and the output asked for.
+        digest: of its recipes, their keys and the options of the output.
         recipes: how many.
         clips: expected.
         seconds: expected.

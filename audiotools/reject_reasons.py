@@ -1,50 +1,188 @@
-"""Every reason a source or clip may be rejected for."""
+"""Every reason a source or clip may be rejected for, what it means, and what to do about it."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-REASONS: Final[dict[str, str]] = {
-    "missing": "the file is not there any more",
-    "forbidden": "the file may not be read",
-    "changed": "the file is not the one that was scanned",
-    "empty": "the file holds no bytes",
-    "no_frames": "the file holds a header and no sound",
-    "unreadable": "the file is not audio, or its header is damaged",
-    "unsupported": "no codec here reads this kind of audio",
-    "truncated": "the file ends before the sound that its header announces",
-    "damaged": "decoding failed part of the way through",
-    "not_finite": "the samples hold NaN or infinite values",
-    "too_short": "there is less sound than was asked for",
-    "too_long": "there is more sound than was asked for",
-    "too_quiet": "its level lies under what was asked for",
-    "too_loud": "its level lies above what was asked for",
-    "silent": "it holds more silence than was asked for, or nothing else",
-    "clipping": "it was clipped before it came here, or a gain would clip it",
-    "dc_offset": "its mean lies further from zero than was asked for",
-    "tempo": "its tempo is not certain enough, or no bars were found",
-    "stretch": "it would have to be stretched further than is allowed",
-    "seam": "its end does not lead into its start",
-    "flat": "it has no beats, so its joint cannot be judged",
-    "condition": "its fields do not fit the condition",
-    "duplicate": "a copy of it is kept instead",
-    "roles": "the roles do not fit the step, or differ in length or rate",
-    "unrelated": "no delay makes wet follow dry: they are not a pair",
-    "drift": "the clocks of wet and dry differ",
-    "replicate": "where the dry repeats itself the wet does not",
-    "mixed": "the rate or channels differ from the rest of the corpus",
-    "step_failed": "a step failed in a way nobody foresaw",
-    "crashed": "its decoder crashed, or every worker that took it on",
-    "hung": "its decoder gave no sound for longer than it may",
-    "memory": "its decoder wanted more memory than a decoder may take, or was killed",
-    "killed": "the workers that took it on were killed",
-    "network": "the storage did not answer",
-    "identity": "the store did not accept who we are",
-    "unreachable": "it could not be read, and nothing beside it either",
-    "no_decoder": "the package that decodes it is not installed",
+
+class Reason(NamedTuple):
+    """A reason.
+
+    Args:
+        meaning: for a person, as the end of "rejected, for ...".
+        mend: what to do about it; commands stand in backquotes.
+        passes: it is of the moment and not of the bytes, so the next run tries such sources again.
+    """
+
+    meaning: str
+    mend: str
+    passes: bool = False
+
+
+TABLE: Final[dict[str, Reason]] = {
+    "missing": Reason(
+        "the file is not there any more",
+        "Put it back and give the same command with `--retry missing`, or scan again and give `--update`.",
+    ),
+    "forbidden": Reason(
+        "the file may not be read",
+        "Give yourself the right to read it (`chmod u+r`, or the store's policy), then the same command with "
+        "`--retry forbidden`.",
+    ),
+    "changed": Reason(
+        "the file is not the one that was scanned",
+        "Scan again and pipe the new stream into `tonemill shard CORPUS --update`.",
+    ),
+    "empty": Reason("the file holds no bytes", "Copy or download it again; an interrupted copy leaves such files."),
+    "no_frames": Reason("the file holds a header and no sound", "Nothing can be had of it: record or export it again."),
+    "unreadable": Reason(
+        "the file is not audio, or its header is damaged",
+        "`tonemill inspect FILE` shows what is found in it. Copy it again, or leave it out.",
+    ),
+    "unsupported": Reason(
+        "no codec here reads this kind of audio",
+        "The message names what is lacking. `tonemill doctor` shows whether FFmpeg is installed, which reads most "
+        "kinds; else convert the file to WAV or FLAC.",
+    ),
+    "truncated": Reason(
+        "the file ends before the sound that its header announces",
+        "Copy it again; `tonemill scan FOLDER --truncated keep` takes what is there of such files.",
+    ),
+    "damaged": Reason(
+        "decoding failed part of the way through",
+        "Copy it again. `tonemill inspect FILE` tells how far it can be decoded; cut it there with another program.",
+    ),
+    "not_finite": Reason(
+        "the samples hold NaN or infinite values", "A program wrote it so: export it again, or leave it out."
+    ),
+    "too_short": Reason(
+        "there is less sound than the command wants",
+        "`tonemill slice --seconds 1 --short pad` (or keep) takes sources shorter than a clip; of `filter`, `trim` and "
+        "`align`, --min-seconds is the limit.",
+    ),
+    "too_long": Reason(
+        "there is more sound than the command allows",
+        "Of `filter`, --max-seconds is the limit; what is too long for memory is cut by `tonemill slice --seconds 10` "
+        "before the step that needs all of it.",
+    ),
+    "too_quiet": Reason(
+        "its level lies under what was asked for",
+        "The limits of `tonemill filter` leave it out: lower them, or put `tonemill normalize --peak-db -1` before it.",
+    ),
+    "too_loud": Reason(
+        "its level lies above what was asked for",
+        "The limits of `tonemill filter` leave it out: raise them, or put `tonemill normalize --peak-db -1` before it.",
+    ),
+    "silent": Reason(
+        "it holds more silence than the command allows, or nothing else",
+        "Raise --max-silence of `filter`, or lower --threshold-db of `trim` or --silence-db of `slice`, if it is "
+        "not silence but quiet.",
+    ),
+    "clipping": Reason(
+        "it was clipped before it came here, or a gain would clip it",
+        "Record it again at a lower level, or raise --max-clipping; of `normalize`, leave --on-clip reject out, and "
+        "the gain is lowered instead.",
+    ),
+    "dc_offset": Reason(
+        "its mean lies further from zero than the command allows",
+        "`tonemill dc` before `filter` takes the offset away.",
+    ),
+    "tempo": Reason(
+        "its tempo is not certain enough, or no bars were found",
+        "State it: `tonemill loops --bpm 120`, or a field of a table with --bpm-field; or lower --min-confidence.",
+    ),
+    "stretch": Reason(
+        "it would have to be stretched further than is allowed",
+        "Raise --max-stretch of `loops`, or choose a --target-bpm that is nearer.",
+    ),
+    "seam": Reason(
+        "its end does not lead into its start", "Lower --min-loopability of `loops`, or leave such clips out."
+    ),
+    "flat": Reason(
+        "it has no beats, so its joint cannot be judged",
+        "Drones and pads have none: take them without --min-loopability.",
+    ),
+    "condition": Reason(
+        "its fields do not fit the condition", "The message shows the values; `tonemill filter --where` holds it."
+    ),
+    "duplicate": Reason(
+        "a copy of it is kept instead",
+        "Nothing: the message names the copy. Leave `tonemill dedup` out to keep all of them.",
+    ),
+    "roles": Reason(
+        "the roles do not fit the step, or differ in length or rate",
+        "The message names the step that mends it: `tonemill align`, `tonemill resample --rate 44100` or "
+        "`tonemill channels mean`, before the step that refused.",
+    ),
+    "unrelated": Reason(
+        "no delay makes wet follow dry: they are not a pair",
+        "Are the two a pair? Look at them with `tonemill preview`; raise --max-latency-ms of `align` if the wet comes "
+        "later than 0.2 s.",
+    ),
+    "drift": Reason(
+        "the clocks of wet and dry differ",
+        "`tonemill align --correct latency,polarity,drift` resamples the wet to the clock of the dry.",
+    ),
+    "replicate": Reason(
+        "where the dry repeats itself the wet does not",
+        "Noise, a knob that was moved, or an effect with a clock of its own: record again, or raise "
+        "--max-replicate-esr of `align`.",
+    ),
+    "mixed": Reason(
+        "the rate or channels differ from the rest of the corpus",
+        "Put `tonemill resample --rate 44100 --channels mono` into the pipe.",
+    ),
+    "step_failed": Reason(
+        "a step failed in a way nobody foresaw", "This is a fault of the step: please report the message."
+    ),
+    "crashed": Reason(
+        "its decoder crashed, or every worker that took it on",
+        "The file is broken in a way that ends its codec: convert it with another program, or leave it out.",
+    ),
+    "hung": Reason(
+        "its decoder gave no sound for longer than it may",
+        "The same command tries again; `--decode-seconds 300` waits longer.",
+        passes=True,
+    ),
+    "memory": Reason(
+        "its decoder wanted more memory than a decoder may take, or was killed",
+        "Such files are mostly broken: convert it with another program, or leave it out.",
+    ),
+    "killed": Reason(
+        "the workers that took it on were killed",
+        "The machine ran out of memory, most likely: the same command with fewer --workers tries again.",
+        passes=True,
+    ),
+    "network": Reason(
+        "the storage did not answer", "The same command tries again, once the storage answers.", passes=True
+    ),
+    "identity": Reason(
+        "the store did not accept who we are",
+        "Renew the credentials that the store's own client takes; `tonemill doctor s3://bucket/folder` tries them. "
+        "Then the same command.",
+        passes=True,
+    ),
+    "unreachable": Reason(
+        "it could not be read, and nothing beside it either",
+        "Mount the disk or mend the connection, then the same command; scan again if scan met it.",
+        passes=True,
+    ),
+    "no_decoder": Reason(
+        "the package that decodes it is not installed",
+        "`pip install 'tonemill[ffmpeg]'`, then the same command.",
+        passes=True,
+    ),
 }
+"""The one table of them: messages, `tonemill explain` and docs/rejects.md are made of it."""
+
+REASONS: Final[dict[str, str]] = {name: reason.meaning for name, reason in TABLE.items()}
 """Every reason a source or clip may be rejected for, and what it means."""
 
-
-TRANSIENT: Final = frozenset({"hung", "killed", "network", "identity", "unreachable", "no_decoder"})
+TRANSIENT: Final = frozenset(name for name, reason in TABLE.items() if reason.passes)
 """Reasons of the moment, not of the bytes: the next run tries those sources again."""
+
+
+def page() -> str:
+    """The table as docs/rejects.md has it."""
+    rows = (f"| `{name}` | {one.meaning}{'; may pass' * one.passes} | {one.mend} |" for name, one in TABLE.items())
+    return "\n".join(["| reason | what it means | what to do |", "| --- | --- | --- |", *rows])

@@ -50,7 +50,7 @@ ORDER = {
         playing model""",
     "pipelines": """config progress humanize storage recipes planning sources corpus cards cooking engine building
         runs rendering steps dedup maintenance training evaluation report survey doctor""",
-    "cli": """console options step_stage findings outcomes sinks app commands start""",
+    "cli": """console options step_stage findings outcomes trace_table inspected sinks app commands start""",
 }
 """In each folder, what may be imported by what stands behind it."""
 

@@ -1,4 +1,4 @@
-"""Tool: show what a corpus, a run or a plan holds."""
+"""Tool: show what a corpus, a run, a plan, an example or an audio file holds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import in_stores, stdin
+from tonemill.cli.inspected import new_table, of_example, of_file, of_stream, of_tar
 from tonemill.cli.outcomes import seconds_in_words
 from tonemill.pipelines.humanize import duration, size
 
@@ -25,22 +26,34 @@ if TYPE_CHECKING:
 @in_stores("place")
 def command(
     place: Annotated[
-        str, typer.Argument(help="A corpus, a run, a folder of files, or a saved stream; - for the pipe.")
+        str,
+        typer.Argument(help="A corpus, a run, a folder of files, a stream, a tar or an audio file; - for the pipe."),
     ],
+    key: Annotated[
+        str | None, typer.Argument(help="Of a corpus: one example by its key, or what came of one source by its path.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")] = False,
 ) -> None:
     from rich.console import Console
 
+    from tonemill.audiotools.codecs.files import is_audio
+    from tonemill.pipelines.storage.output_names import TAR_SUFFIX
     from tonemill.pipelines.storage.paths import place as place_of
 
     path = place_of(place)
     if place == "-":
         path = _named_in_pipe() or path
-    if str(path) == "-":
-        facts, tables = _stream(stdin("inspect -"), "the pipe")
+    if key is not None:
+        facts, tables = of_example(_output(path, place), key)
+    elif str(path) == "-":
+        facts, tables = of_stream(stdin("inspect -"), "the pipe")
+    elif path.is_file() and is_audio(path):
+        facts, tables = of_file(path)
+    elif path.is_file() and path.suffix == TAR_SUFFIX:
+        facts, tables = of_tar(path)
     elif path.is_file():
         with path.open("rb") as file:
-            facts, tables = _stream(file, place)
+            facts, tables = of_stream(file, place)
     elif (path / "run.json").exists():
         facts, tables = _run(path)
     else:
@@ -81,7 +94,8 @@ def _output(path: Path, typed: str) -> OutputFolder:
         return OutputFolder.open(path)
     except UsageError:
         raise UsageError(
-            f"{typed} is neither a corpus, a run, a folder that `tonemill write` made, nor a saved stream."
+            f"{typed} is neither a corpus, a run, a folder that `tonemill write` made, a saved stream, a tar, nor an "
+            "audio file."
         ) from None
 
 
@@ -97,12 +111,12 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
             f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
         )
     index, rejects = read_table(output.index), read_table(output.rejects)
-    splits = _table(f"{folder}", "split", "shards", "examples", "length", "bytes")
+    splits = new_table(f"{folder}", "split", "shards", "examples", "length", "bytes")
     for split, one in about["splits"].items():
         splits.add_row(split, str(one["shards"]), str(one["examples"]), duration(one["seconds"]), size(one["bytes"]))
     straddling, groups = _groups(output)
     ledger = about["ledger"]
-    sound = _table("sound", "what", "value")
+    sound = new_table("sound", "what", "value")
     for what in ("sample_rate", "channels", "roles", "container"):
         value = about[what]
         words = "mixed" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
@@ -112,7 +126,7 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     silent = "silence" if about["roles"] else "no sound"
     sound.add_row("peak", f"{min(peaks):.1f} to {max(peaks):.1f} dB" if peaks else silent)
     sound.add_row("clips beyond full scale", str(sum(peak > 0 for peak in peaks)))
-    account = _table("ledger", "", "read", "kept", "rejected", "filtered")
+    account = new_table("ledger", "", "read", "kept", "rejected", "filtered")
     account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
     account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
     if seconds := about.get("seconds_ledger"):
@@ -136,7 +150,7 @@ def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:
     if any(CLUSTER in recipe.fields for _, recipe in dealt):
         kinds[CLUSTER] = CLUSTER
     found = {name: straddling(dealt, group) for group, name in kinds.items()}
-    table = _table("groups in more than one split", "group", "how many", "for example")
+    table = new_table("groups in more than one split", "group", "how many", "for example")
     for name, groups in found.items():
         chosen = " (dealt by)" if name == (plan.splitting.group or "equal bytes") else ""
         first = ", ".join(next(iter(groups.values()))) if groups else ""
@@ -148,7 +162,7 @@ def _arrays(arrays: dict[str, Any], sample_rate: int | None) -> list[Table]:
     """A row for each array: how many examples have it, and its shape; "mixed" where that differs."""
     if not arrays:
         return []
-    table = _table("arrays", "array", "examples", "channels", "hop", "frame rate")
+    table = new_table("arrays", "array", "examples", "channels", "hop", "frame rate")
     for name, one in arrays.items():
         channels, hop = ("mixed" if isinstance(one[what], list) else one[what] for what in ("channels", "hop"))
         rate = f"{sample_rate / hop:.3f} Hz" if isinstance(hop, int) and sample_rate else ""
@@ -162,7 +176,7 @@ def _fields(index: Any, roles: list[str], arrays: dict[str, Any]) -> list[Table]
     names = [name for name in index.column_names if is_field(name, roles, arrays)]
     if not names:
         return []
-    table = _table("fields", "field", "values", "most frequent")
+    table = new_table("fields", "field", "values", "most frequent")
     for name in names:
         counts = Counter(value for value in index[name].to_pylist() if value is not None)
         frequent = ", ".join(f"{value} ({count})" for value, count in counts.most_common(5))
@@ -174,7 +188,7 @@ def _rejects(rejects: Any) -> list[Table]:
     if not rejects.num_rows:
         return []
     rows = rejects.to_pylist()
-    table = _table("refused", "outcome", "reason", "step", "count", "for example")
+    table = new_table("refused", "outcome", "reason", "step", "count", "for example")
     for key, count in Counter((row["outcome"], row["reason"], row["step"]) for row in rows).most_common():
         first = next(row for row in rows if (row["outcome"], row["reason"], row["step"]) == key)
         table.add_row(*key, str(count), f"{first['source']}: {first['message']}")
@@ -187,7 +201,7 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     from tonemill.pipelines.runs.run import open_run
 
     run = open_run(folder)
-    about = _table(f"{folder}", "what", "value")
+    about = new_table(f"{folder}", "what", "value")
     about.add_row("model", run.model)
     about.add_row("corpus", run.about["corpus"])
     for line in _leaning(run, 1):
@@ -201,12 +215,12 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     learned = _learned(run)
     for name, words in learned.items():
         about.add_row(name, words)
-    saved = _table("checkpoints", "step", "training time", run.score.name, "digest")
+    saved = new_table("checkpoints", "step", "training time", run.score.name, "digest")
     for one in run.checkpoints():
         score = "" if one.score is None else run.score.in_words(one.score)
         saved.add_row(str(one.step), duration(one.state["seconds"]), score, one.digest[:16])
     last = last_metrics(folder / METRICS)
-    metrics = _table("last metrics", "metric", "value")
+    metrics = new_table("last metrics", "metric", "value")
     for name, value in last.items():
         metrics.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     facts = {
@@ -251,49 +265,3 @@ def _leaning(run: Run, depth: int) -> Iterator[str]:
     for name, record in run.about.get(USES, {}).items():
         yield "  " * (depth - 1) + f"{name}: {record['model']}, step {record['step']}, {parents[name].run.folder}"
         yield from _leaning(parents[name].run, depth + 1)
-
-
-def _stream(lines: Any, name: str) -> tuple[dict[str, Any], list[Table]]:
-    from tonemill.pipelines.planning.planner import expected
-    from tonemill.pipelines.recipes.recipe_stream import RecipeReader
-    from tonemill.pipelines.recipes.step import load_steps, step_name
-
-    reader = RecipeReader(lines, name)
-    chains: Counter[str] = Counter()
-    fields: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    clips, seconds, unreadable = 0, 0.0, 0
-    for recipe in reader:
-        chains[" | ".join(step_name(type(step)) for step in load_steps(recipe.steps)) or "no steps"] += 1
-        fields.update(recipe.fields)
-        splits.update([recipe.dealt["split"]] if "split" in recipe.dealt else [])
-        estimate = expected(recipe)
-        clips += estimate.clips
-        seconds += estimate.seconds
-        unreadable += bool(recipe.sounds) and not any("frames" in source for source in recipe.sounds.values())
-    facts = {
-        "recipes": reader.recipes,
-        "announced": reader.announced,
-        "clips": clips,
-        "seconds": seconds,
-        "steps": dict(chains),
-        "splits": dict(splits),
-    }
-    table = _table(name, "what", "value")
-    table.add_row("recipes", str(reader.recipes))
-    table.add_row("whole", "yes" if reader.fits else f"no: {reader.announced or 'no trailer'} announced")
-    table.add_row("expected examples", str(clips))
-    table.add_row("expected length", duration(seconds))
-    table.add_row("without a readable header", str(unreadable))
-    table.add_row("fields", ", ".join(fields) or "none")
-    for split, count in splits.items():
-        table.add_row(f"comes from {split}", str(count))
-    for chain, count in chains.most_common(8):
-        table.add_row("steps", f"{chain} ({count})")
-    return facts, [table]
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    return Table(*columns, title=title, title_justify="left")

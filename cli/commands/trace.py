@@ -90,35 +90,10 @@ def _write(found: Trace, target: Path) -> dict[str, Any]:
 
 def _show(facts: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    about = Table("what", title=facts["key"], title_justify="left")
-    about.add_column("value", overflow="fold")
-    about.add_row("source", facts["source"])
-    for role, source in facts["sources"].items():
-        for name in ("uri", "sha256", "sample_rate", "channels", "frames", "hop", "offset"):
-            if source.get(name) is not None:
-                about.add_row(f"{role} {name}", str(source[name]))
-    if facts["start"] or facts["frames"] is not None:
-        about.add_row(
-            "frames read",
-            f"{facts['start']} to {'the end' if facts['frames'] is None else facts['start'] + facts['frames']}",
-        )
-    about.add_row("starts at", f"{facts['start_seconds']:.6f} s of the source")
-    about.add_row(
-        "holds",
-        f"{facts['samples']} samples at {facts['sample_rate']} Hz, {facts['channels']} channels, {facts['bits']} bits",
-    )
-    for name, value in facts["fields"].items():
-        about.add_row(f"field {name}", str(value))
-    for number, step in enumerate(facts["steps"], 1):
-        parameters = ", ".join(f"{name} {value}" for name, value in step.items() if name not in ("step", "version"))
-        about.add_row(f"step {number}", f"{step['step']} (version {step.get('version')}): {parameters}")
-    for role, place in facts["stored"].items():
-        about.add_row(f"stored {role}", f"{place['file']}, {place['bytes']} bytes from {place['offset']}")
-        about.add_row(f"stored {role} sha256", place["sha256"])
-    about.add_row("made with", ", ".join(f"{name} {version}" for name, version in facts["environment"].items()))
+    from tonemill.cli.trace_table import trace_table
+
     console = Console()
     with console.capture() as captured:
-        console.print(about)
+        console.print(trace_table(facts))
     typer.echo(captured.get(), nl=False)

@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.reject_reasons import TABLE
 from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.array_columns import described
 from tonemill.pipelines.corpus.corpus import SCHEMA
@@ -21,8 +22,11 @@ from tonemill.pipelines.planning.plan import Plan, Shard, digest_of
 from tonemill.pipelines.recipes.recipe import SPLITS
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.output_names import INDEX, REJECTS, REMOVED
-from tonemill.pipelines.storage.parquet import table_in
+from tonemill.pipelines.storage.parquet import read_table, table_in
 from tonemill.pipelines.storage.paths import mapped
+
+SHOWN: Final = 5
+"""Rejects whose messages are shown where nothing came of all sources."""
 
 
 def merge(output: OutputFolder, plan: Plan) -> dict[str, Any]:
@@ -142,10 +146,16 @@ def keeps_transient(output: OutputFolder) -> bool:
 
 def _nothing_came(output: OutputFolder, about: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
-    return (
-        f"Not one example came of {about['ledger']['sources']} sources ({reasons}). "
-        f"{output.rejects} has the reason of each; `tonemill slice --short pad` keeps sources shorter than a clip."
-    )
+    rows = read_table(output.rejects).to_pylist()
+    first = {row["reason"]: row for row in reversed(rows)}
+    lines = [f"Not one example came of {about['ledger']['sources']} sources ({reasons})."]
+    for row in rows if len(rows) <= SHOWN else list(first.values())[::-1][:SHOWN]:
+        lines.append(f"  {row['source']}: {row['message']} ({row['reason']}, {row['step']})")
+    if len(first) == 1 and (reason := TABLE.get(rows[0]["reason"])):
+        lines.append(reason.mend)
+    else:
+        lines.append(f"{output.rejects} has the reason of each, and `tonemill explain REASON` what to do.")
+    return "\n".join(lines)
 
 
 def _sidecar(output: OutputFolder, shard: Shard) -> dict[str, Any]:

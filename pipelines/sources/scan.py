@@ -25,12 +25,16 @@ from tonemill.pipelines.sources.reach import Source, lost_ground, reach
 from tonemill.pipelines.sources.reader import KEEP, TRUNCATED
 from tonemill.pipelines.sources.remote import fetched, listed
 from tonemill.pipelines.storage.copies import tidy
+from tonemill.pipelines.storage.output_names import TAR_SUFFIX
 from tonemill.pipelines.storage.paths import as_store, exactly, readable, to_uri
 from tonemill.pipelines.storage.store_path import StorePath
 from tonemill.pipelines.storage.stores import cut_short
 
 SAMPLED: Final = 40
 """Files that are looked for among all, where it is in doubt whether anything can be read."""
+
+ARCHIVES: Final = (TAR_SUFFIX, ".tar.gz", ".tgz", ".zip")
+"""Suffixes of what holds files, and is no sound."""
 
 CHUNK: Final = 64
 """Files that one thread takes at a time."""
@@ -109,11 +113,18 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
             found.named.add(place)
             by_identity.setdefault(place, (readable(Path(place).name), place))
     found.audio = sorted(by_identity.values())
+    archives = [one for one in found.named if one.lower().endswith(ARCHIVES)]
+    if archives and not is_list:
+        raise UsageError(
+            f"{readable(archives[0])} is an archive and no sound. `tonemill open FILE` reads the audio in a .tar; "
+            "unpack others."
+        )
     if not found.audio:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(8))
         raise CorpusError(
             f"There is no audio in {', '.join(map(readable, places))}"
             + (f" (passed over: {passed})" if passed else ", which is empty")
+            + (". `tonemill open FOLDER` reads the audio in tars" if found.passed_over[TAR_SUFFIX] else "")
             + f". Files of these kinds are read: {' '.join(sorted(files.DECODABLE))}."
         )
     return found
@@ -225,7 +236,12 @@ def describe(
         # What ended a process here is decoded in one of its own from the start.
         return entry | ({"suspect": True} if error.reason in ENDS else {})
     reach.read(source)
-    return entry | {
+    return entry | header_entry(header)
+
+
+def header_entry(header: files.Header) -> dict[str, Any]:
+    """What of a header stands in a recipe's entry for its file."""
+    return {
         "sample_rate": header.sample_rate,
         "channels": header.channels,
         "frames": header.frames,

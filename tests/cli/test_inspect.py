@@ -1,0 +1,66 @@
+"""`inspect` shows what is made of one file, one example and one source; `explain` what a reason means."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Tonemill, lines_of, table
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def folder(tonemill: Tonemill, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sounds of one second, a half one, one that was cut, and the corpus of them."""
+    home = tmp_path_factory.mktemp("inspected")
+    (home / "raw").mkdir()
+    noise = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
+    soundfile.write(home / "raw/whole.wav", noise + 0.02, RATE, subtype="PCM_24")
+    soundfile.write(home / "raw/short.wav", noise[:4000], RATE)
+    (home / "raw/cut.wav").write_bytes((home / "raw/whole.wav").read_bytes()[:30_000])
+    stream = tonemill("scan", home / "raw", "-q").done().out
+    stream = tonemill("slice", "--seconds", 1, stdin=stream).done().out
+    tonemill("shard", home / "c", "-q", stdin=stream).done()
+    return home
+
+
+def test_a_file_is_read_and_shown(tonemill: Tonemill, folder: Path) -> None:
+    facts = json.loads(tonemill("inspect", folder / "raw/whole.wav", "--json").done().out)
+    assert (facts["decoder"], facts["sample_rate"], facts["samples"], facts["bits"]) == (
+        "libsndfile",
+        RATE,
+        2 * RATE,
+        24,
+    )
+    assert facts["dc_offset"] == pytest.approx(0.02, abs=0.002) and "refused" not in facts
+    assert facts["rms_db"] == pytest.approx(-20, abs=0.5)
+    cut = json.loads(tonemill("inspect", folder / "raw/cut.wav", "--json").done().out)
+    assert cut["refused"]["reason"] == "truncated"
+    assert b"--truncated keep" in tonemill("inspect", folder / "raw/cut.wav").done().out
+
+
+def test_an_example_and_a_source_are_shown(tonemill: Tonemill, folder: Path) -> None:
+    row = table(folder / "c/index.parquet")[1]
+    facts = json.loads(tonemill("inspect", folder / "c", row["key"], "--json").done().out)
+    assert (facts["source"], facts["index"]["start_seconds"], facts["shard"]) == ("whole.wav", 1.0, "train/000000")
+    assert [step["step"] for step in facts["steps"]] == ["slice"]
+    kept = json.loads(tonemill("inspect", folder / "c", "whole.wav", "--json").done().out)
+    assert len(kept["examples"]) == 2 and not kept["refused"]
+    short = json.loads(tonemill("inspect", folder / "c", "short.wav", "--json").done().out)
+    assert [one["reason"] for one in short["refused"]] == ["too_short"]
+    tonemill("inspect", folder / "c", "none.wav").refused(2, "has no example 'none.wav'")
+
+
+def test_reasons_are_explained(tonemill: Tonemill, folder: Path) -> None:
+    assert tonemill("explain").done().out.count(b"\n") > 30
+    assert b"--truncated keep" in tonemill("explain", "rejected: truncated (read)").done().out
+    tonemill("explain", "trunkated").refused(2, "'truncated' is the nearest")
+    stream = tonemill("scan", folder / "raw/short.wav", "-q").done().out
+    stream = tonemill("slice", "--seconds", 3, stdin=stream).done().out
+    # The reason itself, its message and its way on, where nothing came of the few sources that there were.
+    tonemill("shard", folder / "none", "-q", stdin=stream).refused(1, "shorter than 24000 samples", "--short pad")
+    assert lines_of(stream)[0]["path"] == "short.wav"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from tonemill.models.loopgan.settings import NONE, RANDOM, LoopGANConfig
 from tonemill.models.parts.spectra import BandStatistics
 
 Mel = Float[Tensor, "batch 1 frames bands"]
+Maps = Float[Tensor, "batch _ _ _"]
 Condition = Float[Tensor, "batch condition"] | None
 
 
@@ -32,8 +33,16 @@ class Projected(nn.Module):
         self.projection = Projection(features.widths)
         self.heads = Heads(self.projection.widths, condition)
 
+    def seen(self, mel: Mel) -> list[Maps]:
+        """The mixed feature maps, which no training changes: once is enough for both networks' updates."""
+        return self.projection(self.features(mel))
+
+    def judged(self, seen: Sequence[Maps], condition: Condition = None) -> Float[Tensor, "batch logits"]:
+        """The logits of what was seen."""
+        return self.heads(seen, condition)
+
     def forward(self, mel: Mel, condition: Condition = None) -> Float[Tensor, "batch logits"]:
-        return self.heads(self.projection(self.features(mel)), condition)
+        return self.judged(self.seen(mel), condition)
 
 
 def discriminator_of(

@@ -32,6 +32,7 @@ from tonemill.models.parts.spectra import BandStatistics
 
 Clips = Float[Tensor, "batch time"]
 Mel = Float[Tensor, "_ 1 frames bands"]
+Logits = Float[Tensor, "batch logits"]
 
 R1_EVERY: Final = 16
 PATH_EVERY: Final = 4
@@ -139,14 +140,18 @@ class LoopGAN(Model):
         return {name: torch.optim.Adam(part, self.config.learning_rate, (0.0, 0.99)) for name, part in parts.items()}
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
-        config, condition = self.config, conditions.of_batch(self.config, batch)
+        """Both networks learn from the same generated loops, which are made, and seen by frozen features, once."""
+        config, condition, discriminator = self.config, conditions.of_batch(self.config, batch), self.discriminator
+        fake, styles = self._generated(batch, condition)
+        fake_seen = discriminator.seen(self._augmented(fake, batch))
         with torch.no_grad():
             real = self.mel(batch.audio["audio"][:, 0])
             if config.shift and self.generator.shape.circular:
                 real = turned(real, batch.draw(torch.rand), 2)
-            fake = self._augmented(self._generated(batch, condition)[0], batch)
             real = self._augmented(real, batch)
-        real_logits, fake_logits = (self.discriminator(one, condition).float() for one in (real, fake))
+            real_seen = discriminator.seen(real)
+        real_logits = discriminator.judged(real_seen, condition).float()
+        fake_logits = discriminator.judged([one.detach() for one in fake_seen], condition).float()
         if config.loss == "hinge":
             loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
         else:
@@ -157,21 +162,22 @@ class LoopGAN(Model):
             "discriminator_loss": loss.detach(),
         }
         if config.r1_weight and step % R1_EVERY == 0:
-            penalty = gradient_square(partial(self.discriminator, condition=condition), real)
+            penalty = gradient_square(partial(discriminator, condition=condition), real)
             found["r1_penalty"] = penalty.detach()
             loss = loss + R1_EVERY * config.r1_weight / 2 * penalty
         update("discriminator", loss)
         if self.augmenting is not None:
             self.augmenting.adapt(real_logits)
             found["augmented_share"] = self.augmenting.share.clone()
-        with frozen(self.discriminator):
-            found |= self._generator_step(batch, condition, step, update)
+        with frozen(discriminator):
+            logits = discriminator.judged(fake_seen, condition).float()
+            found |= self._generator_step(logits, fake, styles, batch, step, update)
         return found
 
-    def _generator_step(self, batch: Batch, condition: Tensor | None, step: int, update: Update) -> dict[str, Tensor]:
+    def _generator_step(
+        self, logits: Logits, fake: Mel, styles: Tensor, batch: Batch, step: int, update: Update
+    ) -> dict[str, Tensor]:
         config = self.config
-        fake, styles = self._generated(batch, condition)
-        logits = self.discriminator(self._augmented(fake, batch), condition).float()
         loss = -logits.mean() if config.loss == "hinge" else F.softplus(-logits).mean()
         found = {"generator_loss": loss.detach()}
         if config.path_weight and step % PATH_EVERY == 0:
@@ -190,7 +196,9 @@ class LoopGAN(Model):
     def _generated(self, batch: Batch, condition: Tensor | None) -> tuple[Mel, Tensor]:
         """Mel spectrograms of random latent vectors, some of them with two styles, and the styles of each layer."""
         generator, config = self.generator, self.config
-        first, second = (generator.mapping(batch.draw(torch.randn, config.latent), condition) for _ in range(2))
+        latents = torch.cat([batch.draw(torch.randn, config.latent) for _ in range(2)])
+        both = None if condition is None else condition.repeat(2, 1)
+        first, second = generator.mapping(latents, both).chunk(2)
         layers = generator.shape.styles
         crossover = 1 + (batch.draw(torch.rand) * (layers - 1)).floor()
         crossover = torch.where(batch.draw(torch.rand) < config.mixing, crossover, torch.full_like(crossover, layers))

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1912.04958, figure 7; layout and counts are those of LoopT
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -84,6 +85,15 @@ class PlainDiscriminator(nn.Module):
         self.dense = EqualLinear(channels * (frames >> blocks) * (bands >> blocks), channels)
         self.logit = EqualLinear(channels, 1)
         self.condition = conditioned(condition, channels)
+
+    def seen(self, mel: Map) -> list[Map]:
+        """The mel itself: all of this discriminator learns."""
+        return [mel]
+
+    def judged(self, seen: Sequence[Map], condition: Condition = None) -> Float[Tensor, "batch 1"]:
+        """The logits of what was seen."""
+        (mel,) = seen
+        return self(mel, condition)
 
     def forward(self, mel: Map, condition: Condition = None) -> Float[Tensor, "batch 1"]:
         x = self.last(with_deviation(self.blocks(self.first(mel))))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.classifier import Classifier, ClassifierConfig
@@ -90,6 +92,51 @@ def test_frozen_features_stay_and_pass_gradients_on() -> None:
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert not torch.equal(start, model.generator.constant)
+
+
+@pytest.mark.parametrize("features", ["random", "none"])
+def test_what_is_made_and_seen_once_gives_the_losses_and_gradients_of_passes_of_their_own(
+    features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    small = {"n_fft": 512, "mel_bands": 16, "feature_width": 4, "discriminator_width": 8, "features": features}
+    model = LoopGAN(LoopGAN.settle(LoopGANConfig(**TINY, **small), facts()), {})
+    twin, seen, losses, gradients = deepcopy(model.discriminator), [], {}, {}
+    see = model.discriminator.seen
+
+    def noting(mel: Tensor) -> list[Tensor]:
+        seen.append(mel)
+        if mel.requires_grad:
+            mel.retain_grad()
+        return list(see(mel))
+
+    def update(name: str, loss: Tensor) -> None:
+        model.zero_grad()
+        loss.backward()
+        losses[name] = loss.detach()
+        gradients[name] = [one.grad for one in model.discriminator.parameters() if one.requires_grad]
+
+    monkeypatch.setattr(model.discriminator, "seen", noting)
+    model.train().training_step(Batch({"audio": 0.1 * torch.randn(4, 1, model.length)}, {}), 1, update)
+    fake, real = seen
+    leaf = fake.detach().requires_grad_()
+    real_logits, fake_logits = twin(real), twin(fake.detach())
+    hinge = features == "random"
+    expected = (
+        torch.relu(1 - real_logits).mean() + torch.relu(1 + fake_logits).mean()
+        if hinge
+        else softplus(-real_logits).mean() + softplus(fake_logits).mean()
+    )
+    expected.backward()
+    torch.testing.assert_close(losses["discriminator"], expected, atol=1e-5, rtol=1e-5)
+    learned = [one for one in twin.parameters() if one.requires_grad]
+    for found, one in zip(gradients["discriminator"], learned, strict=True):
+        torch.testing.assert_close(found, one.grad, atol=1e-5, rtol=1e-4)
+    logits = twin(leaf)
+    expected = -logits.mean() if hinge else softplus(-logits).mean()
+    expected.backward()
+    torch.testing.assert_close(losses["generator"], expected.detach(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fake.grad, leaf.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_a_model_that_is_loaded_to_render_needs_no_features() -> None:

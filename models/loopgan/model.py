@@ -141,7 +141,8 @@ class LoopGAN(Model):
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         """Both networks learn from the same generated loops, which are made, and seen by frozen features, once."""
-        config, condition, discriminator = self.config, conditions.of_batch(self.config, batch), self.discriminator
+        config, condition = self.config, conditions.of_batch(self.config, batch)
+        discriminator: Any = self.discriminator
         fake, styles = self._generated(batch, condition)
         fake_seen = discriminator.seen(self._augmented(fake, batch))
         with torch.no_grad():

@@ -283,6 +283,9 @@ RUNS_CODE = {
     "runpy",
     "ctypes",
 }
+CALLS_C = {"pipelines/training/allocator.py"}
+"""Who may use ctypes: one call of mallopt, whose arguments are constants."""
+
 CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 METHODS = {("torch", "load"), ("np", "load"), ("numpy", "load"), ("os", "system"), ("os", "popen"), ("torch", "hub")}
 LOADERS = {"models/plugins.py", "pipelines/doctor/checks.py", "pipelines/engine/fork_server.py"}
@@ -292,7 +295,8 @@ LOADERS = {"models/plugins.py", "pipelines/doctor/checks.py", "pipelines/engine/
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_that_is_read_can_run(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    assert not {name.split(".")[0] for name in imports(path)} & RUNS_CODE
+    refused = RUNS_CODE - {"ctypes"} if name_of(path) in CALLS_C else RUNS_CODE
+    assert not {name.split(".")[0] for name in imports(path)} & refused
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             assert (node.value.id, node.attr) not in METHODS, f"{node.value.id}.{node.attr}"

@@ -24,6 +24,7 @@ from tonemill.pipelines.progress import Phase, Progress
 from tonemill.pipelines.rendering.render import pick_device
 from tonemill.pipelines.runs import checkpoint_folder, checkpoints
 from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
+from tonemill.pipelines.training.allocator import keep_memory
 from tonemill.pipelines.training.beginning import batches_for, begin, epoch_of, refuse_small_batches
 from tonemill.pipelines.training.ends import Clock, finished, interruptible, within_memory
 from tonemill.pipelines.training.facts import facts_of
@@ -64,6 +65,7 @@ def train(
         OutputError: the folder holds something else, or cannot be written.
         UsageError: settings do not fit each other, or the model.
     """
+    keep_memory()
     model_class = load_model(name)
     parents = parents_for(model_class, model_config, folder)
     facts = replace(facts_of(corpus), parents={setting: one.facts() for setting, one in parents.items()})

@@ -27,6 +27,7 @@ from tonemill.models.rave.noise import SEEDS
 from tonemill.models.rave.options import DecodeOptions, EncodeOptions
 from tonemill.models.rave.player import DecodePlayer, Decoding, Encoding, ForwardPlayer
 from tonemill.models.rave.settings import VARIANTS, RaveConfig
+from tonemill.models.rave.stating import stated
 from tonemill.models.rave.validation import validated
 
 LATENTS: Final = "latents"
@@ -95,14 +96,8 @@ class Rave(Model):
         return FORMS
 
     def about(self) -> dict[str, str]:
-        """Latency, and how many latents hold how much of what varies, once fine tuning has begun."""
-        latency, axes = latency_of(self.config).total, self.codec.axes
-        milliseconds = 1000 * latency / self.sample_rate
-        found = {"latency": f"{latency} samples ({milliseconds:.1f} ms), beside a block of {self.config.hop_length}"}
-        if not axes.fitted:
-            return {**found, "latents": f"{self.config.latent_dim}; their axes are measured where fine tuning begins"}
-        counts = ", ".join(f"{axes.count(None, share)} hold {share:.0%}" for share in (0.8, 0.95, 0.99))
-        return {**found, "latents": f"{self.config.latent_dim}, of which {counts} of the variance"}
+        """Phase, latency, cost and speed, and how many latents hold how much of what varies, once they are measured."""
+        return stated(self.codec, self.config)
 
     @property
     def length(self) -> int:

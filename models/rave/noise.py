@@ -3,8 +3,8 @@
 A network gives amplitudes a >= 0 of B bands for each frame of F samples. The filter of a frame is the inverse Fourier
 transform of a, n = 2 (B - 1) taps, turned by n / 2 and weighted by a Hann window (RAVE's published code; Engel et al.,
 2020, https://arxiv.org/abs/2001.04643, section 3.3). Each frame of noise goes through its own filter, and what rings
-beyond the frame is added to the next ones; so n may be larger than F. The filters are causal: noise is n / 2 samples
-late, which makes no difference to noise.
+beyond the frame is added to the next ones; so n may be larger than F. The filters are causal, n / 2 samples late, which
+makes no difference to noise.
 """
 
 from __future__ import annotations

@@ -83,7 +83,15 @@ class Record:
     def _log(self) -> None:
         refuse_runaway(self._metrics.write(self._state.step, self._state.seconds), self._state.step, self._run)
         best = self._state.best_score
-        self._phase.about = self._metrics.line() + ("" if best is None else f"  best score {best:.3g}")
+        shown = [self._turns(), self._metrics.line(), "" if best is None else f"best score {best:.3g}"]
+        self._phase.about = "  ".join(one for one in shown if one)
+
+    def _turns(self) -> str:
+        """The last turn that the model took, and the next one with its step; empty where it has none."""
+        step, turns = self._state.step, self._state.model.turns()
+        past, coming = ([one for one in sorted(turns) if (one <= step) is before] for before in (True, False))
+        shown = [turns[one] for one in past[-1:]] + [f"{turns[one]} begins at step {one:,}" for one in coming[:1]]
+        return ", ".join(shown)
 
     def _measure(self) -> bool:
         """Listen to the weights as they are, unless they are not finite; returns whether they have a score."""

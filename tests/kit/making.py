@@ -21,11 +21,13 @@ CONDITIONING = (
 )
 
 
-def shard_folder(raw: Path, corpus: Path, *, pattern: str = "{kind}/{take}", steps: tuple = CONDITIONING) -> Corpus:
+def shard_folder(
+    raw: Path, corpus: Path, *, pattern: str = "{kind}/{take}", steps: tuple = CONDITIONING, valid: float = 0.2
+) -> Corpus:
     """What `scan | resample | slice | shard` does, in this process."""
     found = scan.find_audio([str(raw)])
     recipes = scan.scan(found, metadata=metadata.fields_from_name(pattern))
     conditioned = [Recipe(one.path, one.sources, one.fields, list(steps)) for one in recipes]
-    plan = make_plan(conditioned, Output("shards"), Splitting(valid=0.2), 8.0)
+    plan = make_plan(conditioned, Output("shards"), Splitting(valid=valid), 8.0)
     produce(corpus, plan, Engine(2), QUIET)
     return open_corpus(corpus)

@@ -122,7 +122,12 @@ def test_fine_tuning_leaves_the_encoder_as_it_was(name: str) -> None:
     model = made(name)
     before = copy.deepcopy(model.codec.encoder.state_dict())
     decoder = copy.deepcopy(model.codec.decoder.state_dict())
-    order = [losses(model, step, learn=True)[1][0][0] for step in range(11, 19)]
+    order = []
+    for step in range(11, 19):
+        found, [(optimizer, _)] = losses(model, step, learn=True)
+        order.append(optimizer)
+        # What a step of the discriminators does not need it does not compute.
+        assert ("distance" in found) is (optimizer == "codec")
     every = model.config.discriminator_every
     assert order == ["discriminator" if place % every == 0 else "codec" for place in range(8)]
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.codec.encoder.state_dict().items())
@@ -264,15 +269,3 @@ def test_300_steps_on_a_drum_machine_bring_the_distance_below_12() -> None:
         optimizer.param_groups[0]["lr"] = model.learning_rate("codec", step)
         model.train().training_step(Batch({"audio": audio}, {}), step, update)
     assert distance() < 12
-
-
-def test_what_a_run_states_of_itself_is_its_latency_and_what_its_latents_hold() -> None:
-    """For `inspect`: the latency of the player, and shares of variance once the axes are measured."""
-    model = made()
-    latency = model.player(Request(0, {}, {}, direction="forward", options=EncodeOptions()), 1).latency
-    about = model.about()
-    assert about["latency"].startswith(f"{latency} samples") and "where fine tuning begins" in about["latents"]
-    axes = model.codec.axes
-    axes.fitted.fill_(1)
-    axes.fidelity.copy_(torch.tensor([0.7, 0.85, 0.96, *[1.0] * (len(axes.fidelity) - 3)]))
-    assert "2 hold 80%, 3 hold 95%, 4 hold 99% of the variance" in model.about()["latents"]

@@ -25,13 +25,14 @@ class Projected(nn.Module):
     Args:
         features: the frozen network.
         condition: numbers of a condition.
+        circular: time is a circle.
     """
 
-    def __init__(self, features: RandomFeatures | TrainedFeatures, condition: int) -> None:
+    def __init__(self, features: RandomFeatures | TrainedFeatures, condition: int, circular: bool) -> None:
         super().__init__()
         self.features = features
-        self.projection = Projection(features.widths)
-        self.heads = Heads(self.projection.widths, condition)
+        self.projection = Projection(features.widths, circular=circular)
+        self.heads = Heads(self.projection.widths, condition, circular)
 
     def seen(self, mel: Mel) -> list[Maps]:
         """The mixed feature maps, which no training changes: once is enough for both networks' updates."""
@@ -63,7 +64,7 @@ def discriminator_of(
             frames, config.mel_bands, config.discriminator_width, circular=circular, condition=config.condition
         )
     if config.features == RANDOM:
-        return Projected(RandomFeatures(config.feature_width, circular), config.condition)
+        return Projected(RandomFeatures(config.feature_width, circular), config.condition, circular)
     if "features" not in parents:
         return nn.Module()
-    return Projected(TrainedFeatures(parents["features"], statistics, circular), config.condition)
+    return Projected(TrainedFeatures(parents["features"], statistics, circular), config.condition, circular)

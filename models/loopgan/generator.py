@@ -287,6 +287,21 @@ def mixed(first: Styles, second: Styles, layers: int, crossover: Float[Tensor, "
     return torch.where(later[:, :, None], second[:, None], first[:, None])
 
 
+def crossovers(
+    places: Float[Tensor, "batch"], chances: Float[Tensor, "batch"], layers: int, share: float
+) -> Float[Tensor, "batch"]:
+    """The layer at which each example changes over, for `mixed`: any but the first for a share, and never for others.
+
+    Args:
+        places: drawn from 0 to 1.
+        chances: drawn from 0 to 1.
+        layers: of the generator.
+        share: of examples that change over.
+    """
+    some = 1 + (places * (layers - 1)).floor()
+    return torch.where(chances < share, some, torch.full_like(some, layers))
+
+
 def truncated(style: Styles, mean: Float[Tensor, "*_ style"], psi: float) -> Styles:
     """Styles drawn towards their mean: 1 leaves them, 0 makes all of them the mean (StyleGAN, appendix B)."""
     return mean + psi * (style - mean)

@@ -20,7 +20,7 @@ from tonemill.models.loopgan import conditions
 from tonemill.models.loopgan.augmenting import Augmenting
 from tonemill.models.loopgan.circle import resampled
 from tonemill.models.loopgan.discriminator import discriminator_of
-from tonemill.models.loopgan.generator import Generator, mixed, truncated
+from tonemill.models.loopgan.generator import Generator, crossovers, mixed, truncated
 from tonemill.models.loopgan.penalties import gradient_square, path_lengths
 from tonemill.models.loopgan.settings import NONE, RANDOM, LoopGANConfig, LoopOptions, settled_loops
 from tonemill.models.parts.circular import turned
@@ -201,8 +201,7 @@ class LoopGAN(Model):
         both = None if condition is None else condition.repeat(2, 1)
         first, second = generator.mapping(latents, both).chunk(2)
         layers = generator.shape.styles
-        crossover = 1 + (batch.draw(torch.rand) * (layers - 1)).floor()
-        crossover = torch.where(batch.draw(torch.rand) < config.mixing, crossover, torch.full_like(crossover, layers))
+        crossover = crossovers(batch.draw(torch.rand), batch.draw(torch.rand), layers, config.mixing)
         styles = mixed(first, second, layers, crossover)
         noise = [batch.draw(torch.randn, 1, *size) for size in generator.shape.noise_shapes()]
         return generator(styles, noise), styles

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tonemill.models.parts.circular import around
+
 Map = Float[Tensor, "batch _ _ _"]
 
 
@@ -25,10 +27,12 @@ class Projection(nn.Module):
     Args:
         channels: of the maps, the finest first.
         base: channels of the finest mixed map; each deeper one has twice as many.
+        circular: height, which is time, is a circle.
     """
 
-    def __init__(self, channels: Sequence[int], base: int = 64) -> None:
+    def __init__(self, channels: Sequence[int], base: int = 64, circular: bool = False) -> None:
         super().__init__()
+        self.circular = circular
         widths = [base << scale for scale in range(len(channels))]
         self.across_channels = nn.ModuleList(
             nn.Conv2d(count, width, 1) for count, width in zip(channels, widths, strict=True)
@@ -56,10 +60,16 @@ class Projection(nn.Module):
             if below is not None:
                 # A map of an odd size was rounded when it was halved.
                 x = x + (below if below.shape[2:] == x.shape[2:] else F.interpolate(below, x.shape[2:]))
-            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
-            below = self.across_scales[scale](x)
+            below = self.across_scales[scale](self._doubled(x))
             mixed.insert(0, below)
         return mixed
+
+    def _doubled(self, x: Map) -> Map:
+        if not self.circular:
+            return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
+        # Aligned corners would stretch a circle; without them each frame becomes the two beside its middle.
+        wide = F.interpolate(around(x, 1, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return wide[:, :, 2:-2]
 
 
 Condition = Float[Tensor, "batch condition"] | None
@@ -88,38 +98,54 @@ class Head(nn.Module):
             is a block.
         condition: numbers of a condition, whose product with the features is added to the logits (Miyato and Koyama,
             2018, https://arxiv.org/abs/1802.05637).
+        circular: height, which is time, is a circle: rotating the map rotates the logits.
     """
 
-    def __init__(self, channels: int, size: int, condition: int = 0) -> None:
+    def __init__(self, channels: int, size: int, condition: int = 0, circular: bool = False) -> None:
         super().__init__()
+        self.circular = circular
         blocks: list[nn.Module] = []
         while size > SMALLEST:
             size //= 2
             width = WIDTHS[size]
-            blocks.append(_separable(channels, width))
+            blocks.append(_separable(channels, width, circular))
             channels = width
         self.blocks = nn.Sequential(*blocks)
-        self.logits = nn.utils.parametrizations.spectral_norm(nn.Conv2d(channels + 1, 1, 4, bias=False))
+        self.logits = nn.utils.parametrizations.spectral_norm(nn.Conv2d(channels + 1, 1, KERNEL, bias=False))
         self.condition = conditioned(condition, channels)
 
     def forward(self, x: Map, condition: Condition = None) -> Float[Tensor, "batch logits"]:
         x = self.blocks(x)
         given = 0.0 if self.condition is None else agreement(x.mean(dim=(2, 3)), self.condition(condition))
+        x = with_deviation(x)
+        if self.circular:
+            x = around(x, KERNEL - 1, 2)[:, :, KERNEL - 1 :]
         # A map that is shorter than the kernel is seen whole.
-        short = [max(0, 4 - side) for side in x.shape[2:]]
-        x = F.pad(with_deviation(x), (0, short[1], 0, short[0]))
-        return self.logits(x).flatten(1) + given
+        short = [max(0, KERNEL - side) for side in x.shape[2:]]
+        return self.logits(F.pad(x, (0, short[1], 0, short[0]))).flatten(1) + given
 
+
+KERNEL = 4
+"""Of the convolution that gives the logits."""
 
 SMALLEST = 8
 WIDTHS = {64: 64, 32: 128, 16: 256, 8: 512}
 """Channels after a block, by the size that it leaves."""
 
 
-def _separable(channels: int, width: int) -> nn.Sequential:
+class CircularConv(nn.Conv2d):
+    """A convolution for which height, which is time, is a circle; its padding is that of the width alone."""
+
+    def forward(self, x: Map) -> Map:
+        wide = around(x, self.kernel_size[0] // 2, 2)
+        return F.conv2d(wide, self.weight, self.bias, self.stride, (0, self.padding[1]), self.dilation, self.groups)
+
+
+def _separable(channels: int, width: int, circular: bool) -> nn.Sequential:
     norm = nn.utils.parametrizations.spectral_norm
+    convolution = CircularConv if circular else nn.Conv2d
     return nn.Sequential(
-        norm(nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)),
+        norm(convolution(channels, channels, 3, padding=1, groups=channels, bias=False)),
         norm(nn.Conv2d(channels, width, 1, bias=False)),
         nn.BatchNorm2d(width),
         nn.LeakyReLU(0.2, inplace=True),
@@ -146,11 +172,12 @@ class Heads(nn.Module):
     Args:
         widths: channels of the maps, the finest first.
         condition: numbers of a condition.
+        circular: as in `Head`.
     """
 
-    def __init__(self, widths: Sequence[int], condition: int = 0) -> None:
+    def __init__(self, widths: Sequence[int], condition: int = 0, circular: bool = False) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(Head(width, 128 >> scale, condition) for scale, width in enumerate(widths))
+        self.heads = nn.ModuleList(Head(width, 128 >> scale, condition, circular) for scale, width in enumerate(widths))
 
     def forward(self, maps: Sequence[Map], condition: Condition = None) -> Float[Tensor, "batch logits"]:
         """The logits of all heads, side by side."""

@@ -16,9 +16,10 @@ RANDOM = "random"
 NONE = "none"
 
 LOOPS_PIPE: Final = (
-    "`tonemill scan FOLDER | tonemill loops --bars {bars} --target-bpm {bpm:g} | tonemill resample --rate 16000 "
-    "--channels mono | tonemill shard CORPUS`"
+    "`tonemill scan FOLDER | tonemill resample --rate 16000 --channels mono | tonemill loops --bars {bars} "
+    "--target-bpm {bpm:g} | tonemill shard CORPUS`"
 )
+"""Resampled first: a loop that is whole in samples of another rate may be one sample short or long in those of this."""
 
 STAGES = 4
 FRAMES = 1 << STAGES

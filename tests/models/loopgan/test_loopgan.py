@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Tonemill
+from conftest import Shell, Tonemill
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +25,7 @@ from tonemill.models.loopgan.generator import (
     Generator,
     ModulatedConv,
     Shape,
+    crossovers,
     doubled,
     mixed,
     truncated,
@@ -136,6 +138,10 @@ def test_styles_change_from_their_crossover_on_and_truncation_draws_them_togethe
     first, second = torch.zeros(3, 4), torch.ones(3, 4)
     styles = mixed(first, second, 10, torch.tensor([3.0, 10.0, 1.0]))
     assert styles[..., 0].sum(dim=1).tolist() == [7, 0, 9]
+    torch.manual_seed(0)
+    drawn = crossovers(torch.rand(20_000), torch.rand(20_000), 10, 0.9)
+    shares = torch.bincount(drawn.long(), minlength=11) / len(drawn)
+    assert shares[0] == 0 and shares[1:].sub(0.1).abs().max() < 0.01, "each of nine layers, and never"
     mean = torch.full((4,), 5.0)
     assert torch.equal(truncated(second, mean, 0.0), mean.expand(3, 4))
     assert torch.equal(truncated(second, mean, 1.0), second)
@@ -192,6 +198,18 @@ def test_circular_discriminators_see_a_rotation_as_one() -> None:
     mel = torch.randn(2, 1, 64, 16)
     for n, (one, other) in enumerate(zip(features(mel.roll(16, dims=2)), features(mel), strict=True)):
         torch.testing.assert_close(one, other.roll(8 >> n, dims=2), atol=1e-5, rtol=1e-5)
+
+
+def test_projected_logits_turn_with_the_loop() -> None:
+    torch.manual_seed(0)
+    features = RandomFeatures(8, circular=True)
+    projection = Projection(features.widths, circular=True)
+    heads, mel = Heads(projection.widths, circular=True).eval(), torch.randn(2, 1, 64, 16)
+    turned, straight = (projection(features(one)) for one in (mel.roll(16, dims=2), mel))
+    for head, one, other in zip(heads.heads, turned, straight, strict=True):
+        found, logits = (head(x).view(2, 4, -1) for x in (one, other))
+        # Those of new heads are small.
+        assert (found - logits.roll(1, dims=1)).abs().max() < 1e-2 * logits.std()
 
 
 @pytest.mark.parametrize(("bpm", "rate"), [(120.0, 16000), (93.0, 16000), (174.0, 44100)])
@@ -257,6 +275,10 @@ def test_frozen_parts_stay_and_others_learn(features: str) -> None:
         if still:
             assert torch.equal(tensor, after[name]), name
     assert not torch.equal(before["generator.constant"], after["generator.constant"])
+    found = model.eval().validate([Request(0, {}, {"audio": np.zeros((1, model.length), np.float32)})])
+    assert found is not None
+    assert set(found.values) == {"held_out_taken_for_real", "generated_taken_for_real"}
+    assert all(0 <= share <= 1 for share in found.values.values())
 
 
 def test_the_published_layout_ends_before_the_loop_and_plays_at_its_speed() -> None:
@@ -286,25 +308,32 @@ def test_other_corpora_are_refused_with_the_pipe_that_makes_one() -> None:
         LoopGANConfig(mel_bands=60)
     model = made()
     wrong = Request(0, {}, {"audio": np.zeros((1, model.length + 7), np.float32)})
+    right = Request(0, {}, {"audio": np.zeros((1, model.length), np.float32)})
+    model.check_examples([right, right])
     with pytest.raises(CorpusError, match="tonemill loops --bars 1 --target-bpm 400"):
-        model.check_examples([wrong])
+        model.check_examples([right, wrong])
 
 
 @pytest.mark.slow
-def test_fewer_loops_than_a_batch_are_enough(
-    tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_fewer_loops_than_a_batch_are_enough_and_the_recommended_pipe_makes_a_loop_of_an_odd_tempo(
+    tonemill: Tonemill, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for number in range(2):
         Path("raw").mkdir(exist_ok=True)
-        soundfile.write(f"raw/{number}.wav", loop(120, 1, 8000, seed=number)[0], 8000)
+        soundfile.write(f"raw/{number}.wav", loop(120, 1, 44100, seed=number)[0], 44100)
     stream = tonemill("loops", "--bpm", 120, stdin=tonemill("scan", "raw", "-q").done().out).done().out
-    tonemill("shard", "corpus", "-q", stdin=stream).done()
+    tonemill("shard", "corpus", "-q", stdin=tonemill("resample", "--rate", 8000, stdin=stream).done().out).done()
     small = ("--width", 4, "--feature-width", 4, "--griffin-lim-rounds", 0, "--listen-clips", 1, "-q")
-    tonemill("train", "loopgan", "corpus", "-o", "run", "--steps", 1, "--batch-size", 4, *small).done()
+    small += ("--steps", 1, "--batch-size", 4)
+    tonemill("train", "loopgan", "corpus", "-o", "run", *small).done()
     tonemill("write", "out", "-q", stdin=tonemill("render", "run", stdin=tonemill("seeds", 1).out).done().out).done()
     (written,) = Path("out").glob("*.wav")
     assert soundfile.info(written).frames == 16000
     assert tempo_of_tags(written) == 120
-    refused = tonemill("train", "loopgan", "corpus", "-o", "other", "--bpm", 100, "--steps", 1, *small)
-    refused.refused(1, "has 16000 samples", "are 19200", "--target-bpm 100")
+    # At 97 BPM a loop that is whole at 44.1 kHz is one sample short at 16 kHz.
+    refused = tonemill("train", "loopgan", "corpus", "-o", "other", "--bpm", 97, *small)
+    refused.refused(1, "has 16000 samples", "are 19794", "--target-bpm 97")
+    recommended = re.findall("`(tonemill scan .*?)`", refused.err)[0]
+    shell(recommended.replace("FOLDER", "raw").replace("CORPUS", "fitting")).done()
+    tonemill("train", "loopgan", "fitting", "-o", "other", "--bpm", 97, *small).done()

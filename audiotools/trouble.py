@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -128,6 +129,35 @@ def machine_error(error: OSError, what: str = "") -> MachineError:
         f"{where}{': ' if where else ''}{said}. {ERRNOS[error.errno or 0].reason} What was finished stays; mend this "
         "and give the same command again: it goes on where it stopped."
     )
+
+
+def not_installed(error: ImportError, what: str) -> MachineError:
+    """The end of a command that needs a package which this machine lacks.
+
+    Args:
+        error: of the import.
+        what: needs it, as the name of a command.
+    """
+    package = (error.name or "").partition(".")[0]
+    lacking = f"{package}, which is not installed here" if package else f"a package that does not load: {error}"
+    return MachineError(
+        f"{what} needs {lacking}. `pip install tonemill` installs all that is missing; what was finished stays, and "
+        "the same command goes on."
+    )
+
+
+def require_package(package: str, what: str) -> None:
+    """Refuse to begin what needs a package that this machine lacks.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    try:
+        there = find_spec(package) is not None
+    except (ImportError, ValueError):
+        there = False
+    if not there:
+        raise not_installed(ModuleNotFoundError(name=package), what)
 
 
 _WORDS: Final = {

@@ -97,7 +97,9 @@ def command_of(name: str, function: Callable[..., Any], doc: str | None, lenient
     kind, colon, rest = text.partition(": ")
     single = typer.Typer(add_completion=False)
     passing = {"ignore_unknown_options": True, "allow_extra_args": True} if lenient else {}
-    single.command(name, help=rest if colon and kind in KINDS else text, context_settings=passing)(guarded(function))
+    single.command(name, help=rest if colon and kind in KINDS else text, context_settings=passing)(
+        guarded(function, name)
+    )
     made = typer.main.get_command(single)
     made.name = name
     return made

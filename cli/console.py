@@ -14,6 +14,7 @@ import typer
 
 from tonemill.audiotools.errors import TonemillError, UsageError
 from tonemill.audiotools.secrets import without_secrets
+from tonemill.audiotools.trouble import not_installed
 
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/+[^/\s]")
 """How an address begins; a path that was made of one has one slash left."""
@@ -22,14 +23,14 @@ debug = False
 """Set by `tonemill --debug`: errors show where they came from."""
 
 
-def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what a command may raise into a message and an exit code: 0 done, 1 failed, 2 wrong usage."""
+def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Turn what the command of a name may raise into a message and an exit code: 0 done, 1 failed, 2 wrong usage."""
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:
             anywhere = getattr(function, "in_stores", ())
-            refuse_elsewhere(value for name, value in kwargs.items() if name not in anywhere)
+            refuse_elsewhere(value for key, value in kwargs.items() if key not in anywhere)
             function(*args, **kwargs)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -48,6 +49,11 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             os._exit(130)
         except typer.Exit:
             raise
+        except ModuleNotFoundError as error:
+            if debug or (error.name or "").startswith("tonemill"):
+                raise
+            tell(f"Error: {not_installed(error, name)}")
+            raise typer.Exit(1) from error
         except OSError as error:
             if debug:
                 raise

@@ -254,6 +254,9 @@ SETTINGS = (
 )
 """Settings that have come since, or have moved from the model's to those of training."""
 
+VERSIONS = ("torch",)
+"""Packages whose version is noted only where they were used, since."""
+
 FIGURES = re.compile(
     r"learning_rate/|gradient_norm/|critic_held_out|critic_generated|compared_with|validated_on|mel_spread_db"
 )
@@ -265,7 +268,9 @@ def as_of_then(content: Any, keys: tuple[str, ...]) -> Any:
     if isinstance(content, list):
         lines = [as_of_then(line, keys) for line in content]
         return [line for line in lines if line.keys() - {"step"}]
-    kept = {key: one for key, one in content.items() if key not in (*keys, *SETTINGS) and not FIGURES.match(key)}
+    kept = {
+        key: one for key, one in content.items() if key not in (*keys, *SETTINGS, *VERSIONS) and not FIGURES.match(key)
+    }
     return {key: as_of_then(one, ()) if isinstance(one, dict) else one for key, one in kept.items()}
 
 

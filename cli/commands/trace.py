@@ -39,9 +39,10 @@ def command(
         _show(facts)
     if write is None:
         return
-    from tonemill.pipelines.corpus.environment import other_versions
+    from tonemill.pipelines.corpus.environment import environment, other_versions
+    from tonemill.pipelines.recipes.step import packages_of
 
-    other = other_versions(facts["environment"])
+    other = other_versions(facts["environment"], environment(packages_of([facts["steps"]])))
     for role, one in facts["remade"].items():
         if not one["same_samples"]:
             by = (

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import MachineError, UsageError
+from tonemill.audiotools.trouble import not_installed
 from tonemill.cli.app import LazyGroup, command_of
 from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
@@ -37,7 +38,18 @@ class Models(LazyGroup):
             module = MODELS.module(name)
         except UsageError:
             return None
+        except ModuleNotFoundError as error:
+            return command_of(name, _refusing(not_installed(error, "train")), MODELS.summary(name), lenient=True)
         return command_of(name, _train_command(name, module.MODEL, typed), module.__doc__)
+
+
+def _refusing(error: MachineError) -> Callable[[], None]:
+    """A command that ends with an error."""
+
+    def refuse() -> None:
+        raise error
+
+    return refuse
 
 
 def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[..., None]:

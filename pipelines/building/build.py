@@ -12,12 +12,13 @@ from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.building.state import State, describe_changes, look
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
 from tonemill.pipelines.corpus.description import describe
-from tonemill.pipelines.corpus.environment import other_versions
+from tonemill.pipelines.corpus.environment import environment, other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import Phase, Progress
+from tonemill.pipelines.recipes.step import packages_of
 from tonemill.pipelines.storage import folders, json_files
 from tonemill.pipelines.storage.paths import inside, sizes_below
 
@@ -128,7 +129,9 @@ def _tell_other_environment(output: OutputFolder, plan: Plan, state: State, prog
         if number in state.todo:
             continue
         then = (json_files.read_json(output.shard(shard.name).sidecar) or {}).get("environment", {})
-        if changed := other_versions(then):
+        # All of a stream have the same steps, nearly always, and this is no more than a word.
+        used = packages_of(row.recipe.steps for row in plan.rows[number][:1]) if plan.rows else ()
+        if changed := other_versions(then, environment(used)):
             progress.say(
                 f"{shard.name} was made with {', '.join(changed)}: the audio is the same, the bytes may differ"
             )

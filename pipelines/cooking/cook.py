@@ -15,7 +15,7 @@ from tonemill.audiotools.arrays import Array
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import LIBSNDFILE
 from tonemill.audiotools.errors import AudioError, Doubtful, Filtered, MachineError, Settled, TonemillError
-from tonemill.audiotools.trouble import unopenable
+from tonemill.audiotools.trouble import not_installed, unopenable
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.planning.plan import Planned
@@ -276,6 +276,8 @@ def _failed(outcome: Outcome, error: Exception, step: str) -> Outcome:
         return replace(outcome, error=error, step="read" if reading else step)
     if isinstance(error, TonemillError):
         raise error
+    if isinstance(error, ModuleNotFoundError):
+        raise not_installed(error, step) from error
     if isinstance(error, OSError):
         return replace(outcome, error=unopenable(error), step=step)
     if isinstance(error, MemoryError):

@@ -32,6 +32,7 @@ from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import commit_tables
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.recipes.example import Example
+from tonemill.pipelines.recipes.step import packages_of
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.paths import kept
@@ -71,7 +72,8 @@ def cook_shard(home: Path, number: int) -> None:
                 break
         except OSError as error:
             raise commit.unwritable(files.base, error) from error
-        commit_tables(files, shard, tally, stored, environment())
+        used = packages_of(row.recipe.steps for row in rows)
+        commit_tables(files, shard, tally, stored, environment(used))
 
 
 def _shelf(home: Path, files: ShardFiles, output: Output) -> Shelf:

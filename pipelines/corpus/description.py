@@ -44,11 +44,11 @@ def merge(output: OutputFolder, plan: Plan) -> dict[str, Any]:
     for name, table in ((INDEX, index), (REJECTS, rejects)):
         with commit.pending(home / name) as file:
             parquet.write_table(table, file, compression="zstd")
-    beside = [name for name in (INDEX, REJECTS, REMOVED) if (home / name).exists()]
+    beside = [INDEX, REJECTS, *([REMOVED] if (home / REMOVED).exists() else [])]
     files = {name: commit.fingerprint(home / name) for name in beside}
     return {
         "schema": SCHEMA,
-        "made_by": environment.environment(),
+        "made_by": environment.environment(environment.beside([one["environment"] for one in sidecars])),
         **totals(plan, sidecars, index, rejects),
         "files": files,
     }

@@ -16,6 +16,11 @@ OLDEST_PYTHON: Final = (3, 11)
 FOR_DEVELOPERS: Final = frozenset({"test"})
 """Extras that only developers of tonemill need."""
 
+FOR_MODELS: Final = frozenset({"torch", "einops", "safetensors", "tensorboard"})
+"""Packages that only train, render and evaluate need; a machine that only cuts audio does without."""
+
+WITHOUT_MODELS: Final = "not installed: corpora are made here, and train, render and evaluate are refused"
+
 TESTED: Final = "constraints.txt"
 _SEPARATORS: Final = re.compile(r"[-_.]+")
 
@@ -35,7 +40,10 @@ def python(folder: Path) -> Iterator[Found]:
 def packages(folder: Path) -> Iterator[Found]:
     """Every package that tonemill needs, against the versions that it takes."""
     needed = [one for one in requirements() if one.marker is None or one.marker.evaluate({"extra": ""})]
-    right = 0
+    right, lacking = 0, [one.name for one in needed if one.name in FOR_MODELS and version_of(one.name) is None]
+    if "torch" in lacking:
+        yield Found("absent", f"{', '.join(lacking)} {WITHOUT_MODELS}", "pip install tonemill")
+        needed = [one for one in needed if one.name not in lacking]
     for one in needed:
         version = version_of(one.name)
         if version is None:
@@ -125,6 +133,9 @@ def plugins(folder: Path) -> Iterator[Found | Trying]:
     from tonemill.pipelines.recipes.step import STEPS
 
     for kind in (STEPS, MODELS):
+        if kind is MODELS and version_of("torch") is None:
+            yield Found("absent", f"models: torch {WITHOUT_MODELS}", "pip install tonemill")
+            continue
         own = kind.own()
         loaded = []
         for name in own:

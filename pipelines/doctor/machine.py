@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tonemill.pipelines.doctor.checks import Found, Trying, attempt
+from tonemill.pipelines.doctor.installation import WITHOUT_MODELS, version_of
 from tonemill.pipelines.doctor.store import store
 from tonemill.pipelines.storage.copies import describe_locks
 from tonemill.pipelines.storage.paths import as_store, place
@@ -180,6 +181,9 @@ def _lines(place: str) -> list[str]:
 def devices(folder: Path) -> Iterator[Found | Trying]:
     """Where models can compute; each device multiplies two matrices."""
     reinstall = "pip install --force-reinstall torch"
+    if version_of("torch") is None:
+        yield Found("absent", f"torch: {WITHOUT_MODELS}", "pip install tonemill")
+        return
     yield Trying("import torch", reinstall)
     import torch
 

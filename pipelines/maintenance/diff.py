@@ -223,7 +223,10 @@ def _why(a: Side, b: Side, one: Mapping[str, Any], other: Mapping[str, Any], fou
         return "; ".join(changes)
     if found.output:
         return "; ".join(found.output)
-    versions = _of_records(a.environment(one["shard"]), b.environment(other["shard"]))
+    then, now = a.environment(one["shard"]), b.environment(other["shard"])
+    # Sidecars of before name torch also where nothing was rendered.
+    both = then.keys() & now.keys()
+    versions = _of_records(*({name: side[name] for name in side if name in both} for side in (then, now)))
     found.versions.update(versions)
     return "; ".join(versions) or "nothing that is recorded: `tonemill verify` both"
 

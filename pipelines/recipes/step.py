@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -70,6 +70,9 @@ class Step:
 
     version: ClassVar[int] = 1
     """Raise it when the same parameters no longer give the same output."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages whose versions decide what comes out; sidecars note them."""
 
     arguments: ClassVar[tuple[str, ...]] = ()
     """Fields that are typed without a flag."""
@@ -168,6 +171,15 @@ def load_step(record: dict[str, Any]) -> Step:
         )
     parameters = {key: value for key, value in record.items() if key not in ("step", "version")}
     return config.build(step, parameters, name)
+
+
+def packages_of(recipes: Iterable[Sequence[Mapping[str, Any]]]) -> set[str]:
+    """Packages that the steps of some recipes name.
+
+    Args:
+        recipes: the steps of each.
+    """
+    return {package for steps in recipes for step in load_steps(steps) for package in step.packages}
 
 
 def load_steps(records: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

@@ -22,6 +22,7 @@ _BATCH = 16
 @dataclass(frozen=True)
 class Render(BatchStep):
     needs_sound: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
 
     run: Annotated[str, "The folder that `tonemill train` made."]
     checkpoint: Annotated[
@@ -113,12 +114,14 @@ class Render(BatchStep):
         """Look up checkpoint and direction now, so that the recipe holds them, whatever is trained later."""
         from pathlib import Path
 
+        from tonemill.audiotools.trouble import require_package
         from tonemill.pipelines import config
         from tonemill.pipelines.runs.directions import chosen, directions_of
         from tonemill.pipelines.runs.parents import parents_of, trained_with, typed_places
         from tonemill.pipelines.runs.run import open_run
         from tonemill.pipelines.storage.paths import readable, to_uri
 
+        require_package("torch", "render")
         run = open_run(Path(self.run))
         directions = directions_of(run)
         direction = chosen(directions, self.direction, self.run)

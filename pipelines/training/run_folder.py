@@ -109,7 +109,7 @@ def begun(
         "channels": model.channels,
         "length": model.length,
         "parameters": {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()},
-        "environment": environment.environment(),
+        "environment": environment.environment(("torch",)),
     }
     # Last, for it is what makes the folder a run.
     json_files.write_json(folder / RUN_JSON, about)

@@ -161,7 +161,8 @@ class FailingStore:
 
     def find(self, key: str) -> dict[str, Entry]:
         below = sorted(path for path in self._watch("find", key).rglob("*") if path.is_file())
-        return {str(path.relative_to(self.folder)): Entry(path.stat().st_size, 0) for path in below}
+        entries = {str(path.relative_to(self.folder)): path.stat() for path in below}
+        return {name: Entry(status.st_size, status.st_mtime_ns) for name, status in entries.items()}
 
     def is_folder(self, key: str) -> bool:
         return self._watch("is_folder", key).is_dir()

@@ -1,4 +1,4 @@
-"""The errors a person can meet; each message says the value, what was expected and how to mend it.
+"""The errors that users see; each message has the value, what was expected and how to mend it.
 
 TonemillError             anything a person can mend
 ├── UsageError            a flag, a parameter or an expression is wrong (exit code 2)
@@ -6,7 +6,7 @@ TonemillError             anything a person can mend
 ├── AudioError            one source or clip cannot be used: a row of the rejects, never a stop
 │   ├── Doubtful          it could not be read, and that may be no fact about it: tried again
 │   │   └── Settled       it is one if it is found twice
-│   └── Filtered          it could be used, but a step was asked to leave it out
+│   └── Filtered          it could be used, but a step's settings leave it out
 ├── OutputError           an output folder is taken, full, or made by another plan
 ├── MachineError          this machine lacks room, memory or handles, or cannot read anything
 ├── CorpusError           a corpus is missing, unfinished, damaged, or does not fit
@@ -60,22 +60,22 @@ class AudioError(TonemillError):
 
 
 def _again(kind: type[AudioError], reason: str, message: str, measured: dict[str, Any]) -> AudioError:
-    """What a pickle holds: an error is made from its parts."""
+    """Make an error from its parts, for unpickling."""
     return kind(reason, message, **measured)
 
 
 class Filtered(AudioError):
-    """A source or clip that a step was asked to leave out."""
+    """A source or clip that a step's settings leave out."""
 
     outcome = "filtered"
 
 
 class Doubtful(AudioError):
-    """A source could not be read, and that may say nothing about it: tried again, and judged at the shard's end."""
+    """A source could not be read, perhaps for a transient reason: tried again, and decided at the shard's end."""
 
 
 class Settled(Doubtful):
-    """A source could not be read, and that is a fact about it if it is found twice."""
+    """A source could not be read; if a second attempt fails alike, it is rejected."""
 
 
 class MachineError(TonemillError):

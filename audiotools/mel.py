@@ -89,7 +89,7 @@ def mel_distance(
     *,
     n_mels: int = 64,
 ) -> float:
-    """How far the average sound of two sets of clips lies apart, in decibels: 0 is the same, 6 plainly audible.
+    """The distance between the average sounds of two sets of clips, in decibels: 0 is the same, 6 plainly audible.
 
     The log-spectral distance (Gray and Markel, 1976) of the two mean log-mel spectra: the root mean square of their
     difference over the bands. It sees colour and level. It sees neither the order of events nor variety within a set;

@@ -1,4 +1,4 @@
-"""Find and blot out what opens a door in an address: passwords, keys and signatures in URIs, wherever they stand."""
+"""Find and blot out secrets in URIs: passwords, keys and signatures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES: Final = (
     r"(?:access|account|secret|api|auth|session|refresh|id|bearer|security|sas)?[-_]?(?:key|token|secret)|"
     r"pass(?:word|wd|phrase)?|pwd|credentials?|auth(?:orization)?|secret[-_]?access[-_]?key|client[-_]?secret"
 )
-"""What parameters of a query are called that nobody else may know."""
+"""Names of query parameters whose values are secret, as a regular expression."""
 
 # A path that was made of a URI has lost a slash. Local files have no secrets, and folders with an @ in their name.
 _URI: Final = re.compile(r"(?<![a-z0-9+.\-])(?!file:)[a-z][a-z0-9+.\-]{1,30}:/{1,2}[^\s\"'<>]+", re.IGNORECASE)

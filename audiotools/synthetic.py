@@ -115,7 +115,7 @@ def hat(
     Args are those of `kick`.
     """
     seconds = _seconds(decay_ms, sample_rate)
-    ratios = (1.0, 1.34, 1.52, 1.81, 2.33, 2.67)  # no two share a small whole ratio, so no pitch is heard
+    ratios = (1.0, 1.34, 1.52, 1.81, 2.33, 2.67)  # no two share a small whole ratio, so there is no pitch
     turning = 2 * pi * 317 * np.arange(-500, seconds.size + 500) / sample_rate
     squares = sum(np.sign(np.sin(ratio * turning + rng.uniform(0, 2 * pi))) for ratio in ratios)
     # The filter is circular: where the ends meet, all squares jump at once, so the ends are cut off.
@@ -170,7 +170,7 @@ def loop(
     channels: int = 1,
     kit: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Float32[np.ndarray, "channels time"]:
-    """A drum loop that repeats without a seam: what rings past its end is heard at its start.
+    """A drum loop that repeats without a seam: the tails past its end are added to its start.
 
     Args:
         bpm: beats per minute.

@@ -76,7 +76,7 @@ STATUSES: Final[dict[int, Meaning]] = {
 """Of HTTP's status codes; 408, 429, 5xx and others are `UNKNOWN`."""
 
 IDENTITY: Final = Meaning(Kind.TRANSIENT, "identity")
-"""Of who we are to a store, which says nothing about an object."""
+"""The store refused our credentials; the object may be there or not."""
 
 CODES: Final[dict[str, Meaning]] = {
     **dict.fromkeys(
@@ -105,18 +105,18 @@ CODES: Final[dict[str, Meaning]] = {
 
 
 def meaning_of_answer(status: int | None, code: str = "") -> Meaning:
-    """What a store's answer means: by its own code, else by its status."""
+    """The meaning of a store's answer, by its own code, else by its status."""
     return CODES.get(code) or STATUSES.get(status or 0, UNKNOWN)
 
 
 def meaning_of(error: OSError) -> Meaning:
-    """What an error means: what a store's answer said, else its number."""
+    """The meaning of an error: that of a store's answer if it has one, else that of its number."""
     meaning: Meaning = getattr(error, "meaning", None) or ERRNOS.get(error.errno or 0, UNKNOWN)
     return meaning
 
 
 def is_of_machine(error: OSError) -> bool:
-    """Whether an error says something about this machine alone."""
+    """Whether an error comes from this machine, as a full disk, and not from the file."""
     return meaning_of(error).kind is Kind.MACHINE
 
 
@@ -124,9 +124,9 @@ def machine_error(error: OSError, what: str = "") -> MachineError:
     """The end of a command whose machine lacks something: names the path, what is lacking and what mends it."""
     place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     where = " at ".join(filter(None, [what, place]))
-    said = error.strerror or str(error)
+    text = error.strerror or str(error)
     return MachineError(
-        f"{where}{': ' if where else ''}{said}. {ERRNOS[error.errno or 0].reason} What was finished stays; mend this "
+        f"{where}{': ' if where else ''}{text}. {ERRNOS[error.errno or 0].reason} What was finished stays; mend this "
         "and give the same command again: it goes on where it stopped."
     )
 
@@ -170,18 +170,18 @@ _WORDS: Final = {
 
 
 def unopenable(error: OSError) -> AudioError:
-    """What an error of a disk or a store means for the source that was to be read.
+    """The reject of a source whose reading failed with an error of a disk or a store.
 
     Raises:
-        MachineError: it says something about this machine and nothing about the source.
+        MachineError: it comes from this machine and not from the source.
     """
     meaning = meaning_of(error)
     if meaning.kind is Kind.MACHINE:
         raise machine_error(error, "reading a source") from error
-    said = (error.strerror or str(error)).rstrip(".")
+    text = (error.strerror or str(error)).rstrip(".")
     if meaning.reason in ("forbidden", "unreadable"):
-        said = "" if error.strerror in (None, os.strerror(error.errno or 0)) else f": {said}"
-    message = _WORDS[meaning.reason].format(said)
+        text = "" if error.strerror in (None, os.strerror(error.errno or 0)) else f": {text}"
+    message = _WORDS[meaning.reason].format(text)
     if meaning.kind is Kind.FINAL:
         return Settled(meaning.reason, message)
     return Doubtful(meaning.reason, message)

@@ -45,7 +45,7 @@ class Waveform:
 
 @dataclass(frozen=True)
 class Flow:
-    """A waveform that need not fit in memory: it can be read from its start, in blocks, as often as asked.
+    """A waveform that need not fit in memory: it is read in blocks from its start, any number of times.
 
     Args:
         open_blocks: starts a reading; yields arrays (channels, time) of any lengths.
@@ -77,8 +77,8 @@ class Flow:
             total += block.nbytes
             if total > MOST_WHOLE_BYTES:
                 seconds = MOST_WHOLE_BYTES / (4 * self.channels * self.sample_rate)
-                told = f"more than {seconds / 60:.0f} minutes would have to be in memory at once"
-                raise AudioError("too_long", f"{told}; `tonemill slice` before this step, or `scan` shorter files")
+                message = f"more than {seconds / 60:.0f} minutes would have to be in memory at once"
+                raise AudioError("too_long", f"{message}; `tonemill slice` before this step, or `scan` shorter files")
         samples = np.concatenate(parts, axis=1) if parts else np.zeros((self.channels, 0), np.float32)
         return Waveform(samples, self.sample_rate)
 

@@ -71,9 +71,9 @@ def trained(net: Network, dry: np.ndarray, wet: np.ndarray, steps: int, judge: C
 
     for step in range(1, steps + 1):
         starts = draws.integers(0, dry.size - frames + 1, clips)
-        heard, wanted = (torch.from_numpy(np.stack([x[at : at + frames] for at in starts])) for x in (dry, wet))
+        driven, wanted = (torch.from_numpy(np.stack([x[at : at + frames] for at in starts])) for x in (dry, wet))
         net.train()
-        net.training_step(Pairs(heard, wanted, torch.zeros(clips, 0)), step, loss, update)
+        net.training_step(Pairs(driven, wanted, torch.zeros(clips, 0)), step, loss, update)
         schedule.step()
         if step in marks(steps):
             judge()
@@ -90,16 +90,16 @@ def run(name: str, row: Row, steps: int) -> None:
     kind = NETWORKS.module(row.network).NETWORK
     net = kind(kind.Config(**row.settings))
 
-    def says(x: np.ndarray) -> np.ndarray:
+    def played_through(x: np.ndarray) -> np.ndarray:
         return played(net.eval().player(np.zeros(0, np.float32)), x.astype(np.float32))
 
     print(f"| {name}", end="", flush=True)
     start = time.process_time()
-    trained(net, dry, wet, steps, lambda: print(f" | {esr(target, says(held)):.5f}", end="", flush=True))
-    seconds, said = time.process_time() - start, says(held)
+    trained(net, dry, wet, steps, lambda: print(f" | {esr(target, played_through(held)):.5f}", end="", flush=True))
+    seconds, output = time.process_time() - start, played_through(held)
     cells = [f"{row.reference:.5f}", f"{seconds:.0f}"]
-    cells += [f"{one:.4f}" for one in (esr(target[1:], said[:-1]), esr(target[:-1], said[1:]))]
-    cells += [f"{esr(row.effect(gain * held), says(gain * held)):.4f}" for gain in (10, 0.1)]
+    cells += [f"{one:.4f}" for one in (esr(target[1:], output[:-1]), esr(target[:-1], output[1:]))]
+    cells += [f"{esr(row.effect(gain * held), played_through(gain * held)):.4f}" for gain in (10, 0.1)]
     print(f" | {' | '.join(cells)} |", flush=True)
 
 

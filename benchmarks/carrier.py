@@ -1,12 +1,12 @@
-"""How far off the carrier of a modulation runs: a network begun with a true past, and judged half a second on.
+"""The frequency error of a modulation's carrier over half a second, from a network started with the true past.
 
-said[n] = dry[n] sin(2 pi f n / rate + phase) tells its phase only where dry sounds. So each 10 ms are fitted by least
-squares with dry[n] times a sine and a cosine of the true carrier, which gives a phase; the error is the slope of the
-unwrapped phases, weighted by the energy of dry in each. An error up to 50 Hz is told.
+The phase of output[n] = dry[n] sin(2 pi f n / rate + phase) can be measured only where dry has sound. So each 10 ms are
+fitted by least squares with dry[n] times a sine and a cosine of the true carrier, which gives a phase. The error is the
+slope of the unwrapped phases, weighted by the energy of dry in each 10 ms. Errors up to 50 Hz can be measured.
 
-Starts are not chosen: all on a grid of 0.1 s are taken where dry, from the samples that the network sees first to
-half a second later, is nowhere under -40 dB of full peak for as long as the network sees back (127 samples, 2.9 ms).
-Behind such a silence the phase is not in anything that the network sees.
+Starts are on a grid of 0.1 s. A start is left out if dry, from the network's first input to half a second after the
+start, stays under -40 dB of its peak for as long as the receptive field (127 samples, 2.9 ms): after such a silence the
+network's input does not determine the phase.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ QUIET_DB = -40.0
 Signal = Float[np.ndarray, "time"]
 
 
-def phases(said: Signal, dry: Signal, carrier_hz: float, rate: int) -> tuple[np.ndarray, np.ndarray]:
+def phases(output: Signal, dry: Signal, carrier_hz: float, rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Of each 10 ms: the phase against the carrier in radians, unwrapped, and the energy of dry."""
     hop = rate // 100
-    count = said.size // hop
+    count = output.size // hop
     turn = 2 * np.pi * carrier_hz * np.arange(count * hop) / rate
-    target, heard = (one[: count * hop].reshape(count, hop).astype(np.float64) for one in (said, dry))
-    parts = np.stack([heard * wave(turn).reshape(count, hop) for wave in (np.sin, np.cos)], axis=2)
+    target, driver = (one[: count * hop].reshape(count, hop).astype(np.float64) for one in (output, dry))
+    parts = np.stack([driver * wave(turn).reshape(count, hop) for wave in (np.sin, np.cos)], axis=2)
     found = np.stack([np.linalg.lstsq(*both, rcond=None)[0] for both in zip(parts, target, strict=True)])
-    return np.unwrap(np.arctan2(found[:, 1], found[:, 0])), np.square(heard).sum(axis=1)
+    return np.unwrap(np.arctan2(found[:, 1], found[:, 0])), np.square(driver).sum(axis=1)
 
 
-def carrier_error_percent(said: Signal, dry: Signal, carrier_hz: float, rate: int) -> float:
-    phase, energy = phases(said, dry, carrier_hz, rate)
+def carrier_error_percent(output: Signal, dry: Signal, carrier_hz: float, rate: int) -> float:
+    phase, energy = phases(output, dry, carrier_hz, rate)
     seconds = np.arange(phase.size) * (rate // 100) / rate
     slope = np.polyfit(seconds, phase, 1, w=np.sqrt(energy))[0]
     return float(100 * slope / (2 * np.pi) / carrier_hz)
@@ -47,7 +47,7 @@ def longest_quiet(dry: Signal, peak: float) -> int:
 
 
 def starts(dry: Signal, rate: int, past: int) -> list[int]:
-    """Places on the grid that mean something, as said above."""
+    """The starts on the grid that are not left out."""
     peak = float(np.abs(dry).max())
     grid = range(rate // 10, dry.size - rate // 2 + 1, rate // 10)
     return [at for at in grid if longest_quiet(dry[at - past : at + rate // 2], peak) < past]
@@ -58,8 +58,8 @@ def forced_starts(runner: Runner, dry: Signal, wet: Signal, carrier_hz: float, r
     chosen = starts(dry, rate, runner.past)
     ahead = np.stack([dry[at : at + rate // 2] for at in chosen])
     pasts = [np.stack([one[at - runner.past : at] for at in chosen]) for one in (dry, wet)]
-    said = runner.run_many(ahead, *pasts)
-    return np.array([carrier_error_percent(*both, carrier_hz, rate) for both in zip(said, ahead, strict=True)])
+    output = runner.run_many(ahead, *pasts)
+    return np.array([carrier_error_percent(*both, carrier_hz, rate) for both in zip(output, ahead, strict=True)])
 
 
 def summary(errors: np.ndarray) -> str:

@@ -4,8 +4,8 @@
     python -m benchmarks.curve corpora/real runs/judge runs/wavegan --steps 100,400,1600 --clips 1000
 
 Keep checkpoints for it: `train ... --checkpoint-every 100 --keep 1000`. As many seeds are rendered as the corpus has
-held-out clips; those, the reference and the noise are heard once. Seconds are those of training, by the clock; on a
-machine that others use, measure what a step takes in CPU time, and say so: `--seconds-per-step 0.12,0.18`.
+held-out clips; those, the reference and the noise are measured once. Seconds are those of training, by the clock; on a
+machine that others use, measure a step's CPU time and give it: `--seconds-per-step 0.12,0.18`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def points(run: Run, steps: Sequence[int], count: int) -> list[Checkpoint]:
 
 
 def rendered(run: Run, checkpoint: Checkpoint, count: int, batch_size: int = 64) -> list[Member]:
-    """Clips of the first so many seeds."""
+    """Rendered clips of the first `count` seeds."""
     model = load_for_rendering(run, checkpoint, torch.device("cpu"))
     waveforms = render(model, [Request(seed, {}, {}) for seed in range(count)], batch_size, torch.device("cpu"))
 
@@ -75,7 +75,7 @@ def rendered(run: Run, checkpoint: Checkpoint, count: int, batch_size: int = 64)
 def real_and_noise(
     corpus: Corpus, judge: Judge, measuring: Measuring, clips: int | None, phase: Phase
 ) -> dict[str, Clips]:
-    """What every checkpoint is held against, heard once."""
+    """The real clips and noise that every checkpoint is compared with, measured once."""
     split = {name: members_of(corpus, [name]) for name in corpus.about["splits"]}
     held_out = [one for name, members in split.items() if name != "train" for one in members]
     held_out = chosen(held_out, clips or len(held_out), 0)

@@ -8,9 +8,9 @@ Of each recording (its first 12 s) it makes copies: gain, polarity, resampling, 
 compared in memory as `dedup` does it.
 
     found        copies whose outline is near enough to be a candidate
-    copies       of all, those that are then told to be copies: the recall
-    excess, dB   95th percentile of what level and phase differ beyond coding noise; 0.09 is the limit
-    merged       pairs of different recordings that are told to be copies: look at them, some are real copies
+    copies       share of all that is then found to be copies: the recall
+    excess, dB   95th percentile of the differences of level and phase beyond coding noise; 0.09 is the limit
+    merged       pairs of different recordings found to be copies: look at them, some are real copies
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def copies(sound: Waveform) -> Iterator[tuple[str, Waveform]]:
     for other in (48000, 44100, 22050, 16000):
         if rate >= 32000 and rate != other:
             yield f"resampled to {other}", Waveform(resample(x, rate, other), other)
-    # MP3 knows few rates.
+    # MP3 has few rates.
     codable = sound if rate in (8000, 16000, 22050, 44100, 48000) else Waveform(resample(x, rate, 44100), 44100)
     full, least = (320, 32) if codable.sample_rate >= 32000 else (160, 8)
     for kbps in (64, 128, full):

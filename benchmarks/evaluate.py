@@ -3,10 +3,10 @@
     python -m benchmarks.evaluate                       # 10,000 clips a set, of which 1,000 are judged
     python -m benchmarks.evaluate --clips 2000 --judged 256
 
-A corpus of one-second clips at 16 kHz (hits of the drum machine) is cooked, and its clips are heard again and again
-until there are enough: read, decoded, outlined, and 2,000 of them measured. A classifier with the default settings and
-ten classes, untrained, which costs what a trained one does, judges some of them. The statistics are those of generated,
-held-out and noise clips beside a reference, all of that size, in 256 dimensions.
+The benchmark makes a corpus of one-second clips at 16 kHz (hits of the drum machine) and repeats its clips until there
+are enough. They are read, decoded and outlined, and 2,000 of them measured. An untrained classifier with the default
+settings and ten classes, which costs the same as a trained one, labels some of them. The statistics compare generated,
+held-out and noise clips with a reference, all of that size, in 256 dimensions.
 
     real time    seconds of sound for each second on the clock, and of CPU time
 """
@@ -30,7 +30,7 @@ from tonemill.models.classifier import EMBEDDING, Classifier, ClassifierConfig
 from tonemill.pipelines.building.build import produce
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.evaluation.clip_sets import Clips, Hearing, Member, hear, members_of
+from tonemill.pipelines.evaluation.clip_sets import Clips, Measuring, Member, measure_clips, members_of
 from tonemill.pipelines.evaluation.judge import Judge
 from tonemill.pipelines.evaluation.metrics import compare
 from tonemill.pipelines.planning.plan import Output
@@ -87,7 +87,7 @@ def enlarged(clips: Clips, count: int) -> Clips:
 
 
 def judged_as(clips: Clips, name: str, seed: int, shift: float) -> Clips:
-    """The same sounds with the vectors and classes of a judge that is sure, around other middles."""
+    """The same sounds with the vectors and classes of a confident judge; `shift` moves the vectors."""
     rng = np.random.default_rng(seed)
     middles = np.random.default_rng(0).standard_normal((CLASSES, EMBEDDING))
     which = rng.integers(CLASSES, size=len(clips))
@@ -100,8 +100,8 @@ def judged_as(clips: Clips, name: str, seed: int, shift: float) -> Clips:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clips", type=int, default=10_000, help="of a set (default 10,000)")
-    parser.add_argument("--judged", type=int, default=1_000, help="clips that the classifier hears (default 1,000)")
-    parser.add_argument("--only", choices=("judge", "hear", "compare"), help="one part (default: all)")
+    parser.add_argument("--judged", type=int, default=1_000, help="clips that the classifier labels (default 1,000)")
+    parser.add_argument("--only", choices=("judge", "measure_clips", "compare"), help="one part (default: all)")
     options = parser.parse_args()
     labels = tuple(map(str, range(CLASSES)))
     config = ClassifierConfig(label="label", labels=labels, sample_rate=RATE, channels=1)
@@ -115,15 +115,17 @@ def main() -> None:
             _, wall, cpu = timed(lambda: judge.judge(sounds))
             rows.append(("judge: labels and embedding", options.judged, wall, cpu, "30x"))
         wanted = repeated(members, options.clips)
-        hearing = Hearing(None, RATE, FRAMES, os.cpu_count() or 1)
-        if options.only in (None, "hear"):
-            heard, wall, cpu = timed(lambda: hear("generated", wanted, hearing, phase))
+        measuring = Measuring(None, RATE, FRAMES, os.cpu_count() or 1)
+        if options.only in (None, "measure_clips"):
+            measured, wall, cpu = timed(lambda: measure_clips("generated", wanted, measuring, phase))
             rows.append(("read, outline, measure", options.clips, wall, cpu, ""))
         if options.only in (None, "compare"):
             if options.only:
-                heard = enlarged(hear("generated", wanted[: len(members)], hearing, phase), options.clips)
+                measured = enlarged(measure_clips("generated", wanted[: len(members)], measuring, phase), options.clips)
             shifts = {"reference": 0.0, "held_out": 0.0, "generated": 0.1, "noise": 0.5}
-            sets = {name: judged_as(heard, name, seed, shift) for seed, (name, shift) in enumerate(shifts.items(), 1)}
+            sets = {
+                name: judged_as(measured, name, seed, shift) for seed, (name, shift) in enumerate(shifts.items(), 1)
+            }
             _, wall, cpu = timed(lambda: compare(sets, judge, [], phase))
             rows.append(("statistics of three rows", 3 * options.clips, wall, cpu, "under 45 s"))
 

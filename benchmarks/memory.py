@@ -84,10 +84,10 @@ def cost_of(pipe: str) -> Cost:
     shell = ["bash", "-o", "pipefail", "-c", pipe]
     process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    said = process.stderr.read().decode(errors="replace")
+    errors = process.stderr.read().decode(errors="replace")
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Cost(time.monotonic() - begun, usage.ru_maxrss * 1024 / 1e6, said.strip()[-300:] if status else "")
+    return Cost(time.monotonic() - begun, usage.ru_maxrss * 1024 / 1e6, errors.strip()[-300:] if status else "")
 
 
 def command(pipe: str, folder: Path) -> str:
@@ -122,8 +122,8 @@ def main() -> None:
         print("| step | peak, MB | speed |\n|---|--:|--:|", flush=True)
         for case, pipe in cases.items():
             cost = cost_of(command(pipe, folder))
-            told = f" ({cost.error})" if cost.error else ""
-            print(f"| {case} | {cost.peak_mb:.0f} | {3600 * options.hours / cost.wall:.0f} x |{told}", flush=True)
+            failure = f" ({cost.error})" if cost.error else ""
+            print(f"| {case} | {cost.peak_mb:.0f} | {3600 * options.hours / cost.wall:.0f} x |{failure}", flush=True)
             for left in ("out", "cache"):
                 shutil.rmtree(folder / left, ignore_errors=True)
 

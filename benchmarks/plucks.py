@@ -37,5 +37,5 @@ def music(seconds: float, seed: int, rate: int = 44100) -> np.ndarray:
     return (result * (0.8 / np.abs(result).max())).astype(np.float32)
 
 
-def esr(true: np.ndarray, said: np.ndarray) -> float:
-    return float(np.square(true - said).sum() / np.square(true).sum())
+def esr(true: np.ndarray, output: np.ndarray) -> float:
+    return float(np.square(true - output).sum() / np.square(true).sum())

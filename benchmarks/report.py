@@ -147,15 +147,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--keep", type=Path)
-    asked = parser.parse_args()
-    if asked.keep is None:
+    options = parser.parse_args()
+    if options.keep is None:
         with tempfile.TemporaryDirectory() as folder:
-            measure(make_corpus(Path(folder), asked.rows), Path(folder) / "report.html", asked.runs)
+            measure(make_corpus(Path(folder), options.rows), Path(folder) / "report.html", options.runs)
     else:
-        asked.keep.mkdir(parents=True, exist_ok=True)
-        corpus = asked.keep / "corpus"
-        corpus = corpus if corpus.exists() else make_corpus(asked.keep, asked.rows)
-        measure(corpus, asked.keep / "report.html", asked.runs)
+        options.keep.mkdir(parents=True, exist_ok=True)
+        corpus = options.keep / "corpus"
+        corpus = corpus if corpus.exists() else make_corpus(options.keep, options.rows)
+        measure(corpus, options.keep / "report.html", options.runs)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Conversion:
         return decibels(np.hypot(in_phase, quadrature)), float(delay), decibels(np.sqrt(2 * np.mean(rest**2)))
 
     def aliases_db(self) -> float | None:
-        """None where no tone of the input lies above the new Nyquist."""
+        """The largest alias; None if no tone of the input is above the new Nyquist frequency."""
         tones_hz = [f * self.nyquist_hz for f in STOP_BAND if f * self.nyquist_hz < 0.999 * self.from_rate / 2]
         return max((decibels(np.sqrt(2 * np.mean(self.tone(hz)[0] ** 2))) for hz in tones_hz), default=None)
 

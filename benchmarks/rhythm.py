@@ -83,8 +83,8 @@ def played_pieces(rhythms: Rhythms, sounds: Sounds) -> Iterator[Piece]:
 def measured(piece: Piece) -> tuple[int, int, str]:
     """What is right, of how much; and what is wrong."""
     sound = Waveform(piece.samples, RATE)
-    heard = onsets(sound)
-    found = find_beats(heard, piece.beats_per_bar)
+    found_onsets = onsets(sound)
+    found = find_beats(found_onsets, piece.beats_per_bar)
     ratio = found.tempo_bpm / piece.tempo_bpm
     if piece.group == "loops":
         right = int(abs(ratio - 1) < 0.01)

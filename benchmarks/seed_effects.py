@@ -93,11 +93,11 @@ def learn(
 ) -> None:
     optimizer = torch.optim.Adam(net.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    heard = BlockLoss(config)
+    block_loss = BlockLoss(config)
     for step in range(steps):
         loss = net.window_loss(*pair, step + 1)
         if net.config.unroll:
-            loss = loss + net.block_loss(*pair, heard)
+            loss = loss + net.block_loss(*pair, block_loss)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -106,8 +106,8 @@ def learn(
 
 def forced_esr(net: Autoregressive, dry: np.ndarray, wet: np.ndarray) -> float:
     with torch.inference_mode():
-        said = net.teacher_forced(torch.from_numpy(dry)[None], torch.from_numpy(wet)[None])[0].numpy()
-    return esr(wet, said)
+        output = net.teacher_forced(torch.from_numpy(dry)[None], torch.from_numpy(wet)[None])[0].numpy()
+    return esr(wet, output)
 
 
 def effects(wanted: list[str]) -> None:
@@ -122,11 +122,11 @@ def effects(wanted: list[str]) -> None:
         net = trained(dry, wet, steps, **settings)
         seconds = time.process_time() - start
         runner = net.runner()
-        said = runner.run(held)
-        error = np.abs(said - target).mean() / np.abs(target).mean()
-        cells = f"{forced_esr(net, held, target):.2e} | {esr(target, said):.2e} | "
-        cells += f"{esr(target[1:], said[:-1]):.2e} | {esr(target[:-1], said[1:]):.2e} | {error:.2%} | "
-        cells += f"{'' if seeds is None else f'{seeds:.1%}'} | {np.abs(said).max():.2f}"
+        output = runner.run(held)
+        error = np.abs(output - target).mean() / np.abs(target).mean()
+        cells = f"{forced_esr(net, held, target):.2e} | {esr(target, output):.2e} | "
+        cells += f"{esr(target[1:], output[:-1]):.2e} | {esr(target[:-1], output[1:]):.2e} | {error:.2%} | "
+        cells += f"{'' if seeds is None else f'{seeds:.1%}'} | {np.abs(output).max():.2f}"
         print(f"| {name} | {steps} | {seconds:.0f} | {cells} |")
         silence = np.abs(runner.run(np.zeros(RATE, np.float32))).max()
         print(f"  silence in for 1 s: largest output {silence:.1e}", flush=True)
@@ -135,7 +135,7 @@ def effects(wanted: list[str]) -> None:
 
 
 def carrier_errors(runner: Runner) -> np.ndarray:
-    """From all starts that mean something in three clips of 8 s that were never heard, in percent."""
+    """The carrier's error in percent, from all starts in three unseen clips of 8 s that are not left out."""
     clips = [music(8, seed) for seed in (1, 2, 3)]
     return np.concatenate([forced_starts(runner, one, modulated(one), CARRIER_HZ, RATE) for one in clips])
 
@@ -221,10 +221,10 @@ def losses(wanted: list[str]) -> None:
         dry, start = music(40, 0), time.process_time()
         net = trained(dry, np.tanh(5 * dry), 250, **settings)
         runner = net.runner()
-        seconds, said = time.process_time() - start, runner.run(held)
-        sharp = esr(*(one[1:] - 0.85 * one[:-1] for one in (target, said)))
-        distance = float(mrstft(torch.from_numpy(said)[None], torch.from_numpy(target)[None]))
-        print(f"| {what} | {seconds:.0f} | {esr(target, said):.2e} | {sharp:.2e} | {distance:.3f} |", flush=True)
+        seconds, output = time.process_time() - start, runner.run(held)
+        sharp = esr(*(one[1:] - 0.85 * one[:-1] for one in (target, output)))
+        distance = float(mrstft(torch.from_numpy(output)[None], torch.from_numpy(target)[None]))
+        print(f"| {what} | {seconds:.0f} | {esr(target, output):.2e} | {sharp:.2e} | {distance:.3f} |", flush=True)
 
 
 def feedback(wanted: list[str]) -> None:
@@ -247,8 +247,8 @@ def feedback(wanted: list[str]) -> None:
         dry = music(40, 0)
         net = trained(dry, np.tanh(5 * dry), 500, **settings)
         runner = net.runner()
-        said = runner.run(held[RATE:], held[:RATE], bogus)
-        late = esr(target[RATE:][RATE // 10 :], said[RATE // 10 :])
+        output = runner.run(held[RATE:], held[:RATE], bogus)
+        late = esr(target[RATE:][RATE // 10 :], output[RATE // 10 :])
         cells = f"{forced_esr(net, held, target):.2e} | {esr(target, runner.run(held)):.2e} | {late:.2e}"
         print(f"| {what} | {cells} |", flush=True)
 

@@ -141,7 +141,7 @@ def by_part(folder: Path, paths: list[Path], rounds: int) -> None:
                 taken[name].append(one)
     medians = {name: [statistics.median(side) for side in zip(*some, strict=True)] for name, some in taken.items()}
     total = [side / len(paths) for side in medians.pop("total")]
-    # What lies in brackets is a part of the row above, and scanning is another process's work.
+    # Rows in brackets are parts of the row above, and scanning is another process's work.
     counted = [row for name, row in medians.items() if "scan" not in name and not name.startswith("(")]
     rest = [whole - sum(row[side] for row in counted) for side, whole in enumerate(total)]
     print("| CPU ms for a minute of audio | tonemill | plain loop |\n|---|--:|--:|")

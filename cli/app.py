@@ -1,4 +1,4 @@
-"""The `tonemill` command: finds its subcommands without importing them, and imports the one that is run."""
+"""The `tonemill` command: lists its subcommands without importing them, and imports the one that is run."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class LazyGroup(TyperGroup):
     """A group that lists commands by name and summary, and makes one when it is run."""
 
     def summaries(self) -> Mapping[str, tuple[str, str]]:
-        """For each command its panel and its summary; asked for often."""
+        """For each command its panel and its summary."""
         raise NotImplementedError
 
     def make(self, name: str, typed: Sequence[str]) -> TyperCommand | TyperGroup | None:
-        """The command itself, or None if there is none of that name; `typed` is what follows the name."""
+        """The command, or None if there is none of that name; `typed` are the words after the name."""
         raise NotImplementedError
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.summaries())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """What help and completion need to know of a command."""
+        """A command without its module imported, for help and completion."""
         panel, summary = self.summaries().get(cmd_name, (None, None))
         return panel and TyperCommand(cmd_name, help=summary, rich_help_panel=panel, hidden=panel == "Hiddens")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         made = self.make(args[0], args[1:])
         if made is None:
-            # Only the names matter: they are what a misspelt one is held against.
+            # Only the names are used: click compares a misspelt name with them.
             self.commands = {name: TyperCommand(name) for name in self.summaries()}
             return super().resolve_command(ctx, args)
         return args[0], made, args[1:]
@@ -83,13 +83,13 @@ class Stages(LazyGroup):
 
 
 def command_of(name: str, function: Callable[..., Any], doc: str | None, lenient: bool = False) -> Any:
-    """Make a command of a function whose parameters say what a person types.
+    """Make a command of a function whose parameters are the arguments and flags.
 
     Args:
         name: of the command.
-        function: called with what was typed.
+        function: called with the values typed.
         doc: its help.
-        lenient: flags that it does not have are passed over.
+        lenient: unknown flags are ignored.
     """
     from tonemill.cli.console import guarded
 

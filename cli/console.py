@@ -1,4 +1,4 @@
-"""What every command does alike at the edges: errors, closed pipes, Ctrl-C, and the screen."""
+"""Behaviour common to all commands: errors, closed pipes, Ctrl-C, and printing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tonemill.audiotools.secrets import without_secrets
 from tonemill.audiotools.trouble import not_installed
 
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/+[^/\s]")
-"""How an address begins; a path that was made of one has one slash left."""
+"""The start of an address; converted to a path, an address has only one slash left."""
 
 debug = False
 """Set by `tonemill --debug`: errors show where they came from."""
 
 
 def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Turn what the command of a name may raise into a message and an exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Turn the exceptions of the command `name` into a message and an exit code: 0 done, 1 failed, 2 wrong usage."""
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
@@ -35,7 +35,7 @@ def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError as error:
-            # Whoever read has enough.
+            # The reader closed the pipe, as `head` does after its last line.
             raise typer.Exit(0) from error
         except TonemillError as error:
             if debug:
@@ -69,7 +69,7 @@ def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def in_stores(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Say which parameters of a command may be places in object stores; no others may."""
+    """Mark parameters of a command that may be places in object stores; no others may."""
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
         function.in_stores = names  # type: ignore[attr-defined]
@@ -89,13 +89,13 @@ def refuse_elsewhere(values: Iterable[Any]) -> None:
             refuse_elsewhere(value)
         elif isinstance(value, str | Path) and _ADDRESS.match(str(value)) and not os.path.lexists(value):
             raise UsageError(
-                f"{value} does not lie on this machine, and this command works on folders of this machine. "
+                f"{value} is not on this machine, and this command works on folders of this machine. "
                 "Copy it here first, and name the copy."
             )
 
 
 def settle() -> None:
-    """Give up on streams that nobody reads, for Python would complain of them once more at its end."""
+    """Close streams without a reader, or Python prints one more error about them when it ends."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -105,7 +105,7 @@ def settle() -> None:
 
 
 def tell(text: str) -> None:
-    """A line on stderr, if there is one; passwords in it are blotted out."""
+    """Print a line to stderr, if it is open; passwords in the line are blotted out."""
     if sys.stderr is not None:
         try:
             print(without_secrets(text), file=sys.stderr, flush=True)  # noqa: T201
@@ -127,7 +127,7 @@ def stdin(command: str) -> BinaryIO:
     """The stream that is piped in.
 
     Raises:
-        UsageError: nothing is.
+        UsageError: nothing is piped in.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(f"{command} reads recipes from a pipe, as in `tonemill scan FOLDER | tonemill {command} ...`.")
@@ -135,10 +135,10 @@ def stdin(command: str) -> BinaryIO:
 
 
 def stdout() -> BinaryIO:
-    """Where the stream goes.
+    """The standard output, for the stream of recipes.
 
     Raises:
-        UsageError: it is closed.
+        UsageError: the standard output is closed.
     """
     if sys.stdout is None:
         raise UsageError("The standard output is closed, and recipes go there: pipe it to the next stage or to a file.")

@@ -1,4 +1,4 @@
-"""How `verify` and `repair` tell what they found."""
+"""Print the findings of `verify` and `repair`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tonemill.pipelines.progress import Progress
 
 MOST_LINES: Final = 50
-"""More findings than this stand in the line of JSON alone."""
+"""Findings printed on stderr at most; the line of JSON has all."""
 
 
 def tell_report(report: Report, progress: Progress, **more: Any) -> bool:
-    """A line for each finding on stderr, all of them in one line of JSON on stdout; whether there were any."""
+    """Print a line for each finding to stderr, and all of them in one line of JSON to stdout; whether there are any."""
     from tonemill.pipelines.storage.paths import readable
 
     for one in report.findings[:MOST_LINES]:

@@ -1,4 +1,4 @@
-"""Make flags of a config dataclass's fields, and the flags that several commands share."""
+"""Flags from the fields of a config dataclass, and flags that several commands share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parameters(
         config: a dataclass as `config.settings` reads it.
         arguments: fields typed without a flag.
         hidden: fields that are not typed at all.
-        unset: the default becomes None, so that a flag that was given can be told from one that was not.
+        unset: the default becomes None, so that an untyped flag is None and does not override other sources.
         panel: the heading under which help shows them.
         shown: help shows them at all.
     """
@@ -47,7 +47,7 @@ def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None,
     if unset or default is None:
         kind = kind | None
     if unset and not setting.required:
-        # What stands in the dataclass is told in words, for the flag itself has no default here.
+        # The flag's own default is None, so the help text names the dataclass's default.
         help_text += (
             "" if default in (None, ()) else f" [default: {str(default).lower() if setting.kind is bool else default}]"
         )

@@ -1,4 +1,4 @@
-"""How a sink tells a person what it would do, and what came of every source."""
+"""The summaries that a sink prints: its plan, and the outcome of every source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def summary(folder: str, about: dict[str, Any]) -> str:
-    """What came of every source, in a few lines for a person."""
+    """The outcome of all sources, in a few lines of text."""
     ledger = about["ledger"]
     splits = " + ".join(f"{one['examples']} {split}" for split, one in about["splits"].items())
     dealt = f" = {splits}" if len(about["splits"]) > 1 else ""
@@ -37,7 +37,9 @@ def summary(folder: str, about: dict[str, Any]) -> str:
         lines.append(f"sound: {seconds_in_words(seconds)}")
     lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
     if about["gain_limited"]:
-        lines.append(f"  {about['gain_limited']} got less gain than was asked of normalize (gain_limited_by says why)")
+        lines.append(
+            f"  {about['gain_limited']} got less gain than normalize was set to (gain_limited_by names the limit)"
+        )
     if about["other_lengths"]:
         lines.append(
             f"  {about['other_lengths']} sources are longer or shorter than they declare (declared_samples, "
@@ -52,14 +54,14 @@ def summary(folder: str, about: dict[str, Any]) -> str:
 
 
 def refuse_lacking(unread: int, *searched: Found) -> None:
-    """End a source of recipes with what its stream lacks, once it is written; nothing where it lacks nothing.
+    """Raise an error if the stream of a source command lacks files, after the stream is written.
 
     Args:
-        unread: files that could not be read.
-        searched: what was found in the places that were named.
+        unread: the number of files that could not be read.
+        searched: the results of searching the places that were named.
 
     Raises:
-        CorpusError: it lacks something.
+        CorpusError: files could not be read, folders could not be entered, or folders are empty.
     """
     forbidden = [folder for one in searched for folder in one.forbidden]
     empty = [folder for one in searched for folder in one.empty]
@@ -70,12 +72,12 @@ def refuse_lacking(unread: int, *searched: Found) -> None:
     if unread or forbidden or empty:
         raise CorpusError(
             f"{unread} files could not be read, {len(forbidden)} folders not entered, and {len(empty)} are empty. The "
-            "stream is written and says so; mend this and give the same command again."
+            "stream is written, with this in its trailer; mend it and give the same command again."
         )
 
 
 def seconds_in_words(seconds: dict[str, float]) -> str:
-    """What became of every second that was read."""
+    """The outcome of every second that was read, in words."""
     behind = "; `slice --tail pad` or keep takes the ends" if seconds["left_behind"] > 0.05 * seconds["read"] else ""
     return (
         f"{duration(seconds['read'])} read = {duration(seconds['stored'])} stored + "
@@ -85,30 +87,30 @@ def seconds_in_words(seconds: dict[str, float]) -> str:
 
 
 def starving(about: dict[str, Any]) -> str:
-    """How many processes of a loader find a shard of the training split; nothing where there are enough of them.
+    """A warning if the training split has too few shards for the processes of a loader; empty if it has enough.
 
-    Loaders of WebDatasets hand whole shards out to their processes, and those that get none end with an error.
+    Loaders of WebDatasets give whole shards to their processes; a process without a shard ends with an error.
     """
     split, one = next(iter(about["splits"].items()))
     if one["shards"] >= USUAL_LOADERS or one["examples"] < 2 * USUAL_LOADERS:
         return ""
     return (
-        f"{split} has {one['shards']} shards: so many processes at most of a WebDataset loader (num_workers) find one "
-        f"there. `--shards {USUAL_LOADERS} --overwrite` makes {USUAL_LOADERS} (docs/corpora.md)."
+        f"{split} has {one['shards']} shards, so at most {one['shards']} processes of a WebDataset loader "
+        f"(num_workers) get one. `--shards {USUAL_LOADERS} --overwrite` makes {USUAL_LOADERS} (docs/corpora.md)."
     )
 
 
 USUAL_LOADERS: Final = 4
-"""Processes that loaders commonly have, at least."""
+"""Processes that loaders commonly have."""
 
 
 def clipping(about: dict[str, Any]) -> str:
-    """What was cut off in storing, and how to keep it; nothing where nothing was."""
+    """A warning if samples were clipped in storing, with the commands that avoid it; empty if none were."""
     if not about["clipped_examples"]:
         return ""
     return (
         f"CLIPPED: {about['clipped_examples']} of {about['examples']} examples reach up to {about['peak_db']:+.2f} dB "
-        "of full scale, and what lies above 0 dB was cut off in storing (clipped_samples in the index). Put "
+        "of full scale; samples above 0 dB were clipped in storing (clipped_samples in the index). Put "
         "`tonemill normalize --peak-db -1` before this command, leave them out with `tonemill filter --max-peak-db 0`, "
         "or keep all of it with `tonemill write --format wav --bits 32`."
     )
@@ -154,10 +156,10 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
         table.add_row(split, *map(str, cells))
     Console(stderr=True).print(table)
     if state.stale:
-        tell(f"{len(state.stale)} shards there were made by another plan and would be made anew or taken away.")
+        tell(f"{len(state.stale)} shards there were made by another plan and would be made again or deleted.")
     for line in describe_changes(OutputFolder(folder, plan.output.kind), plan, state):
         tell(line)
-    tell("Lengths come from headers, bytes from a usual rate of compression: what is really there shows in cooking.")
+    tell("Lengths come from headers, and bytes are estimated from a usual compression; cooking measures both.")
     typer.echo(
         json.dumps(
             {key: str(folder), "dry_run": True, "plan_digest": plan.digest, "splits": totals, "stale": len(state.stale)}
@@ -166,7 +168,7 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
 
 
 def describe_line(about: dict[str, Any], **more: Any) -> str:
-    """The one line of JSON that a sink prints about what it made."""
+    """The line of JSON that a sink prints about its output."""
     names = (
         "examples",
         "seconds",

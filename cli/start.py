@@ -1,4 +1,4 @@
-"""Where the `tonemill` script starts."""
+"""The entry point of the `tonemill` script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
             "Error: tonemill needs Linux or macOS, for it forks processes and locks files. "
             "On Windows it works in the Windows Subsystem for Linux: `wsl --install`, and install it there."
         )
-    # Looking for garbage among what imports leave, now and at the end, took about a seventh of a stage's time.
+    # Garbage collection over the objects of imports, now and at the end, took about a seventh of a stage's time.
     gc.disable()
     try:
         try:

@@ -35,7 +35,7 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
         for recipe in reader:
             write_recipe(recipe.then(record), out)
         if reader.fits:
-            # Only a stream that came whole goes on as one: a trailer after a cut would hide the cut.
+            # Write a trailer only after a complete stream: after a cut one it would hide the cut.
             write_trailer(reader.recipes, out, reader.lacks)
 
     own = parameters(step, step.arguments, step.hidden)

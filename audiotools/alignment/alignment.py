@@ -1,8 +1,8 @@
-"""How a wet recording lies against its dry source: latency, polarity, gain, clock drift, and how sure that is.
+"""Measure how a wet recording is aligned to its dry source: latency, polarity, gain, clock drift, and a confidence.
 
-Windows spread over the pair are correlated, and a line is drawn through their peaks (`lags`). Around it the spectra
-of all windows are averaged, and the latency is what is left when the filter in them is taken out (`response`): an
-effect's own delay belongs to the effect. Strangers' windows agree on no line.
+Windows spread over the pair are correlated, and a line is fitted through the peaks over time (`lags`). At the lags of
+this line the spectra of all windows are averaged, the effect's own filter delay is removed, and the remaining delay is
+the latency (`response`). The windows of unrelated recordings agree on no line.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Alignment:
     """How wet follows dry.
 
     Args:
-        latency_samples: by which the wet is late at the start of the recording; negative where it leads.
-        latency_error_samples: how much later than the truth that may be.
-        drift_ppm: by which the wet's clock is slow; 0 where no drift is plain, or the pair too short to tell.
+        latency_samples: the wet's delay at the start of the recording; negative where it leads.
+        latency_error_samples: how much too late that may be.
+        drift_ppm: how slow the wet's clock is; 0 where the drift is not significant, or the pair too short for it.
         polarity: of the first response: 1, or -1 where the wet is upside down.
-        confidence: from 0 to 1; strangers stay below 0.5.
+        confidence: from 0 to 1; that of unrelated recordings is below 0.5.
         sharpness: of the response, against what surrounds it.
         windows: how many were loud enough to look at.
     """
@@ -89,7 +89,7 @@ class _Window(NamedTuple):
 
 
 def align(dry: Sound, wet: Sound, frames: int, max_latency_ms: int | float = 200.0) -> Alignment:
-    """Find how a wet recording lies against its dry source.
+    """Measure how a wet recording is aligned to its dry source.
 
     Args:
         dry, wet: of one sample rate; each is read once.
@@ -137,12 +137,12 @@ def without_drift(sound: Sound, drift_ppm: int | float) -> Sound:
 
 
 def steady_frames(frames: int, drift_ppm: int | float) -> int:
-    """How many frames `without_drift` leaves of so many."""
+    """The length of `without_drift`'s output, in frames."""
     return resampled_length(frames, _CLOCK_HZ, _steady_hz(drift_ppm))
 
 
 _CLOCK_HZ: Final = 10_000_000
-"""Only the ratio of two clocks counts: this one tells a tenth of a part in a million."""
+"""The drift is a ratio of two sample rates; rounding one of them to a hertz at this rate is an error of 0.1 ppm."""
 
 
 def _steady_hz(drift_ppm: int | float) -> int:
@@ -150,7 +150,7 @@ def _steady_hz(drift_ppm: int | float) -> int:
 
 
 def _windows(dry: Sound, wet: Sound, frames: int, max_latency: int) -> list[_Window]:
-    """Windows in which the dry is heard, spread over the recording."""
+    """Windows in which the dry has sound, spread over the recording."""
     length = min(_WINDOW, max(1024, frames // 3), frames)
     if length < 256:
         return []
@@ -215,7 +215,7 @@ def _settled(
         fit = _fit(times[kept], np.array([delay for delay, _ in delays])[kept])
         spread = fit.spread
         line = line._replace(offset=line.offset + fit.offset, slope=line.slope + fit.slope)
-        # Few windows know their own error badly, so they must show more of it.
+        # The standard error from few windows is uncertain, so a drift must be more of them away from 0.
         sigmas = 4 + 20 / max(1, int(kept.sum()) - 2)
         plain = abs(line.slope) > sigmas * fit.slope_error and abs(line.slope) * float(np.ptp(times)) > 0.5
         if not plain and (turn == 2 or slope_before == 0):
@@ -229,7 +229,7 @@ def _response(windows: list[_Window], line: Line, bend: Bend, rate: int, level: 
 
 
 def _fit(times: Float[np.ndarray, "windows"], delays: Float[np.ndarray, "windows"]) -> _Fit:
-    """Theil and Sen's line, then least squares over what lies near it."""
+    """Theil and Sen's line, then a least-squares line through the points near it."""
     first, second = np.triu_indices(len(times), 1)
     slope = float(np.median((delays[second] - delays[first]) / (times[second] - times[first])))
     rest = delays - slope * times

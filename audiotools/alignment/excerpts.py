@@ -11,9 +11,9 @@ from tonemill.audiotools.waveform import Sound
 
 
 def collect(sound: Sound, spans: Sequence[tuple[int, int]]) -> list[Float32[np.ndarray, "time"]]:
-    """Excerpts in mono, in the order of `spans`; silence where a span lies before the start or beyond the end.
+    """Excerpts in mono, in the order of `spans`; samples before the start or after the end of the sound are 0.
 
-    Mono is the mean of all channels, or the loudest one where they cancel one another.
+    Mono is the mean of all channels, or the loudest channel if they cancel each other.
 
     Args:
         sound: read once, to the end of the last span.

@@ -28,11 +28,11 @@ def least_squares_response(pairs: Sequence[tuple[Signal, Signal]], taps: int) ->
     bands which the dry does not play stay at rest, as with a ridge (Hanke, 1995).
 
     Args:
-        pairs: dry and wet, of one length each. The first `taps - 1` samples of a wet are not looked at, for they hang
-            on what was played before; a pair that is no longer than that is left out.
+        pairs: dry and wet, of one length each. The first `taps - 1` samples of a wet are left out, because they
+            depend on the input before the pair; so are pairs that are no longer than that.
 
     Returns:
-        silence, if nothing is played.
+        zeros if the dry is silent.
     """
     from scipy import fft
 
@@ -68,10 +68,10 @@ def least_squares_response(pairs: Sequence[tuple[Signal, Signal]], taps: int) ->
     for _ in range(ITERATIONS):
         if strength <= 1e-10 * first:
             break
-        heard = forward(direction)
-        along = strength / sum(float(one @ one) for one in heard)
+        change = forward(direction)
+        along = strength / sum(float(one @ one) for one in change)
         found += np.float32(along) * direction
-        errors = [(error - along * one).astype(np.float32) for error, one in zip(errors, heard, strict=True)]
+        errors = [(error - along * one).astype(np.float32) for error, one in zip(errors, change, strict=True)]
         gradient = adjoint(errors)
         towards = preconditioned(gradient)
         before, strength = strength, float(gradient @ towards)
@@ -104,26 +104,26 @@ def least_squares_responses(
     method; Makhoul, 1975), and solved at once: for thousands of unknowns, where `least_squares_response` takes more.
 
     Args:
-        pairs: inputs and wet, all of one length. The first `taps - 1` samples of a wet are not looked at, for they
-            hang on what was played before; a pair that is no longer than that is left out.
+        pairs: inputs and wet, all of one length. The first `taps - 1` samples of a wet are left out, because
+            they depend on the input before the pair; so are pairs that are no longer than that.
 
     Returns:
-        silence, if there are no such pairs.
+        zeros without such pairs.
     """
     from scipy import fft, linalg
 
     inputs = len(pairs[0][0]) if pairs else 0
-    long = [(np.stack(heard).astype(np.float64), wet.astype(np.float64)) for heard, wet in pairs if wet.size >= taps]
+    long = [(np.stack(dry).astype(np.float64), wet.astype(np.float64)) for dry, wet in pairs if wet.size >= taps]
     unknown, size = inputs * taps, fft.next_fast_len(FRAMES + taps, real=True)
     spectra = np.zeros((inputs, inputs + 1, size // 2 + 1), complex)
     edges, moments = np.zeros((unknown + 1, unknown + 1)), np.zeros(unknown + 1)
-    for heard, wet in long:
-        both = np.concatenate([heard, wet[None]])
+    for dry, wet in long:
+        both = np.concatenate([dry, wet[None]])
         for start in range(0, wet.size, FRAMES):
-            left = fft.rfft(heard[:, start : start + FRAMES], size)
+            left = fft.rfft(dry[:, start : start + FRAMES], size)
             right = fft.rfft(both[:, start : start + FRAMES + taps - 1], size)
             spectra += left.conj()[:, None] * right[None]
-        padded = np.pad(heard, ((0, 0), (taps - 1, taps - 1)))
+        padded = np.pad(dry, ((0, 0), (taps - 1, taps - 1)))
         lagged = np.lib.stride_tricks.sliding_window_view(padded, taps, axis=1)[:, :, ::-1].swapaxes(0, 1)
         ends = [*range(taps - 1), *range(wet.size, wet.size + taps - 1)]
         rows = lagged[ends].reshape(len(ends), unknown)
@@ -135,7 +135,7 @@ def least_squares_responses(
         edges[-1, -1] -= wet.size - taps + 1
         moments[-1] += wet[taps - 1 :].sum()
     lags = fft.irfft(spectra, size)
-    # What is heard i samples before, times what is heard j before, is the correlation at the lag i - j.
+    # The sum over n of x_p[n - i] x_q[n - j] is the correlation at the lag i - j.
     whole = np.array(
         [[linalg.toeplitz(lags[p, q, :taps], lags[q, p, :taps]) for q in range(inputs)] for p in range(inputs)]
     )

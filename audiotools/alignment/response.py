@@ -1,8 +1,8 @@
-"""Find how late a linear or bent response comes: averaged spectra of two signals, and the delay that they hide.
+"""Find the delay of a linear response, after a memoryless bend of the input, from averaged spectra of two signals.
 
 The wet signal is taken as y = h * f(x) + what has no relation to x, where f bends without memory and h is causal. The
 cross spectrum S_xy over the power S_xx is an estimate of h's frequency response H, bin by bin (Welch's method), and
-the coherence |S_xy|^2 / (S_xx S_yy) says which bins to believe. H is a minimum-phase filter, whose phase follows from
+the coherence |S_xy|^2 / (S_xx S_yy) weighs the bins. H is taken as a minimum-phase filter, whose phase follows from
 its magnitude (the Hilbert transform of log |H|; Oppenheim and Schafer, Discrete-Time Signal Processing, 12.1), times a
 delay. Taking that phase out leaves the delay alone: a filter's own group delay is part of the effect, the latency is
 not. What is left is turned into a pulse, weighted by coherence / (1 - coherence) as in the maximum-likelihood
@@ -162,7 +162,7 @@ def first_response(spectra: Spectra, sample_rate: int, reach: int) -> Response |
 
 
 def _earliest(pulse: np.ndarray, background: float) -> int:
-    """The highest point, or one that comes before it, is two thirds as high and stands far out of what lies around."""
+    """The index of the highest peak, or of an earlier one two thirds as high and 20 times above the background."""
     highest = int(pulse.argmax())
     # A pulse of a narrow band has side lobes, two fifths as high at most beyond so many samples.
     before = pulse[: max(0, highest - 12 * _OVERSAMPLING)]
@@ -192,7 +192,7 @@ def relative_delay(spectra: Spectra, reference: Spectra, sample_rate: int, reach
 
 
 def refined_peak(spectrum: Complex[np.ndarray, "bins"], delay: float) -> float:
-    """The peak of a pulse by Newton's method on its spectrum, which knows no grid."""
+    """The peak of a pulse, in fractions of a sample, by Newton's method on its spectrum."""
     angular = 2 * np.pi * np.linspace(0, 0.5, len(spectrum))
     for _ in range(12):
         turned = spectrum * np.exp(1j * angular * delay)

@@ -12,7 +12,7 @@ def krippendorff_alpha(table: Float[np.ndarray, "raters units"]) -> float | None
     Krippendorff (2011), Computing Krippendorff's alpha-reliability, section E, with the ordinal difference.
 
     Args:
-        table: ratings; NaN where a rater did not rate a unit. Units with fewer than two ratings say nothing.
+        table: ratings; NaN where a rater did not rate a unit. Units with fewer than two ratings are left out.
 
     Returns:
         None where no unit was rated twice, or all ratings are equal.

@@ -18,7 +18,7 @@ GAP_SECONDS: Final = 0.12
 
 
 def low_passed(samples: Float32[np.ndarray, "channels time"], sample_rate: int, seed: int = 0) -> np.ndarray:
-    """Without what is above 3.5 kHz: nothing is left at 4 kHz, and no phase is turned; the loop stays a loop.
+    """The sound below 3.5 kHz: zero phase, nothing left from 4 kHz on, and a loop stays a loop.
 
     At rates below 15.6 kHz the cutoff is 0.45 of half the rate, for an anchor must lack what the reference has.
     """
@@ -30,7 +30,7 @@ def low_passed(samples: Float32[np.ndarray, "channels time"], sample_rate: int, 
 
 
 def with_gap(samples: Float32[np.ndarray, "channels time"], sample_rate: int, seed: int = 0) -> np.ndarray:
-    """With its end cut off hard: what is repeated has a hole at the joint."""
+    """The clip with its end replaced by silence: repeated, it has a gap at the joint."""
     gap = min(round(GAP_SECONDS * sample_rate), samples.shape[1] // 4)
     found = samples.copy()
     found[:, samples.shape[1] - gap :] = 0

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Z95: Final = 1.959963984540054
-"""Of a normal distribution, 95 % lies within so many standard deviations of its mean."""
+"""95 % of a normal distribution is within so many standard deviations of its mean."""
 
 GROUPS: Final = 20
 """Into how many parts the jackknife divides a set."""
@@ -19,7 +19,7 @@ GROUPS: Final = 20
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and where it lies with 95 % confidence.
+    """A number and its 95 % confidence interval.
 
     Args:
         value: as measured; None where it cannot be.

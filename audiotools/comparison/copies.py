@@ -1,8 +1,8 @@
-"""Tell whether two sounds are copies of one recording: the same but for gain, delay, polarity and coding noise.
+"""Decide whether two sounds are copies of one recording: the same but for gain, delay, polarity and coding noise.
 
-Two hits of one drum machine have spectra as much alike as a recording and its MP3. What tells them apart is what is
-left when one is laid over the other: coding leaves noise, which has nothing to do with the sound and changes no part's
-level; another hit has parts that are louder, or turned in phase, and still hang together with the first.
+The spectra of two hits of one drum machine are as alike as those of a recording and its MP3, but the differences are
+not. Coding adds noise, unrelated to the sound, which changes no band's level. Between two hits some bands differ in
+level or phase and stay coherent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LAG_SECONDS: Final = 0.5
 """How far copies may be shifted against each other."""
 
 MIN_SHARED: Final = 0.82
-"""Of the sound, weighted as it is heard, so much must be the same in both."""
+"""Share of the sound, weighted by level, that must be the same in both."""
 
 MIN_SHARED_ANYWHERE: Final = 0.5
-"""And so much in each quarter of a second: another fill in one bar is another loop."""
+"""The same in each quarter of a second: a loop with another fill in one bar is another loop."""
 
 MAX_EXCESS_DB: Final = 0.09
 """Level and phase may differ by so much more than coding noise explains."""
@@ -101,7 +101,7 @@ def likeness(a: Float32[np.ndarray, "a_time"], b: Float32[np.ndarray, "b_time"],
 
     Args:
         a, b: samples at `RATE`.
-        top_hz: what lies above is left out.
+        top_hz: the highest frequency that is compared.
     """
     size = _fast_size(a.size + b.size)
     hertz = np.fft.rfftfreq(size, 1 / RATE)
@@ -114,12 +114,12 @@ def likeness(a: Float32[np.ndarray, "a_time"], b: Float32[np.ndarray, "b_time"],
         return Likeness(0.0, 0.0, 0.0, 0.0, 0.0)
     gain = np.sign(height) * np.sqrt(a_energy / b_energy)
     laid = np.fft.irfft(b_spectrum * gain * np.exp(-2j * np.pi * hertz * lag / RATE), size)
-    heard = np.fft.irfft(a_spectrum, size)
+    reference = np.fft.irfft(a_spectrum, size)
     # Where one has ended or not begun yet there is nothing to compare; `lengths_fit` has looked at that.
     first, last = max(0, round(lag)), min(a.size, b.size + round(lag))
     if last - first < WINDOW // 8:
         return Likeness(0.0, 0.0, 0.0, 0.0, -lag / RATE)
-    return _compared(spectra(heard[first:last]), spectra(laid[first:last]), top_hz, -lag / RATE)
+    return _compared(spectra(reference[first:last]), spectra(laid[first:last]), top_hz, -lag / RATE)
 
 
 def _compared(a: Any, b: Any, top_hz: float, lag_seconds: float) -> Likeness:

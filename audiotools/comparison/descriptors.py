@@ -1,4 +1,4 @@
-"""What a clip sounds like in a few numbers, and in a coarse picture by which clips can be compared without a judge."""
+"""Describe a clip by a few numbers, and by a coarse spectrogram that compares clips without a trained judge."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ MEASURES: Final = {
 def character(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -> dict[str, float]:
     """Measure a clip: level, loudness, colour and how well it loops, by the names in `MEASURES`.
 
-    Colour is that of the mean power spectrum: its centroid, the frequency below which 95 % of its power lies, and its
-    flatness (geometric over arithmetic mean, 0 dB for white noise). What a silent or too short clip has not is NaN; so
-    is the loopability of one without beats.
+    The colour measures are those of the mean power spectrum: centroid, the frequency with 95 % of the power below it,
+    and flatness (geometric over arithmetic mean, 0 dB for white noise). Measures that do not exist for a silent or too
+    short clip are NaN; so is the loopability of a clip without beats.
 
     Raises:
         AudioError: not_finite: the samples hold NaN or infinite values.
@@ -73,12 +73,12 @@ def character(samples: Float32[np.ndarray, "channels time"], sample_rate: int) -
 
 
 def is_silent(samples: Float32[np.ndarray, "channels time"]) -> bool:
-    """Whether no sample lies above -60 dB."""
+    """Whether every sample is at most -60 dB."""
     return float(np.abs(samples).max(initial=0.0)) < to_amplitude(SILENT_DB)
 
 
 def from_first_sound(samples: Float32[np.ndarray, "channels time"]) -> Float32[np.ndarray, "channels _"]:
-    """A clip without what comes before the first sample within 40 dB of its peak, so that copies begin alike."""
+    """A clip from the first sample within 40 dB of its peak on, so that copies begin alike."""
     levels = np.abs(samples).max(axis=0, initial=0.0)
     if not levels.any():
         return samples

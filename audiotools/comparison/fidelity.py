@@ -61,7 +61,7 @@ def multi_resolution_stft(found: Sound, true: Sound) -> float | None:
 
 
 def log_mel_distance_db(found: Sound, true: Sound, sample_rate: int) -> float:
-    """Mean absolute difference of two log-mel spectrograms, in decibels; what lies below -80 dB counts as silence."""
+    """Mean absolute difference of two log-mel spectrograms, in decibels; levels below -80 dB count as -80 dB."""
     levels = [mel_spectrogram_db(sound, sample_rate).astype(np.float64) for sound in (found, true)]
     return float(np.abs(levels[0] - levels[1]).mean())
 

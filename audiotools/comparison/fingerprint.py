@@ -1,4 +1,4 @@
-"""Fingerprint a sound: what tells it from others, what finds its copies, and how good a copy it is itself.
+"""Fingerprint a sound: identify it, find its copies, and measure its quality among them.
 
 A fingerprint holds four things: a digest of the decoded samples; an outline, a short vector that is nearly the same for
 all copies of a recording, to find candidates by; a sketch, the sound at 16 kHz and 8 bits, to compare two candidates by
@@ -46,7 +46,7 @@ _WALL_DB: Final = 25.0
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is known of one sound.
+    """The fingerprint of one sound.
 
     Args:
         pcm_digest: SHA-256 of rate, channels and samples as float32: 16 bits are equal in any lossless file, and in
@@ -201,7 +201,7 @@ class _Sketcher:
 
 
 def _emphasised(samples: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "time"]:
-    """Raise what lies above by 6 dB an octave up to 1.5 kHz, without delay, so that 8 bits hold all of the spectrum."""
+    """Raise the spectrum by 6 dB an octave up to 1.5 kHz, without delay, so that 8 bits hold all of it."""
     spectrum = np.fft.rfft(samples, samples.size + SCALE_SAMPLES)
     hertz = np.fft.rfftfreq(samples.size + SCALE_SAMPLES, 1 / RATE)
     return np.fft.irfft(spectrum * (np.minimum(1, hertz / 1500) + 0.05), samples.size + SCALE_SAMPLES)[
@@ -213,7 +213,7 @@ def _quantised(samples: Float32[np.ndarray, "time"]) -> tuple[Float32[np.ndarray
     blocks = -(-samples.size // SCALE_SAMPLES)
     padded = np.pad(samples, (0, blocks * SCALE_SAMPLES - samples.size)).reshape(blocks, SCALE_SAMPLES)
     levels = (np.abs(padded).max(axis=1) / 127).astype(np.float32)
-    # What lies 120 dB below full scale is no sound.
+    # Blocks 120 dB and more below full scale count as silence.
     levels[levels < 1e-8] = 0
     scaled = np.divide(padded, levels[:, None], out=np.zeros_like(padded), where=levels[:, None] > 0)
     return levels, np.rint(scaled).astype(np.int8).reshape(-1)[: samples.size]
@@ -250,7 +250,7 @@ def outline(samples: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "104"]:
     at = np.stack([np.interp(marks, np.arange(total.size), course[:, band]) for band in range(_BANDS)])
     shares = np.diff(at, axis=1) * _PARTS / total[-1]
     colour = 10 * np.log10(np.maximum(shares, 0) + 10 ** (-_FLOOR_DB / 10))
-    # A part twice as long counts like a band 3 dB off, a short one less: 32 ms is as fine as time is told.
+    # A part twice as long counts like a band 3 dB off; a short part counts less: 32 ms is the resolution in time.
     lengths = 10 * np.log10(np.diff(marks) + 4)
     return np.concatenate([colour.T.reshape(-1), lengths]).astype(np.float32)
 

@@ -89,8 +89,8 @@ class GroupedMoments:
 def frechet(a: Moments, b: Moments) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets (Heusel et al., 2017, https://arxiv.org/abs/1706.08500).
 
-    It is biased upwards, the more the fewer clips: hold it against a distance of as many real ones. With fewer clips
-    than dimensions it says little.
+    It is biased upwards, the more the fewer clips: compare it with a distance of as many real clips. With fewer clips
+    than dimensions it is mostly bias.
     """
     # S1 S2 has the eigenvalues of R S2 R with R = S1^(1/2), which is symmetric: no complex square root is needed.
     crossed = np.sqrt(np.maximum(np.linalg.eigvalsh(a.root @ b.covariance @ a.root), 0)).sum()

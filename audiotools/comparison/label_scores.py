@@ -1,4 +1,4 @@
-"""What a classifier's opinions tell of a set of clips: inception scores, and how its classes are balanced."""
+"""Scores of a set of clips from a classifier's probabilities: inception scores, and the balance of classes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tonemill.audiotools.mel import mel_spectrogram_db
 from tonemill.audiotools.waveform import Waveform
 
 SECONDS: Final = 2.0
-"""So much of each clip is compared, from its start."""
+"""Length that is compared, from the start of each clip."""
 
 HOP_MS: Final = 20.0
 BANDS: Final = 32

@@ -1,4 +1,4 @@
-"""Ratings that nobody gave: of listeners, clips and chance with known spreads, to rehearse an analysis on."""
+"""Simulate ratings from effects of listeners, clips and chance with known spreads, to rehearse an analysis."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def simulated(
 
 
 def expected_mean(centre: float, spread: Spread, levels: int = 5) -> float:
-    """What the mean of a system's answers tends to, with the ends of the scale: the truth that intervals must hold."""
+    """The expected mean of a system's answers, with the ends of the scale: the truth that intervals must contain."""
     from scipy.stats import norm
 
     clip = max(spread.clip, spread.shared)

@@ -1,4 +1,4 @@
-"""What a listening study of so many listeners and clips can find, computed before it is held."""
+"""The statistical power of a listening study, from its numbers of listeners and clips, before it takes place."""
 
 from __future__ import annotations
 

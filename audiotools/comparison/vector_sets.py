@@ -43,8 +43,8 @@ def precision_and_recall(
 ) -> tuple[Interval, Interval]:
     """The share of a within the reach of b, and of b within that of a.
 
-    Improved precision and recall (Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991): a set covers what lies
-    as near to one of its clips as the third nearest other one. Intervals are Wilson's, for the reach as it is.
+    Improved precision and recall (Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991): a set covers the ball
+    around each of its clips up to the third nearest other one. Intervals are Wilson's, with the reach taken as fixed.
     """
     covered_a, covered_b = np.zeros(len(a), bool), np.zeros(len(b), bool)
     squares_a, squares_b = reach_a.astype(np.float32) ** 2, reach_b.astype(np.float32) ** 2

@@ -33,7 +33,7 @@ def to_amplitude(db: int | float) -> float:
 
 @dataclass(frozen=True)
 class Levels:
-    """What a sound measures.
+    """Measures of a sound.
 
     Args:
         frames: samples per channel.
@@ -42,8 +42,8 @@ class Levels:
         rms_db: root mean square over all channels, a full-scale sine being -3.01 dB; None for digital silence.
         dc_offset: largest mean of a channel, 1 being full scale.
         clipping_share: of all samples, those in runs of `CLIPPED_RUN` or more at full scale, from 0 to 1.
-        silence_share: of time, the windows of 10 ms whose peak lies under a level, from 0 to 1.
-        loudness: None if it was not asked for.
+        silence_share: share of time, from 0 to 1, in windows of 10 ms whose peak is under a level.
+        loudness: None if it was not measured.
     """
 
     frames: int
@@ -61,7 +61,7 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
 
     Args:
         sound: any length.
-        silence_db: windows whose peak lies under it are silence, in dB of full scale.
+        silence_db: windows with a lower peak are silence, in dB of full scale.
         loudness: whether to measure that too; it takes four times as long as all else.
 
     Raises:

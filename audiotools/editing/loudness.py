@@ -1,7 +1,7 @@
 """Loudness by ITU-R BS.1770-4, measured block by block, with pyloudnorm's filters.
 
 The filters are pyloudnorm's set "DeMan": at 48 kHz they are the table of BS.1770-4, annex 1, and a 997 Hz sine at full
-scale reads -3.010 LUFS as the standard asks (pyloudnorm's default set reads -3.052). Gating blocks are pyloudnorm's
+scale reads -3.010 LUFS as the standard requires (pyloudnorm's default set reads -3.052). Gating blocks are pyloudnorm's
 too: 400 ms, a new one every 100 ms, and the last may lack up to 50 ms of sound.
 """
 
@@ -26,7 +26,7 @@ _SURROUND: Final = {5: (1.0, 1.0, 1.0, 1.41, 1.41), 6: (1.0, 1.0, 1.0, 0.0, 1.41
 
 @dataclass(frozen=True)
 class Loudness:
-    """What a meter read.
+    """A measured loudness.
 
     Args:
         lufs: None for silence (nothing above -70 LUFS), and at rates below 4000 Hz.
@@ -39,7 +39,7 @@ class Loudness:
 
 @dataclass
 class LoudnessMeter:
-    """Takes a sound in blocks of any lengths and then tells its integrated loudness; holds no sound.
+    """Measures the integrated loudness of a sound that comes in blocks of any lengths, in constant memory.
 
     Args:
         sample_rate: in hertz.
@@ -93,7 +93,7 @@ class LoudnessMeter:
         if not len(loud):
             return Loudness(None, blocks > 0)
         if blocks:
-            # The relative gate lies 10 LU below what passed the absolute one.
+            # The relative gate is 10 LU below the loudness of the blocks that passed the absolute gate.
             loud = loud[loud > loud.mean() / 10]
         return Loudness(-0.691 + 10 * math.log10(float(loud.mean())), blocks > 0)
 

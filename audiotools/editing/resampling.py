@@ -19,7 +19,7 @@ the level at 0.8 and 0.9 of Nyquist, speed the seconds of mono sound per second 
 
 "high" is the default: below the noise of 16 bits by 30 dB, and what "fast" drops buys a tenth in speed. Resampy has two
 stock filters, so two tiers share one. It steps through its filter table in whole numbers, `int(scale * num_table)`,
-which bends the filter wherever that product is not whole: hence its aliases, which lie under -120 dB (best) where the
+which bends the filter wherever that product is not whole: hence its aliases, which are under -120 dB (best) where the
 rate is halved. It is here to reproduce work that was done with it. Between rates that share no divisor (44100, 44099)
 soxr interpolates its filter, and its images rise to -121 dB.
 """
@@ -82,7 +82,7 @@ def resample(
         `resample_blocks`. Peaks may rise above those of the input, and above full scale.
 
     Raises:
-        UsageError: a rate is below 1 Hz, or resampy is asked to lower the rate by more than 256.
+        UsageError: a rate is below 1 Hz, or the engine is resampy and the rate is lowered by more than 256.
     """
     if from_rate == to_rate:
         _check_rates(from_rate, to_rate)
@@ -111,7 +111,7 @@ def resample_blocks(
         Blocks (channels, time) of other lengths, none empty, that together hold `resampled_length` frames.
 
     Raises:
-        UsageError: as for `resample`; on the call, before the first block is asked for.
+        UsageError: as for `resample`; raised by the call itself, before the first block is read.
     """
     _check_rates(from_rate, to_rate)
     if from_rate == to_rate:
@@ -159,8 +159,8 @@ def _resampy_blocks(
     """Render on a fixed grid of pieces, each with as much sound around it as the filter reaches.
 
     Every `from_rate / gcd` frames in and `to_rate / gcd` frames out the two rates meet on one instant. Pieces and the
-    sound before them are whole numbers of such units, so that resampy, which counts time from the start of what it is
-    handed, puts every frame where it would in the whole signal.
+    sound before them are whole numbers of such units, so that resampy, which counts time from the start of its input,
+    puts every frame where it would in the whole signal.
     """
     import resampy
 
@@ -184,7 +184,7 @@ def _resampy_blocks(
 
 
 def _recut(blocks: Iterator[np.ndarray], frames: int) -> Iterator[np.ndarray]:
-    """Cut a stream anew into pieces of exactly `frames`, the last one shorter, none empty."""
+    """Blocks of any lengths as blocks of exactly `frames`, the last one shorter, none empty."""
     held: list[np.ndarray] = []
     room = frames
     for block in blocks:

@@ -13,10 +13,10 @@ from tonemill.audiotools.waveform import Flow, Sound, Waveform
 Number = int | float  # to beartype, an int is no float
 
 WINDOW_SECONDS: Final = 0.01
-"""Silence is told by the extremes of 10 ms, for any wave passes through zero."""
+"""Silence is judged by the extremes of 10 ms, because any wave passes through zero."""
 
 AGREEING: Final = 0.75
-"""The share of flat windows that must lie at one value: plateaus of a square wave lie at two."""
+"""The share of flat windows that must rest at one value: plateaus of a square wave rest at two."""
 
 SWING: Final = 0.1
 """The share of a recording's range that must lie on either side of where it rests."""
@@ -74,7 +74,7 @@ class Extremes:
         middles = ((highs + lows) / 2)[:, flat]
         rest = np.median(middles, axis=1).astype(np.float32)
         agree = (abs(middles - rest[:, None]) <= level).all(axis=0).mean() >= AGREEING
-        # Sound swings to both sides of where it rests; a plateau lies at one end of it.
+        # Sound swings to both sides of its resting value; a plateau is at one end of the range.
         above, below = highs.max(axis=1) - rest, rest - lows.min(axis=1)
         inside = np.minimum(above, below) >= np.where(above + below > 2 * level, SWING * (above + below), 0)
         return rest if agree and inside.all() and abs(rest).max() > level else zeros
@@ -87,7 +87,7 @@ class Extremes:
         return max(0.0, float((highs.max(axis=1) - rest).max()), float((rest - lows.min(axis=1)).max()))
 
     def silence_share(self, level: Number) -> float:
-        """The share of time, from 0 to 1, of windows that lie nearer to rest than `level`."""
+        """The share of time, from 0 to 1, in windows nearer to rest than `level`."""
         highs, lows = self.tables()
         rest = self.rest(level)[:, None]
         quiet = (np.maximum(highs - rest, rest - lows) < level).all(axis=0)
@@ -127,14 +127,14 @@ def without(sound: Sound, offset: Float32[np.ndarray, " channels"]) -> Sound:
 
 
 def high_passed(sound: Sound, hertz: Number) -> Sound:
-    """A sound without what lies below a frequency, as a Flow if it was one.
+    """A sound with the band below a frequency removed, as a Flow if it was one.
 
     A Butterworth filter of second order, which starts as if the first sample had stood for ever: an offset leaves
     no click.
 
     Args:
         sound: any length.
-        hertz: where it is 3 dB down; must lie below half the sample rate.
+        hertz: where it is 3 dB down; must be below half the sample rate.
     """
     from scipy.signal import butter, sosfilt, sosfilt_zi
 

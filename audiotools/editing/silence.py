@@ -26,7 +26,7 @@ def extent(sound: Sound) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Ground:
-    """What of a sound is silence.
+    """The range of samples that counts as silence.
 
     Args:
         frames: samples per channel.
@@ -39,12 +39,12 @@ class Ground:
     rest: Float32[np.ndarray, " channels"]
 
     def about(self, block: Float32[np.ndarray, "channels time"]) -> Float32[np.ndarray, "channels time"]:
-        """Samples less what they rest at."""
+        """Samples less the values at which their channels rest."""
         return block - self.rest[:, None] if self.rest.any() else block
 
 
 def ground(sound: Sound, threshold: Number, is_relative: bool) -> Ground:
-    """What of a sound is silence; reads it once.
+    """The silence of a sound; reads it once.
 
     Args:
         sound: any length.

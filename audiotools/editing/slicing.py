@@ -48,7 +48,7 @@ def windows(
     for block in blocks:
         held.append(block)
         ready += block.shape[1]
-        # Where windows lie far apart, what lies between them is let go.
+        # With a hop longer than the windows, drop the frames between them.
         while held and first + held[0].shape[1] <= start:
             gone = held.pop(0).shape[1]
             first, ready = first + gone, ready - gone

@@ -23,7 +23,7 @@ _BANDS: Final = 72
 def outline_path(samples: Float32[np.ndarray, "channels time"], peak: float = 1.0, spans: int = _SPANS) -> str:
     """The extremes of a clip over time, all channels together, as the `d` of an SVG path in a WIDTH x HEIGHT box.
 
-    No peak falls between spans. What lies beyond `peak` is cut at the edge.
+    No peak falls between spans. Samples beyond `peak` are cut at the edge.
 
     Args:
         samples: (channels, time), finite.

@@ -34,7 +34,7 @@ def command(
 
     Copies are equal once decoded, or differ by gain, polarity, resampling, lossy coding and small trims. Each gets a
     field duplicate_cluster, and `shard` keeps a cluster in one split. Those that are left out pass on too, with a step
-    that the next sink counts as filtered. It must hear everything first: nothing comes out before all is read.
+    that the next sink counts as filtered. All sources are read before the first recipe comes out.
     """
     from tonemill.pipelines.dedup.clusters import find
     from tonemill.pipelines.dedup.fingerprints import fingerprinted
@@ -72,7 +72,7 @@ def command(
 
 @contextlib.contextmanager
 def _held(cache: Path | None) -> Iterator[Path]:
-    """The cache, held against other commands; one that is gone afterwards if none was named."""
+    """The cache folder, locked against other commands; a temporary one if `cache` is None."""
     from tonemill.pipelines.storage import folders
 
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Tool: say what differs between two corpora or folders of files, and why."""
+"""Tool: list what differs between two corpora or folders of files, and why."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def command(
     b: Annotated[Path, typer.Argument(help="Another.")],
     decode: Annotated[int, typer.Option(min=0, help="Of so many examples that differ, compare the samples too.")] = 100,
 ) -> None:
-    """Say what differs between two corpora or folders of files, and why.
+    """List what differs between two corpora or folders of files, and why.
 
-    Words on stderr, one line of JSON on stdout; the exit code is 0 where both hold the same examples, made by the same
-    recipes, in the same splits, and 1 where they do not.
+    Writes words to stderr and one line of JSON to stdout. The exit code is 0 if both hold the same examples, made by
+    the same recipes, in the same splits, else 1.
     """
     from tonemill.pipelines.maintenance.diff import compare, open_side
     from tonemill.pipelines.storage.paths import readable

@@ -1,6 +1,6 @@
 """Tool: find out whether everything that tonemill needs works here, and how to mend what does not.
 
-Each line that is not ok says what mends it; absent is optional. The exit code is 1 if anything is broken.
+Each line that is not ok has the command that mends it; absent is optional. The exit code is 1 if anything is broken.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def command(
 
 
 def _tried(folder: Path, runner: str | None, beam: list[str] | None) -> Finding:
-    """What an engine made of a probe; workers of a cluster must see the folder too."""
+    """Run a probe on an engine; the workers of a cluster must see the folder too."""
     from tonemill.cli.sinks import engine
     from tonemill.pipelines.doctor.checks import Finding
     from tonemill.pipelines.engine.probe import probe

@@ -1,4 +1,4 @@
-"""Hidden: write a small corpus that a drum machine plays, with its truths beside it; the demo and the tests use it."""
+"""Hidden: write a small corpus of drum sounds with their true tempo and parameters; the demo and the tests use it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ def command(
         ),
     ],
     against: Annotated[
-        Path | None, typer.Option(help="Real clips, likewise: the train split is compared with, the rest held out.")
+        Path | None,
+        typer.Option(
+            help="Real clips, likewise: generated clips are compared with its train split; the rest is held out."
+        ),
     ] = None,
     judge: Annotated[Path | None, typer.Option(help="A run that labels sounds, as of `train classifier`.")] = None,
     checkpoint: Annotated[str, typer.Option(help="Of the judge: last, best, or the number of its step.")] = "last",
@@ -31,7 +34,7 @@ def command(
         Path | None, typer.Option(help="A corpus or vectors for the row of noise; made if not given.")
     ] = None,
     paired: Annotated[
-        bool, typer.Option("--paired", help="Hold each clip against its own target: by key, or wet against dry.")
+        bool, typer.Option("--paired", help="Compare each clip with its own target: by key, or wet with dry.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Take every clip, also where other sets have fewer.")] = False,
     most: Annotated[int, typer.Option(min=2, help="Clips of a set at most.")] = 10_000,
@@ -49,9 +52,8 @@ def command(
 ) -> None:
     """Compare generated clips with real ones, beside held-out real clips and noise with the real mean spectrum.
 
-    Every number has its 95 % interval and the count of clips. Those that a judge gives hold for that judge alone: they
-    must not be held against published ones. Where nothing is said of --against, and the corpus is of pairs, wet is held
-    against dry.
+    Every number has its 95 % interval and the count of clips. Numbers from a judge are comparable for that judge alone,
+    not with published ones. Without --against, a corpus of pairs is compared with itself: wet with dry.
     """
     import os
 
@@ -88,7 +90,7 @@ def _holds_pairs(place: Path) -> bool:
 
 
 def _conditions(texts: list[str]) -> list[tuple[str, Any, set[str]]]:
-    """Conditions with the names that each asks for."""
+    """Each condition as text, as a function, and the names in it."""
     import ast
 
     from tonemill.pipelines.recipes.conditions import condition
@@ -107,14 +109,19 @@ def _conditions(texts: list[str]) -> list[tuple[str, Any, set[str]]]:
 
 
 def _fail(result: dict[str, Any], titles: Any, conditions: list[tuple[str, Any, set[str]]]) -> None:
-    """Exit with 1 where a condition holds, and say so where it cannot be told."""
+    """Exit with 1 if a condition holds.
+
+    Raises:
+        UsageError: a condition names a measure that does not exist.
+        CorpusError: a condition names a measure that was not computed here.
+    """
     values = _flat(result)
     failed = False
     for text, holds, names in conditions:
         for name in sorted(names - values.keys()):
             if not any(name == known or name.startswith(f"{known}_") for known in titles):
-                raise UsageError(f"--fail-if {text!r} asks for {name}; there are {', '.join(sorted(values))}.")
-            raise CorpusError(f"--fail-if {text!r} cannot be told: there is no {name} here.")
+                raise UsageError(f"--fail-if {text!r} names {name}; there are {', '.join(sorted(values))}.")
+            raise CorpusError(f"--fail-if {text!r} cannot be checked: this comparison has no {name}.")
         if holds(values):
             failed = True
             tell(f"Failed: {text}, for " + ", ".join(f"{name} is {values[name]:.6g}" for name in sorted(names)) + ".")

@@ -1,7 +1,7 @@
 """Tool: write a trained model for other programs; `tonemill export RUN --help` lists the kinds of files.
 
-The file of a run is loaded again and rendered with before it is named: it must differ from the run's own sound by less
-than -90 dB. A file of another program is read in place of a run, where a model reads it, and written in another format.
+The exported file is loaded and rendered with before it gets its name: its output must differ from the run's by less
+than -90 dB. RUN may also be another program's file, if a model reads it; it is then written in another format.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MOST_ERROR_DB: Final = -90.0
 
 
 def make(name: str, typed: Sequence[str]) -> Any:
-    """The command, with the options of the form that was typed."""
-    # What follows -o is to be written, also where it is there already.
+    """The command, with the options of the --format that was typed."""
+    # The word after -o is the output, and not RUN, even if it exists.
     words = [word for before, word in zip(["", *typed], typed, strict=False) if before not in ("-o", "--output")]
     place = next((Path(word) for word in words if not word.startswith("-") and Path(word).exists()), None)
     try:
@@ -154,10 +154,10 @@ def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], o
 def _exported(
     place: Path, form: str | None, which: str | None, uses: Sequence[str], given: Mapping[str, Any]
 ) -> tuple[bytes, str]:
-    """The file of a run, and how far its output is from the run's own, in words.
+    """The exported file, and the difference of its output from the run's, in words.
 
     Raises:
-        RunError: it is too far.
+        RunError: the difference is too large.
     """
     from tonemill.pipelines.rendering.render import pick_device
     from tonemill.pipelines.runs.checkpoints import load_for_rendering

@@ -16,13 +16,15 @@ from tonemill.pipelines.recipes.recipe_stream import RecipeReader
 
 def command(
     folder: Annotated[Path, typer.Argument(help="New, or an earlier preview, which is replaced.")],
-    recipes: Annotated[int, typer.Option("--recipes", "-n", min=1, help="So many of the stream, from its start.")] = 5,
-    clips: Annotated[int, typer.Option(min=1, help="So many clips of each at most.")] = 4,
+    recipes: Annotated[
+        int, typer.Option("--recipes", "-n", min=1, help="Recipes to cook, from the start of the stream.")
+    ] = 5,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each recipe, at most.")] = 4,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")] = False,
 ) -> None:
     """Cook the first recipes of a stream into a folder: WAVs, a picture of each clip, and index.html with both.
 
-    The stream may be cut: this is a look, not a corpus.
+    The stream may be incomplete (`head -n 5`): a preview is no corpus.
     """
     first = list(itertools.islice(RecipeReader(stdin("preview")), recipes))
     if not first:

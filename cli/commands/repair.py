@@ -22,7 +22,8 @@ def command(
 ) -> None:
     """Make again exactly what is broken in a corpus or a folder of files, with the bytes of before.
 
-    The sources must lie where the plan says. What cannot be made as it was is told, and the exit code is 1.
+    The sources must be at the paths that the plan has. Shards that cannot be made as they were are listed, and the exit
+    code is then 1.
     """
     from tonemill.cli.findings import tell_report
     from tonemill.pipelines.engine.engine import Engine

@@ -37,8 +37,8 @@ def command(
 ) -> None:
     """Make one HTML file on which to look at and listen to corpora, runs and renders, alone or side by side.
 
-    It holds its sounds and pictures, opens from disk and asks the network for nothing. Of large corpora it shows a
-    sample, and says so. One line of JSON on stdout says where it is.
+    The file contains its sounds and pictures, opens from disk and needs no network. Of a large corpus it shows a
+    sample, and the page states that. One line of JSON on stdout has its path.
     """
     from tonemill.pipelines.report.report import Wishes, report
 
@@ -51,7 +51,7 @@ def command(
 
 
 def _named_in_pipe() -> str:
-    """The place that the line of a sink names."""
+    """The folder in the line of JSON that a sink wrote to the pipe."""
     from tonemill.audiotools.errors import UsageError
 
     try:

@@ -18,7 +18,7 @@ def command(
     ] = None,
     head: Annotated[int | None, typer.Option(min=0, help="The first so many of those.")] = None,
     sample: Annotated[
-        int | None, typer.Option(min=0, help="So many of those, drawn by --seed, in their order.")
+        int | None, typer.Option(min=0, help="Number of recipes to draw by --seed; their order stays.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
     partial: Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")] = False,
@@ -52,7 +52,7 @@ def command(
 
 
 def _known(recipe: Recipe) -> dict[str, object]:
-    """What a condition can see of a recipe."""
+    """The names and values of a recipe that a condition can use."""
     sounds = recipe.sounds or {
         name: {**source, "frames": source["frames"] * (source.get("hop") or 0)}
         for name, source in recipe.arrays.items()

@@ -41,9 +41,9 @@ def plan(
     sd_shared: SharedSpread = 0.2,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON in place of a table.")] = False,
 ) -> None:
-    """Tell what a study of a given size can find: intervals, power, minutes.
+    """Print what a study of a given size can find: intervals, power, minutes.
 
-    More clips come before more listeners, for both are drawn from larger sets.
+    More clips help more than more listeners, for both are drawn from larger sets.
     """
     from tonemill.audiotools.comparison.study_power import Spread
     from tonemill.pipelines.survey.power_table import Size, in_words
@@ -93,8 +93,8 @@ def make_study(
 ) -> None:
     """Make a study: a folder to hand out, which opens from disk, and a key that stays.
 
-    Clips have opaque names and one loudness; nothing in the folder tells which system a clip is of. One line of JSON on
-    stdout names where everything is.
+    Clips have opaque names and one loudness; nothing in the folder shows the system of a clip. One line of JSON on
+    stdout has all paths.
     """
     from tonemill.pipelines.survey.making import Wishes, make
     from tonemill.pipelines.survey.page import origin_of
@@ -131,7 +131,7 @@ def make_study(
             f"{output}: {found['clips']} clips at {found['loudness_lufs']} LUFS and {found['sample_rate']} Hz, "
             f"{found['trials']} trials, about {found['minutes']} minutes a listener."
         )
-        tell(f"{found['key']} tells which clip is which: keep it, and do not hand it out.")
+        tell(f"{found['key']} lists the system of each clip: keep it, and do not hand it out.")
     for note in notes:
         tell(f"Note: {note}")
     typer.echo(json.dumps(found, ensure_ascii=False))

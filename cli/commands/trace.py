@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Follow an example of a corpus back to its source, and make it again from there.
 
-    With --write the exit code is 1 where the samples are not those that are stored.
+    With --write the exit code is 1 if the samples differ from the stored ones.
     """
     from tonemill.pipelines.maintenance.trace import trace
 
@@ -53,7 +53,7 @@ def command(
             why = (
                 f"It was made with {', '.join(other)}."
                 if other
-                else "Versions and source are those of then: report this."
+                else "Versions and source are the same as then: report this."
             )
             raise CorpusError(f"{key} ({role}) made again differs from what is stored {by}. {why}")
     tell(f"{key} made again has the samples that are stored, every one.")

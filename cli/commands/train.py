@@ -87,7 +87,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
                     "it out."
                 )
         model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
-        # Of several processes that `torchrun` starts, the first one speaks.
+        # Of the processes that `torchrun` starts, only the first one prints.
         shown = open_progress(progress, progress_file, quiet or int(os.environ.get("RANK", "0")) > 0)
         _run(name, model_config, settings, corpus, output, init_from, shown)
 
@@ -105,9 +105,9 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
 
 
 def _choice(model: Any, words: Sequence[str]) -> dict[str, str]:
-    """What was typed for the setting that decides which others there are, or stands in the file of `--config`.
+    """The value of the model's chooser, typed or from the file of `--config`; empty if there is none.
 
-    A setting that implies a choice makes it where none was made.
+    A setting that implies a value of the chooser sets it if it was not given.
     """
     if not model.chooser:
         return {}
@@ -116,7 +116,7 @@ def _choice(model: Any, words: Sequence[str]) -> dict[str, str]:
         flag, equals, value = word.partition("=")
         typed[flag] = value if equals else following
     file: Mapping[str, Any] = {}
-    # What is wrong with the file the command itself will state.
+    # Errors in the file are raised later, by the command itself.
     with contextlib.suppress(UsageError):
         file = config.read_toml(Path(typed["--config"])).get("model", {}) if "--config" in typed else {}
     given = {name: typed.get(f"--{name.replace('_', '-')}", file.get(name)) for name in (model.chooser, *model.implied)}
@@ -199,13 +199,13 @@ def _pipe(run: Path, name: str, direction: Direction) -> str:
 
 
 def _merged(owner: type, file: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Default, then file, then flag: what was not typed is None, or for lists empty."""
+    """Settings: defaults, then the file's, then flags; a flag that was not typed is None or an empty list."""
     names = {setting.name for setting in config.settings(owner)}
     return {**file, **{name: value for name, value in typed.items() if name in names and value not in (None, [])}}
 
 
 def _without_retired(file: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """A run.toml of any version, with each setting where it is now."""
+    """The settings of a run.toml of any version, each in the section where it is now."""
     old = file.get("model", {})
     moved = {name: value for name, value in old.items() if model.retired.get(name) == "train"}
     return {**file, "train": {**moved, **file.get("train", {})}, "model": model.current(old)}

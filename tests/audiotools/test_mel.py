@@ -1,4 +1,4 @@
-"""Spectrograms read levels in decibels at any rate, and their distance tells one drum from another."""
+"""Spectrograms read levels in decibels at any rate, and their distance is larger between drums than within one."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def test_an_error_number_has_one_meaning(name: str) -> None:
             unopenable(error)
         assert os.strerror(number) in str(ended.value) and "same command again" in str(ended.value)
         return
-    told = unopenable(error)
-    assert told.reason == reason and isinstance(told, Settled) == (kind is Kind.FINAL)
+    found = unopenable(error)
+    assert found.reason == reason and isinstance(found, Settled) == (kind is Kind.FINAL)
     assert (reason in TRANSIENT) == (kind is Kind.TRANSIENT)
 
 
@@ -76,7 +76,7 @@ def test_a_code_goes_before_its_status() -> None:
 def test_libsndfile_s_system_error_is_what_the_disk_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
-    """libsndfile opens files itself and has one code for whatever the system answers; the disk is asked once more."""
+    """libsndfile has one code for every system error when it opens a file; opening the file again gives the reason."""
     import soundfile
 
     path = tmp_path / "a.wav"
@@ -100,6 +100,6 @@ def test_libsndfile_s_system_error_is_what_the_disk_says(
         sndfile.probe(path, ())
     assert passing.value.reason == "unreadable"
     monkeypatch.setattr(Path, "open", refusing)
-    with pytest.raises(kind) as told:
+    with pytest.raises(kind) as found:
         sndfile.probe(path, ())
-    assert not isinstance(told.value, AudioError) or told.value.reason == "network"
+    assert not isinstance(found.value, AudioError) or found.value.reason == "network"

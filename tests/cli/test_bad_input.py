@@ -98,7 +98,7 @@ def test_a_named_pipe_is_rejected_and_does_not_hang(shell: Shell, tmp_path: Path
     try:
         shell("tonemill scan raw -q | tonemill shard out -q", timeout=120).done()
     except subprocess.TimeoutExpired:
-        pytest.fail("it waits for somebody to write into the pipe")
+        pytest.fail("it waits for a writer of the pipe")
     assert reasons(tmp_path / "out") == {"pipe.wav": "unreadable"}
 
 
@@ -220,7 +220,7 @@ def test_an_offset_beyond_the_end_is_too_little_sound(tonemill: Tonemill, plan: 
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "expected"),
     [
         ("resample --rate 0", "--rate is 0 Hz"),
         ("resample --rate -1", "--rate is -1 Hz"),
@@ -238,7 +238,7 @@ def test_an_offset_beyond_the_end_is_too_little_sound(tonemill: Tonemill, plan: 
         ("shard out --shard-seconds nan", "--shard-seconds"),
         ("shard out --bits 20", "--bits is 20"),
         ("shard out --workers 0", "--workers"),
-        ("shard out --group nobody", "it has: path, folder, folder:1, label, speaker, take"),
+        ("shard out --group absent", "it has: path, folder, folder:1, label, speaker, take"),
         ("shard out --valid-where 'label =='", "--valid-where"),
         ("shard out --valid-where '__import__(1)'", "which a condition cannot have"),
         ("shard", "corpus"),
@@ -253,11 +253,11 @@ def test_an_offset_beyond_the_end_is_too_little_sound(tonemill: Tonemill, plan: 
         ("inspect nowhere", "neither a corpus"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_runs(
-    tonemill: Tonemill, plan: bytes, words: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_usage_is_refused_before_anything_runs(
+    tonemill: Tonemill, plan: bytes, words: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ended = tonemill(*shlex.split(words), stdin=plan).refused(2, says)
+    ended = tonemill(*shlex.split(words), stdin=plan).refused(2, expected)
     assert ended.out == b""
     assert not list(tmp_path.iterdir())
 
@@ -294,7 +294,7 @@ def _changed(recipe: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "expected"),
     [
         ({"steps.0.sampels": 3}, ["no 'sampels'", "samples", "hop_seconds"]),
         ({"steps.0.samples": "many"}, ["'many'", "a whole number"]),
@@ -306,11 +306,11 @@ def _changed(recipe: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     ids=str,
 )
 def test_a_broken_step_in_a_line_is_named(
-    tonemill: Tonemill, plan: bytes, tmp_path: Path, change: dict[str, Any], says: list[str]
+    tonemill: Tonemill, plan: bytes, tmp_path: Path, change: dict[str, Any], expected: list[str]
 ) -> None:
     recipes = [_changed(one, change) for one in lines_of(plan)]
     ended = tonemill("shard", tmp_path / "out", "-q", stdin=stream_of(recipes))
-    ended.refused(ended.code or 1, *says)
+    ended.refused(ended.code or 1, *expected)
     assert not (tmp_path / "out").exists()
 
 
@@ -446,8 +446,8 @@ def test_another_plan_is_refused_and_overwrite_keeps_what_fits(
     assert contents(tmp_path / "out") == before
     inodes = {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*.tar")}
     tonemill("shard", tmp_path / "out", *SHARDING, "--overwrite", stdin=stream).done()
-    tonemill("shard", tmp_path / "anew", *SHARDING, stdin=stream).done()
-    assert contents(tmp_path / "out") == contents(tmp_path / "anew")
+    tonemill("shard", tmp_path / "fresh", *SHARDING, stdin=stream).done()
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
     assert gone not in {row["source"] for row in table(tmp_path / "out" / "index.parquet")}
     kept = [path for path, inode in inodes.items() if path.exists() and path.stat().st_ino == inode]
     assert 0 < len(kept) < len(inodes)
@@ -474,14 +474,14 @@ def test_a_disk_that_fills_up_stops_cleanly_and_can_be_mended(
     ended = shell(f"ulimit -f 200; tonemill {sink} out -q --shard-seconds 2", stdin=stream)
     assert ended.out == b""
     left = contents(tmp_path / "out")
-    whole = [tonemill(sink, tmp_path / name, "-q", "--shard-seconds", 2, stdin=stream) for name in ("out", "anew")]
+    whole = [tonemill(sink, tmp_path / name, "-q", "--shard-seconds", 2, stdin=stream) for name in ("out", "fresh")]
     assert whole[0].done().line["digest"] == whole[1].done().line["digest"]
-    anew = contents(tmp_path / "anew")
-    assert contents(tmp_path / "out") == anew
+    fresh = contents(tmp_path / "fresh")
+    assert contents(tmp_path / "out") == fresh
     sounds = {name: data for name, data in left.items() if name.endswith((".tar", ".wav"))}
     # Which shards were finished before the big one failed is the workers' luck: what stands there must be right.
-    assert len(sounds) < len([name for name in anew if name.endswith((".tar", ".wav"))])
-    assert all(anew[name] == data for name, data in sounds.items())
+    assert len(sounds) < len([name for name in fresh if name.endswith((".tar", ".wav"))])
+    assert all(fresh[name] == data for name, data in sounds.items())
     assert not [name for name in left if ".tonemill-part-" in name]
     ended.refused(1, "cannot be written", "the same command again")
 
@@ -494,8 +494,8 @@ def test_a_disk_that_is_full_time_and_again_loses_nothing(
     tonemill: Tonemill, shell: Shell, plan: bytes, tmp_path: Path, sink: str, times: int
 ) -> None:
     words = (sink, "-q", "--shard-seconds", 2)
-    tonemill(*words, tmp_path / "anew", stdin=plan).done()
-    needed = sum(-(-len(data) // 4096) * 4096 for data in contents(tmp_path / "anew").values())
+    tonemill(*words, tmp_path / "fresh", stdin=plan).done()
+    needed = sum(-(-len(data) // 4096) * 4096 for data in contents(tmp_path / "fresh").values())
     small = tmp_path / "small"
     small.mkdir()
     if shell("mount -t tmpfs -o size=4096 tmpfs small").code:
@@ -515,7 +515,7 @@ def test_a_disk_that_is_full_time_and_again_loses_nothing(
         assert full > times / 2
         shell("mount -o remount,size=64m small").done()
         tonemill(*words, small / "out", stdin=plan).done()
-        assert contents(small / "out") == contents(tmp_path / "anew")
+        assert contents(small / "out") == contents(tmp_path / "fresh")
     finally:
         shell("umount small")
 
@@ -527,7 +527,7 @@ TRAIN = ("--steps", 1, "--dim", 2, "--batch-size", 2, "--listen-clips", 1, "--de
 
 
 @pytest.mark.parametrize(
-    ("sounds", "flags", "says"),
+    ("sounds", "flags", "expected"),
     [
         ([(8000, 1), (16000, 1)], [], ["different sample rate", "tonemill resample --rate"]),
         ([(8000, 1), (8000, 2)], [], ["different channels", "--channels mono"]),
@@ -545,13 +545,13 @@ def test_a_corpus_that_does_not_fit_the_model_is_refused(
     tmp_path: Path,
     sounds: list[tuple[int, int]],
     flags: list[object],
-    says: list[str],
+    expected: list[str],
 ) -> None:
     (tmp_path / "raw").mkdir()
     for number, (rate, channels) in enumerate(sounds):
         soundfile.write(tmp_path / "raw" / f"{number}.wav", noise(16384, channels), rate)
     tonemill("shard", tmp_path / "corpus", "-q", stdin=piped(["scan", tmp_path / "raw", "-q"])).done()
-    tonemill("train", "wavegan", tmp_path / "corpus", "-o", tmp_path / "run", *TRAIN, *flags).refused(1, *says)
+    tonemill("train", "wavegan", tmp_path / "corpus", "-o", tmp_path / "run", *TRAIN, *flags).refused(1, *expected)
 
 
 def test_pairs_are_no_clips(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:

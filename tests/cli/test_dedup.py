@@ -1,4 +1,4 @@
-"""`dedup`: copies are left out and told of, all else passes, and a second run or a killed one costs little."""
+"""`dedup`: copies are left out and listed, all else passes, and a second run or a killed one costs little."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_copies_are_filtered_where_they_are_cooked(tonemill: Tonemill, stream: b
     made = tonemill("shard", tmp_path / "corpus", "-q", stdin=sliced).done().line
     assert adds_up({**made, **made["ledger"], "examples": made["ledger"]["clips"]})
     assert (made["ledger"]["kept"], made["ledger"]["filtered"], made["ledger"]["rejected"]) == (6, 3, 1)
-    told = {row["source"]: row for row in table(tmp_path / "corpus" / "rejects.parquet")}
-    assert {name: row["reason"] for name, row in told.items()} == {
+    rejects = {row["source"]: row for row in table(tmp_path / "corpus" / "rejects.parquet")}
+    assert {name: row["reason"] for name, row in rejects.items()} == {
         "0.wav": "duplicate",
         "0_soft.ogg": "duplicate",
         "1.wav": "duplicate",
         "text.wav": "unreadable",
     }
-    assert told["0_soft.ogg"]["message"] == "it sounds like 0.flac, which is kept"
+    assert rejects["0_soft.ogg"]["message"] == "it sounds like 0.flac, which is kept"
     kept = {row["source"]: row["duplicate_cluster"] for row in table(tmp_path / "corpus" / "index.parquet")}
     assert kept["0.flac"] == clusters["0.flac"]
 

@@ -118,7 +118,7 @@ def test_help_shows_the_flags_of_the_chosen_network_alone(tonemill: Tonemill) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (("--taps", 100), ("--taps is a setting of", "fir", "--network")),
         (("--history-noise", 0.1), ("--history-noise is a setting of autoregressive",)),
@@ -133,11 +133,11 @@ def test_help_shows_the_flags_of_the_chosen_network_alone(tonemill: Tonemill) ->
     ],
 )
 def test_settings_that_cannot_be_are_refused(
-    tonemill: Tonemill, corpus: Path, tmp_path: Path, words: tuple[object, ...], said: tuple[str, ...]
+    tonemill: Tonemill, corpus: Path, tmp_path: Path, words: tuple[object, ...], expected: tuple[str, ...]
 ) -> None:
     ended = tonemill("train", "effect", corpus, "-o", tmp_path / "run", "--steps", 1, "-q", *words)
     assert ended.code in (1, 2)
-    ended.refused(ended.code, *said)
+    ended.refused(ended.code, *expected)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -230,8 +230,8 @@ def test_knobs_are_learned_set_and_asked_for(tonemill: Tonemill, piped: Callable
     played("hard", "--set", "drive=8").done()
     soft, hard = (soundfile.read(tmp_path / name / "r0.wav")[0] for name in ("soft", "hard"))
     assert not np.array_equal(soft, hard)
-    played("asked").refused(1, "condition")
-    assert "--set drive=NUMBER" in table(tmp_path / "asked/.tonemill/rejects.parquet")[0]["message"]
+    played("without_knob").refused(1, "condition")
+    assert "--set drive=NUMBER" in table(tmp_path / "without_knob/.tonemill/rejects.parquet")[0]["message"]
     tonemill("render", run, "--set", "drive=11", stdin=scanned).refused(2, "from 2 to 8")
     tonemill("render", run, "--set", "tone=1", stdin=scanned).refused(2, "no field 'tone'", "drive")
     tonemill("render", run, "--set", "drive", stdin=scanned).refused(2, "NAME=VALUE")
@@ -269,14 +269,14 @@ def test_a_size_of_0_is_refused(
 def test_a_block_of_any_size_renders_the_same_samples(
     tonemill: Tonemill, piped: Callable[..., bytes], pairs: Path, run: Path, tmp_path: Path
 ) -> None:
-    said = {}
+    rendered = {}
     for size in (37, 64, 100_000):
         stream = piped(["scan", pairs / "di/riff0.wav", "-q"], ["render", run, "--block", size])
         tonemill("write", tmp_path / str(size), "-q", stdin=stream).done()
-        said[size] = soundfile.read(tmp_path / str(size) / "riff0.wav")[0]
-    # A sample that lies between two steps of 16 bits may fall to either.
+        rendered[size] = soundfile.read(tmp_path / str(size) / "riff0.wav")[0]
+    # A sample halfway between two steps of 16 bits may round to either.
     for size in (37, 64):
-        np.testing.assert_allclose(said[size], said[100_000], atol=1.01 / 32768)
+        np.testing.assert_allclose(rendered[size], rendered[100_000], atol=1.01 / 32768)
     stream = piped(["scan", pairs / "di/riff0.wav", "-q"], ["render", run, "--lockstep", 4])
     tonemill("write", tmp_path / "lockstep", "-q", stdin=stream).refused(2, "--lockstep")
 
@@ -311,9 +311,9 @@ def test_a_nam_file_that_was_cut_or_is_none_is_refused(tonemill: Tonemill, run: 
 
 
 def test_export_lists_the_forms_of_a_run_and_their_options(tonemill: Tonemill, run: Path) -> None:
-    said = " ".join(tonemill("export", run, "--help").done().out.decode().split())
+    help_text = " ".join(tonemill("export", run, "--help").done().out.decode().split())
     for words in ("Neural Amp Modeler", "ONNX Runtime", "LibTorch", "no longer develops", "--gear-make"):
-        assert words in said
+        assert words in help_text
 
 
 def test_an_export_that_renders_otherwise_is_not_named(

@@ -45,11 +45,11 @@ def test_ranges_and_a_last_call_give_what_one_command_gives(
     assert shards > 3 and first["cooked"] == 0
     cooked = 0
     for begin in range(0, shards, 4):
-        # Some bring the stream, others take the plan that lies there.
+        # Some get the stream, others use the plan in the folder.
         words = ["--range", f"{begin}:{begin + 4}", *(["--planned", "-q"] if begin % 8 else flags)]
-        said = tonemill(sink, out, *words, stdin=b"" if begin % 8 else plan).done().line
-        assert said["range"] == [begin, min(shards, begin + 4)] and said["there_already"] == 0
-        cooked += said["cooked"]
+        line = tonemill(sink, out, *words, stdin=b"" if begin % 8 else plan).done().line
+        assert line["range"] == [begin, min(shards, begin + 4)] and line["there_already"] == 0
+        cooked += line["cooked"]
         assert not (out / "corpus.json").exists()
     assert cooked == shards
     again = tonemill(sink, out, "--planned", "--range", ":", "-q").done().line

@@ -97,7 +97,7 @@ def test_a_table_says_where_each_goes(
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "expected"),
     [
         (("--split-by", "fold"), "00.wav has 0 there, which is none of train"),
         (("--split-by", "prt"), "no such field"),
@@ -106,9 +106,9 @@ def test_a_table_says_where_each_goes(
     ],
 )
 def test_a_choice_that_is_none_is_refused(
-    tonemill: Tonemill, stream: bytes, tmp_path: Path, flags: tuple[Any, ...], says: str
+    tonemill: Tonemill, stream: bytes, tmp_path: Path, flags: tuple[Any, ...], expected: str
 ) -> None:
-    tonemill("shard", tmp_path / "c", *flags, *FEW, stdin=stream).refused(2, says)
+    tonemill("shard", tmp_path / "c", *flags, *FEW, stdin=stream).refused(2, expected)
 
 
 def test_equal_bytes_in_two_named_splits_are_refused(tonemill: Tonemill, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_the_outermost_folder_can_be_the_group(tonemill: Tonemill, tmp_path: Pat
 def test_sources_that_were_renamed_are_told_where_they_are_put_beside(
     tonemill: Tonemill, folder: Path, tmp_path: Path
 ) -> None:
-    """Equal bytes under other names would be in the corpus twice, and nothing else says so."""
+    """Equal bytes under other names would be in the corpus twice without another warning."""
     stream = tonemill("scan", folder / "in", "-q").done().out
     tonemill("shard", tmp_path / "c", *FEW, stdin=stream).done()
     renamed = stream.replace(b'"path":"0', b'"path":"x')
@@ -200,13 +200,13 @@ def test_sources_that_were_renamed_are_told_where_they_are_put_beside(
 
 
 @pytest.mark.parametrize(
-    ("option", "says"),
+    ("option", "expected"),
     [("direct_num_worker=2", "no option direct_num_worker; direct_num_workers"), ("zzz=1", "no option zzz")],
 )
 def test_a_beam_option_that_there_is_none_of_is_refused(
-    tonemill: Tonemill, stream: bytes, tmp_path: Path, option: str, says: str
+    tonemill: Tonemill, stream: bytes, tmp_path: Path, option: str, expected: str
 ) -> None:
-    tonemill("shard", tmp_path / "c", "--beam", option, *FEW, stdin=stream).refused(2, says)
+    tonemill("shard", tmp_path / "c", "--beam", option, *FEW, stdin=stream).refused(2, expected)
     assert not (tmp_path / "c" / "corpus.json").exists()
 
 

@@ -30,7 +30,7 @@ def steps(plan: bytes, **changes: Any) -> list[dict[str, Any]]:
 
 
 def inodes(folder: Path) -> dict[str, tuple[int, int]]:
-    """What tells a file that was written anew from the one before; a number alone may be given out again."""
+    """Inode and time of each tar, which change when it is written again; an inode alone may be reused."""
     stats = {path.parent.name + "/" + path.stem: path.stat() for path in folder.rglob("*.tar")}
     return {name: (one.st_ino, one.st_mtime_ns) for name, one in stats.items()}
 
@@ -167,7 +167,7 @@ def test_repair_touches_only_what_is_broken(tonemill: Tonemill, copy: Path) -> N
     (copy / "mine.txt").write_text("mine")
     ended = tonemill("repair", copy, "-q").refused(1)
     assert ended.line["repaired"] == ["train/000001"]
-    assert [one["path"] for one in ended.line["findings"]] == ["mine.txt"], "it stays, and is told"
+    assert [one["path"] for one in ended.line["findings"]] == ["mine.txt"], "it stays, and is listed"
     assert {name for name, number in inodes(copy).items() if number != before[name]} == {"train/000001"}
     assert (copy / "train" / "000001.tar").read_bytes() == data
 
@@ -285,10 +285,10 @@ def test_append_puts_new_sources_into_new_shards(tonemill: Tonemill, plan: bytes
     assert kinds(out, quick=False) == {}
     again = tonemill("shard", out, "--append", "-q", stdin=stream_of(recipes[10:])).done()
     assert again.line["digest"] == ended.line["digest"] and inodes(out) == now
-    anew = tmp_path / "anew"
-    tonemill("shard", anew, *SHARDING, stdin=first).done()
-    tonemill("shard", anew, "--append", "--shard-seconds", 2, "-q", stdin=stream_of(recipes[6:][::-1])).done()
-    assert contents(anew) == contents(out), "the same history, the same bytes"
+    fresh = tmp_path / "fresh"
+    tonemill("shard", fresh, *SHARDING, stdin=first).done()
+    tonemill("shard", fresh, "--append", "--shard-seconds", 2, "-q", stdin=stream_of(recipes[6:][::-1])).done()
+    assert contents(fresh) == contents(out), "the same history, the same bytes"
 
 
 def test_append_takes_an_equal_name_with_other_sound(tonemill: Tonemill, piped: Piped, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_loops_have_beats_and_pairs_both_sides(tonemill: Tonemill, piped: Piped,
 def test_renders_stand_beside_the_real_clip_they_are_most_like(
     tonemill: Tonemill, piped: Piped, corpus: Path, tmp_path: Path
 ) -> None:
-    # Softer copies of real clips, as a model that knows them by heart would make.
+    # Softer copies of real clips, as from a model that memorised them.
     copies = piped(
         ["open", corpus, "--where", 'split == "train"'], ["select", "--head", 3], ["normalize", "--peak-db", -20]
     )
@@ -250,7 +250,7 @@ def test_bad_input_is_told_and_never_fatal(tonemill: Tonemill, piped: Piped, tmp
     assert "1 of 1 examples are silent." in text
     write_wav(raw / "b.wav", 3000)
     tonemill("shard", tmp_path / "two", "-q", stdin=piped(["scan", raw, "-q"])).done()
-    # A shard that was damaged later: what can be shown is, and what cannot says why.
+    # A shard was damaged later: the page shows the readable examples, and the reason for the others.
     tar = next((tmp_path / "two").rglob("*.tar"))
     data = tar.read_bytes()
     tar.write_bytes(bytes(len(data)))

@@ -224,7 +224,7 @@ def test_columns_that_are_no_places_in_the_file_are_refused_or_fields(
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "says"),
+    ("name", "text", "expected"),
     [
         ("t.csv", "song,mood\na,b\n", "no column 'path'"),
         ("t.csv", "path,key\na,b\n", "key"),
@@ -237,10 +237,10 @@ def test_columns_that_are_no_places_in_the_file_are_refused_or_fields(
     ],
 )
 def test_a_table_that_cannot_be_used_is_wrong_usage(
-    tonemill: Tonemill, folder: Path, tmp_path: Path, name: str, text: str, says: str
+    tonemill: Tonemill, folder: Path, tmp_path: Path, name: str, text: str, expected: str
 ) -> None:
     (tmp_path / name.replace("other", "t")).write_text(text)
-    tonemill("scan", folder, "--table", tmp_path / name).refused(2, says)
+    tonemill("scan", folder, "--table", tmp_path / name).refused(2, expected)
 
 
 @pytest.mark.parametrize("pattern", ["label", "{}", "{a}_{a}", "{key}", "{source}", "{1}", ""])

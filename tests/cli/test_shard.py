@@ -111,7 +111,7 @@ def test_a_dry_run_says_what_comes_and_touches_nothing(
     assert all(one["there_already"] == one["shards"] for one in ended.line["splits"].values())
 
 
-# What lies on disk
+# Files on disk
 
 
 def test_the_layout_is_the_documented_one(corpus: Path) -> None:
@@ -294,8 +294,8 @@ def test_a_command_killed_at_its_very_start_goes_on(
         (out / name).write_text('{"schema": 1, "plan_digest": "0", "finished": false}' if "json" in name else "")
     stream = stream_of(lines_of(plan)[:3])
     tonemill(sink, out, "-q", stdin=stream).done()
-    tonemill(sink, tmp_path / "anew", "-q", stdin=stream).done()
-    assert contents(out) == contents(tmp_path / "anew")
+    tonemill(sink, tmp_path / "fresh", "-q", stdin=stream).done()
+    assert contents(out) == contents(tmp_path / "fresh")
 
 
 def test_a_length_that_a_header_declares_wrongly_is_recorded(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
@@ -303,10 +303,10 @@ def test_a_length_that_a_header_declares_wrongly_is_recorded(tonemill: Tonemill,
     recipes[1]["sources"]["audio"]["frames"] += 7
     ended = tonemill("shard", tmp_path / "corpus", stdin=stream_of(recipes)).done()
     assert "1 sources are longer or shorter than they declare" in ended.err
-    told = {
+    lengths = {
         row["source"]: (row["declared_samples"], row["decoded_samples"])
         for row in table(tmp_path / "corpus" / "index.parquet")
         if row["declared_samples"] is not None
     }
     declared = recipes[1]["sources"]["audio"]["frames"]
-    assert told == {recipes[1]["path"]: (declared, declared - 7)}
+    assert lengths == {recipes[1]["path"]: (declared, declared - 7)}

@@ -85,8 +85,8 @@ def upload(folder: Path, name: str) -> StorePath:
 def test_a_corpus_in_a_bucket_has_the_bytes_of_one_in_a_folder(
     tonemill: Tonemill, few: bytes, expected: Path, s3: Wire
 ) -> None:
-    said = tonemill("shard", "s3://tonemill/whole", *FLAGS, stdin=few).done().line
-    assert said["corpus"] == "s3://tonemill/whole"
+    line = tonemill("shard", "s3://tonemill/whole", *FLAGS, stdin=few).done().line
+    assert line["corpus"] == "s3://tonemill/whole"
     assert objects("whole") == contents(expected)
     puts = s3.counted["PUT"]
     tonemill("shard", "s3://tonemill/whole", *FLAGS, stdin=few).done()
@@ -99,7 +99,7 @@ def test_a_corpus_in_a_bucket_has_the_bytes_of_one_in_a_folder(
     assert stream.replace(b"s3://tonemill/whole", b"") == local.replace(f"file://{expected}".encode(), b"")
     tonemill("shard", "s3://tonemill/copied", "-q", stdin=stream).done()
     facts = json.loads(tonemill("inspect", "s3://tonemill/whole", "--json").done().out)
-    assert facts["examples"] == said["examples"]
+    assert facts["examples"] == line["examples"]
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_a_table_of_a_bucket_comes_once(expected: Path, s3: Wire) -> None:
         s3.counted.clear()
         assert read_whole(plan) == there
         wanted = s3.counted["GET"]
-        # The plan comes the first time alone; where the copy was another one, its digest is asked for once more.
+        # The plan is read only the first time; where the copy was another one, its digest is requested once more.
         s3.counted.clear()
         assert read_whole(plan) == there
         assert s3.counted["GET"] == wanted - 1 - before
@@ -257,8 +257,8 @@ def test_first_workers_of_one_machine_keep_one_copy_of_a_plan(
 
 
 def test_doctor_tries_a_folder_of_a_bucket(tonemill: Tonemill, s3: Wire) -> None:
-    told = tonemill("doctor", "s3://tonemill/checked", "--only", "folder").done()
-    assert b"can be listed, read, written to and cleared" in told.out and not objects("checked")
+    ended = tonemill("doctor", "s3://tonemill/checked", "--only", "folder").done()
+    assert b"can be listed, read, written to and cleared" in ended.out and not objects("checked")
     tonemill("doctor", "s3://no-such-bucket/checked", "--only", "folder").refused(1)
 
 
@@ -333,7 +333,7 @@ def test_two_commands_on_one_bucket(
     where = "s3://tonemill/held"
     tonemill("shard", where, *FLAGS, "--range", "0:1", stdin=few).done()
     folder = bucket("held")
-    # As from another machine: only the lease tells.
+    # As from another machine: only the lease shows it.
     (tmp_path / "lease").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
     other = folder / leases.LEASES / "together-0.json"
     other.put(tmp_path / "lease")
@@ -384,14 +384,14 @@ def test_on_one_machine_a_lease_lives_as_long_as_its_lock(s3: Wire, tmp_path: Pa
 def test_another_machine_s_lease_is_watched(
     s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, str]
 ) -> None:
-    # This store tells times in whole seconds.
+    # This store has times in whole seconds.
     monkeypatch.setattr(leases, "LEASE_SECONDS", 2.9)
     monkeypatch.setattr(leases, "WATCH_SECONDS", 0.2)
-    folder, said = bucket("watched"), []
+    folder, messages = bucket("watched"), []
     other = lease_of(folder, tmp_path, **record)
-    with leases.leased(folder, together=False, say=said.append) as found:
+    with leases.leased(folder, together=False, say=messages.append) as found:
         assert found is None and not other.is_file()
-    assert len(said) == 1 and "may be at work" in said[0]
+    assert len(messages) == 1 and "may be at work" in messages[0]
     lease_of(folder, tmp_path, **record)
     renewing = threading.Timer(1.2, lease_of, (folder, tmp_path), record)
     renewing.start()

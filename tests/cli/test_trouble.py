@@ -1,4 +1,4 @@
-"""Trouble of the machine never becomes a fact about a source: what is given again, retried, kept and told."""
+"""A fault of the machine never becomes a fact about a source: such sources are retried, kept and listed."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_what_scan_could_not_read_waits_for_another_scan(tonemill: Tonemill, raw
     assert reasons(out) == {"1.wav": "unreachable"}
     # Left out on purpose, it is a note.
     tonemill("shard", out, *FLAGS, "--keep-transient", stdin=unread(whole, "1.wav")).done()
-    told = tonemill("verify", out).done()
-    assert json.loads(told.out)["notes"] and "were left out" in told.err
+    ended = tonemill("verify", out).done()
+    assert json.loads(ended.out)["notes"] and "were left out" in ended.err
     assert tonemill("shard", out, *FLAGS, "--update", stdin=whole).done().line["examples"] == 4
     # One that is there already is not taken away by a scan that could not read it.
     tonemill("shard", out, *FLAGS, "--update", stdin=unread(whole, "1.wav")).refused(1, "could not be read")

@@ -25,7 +25,7 @@ def whole(raw: Path, piped: Piped) -> bytes:
 
 
 def sounds(folder: Path) -> dict[str, bytes]:
-    """What a person finds in a folder: neither the mark nor what lies out of sight."""
+    """The visible files of a folder, without the mark and hidden files."""
     return {
         name: data
         for name, data in contents(folder).items()
@@ -156,9 +156,9 @@ def test_another_plan_is_refused_and_overwrite_leaves_no_stale_file(
     tonemill("write", tmp_path / "out", "-q", "--shard-seconds", 2, stdin=fewer).refused(1, "--overwrite")
     assert contents(tmp_path / "out") == before
     tonemill("write", tmp_path / "out", "-q", "--shard-seconds", 2, "--overwrite", stdin=fewer).done()
-    tonemill("write", tmp_path / "anew", "-q", "--shard-seconds", 2, stdin=fewer).done()
+    tonemill("write", tmp_path / "fresh", "-q", "--shard-seconds", 2, stdin=fewer).done()
     assert contents(tmp_path / "out").pop("my notes.txt") == b"mine"
-    assert sounds(tmp_path / "out") == {**sounds(tmp_path / "anew"), "my notes.txt": b"mine"}
+    assert sounds(tmp_path / "out") == {**sounds(tmp_path / "fresh"), "my notes.txt": b"mine"}
 
 
 def test_loops_are_written_with_their_tempo_and_parts_of_them_without(

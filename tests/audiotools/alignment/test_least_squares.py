@@ -17,8 +17,8 @@ def signals(frames: int, taps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return dry, response, np.convolve(dry, response)[:frames].astype(np.float32)
 
 
-def error_db(true: np.ndarray, said: np.ndarray) -> float:
-    return float(10 * np.log10(np.square(true - said).sum() / np.square(true).sum()))
+def error_db(true: np.ndarray, estimate: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(true - estimate).sum() / np.square(true).sum()))
 
 
 @pytest.mark.parametrize("taps", [1, 2, 37, 3000])
@@ -41,7 +41,7 @@ def test_noise_on_the_wet_is_averaged_out() -> None:
 
 
 def test_bands_that_the_dry_does_not_play_stay_at_rest() -> None:
-    """Nothing is known of them, and a response that roars there would be heard with other music."""
+    """The data do not determine them, and a response with high gain there would be audible with other music."""
     time = np.arange(44_100)
     dry = sum(np.sin(2 * np.pi * hertz * time / 44_100) for hertz in (110, 220, 330, 440)).astype(np.float32) * 0.1
     found = least_squares_response([(dry, np.float32(0.5) * dry)], 512)
@@ -61,9 +61,11 @@ def test_responses_in_parallel_and_a_constant_are_found_and_what_was_played_befo
     pairs = []
     for frames in (3000, 90_000):  # one is longer than what is correlated at once
         dry = draws.uniform(-1, 1, frames + 500)
-        heard = [dry, dry**2, dry**3]
-        wet = 0.25 + sum(np.convolve(one, response)[: dry.size] for one, response in zip(heard, responses, strict=True))
-        pairs.append(([one[500:].astype(np.float32) for one in heard], wet[500:].astype(np.float32)))
+        inputs = [dry, dry**2, dry**3]
+        wet = 0.25 + sum(
+            np.convolve(one, response)[: dry.size] for one, response in zip(inputs, responses, strict=True)
+        )
+        pairs.append(([one[500:].astype(np.float32) for one in inputs], wet[500:].astype(np.float32)))
     found, constant = least_squares_responses(pairs, taps)
     assert np.abs(found - responses).max() < 1e-3
     assert abs(constant - 0.25) < 1e-4

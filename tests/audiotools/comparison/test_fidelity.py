@@ -1,4 +1,4 @@
-"""Distances from a target are what arithmetic says of gains, noise and silence."""
+"""Distances from a target equal closed forms for gains, noise and silence."""
 
 from __future__ import annotations
 

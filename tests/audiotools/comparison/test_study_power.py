@@ -1,4 +1,4 @@
-"""Power is what simulation gives, grows with the study, and tells the published table of half-widths."""
+"""Power equals that of simulations, grows with the study, and reproduces the published table of half-widths."""
 
 from __future__ import annotations
 

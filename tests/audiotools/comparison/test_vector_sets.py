@@ -77,7 +77,7 @@ def test_bins_of_one_distribution_agree_and_a_missing_mode_shows() -> None:
     alike, collapsed = bins.deal(same), bins.deal(same[:500])
     assert vector_sets.different_bins(bins, alike).value <= 0.2
     assert vector_sets.divergence(bins, alike, groups(1000)).value < 0.08
-    # Half of the modes are gone, so half of the mass lies where the other has none: JS of p and (p in one half only).
+    # Half of the modes are gone, so half of the mass is where the other has none: JS of p and (p in one half only).
     found = vector_sets.divergence(bins, collapsed, groups(500))
     assert found.value == pytest.approx(0.5 * np.log(4 / 3) + 0.25 * np.log(2) + 0.25 * np.log(2 / 3), abs=0.05)
     # K-means may cut the modes otherwise: some tenth more or less.

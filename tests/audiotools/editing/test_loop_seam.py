@@ -1,4 +1,4 @@
-"""Joints of loops: whole and cut ones are told apart, jumps count where no beat has them, flat clips stand apart."""
+"""Joints of loops: cut loops score below whole ones, jumps count unless beats have them too, flat clips are marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An offset is no sound: where a recording rests is found, silence is told from there, and it can be taken away."""
+"""An offset is no sound: the resting value of a recording is found, silence is judged around it, `dc` removes it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -13,6 +15,7 @@ from pyarrow import parquet
 from tonemill.audiotools.demo_corpus import write_drum_machine
 
 SHARED = Path(__file__).parents[2] / "shared" / "audio"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,14 @@ def test_the_tour(
     phone = sorted(Path("renders/phone").glob("*.flac"))
     assert [path.stem for path in phone] == [path.stem for path in sorted(Path("renders/digits").glob("*.wav"))]
     assert {(soundfile.info(path).frames, soundfile.info(path).samplerate) for path in phone} == {(2048, 8000)}
+
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL):
+        exec(block, names)  # one after another, as docs/python.md states
+    assert names["audio"].shape == (8, 1, 4096) and len(names["labels"]) == 8
+    for clip, path in zip(names["clips"], sorted(Path("renders/digits").glob("*.wav")), strict=False):
+        assert clip.shape == (1, 4096) and soundfile.info(path).frames == 4096
+    assert [one.shape for one in names["slices"]] == [(1, 8000)] * 4
 
 
 @pytest.mark.skipif(not (SHARED / "oneshots").is_dir(), reason="there is no folder of drum hits here")

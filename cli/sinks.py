@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); 0, or not given, as the source.")]
 ShardSeconds = Annotated[float | None, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")]
 Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner; the local one if not given.")]
 Beam = Annotated[
-    list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=multi_processing; may be repeated.")
+    list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=in_memory; may be repeated.")
 ]
 DecodeSeconds = Annotated[
     float, typer.Option(min=0.1, help="A decoder that gives no sound for so long is given up, and its source rejected.")

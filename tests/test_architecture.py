@@ -288,7 +288,7 @@ CALLS_C = {"pipelines/training/allocator.py"}
 
 CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 METHODS = {("torch", "load"), ("np", "load"), ("numpy", "load"), ("os", "system"), ("os", "popen"), ("torch", "hub")}
-LOADERS = {"models/plugins.py", "pipelines/doctor/checks.py", "pipelines/engine/fork_server.py"}
+LOADERS = {"models/plugins.py", "pipelines/doctor/checks.py", "pipelines/engine/work.py"}
 """Who may import a module by a name that is not written out: of plug-ins, of checks, and of the work a command asks."""
 
 

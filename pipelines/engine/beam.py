@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import difflib
 import io
+import logging
 import math
 import os
 import tempfile
@@ -19,24 +20,31 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-import apache_beam as beam
-from apache_beam.options import pipeline_options
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+# Without a handler Beam's import makes one, which writes to standard error what it does not find.
+logging.getLogger().addHandler(logging.NullHandler())
 
-from tonemill.audiotools.errors import OutputError, TonemillError, UsageError
-from tonemill.pipelines.cooking import status
-from tonemill.pipelines.engine import pool
-from tonemill.pipelines.engine.liveness import Cluster, Here, Processes, Watched, stop_children
-from tonemill.pipelines.engine.pool import Work
-from tonemill.pipelines.storage.paths import place
+import apache_beam as beam  # noqa: E402
+from apache_beam.options import pipeline_options  # noqa: E402
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions  # noqa: E402
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState  # noqa: E402
+
+from tonemill.audiotools.errors import OutputError, TonemillError, UsageError  # noqa: E402
+from tonemill.pipelines.cooking import status  # noqa: E402
+from tonemill.pipelines.engine.channel import named  # noqa: E402
+from tonemill.pipelines.engine.liveness import Cluster  # noqa: E402
+from tonemill.pipelines.engine.work import work_named  # noqa: E402
+from tonemill.pipelines.storage.paths import place  # noqa: E402
 
 POLL_SECONDS: Final = 0.2
 
-STOP_SECONDS: Final = 10.0
-"""How long the other workers of this process may take to stop after one has failed."""
+FAILURE_SECONDS: Final = 10.0
+"""How long the other threads of this process may take to stop after one has failed."""
+
+STOP_SECONDS: Final = 1.0
+"""How long they may take when a person ends the command."""
 
 _DASK: Final = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
@@ -50,24 +58,28 @@ DASK_TASKS: Final = 10_000
 """Most tasks that are given to Dask; its scheduler takes about a millisecond for each."""
 
 _failures: list[TonemillError] = []
-"""Errors of workers in this process, before Beam turns them into text."""
+"""Errors of this process, before Beam turns them into text."""
 
 _at_work: set[object] = set()
 """Shards that threads of this process are at; Beam lets the others go on when one fails."""
 
 
 class CookShard(beam.DoFn):
-    """Cook the shards whose numbers arrive."""
+    """Cook the shards whose numbers arrive.
 
-    def __init__(self, home: str, work: Work) -> None:
-        self._home = home
-        self._work = work
+    Args:
+        home: where the plan is: the corpus itself, or `.tonemill` in a folder of files.
+        work: what is done to each shard, as `module:function`, for workers import it.
+    """
+
+    def __init__(self, home: str, work: str) -> None:
+        self.home, self.work = home, work
 
     def process(self, number: int) -> None:
         mine = object()
         _at_work.add(mine)
         try:
-            self._work(place(self._home), number)
+            work_named(self.work)(place(self.home), number)
         except TonemillError as error:
             _failures.append(error)
             raise
@@ -75,82 +87,110 @@ class CookShard(beam.DoFn):
             _at_work.discard(mine)
 
 
-def run(
-    home: Path,
-    numbers: Sequence[int],
-    workers: int,
-    watch: Callable[[], None],
-    runner: str | None,
-    options: Sequence[str],
-    work: Work,
-) -> None:
-    """Cook shards of the plan that lies in a folder, its home; `watch` is called some times a second meanwhile.
+class PoolRunner(PipelineRunner):
+    """The local default: gives the elements of our graph to worker processes.
 
     Args:
-        home: where the plan lies: the corpus itself, or `.tonemill` in a folder of files.
-        numbers: which shards.
-        workers: of the local runner.
-        watch: shows progress.
-        runner: a Beam runner's name; None for the local one.
-        options: Beam's own, as typed.
-        work: what is done to each shard; a function of a module, for workers import it.
+        do: has them do shards of some numbers.
+    """
+
+    def __init__(self, do: Callable[[Sequence[int]], None]) -> None:
+        super().__init__()
+        self._do = do
+
+    def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
+        """Do what a graph of ours says, and no other graph.
+
+        Raises:
+            TonemillError: a worker failed.
+        """
+        create, reshuffle, cook = (one.transform for one in pipeline.transforms_stack[0].parts)
+        assert isinstance(create, beam.Create) and isinstance(reshuffle, beam.Reshuffle)
+        assert isinstance(cook, beam.ParDo) and isinstance(cook.fn, CookShard)
+        self._do(create.values)
+        return PipelineResult(PipelineState.DONE)
+
+
+def _with_graph(pipeline: beam.Pipeline, home: Path, numbers: Sequence[int], work: str) -> beam.Pipeline:
+    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home), work))
+    return pipeline
+
+
+def run_in_pool(home: Path, numbers: Sequence[int], work: str, do: Callable[[Sequence[int]], None]) -> None:
+    """Run the graph on the workers of this command, as `PoolRunner`.
 
     Raises:
         TonemillError: a worker failed; what was committed stays.
-        KeyboardInterrupt: after the workers of this process have stopped and left nothing half-written.
     """
+    pipeline = _with_graph(_pipeline(1, PoolRunner(do), []), home, numbers, work)
+    # Not by way of Beam's messages, which would lose the very transforms that the runner looks for.
+    pipeline.run(test_runner_api=False)
+
+
+def run_on(
+    home: Path,
+    work: str,
+    numbers: Sequence[int],
+    workers: int,
+    runner: str | None,
+    options: Sequence[str],
+    end: Callable[[dict[str, Any]], NoReturn],
+) -> None:
+    """Run the graph on a runner of Beam's, in the main thread of a process that does nothing else.
+
+    Args:
+        home: where the plan is.
+        work: what is done to each shard, as `module:function`.
+        numbers: which shards.
+        workers: threads of Beam's local runner.
+        runner: a Beam runner's name; None for Beam's local one.
+        options: Beam's own, as typed.
+        end: ends the process, and tells why: most runners cannot be stopped otherwise.
+
+    Raises:
+        TonemillError: a worker failed; what was committed stays.
+    """
+    # Processes that a runner starts inherit the working folder, where a checkout's `audiotools` would shadow a foreign.
+    os.environ["PYTHONSAFEPATH"] = "1"
     pipeline = _pipeline(workers, runner, [*_spreading(runner, options, len(numbers)), *options])
-    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home), work))
-    failure: list[Exception] = []
-
-    def run_pipeline() -> None:
-        try:
-            pipeline.run().wait_until_finish()
-        except Exception as error:
-            failure.append(error)
-
-    status.stopping.clear()
-    _failures.clear()
-    # Beam waits without listening to signals, so it works beside the thread that Ctrl-C interrupts.
-    thread = threading.Thread(target=run_pipeline, daemon=True)
-    thread.start()
-    watched = _watched(pipeline, workers, runner)
+    _with_graph(pipeline, home, numbers, work)
+    ended = threading.Event()
+    watched = Cluster() if _is_dask(runner) else None
+    threading.Thread(target=_watch, args=(ended, watched, end), daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            watch()
-            if thread.is_alive():
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        _let_end(FAILURE_SECONDS)
+        raise _failures[0] if _failures else _told(error) from error
+    finally:
+        ended.set()
+
+
+def _watch(ended: threading.Event, watched: Cluster | None, end: Callable[[dict[str, Any]], NoReturn]) -> None:
+    """End this process when its command wants it, or when the runner would wait for workers that are gone."""
+    while not ended.wait(POLL_SECONDS):
+        try:
+            if watched is not None:
                 watched.require()
-    except BaseException:
-        status.stopping.set()
-        pool.stop()
-        stop_children(spared=pool.processes())
-        thread.join(2)
-        raise
-    if failure:
-        # What they have begun would be left half-written, for the folder is swept and given free next.
-        status.stopping.set()
-        pool.stop()
-        until = time.monotonic() + STOP_SECONDS
-        while _at_work and time.monotonic() < until:
-            time.sleep(POLL_SECONDS / 4)
-        raise _failures[0] if _failures else _told(failure[0])
+            if not status.stopping.is_set():
+                continue
+            answer: dict[str, Any] = {"stopped": True}
+        except TonemillError as error:
+            answer = {"failed": named(error)}
+        _let_end(STOP_SECONDS)
+        end(answer)
 
 
-def _watched(pipeline: beam.Pipeline, workers: int, runner: str | None) -> Watched:
-    if _is_dask(runner):
-        return Cluster()
-    in_processes = pipeline.options.view_as(DirectOptions).direct_running_mode == "multi_processing"
-    return Processes(workers) if in_processes and runner is None else Here()
+def _let_end(seconds: float) -> None:
+    """Have the threads of this process stop before their next clip, so that nothing is left half-written."""
+    status.stopping.set()
+    until = time.monotonic() + seconds
+    while _at_work and time.monotonic() < until:
+        time.sleep(POLL_SECONDS / 4)
 
 
 def _is_dask(runner: str | None) -> bool:
     return runner is not None and RUNNERS.get(runner.lower(), runner) == _DASK
-
-
-def is_ours(runner: str | None, options: Sequence[str]) -> bool:
-    """Whether shards are done in the process that runs the graph, which may leave them to its crew."""
-    return runner is None and not any("direct_running_mode" in option for option in options)
 
 
 def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
@@ -209,17 +249,17 @@ class _NoFolders:
         return f"{os.devnull}/{prefix}" if prefix == PIPELINE_FOLDER else tempfile.mkdtemp(suffix, prefix, dir)
 
 
-def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.Pipeline:
+def _pipeline(workers: int, runner: str | PipelineRunner | None, options: Sequence[str]) -> beam.Pipeline:
     beam.pipeline.tempfile = _NoFolders()  # type: ignore[assignment]
-    # Local worker processes inherit the working folder, where a checkout's `audiotools` would shadow a foreign one.
-    os.environ["PYTHONSAFEPATH"] = "1"
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
             typed = PipelineOptions(["--default_sdk_harness_log_level=CRITICAL", *options])
             direct = typed.view_as(DirectOptions)
+        if isinstance(runner, str):
+            runner = RUNNERS.get(runner.lower(), runner)
         if runner is not None:
-            return beam.Pipeline(runner=RUNNERS.get(runner.lower(), runner), options=typed)
+            return beam.Pipeline(runner=runner, options=typed)
         direct.direct_num_workers = workers
         if direct.direct_running_mode == "in_memory":
             direct.direct_running_mode = "multi_threading"

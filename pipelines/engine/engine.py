@@ -1,45 +1,32 @@
-"""What does the work of a plan: a process beside the command, made anew when a source ends it.
+"""Does what is left of a plan: by worker processes of this machine, or by a runner of Beam, from one graph.
 
-The command starts a server (`fork_server`), which imports Beam once and forks a worker for each job. So a codec
-that crashes takes a worker with it and not the job: the journals say which sources the worker was at, their shards
-come first and one at a time, and a source that is found to be deadly is refused.
+Beam describes the work on every runner (`beam`). By default a runner of ours gives the graph's elements to a pool of
+workers, where a codec that crashes costs one worker its shard. Any other runner gets the same graph in a process of its
+own, which is started again when a source ends it: the shards whose sources it was at come first then, one at a time.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
+import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from tonemill.audiotools.errors import OutputError, TonemillError
+from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.cooking import journal
-from tonemill.pipelines.engine.messages import Inbox, error_of
+from tonemill.pipelines.engine.devices import devices_of
+from tonemill.pipelines.engine.pool import UnderWay, WorkerPool
+from tonemill.pipelines.engine.server import start_server
 from tonemill.pipelines.sources import decoder
-from tonemill.pipelines.storage import copies, locks
+from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.paths import as_store
 
-POLL_SECONDS: Final = 0.2
+OURS: Final = "--direct_running_mode=multi_processing"
+"""What asks Beam's local runner for worker processes; ours are taken instead, which survive codecs that crash."""
 
-MOST_IDLE_ENDS: Final = 3
-"""So many workers may end while they are at no source, killed by whoever, before a command gives up."""
-
-ALLOCATION: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-"""For glibc, which else gives the memory of every block of sound back to the system and asks for it again: measured on
-four hours of it, as much system time again as all reading and writing took."""
-
-STOP_SECONDS: Final = 15.0
-"""How long a worker may take to stop when it is asked to."""
+COOK: Final = "tonemill.pipelines.cooking.shard:cook_shard"
+"""The function that cooks and commits one shard: module and name."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +34,7 @@ class Engine:
     """Who works, and how.
 
     Args:
-        workers: processes of the local runner; threads of one, where a model renders.
+        workers: processes of this machine; threads, where Beam's own local runner is asked for.
         runner: a Beam runner's name; None for the local one.
         options: Beam's own options, as typed.
         patience: seconds that a decoder may take for a block of sound.
@@ -58,24 +45,12 @@ class Engine:
     options: Sequence[str] = ()
     patience: float = decoder.PATIENCE
 
-
-@dataclass
-class UnderWay:
-    """What is known of the shards that a worker on this machine is at, by number.
-
-    Args:
-        seconds: expected seconds of sound cooked so far.
-        refused: sources and clips refused so far.
-        rejected: whole sources rejected so far.
-    """
-
-    seconds: dict[int, float] = field(default_factory=dict)
-    refused: dict[int, int] = field(default_factory=dict)
-    rejected: dict[int, int] = field(default_factory=dict)
-
-
-COOK: Final = "tonemill.pipelines.cooking.shard:cook_shard"
-"""Where the function lies that cooks and commits one shard: module and name."""
+    @property
+    def is_pool(self) -> bool:
+        """Whether shards are done by worker processes of ours."""
+        return self.runner is None and not any(
+            option.startswith("--direct_") and option != OURS for option in self.options
+        )
 
 
 def run(
@@ -86,11 +61,11 @@ def run(
     work: str = COOK,
     among: Collection[int] | None = None,
 ) -> None:
-    """Do what is left of the plan that lies in a folder, its home, until nothing is.
+    """Do what is left of the plan in a folder, its home.
 
     Args:
-        home: where the plan lies: the corpus itself, or `.tonemill` in a folder of files.
-        left: tells which shards are not done yet.
+        home: where the plan is: the corpus itself, or `.tonemill` in a folder of files.
+        left: returns which shards are not done yet.
         engine: who works.
         watch: shows progress; called some times a second. What it raises stops the work.
         work: what is done to each shard, as `COOK`.
@@ -100,26 +75,45 @@ def run(
         TonemillError: a worker failed; what was committed stays.
         KeyboardInterrupt: after the workers of this machine have stopped and left nothing half-written.
     """
-    settings = {"runner": engine.runner, "options": list(engine.options), "patience": engine.patience, "work": work}
-    ended, idle_ends = "", 0
-    while todo := sorted(left()):
-        # Alone, so that nothing else is under way when the deadly one is met again.
-        alone = sorted(set(journal.suspected(home)) & set(todo)) if ended else []
-        workers = 1 if alone else engine.workers
-        job = {"home": str(as_store(home) or home.absolute()), "numbers": alone or todo, "workers": workers, **settings}
-        ended = _server().do(job, watch)
-        # Who hung is in the journals by name; the others were at work beside it.
-        if ended and not journal.note_end(home, journal.SUSPECT if ended == journal.HUNG else ended, among):
-            idle_ends += 1
-            if idle_ends == MOST_IDLE_ENDS:
-                raise OutputError(
-                    f"A worker ended with {ended} while it was at no source, as {idle_ends - 1} before it. What was "
-                    "finished stays; give the same command again to go on."
-                )
-        if not ended and (missing := set(alone or todo) & set(left())):
-            raise OutputError(f"{len(missing)} shards were not committed, though the runner says that it is done.")
+    if todo := sorted(left()):
+        job = {"home": str(as_store(home) or home.absolute()), "work": work, "patience": engine.patience}
+        if engine.is_pool:
+            devices = devices_of(home, todo)
+            job["devices"] = sorted(devices)
+            with WorkerPool(min(engine.workers, len(todo)), job, home, watch, among) as pool:
+                from tonemill.pipelines.engine import beam
+
+                beam.run_in_pool(home, todo, work, pool.do)
+            _require(todo, left)
+        else:
+            with WorkerPool(1, {**job, "devices": []}, home, watch, among) as pool:
+                _run_graph(pool, home, left, engine)
     journal.forget(home, among)
     copies.tidy()
+
+
+def _run_graph(pool: WorkerPool, home: Path, left: Callable[[], Collection[int]], engine: Engine) -> None:
+    """Have a worker give the graph to a runner of Beam, until nothing is left."""
+    given: list[int] = []
+
+    def graph(numbers: Sequence[int], workers: int = engine.workers) -> dict[str, Any]:
+        given[:] = numbers
+        return {"numbers": given, "workers": workers, "runner": engine.runner, "options": list(engine.options)}
+
+    def again(_: Any) -> dict[str, Any]:
+        todo = sorted(left())
+        # Alone, so that nothing else is under way when the deadly one is met again.
+        alone = sorted(set(journal.suspected(home)) & set(todo))
+        return graph(alone, 1) if alone else graph(todo)
+
+    while todo := sorted(left()):
+        pool.do([graph(todo)], again)
+        _require(given, left)
+
+
+def _require(numbers: Collection[int], left: Callable[[], Collection[int]]) -> None:
+    if missing := set(numbers) & set(left()):
+        raise OutputError(f"{len(missing)} shards were not committed, though the runner says that it is done.")
 
 
 def check(engine: Engine) -> None:
@@ -128,157 +122,17 @@ def check(engine: Engine) -> None:
     Raises:
         UsageError: says what Beam says.
     """
-    ended = _server().do(
-        {"check": True, "workers": engine.workers, "runner": engine.runner, "options": list(engine.options)},
-        lambda _: None,
-    )
-    if ended:
-        raise OutputError(f"Beam cannot be loaded here: a worker ended with {ended}.")
+    if engine.runner is not None or engine.options:
+        from tonemill.pipelines.engine import beam
+
+        beam.check(engine.workers, engine.runner, engine.options)
 
 
 def start() -> None:
-    """Start the server now, for it imports Beam while the command does other things."""
-    _server()
+    """Start what takes long now, while the command does other things: the server of workers, and importing Beam."""
+    start_server()
+    threading.Thread(target=_import_beam, daemon=True).start()
 
 
-def _kept_in_memory() -> IO[bytes]:
-    """A file that takes no room on a disk, which may be full."""
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("tonemill-said"), "w+b")  # noqa: PTH123  (it lives as long as the server)
-    return tempfile.TemporaryFile()
-
-
-class Server:
-    """The process that forks workers."""
-
-    def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        self._said = _kept_in_memory()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tonemill.pipelines.engine.fork_server", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._said,
-                env={**ALLOCATION, **os.environ},
-                # What is typed at the terminal reaches the command, which tells the worker.
-                start_new_session=True,
-            )
-        self._inbox = Inbox(self._socket)
-        self._owner = os.getpid()
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it lives, was not closed, and was not left over by a fork of whoever started it.
-
-        One that was closed may live for a while: it ends when it has imported Beam, which takes long on a busy machine.
-        """
-        return self._owner == os.getpid() and self._socket.fileno() >= 0 and self._process.poll() is None
-
-    def do(self, job: dict[str, Any], watch: Callable[[UnderWay], None]) -> str:
-        """Have a worker do a job; returns what ended it, as `SIGSEGV`, or nothing where all is well.
-
-        Raises:
-            TonemillError: what the worker says that went wrong.
-        """
-        # A worker holds the locks of its command until it ends, even when the command was killed.
-        job = {**job, "path": sys.path, "folder": os.fspath(Path.cwd())}
-        # Whether a server that has just died could still be told is no matter: what it said comes as a message.
-        with contextlib.suppress(ConnectionError):
-            socket.send_fds(self._socket, [json.dumps(job).encode() + b"\n"], locks.held())
-        worker, failure, lost = 0, None, ""
-        try:
-            while True:
-                message = self._message(POLL_SECONDS)
-                if message is None:
-                    watch(UnderWay())
-                elif "began" in message:
-                    worker = message["began"]
-                elif "at" in message:
-                    watch(UnderWay(*({int(key): value for key, value in one.items()} for one in message["at"])))
-                elif "failed" in message:
-                    failure = error_of(*message["failed"])
-                elif "lost" in message:
-                    lost = "no word"
-                elif "fell" in message:
-                    lost = _name_of(message["fell"]) or "exit code 0"
-                elif "ended" in message:
-                    if failure is not None:
-                        raise failure
-                    return lost or _name_of(message["ended"])
-        except TonemillError:
-            if failure is None:
-                self._stop(worker)
-            raise
-        except BaseException:
-            self._stop(worker)
-            raise
-
-    def close(self) -> None:
-        """Let the server end; one that does not is killed."""
-        self._socket.close()
-        if self._owner == os.getpid():
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-
-    def _stop(self, worker: int) -> None:
-        """Have the worker stop, and wait until it has."""
-        with contextlib.suppress(OSError, OutputError):
-            self._socket.sendall(b"stop\n")
-            for seconds in (STOP_SECONDS, STOP_SECONDS):
-                until = time.monotonic() + seconds
-                while time.monotonic() < until:
-                    if "ended" in (self._message(POLL_SECONDS) or {}):
-                        return
-                if worker:
-                    os.kill(worker, signal.SIGKILL)
-
-    def _message(self, seconds: float) -> dict[str, Any] | None:
-        """The next message, or None if there is none for so long."""
-        self._socket.settimeout(seconds)
-        try:
-            message: dict[str, Any] = self._inbox.take()
-        except TimeoutError:
-            return None
-        except EOFError:
-            self._said.seek(0)
-            said = self._said.read().decode(errors="replace").strip().splitlines() or ["no word"]
-            raise OutputError(
-                f"The process that does the work ended with: {said[-1][:500]}. What was finished stays; give the "
-                "same command again to go on."
-            ) from None
-        finally:
-            self._socket.settimeout(None)
-        return message
-
-
-_servers: list[Server] = []
-
-
-def _server() -> Server:
-    """The server of this process, started when there is none."""
-    if not _servers or not _servers[0].is_usable:
-        for old in _servers:
-            old.close()
-        if not _servers:
-            atexit.register(_close_servers)
-        _servers[:] = [Server()]
-    return _servers[0]
-
-
-def _close_servers() -> None:
-    for one in _servers:
-        one.close()
-
-
-def _name_of(code: int) -> str:
-    """What ended a process: nothing where all is well, the name of a signal, or that a decoder hung."""
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-        return f"signal {-code}"
-    return {0: "", journal.HUNG_EXIT: journal.HUNG}.get(code, f"exit code {code}")
+def _import_beam() -> None:
+    import tonemill.pipelines.engine.beam  # noqa: F401

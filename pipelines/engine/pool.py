@@ -1,269 +1,266 @@
-"""Processes that do shards side by side, so that none of them waits for Python's interpreter to be free.
+"""Worker processes that take tasks from one queue: who is free gets the next, and who dies is replaced.
 
-A worker forks them, its hands, before it has a thread of its own; the engine's threads then only wait for them.
-
-    worker -> hand   the number of a shard, or `stop`
-    hand -> worker   at (what is under way); at last done, stopped, failed (an error of ours) or broke (any other)
-
-A hand that loses its worker ends at once. Where a codec ends one, the others stop before their next clip, so that what
-they were at is not suspected, and the worker says what ended it.
+A command starts a server (`fork_server`), which forks a worker for each that is wanted. A codec that crashes takes one
+worker with it: the journals say which source that one was at, and its task goes to another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import queue
-import re
+import select
 import signal
-import socket
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from tonemill.audiotools.errors import TonemillError
-from tonemill.pipelines.cooking import status
-from tonemill.pipelines.engine.messages import Inbox, error_of, named, tell
-from tonemill.pipelines.recipes.recipe import recipe_of
-from tonemill.pipelines.recipes.step import STEPS, BatchStep, load_steps
-from tonemill.pipelines.storage import copies
-from tonemill.pipelines.storage.output_names import PLAN
-from tonemill.pipelines.storage.parquet import read_row_groups
+from tonemill.audiotools.errors import OutputError, TonemillError
+from tonemill.pipelines.cooking import journal
+from tonemill.pipelines.engine.channel import Channel, error_of
+from tonemill.pipelines.engine.server import start_server
+from tonemill.pipelines.engine.watchdog import end_largest
 
-TELL_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 
-STOP_SECONDS: Final = 5.0
-"""How long hands may take to stop when they are asked to."""
+MEMORY_SECONDS: Final = 1.0
+"""Between two looks at the memory of all workers."""
 
-KNOWN: Final = ("under_way", "refused", "rejected")
-"""What `status` knows of shards under way."""
+INTERRUPT_SECONDS: Final = 1.5
+"""How long workers may take to stop when a person ends the command; then they are killed."""
 
-Work = Callable[[Path, int], None]
-"""Does and commits one shard of the plan that lies in a folder."""
+FAILURE_SECONDS: Final = 10.0
+"""How long they may take when one of them failed."""
 
-
-class Hand:
-    """A process that does one shard at a time, seen from its worker."""
-
-    def __init__(self, process: int, channel: socket.socket) -> None:
-        self.process, self.channel = process, channel
-        self._inbox = Inbox(channel)
-
-    def do(self, number: int) -> None:
-        """Have it do a shard, and note meanwhile how far it is.
-
-        Raises:
-            TonemillError: what it says that went wrong.
-            Stopped: it was asked to.
-            EOFError: it ended.
-        """
-        with suppress(ConnectionError):  # if it has ended, so much will be read
-            tell(self.channel, number)
-        while True:
-            message: dict[str, Any] = self._inbox.take()
-            if "at" in message:
-                for name, value in message["at"].items():
-                    getattr(status, name)[number] = value
-            elif "failed" in message:
-                raise error_of(*message["failed"])
-            elif "broke" in message:
-                raise RuntimeError(message["broke"])
-            elif "stopped" in message:
-                raise status.Stopped
-            else:
-                return
+MOST_IDLE_ENDS: Final = 3
+"""So many workers may end while they are at no source, for whatever reason, before a command gives up."""
 
 
-class Crew:
-    """Hands that wait for shards.
+@dataclass
+class UnderWay:
+    """What is known of the shards that a worker on this machine is at, by number.
 
     Args:
-        count: of hands.
-        home: where the plan lies.
-        work: what they do to each shard.
-        begin: called first in each of them.
-        fell: told the exit code of one that ended by itself, negative for a signal; must end this process.
+        seconds: expected seconds of sound cooked so far.
+        refused: sources and clips refused so far.
+        rejected: whole sources rejected so far.
+    """
+
+    seconds: dict[int, float] = field(default_factory=dict)
+    refused: dict[int, int] = field(default_factory=dict)
+    rejected: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Worker:
+    """A worker process, seen from the command.
+
+    Args:
+        process: its id.
+        channel: to it.
+        place: among all workers.
+        task: that it is at; None where it is free.
+        is_surplus: every device has a worker already, and this one ends.
+    """
+
+    process: int
+    channel: Channel
+    place: int
+    task: Any = None
+    is_surplus: bool = False
+
+
+class WorkerPool:
+    """Workers that do tasks side by side; to be used in a `with` block, at whose end none of them lives.
+
+    Args:
+        count: of workers.
+        job: what `worker.work_for` needs to know, but for its place.
+        home: of the plan, where the journals are found.
+        watch: shows progress; called some times a second. What it raises stops the work.
+        among: numbers of the only shards that are this command's; None where all are.
     """
 
     def __init__(
-        self, count: int, home: Path, work: Work, begin: Callable[[], None], fell: Callable[[int], NoReturn]
+        self,
+        count: int,
+        job: dict[str, Any],
+        home: Path,
+        watch: Callable[[UnderWay], None],
+        among: Collection[int] | None = None,
     ) -> None:
-        self._hands: list[Hand] = []
-        self._free: queue.SimpleQueue[Hand] = queue.SimpleQueue()
-        self._fell = fell
-        self._ending = threading.Lock()
-        for _ in range(count):
-            mine, theirs = socket.socketpair()
-            process = os.fork()
-            if process == 0:
-                # Theirs alone: an end that lived on in another hand would never be seen to close.
-                for channel in (mine, *(one.channel for one in self._hands)):
-                    channel.close()
-                _labour(theirs, home, work, begin)
-            theirs.close()
-            self._hands.append(Hand(process, mine))
-            self._free.put(self._hands[-1])
+        self._job = {
+            **job,
+            "workers": count,
+            "path": sys.path,
+            "environment": dict(os.environ),
+            "folder": str(Path.cwd()),
+        }
+        self._count, self._home, self._watch, self._among = count, home, watch, among
+        self._known = UnderWay()
+        self._workers: list[Worker] = []
+        self._waiting: deque[Any] = deque()
+        self._alone: deque[Any] = deque()
+        self._again: Callable[[Any], Any] = lambda task: task
+        self._idle_ends = 0
+        self._memory_looked = self._watched = 0.0
 
-    @property
-    def processes(self) -> Sequence[int]:
-        return [one.process for one in self._hands]
-
-    def do(self, number: int) -> None:
-        """Have the first hand that is free do a shard; as `Hand.do`, but that this process ends with a hand."""
-        hand = self._free.get()
+    def __enter__(self) -> WorkerPool:
+        self._server = start_server()
         try:
-            hand.do(number)
-        except EOFError:
-            self._mourn(hand)
+            for place in range(self._count):
+                self._start(place)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:
+                self._stop(FAILURE_SECONDS if issubclass(kind, TonemillError) else INTERRUPT_SECONDS)
         finally:
-            self._free.put(hand)
+            self._end()
 
-    def stop(self) -> None:
-        """Ask all hands to stop before their next clip."""
-        for one in self._hands:
-            with suppress(OSError):
-                tell(one.channel, "stop")
+    def do(self, tasks: Sequence[Any], again: Callable[[Any], Any] = lambda task: task) -> None:
+        """Have workers do tasks, each once, until all are done.
 
-    def close(self) -> None:
-        """End all hands, and wait until they have; nobody mourns them."""
-        self._ending.acquire(blocking=False)
-        for one in self._hands:
-            with suppress(ProcessLookupError):
-                os.kill(one.process, signal.SIGKILL)
-        for one in self._hands:
-            with suppress(ChildProcessError):
-                os.waitpid(one.process, 0)
+        Args:
+            tasks: numbers of shards, or other messages that a worker takes.
+            again: the task to give in place of one whose worker ended.
 
-    def _mourn(self, hand: Hand) -> NoReturn:
-        """End with a hand that ended, when the others have stopped."""
-        if not self._ending.acquire(blocking=False):
-            raise status.Stopped
-        code = os.waitstatus_to_exitcode(os.waitpid(hand.process, 0)[1])
-        self.stop()
-        others = len(self._hands) - 1
-        with suppress(queue.Empty):
-            # A hand is put back when it has stopped.
-            for _ in range(others):
-                self._free.get(timeout=STOP_SECONDS)
-        self._fell(code)
-
-
-_crews: list[Crew] = []
-
-
-def employ(count: int, home: Path, work: Work, begin: Callable[[], None], fell: Callable[[int], NoReturn]) -> None:
-    """Give this process a crew, as `Crew`; it has no other thread yet."""
-    _crews.append(Crew(count, home, work, begin, fell))
-
-
-def by_hand(home: Path, number: int) -> None:
-    """Have the crew of this process do a shard, as `Crew.do`; a `Work`."""
-    _crews[-1].do(number)
-
-
-def processes() -> Sequence[int]:
-    """Of the crew of this process; nothing where there is none."""
-    return [process for one in _crews for process in one.processes]
-
-
-def stop() -> None:
-    """Ask the crew of this process, if there is one, to stop."""
-    for one in _crews:
-        one.stop()
-
-
-def dismiss() -> None:
-    """End the crew of this process, if there is one."""
-    while _crews:
-        _crews.pop().close()
-
-
-_STEP_NAME: Final = re.compile(r'"step"\s*:\s*"([^"]*)"')
-
-
-def is_fit(home: Path, numbers: Sequence[int]) -> bool:
-    """Whether hands may do shards of a plan: a model and its device belong to one process, whichever recipes need them.
-
-    Recipes are searched as text, and parsed only where such a step is named: measured, 0.1 s for 100,000, and 0.9 s and
-    112 MB for a million in 56 shards; parsing takes many times as long.
-    """
-    if not (home / PLAN).exists():
-        return True
-    known, batched = frozenset(STEPS.names()), dict[str, bool]()
-    for table in read_row_groups(home / PLAN, lambda column: column == "recipe", numbers):
-        lines = [line or "" for line in table["recipe"].to_pylist()]
-        names = known.intersection(_STEP_NAME.findall("\n".join(lines)))
-        for name in names - batched.keys():
-            batched[name] = issubclass(STEPS.module(name).STEP, BatchStep)
-        found = {name for name in names if batched[name]}
-        # Metadata may have a field of that name.
-        if found and any(_has_batch_step(line) for line in lines if found.intersection(_STEP_NAME.findall(line))):
-            return False
-    return True
-
-
-def _has_batch_step(line: str) -> bool:
-    return any(isinstance(step, BatchStep) for step in load_steps(recipe_of(line).steps))
-
-
-def _labour(channel: socket.socket, home: Path, work: Work, begin: Callable[[], None]) -> NoReturn:
-    """What a hand does, to its end."""
-    try:
-        # The worker hears of Ctrl-C and says so.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        begin()
-        numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
-        threading.Thread(target=_follow, args=(channel, numbers), daemon=True).start()
+        Raises:
+            TonemillError: a worker failed.
+        """
+        self._waiting.extend(tasks)
+        self._again = again
         while True:
-            number = numbers.get()
-            stop_telling = threading.Event()
-            teller = threading.Thread(target=_tell_often, args=(channel, number, stop_telling), daemon=True)
-            teller.start()
-            answer = _done(home, work, number)
-            stop_telling.set()
-            teller.join()
-            tell(channel, {"at": _at(number)})
-            tell(channel, answer)
-    finally:
-        copies.discard()
-        # Threads may be in the middle of a codec; nobody waits for them.
-        os._exit(1)
+            free = [worker for worker in self._workers if worker.task is None and not worker.is_surplus]
+            for worker, _ in zip(free, range(len(self._waiting)), strict=False):
+                self._give(worker, self._waiting.popleft())
+            if not any(worker.task is not None for worker in self._workers):
+                if not self._alone:
+                    return
+                self._give(free[0], self._alone.popleft())
+            self._look()
+            now = time.monotonic()
+            if now - self._watched > POLL_SECONDS / 2:
+                self._watch(self._known)
+                self._watched = time.monotonic()
+            if now - self._memory_looked > MEMORY_SECONDS:
+                self._memory_looked = now
+                end_largest([worker.process for worker in self._workers])
 
+    def _start(self, place: int) -> None:
+        process, channel = self._server.fork({**self._job, "place": place})
+        self._workers.append(Worker(process, channel, place))
 
-def _done(home: Path, work: Work, number: int) -> dict[str, Any]:
-    try:
-        work(home, number)
-    except TonemillError as error:
-        return {"failed": named(error)}
-    except status.Stopped:
-        return {"stopped": True}
-    except Exception as error:
-        return {"broke": f"{type(error).__name__}: {error}"}
-    return {"done": True}
+    def _give(self, worker: Worker, task: Any) -> None:
+        worker.task = task
+        # If it has ended, the server tells.
+        with contextlib.suppress(OSError):
+            worker.channel.tell(task)
 
-
-def _follow(channel: socket.socket, numbers: queue.SimpleQueue[int]) -> None:
-    """Pass on what the worker says, and end with it."""
-    inbox = Inbox(channel)
-    with suppress(EOFError):
-        while True:
-            message = inbox.take()
-            if message == "stop":
-                status.stopping.set()
+    def _look(self) -> None:
+        """Take in what workers and the server tell, which is waited for a moment."""
+        poll = select.poll()
+        by_end: dict[int, Worker | None] = {self._server.channel.fileno(): None}
+        by_end |= {worker.channel.fileno(): worker for worker in self._workers}
+        for end in by_end:
+            poll.register(end, select.POLLIN)
+        for end, _ in poll.poll(1000 * POLL_SECONDS):
+            worker = by_end[end]
+            if worker is None:
+                self._server.read()
             else:
-                numbers.put(message)
-    os._exit(1)
+                # Without waiting, for one that has ended stays ready to be read until the server tells of it.
+                messages, is_gone = worker.channel.messages()
+                for message in messages:
+                    self._take(worker, message)
+                if is_gone and worker.process not in self._server.ended:
+                    self._server.read()
+        for worker in [one for one in self._workers if one.process in self._server.ended]:
+            self._bury(worker)
+
+    def _take(self, worker: Worker, message: dict[str, Any]) -> None:
+        if "at" in message:
+            for key, (seconds, refused, rejected) in message["at"].items():
+                number = int(key)
+                self._known.seconds[number] = seconds
+                self._known.refused[number], self._known.rejected[number] = refused, rejected
+            return
+        task, worker.task = worker.task, None
+        if "failed" in message:
+            raise error_of(*message["failed"])
+        if "broke" in message:
+            raise OutputError(
+                f"A worker failed: {message['broke']}. What was finished stays; give the same command again to go on."
+            )
+        if "surplus" in message:
+            worker.is_surplus = True
+            if task is not None:
+                self._waiting.appendleft(task)
+
+    def _remove(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        worker.channel.close()
+
+    def _bury(self, worker: Worker) -> None:
+        """Note how a worker ended, start another in its place, and give its task back."""
+        for message in worker.channel.messages()[0]:
+            self._take(worker, message)
+        self._remove(worker)
+        what, task = _name_of(self._server.ended.pop(worker.process)), worker.task
+        if worker.is_surplus:
+            return
+        mine = [task] if isinstance(task, int) else self._among
+        # What hung is in the journal by name; other shards of that worker were at work beside it.
+        if task is None or not journal.note_end(self._home, journal.SUSPECT if what == journal.HUNG else what, mine):
+            self._idle_ends += 1
+            if self._idle_ends == MOST_IDLE_ENDS:
+                raise OutputError(
+                    f"A worker ended with {what} while it was at no source, as {MOST_IDLE_ENDS - 1} before it"
+                    f"{': ' + words if (words := self._server.last_words()) else ''}. What was finished stays; give "
+                    "the same command again to go on."
+                )
+        self._start(worker.place)
+        if task is not None:
+            # The kernel ends the largest process, which need not be the one that took too much: once more, alone.
+            (self._alone if what == signal.SIGKILL.name else self._waiting).appendleft(self._again(task))
+
+    def _stop(self, seconds: float) -> None:
+        """Ask the workers to stop before their next clip, and wait until they have, or so long."""
+        for worker in self._workers:
+            with contextlib.suppress(OSError):
+                worker.channel.tell("stop")
+        until = time.monotonic() + seconds
+        while any(worker.task is not None for worker in self._workers) and time.monotonic() < until:
+            time.sleep(0.01)
+            for worker in self._workers:
+                messages, is_gone = worker.channel.messages()
+                if is_gone or any("at" not in message for message in messages):
+                    worker.task = None
+
+    def _end(self) -> None:
+        """End all workers, and wait until they have."""
+        for worker in self._workers:
+            # With what a runner of Beam started there.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.process, signal.SIGKILL)
+        with contextlib.suppress(TonemillError):
+            while {one.process for one in self._workers} - self._server.ended.keys():
+                self._server.read()
+        while self._workers:
+            self._remove(self._workers[0])
 
 
-def _tell_often(channel: socket.socket, number: int, stop: threading.Event) -> None:
-    told = None
-    while not stop.wait(TELL_SECONDS):
-        if (now := _at(number)) != told:
-            told = now
-            tell(channel, {"at": now})
-
-
-def _at(number: int) -> dict[str, float]:
-    """What is known of a shard under way, by the name that `status` knows it by."""
-    return {name: known[number] for name in KNOWN if number in (known := getattr(status, name))}
+def _name_of(code: int) -> str:
+    """What ended a process: the name of a signal, that a decoder hung, or its exit code."""
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-code).name
+        return f"signal {-code}"
+    return journal.HUNG if code == journal.HUNG_EXIT else f"exit code {code}"

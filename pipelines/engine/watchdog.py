@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,29 +13,28 @@ from typing import Final
 from tonemill.pipelines.cooking import journal
 
 MEMORY_SHARE: Final = 0.85
-"""Of the machine's memory, what a worker and its hands may hold; more is taken as a codec gone wild."""
+"""Of the machine's memory, what all workers together may hold; more is taken as a codec gone wild."""
 
 
-def guard(patience: float, others: Callable[[], Sequence[int]] | None) -> None:
-    """Look after this process, and never return.
+def end_if_hung(patience: float) -> None:
+    """Look after the decoders of this process, and never return.
 
     Args:
         patience: seconds that a decoder may take for a block of sound.
-        others: processes whose memory counts with this one's, and of which the largest is ended; None where somebody
-            else looks after memory.
     """
-    limit = MEMORY_SHARE * _memory_bytes()
     while True:
         time.sleep(min(1.0, patience / 4))
         # A decoder in a process of its own gets its full time first.
         if journal.note_hung(1.25 * patience):
             os._exit(journal.HUNG_EXIT)
-        if others is None:
-            continue
-        held = {process: _resident_bytes(process) for process in (os.getpid(), *others())}
-        if sum(held.values()) > limit:
-            with suppress(ProcessLookupError):
-                os.kill(max(held, key=held.__getitem__), signal.SIGKILL)
+
+
+def end_largest(workers: Iterable[int]) -> None:
+    """End the worker that holds most, where all together hold too much."""
+    held = {process: _resident_bytes(process) for process in workers}
+    if sum(held.values()) > MEMORY_SHARE * _memory_bytes():
+        with suppress(ProcessLookupError):
+            os.kill(max(held, key=held.__getitem__), signal.SIGKILL)
 
 
 def _memory_bytes() -> float:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from conftest import Tonemill, contents, lines_of, noise, reasons, stream_of, write_wav
 
-from tonemill.pipelines.engine import engine
 from tonemill.pipelines.recipes.recipe_stream import LACKS
 
 FLAGS = ("--shard-seconds", 0.2, "--workers", 1, "-q")
@@ -176,14 +175,3 @@ def test_a_file_that_only_ffmpeg_may_read_waits_for_ffmpeg(
         tonemill("shard", out, *FLAGS, stdin=stream).refused(1, "may pass")
         assert contents(out / "train") == before
     assert tonemill("shard", out, *FLAGS, stdin=stream).done().line["examples"] == 5
-
-
-def test_a_server_that_was_closed_is_not_used_though_it_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine it still imports Beam; what was sent to it then failed with "Bad file descriptor"."""
-    server = engine.Server()
-    assert server.is_usable
-    server._socket.close()
-    assert server._process.poll() is None and not server.is_usable
-    monkeypatch.setattr(engine, "STOP_SECONDS", 0.0)
-    server.close()
-    assert server._process.poll() is not None

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from tonemill.pipelines.engine import engine
 from tonemill.pipelines.storage import stores
 from tonemill.pipelines.storage.paths import as_store, place
 from tonemill.pipelines.storage.store_path import StorePath
@@ -184,10 +183,7 @@ def reached(scratch_folder: Path, **environment: str) -> Iterator[None]:
         patch.setattr("tempfile.tempdir", None)
         patch.setattr(stores, "_stores", {})
         patch.setattr(stores, "PAUSE_SECONDS", 0.005)
-        # The process that works has the environment of when it was started.
-        engine._close_servers()
         yield
-        engine._close_servers()
 
 
 def folder_at(uri: str) -> StorePath:

@@ -144,35 +144,6 @@ def test_a_killed_worker_costs_nothing(forks: Make, tmp_path: Path, kills: int) 
 
 
 @pytest.mark.slow
-def test_a_killed_worker_of_beam_costs_nothing(
-    plan: bytes, tmp_path: Path, tonemill: Tonemill, environment: dict[str, str]
-) -> None:
-    stream = copies_of(plan, 40)
-    (tmp_path / "plan.jsonl").write_bytes(stream)
-    command = "tonemill shard out --shard-seconds 1 -q --workers 2 --beam direct_running_mode=multi_processing"
-    with (tmp_path / "plan.jsonl").open("rb") as stdin:
-        process = subprocess.Popen(
-            command.split(),
-            cwd=tmp_path,
-            env=environment,
-            stdin=stdin,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-    while not list((tmp_path / "out").rglob("0*.json")) or not workers_of(process.pid, "sdk_worker_main"):
-        assert process.poll() is None
-        time.sleep(0.02)
-    # Seen alive by the command, which looks once a second.
-    time.sleep(1.5)
-    os.kill(workers_of(process.pid, "sdk_worker_main")[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert not leftovers(tmp_path / "out")
-    tonemill("shard", tmp_path / "anew", "--shard-seconds", 1, "-q", stdin=stream).done()
-    assert contents(tmp_path / "out") == contents(tmp_path / "anew")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("sink", ["shard {} --shard-seconds 1 -q", "write {} --shard-seconds 1 -q"])
 def test_a_render_killed_at_random_moments_gives_the_same_bytes(
     tonemill: Tonemill, corpus: Path, tmp_path: Path, killable: Killable, sink: str

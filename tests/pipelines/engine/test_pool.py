@@ -1,84 +1,167 @@
-"""Hands of a worker do shards side by side, and end with it; where one falls, the others are not suspected."""
+"""Workers do shards side by side, end with their command and hold its locks until then; one that falls is replaced."""
 
 from __future__ import annotations
 
+import fcntl
 import json
-import signal
+import os
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import RATE, Shell, write_wav
 from faults import workers_of
 
-from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.corpus.plan_file import dump_plan
-from tonemill.pipelines.engine import engine, pool, probe
-from tonemill.pipelines.engine.pool import is_fit
+from tonemill.pipelines.engine import devices, engine, pool, probe, server
+from tonemill.pipelines.engine.devices import devices_of
 from tonemill.pipelines.planning.plan import Output, Plan
 from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import STEPS
+from tonemill.pipelines.storage.folders import LOCK
 from tonemill.pipelines.storage.locks import lives
 from tonemill.pipelines.storage.output_names import PLAN
 
-FALL = """
-import os, signal, sys, threading, time
-from pathlib import Path
-from tonemill.pipelines.cooking import journal, status
-from tonemill.pipelines.engine import pool
+WORKS = """
+import ctypes, json, os, signal, time
+from tonemill.pipelines.cooking import journal
 
-home = Path(sys.argv[1])
+def note(home, number):
+    name = f"{number:06d}-{os.getpid()}-{time.monotonic_ns()}.json"
+    (home / name).write_text(json.dumps({"shard": number, "process": os.getpid()}))
 
-def work(home, number):
+def fall(home, number):
+    '''Shard 1 ends its worker the first time, while shard 0 is under way.'''
+    note(home, number)
     with journal.journal_of(home, number) as known:
         known.at(7)
         until = time.monotonic() + 20
-        while time.monotonic() < until and not status.stopping.is_set():
-            time.sleep(0.01)
-            if number == 1 and len(list(home.rglob("[0-9]"))) == 2:
+        while number < 2 and not (home / "fell").exists() and time.monotonic() < until:
+            if number == 1 and list(home.glob("000000-*")):
+                (home / "fell").touch()
                 os.kill(os.getpid(), signal.SIGSEGV)
-        raise status.Stopped
+            time.sleep(0.01)
+    (home / f"done-{number}").write_text(str(known.is_suspect(7)))
 
-def fell(code):
-    journal.note_end(home, "SIGSEGV")
-    print(code, journal.suspected(home), flush=True)
-    pool.dismiss()
-    os._exit(0)
+def end_idle(home, number):
+    note(home, number)
+    print("what a library complains of", file=__import__("sys").stderr, flush=True)
+    os._exit(3)
 
-pool.employ(2, home, work, lambda: None, fell)
-for number in (0, 1):
-    threading.Thread(target=pool.by_hand, args=(home, number)).start()
+def wait(home, number):
+    note(home, number)
+    while not (home / "go").exists():
+        time.sleep(0.02)
+    (home / f"done-{number}").touch()
+
+def grip(home, number):
+    '''As a codec that never lets Python's interpreter go, until somebody writes to the gate.'''
+    note(home, number)
+    ctypes.PyDLL(None).open(os.fsencode(home / "gate"), os.O_RDONLY)
 """
 
 
-def test_only_what_the_fallen_hand_was_at_is_suspected(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-c", FALL, str(tmp_path)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert process.stdout == f"{-signal.SIGSEGV} [1]\n", process.stderr
+@pytest.fixture
+def works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose shards are done by functions that fail in ways of their own; the module `works` has them."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "works.py").write_text(WORKS)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
 
 
-def test_hands_end_with_their_worker(tmp_path: Path, environment: dict[str, str], shell: Shell) -> None:
-    for number in range(40):
-        write_wav(tmp_path / "raw" / f"{number}.wav", frames=20 * RATE, seed=number)
-    shell("tonemill scan raw -q | tonemill resample --rate 8000 > stream.jsonl").done()
-    with (tmp_path / "stream.jsonl").open("rb") as stream:
-        command = ["tonemill", "shard", "out", "--workers", "2", "--shard-seconds", "20", "-q"]
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdin=stream, stdout=subprocess.PIPE)
-    workers: list[int] = []
-    while len(workers) < 3 and process.poll() is None:
+def left_of(home: Path, count: int) -> Callable[[], list[int]]:
+    return lambda: [number for number in range(count) if not (home / f"done-{number}").exists()]
+
+
+def test_a_crash_costs_the_shard_of_one_worker_who_is_replaced(works: Path) -> None:
+    engine.run(works, left_of(works, 6), engine.Engine(2), lambda _: None, "works:fall")
+    begun = [json.loads(path.read_text()) for path in works.glob("0*.json")]
+    assert Counter(one["shard"] for one in begun) == {0: 1, 1: 2, 2: 1, 3: 1, 4: 1, 5: 1}
+    suspected = {number: (works / f"done-{number}").read_text() for number in range(6)}
+    assert suspected == {number: str(number == 1) for number in range(6)}
+    assert len({one["process"] for one in begun}) == 3, "two workers, and one in place of the other"
+
+
+def test_workers_that_end_at_no_source_end_the_command(works: Path) -> None:
+    with pytest.raises(OutputError, match=r"exit code 3 while it was at no source.*what a library complains of"):
+        engine.run(works, left_of(works, 1), engine.Engine(1), lambda _: None, "works:end_idle")
+    assert len(list(works.glob("0*.json"))) == pool.MOST_IDLE_ENDS
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from tonemill.pipelines.engine import engine
+from tonemill.pipelines.storage.folders import locked
+
+home = Path(sys.argv[1])
+with locked(home):
+    engine.run(home, lambda: [0, 1], engine.Engine(2), lambda _: None, "works:grip")
+"""
+
+
+def is_free(folder: Path) -> bool:
+    with (folder / LOCK).open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def await_that(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < until
         time.sleep(0.01)
-        workers = workers_of(process.pid)
-    assert len(workers) == 3, "a worker and two hands"
-    process.kill()
-    process.communicate()
-    until = time.monotonic() + 10
-    while any(map(lives, workers)) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not [one for one in workers if lives(one)]
+
+
+def test_a_lock_is_held_until_the_workers_of_a_killed_command_end(works: Path) -> None:
+    os.mkfifo(works / "gate")
+    environment = os.environ | {"PYTHONPATH": str(works.parent / "site")}
+    command = subprocess.Popen([sys.executable, "-P", "-c", HOLDING, str(works)], env=environment)
+    await_that(lambda: len(list(works.glob("0*.json"))) == 2 or command.poll() is not None)
+    workers = workers_of(command.pid)
+    assert len(workers) == 2 and not is_free(works)
+    command.kill()
+    command.wait()
+    time.sleep(0.3)
+    assert all(map(lives, workers)) and not is_free(works)
+    # They come to themselves, find that their command is gone, and end.
+    with (works / "gate").open("wb"):
+        await_that(lambda: is_free(works))
+    await_that(lambda: not any(map(lives, workers)))
+
+
+def test_an_engine_is_started_again_when_its_server_was_killed(works: Path) -> None:
+    (works / "go").touch()
+    engine.run(works, left_of(works, 2), engine.Engine(2), lambda _: None, "works:wait")
+    server.start_server()._process.kill()
+    server.start_server()._process.wait()
+    engine.run(works, left_of(works, 4), engine.Engine(2), lambda _: None, "works:wait")
+    assert not left_of(works, 4)()
+
+
+def test_a_server_that_is_killed_in_the_middle_ends_the_command_and_its_workers(works: Path) -> None:
+    processes: list[int] = []
+
+    def watch(_: object) -> None:
+        processes[:] = workers_of(os.getpid())
+        if len(list(works.glob("0*.json"))) == 2:
+            server.start_server()._process.kill()
+
+    with pytest.raises(OutputError, match="The process that does the work ended with"):
+        engine.run(works, left_of(works, 2), engine.Engine(2), watch, "works:wait")
+    assert processes
+    await_that(lambda: not any(map(lives, processes)))
 
 
 SLICE = {"step": "slice", "version": 1, "samples": 100}
@@ -97,46 +180,94 @@ def plan_in(home: Path, recipes: list[Recipe]) -> None:
         dump_plan(Plan(Output("shards"), tuple(shards), tuple(plan.rows[0] for plan in plans)), file)
 
 
-def test_a_model_is_left_to_one_process_whichever_shard_renders(tmp_path: Path) -> None:
+def test_a_plan_renders_whichever_shard_does(tmp_path: Path) -> None:
     recipes = [Recipe(f"{number}.wav", SOURCE, steps=[SLICE]) for number in range(9)]
     plan_in(tmp_path, recipes)
-    assert is_fit(tmp_path, range(9))
+    assert not devices_of(tmp_path, range(9))
     recipes[8] = recipes[8].then(render_step())
     plan_in(tmp_path, recipes)
-    assert not is_fit(tmp_path, range(9))
-    assert not is_fit(tmp_path, [3, 8])
-    assert is_fit(tmp_path, range(8)), "the only shard that renders is not to be done"
+    assert devices_of(tmp_path, range(9)) == devices_of(tmp_path, [3, 8]) == {"auto"}
+    assert not devices_of(tmp_path, range(8)), "the only shard that renders is not to be done"
+    recipes[7] = recipes[7].then(render_step() | {"device": "cuda", "on_cpu": True})
+    plan_in(tmp_path, recipes)
+    assert devices_of(tmp_path, range(9)) == {"auto", "cpu"}
+    assert devices_of(tmp_path, range(8)) == {"cpu"}
 
 
 def test_metadata_that_looks_like_a_step_is_none(tmp_path: Path) -> None:
     fields = {"step": "render", "more": {"step": "render"}, "text": '"step":"render"'}
     plan_in(tmp_path, [Recipe("a.wav", SOURCE, fields, [SLICE]), Recipe("b.wav", SOURCE, {"step": 7}, [SLICE])])
-    assert is_fit(tmp_path, range(2))
+    assert not devices_of(tmp_path, range(2))
 
 
 def test_recipes_are_not_parsed_to_learn_that_none_renders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def parsed(line: str) -> Recipe:
         raise AssertionError(f"{line} was parsed")
 
-    monkeypatch.setattr(pool, "recipe_of", parsed)
+    monkeypatch.setattr(devices, "recipe_of", parsed)
     plan_in(tmp_path, [Recipe(f"{number}.wav", SOURCE, {"render": 1}, [SLICE]) for number in range(9)])
-    assert is_fit(tmp_path, range(9))
+    assert not devices_of(tmp_path, range(9))
 
 
 def test_a_plan_that_lacks_a_shard_is_refused(tmp_path: Path) -> None:
     plan_in(tmp_path, [Recipe("a.wav", SOURCE, steps=[SLICE])])
     with pytest.raises(CorpusError, match="has 1 parts"):
-        is_fit(tmp_path, [0, 1])
+        devices_of(tmp_path, [0, 1])
 
 
-@pytest.mark.parametrize("renders", [False, True])
-def test_an_engine_does_a_plan_in_one_process_if_its_last_shard_renders(tmp_path: Path, renders: bool) -> None:
-    recipes = [Recipe(f"{number}.wav", SOURCE, steps=[SLICE]) for number in range(9)]
-    plan_in(tmp_path, [*recipes[:8], recipes[8].then(render_step()) if renders else recipes[8]])
+@pytest.mark.parametrize(
+    ("accelerators", "wanted", "takers"),
+    [
+        ({"cuda": 2}, {"auto"}, [True, True, False]),
+        ({"cuda": 2}, {"auto", "cpu"}, [True, True, False]),
+        ({"cuda": 2}, {"cpu"}, [True, True, True]),
+        ({"mps": 1}, {"auto"}, [True, False, False]),
+        ({}, {"auto"}, [True, True, True]),
+    ],
+)
+def test_a_device_has_one_worker_and_a_cpu_divides_its_threads(
+    monkeypatch: pytest.MonkeyPatch, accelerators: dict[str, int], wanted: set[str], takers: list[bool]
+) -> None:
+    torch = pytest.importorskip("torch")
+    taken, threads = [], []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in accelerators)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: accelerators.get("cuda", 0))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in accelerators)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 13)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    assert [devices.take_device(wanted, place, 3) for place in range(3)] == takers
+    on_cpu = wanted == {"cpu"} or not accelerators
+    assert threads == ([4, 4, 4] if on_cpu else [])
+    assert taken == ([0, 1] if "cuda" in accelerators and not on_cpu else [])
+
+
+@pytest.mark.parametrize(("accelerator", "workers"), [(True, 1), (False, 2)])
+def test_a_plan_whose_last_shard_renders_has_a_worker_for_each_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: bool, workers: int
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(ONE_DEVICE.format(accelerator))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    server._servers.clear()
+    recipes = [Recipe(f"{number}.wav", SOURCE, steps=[SLICE]) for number in range(30)]
+    plan_in(tmp_path, [*recipes[:29], recipes[29].then(render_step())])
 
     def left() -> list[int]:
-        return [number for number in range(9) if not list(tmp_path.glob(f"{number:06d}-*.json"))]
+        return [number for number in range(30) if not list(tmp_path.glob(f"{number:06d}-*.json"))]
 
     engine.run(tmp_path, left, engine.Engine(2), lambda _: None, probe.WORK)
-    processes = {json.loads(path.read_text())["process"] for path in tmp_path.glob("0*.json")}
-    assert len(processes) == (1 if renders else 2)
+    processes = [json.loads(path.read_text())["process"] for path in tmp_path.glob("0*.json")]
+    server._servers.clear()
+    assert len(processes) == 30 and len({*processes}) == workers
+
+
+ONE_DEVICE = """
+import sys, types
+from types import SimpleNamespace as named
+sys.modules["torch"] = torch = types.ModuleType("torch")
+torch.cuda = named(is_available=lambda: {}, device_count=lambda: 1, set_device=lambda number: None)
+torch.backends = named(mps=named(is_available=lambda: False))
+torch.get_num_threads, torch.set_num_threads = lambda: 2, lambda number: None
+"""
+"""Stands for torch in worker processes, on a machine with one accelerator or with none."""

@@ -15,7 +15,7 @@ from conftest import Tonemill, contents, lines_of, stream_of
 
 from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.pipelines.engine import liveness
-from tonemill.pipelines.engine.engine import Engine, _close_servers
+from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.engine.probe import SHARDS, probe
 
 FAULTY = '''
@@ -35,7 +35,7 @@ class Losing(FnApiRunner):
     def run_pipeline(self, pipeline, options):
         (cook,) = [one.transform.fn for one in pipeline.transforms_stack[0].parts if hasattr(one.transform, "fn")]
         assert isinstance(cook, CookShard)
-        cook._work = leave_most
+        cook.work = "faulty_runners:leave_most"
         return super().run_pipeline(pipeline, options)
 '''
 
@@ -99,7 +99,6 @@ def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[list[subpro
         for one in started[::-1]:
             one.kill()
             one.wait()
-        _close_servers()
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def left_behind(temporary: Path) -> set[str]:
     "command",
     [
         f"shard out {BEGINNING}",
-        f"write out {BEGINNING} --beam direct_running_mode=multi_processing",
+        f"write out {BEGINNING} --beam direct_running_mode=in_memory",
         pytest.param("dedup --cache out -q --workers 2", marks=pytest.mark.slow),
         pytest.param(f"shard out {BEGINNING} --runner dask", marks=pytest.mark.slow),
         pytest.param(f"shard out {BEGINNING} --runner BundleBasedDirectRunner", marks=pytest.mark.slow),

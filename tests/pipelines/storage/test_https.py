@@ -90,8 +90,6 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a server of `tmp_path/served`."""
-    from tonemill.pipelines.engine import engine
-
     write_certificate(tmp_path / "certificate.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "certificate.pem")
@@ -103,11 +101,9 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(stores, "_stores", {})
     monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.01)
-    engine._close_servers()
     yield f"https://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-    engine._close_servers()
 
 
 def at(url: str) -> StorePath:

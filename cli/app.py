@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -78,8 +79,25 @@ class Stages(LazyGroup):
 
         more = step.STEP.more_flags(typed)
         if more is None:
-            return command_of(name, step_stage(step.STEP), step.__doc__)
-        return command_of(name, step_stage(step.STEP, more), f"{step.__doc__}\n\n{more.help}", more.lenient)
+            return command_of(name, step_stage(step.STEP), f"Step: {step.__doc__}")
+        return command_of(name, step_stage(step.STEP, more), f"Step: {step.__doc__}\n\n{more.help}", more.lenient)
+
+
+class PipedCommand(TyperCommand):
+    """A command that reads recipes from a pipe; given a folder instead, it names the line that was probably meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        typed, lenient = list(args), ctx.allow_extra_args
+        ctx.allow_extra_args = True
+        rest: list[str] = super().parse_args(ctx, args)
+        if ctx.args and not lenient:
+            own = [word for word in typed if word not in ctx.args]
+            line = f"tonemill scan {shlex.join(ctx.args)} | tonemill {shlex.join([ctx.info_name or '', *own])}"
+            ctx.fail(
+                f"{self.name} reads recipes from a pipe, and {', '.join(ctx.args)} is one word too many. "
+                f"Was this meant: {line}"
+            )
+        return rest
 
 
 def command_of(name: str, function: Callable[..., Any], doc: str | None, lenient: bool = False) -> Any:
@@ -91,15 +109,17 @@ def command_of(name: str, function: Callable[..., Any], doc: str | None, lenient
         doc: its help.
         lenient: unknown flags are ignored.
     """
-    from tonemill.cli.console import guarded
+    from tonemill.cli.console import guarded, mutable
+    from tonemill.cli.options import escaped
 
     text = (doc or "").strip()
     kind, colon, rest = text.partition(": ")
     single = typer.Typer(add_completion=False)
     passing = {"ignore_unknown_options": True, "allow_extra_args": True} if lenient else {}
-    single.command(name, help=rest if colon and kind in KINDS else text, context_settings=passing)(
-        guarded(function, name)
-    )
+    kind, text = (kind, rest) if colon and kind in KINDS else ("", text)
+    single.command(
+        name, help=escaped(text), context_settings=passing, cls=PipedCommand if kind in ("Step", "Sink") else None
+    )(guarded(mutable(function), name))
     made = typer.main.get_command(single)
     made.name = name
     return made
@@ -119,7 +139,7 @@ app = typer.Typer(cls=Stages, no_args_is_help=True, pretty_exceptions_enable=Fal
 @app.callback()
 def tonemill(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
@@ -21,6 +22,9 @@ _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/+[^/\s]")
 
 debug = False
 """Set by `tonemill --debug`: errors show where they came from."""
+
+_muted = False
+"""Set while a command runs with --quiet: `tell` prints nothing."""
 
 
 def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -68,6 +72,32 @@ def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return command
 
 
+def mutable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the flag --quiet, under which `tell` prints nothing; errors are printed all the same."""
+    signature = inspect.signature(function, eval_str=True)
+    if "quiet" in signature.parameters:
+        return function
+
+    @functools.wraps(function)
+    def command(*args: Any, quiet: bool = False, **kwargs: Any) -> None:
+        global _muted
+        _muted = quiet
+        try:
+            function(*args, **kwargs)
+        finally:
+            _muted = False
+
+    flag = inspect.Parameter(
+        "quiet",
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")],
+        default=False,
+    )
+    given = list(signature.parameters.values())
+    command.__signature__ = signature.replace(parameters=[*given, flag])  # type: ignore[attr-defined]
+    return command
+
+
 def in_stores(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Mark parameters of a command that may be places in object stores; no others may."""
 
@@ -106,7 +136,7 @@ def settle() -> None:
 
 def tell(text: str) -> None:
     """Print a line to stderr, if it is open; passwords in the line are blotted out."""
-    if sys.stderr is not None:
+    if sys.stderr is not None and not _muted:
         try:
             print(without_secrets(text), file=sys.stderr, flush=True)  # noqa: T201
         except BrokenPipeError:

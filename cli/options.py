@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -20,6 +21,7 @@ def parameters(
     unset: bool = False,
     panel: str | None = None,
     shown: bool = True,
+    defaults: Mapping[str, Any] | None = None,
 ) -> list[inspect.Parameter]:
     """One keyword parameter per field, annotated as Typer reads it.
 
@@ -30,9 +32,16 @@ def parameters(
         unset: the default becomes None, so that an untyped flag is None and does not override other sources.
         panel: the heading under which help shows them.
         shown: help shows them at all.
+        defaults: values that help names in place of the dataclass's own, by field.
     """
     return [
-        _parameter(setting, setting.name in arguments, unset, panel, shown)
+        _parameter(
+            setting._replace(default=(defaults or {}).get(setting.name, setting.default)),
+            setting.name in arguments,
+            unset,
+            panel,
+            shown,
+        )
         for setting in settings(config)
         if setting.name not in hidden
     ]
@@ -54,6 +63,7 @@ def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None,
         default = None
     if setting.repeated and default is not None and default is not inspect.Parameter.empty:
         default = list(default)
+    help_text = escaped(help_text)
     if argument:
         about: Any = typer.Argument(help=help_text, rich_help_panel=panel)
     else:
@@ -61,6 +71,11 @@ def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None,
     return inspect.Parameter(
         setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about], default=default
     )
+
+
+def escaped(text: str) -> str:
+    """A help text as Typer takes it: unescaped, rich reads `[onnx]` and `[default: 3]` as markup and prints neither."""
+    return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
 
 
 def _flags(setting: Setting) -> list[str]:

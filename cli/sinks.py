@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from tonemill.pipelines.planning.plan import Output, Plan, Splitting
     from tonemill.pipelines.progress import Progress
 
-Bits = Annotated[int | None, typer.Option(help="16 or 24 (wav also 32, float); 0, or not given, as the source.")]
+Bits = Annotated[
+    int | None, typer.Option(help="16, 24, or for wav 32 (floating point); 0, or not given: as the source.")
+]
 ShardSeconds = Annotated[float | None, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")]

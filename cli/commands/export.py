@@ -110,7 +110,7 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
 
 
 def _typed_form(words: Sequence[str]) -> str:
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         flag, equals, value = word.partition("=")
         if flag == "--format":
             return value if equals else following

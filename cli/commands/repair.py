@@ -15,7 +15,7 @@ from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 def command(
     place: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
     quick: Annotated[bool, typer.Option("--quick", help="Look at sizes and digests only.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")] = None,
     quiet: Quiet = False,
     progress: ProgressKind = "auto",
     progress_file: ProgressFile = None,

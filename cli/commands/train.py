@@ -97,7 +97,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
     ]
     train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         fixed
-        + parameters(TrainConfig, unset=True, panel="Training")
+        + parameters(TrainConfig, unset=True, panel="Training", defaults=model.usual)
         + parameters(chosen, unset=True, panel="Model")
         + _hidden(model, foreign)
     )

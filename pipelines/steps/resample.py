@@ -19,7 +19,7 @@ class Resample(Step):
     rate: Annotated[int, "Sample rate to convert to, in hertz."]
     channels: Annotated[Literal["keep", "mono", "stereo"], "Mono is the mean of all channels."] = "keep"
     engine: Annotated[Literal["soxr", "resampy"], "Who converts; soxr is some 60 times faster."] = "soxr"
-    quality: Annotated[Literal["best", "high", "fast"], "Filter; docs/benchmarks.md has each measured."] = "high"
+    quality: Annotated[Literal["best", "high", "fast"], "Filter; docs/resampling.md has each measured."] = "high"
 
     def __post_init__(self) -> None:
         if not 1 <= self.rate <= 1_536_000:

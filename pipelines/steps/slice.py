@@ -24,8 +24,8 @@ class Slice(Step):
     seconds: Annotated[float | None, "Length of a clip, in seconds."] = None
     samples: Annotated[int | None, "Length of a clip, in samples, instead of --seconds."] = None
     hop_seconds: Annotated[float | None, "From one clip's start to the next; the clip's length if not given."] = None
-    short: Annotated[Literal["pad", "drop", "keep"], "A source shorter than one clip."] = "drop"
-    tail: Annotated[Literal["pad", "drop", "keep"], "What is left at the end of a longer source."] = "drop"
+    short: Annotated[Literal["pad", "drop", "keep"], "A source shorter than one clip; drop loses its sound."] = "drop"
+    tail: Annotated[Literal["pad", "drop", "keep"], "The rest at the end of a longer source; drop loses it."] = "drop"
 
     at: Annotated[Literal["silence"] | None, "Cut out what is between silences instead, each as long as it is."] = None
     silence_db: Annotated[float, "Of --at: below this it is silent, in dB of the largest sample."] = -50.0

@@ -138,7 +138,9 @@ class CircularConv(nn.Conv2d):
 
     def forward(self, x: Map) -> Map:
         wide = around(x, self.kernel_size[0] // 2, 2)
-        return F.conv2d(wide, self.weight, self.bias, self.stride, (0, int(self.padding[1])), self.dilation, self.groups)
+        return F.conv2d(
+            wide, self.weight, self.bias, self.stride, (0, int(self.padding[1])), self.dilation, self.groups
+        )
 
 
 def _separable(channels: int, width: int, circular: bool) -> nn.Sequential:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.sidecar import source_key
-from tonemill.pipelines.storage.tar import member_at
+from tonemill.pipelines.storage.tar import ending, member_at
 
 
 class Run(NamedTuple):
@@ -78,6 +78,5 @@ def splice(parts: Iterable[Run], out: BinaryIO) -> dict[str, Any]:
                 left -= len(data)
     if not size:
         return {"bytes": 0, "sha256": None}
-    end = size + 2 * tarfile.BLOCKSIZE
-    write(bytes(end + -end % tarfile.RECORDSIZE - size))
+    write(ending(size))
     return {"bytes": size, "sha256": digest.hexdigest()}

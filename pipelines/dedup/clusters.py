@@ -20,6 +20,7 @@ from tonemill.audiotools.comparison.copies import are_copies, lengths_fit
 from tonemill.audiotools.comparison.fingerprint import Fingerprint
 from tonemill.pipelines.dedup.fingerprints import Entry, key_of
 from tonemill.pipelines.planning.splits import CLUSTER
+from tonemill.pipelines.planning.unions import Unions
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.steps.duplicate import Duplicate
 
@@ -166,25 +167,18 @@ def _linked(
     tell: Callable[[int, int], None],
 ) -> list[list[int]]:
     """Numbers in groups that hang together by being copies."""
-    parents = {number: number for number in numbers}
-
-    def root(number: int) -> int:
-        while parents[number] != number:
-            parents[number] = parents[parents[number]]
-            number = parents[number]
-        return number
-
+    unions: Unions[int] = Unions()
     pairs = sorted(_candidates(numbers, entries))
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(pairs), 64 * workers):
-            some = [(a, b) for _, a, b in pairs[start : start + 64 * workers] if root(a) != root(b)]
+            some = [(a, b) for _, a, b in pairs[start : start + 64 * workers] if unions.root(a) != unions.root(b)]
             for (a, b), same in zip(some, pool.map(lambda pair: compare(*pair), some), strict=True):
                 if same:
-                    parents[root(a)] = root(b)
+                    unions.join(a, b)
             tell(min(len(pairs), start + 64 * workers), len(pairs))
     groups: dict[int, list[int]] = defaultdict(list)
     for number in numbers:
-        groups[root(number)].append(number)
+        groups[unions.root(number)].append(number)
     return list(groups.values())
 
 

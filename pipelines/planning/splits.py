@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.plan import Splitting
+from tonemill.pipelines.planning.unions import Unions
 from tonemill.pipelines.recipes.conditions import Condition, condition
 from tonemill.pipelines.recipes.recipe import Recipe
 
@@ -164,7 +165,8 @@ class Groups:
         # A million groups fit in memory by their hashes alone.
         self._kept: dict[bytes, str] = {}
         self._kept_together: dict[tuple[str, str], str] | None = None
-        self._parents: dict[tuple[str, str], tuple[str, str]] = {}
+        # Whatever the order they came in, the least name stands for all; a cluster's before a group's.
+        self._joined: Unions[tuple[str, str]] = Unions()
         self._chosen: dict[str, tuple[str, str]] = {}
         self._choice, self._conditions = choice_of(splitting)
         # Only a choice can cut a group in two, and only then must be remembered where each went.
@@ -215,7 +217,7 @@ class Groups:
             if other != chosen:
                 raise CorpusError(self._cuts(path, other, recipe.path, chosen, "the same recording"))
         elif cluster is not None:
-            self._join(("group", place.group), ("cluster", cluster))
+            self._joined.join(("group", place.group), ("cluster", cluster))
         return place
 
     def require_known_names(self) -> None:
@@ -236,7 +238,7 @@ class Groups:
     @property
     def are_joined(self) -> bool:
         """Whether more than its own group decides about a recipe: a cluster, or another that keeps its split."""
-        return bool(self._parents or self._kept)
+        return bool(self._joined or self._kept)
 
     def split_of(self, place: Place) -> str:
         """Train, valid or test; a pure function of the group, or of what it was joined to, and the seed.
@@ -246,7 +248,7 @@ class Groups:
         """
         chosen = place.chosen or self._chosen.get(place.cluster or "", (None,))[0]
         group = place.group
-        root = self._root(("group", group)) if ("group", group) in self._parents else ("group", group)
+        root = self._joined.root(("group", group)) if ("group", group) in self._joined else ("group", group)
         kept = self._kept_by(root) or self._kept.get(_hashed("cluster", place.cluster or ""))
         if place.split is not None:
             return place.split
@@ -283,10 +285,10 @@ class Groups:
         """The split that a member of joined groups keeps, or a group that is joined with no other."""
         if self._kept and self._kept_together is None:
             self._kept_together = {}
-            for name in list(self._parents):
+            for name in self._joined.names():
                 split = self._kept.get(_hashed(*name))
-                if split is not None and self._kept_together.setdefault(self._root(name), split) != split:
-                    raise CorpusError(self._straddles("a copy", *self._root(name), split))
+                if split is not None and self._kept_together.setdefault(self._joined.root(name), split) != split:
+                    raise CorpusError(self._straddles("a copy", *self._joined.root(name), split))
         return (self._kept_together or {}).get(root) or self._kept.get(_hashed(*root))
 
     def _straddles(self, path: str, kind: str, name: str, split: str) -> str:
@@ -296,19 +298,6 @@ class Groups:
             "from one would show in the other. Leave one out with `tonemill select` or `tonemill dedup`, or give "
             "--redeal to deal all of them by the flags."
         )
-
-    def _join(self, one: tuple[str, str], other: tuple[str, str]) -> None:
-        roots = {self._root(one), self._root(other)}
-        # The least name stands for all, whatever the order they came in; a cluster's before a group's.
-        for root in roots:
-            self._parents[root] = min(roots)
-
-    def _root(self, name: tuple[str, str]) -> tuple[str, str]:
-        self._parents.setdefault(name, name)
-        while self._parents[name] != name:
-            self._parents[name] = self._parents[self._parents[name]]
-            name = self._parents[name]
-        return name
 
 
 def _hashed(kind: str, name: str) -> bytes:

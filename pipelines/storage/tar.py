@@ -65,14 +65,19 @@ class TarWriter:
 
     def finish(self) -> str:
         """Write the end of the archive; returns the SHA-256 of all of it."""
-        end = self.size + 2 * tarfile.BLOCKSIZE
-        self._write(bytes(end + -end % tarfile.RECORDSIZE - self.size))
+        self._write(ending(self.size))
         return self._digest.hexdigest()
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._digest.update(data)
         self.size += len(data)
+
+
+def ending(size: int) -> bytes:
+    """The zeros that end an archive of so many bytes: two blocks, and up to a whole record."""
+    end = size + 2 * tarfile.BLOCKSIZE
+    return bytes(end + -end % tarfile.RECORDSIZE - size)
 
 
 class Member(NamedTuple):

@@ -2,6 +2,7 @@
 
     python -m benchmarks.shard                 # one hour of audio, about three minutes; --hours 10 for ten
     python -m benchmarks.shard --with measure --with 'normalize --lufs -23'     # and what a step after slice adds
+    python -m benchmarks.shard --before CHECKOUT --runs 7           # and the same by another checkout, in turns
 
 One-minute 48 kHz stereo 16-bit WAVs become mono 44.1 kHz two-second FLAC clips, on two workers; the two take turns. The
 plain loop is `plain_loop` below: soundfile.read, mean over channels, soxr.resample, soundfile.write, tarfile. The tuned
@@ -11,6 +12,7 @@ timing, every member of the loop's tars is decoded, and clips of ours are held a
 
     wall, CPU   seconds, median; CPU is user and system time of all processes together
     peak        resident memory of the largest process
+    all         most memory of all processes of a pipe together, shared pages counted once (PSS); five looks a second
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
+from threading import Event, Thread
 from typing import Final
 
 import numpy as np
@@ -87,10 +91,63 @@ class Cost:
     wall: float
     cpu: float
     peak_mb: float
+    all_mb: float = 0.0
+
+
+def command_of(checkout: Path, folder: Path) -> list[str]:
+    """The `tonemill` of a checkout, whichever is installed.
+
+    Args:
+        checkout: with the packages at its root.
+        folder: where a link can be made.
+    """
+    place = folder / f"path-{checkout.resolve().name}"
+    place.mkdir(exist_ok=True)
+    if not (place / "tonemill").exists():
+        (place / "tonemill").symlink_to(checkout.resolve())
+    program = "from tonemill.cli.start import main; main()"
+    return ["env", f"PYTHONPATH={place}", sys.executable, "-P", "-c", program]
+
+
+class Memory(Thread):
+    """Looks how much memory the processes below this one hold together."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most_mb = 0.0
+        self._ended = Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.2):
+            self.most_mb = max(self.most_mb, sum(map(_pss_mb, _below(os.getpid()))))
+
+    def end(self) -> float:
+        """Look no more; the most there was."""
+        self._ended.set()
+        self.join()
+        return self.most_mb
+
+
+def _below(process: int) -> Iterator[int]:
+    with suppress(OSError):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                yield child
+                yield from _below(child)
+
+
+def _pss_mb(process: int) -> float:
+    with suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
 
 
 def cost_of(*stages: list[str]) -> Cost:
     """What a pipe of whole processes costs."""
+    memory = Memory()
+    memory.start()
     start, running, source = time.perf_counter(), [], None
     for stage in stages:
         last = stage is stages[-1]
@@ -108,10 +165,11 @@ def cost_of(*stages: list[str]) -> Cost:
             raise SystemExit(f"{process.args} failed")
         cpu += usage.ru_utime + usage.ru_stime
         peak = max(peak, usage.ru_maxrss * 1024 / 1e6)
-    return Cost(time.perf_counter() - start, cpu, peak)
+    wall = time.perf_counter() - start
+    return Cost(wall, cpu, peak, memory.end())
 
 
-def ours(raw: Path, out: Path, more: str = "") -> Cost:
+def ours(raw: Path, out: Path, more: str = "", tonemill: Sequence[str] = (TONEMILL,)) -> Cost:
     steps = [["resample", "--rate", str(RATE), "--channels", "mono"], ["slice", "--seconds", "2"]]
     stages = [
         ["scan", str(raw), "-q"],
@@ -119,7 +177,7 @@ def ours(raw: Path, out: Path, more: str = "") -> Cost:
         *([more.split()] if more else []),
         ["shard", str(out), "--workers", "2", "-q"],
     ]
-    return cost_of(*([TONEMILL, *stage] for stage in stages))
+    return cost_of(*([*tonemill, *stage] for stage in stages))
 
 
 def theirs(raw: Path, out: Path, kind: str) -> Cost:
@@ -151,7 +209,7 @@ def decoded_at(path: Path, offset: int) -> np.ndarray:
         return soundfile.read(io.BytesIO(file.read(4 * CLIP)), dtype="int16")[0].astype(int)
 
 
-def whole(folder: Path, hours: float, runs: int, more: list[str]) -> None:
+def whole(folder: Path, hours: float, runs: int, more: list[str], before: Path | None) -> None:
     raw = folder / "raw"
     names = [f"{i:04d}.wav" for i in range(round(60 * hours))]
     for i, name in enumerate(names[FILES:]):
@@ -160,6 +218,7 @@ def whole(folder: Path, hours: float, runs: int, more: list[str]) -> None:
         "tonemill": partial(ours, raw),
         "plain loop": partial(theirs, raw, kind="plain"),
         "tuned loop": partial(theirs, raw, kind="tuned"),
+        **({} if before is None else {"before": partial(ours, raw, tonemill=command_of(before, folder))}),
         **{f"tonemill with {step}": partial(ours, raw, more=step) for step in more},
     }
     costs: dict[str, list[Cost]] = {name: [] for name in contenders}
@@ -170,15 +229,20 @@ def whole(folder: Path, hours: float, runs: int, more: list[str]) -> None:
             costs[name].append(contender(out))
             print(f"{name} {turn}: {costs[name][-1]}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
     medians = {
-        name: Cost(*(statistics.median(getattr(one, what) for one in some) for what in ("wall", "cpu", "peak_mb")))
+        name: Cost(
+            *(statistics.median(getattr(one, what) for one in some) for what in ("wall", "cpu", "peak_mb", "all_mb"))
+        )
         for name, some in costs.items()
     }
     plain = medians["plain loop"]
     allowed = 3 + 1.05 * plain.wall
-    print("| | wall, s | CPU, s | ratio, wall | ratio, CPU | peak, MB |\n|---|--:|--:|--:|--:|--:|")
+    print("| | wall, s | CPU, s | ratio, wall | ratio, CPU | peak, MB | all, MB |\n|---|--:|--:|--:|--:|--:|--:|")
     for name, one in medians.items():
         ratios = f"{one.wall / plain.wall:.2f} | {one.cpu / plain.cpu:.2f}"
-        print(f"| {name}, {hours:g} h | {one.wall:.1f} | {one.cpu:.1f} | {ratios} | {one.peak_mb:.0f} |")
+        print(
+            f"| {name}, {hours:g} h | {one.wall:.1f} | {one.cpu:.1f} | {ratios} | {one.peak_mb:.0f} "
+            f"| {one.all_mb:.0f} |"
+        )
     print(f"\nTarget: 3 s + 1.05 x {plain.wall:.1f} s = {allowed:.1f} s, under 500 MB. ", end="")
     print(check(folder / "tonemill", folder / "plain-loop", CLIPS * len(names)))
 
@@ -190,6 +254,7 @@ def main() -> None:
     parser.add_argument(
         "--with", action="append", default=[], dest="more", help="a step after slice, in a run of its own"
     )
+    parser.add_argument("--before", type=Path, help="another checkout, which takes its turns too")
     parser.add_argument("--folder", type=Path, help="where to work; needs 1 GB and 0.7 GB for each hour")
     parser.add_argument("--loop", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -202,7 +267,7 @@ def main() -> None:
         (folder / "raw").mkdir()
         with Pool(2) as pool:  # not here: a process's peak counts what its parent held when it was started
             pool.starmap(make_minute, [(folder / "raw", number) for number in range(FILES)])
-        whole(folder, options.hours, options.runs, options.more)
+        whole(folder, options.hours, options.runs, options.more, options.before)
 
 
 if __name__ == "__main__":

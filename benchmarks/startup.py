@@ -1,10 +1,11 @@
 """Measure how long step stages and `tonemill --help` take to start, against an empty app of the same Typer.
 
     python -m benchmarks.startup               # about a minute; --runs 51 for a steadier median
+    python -m benchmarks.startup --pipe --before CHECKOUT           # the whole pipe alone, beside another checkout's
 
 Every row of the first table is a whole process with nothing on its standard input; all take turns, so that whatever
 else the machine does falls on each alike. The second table sends a stream of recipes, as `scan` writes them, through
-one step stage.
+one step stage. The third has `scan | resample | slice | shard` on one file of two seconds, against importing Beam.
 
     wall, CPU   milliseconds, median; CPU is user and system time together
     ratio       of the medians, against the empty app of the row above; target is what it may be
@@ -16,14 +17,20 @@ import argparse
 import hashlib
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import soundfile
+
+from benchmarks.shard import Cost, command_of, cost_of, ours
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.recipe_stream import write_stream
 
@@ -101,6 +108,35 @@ def throughput(folder: Path, recipes: int, runs: int) -> None:
     print(f"| {recipes:,} | {wall / 1000:.2f} | {cpu / 1000:.2f} | {recipes / wall * 1000:,.0f} | under 3 s |")
 
 
+def pipe(folder: Path, runs: int, before: Path | None) -> None:
+    """The whole pipe on one file, by this checkout and perhaps another, in turns with importing Beam."""
+    (folder / "raw").mkdir()
+    sound = np.random.default_rng(0).normal(0, 0.1, (96000, 2))
+    soundfile.write(folder / "raw" / "one.wav", sound, 48000, subtype="PCM_16")
+    rows = {"python -c 'import apache_beam'": partial(cost_of, [sys.executable, "-c", "import apache_beam"])}
+    checkouts = {"tonemill": Path(__file__).parent.parent, **({} if before is None else {"before": before})}
+    for name, checkout in checkouts.items():
+        rows[name] = partial(ours, folder / "raw", folder / name, tonemill=command_of(checkout, folder))
+    taken: dict[str, list[Cost]] = {name: [] for name in rows}
+    for turn in range(runs + 1):
+        for name, row in rows.items():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            one = row()
+            if turn:
+                taken[name].append(one)
+    print(
+        f"\n| whole pipe, medians of {runs} | wall, s | CPU, s | ratio, wall | all, MB | target |\n"
+        "|---|--:|--:|--:|--:|--:|"
+    )
+    base = statistics.median(one.wall for one in next(iter(taken.values())))
+    for name, costs in taken.items():
+        wall, cpu, memory = (statistics.median(getattr(one, of) for one in costs) for of in ("wall", "cpu", "all_mb"))
+        print(
+            f"| {name} | {wall:.2f} | {cpu:.2f} | {wall / base:.2f} | {memory:.0f} "
+            f"| {1.35 if name == 'tonemill' else ''} |"
+        )
+
+
 def scanned(index: int) -> Recipe:
     """A recipe as `scan` and `resample` write it."""
     digest = hashlib.sha256(str(index).encode()).hexdigest()
@@ -114,12 +150,16 @@ def scanned(index: int) -> Recipe:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--runs", type=int, default=21, help="of each command (default 21)")
+    parser.add_argument("--runs", type=int, help="of each command (default 21; 7 of the whole pipe)")
     parser.add_argument("--recipes", type=int, default=100_000, help="in the stream (default 100000)")
+    parser.add_argument("--pipe", action="store_true", help="the whole pipe alone, seven times if --runs is not given")
+    parser.add_argument("--before", type=Path, help="another checkout, whose pipe takes turns with this one's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        start_up(Path(folder), options.runs)
-        throughput(Path(folder), options.recipes, 5)
+        if not options.pipe:
+            start_up(Path(folder), options.runs or 21)
+            throughput(Path(folder), options.recipes, 5)
+        pipe(Path(folder), options.runs or 7, options.before)
 
 
 if __name__ == "__main__":

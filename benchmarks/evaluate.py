@@ -27,7 +27,7 @@ import torch
 
 from tonemill.audiotools.demo_corpus import write_drum_machine
 from tonemill.models.classifier import EMBEDDING, Classifier, ClassifierConfig
-from tonemill.pipelines.building.build import produce
+from tonemill.pipelines.building.build import Build, produce
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.evaluation.clip_sets import Clips, Measuring, Member, measure_clips, members_of
@@ -52,7 +52,7 @@ def corpus_of_hits(folder: Path) -> list[Member]:
     write_drum_machine(folder / "raw", hits=100, loops=0)
     found = scan.scan(scan.find_audio([str(folder / "raw")]))
     recipes = [Recipe(one.path, one.sources, one.fields, list(CUT)) for one in found]
-    produce(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(), 600.0), Engine(2), QUIET)
+    produce(Build(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(), 600.0), Engine(2), QUIET))
     corpus = open_corpus(folder / "corpus")
     return members_of(corpus, list(corpus.about["splits"]))
 

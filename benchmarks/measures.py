@@ -25,7 +25,7 @@ from tonemill.audiotools.editing.resampling import resample
 from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.classifier import ClassifierConfig
-from tonemill.pipelines.building.build import produce
+from tonemill.pipelines.building.build import Build, produce
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.evaluation.clip_sets import Measuring, Member, measure_clips
@@ -169,7 +169,9 @@ def trained_judge(folder: Path, sounds: list[tuple[str, Samples]], steps: int) -
         soundfile.write(place / f"{number}.wav", x.T, RATE)
     found = scan.scan(scan.find_audio([str(folder / "raw")]), metadata=metadata.fields_from_name("{pattern}/{number}"))
     recipes = [Recipe(one.path, one.sources, one.fields, []) for one in found]
-    produce(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(valid=0.2), 600.0), Engine(1), QUIET)
+    produce(
+        Build(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(valid=0.2), 600.0), Engine(1), QUIET)
+    )
     settings = TrainConfig(steps=steps, batch_size=16, listen_every=max(1, steps // 4), ema=0.97)
     config = ClassifierConfig(label="pattern", chunk_seconds=2.0)
     return train("classifier", config, settings, open_corpus(folder / "corpus"), folder / "judge", QUIET).run.folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -14,6 +13,7 @@ from tonemill.cli.console import tell
 from tonemill.pipelines.humanize import duration, size
 
 if TYPE_CHECKING:
+    from tonemill.pipelines.building.existing import ExistingFolder
     from tonemill.pipelines.planning.plan import Plan
     from tonemill.pipelines.sources.scan import Found
 
@@ -116,17 +116,17 @@ def clipping(about: dict[str, Any]) -> str:
     )
 
 
-def show_plan(folder: Path, plan: Plan, key: str) -> None:
+def show_plan(found: ExistingFolder, plan: Plan, key: str) -> None:
+    """What a plan would make in a folder, as a table for a person and a line of JSON."""
     import json
 
     from rich.console import Console
     from rich.table import Table
 
     from tonemill.pipelines.building.state import describe_changes, look
-    from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.recipes.recipe import SPLITS
 
-    state = look(folder, plan)
+    folder, state = found.output.folder, look(found, plan)
     table = Table(
         "split", "shards", "sources", "examples", "length", "bytes", "there already", title=f"{folder}, expected"
     )
@@ -157,7 +157,7 @@ def show_plan(folder: Path, plan: Plan, key: str) -> None:
     Console(stderr=True).print(table)
     if state.stale:
         tell(f"{len(state.stale)} shards there were made by another plan and would be made again or deleted.")
-    for line in describe_changes(OutputFolder(folder, plan.output.kind), plan, state):
+    for line in describe_changes(found, plan, state):
         tell(line)
     tell("Lengths come from headers, and bytes are estimated from a usual compression; cooking measures both.")
     typer.echo(

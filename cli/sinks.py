@@ -6,22 +6,22 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.cli.console import stdin, stop_on_termination
 from tonemill.cli.outcomes import clipping, show_plan, starving, summary
 
 if TYPE_CHECKING:
+    from tonemill.pipelines.building.existing import ExistingFolder
+    from tonemill.pipelines.building.intake import Intake, Wishes
     from tonemill.pipelines.building.shard_range import Portion
     from tonemill.pipelines.engine.engine import Engine
-    from tonemill.pipelines.planning.plan import Output, Plan, Splitting
+    from tonemill.pipelines.planning.plan import Output, Plan
     from tonemill.pipelines.progress import Progress
 
 Bits = Annotated[
@@ -103,16 +103,12 @@ class Sinking:
         return chosen[0] if chosen else None
 
 
-def recorded(folder: Path, kind: Literal["shards", "files"]) -> Plan | None:
-    """The plan that a folder was made by, without its rows: what flags mean that are left out."""
+def found_in(folder: Path, kind: Literal["shards", "files"]) -> ExistingFolder:
+    """What is in the folder of a sink."""
+    from tonemill.pipelines.building.existing import ExistingFolder
     from tonemill.pipelines.corpus.layout import OutputFolder
-    from tonemill.pipelines.corpus.plan_file import read_plan
 
-    path = OutputFolder(folder, kind).plan
-    try:
-        return read_plan(path, proved=False) if path.exists() else None
-    except CorpusError:
-        return None
+    return ExistingFolder(OutputFolder(folder, kind))
 
 
 def output(
@@ -148,73 +144,40 @@ def engine(workers: int | None, runner: str | None, beam: list[str] | None, deco
     return Engine(workers or os.cpu_count() or 1, runner, options, decode_seconds)
 
 
-def there(folder: Path, wished: Output) -> Plan | None:
-    """The plan with its rows that lies in a folder; None where there is none that can be read."""
-    from tonemill.pipelines.corpus.layout import OutputFolder
-    from tonemill.pipelines.corpus.plan_file import read_whole
-
-    path = OutputFolder(folder, wished.kind).plan
-    try:
-        return read_whole(path) if path.exists() else None
-    except CorpusError:
-        # Whoever carries out the plan says what is wrong with this one, or mends it.
-        return None
-
-
-def sink(
-    command: str,
-    folder: Path,
-    key: str,
-    wished: Output,
-    splitting: Splitting,
-    shard_seconds: float,
-    options: Sinking,
-    keeps_splits: bool = False,
-    shards: int | None = None,
-    is_typed: bool = True,
-    may_cut: bool = False,
-) -> None:
+def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options: Sinking) -> None:
     """Read the stream to its end, plan it, and carry the plan out; one line of JSON on stdout tells what was made.
 
     Args:
         command: its name.
-        folder: to make.
+        found: the folder to make.
         key: the name of the folder in that line.
-        wished: what to make.
-        splitting: how recipes are dealt.
-        shard_seconds: about so much sound in each shard.
+        wishes: what the stream is to become.
         options: the rest of what was typed.
-        keeps_splits: recipes that come from a corpus with splits keep theirs.
-        is_typed: flags that deal were typed, and are not only those that are recorded.
-        may_cut: the end of each recording may be held out, where they are too few to deal whole ones.
-        shards: so many in the largest split, instead of about so much sound in each.
 
     Raises:
         StreamError: the stream was cut, and nobody said --partial.
     """
+    from tonemill.pipelines.building.intake import Intake, take_in
     from tonemill.pipelines.building.shard_range import lying_plan, parse_portion
-    from tonemill.pipelines.corpus.layout import OutputFolder
-    from tonemill.pipelines.corpus.removed import read_removals
     from tonemill.pipelines.engine.engine import start
     from tonemill.pipelines.maintenance.removal import finish
-    from tonemill.pipelines.planning.dealing import Dealing
-    from tonemill.pipelines.planning.growth import grow, regrown
-    from tonemill.pipelines.planning.planner import make_plan
     from tonemill.pipelines.progress import open_progress
-    from tonemill.pipelines.recipes.recipe import Recipe
     from tonemill.pipelines.recipes.recipe_stream import RecipeReader, words_of
     from tonemill.pipelines.storage.folders import locked
     from tonemill.pipelines.storage.output_names import STAGED
 
-    if not 0 < shard_seconds < float("inf"):
-        raise UsageError(f"--shard-seconds is {shard_seconds}; it must be more than 0.")
+    folder = found.output.folder
+    if not 0 < wishes.shard_seconds < float("inf"):
+        raise UsageError(f"--shard-seconds is {wishes.shard_seconds}; it must be more than 0.")
     _check_retry(options)
-    mode, progress = options.mode, open_progress(options.progress, options.progress_file, options.quiet)
+    progress = open_progress(options.progress, options.progress_file, options.quiet)
     portion = None if options.range is None else parse_portion(options.range)
     if options.planned:
-        if mode is not None:
-            raise UsageError(f"--{mode} makes another plan, and --planned takes the one that lies there. Give one.")
-        _carry_out(folder, lying_plan(OutputFolder(folder, wished.kind)), key, options, progress, None, portion)
+        if wishes.mode is not None:
+            raise UsageError(
+                f"--{wishes.mode} makes another plan, and --planned takes the one that lies there. Give one."
+            )
+        _carry_out(found, Intake(lying_plan(found), None), key, options, progress, portion)
         return
     if not options.dry_run:
         start()
@@ -222,43 +185,8 @@ def sink(
     if (folder / STAGED).is_dir() and not options.dry_run:
         with locked(folder, say=progress.say):
             finish(folder)
-    removals = read_removals(folder)
-
-    def recipes() -> Iterator[Recipe]:
-        yield from removals.leave_out(reader)
-        if not options.partial:
-            reader.require_whole()
-
-    @cache
-    def old_plan() -> Plan | None:
-        return there(folder, wished) if mode != "overwrite" else None
-
-    is_append = mode == "append"
-    dealing = Dealing(
-        keeps_splits,
-        old_plan if mode in (None, "append") else lambda: None,
-        beside=is_append,
-        typed=is_typed,
-        may_cut=may_cut,
-    )
-    plan = make_plan(recipes(), wished, splitting, shard_seconds, is_append, dealing, shards)
-    if plan.splitting.ends and not splitting.ends:
-        progress.say(
-            "splits: there are too few recordings to deal whole ones, so the end of each is held out, by its time "
-            "(--ends); --no-ends deals whole ones"
-        )
-    for line in dealing.words() if wished.kind == "shards" else ():
-        progress.say(line)
-    if removals.left_out:
-        progress.say(f"{removals.left_out} sources were removed from {folder} and stay out; removed.json bars them.")
-    old = old_plan()
-    if old is not None and mode in ("append", "update"):
-        grown = grow(old, plan, "append" if is_append else "update", shard_seconds, bool(reader.lacks))
-        progress.say(grown.words())
-        plan = grown.plan
-    elif old is not None:
-        plan = regrown(old, plan) or plan
-    _carry_out(folder, plan, key, options, progress, old.digest if old is not None and mode else None, portion)
+    taken = take_in(reader, found, wishes, progress.say, options.partial)
+    _carry_out(found, taken, key, options, progress, portion)
     if (lacking := words_of(reader.lacks)) and not options.keep_transient:
         raise OutputError(
             f"The stream lacks {lacking}, as `tonemill scan` told; {folder} holds the rest. Mend that, scan again, and "
@@ -279,22 +207,17 @@ def _check_retry(options: Sinking) -> None:
 
 
 def _carry_out(
-    folder: Path,
-    plan: Plan,
-    key: str,
-    options: Sinking,
-    progress: Progress,
-    instead_of: str | None,
-    portion: Portion | None,
+    found: ExistingFolder, taken: Intake, key: str, options: Sinking, progress: Progress, portion: Portion | None
 ) -> None:
     from tonemill.cli.outcomes import describe_line
-    from tonemill.pipelines.building.build import produce
+    from tonemill.pipelines.building.build import Build, produce
     from tonemill.pipelines.building.shard_range import cook_portion
     from tonemill.pipelines.building.tolerance import Tolerance, most_rejects, retried
     from tonemill.pipelines.storage.paths import readable
 
+    folder, plan = found.output.folder, taken.plan
     if options.dry_run:
-        show_plan(folder, plan, key)
+        show_plan(found, plan, key)
         return
     stop_on_termination()
     who = engine(options.workers, options.runner, options.beam, options.decode_seconds)
@@ -302,13 +225,13 @@ def _carry_out(
     sources = sum(shard.recipes for shard in mine)
     most = math.inf if options.max_rejects is None else most_rejects(options.max_rejects, sources)
     tolerance = Tolerance(most, options.keep_transient, retried(options.retry or ()))
-    how = (who, progress, options.overwrite, instead_of, tolerance)
+    build = Build(folder, plan, who, progress, options.overwrite, taken.instead_of, tolerance, found)
     named = {key: readable(str(folder))}
     if portion is not None:
-        about = cook_portion(folder, plan, portion, *how)
+        about = cook_portion(build, portion)
         line = json.dumps({**named, **about}, ensure_ascii=False)
     else:
-        about = produce(folder, plan, *how)
+        about = produce(build)
         progress.say(summary(readable(str(folder)), about))
         if plan.output.kind == "shards" and (few := starving(about)):
             progress.say(few)

@@ -15,7 +15,7 @@ import typer
 from tonemill.audiotools.errors import UsageError
 from tonemill.cli.console import in_stores
 from tonemill.cli.options import sharing
-from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, recorded, sink
+from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, found_in, output, sink
 
 
 @in_stores("corpus")
@@ -65,6 +65,7 @@ def command(
     *,
     options: Sinking,
 ) -> None:
+    from tonemill.pipelines.building.intake import Wishes
     from tonemill.pipelines.planning.plan import Splitting
     from tonemill.pipelines.recipes.conditions import condition
     from tonemill.pipelines.storage.paths import place
@@ -73,7 +74,8 @@ def command(
     for flag, text in (("--valid-where", valid_where), ("--test-where", test_where)):
         if text:
             condition(text, flag)
-    made = recorded(corpus, "shards")
+    found = found_in(corpus, "shards")
+    made = found.recorded()
     wished = output("shards", format, bits, "flac", made)
     before = Splitting() if made is None else made.splitting
     typed: dict[str, Any] = {
@@ -99,16 +101,7 @@ def command(
     if shards is not None and shard_seconds is not None:
         raise UsageError("Give one of --shards and --shard-seconds.")
     seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 600.0
-    sink(
-        "shard",
-        corpus,
-        "corpus",
-        wished,
-        splitting,
-        seconds,
-        options,
-        not splitting.redeal,
-        shards,
-        bool(given),
-        ends is not False,
+    wishes = Wishes(
+        wished, splitting, seconds, shards, not splitting.redeal, bool(given), ends is not False, options.mode
     )
+    sink("shard", found, "corpus", wishes, options)

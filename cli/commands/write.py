@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tonemill.cli.options import sharing
-from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, output, recorded, sink
+from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, found_in, output, sink
 
 
 @sharing(Sinking)
@@ -22,9 +22,11 @@ def command(
     *,
     options: Sinking,
 ) -> None:
+    from tonemill.pipelines.building.intake import Wishes
     from tonemill.pipelines.planning.plan import Splitting
 
-    made = recorded(folder, "files")
+    found = found_in(folder, "files")
+    made = found.recorded()
     wished = output("files", format, bits, "wav", made)
     seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 60.0
-    sink("write", folder, "folder", wished, Splitting(), seconds, options)
+    sink("write", found, "folder", Wishes(wished, Splitting(), seconds, mode=options.mode), options)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import OutputError
+from tonemill.pipelines.building.existing import ExistingFolder
 from tonemill.pipelines.building.state import State, describe_changes, look
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
 from tonemill.pipelines.corpus.description import describe
@@ -23,56 +26,72 @@ from tonemill.pipelines.storage import folders, json_files
 from tonemill.pipelines.storage.paths import inside, sizes_below
 
 
-def produce(
-    folder: Path,
-    plan: Plan,
-    engine: Engine,
-    progress: Progress,
-    overwrite: bool = False,
-    instead_of: str | None = None,
-    tolerance: Tolerance = TOLERANT,
-) -> dict[str, Any]:
-    """Make what a plan says, going on where an earlier command stopped; returns the description.
+@dataclass(frozen=True)
+class Build:
+    """A plan to carry out in a folder, and how.
 
     Args:
         folder: to make.
-        plan: with its rows.
+        plan: with its rows; without them where it is in the folder already.
         engine: what does the work.
         progress: where it is shown.
         overwrite: another plan's shards that do not fit are taken away.
         instead_of: digest of the plan that this one was made from, and may take the place of.
         tolerance: of what goes wrong.
+        found: what the command has read of the folder; None where it has not.
+    """
+
+    folder: Path
+    plan: Plan
+    engine: Engine
+    progress: Progress
+    overwrite: bool = False
+    instead_of: str | None = None
+    tolerance: Tolerance = TOLERANT
+    found: ExistingFolder | None = None
+
+    @cached_property
+    def folder_found(self) -> ExistingFolder:
+        """The folder as it is found, read once."""
+        return self.found or ExistingFolder(OutputFolder(self.folder, self.plan.output.kind))
+
+    @property
+    def output(self) -> OutputFolder:
+        return self.folder_found.output
+
+
+def produce(build: Build) -> dict[str, Any]:
+    """Make what a plan says, going on where an earlier command stopped; returns the description.
 
     Raises:
         OutputError: the folder is foreign, was made by another plan, is in use, or cannot be written; or too many
             sources were rejected.
         CorpusError: nothing came of the plan.
     """
-    look(folder, plan)
-    with folders.locked(folder, say=progress.say):
-        output = OutputFolder(folder, plan.output.kind)
-        state = claim(output, plan, progress, overwrite, instead_of, tolerance)
+    folder, output, plan = build.folder, build.output, build.plan
+    build.folder_found.require_ours()
+    with folders.locked(folder, say=build.progress.say):
+        state = claim(build)
         if state.todo:
-            check(engine)
-        prepare(output, plan, state, progress)
-        with progress.phase(f"{'shard' if output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
-            cook_shards(output.home, plan, state.todo, engine, phase, tolerance)
-        return describe(output, plan, tolerance.transient)
+            check(build.engine)
+        prepare(build, state)
+        with build.progress.phase(f"{'shard' if output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
+            cook_shards(output.home, plan, state.todo, build.engine, phase, build.tolerance)
+        return describe(output, plan, build.tolerance.transient)
 
 
-def claim(
-    output: OutputFolder, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
-) -> State:
-    """How a folder that is held stands to a plan; tells what will be made anew.
+def claim(build: Build) -> State:
+    """How a folder that is held stands to a plan; tells what will be made again.
 
     Raises:
-        OutputError: it was made by another plan, and nobody said that this one may take its place.
+        OutputError: it was made by another plan, and this one may not take its place.
     """
-    state = look(output.folder, plan, tolerance)
-    if state.made is not None and state.made.digest not in (plan.digest, instead_of) and not overwrite:
-        raise OutputError(_other_plan(output.folder, state, plan))
-    for line in describe_changes(output, plan, state, tolerance):
-        progress.say(line)
+    plan, found = build.plan, build.folder_found
+    state = look(found, plan, build.tolerance)
+    if state.made is not None and state.made.digest not in (plan.digest, build.instead_of) and not build.overwrite:
+        raise OutputError(_other_plan(build.folder, state, plan))
+    for line in describe_changes(found, plan, state, build.tolerance):
+        build.progress.say(line)
     return state
 
 
@@ -85,8 +104,9 @@ def _other_plan(folder: Path, state: State, plan: Plan) -> str:
     )
 
 
-def prepare(output: OutputFolder, plan: Plan, state: State, progress: Progress) -> None:
+def prepare(build: Build, state: State) -> None:
     """Write the plan before any work, and take away what it makes untrue."""
+    output, plan = build.output, build.plan
     if output.kind == "files":
         json_files.write_json(output.description, {"schema": 1, "plan_digest": plan.digest, "finished": False})
     # What only the old plan knows goes before that plan does: killed in between, nothing is left that no plan names.
@@ -96,8 +116,8 @@ def prepare(output: OutputFolder, plan: Plan, state: State, progress: Progress) 
         write_plan(output, plan)
     fitting = len(plan.shards) - len(state.todo)
     if fitting:
-        progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
-        _tell_other_environment(output, plan, state, progress)
+        build.progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
+        _tell_other_environment(output, plan, state, build.progress)
 
 
 def clear(output: OutputFolder, plan: Plan, state: State) -> None:
@@ -108,8 +128,8 @@ def clear(output: OutputFolder, plan: Plan, state: State) -> None:
         for path in (*([output.description] if output.kind == "shards" else []), output.index, output.rejects):
             path.unlink(missing_ok=True)
     names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
-    if (sizes := sizes_below(output.home)) is not None:
-        names &= {str(path.relative_to(output.home)).partition(".")[0] for path in sizes}
+    if state.sizes is not None:
+        names &= {str(path.relative_to(output.home)).partition(".")[0] for path in state.sizes}
     for name in sorted(names):
         _remove_shard(output, name)
 

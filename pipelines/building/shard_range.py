@@ -10,18 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
-from tonemill.pipelines.building.build import claim, clear, cook_shards, ledger_of, prepare
+from tonemill.pipelines.building.build import Build, claim, clear, cook_shards, ledger_of, prepare
+from tonemill.pipelines.building.existing import ExistingFolder
 from tonemill.pipelines.building.state import look
-from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_plan
-from tonemill.pipelines.engine.engine import Engine, check
+from tonemill.pipelines.corpus.plan_file import plan_is_whole
+from tonemill.pipelines.engine.engine import check
 from tonemill.pipelines.planning.plan import Plan
-from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import folders, json_files
 
 PLAN_SECONDS: Final = 120.0
@@ -60,60 +58,48 @@ def parse_portion(typed: str) -> Portion:
     return Portion(int(first or 0), int(end) if end else None)
 
 
-def lying_plan(output: OutputFolder) -> Plan:
-    """The plan that lies in a folder, without its rows.
+def lying_plan(found: ExistingFolder) -> Plan:
+    """The plan that is in a folder, perhaps without its rows.
 
     Raises:
         CorpusError: there is none, or it is damaged.
     """
-    if not output.plan.exists():
+    output = found.output
+    if output.plan.exists() and not plan_is_whole(output):
+        raise CorpusError(f"{output.plan} is damaged. Pipe the recipes in again, without --planned.")
+    plan = found.plan()
+    if plan is None:
         raise CorpusError(
             f"{output.folder} holds no plan. Pipe recipes into this command with --range 0:0, which writes it."
         )
-    if not plan_is_whole(output):
-        raise CorpusError(f"{output.plan} is damaged. Pipe the recipes in again, without --planned.")
-    return read_plan(output.plan)
+    return plan
 
 
-def cook_portion(
-    folder: Path,
-    plan: Plan,
-    portion: Portion,
-    engine: Engine,
-    progress: Progress,
-    overwrite: bool = False,
-    instead_of: str | None = None,
-    tolerance: Tolerance = TOLERANT,
-) -> dict[str, Any]:
+def cook_portion(build: Build, portion: Portion) -> dict[str, Any]:
     """Make some shards of a plan, and nothing of the whole; returns what came of them.
 
     Any number of these may work on one folder at once, on any machines that share it. What one that is killed leaves
     half-written is swept by the command that makes the whole, at last.
 
     Args:
-        folder: to make them in.
-        plan: with its rows, unless it lies there.
+        build: the plan, and where and how it is carried out.
         portion: which shards.
-        engine: what does the work.
-        progress: where it is shown.
-        overwrite: another plan's shards that do not fit are taken away.
-        instead_of: digest of the plan that this one was made from, and may take the place of.
-        tolerance: of what goes wrong.
 
     Raises:
         OutputError: the folder is foreign, was made by another plan, is held by a command that makes the whole, or
             cannot be written; or too many sources were rejected.
     """
-    output, numbers = OutputFolder(folder, plan.output.kind), portion.numbers(len(plan.shards))
-    with _held_with_plan(output, plan, progress, overwrite, instead_of, tolerance):
-        state = look(folder, plan, tolerance, numbers)
+    folder, output, plan = build.folder, build.output, build.plan
+    numbers = portion.numbers(len(plan.shards))
+    with _held_with_plan(build):
+        state = look(build.folder_found, plan, build.tolerance, numbers)
         if state.todo:
-            check(engine)
+            check(build.engine)
             clear(output, plan, state)
         seconds = sum(plan.shards[number].seconds for number in numbers)
         end = numbers.start + len(numbers)
-        with progress.phase(f"{folder} {numbers.start}:{end}", seconds) as phase:
-            cook_shards(output.home, plan, state.todo, engine, phase, tolerance, among=numbers)
+        with build.progress.phase(f"{folder} {numbers.start}:{end}", seconds) as phase:
+            cook_shards(output.home, plan, state.todo, build.engine, phase, build.tolerance, among=numbers)
         sidecars = [output.shard(plan.shards[number].name).read_sidecar() for number in numbers]
         if not all(sidecars):
             raise OutputError(f"Something else took shards of {folder} away. Give the same command again.")
@@ -134,25 +120,22 @@ def cook_portion(
 
 
 @contextmanager
-def _held_with_plan(
-    output: OutputFolder, plan: Plan, progress: Progress, overwrite: bool, instead_of: str | None, tolerance: Tolerance
-) -> Iterator[None]:
+def _held_with_plan(build: Build) -> Iterator[None]:
     """Hold a folder together with others, once the plan lies there: of all that begin at once, one writes it."""
-    folder = output.folder
+    folder, output, plan, say = build.folder, build.output, build.plan, build.progress.say
     until = time.monotonic() + PLAN_SECONDS
     with contextlib.ExitStack() as stack:
         while True:
             try:
                 if _lies(output, plan):
-                    stack.enter_context(folders.locked(folder, True, progress.say))
+                    stack.enter_context(folders.locked(folder, True, say))
                     if _lies(output, plan):
                         break
                     stack.close()
-                look(folder, plan, tolerance, ())
-                with folders.locked(folder, say=progress.say, planning=True):
+                build.folder_found.require_ours()
+                with folders.locked(folder, say=say, planning=True):
                     if not _lies(output, plan):
-                        state = claim(output, plan, progress, overwrite, instead_of, tolerance)
-                        prepare(output, plan, state, progress)
+                        prepare(build, claim(build))
             except folders.InUse as error:
                 # Who makes the whole will be long, and may have another plan.
                 if not error.briefly or time.monotonic() > until:

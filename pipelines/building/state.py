@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.building.existing import ExistingFolder
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import read_plan, read_whole
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import is_done, refusals_of
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_records
-from tonemill.pipelines.storage import folders, json_files
-from tonemill.pipelines.storage.output_names import MARK
-from tonemill.pipelines.storage.paths import mapped, sizes_below
+from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.paths import mapped
 
 MOST_LINES: Final = 20
 """More shards than this are counted and not told one by one."""
@@ -32,18 +31,20 @@ class State:
         made: the plan it was made by; None where the folder is new or empty.
         todo: numbers of the shards that must be cooked.
         stale: names of shards there that the plan does not have, or has with other contents.
+        sizes: of every file there, of a folder in a store.
     """
 
     made: Plan | None
     todo: tuple[int, ...]
     stale: tuple[str, ...]
+    sizes: Mapping[Path, int] | None = None
 
 
-def describe_changes(output: OutputFolder, plan: Plan, state: State, tolerance: Tolerance = TOLERANT) -> Iterator[str]:
+def describe_changes(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance = TOLERANT) -> Iterator[str]:
     """One line for each shard that is taken away or made anew in a folder where there are some already."""
-    if state.made is None or (state.made.digest == plan.digest and not _begun(output, plan)):
+    if state.made is None or (state.made.digest == plan.digest and not _begun(found.output, plan)):
         return
-    lines = list(_lines(output, plan, state, tolerance))
+    lines = list(_lines(found, plan, state, tolerance))
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
         yield f"... and {len(lines) - MOST_LINES} shards more"
@@ -54,11 +55,12 @@ def _begun(output: OutputFolder, plan: Plan) -> bool:
     return output.description.exists() and any(output.shard(shard.name).sidecar.exists() for shard in plan.shards)
 
 
-def _lines(output: OutputFolder, plan: Plan, state: State, tolerance: Tolerance) -> Iterator[str]:
+def _lines(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance) -> Iterator[str]:
     assert state.made is not None
+    output = found.output
     before = {shard.name: shard.digest for shard in state.made.shards}
     try:
-        made = read_whole(output.plan) if state.made.digest != plan.digest else plan
+        made = found.whole_plan() or plan if state.made.digest != plan.digest else plan
     except CorpusError:
         made = state.made
     old_rows = dict(zip((shard.name for shard in made.shards), made.rows, strict=False))
@@ -108,11 +110,13 @@ def _why(old: Sequence[Planned], new: Sequence[Planned], homes: dict[str, str]) 
     )
 
 
-def look(folder: Path, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Collection[int] | None = None) -> State:
+def look(
+    found: ExistingFolder, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Collection[int] | None = None
+) -> State:
     """Compare an output folder with a plan; touches nothing.
 
     Args:
-        folder: to look at.
+        found: the folder.
         plan: that it is held against.
         tolerance: of what goes wrong.
         numbers: of the only shards that are looked at; None for all.
@@ -120,27 +124,26 @@ def look(folder: Path, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Col
     Raises:
         OutputError: the folder holds what tonemill did not make.
     """
-    output = OutputFolder(folder, plan.output.kind)
-    numbers = range(len(plan.shards)) if numbers is None else numbers
-    if output.plan.exists():
-        made = _made(output, plan)
-        digests = {shard.name: shard.digest for shard in plan.shards}
-        stale = tuple(shard.name for shard in made.shards if digests.get(shard.name) != shard.digest)
-        sizes = sizes_below(output.home)
-        kept, again = tolerance.transient or bool(tolerance.retry), tolerance.retry
-        done = mapped(output.home, lambda number: is_done(output, plan.shards[number], kept, sizes, again), numbers)
-        todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
-        return State(made, todo, stale)
-    if not folders.is_ours_or_empty(folder, MARK if plan.output.kind == "files" else None):
-        raise OutputError(f"{folder} holds something that tonemill did not make. Name a new folder, or empty this one.")
-    return State(None, tuple(numbers), ())
+    found.require_ours()
+    output, numbers = found.output, range(len(plan.shards)) if numbers is None else numbers
+    made = _made(found, plan)
+    if made is None:
+        return State(None, tuple(numbers), ())
+    digests = {shard.name: shard.digest for shard in plan.shards}
+    stale = tuple(shard.name for shard in made.shards if digests.get(shard.name) != shard.digest)
+    sizes = found.sizes()
+    kept, again = tolerance.transient or bool(tolerance.retry), tolerance.retry
+    done = mapped(output.home, lambda number: is_done(output, plan.shards[number], kept, sizes, again), numbers)
+    todo = tuple(number for number, is_there in zip(numbers, done, strict=True) if not is_there)
+    return State(made, todo, stale, sizes)
 
 
-def _made(output: OutputFolder, plan: Plan) -> Plan:
+def _made(found: ExistingFolder, plan: Plan) -> Plan | None:
     """The folder's own plan. If its file is damaged but another file has `plan`'s digest, return `plan`."""
     try:
-        return read_plan(output.plan)
+        return found.plan()
     except CorpusError:
+        output = found.output
         sealed = (output.description, output.plan_seal)
         known = [(json_files.read_sealed(one) or {}).get("plan_digest") for one in sealed]
         there = None if plan.digest in known else unproved_plan(output.plan)

@@ -115,7 +115,20 @@ def read_whole(path: Path, proved: bool = True) -> Plan:
     Raises:
         CorpusError: as `read_plan`.
     """
-    plan = read_plan(path, proved)
+    return with_rows(read_plan(path, proved), path, proved)
+
+
+def with_rows(plan: Plan, path: Path, proved: bool = True) -> Plan:
+    """A plan that was read, with all its rows.
+
+    Args:
+        plan: without rows.
+        path: of its file.
+        proved: every byte is held against its digest first.
+
+    Raises:
+        CorpusError: as `read_plan`.
+    """
     try:
         with reading(path):
             copy = held(path) if proved else path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from tonemill.pipelines.building.build import produce
+from tonemill.pipelines.building.build import Build, produce
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output
@@ -29,5 +29,5 @@ def shard_folder(
     recipes = scan.scan(found, metadata=metadata.fields_from_name(pattern))
     conditioned = [Recipe(one.path, one.sources, one.fields, list(steps)) for one in recipes]
     plan = make_plan(conditioned, Output("shards"), Splitting(valid=valid), 8.0)
-    produce(corpus, plan, Engine(2), QUIET)
+    produce(Build(corpus, plan, Engine(2), QUIET))
     return open_corpus(corpus)

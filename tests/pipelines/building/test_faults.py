@@ -52,7 +52,7 @@ def cooked_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(out: Path, plan: Plan) -> dict[str, Any] | None:
     """The description of what came of a command; None where it failed, or said that something may pass."""
     try:
-        about = build.produce(out, plan, Engine(1), QUIET)
+        about = build.produce(build.Build(out, plan, Engine(1), QUIET))
     except TonemillError:
         return None
     return None if about["transient"] else about

@@ -14,7 +14,7 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.building.build import produce
+from tonemill.pipelines.building.build import Build, produce
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output
@@ -40,7 +40,9 @@ def sharded(folder: Path, shard_seconds: float, rate: int = 8000) -> Corpus:
         tone = np.sin(np.arange(800 + number, dtype=np.float32))[None] * 0.5
         place.write_bytes(encode(Waveform(tone, rate * (1 + number % 2) if rate > 8000 else 8000), "wav").data)
         recipes.append(Recipe(place.name, {"audio": scan.describe(place)}, dict(fields)))
-    produce(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(), shard_seconds), Engine(1), QUIET)
+    produce(
+        Build(folder / "corpus", make_plan(recipes, Output("shards"), Splitting(), shard_seconds), Engine(1), QUIET)
+    )
     return open_corpus(folder / "corpus")
 
 

@@ -13,7 +13,7 @@ from making import QUIET
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.exchange import ArrayFacts
-from tonemill.pipelines.building.build import produce
+from tonemill.pipelines.building.build import Build, produce
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.engine import engine
 from tonemill.pipelines.planning.plan import Output, Splitting
@@ -38,9 +38,8 @@ def corpora(drums: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for name, settings in {"both": {"keep_audio": True, "embedding": True}, "alone": {}}.items():
             step = {"step": "latents", "version": 1, **settings}
             recipes = [one.then(step) for one in drums.recipes()]
-            produce(
-                folder / name, make_plan(recipes, Output("shards", bits=24), Splitting(), 8.0), engine.Engine(1), QUIET
-            )
+            plan = make_plan(recipes, Output("shards", bits=24), Splitting(), 8.0)
+            produce(Build(folder / name, plan, engine.Engine(1), QUIET))
             made[name] = open_corpus(folder / name)
     yield made
 

@@ -1,0 +1,80 @@
+"""What is in an output folder: its plan and its files, each read once for a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.plan_file import read_plan, with_rows
+from tonemill.pipelines.planning.plan import Plan
+from tonemill.pipelines.storage import folders
+from tonemill.pipelines.storage.output_names import MARK
+from tonemill.pipelines.storage.paths import sizes_below
+
+
+class ExistingFolder:
+    """An output folder as a command finds it.
+
+    Args:
+        output: the folder, which need not exist.
+    """
+
+    def __init__(self, output: OutputFolder) -> None:
+        self.output = output
+        self._plan: Plan | None = None
+        self._read: tuple[int, ...] = ()
+
+    def plan(self) -> Plan | None:
+        """The folder's plan, perhaps without its rows; None where there is none. Read again where its file changed.
+
+        Raises:
+            CorpusError: it is damaged.
+        """
+        try:
+            status = self.output.plan.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        now = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if now != self._read:
+            self._plan, self._read = read_plan(self.output.plan), now
+        return self._plan
+
+    def whole_plan(self) -> Plan | None:
+        """The folder's plan with its rows; None where there is none.
+
+        Raises:
+            CorpusError: it is damaged.
+        """
+        plan = self.plan()
+        if plan is not None and len(plan.rows) != len(plan.shards):
+            self._plan = plan = with_rows(plan, self.output.plan)
+        return plan
+
+    def recorded(self) -> Plan | None:
+        """What flags mean that are left out: the plan, perhaps without rows, also where only those are damaged."""
+        try:
+            return self.plan()
+        except CorpusError:
+            try:
+                return read_plan(self.output.plan, proved=False)
+            except CorpusError:
+                return None
+
+    def sizes(self) -> Mapping[Path, int] | None:
+        """A new listing of all files in `output.home`; None on a disk, where asking for each is as fast."""
+        return sizes_below(self.output.home)
+
+    def require_ours(self) -> None:
+        """Refuse a folder with other things in it; touches nothing.
+
+        Raises:
+            OutputError: it holds what tonemill did not make.
+        """
+        output = self.output
+        if output.plan.exists() or folders.is_ours_or_empty(output.folder, MARK if output.kind == "files" else None):
+            return
+        raise OutputError(
+            f"{output.folder} holds something that tonemill did not make. Name a new folder, or empty this one."
+        )

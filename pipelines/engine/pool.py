@@ -36,7 +36,7 @@ FAILURE_SECONDS: Final = 10.0
 """How long they may take when one of them failed."""
 
 MOST_IDLE_ENDS: Final = 3
-"""So many workers may end while they are at no source, for whatever reason, before a command gives up."""
+"""So often may each worker end while it is at no source, for whatever reason, before a command gives up."""
 
 
 @dataclass
@@ -193,6 +193,7 @@ class WorkerPool:
                 self._known.refused[number], self._known.rejected[number] = refused, rejected
             return
         task, worker.task = worker.task, None
+        self._idle_ends = 0
         if "failed" in message:
             raise error_of(*message["failed"])
         if "broke" in message:
@@ -220,9 +221,9 @@ class WorkerPool:
         # What hung is in the journal by name; other shards of that worker were at work beside it.
         if task is None or not journal.note_end(self._home, journal.SUSPECT if what == journal.HUNG else what, mine):
             self._idle_ends += 1
-            if self._idle_ends == MOST_IDLE_ENDS:
+            if self._idle_ends == MOST_IDLE_ENDS * self._count:
                 raise OutputError(
-                    f"A worker ended with {what} while it was at no source, as {MOST_IDLE_ENDS - 1} before it"
+                    f"A worker ended with {what} while it was at no source, as {self._idle_ends - 1} before it"
                     f"{': ' + words if (words := self._server.last_words()) else ''}. What was finished stays; give "
                     "the same command again to go on."
                 )

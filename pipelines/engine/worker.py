@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -56,6 +57,8 @@ def work_for(command: Channel, job: dict[str, Any]) -> NoReturn:
             answer = _answer(command, home, job["work"], task)
             _tell_under_way(command, told)
             command.tell(answer)
+    except Exception:
+        traceback.print_exc()  # its last line is told by the command, which sees this process end
     finally:
         copies.discard()
         _exit()

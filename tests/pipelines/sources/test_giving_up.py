@@ -19,7 +19,6 @@ pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
 pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.engine.engine import _close_servers
 from tonemill.pipelines.sources.reach import GIVE_UP, MOST_SECONDS, MOST_SOURCES, Reach, most_seconds, reach
 from tonemill.pipelines.storage.commit import TEMPORARY
 
@@ -57,13 +56,10 @@ def failing(wire: Wire, kind: str) -> Iterator[None]:
     """Every request for a source fails, a stall outlasts any test, and workers are patient for `SECONDS`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(GIVE_UP, str(SECONDS))
-        # The process that works has the environment of when it was started.
-        _close_servers()
         Reach.__init__(reach)
         wire.among, wire.kinds, wire.seconds, wire.share = "/in/", (kind,), 600.0, 1.0
         yield
         wire.share = 0.0
-        _close_servers()
         Reach.__init__(reach)
 
 
@@ -143,7 +139,6 @@ def test_one_bad_host_of_a_cluster_ends_the_command(
         for one in started[::-1]:
             one.kill()
             one.wait()
-        _close_servers()
     assert tonemill("shard", tmp_path / "out", *FLAGS, stdin=stream).done().line["examples"] == SOURCES
 
 

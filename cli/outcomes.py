@@ -157,6 +157,8 @@ def show_plan(found: ExistingFolder, plan: Plan, key: str) -> None:
     Console(stderr=True).print(table)
     if state.stale:
         tell(f"{len(state.stale)} shards there were made by another plan and would be made again or deleted.")
+    if state.made is None:
+        tell(f"All {len(plan.shards)} shards are new: {folder} holds none yet.")
     for line in describe_changes(found, plan, state):
         tell(line)
     tell("Lengths come from headers, and bytes are estimated from a usual compression; cooking measures both.")

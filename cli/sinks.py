@@ -50,7 +50,9 @@ ProgressFile = Annotated[
 class Sinking:
     """The flags of every sink that cooks recipes."""
 
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print the plan, and why each shard is made; touch nothing.")
+    ] = False
     append: Annotated[
         bool, typer.Option("--append", help="Put the stream's sources beside those that are there, in new shards.")
     ] = False

@@ -9,6 +9,7 @@ from typing import Any
 from tonemill.cli.console import stdin, stdout, tell
 from tonemill.cli.options import parameters
 from tonemill.pipelines import config
+from tonemill.pipelines.recipes.fitting import Fitting
 from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_recipe, write_trailer
 from tonemill.pipelines.recipes.step import MoreFlags, Step, step_name
 
@@ -31,9 +32,11 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
         record = settled.to_json()
         if notice := settled.notice():
             tell(notice)
-        reader, out = RecipeReader(stdin(name)), stdout()
+        reader, out, fitting = RecipeReader(stdin(name)), stdout(), Fitting(settled)
         for recipe in reader:
+            fitting.take(recipe)
             write_recipe(recipe.then(record), out)
+        fitting.close()
         if reader.fits:
             # Write a trailer only after a complete stream: after a cut one it would hide the cut.
             write_trailer(reader.recipes, out, reader.lacks)

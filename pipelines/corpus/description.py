@@ -152,7 +152,7 @@ def _nothing_came(output: OutputFolder, about: dict[str, Any]) -> str:
     for row in rows if len(rows) <= SHOWN else list(first.values())[::-1][:SHOWN]:
         lines.append(f"  {row['source']}: {row['message']} ({row['reason']}, {row['step']})")
     if len(first) == 1 and (reason := TABLE.get(rows[0]["reason"])):
-        lines.append(reason.mend)
+        lines.append(f"{reason.mend} {output.rejects} has all of them.")
     else:
         lines.append(f"{output.rejects} has the reason of each, and `tonemill explain REASON` what to do.")
     return "\n".join(lines)

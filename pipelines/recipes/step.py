@@ -86,10 +86,26 @@ class Step:
     A step that changes sounds drops their arrays, for `Example.with_sounds` does; one that changes fields passes them.
     """
 
+    needs_material: ClassVar[bool] = False
+    """Whether nothing can come of an example without sound or arrays, as of a seed: the stage refuses the stream."""
+
+    needs_roles: ClassVar[tuple[str, ...]] = ()
+    """Roles without which nothing can come of an example: the stage refuses the stream."""
+
+    makes_roles: ClassVar[bool] = False
+    """Whether other roles or arrays may come out than went in."""
+
+    gives_fields: ClassVar[tuple[str, ...] | None] = None
+    """Every field that it may add, without the name of a role; None where that is not known before it is applied."""
+
     @classmethod
     def more_flags(cls, words: Sequence[str]) -> MoreFlags | None:
         """Flags beside those of the fields, for what was typed after the step's name; None where there are none."""
         return None
+
+    def needs_fields(self) -> frozenset[str]:
+        """Fields of which at least one recipe must have each, or a step before must give it."""
+        return frozenset()
 
     def settle(self) -> Step:
         """Called once where the step is typed: check what needs more than the fields, fill in hidden ones."""

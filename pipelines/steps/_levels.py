@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tonemill.audiotools.editing.levels import Levels
     from tonemill.pipelines.recipes.example import Example
+
+LEVEL_FIELDS: Final = ("loudness_lufs", "loudness_gated", "rms_db", "silence_share", "clipping_share", "dc_offset")
+"""What a measured sound has in its fields."""
 
 
 def levels_of(example: Example, silence_db: float = -60.0, loudness: bool = False) -> dict[str, Levels]:

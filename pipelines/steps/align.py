@@ -23,6 +23,22 @@ STEADY_PPM = 2.0
 @dataclass(frozen=True)
 class Align(Step):
     version: ClassVar[int] = 2
+    needs_material: ClassVar[bool] = True
+    needs_roles: ClassVar[tuple[str, ...]] = ("dry", "wet")
+    gives_fields: ClassVar[tuple[str, ...] | None] = (
+        "latency_samples",
+        "latency_error_samples",
+        "latency_ms",
+        "polarity",
+        "drift_ppm",
+        "align_confidence",
+        "drift_corrected_ppm",
+        "latency_corrected_samples",
+        "polarity_corrected",
+        "gain_db",
+        "gain_corrected_db",
+        "replicate_esr",
+    )
 
     correct: Annotated[str, "What to put right: any of latency, polarity, gain, drift, with commas; or none."] = (
         "latency,polarity"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.recipes.step import Estimate, Step
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Channels(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = ("channel", "channels_from", "mix_db")
+
     policy: Annotated[
         Literal["mean", "left", "right", "loudest", "stereo", "keep", "explode"],
         "Mean of all; the first; the second; the one of highest RMS; mono twice; as they are; a mono clip of each.",

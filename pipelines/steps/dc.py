@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.pipelines.recipes.step import Step
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dc(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = ("dc_removed", "high_pass_hz")
+
     high_pass_hz: Annotated[
         float | None, "Take away what lies below this frequency instead, where the offset wanders; as 10."
     ] = None

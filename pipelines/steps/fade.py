@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.step import Step
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fade(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = ("fade_in_ms", "fade_out_ms")
+
     in_ms: Annotated[float, "Length of the rise at the start."] = 0.0
     out_ms: Annotated[float, "Length of the fall at the end."] = 0.0
     shape: Annotated[

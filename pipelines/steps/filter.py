@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tonemill.audiotools.errors import Filtered, UsageError
 from tonemill.pipelines.recipes.step import Step
+from tonemill.pipelines.steps._levels import LEVEL_FIELDS
 
 if TYPE_CHECKING:
     from tonemill.audiotools.editing.levels import Levels
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Filter(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = LEVEL_FIELDS
+
     min_seconds: Annotated[float | None, "Shortest."] = None
     max_seconds: Annotated[float | None, "Longest."] = None
     min_peak_db: Annotated[float | None, "Lowest peak, in dB of full scale."] = None
@@ -49,6 +53,14 @@ class Filter(Step):
             from tonemill.pipelines.recipes.conditions import condition
 
             condition(self.where, "--where")
+
+    def needs_fields(self) -> frozenset[str]:
+        if self.where is None:
+            return frozenset()
+        from tonemill.pipelines.recipes.conditions import condition
+
+        names = condition(self.where, "--where").names
+        return frozenset(name for name in names - set(_SEEN) if not name.endswith("peak_db"))
 
     def apply(self, example: Example) -> Iterator[Example]:
         from tonemill.pipelines.steps._levels import as_fields, levels_of
@@ -107,6 +119,9 @@ class Filter(Step):
             values = ", ".join(f"{name} is {known[name]!r}" for name in named)
             raise Filtered("condition", f"it does not fit {self.where!r}" + (f": {values}" if values else ""))
 
+
+_SEEN = ("sample_rate", "channels", "start_seconds", "seconds", "samples")
+"""What a condition can see of an example beside its fields."""
 
 _REASONS = {
     "seconds": ("length", "too_short", "too_long"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.step import Step
+from tonemill.pipelines.steps._levels import LEVEL_FIELDS
 
 if TYPE_CHECKING:
     from tonemill.pipelines.recipes.example import Example
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = LEVEL_FIELDS
+
     silence_db: Annotated[float, "10 ms whose peak lies under this are silence, in dB of full scale."] = -60.0
 
     def __post_init__(self) -> None:

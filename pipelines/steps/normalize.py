@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.recipes.step import Step
+from tonemill.pipelines.steps._levels import LEVEL_FIELDS
 
 if TYPE_CHECKING:
     from tonemill.audiotools.editing.levels import Levels
@@ -22,6 +23,9 @@ _SMALLEST_DB = 1e-4
 
 @dataclass(frozen=True)
 class Normalize(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = (*LEVEL_FIELDS, "gain_db", "gain_limited", "gain_limited_by")
+
     peak_db: Annotated[float | None, "Largest sample to reach, in dB of full scale, as -1; not the true peak."] = None
     rms_db: Annotated[float | None, "RMS to reach, in dB of full scale; a full-scale sine has -3.01."] = None
     lufs: Annotated[float | None, "Integrated loudness to reach, as -23 (ITU-R BS.1770-4)."] = None

@@ -23,6 +23,7 @@ _BATCH = 16
 class Render(BatchStep):
     needs_sound: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+    makes_roles: ClassVar[bool] = True
 
     run: Annotated[str, "The folder that `tonemill train` made."]
     checkpoint: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.step import Estimate, Step
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resample(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = ("channels_from", "sample_rate_from", "mix_db")
+
     rate: Annotated[int, "Sample rate to convert to, in hertz."]
     channels: Annotated[Literal["keep", "mono", "stereo"], "Mono is the mean of all channels."] = "keep"
     engine: Annotated[Literal["soxr", "resampy"], "Who converts; soxr is some 60 times faster."] = "soxr"

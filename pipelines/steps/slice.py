@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Slice(Step):
     needs_sound: ClassVar[bool] = False
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = ("padded_samples",)
 
     seconds: Annotated[float | None, "Length of a clip, in seconds."] = None
     samples: Annotated[int | None, "Length of a clip, in samples, instead of --seconds."] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tonemill.audiotools.errors import Filtered, UsageError
 from tonemill.pipelines.recipes.step import Step
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trim(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = ("trimmed_start_seconds", "trimmed_end_seconds")
+
     threshold_db: Annotated[float, "Sound begins and ends where a sample is above this."] = -60.0
     relative_to: Annotated[
         Literal["peak", "full-scale"], "What the threshold counts from: the largest sample, or full scale."

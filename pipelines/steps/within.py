@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tonemill.audiotools.errors import Filtered, UsageError
 from tonemill.pipelines.recipes.step import Estimate, Step
@@ -18,6 +18,9 @@ _ROUNDING: float = 1e-6
 
 @dataclass(frozen=True)
 class Within(Step):
+    needs_material: ClassVar[bool] = True
+    gives_fields: ClassVar[tuple[str, ...] | None] = ()
+
     start_seconds: Annotated[float, "Where the part begins in its source."] = 0.0
     end_seconds: Annotated[float | None, "Where it ends; the end of the source if not given."] = None
 

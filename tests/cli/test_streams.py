@@ -179,7 +179,7 @@ def test_select_where(tonemill: Tonemill, plan: bytes, condition: str, holds: An
     ("pipe", "lines"),
     [
         ("tonemill seeds 50000 | head -1", 1),
-        ("tonemill seeds 50000 | tonemill resample --rate 8000 | head -1", 1),
+        ('tonemill scan raw | (yes "$(head -1)" | head -50000; true) | tonemill resample --rate 8000 | head -1', 1),
         ("tonemill seeds 50000 | tonemill select | head -1", 1),
         ("tonemill scan raw | tonemill slice --samples 10 | head -1", 1),
         ("tonemill open corpus | head -1", 1),

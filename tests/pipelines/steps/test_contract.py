@@ -82,6 +82,9 @@ def outcomes(step: Step, sounds: dict[str, Sound]) -> list[Any]:
                 continue
             assert isinstance(made, Example)
             assert not RESERVED & made.fields.keys()
+            if step.gives_fields is not None:
+                known = {f"{role}{name}" for name in step.gives_fields for role in ("", "dry_", "wet_")}
+                assert made.fields.keys() - {"label"} <= known, "a step declares every field that it may add"
             json.dumps(dict(made.fields), allow_nan=False)
             assert made.sample_rate > 0
             found.append((dict(made.fields), {role: read(sound) for role, sound in made.sounds.items()}))

@@ -1,0 +1,85 @@
+"""Whether a step can work on what comes to it, by what steps declare: found as its stage starts, with no sound read."""
+
+from __future__ import annotations
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines.recipes.conditions import unknown_name
+from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.recipes.step import STEPS, Step, load_steps, step_name
+
+
+class Fitting:
+    """Holds a stream's recipes against what a step needs.
+
+    Args:
+        step: that is to be appended.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._recipes = 0
+        self._needed = step.needs_fields()
+        self._fields: set[str] = set()
+        self._is_open = False
+
+    def take(self, recipe: Recipe) -> None:
+        """The next recipe; the first decides about roles, for those of a stream are of one kind.
+
+        Raises:
+            UsageError: the step cannot work on it.
+        """
+        self._recipes += 1
+        if self._recipes == 1:
+            self._check_roles(recipe)
+        if self._needed <= self._fields or self._is_open:
+            return
+        self._fields |= recipe.fields.keys()
+        before = load_steps(recipe.steps)
+        self._is_open = any(step.gives_fields is None for step in before)
+        prefixes = {"", *(f"{role}_" for role in recipe.sources)}
+        for step in (*before, self._step):
+            self._fields |= {f"{prefix}{name}" for name in step.gives_fields or () for prefix in prefixes}
+
+    def close(self) -> None:
+        """After the last recipe.
+
+        Raises:
+            UsageError: a field that the step needs is in no recipe, and no step before it gives it.
+        """
+        missing = sorted(self._needed - self._fields)
+        if self._is_open or not self._recipes or not missing:
+            return
+        name, given = missing[0], _givers(missing[0])
+        if given:
+            raise UsageError(
+                f"{step_name(type(self._step))} needs the field {name!r}, and nothing before it gives it. "
+                f"`tonemill {given[0]}` does: put it before."
+            )
+        raise UsageError(f"{step_name(type(self._step))} cannot work: {unknown_name(name, self._fields)}")
+
+    def _check_roles(self, recipe: Recipe) -> None:
+        roles, arrays = {*recipe.sounds}, {*recipe.arrays}
+        if any(step.makes_roles for step in load_steps(recipe.steps)):
+            return
+        name, wanted = step_name(type(self._step)), self._step.needs_roles
+        holds = " and ".join(sorted(roles | arrays)) or "none"
+        if not roles and not arrays and self._step.needs_material:
+            raise UsageError(
+                f"{name} works on sound, and {recipe.path!r} has none: it is a seed. Put `tonemill render RUN` before "
+                "it."
+            )
+        if arrays and not roles and self._step.needs_sound:
+            raise UsageError(
+                f"{name} works on sound, and {recipe.path!r} has {holds} alone. Put it before the step that makes the "
+                "arrays, or keep the sound there (--keep-audio)."
+            )
+        if wanted and not set(wanted) <= roles:
+            raise UsageError(
+                f"{name} needs {' and '.join(wanted)}, and {recipe.path!r} has {holds}; `tonemill pair DRY WET` makes "
+                "pairs."
+            )
+
+
+def _givers(field: str) -> list[str]:
+    """Names of steps that come with tonemill and give a field."""
+    return [name for name in sorted(STEPS.own()) if field in (STEPS.module(name).STEP.gives_fields or ())]

@@ -174,6 +174,11 @@ def settled_conditions(config: Any, corpus: CorpusFacts) -> Any:
     train = f"tonemill train diffusion {corpus.name}"
     labels = settled_labels(config.label, config.labels, corpus, train) if config.label is not None else ()
     for name in config.numbers:
+        if name in corpus.texts:
+            raise CorpusError(
+                f"{name!r} is text in {corpus.name}, for some of its values are no finite numbers. Mend the table, and "
+                f"make the corpus again: `tonemill scan FOLDER --table TABLE | tonemill shard {corpus.name}`."
+            )
         if name not in corpus.given:
             there = f"it has {', '.join(corpus.given)}" if corpus.given else "it has none"
             raise CorpusError(
@@ -211,7 +216,8 @@ def missing_conditions(config: DiffusionConfig, corpus: CorpusFacts) -> list[str
     if config.caption is not None:
         counts[config.caption] = corpus.texts[config.caption]
     return [
-        f"{count} of the {corpus.examples} examples of {corpus.name} have no {name}; they are learned without one."
+        f"{count} of the {corpus.examples} examples of {corpus.name} have no {name}; they are learned without one. A "
+        f"corpus without them: `tonemill open {corpus.name} | tonemill select '{name} != None' | tonemill shard OTHER`."
         for name, count in counts.items()
         if count
     ]

@@ -18,6 +18,7 @@ from tonemill.models.diffusion.conditioning import conditions_of, dropped
 from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
 from tonemill.models.diffusion.settings import DiffusionConfig, Generating, Resembling
 from tonemill.models.exchange import ArrayFacts, Range
+from tonemill.pipelines.recipes.conditions import condition
 
 TINY: dict[str, Any] = {
     "length": 1024,
@@ -59,8 +60,8 @@ def conditioned(**settings: Any) -> Diffusion:
     torch.manual_seed(0)
     model = MODEL(settled(**settings)).eval()
     model.fit([Batch({"audio": noise(8, 1024, 0)}, {})])
-    for condition in model.denoiser.conditions.values():
-        for parameter in condition.parameters():
+    for one in model.denoiser.conditions.values():
+        for parameter in one.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
     return model
 
@@ -158,10 +159,14 @@ def test_examples_without_a_caption_or_a_number_are_learned_without_and_counted(
     losses = model.training_step(batch, 1, lambda _, loss: loss.backward())
     assert torch.isfinite(losses["loss"])
     assert all(one.grad is not None for one in model.denoiser.conditions["caption"].parameters())
+    mend = "A corpus without them: `tonemill open corpora/sounds | tonemill select"
     assert MODEL.remarks(model.config, FACTS) == [
-        "3 of the 40 examples of corpora/sounds have no drive; they are learned without one.",
-        "7 of the 40 examples of corpora/sounds have no title; they are learned without one.",
+        f"{count} of the 40 examples of corpora/sounds have no {name}; they are learned without one. {mend} "
+        f"'{name} != None' | tonemill shard OTHER`."
+        for name, count in (("drive", 3), ("title", 7))
     ]
+    there = condition("title != None", "WHERE")
+    assert [there(one) for one in FIELDS] == [True, False] and not there({"drive": 1.0})
     assert not MODEL.remarks(settled(label="kind"), FACTS)
 
 
@@ -170,6 +175,7 @@ def test_examples_without_a_caption_or_a_number_are_learned_without_and_counted(
     [
         ({"caption": "words"}, "corpora/sounds has no text field 'words'. It has kind, title. Train without"),
         ({"numbers": ("pan",)}, "holds no number 'pan' that came with the sources; it has drive, gain"),
+        ({"numbers": ("title",)}, "'title' is text in corpora/sounds, for some of its values are no finite numbers"),
         ({"numbers": ("gain",)}, "'gain' is 1 throughout corpora/sounds"),
         ({"embedding": "t5"}, "but --embedding is t5, which every example must have"),
     ],

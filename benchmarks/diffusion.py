@@ -1,6 +1,6 @@
 """Train each task of diffusion for some CPU minutes on drum-machine loops, and judge it on held-out ones.
 
-python -m benchmarks.diffusion                                       # all tasks, five CPU minutes each
+python -m benchmarks.diffusion                                       # tasks of sound, five CPU minutes each
 python -m benchmarks.diffusion --tasks plain --cpu-minutes 1 2 --set precondition=false
 python -m benchmarks.diffusion --speed                               # of a U-Net of 13,699,588 parameters, a minute
 
@@ -49,7 +49,19 @@ SETTINGS: dict[str, Any] = {
     "sample_rate": RATE,
     "channels": 1,
 }
-OF_TASK: dict[str, dict[str, Any]] = {"autoencode": {"compression": 128}}
+OF_TASK: dict[str, dict[str, Any]] = {
+    # 24 ms every 6 ms, which at 48 kHz are the 1024 and 256 samples of the reference.
+    "vocode": {"n_fft": 384, "hop_length": 96, "mel_bands": 80},
+    "autoencode": {"compression": 128, "latent_dim": 48, "level_bands": 44},
+    "latent": {
+        "channels_per_level": (64, 128, 128),
+        "factors": (1, 2, 2),
+        "items": (1, 2, 2),
+        "attentions": (0, 1, 1),
+        "hop": 128,
+        "rows": 48,
+    },
+}
 
 
 def drums(first: int, count: int) -> list[Tensor]:
@@ -63,17 +75,19 @@ def drums(first: int, count: int) -> list[Tensor]:
 def training(
     task: str, settings: Mapping[str, Any], loops: Sequence[Tensor], minutes: Sequence[float]
 ) -> Iterator[tuple[float, int, Diffusion]]:
-    """A model with averaged weights after each of so many CPU minutes, and its steps."""
+    """A model with averaged weights after each of so many CPU minutes, and its steps; latents in place of loops."""
     values = {"task": task, **SETTINGS, **OF_TASK.get(task, {}), **settings}
     torch.manual_seed(0)
     model = MODEL(config.build(VARIANTS[task], values, "diffusion"))
     draws = np.random.default_rng(0)
 
+    length = model.length // (values["hop"] if task == "latent" else 1)
+
     def batch(size: int) -> Batch:
         chosen = [loops[number] for number in draws.integers(len(loops), size=size)]
-        places = [int(draws.integers(clip.shape[1] - model.length)) for clip in chosen]
-        clips = [clip[:, at : at + model.length] for clip, at in zip(chosen, places, strict=True)]
-        return Batch({"audio": torch.stack(clips)}, {})
+        places = [int(draws.integers(clip.shape[1] - length)) for clip in chosen]
+        clips = torch.stack([clip[:, at : at + length] for clip, at in zip(chosen, places, strict=True)])
+        return Batch({}, {}, {"latents": clips}) if task == "latent" else Batch({"audio": clips}, {})
 
     model.fit(batch(16) for _ in range(8))
     optimizer, weights = model.optimizers()[OPTIMIZER], list(model.parameters())
@@ -97,14 +111,15 @@ def training(
                     mean.lerp_(weight, 1 - min(0.999, (1 + step) / (10 + step)))
             spent += time.process_time() - begin
         own = [weight.detach().clone() for weight in weights]
-        _put(weights, average)
+        put(weights, average)
         yield end, step, model.eval()
-        _put(weights, own)
+        put(weights, own)
         model.train()
 
 
 @torch.no_grad()
-def _put(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+def put(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Give weights these values."""
     for weight, value in zip(weights, values, strict=True):
         weight.copy_(value)
 
@@ -117,14 +132,14 @@ def judged(model: Diffusion, held_out: Sequence[Tensor]) -> list[str]:
     values = found.values
     ratios = [f"{values[f'loss_at_{t}'] / values[f'gaussian_loss_at_{t}']:.2f}" for t in (0.1, 0.3, 0.5, 0.7, 0.9)]
     if model.config.task == "plain":
-        power = torch.stack([_rendered(model, {}, seed).square().mean() for seed in range(6)]).mean()
+        power = torch.stack([rendered(model, {}, seed).square().mean() for seed in range(6)]).mean()
         return [*ratios, f"level {20 * float((power.sqrt() / model.denoiser.gaussian.deviation).log10()):+.1f} dB"]
     clips = held_out[:10]
-    made = [_rendered(model, {"audio": clip.numpy()}, number) for number, clip in enumerate(clips)]
+    made = [rendered(model, {"audio": clip.numpy()}, number) for number, clip in enumerate(clips)]
     if isinstance(model.config, UpsampleConfig):
         low = [model.task.code(clip[None]) for clip in clips]
         given = [one[0] for one in low if one is not None]
-        errors = [_upper_error_db(some, clips, model.config.factor) for some in (made, given)]
+        errors = [upper_error_db(some, clips, model.config.factor) for some in (made, given)]
         return [*ratios, f"log-spectral {errors[0]:.1f} dB, without {errors[1]:.1f} dB"]
     searching = Vocoder(VocosConfig(sample_rate=RATE, channels=1, width=8, blocks=1, discriminators=("stft",)))
     distances = [
@@ -134,13 +149,15 @@ def judged(model: Diffusion, held_out: Sequence[Tensor]) -> list[str]:
     return [*ratios, f"distance {distances[0]:.2f}, Griffin-Lim {distances[1]:.2f}"]
 
 
-def _rendered(model: Diffusion, audio: Mapping[str, np.ndarray], seed: int) -> Tensor:
-    options = model.directions(model.config)["render"].options()
+def rendered(model: Diffusion, audio: Mapping[str, np.ndarray], seed: int, **chosen: Any) -> Tensor:
+    """A clip, with options of the first direction."""
+    options = model.directions(model.config)["render"].options(**chosen)
     inputs = model.inputs(Request(seed, {}, audio, {}, "render", options))
     return model.render({name: one[None] for name, one in inputs.items()}, "render", options)[0]
 
 
-def _upper_error_db(found: Sequence[Tensor], true: Sequence[Tensor], factor: int) -> float:
+def upper_error_db(found: Sequence[Tensor], true: Sequence[Tensor], factor: int) -> float:
+    """Mean absolute error of mean spectra in the bands that the lower rate has not."""
     errors = []
     for pair in zip(found, true, strict=True):
         one, other = (10 * stft(x, 1024, 256).abs().square().mean(-2).clamp(min=1e-10).log10() for x in pair)
@@ -208,7 +225,8 @@ def _call(net: nn.Module, x: Tensor, level: Tensor) -> Callable[[], object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--tasks", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    tasks = [name for name in VARIANTS if name != "latent"]
+    parser.add_argument("--tasks", nargs="*", default=tasks, choices=tasks)
     parser.add_argument("--cpu-minutes", nargs="*", type=float, default=[1, 5])
     parser.add_argument("--set", nargs="*", default=[], help="Settings, as learning_rate=0.001.")
     parser.add_argument("--speed", action="store_true", help="Only how fast the network is.")

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.models.diffusion.noising import Levels, Mix, Objective, mix_at, mix_of
-from tonemill.models.parts.mel import LogMel
+from tonemill.models.parts.griffin_lim import griffin_lim
+from tonemill.models.parts.mel import LOG_FLOOR, LogMel
 from tonemill.models.parts.spectra import inverse_stft, stft
 
 Clips = Float[Tensor, "batch channels time"]
@@ -27,6 +28,12 @@ Power = Float[Tensor, "batch frames bins"]
 
 RAYLEIGH: Final = 4 / math.pi
 """The variance of a Gaussian coefficient over its squared mean magnitude."""
+
+WINDOW_POWER: Final = 0.375
+"""The mean square of a Hann window."""
+
+POWER_ROUNDS: Final = 5
+SEARCH_ROUNDS: Final = 60
 
 
 class Cells:
@@ -69,6 +76,19 @@ class Cells:
         power = self._of_frames(noise.shape[-1])
         return self._signal(_variance(mix_of(objective, level), power).sqrt() * self._spectrum(noise), noise.shape[-1])
 
+    def even(self, noise: Clips, level: float, objective: Objective) -> Clips:
+        """White noise brought to where each cell has the mean magnitude of noisy sound, by Griffin-Lim.
+
+        The magnitudes of noise are random (Rayleigh's distribution), and what is sampled of noise keeps that.
+        Griffin-Lim leaves the phases to chance and not the levels.
+        """
+        variance = _variance(mix_of(objective, level), self._of_frames(noise.shape[-1]))
+        mean = (variance * (WINDOW_POWER * self._n_fft / RAYLEIGH)).sqrt()
+        spectrum = self._spectrum(noise)
+        found = griffin_lim(mean.expand_as(spectrum), spectrum.angle(), self._hop, SEARCH_ROUNDS)
+        first = (self._n_fft - self._hop) // 2
+        return found[..., first : first + noise.shape[-1]]
+
     def _spectrum(self, x: Clips) -> Spectrum:
         spare = self._n_fft - self._hop
         more = -x.shape[-1] % self._hop
@@ -92,7 +112,10 @@ def _variance(mix: Mix, power: Tensor) -> Tensor:
 
 
 class CellPower(nn.Module):
-    """The variance of each cell of a log-mel spectrogram: between the middles of bands a line in the logarithm.
+    """The variance of each cell of a log-mel spectrogram.
+
+    Between the middles of bands magnitudes are a line in the logarithm, which is then made to have just these bands by
+    rounds of multiplication (Richardson, 1972; Lucy, 1974): so a low band with one loud bin has its neighbours soft.
 
     Args:
         log_mel: that computes them.
@@ -100,6 +123,7 @@ class CellPower(nn.Module):
 
     lines: Tensor
     widths: Tensor
+    filters: Tensor
 
     def __init__(self, log_mel: LogMel) -> None:
         super().__init__()
@@ -115,11 +139,17 @@ class CellPower(nn.Module):
         # Both follow from the settings, so no checkpoint need hold them.
         self.register_buffer("lines", torch.from_numpy(lines), persistent=False)
         self.register_buffer("widths", torch.from_numpy(np.log10(widths)), persistent=False)
-        # Of a Hann window.
-        self._energy = 0.375 * log_mel.n_fft
+        self.register_buffer("filters", log_mel.filters, persistent=False)
+        self._energy = WINDOW_POWER * log_mel.n_fft
 
     def forward(self, mel: Float[Tensor, "batch bands frames"]) -> Power:
         """In units of the audio's own variance."""
         with torch.autocast(mel.device.type, enabled=False):
-            logs = (mel.float().transpose(1, 2) - self.widths) @ self.lines
-            return RAYLEIGH / self._energy * 10 ** (2 * logs)
+            bands = mel.float().transpose(1, 2)
+            sizes, found = 10**bands, 10 ** ((bands - self.widths) @ self.lines)
+            total = self.filters.sum(dim=1).clamp(min=1e-9)
+            for _ in range(POWER_ROUNDS):
+                ratio = sizes / (found @ self.filters).clamp(min=LOG_FLOOR / 10)
+                # What is in no band, as 0 Hz, is silent.
+                found = found * ((ratio @ self.filters.T) / total)
+            return RAYLEIGH / self._energy * found.square()

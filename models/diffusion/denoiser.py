@@ -15,7 +15,7 @@ from tonemill.models.diffusion.baseline import GaussianDenoiser
 from tonemill.models.diffusion.cells import Cells, Power
 from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
 from tonemill.models.diffusion.noising import Levels
-from tonemill.models.diffusion.settings import DiffusionConfig, Sampling
+from tonemill.models.diffusion.settings import Decoding, DiffusionConfig, Sampling
 from tonemill.models.diffusion.tasks import TaskSeen
 from tonemill.models.diffusion.unet import NOTHING, Context, UNet
 
@@ -111,11 +111,19 @@ class Denoiser(nn.Module):
         power = None if about.power is None else about.power / self.gaussian.deviation.square()
         return Seen(self.context(rows, about.injected), about.appended, power)
 
-    def colored(self, noise: Clips, level: float, seen: Seen) -> Clips:
-        """White noise as it is at a level where sampling begins."""
+    def colored(self, noise: Clips, level: float, seen: Seen, even: bool = False) -> Clips:
+        """White noise as it is at a level where sampling begins.
+
+        Args:
+            noise: white.
+            level: from 0 to 1.
+            seen: what it begins with.
+            even: each cell of known level has just that.
+        """
         if seen.power is None or not self.config.precondition:
             return self.gaussian.colored(noise, level, self.config.objective)
-        return Cells(seen.power, self.hop).colored(noise, level, self.config.objective)
+        cells = Cells(seen.power, self.hop)
+        return (cells.even if even else cells.colored)(noise, level, self.config.objective)
 
     def context(self, rows: Rows, injected: Float[Tensor, "batch _ _"] | None = None) -> Context:
         """What the network reads of conditions.
@@ -170,6 +178,11 @@ class Denoiser(nn.Module):
         return Guided(self, seen, seen.followed_by(self.seen(self.without(rows), about)), options)
 
 
+def begins_at(options: Sampling) -> float:
+    """The noise level where sampling begins."""
+    return options.begin if isinstance(options, Decoding) else 1.0
+
+
 class Guided:
     """The denoiser of one batch, for a sampler.
 
@@ -197,7 +210,7 @@ class Guided:
 
     def colored(self, noise: Clips, level: float) -> Clips:
         """White noise as it is at the level where sampling begins."""
-        return self._denoiser.colored(noise, level, self._seen)
+        return self._denoiser.colored(noise, level, self._seen, begins_at(self._options) < 1)
 
     def part(self, first: int, last: int, hop: int) -> Guided:
         """The same for a part of the clips.

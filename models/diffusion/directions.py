@@ -8,6 +8,7 @@ from typing import Any, Final
 from tonemill.models.diffusion.conditioning import condition_fields
 from tonemill.models.diffusion.settings import (
     Continuing,
+    Decoding,
     DiffusionConfig,
     Generating,
     Inpainting,
@@ -40,14 +41,15 @@ def directions_of(config: DiffusionConfig) -> Mapping[str, Direction]:
     if config.array is not None:
         name, about, hop, rows = config.array
         array: dict[str, Any] = {"hop": hop, "rows": rows}
+        decoding = {**reading, "options": Decoding if config.states_levels else Reading}
         return {
-            "render": Direction(f"Audio to {about} and back.", channels=sound, **reading),
+            "render": Direction(f"Audio to {about} and back.", channels=sound, **decoding),
             "encode": Direction(f"The array {name} of audio: {about}.", gives=name, channels=sound, **array),
             "decode": Direction(
                 f"Audio of {about}, the array {name}.",
                 (name,),
                 learned=config.task == "autoencode",
-                **reading,
+                **decoding,
                 **array,
             ),
         }

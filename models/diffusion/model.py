@@ -23,6 +23,7 @@ from tonemill.models.diffusion.rendering import Rendering
 from tonemill.models.diffusion.settings import (
     CODEC,
     VARIANTS,
+    AutoencodeConfig,
     DiffusionConfig,
     LatentConfig,
     VocodeConfig,
@@ -68,6 +69,8 @@ class Diffusion(Model):
         if isinstance(config, VocodeConfig):
             config.check_rate(corpus.sample_rate)
             decided["high_hz"] = corpus.sample_rate / 2 if config.high_hz is None else config.high_hz
+        if isinstance(config, AutoencodeConfig) and config.level_bands is None:
+            decided["level_bands"] = config.latent_dim // 2
         if isinstance(config, LatentConfig):
             config = config.settled_for(corpus)
         else:

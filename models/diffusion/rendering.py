@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from tonemill.models.diffusion.denoiser import Denoiser, Guided
+from tonemill.models.diffusion.denoiser import Denoiser, Guided, begins_at
 from tonemill.models.diffusion.directions import MENDING
 from tonemill.models.diffusion.inpainting import inpainted
 from tonemill.models.diffusion.noising import mix_of, schedule_of
@@ -71,7 +71,7 @@ class Rendering:
             return torch.cat([draw(length) for length in lengths], dim=-1)
 
         denoiser = self._sampling(inputs, code, options, windows, circular)
-        start = options.strength if direction == "vary" else 1.0
+        start = options.strength if direction == "vary" else begins_at(options)
         levels = schedule_of(options.schedule, objective, options.steps, start)
         clean = None if given is None else F.pad(given / gaussian.deviation, (0, more))
         if direction == "vary":

@@ -126,6 +126,11 @@ class DiffusionConfig:
         """What `encode` gives and `decode` needs; None where there are no such directions."""
         return None
 
+    @property
+    def states_levels(self) -> bool:
+        """Whether what is given states the level of each cell of time and frequency, where sampling can begin."""
+        return False
+
     def shape(self, channels: int, appended: int, injected: tuple[int, ...]) -> Shape:
         """Sizes of the U-Net.
 
@@ -175,17 +180,29 @@ class VocodeConfig(MelConfig, DiffusionConfig):
     def array(self) -> CodeArray:
         return CodeArray("mel", "the log-mel spectrogram", self.hop_length, self.mel_bands * (self.channels or 1))
 
+    @property
+    def states_levels(self) -> bool:
+        return self.precondition
+
 
 @dataclass(frozen=True)
 class AutoencodeConfig(DiffusionConfig):
     task: Annotated[Task, TASK_HELP] = "autoencode"
     latent_dim: Annotated[int, "Numbers of a frame of latents."] = 32
+    level_bands: Annotated[
+        int | None, "Of these, levels of so many mel bands; the encoder learns the others; default: half."
+    ] = None
     compression: Annotated[int, "Samples for a frame of latents; a product of the first --factors."] = 512
     encoder_dim: Annotated[int, "Channels of the encoder at the sample rate; deeper stages have up to 8 times it."] = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_least(self, latent_dim=1, encoder_dim=1)
+        if not 0 <= self.stated_bands < self.latent_dim:
+            raise UsageError(
+                f"--level-bands is {self.level_bands}; it must be at least 0 and below --latent-dim, which is "
+                f"{self.latent_dim}."
+            )
         ratios = list(accumulate(self.factors, lambda one, other: one * other))
         if self.compression not in ratios:
             raise UsageError(
@@ -196,6 +213,15 @@ class AutoencodeConfig(DiffusionConfig):
     @property
     def array(self) -> CodeArray:
         return CodeArray(LATENTS, "latents", self.compression, self.latent_dim)
+
+    @property
+    def states_levels(self) -> bool:
+        return self.precondition and self.stated_bands > 0
+
+    @property
+    def stated_bands(self) -> int:
+        """Rows of a code that are levels of bands; none where a run was made before there were any."""
+        return self.level_bands or 0
 
 
 @dataclass(frozen=True)
@@ -274,6 +300,15 @@ class Resembling(Looping):
 @dataclass(frozen=True)
 class Reading(Sampling):
     seed: Annotated[int, "Decides the noise, beside the seed of an example where it has one.", Bounds(0)] = 0
+
+
+@dataclass(frozen=True)
+class Decoding(Reading):
+    begin: Annotated[
+        float,
+        "Noise level to begin at: that of the given levels, with phases by Griffin-Lim; 1: noise.",
+        Bounds(0.01, 1),
+    ] = 0.3
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tonemill.models.diffusion.cells import CellPower, Power
 from tonemill.models.diffusion.settings import AutoencodeConfig, DiffusionConfig, UpsampleConfig, VocodeConfig
 from tonemill.models.diffusion.unet import Residual
 from tonemill.models.parts.layers import SameConv1d
-from tonemill.models.parts.mel import LogMel
+from tonemill.models.parts.mel import LogMel, MelConfig
 
 Clips = Float[Tensor, "batch _ _"]
 Code = Float[Tensor, "batch rows frames"]
@@ -184,19 +184,32 @@ class FromMel(Whole):
 
     def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
         self.mel_mean.copy_(moments[0])
-        self.mel_deviation.copy_((moments[1] - moments[0].square()).clamp(min=1e-4).sqrt())
+        self.mel_deviation.copy_(deviations(moments))
 
 
 class FromLatents(Whole):
-    """A sound is made for latents, which an encoder that learns by the same loss makes of it.
+    """A sound is made for latents: levels of its bands, and what an encoder that learns by the same loss makes of it.
+
+    A loss of sound of unit variance sees nothing of a level of -60 dB, so levels are computed, as for `FromMel`.
 
     Args:
         config: settled.
+        sample_rate: in hertz.
         channels: of the sound.
     """
 
-    def __init__(self, config: AutoencodeConfig, channels: int) -> None:
+    level_mean: Tensor
+    level_deviation: Tensor
+
+    def __init__(self, config: AutoencodeConfig, sample_rate: int, channels: int) -> None:
         super().__init__()
+        self.level_bands = config.stated_bands
+        if self.level_bands:
+            self.register_buffer("level_mean", torch.zeros(self.level_bands))
+            self.register_buffer("level_deviation", torch.ones(self.level_bands))
+            mel = MelConfig(max(16, 4 * config.compression), config.compression, self.level_bands)
+            self.log_mel = LogMel(mel, sample_rate)
+            self.power = CellPower(self.log_mel)
         depth = level_at(config.compression, config.factors)
         self.hop = config.compression
         self.injected = tuple(config.latent_dim if level == depth else 0 for level in range(len(config.factors)))
@@ -208,17 +221,50 @@ class FromLatents(Whole):
                 nn.SiLU(),
                 SameConv1d(widths[number], widths[number + 1], 2 * factor, factor),
             ]
-        stages += [Residual(widths[-1]), nn.SiLU(), nn.Conv1d(widths[-1], config.latent_dim, 1), nn.Tanh()]
+        learned = config.latent_dim - self.level_bands
+        stages += [Residual(widths[-1]), nn.SiLU(), nn.Conv1d(widths[-1], learned, 1), nn.Tanh()]
         self.encoder = nn.Sequential(*stages)
 
     def code(self, audio: Clips) -> Code:
         # Norms of the encoder need more than one frame.
         frames = max(2, -(-audio.shape[-1] // self.hop))
-        return self.encoder(F.pad(audio, (0, frames * self.hop - audio.shape[-1]))).float()
+        audio = F.pad(audio, (0, frames * self.hop - audio.shape[-1]))
+        learned = self.encoder(audio).float()
+        if not self.level_bands:
+            return learned
+        levels = (self._levels(audio) - self.level_mean[:, None]) / self.level_deviation[:, None]
+        return torch.cat([levels, learned], dim=1)
+
+    def _levels(self, audio: Clips) -> Float[Tensor, "batch level_bands frames"]:
+        """The log-mel spectrogram of the mean power of all channels."""
+        mel = rearrange(
+            self.log_mel(rearrange(audio, "batch c time -> (batch c) time")),
+            "(batch c) bands frames -> batch c bands frames",
+            c=audio.shape[1],
+        )
+        return (10 ** (2 * mel)).mean(dim=1).log10() / 2
+
+    def _stated(self, code: Code) -> Float[Tensor, "batch level_bands frames"]:
+        """The log-mel spectrogram in a code."""
+        return code[:, : self.level_bands] * self.level_deviation[:, None] + self.level_mean[:, None]
 
     def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
-        return TaskSeen(injected=code)
+        return TaskSeen(injected=code, power=self.power(self._stated(code)) if self.level_bands else None)
+
+    def moments(self, code: Code) -> Float[Tensor, "_ _"]:
+        return super().moments(self._stated(code) if self.level_bands else code)
+
+    def fit(self, moments: Float[Tensor, "_ _"]) -> None:
+        if not self.level_bands:
+            return
+        self.level_mean.copy_(moments[0])
+        self.level_deviation.copy_(deviations(moments))
+
+
+def deviations(moments: Float[Tensor, "_ rows"]) -> Float[Tensor, "rows"]:
+    """Of rows of a log-mel spectrogram with these moments; a row that never changes has a hundredth of a bel."""
+    return (moments[1] - moments[0].square()).clamp(min=1e-4).sqrt()
 
 
 def level_at(compression: int, factors: Sequence[int]) -> int:
@@ -234,5 +280,5 @@ def task_of(config: DiffusionConfig) -> Whole:
     if isinstance(config, VocodeConfig):
         return FromMel(config, config.sample_rate, config.channels)
     if isinstance(config, AutoencodeConfig):
-        return FromLatents(config, config.channels)
+        return FromLatents(config, config.sample_rate, config.channels)
     return Whole()

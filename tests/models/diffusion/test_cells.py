@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tonemill.models.diffusion.baseline import GaussianDenoiser
-from tonemill.models.diffusion.cells import CellPower, Cells
+from tonemill.models.diffusion.cells import RAYLEIGH, WINDOW_POWER, CellPower, Cells
 from tonemill.models.diffusion.noising import Objective, mix_at
 from tonemill.models.parts.mel import LogMel, MelConfig
+from tonemill.models.parts.spectra import stft
 
 HOP = 64
 
@@ -35,6 +36,29 @@ def test_noise_begins_with_the_levels_of_its_cells() -> None:
     made = Cells(power.expand(200, -1, -1), HOP).colored(torch.randn(200, 1, 6400), 0.5, "v")
     levels = [float(10 * made[..., part].square().mean().log10()) for part in (slice(0, 2800), slice(3600, 6400))]
     assert levels == pytest.approx([-3.01, 17.03], abs=0.5)
+
+
+def test_even_noise_has_the_level_of_each_cell() -> None:
+    """Magnitudes of white noise deviate by half of their mean (Rayleigh: 0.52); even ones by less than 0.3."""
+    noise = torch.randn(8, 1, 6400, generator=torch.Generator().manual_seed(0))
+    cells, shares = Cells(torch.full((8, 100, 129), 4.0), HOP), []
+    for made in (cells.colored(noise, 0.3, "v"), cells.even(noise, 0.3, "v")):
+        assert made.shape == noise.shape
+        sizes = stft(made, 256, HOP).abs()[..., 8:-8, 4:-4]
+        shares.append(float(sizes.std() / sizes.mean()))
+    assert shares[0] == pytest.approx(0.52, abs=0.03) and shares[1] < 0.3
+
+
+def test_a_mel_spectrogram_gives_back_its_bands() -> None:
+    """Of two tones, within 0.6 dB in each band down to -20 dB of the loudest."""
+    time = torch.arange(8000) / 8000
+    clip = ((2 * torch.pi * 220 * time).sin() + 0.3 * (2 * torch.pi * 1500 * time).sin())[None]
+    log_mel = LogMel(MelConfig(n_fft=256, hop_length=HOP, mel_bands=24), 8000)
+    mel = log_mel(clip)
+    sizes = (CellPower(log_mel)(mel) * (WINDOW_POWER * 256 / RAYLEIGH)).sqrt()
+    found = (sizes @ log_mel.filters).clamp(min=1e-5).log10().transpose(1, 2)
+    heard = mel > mel.amax() - 1
+    assert 20 * (found - mel)[heard].abs().max() < 0.6
 
 
 @pytest.mark.parametrize(("deviation", "bands"), [(1.0, 16), (0.01, 16), (0.1, 128)])

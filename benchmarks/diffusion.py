@@ -30,9 +30,9 @@ from benchmarks.plain_unet import PlainUNet
 from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.models.contract import Batch, Request
 from tonemill.models.diffusion import MODEL
-from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
-from tonemill.models.diffusion.settings import VARIANTS, UpsampleConfig
-from tonemill.models.diffusion.unet import Shape, UNet
+from tonemill.models.diffusion.model import OPTIMIZER, Diffusion, adamw
+from tonemill.models.diffusion.settings import VARIANTS, DiffusionConfig, Generating, UpsampleConfig
+from tonemill.models.diffusion.unet import UNet
 from tonemill.models.parts.spectra import stft
 from tonemill.models.vocoder.model import Vocoder, distance
 from tonemill.models.vocoder.settings import VocosConfig
@@ -165,24 +165,30 @@ def upper_error_db(found: Sequence[Tensor], true: Sequence[Tensor], factor: int)
     return float(np.mean(errors))
 
 
+NARROW: dict[str, Any] = {
+    "channels_per_level": (8, 8, 16, 32, 64, 128, 128, 256, 256),
+    "factors": (1, 4, 4, 4, 2, 2, 2, 2, 2),
+    "items": (1, 2, 2, 2, 2, 2, 2, 4, 4),
+    "attentions": (0, 0, 0, 0, 0, 1, 1, 1, 1),
+}
+"""13,699,588 parameters in stereo: the reference's shape with a quarter of its channels."""
+
+
 def speed(samples: int = 2**16, sample_rate: int = 48000) -> list[str]:
-    """CPU seconds of a training step and of a call, batch 1, stereo, beside PyTorch's own layers in the same minute.
+    """CPU seconds of a training step and of a call, batch 1, stereo, beside PyTorch's own layers and optimizer.
 
     The least of several that take turns, in one thread, and the load of the machine.
     """
-    shape = Shape(
-        in_channels=2,
-        out_channels=2,
-        channels=(8, 8, 16, 32, 64, 128, 128, 256, 256),
-        factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
-        items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
-        attentions=(0, 0, 0, 0, 0, 1, 1, 1, 1),
-    )
+    shape = DiffusionConfig(**NARROW, positions="none", zero_init=False).shape(2, 0, ())
     x, level = torch.randn(1, 2, samples), torch.rand(1)
     works: dict[str, Callable[[], object]] = {}
     for name, net in (("ours", UNet(shape)), ("plain", PlainUNet(shape))):
         assert sum(parameter.numel() for parameter in net.parameters()) == 13_699_588
-        works |= {f"{name} training step": _step(net, x, level), f"{name} call": _call(net, x, level)}
+        works[f"{name} call"] = _call(net, x, level)
+        works[f"{name} training step"] = _step(net, x, level, torch.optim.AdamW(net.parameters(), 1e-4))
+        if name == "ours":
+            works[f"{name} training step"] = _step(net, x, level, adamw(net.parameters(), 1e-4, 1e-2))
+            works["bf16 call"] = _call(net, x, level, torch.bfloat16)
     spent: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(7):
         for name, work in works.items():
@@ -191,21 +197,21 @@ def speed(samples: int = 2**16, sample_rate: int = 48000) -> list[str]:
             # The first of each fills caches.
             spent[name] += [time.process_time() - begin] if turn else []
     least = {name: min(values) for name, values in spent.items()}
-    real_time = samples / sample_rate / least["ours call"]
+    whole, half = (samples / sample_rate / least[name] for name in ("ours call", "bf16 call"))
+    units = "with" if torch.cpu._is_amx_tile_supported() else "without"
     return [
         *(
             f"{what}: {least[f'ours {what}']:.3f} s, of PyTorch's own layers {least[f'plain {what}']:.3f} s: "
             f"{least[f'ours {what}'] / least[f'plain {what}']:.2f}"
             for what in ("training step", "call")
         ),
-        f"{real_time / 10:.1f} x real time with 10 steps, {real_time / 4:.1f} with 4",
+        f"{whole / 10:.1f} x real time with 10 steps, {whole / 4:.1f} with 4",
+        f"in bf16, on a CPU {units} matrix units, {half / 10:.1f} and {half / 4:.1f}",
         f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
     ]
 
 
-def _step(net: nn.Module, x: Tensor, level: Tensor) -> Callable[[], object]:
-    optimizer = torch.optim.AdamW(net.parameters(), 1e-4)
-
+def _step(net: nn.Module, x: Tensor, level: Tensor, optimizer: torch.optim.Optimizer) -> Callable[[], object]:
     def step() -> None:
         optimizer.zero_grad()
         (net(x, level) - x).square().mean().backward()
@@ -214,13 +220,57 @@ def _step(net: nn.Module, x: Tensor, level: Tensor) -> Callable[[], object]:
     return step
 
 
-def _call(net: nn.Module, x: Tensor, level: Tensor) -> Callable[[], object]:
+def _call(net: nn.Module, x: Tensor, level: Tensor, precision: torch.dtype = torch.float32) -> Callable[[], object]:
     def call() -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
             found: Tensor = net(x, level)
         return found
 
     return call
+
+
+def diffusion(device: torch.device, small: bool) -> list[tuple[str, float, str]]:
+    """How fast clips of 1.4 s at 48 kHz in stereo are rendered and learned from, of 13.7 M parameters.
+
+    Args:
+        device: to compute on.
+        small: two clips of 2,048 samples in place of 64 of 65,536, to try the benchmark itself.
+
+    Returns:
+        for each row what was measured, the number and its unit.
+    """
+    size, length = (2, 2048) if small else (64, 2**16)
+    settings = {**NARROW, "factors": (1, 4, 4, 4, 2, 2, 1, 1, 1)} if small else NARROW
+    torch.manual_seed(0)
+    model = MODEL(DiffusionConfig(**settings, length=length, sample_rate=48000, channels=2))
+    audio = 0.1 * torch.randn(size, 2, length)
+    model.fit([Batch({"audio": audio}, {})])
+    model, batch = model.to(device), Batch({"audio": audio.to(device)}, {})
+    seeds, options = {"seed": torch.arange(2 * size).reshape(size, 2).to(device)}, Generating(steps=10)
+    optimizer, rows = model.optimizers()[OPTIMIZER], []
+
+    def update(_: str, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    works: dict[str, Callable[[], object]] = {
+        "rendered with 10 steps": lambda: model.eval().render(seeds, "render", options),
+        "learned from": lambda: model.train().training_step(batch, 1, update),
+    }
+    for name, work in works.items():
+        for precision in (torch.float32, torch.bfloat16):
+            seconds = []
+            for _ in range(3):
+                begin = time.perf_counter()
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    work()
+                if device.type != "cpu":
+                    torch.accelerator.synchronize()
+                seconds.append(time.perf_counter() - begin)
+            words = f"diffusion, batch of {size}, {str(precision).removeprefix('torch.')}, {name}"
+            rows.append((words, size * length / 48000 / min(seconds), "x real time"))
+    return rows
 
 
 def main() -> None:

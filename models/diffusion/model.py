@@ -130,9 +130,7 @@ class Diffusion(Model):
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config
-        # Of audio-diffusion-pytorch-trainer.
-        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, (0.95, 0.999), 1e-6, config.weight_decay)
-        return {OPTIMIZER: optimizer}
+        return {OPTIMIZER: adamw(self.parameters(), config.learning_rate, config.weight_decay)}
 
     def learning_rate(self, optimizer: str, step: int) -> float:
         """It rises in `warm_up` steps, and stays."""
@@ -253,6 +251,16 @@ class Diffusion(Model):
     @property
     def _rendering(self) -> Rendering:
         return Rendering(self.denoiser, self.task, self.length, self.sample_rate, self._hop)
+
+
+def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with the other settings of audio-diffusion-pytorch-trainer.
+
+    Fused, weights and moments are read once: one after another its operations take 40 % of a step of one clip on a CPU.
+    """
+    weights = list(parameters)
+    fused = all(weight.device.type in ("cpu", "cuda") for weight in weights)
+    return torch.optim.AdamW(weights, learning_rate, (0.95, 0.999), 1e-6, weight_decay, fused=fused)
 
 
 def _computed(blocks: Iterator[Float[Tensor, "batch _ _"]]) -> Iterator[Float[np.ndarray, "channels _"]]:

@@ -208,9 +208,14 @@ class Guided:
         towards, away = self._denoiser(x.repeat(2, 1, 1), levels, both).chunk(2)
         return torch.lerp(away, towards, options.guidance)
 
+    @property
+    def even(self) -> bool:
+        """Sampling begins with noise of which phases alone are random."""
+        return begins_at(self._options) < 1
+
     def colored(self, noise: Clips, level: float) -> Clips:
         """White noise as it is at the level where sampling begins."""
-        return self._denoiser.colored(noise, level, self._seen, begins_at(self._options) < 1)
+        return self._denoiser.colored(noise, level, self._seen, self.even)
 
     def part(self, first: int, last: int, hop: int) -> Guided:
         """The same for a part of the clips.

@@ -112,8 +112,17 @@ class WindowedDenoiser:
 
     def colored(self, noise: Iterator[Clips], level: float) -> Iterator[Clips]:
         """White noise, which comes in blocks, as it is at the level where sampling begins."""
-        parts = enumerate(_parts(noise, self._windows))
-        yield from self._windows.faded(self._part(number).colored(part, level) for number, part in parts)
+        yield from self._windows.faded(self._colored_parts(noise, level))
+
+    def _colored_parts(self, noise: Iterator[Clips], level: float) -> Iterator[Clips]:
+        before: Clips | None = None
+        for number, part in enumerate(_parts(noise, self._windows)):
+            if before is not None and self._denoiser.even:
+                # Phases that were searched for each window alone cancel by half a decibel where windows overlap.
+                known = before[..., self._windows.step :]
+                part = torch.cat([known, part[..., known.shape[-1] :]], dim=-1)
+            before = self._part(number).colored(part, level)
+            yield before
 
     def _part(self, number: int) -> Guided:
         first = number * self._windows.step

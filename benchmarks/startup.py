@@ -122,6 +122,7 @@ def pipe(folder: Path, runs: int, before: Path | None) -> None:
         for name, row in rows.items():
             shutil.rmtree(folder / name, ignore_errors=True)
             one = row()
+            print(f"{name} {turn}: {one}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
             if turn:
                 taken[name].append(one)
     print(

@@ -11,6 +11,7 @@ from contracts import given
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines import config
+from tonemill.pipelines.config import field_value
 from tonemill.pipelines.recipes.conditions import condition
 from tonemill.pipelines.recipes.step import STEPS, load_step
 
@@ -112,3 +113,17 @@ def test_conditions(text: str, holds: bool) -> None:
 def test_a_condition_reaches_nothing_else(text: str) -> None:
     with pytest.raises(UsageError, match="WHERE"):
         condition(text, "WHERE")
+
+
+@pytest.mark.parametrize(
+    "text", ["007", "103_1240", "12e4", "1_1", " 1", "1.", "inf", "nan", "0x10", "٣", str(2**53), ""]
+)
+def test_a_typed_value_that_is_not_written_as_a_number_stays_text(text: str) -> None:
+    assert field_value(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("3", 3), ("-0.5", -0.5), ("0.50", 0.5), (".5", 0.5), ("+6", 6), ("1e-3", 0.001), ("0", 0)]
+)
+def test_a_typed_number_is_one(text: str, number: float) -> None:
+    assert field_value(text) == number and not isinstance(field_value(text), str)

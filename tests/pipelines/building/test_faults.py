@@ -6,27 +6,30 @@ import errno
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_wav
+from conftest import contents, write_wav
 from faults import Answered, FailingDisk, FailingStore
 from making import QUIET
 
 from tonemill.audiotools.errors import TonemillError
 from tonemill.audiotools.trouble import CODES, ERRNOS, STATUSES, Kind
 from tonemill.pipelines.building import build
+from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output, Plan
 from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.sources import scan
 from tonemill.pipelines.sources.reach import Reach, reach
-from tonemill.pipelines.storage import stores
+from tonemill.pipelines.storage import copies, stores
+from tonemill.pipelines.storage.folders import LOCK
+from tonemill.pipelines.storage.paths import place
 
-MOST_CALLS = 200
+MOST_CALLS = 2000
 NUMBERS = sorted({*ERRNOS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EAGAIN})
 ANSWERS = [
     *(Answered(status) for status in (*STATUSES, 400, 408, 416, 429, 500, 502, 503, 504)),
@@ -42,6 +45,8 @@ def cooked_here(monkeypatch: pytest.MonkeyPatch) -> None:
         while todo := sorted(left()):
             for number in todo:
                 cook_shard(home, number)
+        journal.forget(home, None)
+        copies.tidy()
 
     monkeypatch.setattr(build, "run", run)
     monkeypatch.setattr(build, "check", lambda engine: None)
@@ -100,17 +105,8 @@ def test_a_call_to_the_disk_of_the_sources_fails(
 @pytest.mark.usefixtures("cooked_here")
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
-def test_a_request_for_a_source_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answered, stride: int
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "tmp").mkdir()
-    raw(tmp_path / "store" / "bucket")
-    store = FailingStore(tmp_path / "store")
-    monkeypatch.setattr(stores, "store_of", lambda scheme: store)
-    monkeypatch.setattr("tonemill.pipelines.storage.store_path.store_of", lambda scheme: store)
-    monkeypatch.setattr("tonemill.pipelines.sources.reach.store_of", lambda scheme: store)
+def test_a_request_for_a_source_fails(tmp_path: Path, store: FailingStore, answer: Answered, stride: int) -> None:
+    raw(store.folder / "bucket")
     plan = planned(["s3://bucket/in"])
     expected = made(tmp_path / "whole", plan)
     assert expected is not None and expected["examples"] == 4
@@ -128,3 +124,113 @@ def test_a_request_for_a_source_fails(
         if calls <= call:
             break
         assert call < MOST_CALLS
+
+
+def outcome(out: Path, plan: Plan) -> str:
+    """How a command ends, as `console.guarded` tells a person: nothing where all is well."""
+    try:
+        about = build.produce(out, plan, Engine(1), QUIET)
+    except (TonemillError, OSError) as error:
+        return str(error) or type(error).__name__
+    return "may pass" if about["transient"] else ""
+
+
+def faults(every: Sequence[Any], stride: int) -> Iterator[tuple[int, Any]]:
+    """Which call fails and with what: every one with everything, or some of them with one after the other."""
+    for call in itertools.count(0, stride):
+        for one in every if stride == 1 else every[call // stride % len(every) :][:1]:
+            yield call, one
+
+
+STRIDES = [29, pytest.param(1, marks=pytest.mark.slow)]
+
+
+@pytest.mark.usefixtures("cooked_here")
+@pytest.mark.parametrize("stride", STRIDES)
+def test_a_call_to_the_disk_of_the_corpus_fails(
+    tmp_path: Path, failing_disk: Callable[..., FailingDisk], stride: int
+) -> None:
+    plan, out = planned([str(raw(tmp_path))]), tmp_path / "out"
+    assert outcome(tmp_path / "whole", plan) == ""
+    expected, failed = contents(tmp_path / "whole"), 0
+    for call, number in faults(NUMBERS, stride):
+        Reach.__init__(reach)
+        shutil.rmtree(out, ignore_errors=True)
+        disk = failing_disk(out, fail_at=call, times=1, error=number)
+        ended = outcome(out, plan)
+        calls = len(disk.calls)
+        failing_disk(out)
+        failed += bool(ended)
+        if ended:
+            ended = outcome(out, plan)
+        found = contents(out)
+        found.pop(LOCK, None)
+        assert not ended and found == expected, (ended, os.strerror(number), disk.calls[call : call + 1])
+        if calls <= call:
+            break
+        assert call < MOST_CALLS
+    assert failed > 5
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FailingStore:
+    """A store in place of every other, and a TMPDIR of this test."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "tmp").mkdir()
+    made = FailingStore(tmp_path / "store")
+    for module in ("storage.stores", "storage.store_path", "sources.reach"):
+        monkeypatch.setattr(f"tonemill.pipelines.{module}.store_of", lambda scheme: made)
+    return made
+
+
+@pytest.mark.usefixtures("cooked_here")
+@pytest.mark.parametrize("stride", STRIDES)
+def test_a_request_for_the_corpus_fails(tmp_path: Path, store: FailingStore, stride: int) -> None:
+    plan, out, there = planned([str(raw(tmp_path))]), place("s3://bucket/out"), store.folder / "bucket" / "out"
+    assert outcome(tmp_path / "whole", plan) == ""
+    expected, failed = contents(tmp_path / "whole"), 0
+    for call, answer in faults(ANSWERS, stride):
+        Reach.__init__(reach)
+        shutil.rmtree(there, ignore_errors=True)
+        store.calls.clear()
+        store.fail_at, store.error = call, answer
+        ended = outcome(out, plan)
+        calls = list(store.calls)
+        store.fail_at = None
+        failed += bool(ended)
+        if ended:
+            ended = outcome(out, plan)
+        assert not ended and contents(there) == expected, (ended, answer, calls[call : call + 1])
+        if len(calls) <= call:
+            break
+        assert call < MOST_CALLS
+    assert failed > 2
+
+
+@pytest.mark.usefixtures("cooked_here")
+@pytest.mark.parametrize("stride", STRIDES)
+def test_a_call_to_the_temporary_disk_fails(
+    tmp_path: Path, store: FailingStore, failing_disk: Callable[..., FailingDisk], stride: int
+) -> None:
+    """Where copies of sources are made, and parts of a corpus in a store: trouble there is never of a source."""
+    raw(store.folder / "bucket")
+    plan, out, there = planned(["s3://bucket/in"]), place("s3://bucket/out"), store.folder / "bucket" / "out"
+    assert outcome(out, plan) == ""
+    expected, failed = contents(there), 0
+    for call, number in faults(NUMBERS, stride):
+        Reach.__init__(reach)
+        for folder in (there, *(tmp_path / "tmp").iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+        disk = failing_disk(tmp_path / "tmp", fail_at=call, times=1, error=number)
+        ended = outcome(out, plan)
+        calls = len(disk.calls)
+        failing_disk(tmp_path / "tmp")
+        failed += bool(ended)
+        if ended:
+            ended = outcome(out, plan)
+        assert not ended and contents(there) == expected, (ended, os.strerror(number), disk.calls[call : call + 1])
+        if calls <= call:
+            break
+        assert call < MOST_CALLS
+    assert failed > 2

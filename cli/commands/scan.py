@@ -50,7 +50,9 @@ def command(
         Literal["reject", "keep"],
         typer.Option(help="Files that were cut: keep takes what is there of them, and notes the length they declare."),
     ] = "reject",
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; one per core if not given, 16 for files in a store.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     from tonemill.pipelines.sources import scan

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any, Final
 
 from tonemill.audiotools.codecs import files
@@ -37,7 +37,10 @@ ARCHIVES: Final = (TAR_SUFFIX, ".tar.gz", ".tgz", ".zip")
 """Suffixes of what holds files, and is no sound."""
 
 CHUNK: Final = 64
-"""Files that one thread takes at a time."""
+"""Files of a disk that one thread takes at a time, at most."""
+
+FAR_THREADS: Final = 16
+"""Files of a store that are fetched at once, if nobody says otherwise: their threads wait and take no core."""
 
 
 @dataclass
@@ -143,17 +146,16 @@ def scan(
         found: by `find_audio`.
         digest: read every byte; otherwise size and time of last change must do.
         metadata: fields for a path under its root.
-        workers: threads; None for one per core.
+        workers: threads; None for one per core, or `FAR_THREADS` where files are in a store.
         keep_cut: write into each recipe that what is there of a cut file is to be read.
     """
-    mine = threading.local()
-    probers: list[Prober] = []
+    cores = os.cpu_count() or 1
+    is_far = any(as_store(exactly(name)) is not None for _, name in islice(found.audio, SAMPLED))
+    threads = workers or (max(cores, FAR_THREADS) if is_far else cores)
+    probers = _Probers(min(threads, cores))
 
     def probe_chunk(chunk: list[tuple[str, str]]) -> list[Recipe]:
-        if not hasattr(mine, "prober"):
-            mine.prober = Prober(PATIENCE)
-            probers.append(mine.prober)
-        header = mine.prober.header
+        header = probers.header
         return [
             Recipe(path, {"audio": describe(exactly(name), digest, header, keep_cut, path)}, dict(metadata(path)))
             for path, name in chunk
@@ -166,10 +168,12 @@ def scan(
     cut_short.clear()
     reach.among(others)
     rows = iter(found.audio)
-    chunks = iter(lambda: list(islice(rows, CHUNK)), [])
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    # Of a store one by one, for the next waits as long as the first did.
+    size = 1 if is_far else min(CHUNK, max(1, len(found.audio) // (4 * threads)))
+    chunks = iter(lambda: list(islice(rows, size)), [])
+    with ThreadPoolExecutor(threads) as pool:
         # A bounded window of chunks, for `map` would queue a million files at once.
-        waiting = [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 16)]
+        waiting = [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, max(16, 4 * threads))]
         try:
             while waiting:
                 ready = waiting.pop(0).result()
@@ -181,9 +185,36 @@ def scan(
                 chunk.cancel()
             raise
         finally:
-            for one in probers:
-                one.close()
+            probers.close()
             tidy()
+
+
+class _Probers:
+    """Processes that read headers, of which any thread takes one that is free; started as they are needed.
+
+    Args:
+        count: most of them.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._all = [Prober(PATIENCE) for _ in range(count)]
+        # The last one that was put back is taken first, so that no more are started than are at work at once.
+        self._free: LifoQueue[Prober] = LifoQueue()
+        for one in self._all:
+            self._free.put(one)
+
+    def header(self, path: Path, keep_cut: bool = False) -> files.Header:
+        """As `Prober.header`."""
+        prober = self._free.get()
+        try:
+            return prober.header(path, keep_cut)
+        finally:
+            self._free.put(prober)
+
+    def close(self) -> None:
+        """End all of them."""
+        for one in self._all:
+            one.close()
 
 
 def describe(

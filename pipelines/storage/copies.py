@@ -7,6 +7,7 @@ a TMPDIR have the same ones. Where the file system has no locks, nobody takes aw
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -22,7 +23,7 @@ from typing import IO, Final, cast
 from tonemill.audiotools.errors import MachineError
 from tonemill.audiotools.trouble import is_of_machine, machine_error
 from tonemill.pipelines.storage.locks import is_without_locks
-from tonemill.pipelines.storage.paths import scratch, scratch_root
+from tonemill.pipelines.storage.paths import scratch, scratch_root, undisturbed
 from tonemill.pipelines.storage.store_path import StorePath
 
 FETCHED: Final = StorePath("memory", ".tonemill-fetched")
@@ -86,7 +87,7 @@ def _folder(again: bool) -> Path:
     with _making:
         held = _mine.get(os.getpid())
         if held is None or again or not held[0].is_dir():
-            _mine[os.getpid()] = held = _made()
+            _mine[os.getpid()] = held = undisturbed(_made)
         return held[0]
 
 
@@ -118,6 +119,9 @@ def _guarded(home: Path) -> Iterator[bool]:
                 raise
             yield False
             return
+        # Whoever held it may have removed this very file.
+        if (home / LOCK).stat().st_ino != os.fstat(file.fileno()).st_ino:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(home / LOCK))
         yield True
 
 

@@ -8,14 +8,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.storage.commit import OURS, TEMPORARY, unwritable
 from tonemill.pipelines.storage.json_files import read_json
 from tonemill.pipelines.storage.leases import is_brief, leased
 from tonemill.pipelines.storage.locks import PLANNING, held_files, is_without_locks, take
-from tonemill.pipelines.storage.paths import as_store, of_this_machine, scratch
+from tonemill.pipelines.storage.paths import as_store, of_this_machine, scratch, undisturbed
 
 LOCK: Final = f"{OURS}-lock"
 
@@ -68,8 +68,7 @@ def locked(
             raise InUse(str(error).replace(str(scratch(folder)), str(folder)), error.briefly) from error
         return
     try:
-        of_this_machine(folder, "This command").mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+")
+        file = undisturbed(lambda: _opened(folder))
     except OSError as error:
         raise unwritable(folder, error) from error
     with file:
@@ -100,6 +99,12 @@ def locked(
                     (folder / LOCK).unlink()
         finally:
             held_files.remove(file.fileno())
+
+
+def _opened(folder: Path) -> TextIO:
+    """The lock of a folder, which is made if it is not there."""
+    of_this_machine(folder, "This command").mkdir(parents=True, exist_ok=True)
+    return (folder / LOCK).open("a+")
 
 
 def _lockless(folder: Path, error: OSError) -> OutputError:

@@ -26,10 +26,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from tonemill.pipelines.storage.locks import held_files, is_without_locks
-from tonemill.pipelines.storage.paths import scratch_root
+from tonemill.pipelines.storage.paths import scratch_root, undisturbed
 from tonemill.pipelines.storage.store import Entry
 from tonemill.pipelines.storage.store_path import StorePath
 
@@ -83,9 +83,14 @@ def leased(
 @contextmanager
 def _local(name: str, planning: bool) -> Iterator[Path]:
     """A local file named after a lease, with what the lease holds, and locked as long as anybody works for it."""
-    path = scratch_root() / "leases" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+
+    def opened() -> TextIO:
+        path = scratch_root() / "leases" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+
+    with undisturbed(opened) as file:
+        path = Path(file.name)
         record = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "planning": planning}
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,6 +32,9 @@ AT_ONCE: Final = 16
 """Requests under way where many small objects are asked for."""
 
 
+TRIES: Final = 20
+"""So often a folder is made again that somebody else takes away."""
+
 LONGEST_NAME: Final = 200
 """Bytes of a name that stands for a part of a key; disks take 255, and some names here get more before and after."""
 
@@ -115,10 +118,22 @@ def scratch(folder: Path) -> Path:
     root = scratch_root()
     mine = root / remote.scheme / as_local(remote.key)
     try:
-        mine.mkdir(parents=True, exist_ok=True)
+        undisturbed(lambda: mine.mkdir(parents=True, exist_ok=True))
     except OSError as error:
         raise _unwritable(root, error) from error
     return mine
+
+
+def undisturbed(act: Callable[[], R]) -> R:
+    """Make something in TMPDIR, again where another command that ends took an empty folder away at that moment.
+
+    Raises:
+        OSError: as `act`; FileNotFoundError where that happens again and again.
+    """
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            return act()
+    return act()
 
 
 def scratch_root() -> Path:
@@ -130,9 +145,13 @@ def scratch_root() -> Path:
     """
     try:
         root = Path(tempfile.gettempdir()) / f"tonemill-{os.getuid()}"
-        with contextlib.suppress(FileExistsError):
-            root.mkdir(mode=0o700)
-        status = root.lstat()
+
+        def made() -> os.stat_result:
+            with contextlib.suppress(FileExistsError):
+                root.mkdir(mode=0o700)
+            return root.lstat()
+
+        status = undisturbed(made)
     except OSError as error:
         raise _unwritable(Path(tempfile.gettempdir()), error) from error
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):

@@ -79,6 +79,30 @@ def test_a_corpus_on_a_disk_without_locks_is_refused(
     assert not list(tmp_path.rglob("*.tar"))
 
 
+@pytest.mark.parametrize("moment", ["the folder was made", "its lock was opened"])
+def test_another_command_tidies_while_this_one_begins(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It takes away what is empty, and the lock that nobody held when it looked."""
+    lstat, flock, left = Path.lstat, fcntl.flock, [True]
+
+    def taken_away(self: Path) -> os.stat_result:
+        if left and self.parent == temporary:
+            left.clear()
+            self.rmdir()
+        return lstat(self)
+
+    def locked(file: Any, how: int) -> None:
+        flock(file, how)
+        if left and Path(file.name).parent.name == copies.FETCHED.key:
+            left.clear()
+            Path(file.name).unlink()
+
+    monkeypatch.setattr(*((Path, "lstat", taken_away) if moment == "the folder was made" else (fcntl, "flock", locked)))
+    path = copies.new_copy(".wav")
+    assert path.exists() and (path.parent.parent / copies.LOCK).exists() and not left
+
+
 HOLDER = """
 import sys
 from tonemill.pipelines.storage import copies

@@ -1,0 +1,144 @@
+"""Measure `scan` of sources in a store that is far, against a bare loop of the store's client.
+
+    python -m benchmarks.far                       # 120 files, 15 ms each way, 16 requests at once
+    python -m benchmarks.far --files 400 --milliseconds 40
+
+A server of S3's interface on loopback (moto's, on one core) stands behind a relay that hands on each piece of bytes so
+many milliseconds late, in both directions; any number of pieces are on their way at once, as on a long wire.
+
+    bare    `StorePath.fetch` of every object and nothing else, in as many threads
+    scan    `tonemill scan` of the same objects: fetch, digest, header; without the time that it takes to start
+
+Both take turns; files a second, median of the runs, and what scan reaches of the bare loop (aim: 0.8).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
+
+from buckets import folder_at, reached, s3_server
+
+from tonemill.pipelines.sources.scan import find_audio, scan
+from tonemill.pipelines.storage import stores
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+    """Write what is read, each piece so much later."""
+    pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    async def read() -> None:
+        while True:
+            data = await reader.read(1 << 16)
+            pieces.put_nowait((time.monotonic() + seconds, data))
+            if not data:
+                return
+
+    reading = asyncio.create_task(read())
+    try:
+        while True:
+            due, data = await pieces.get()
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if not data:
+                break
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        reading.cancel()
+        writer.close()
+
+
+def relay(port: int, seconds: float) -> int:
+    """Start a relay to a port of this machine in a thread; its own port."""
+    found: list[int] = []
+    begun = threading.Event()
+
+    async def serve() -> None:
+        async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(
+                hand_on(reader, far_writer, seconds), hand_on(far_reader, writer, seconds), return_exceptions=True
+            )
+
+        server = await asyncio.start_server(meet, "127.0.0.1", 0)
+        found.append(server.sockets[0].getsockname()[1])
+        begun.set()
+        await server.serve_forever()
+
+    threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
+    begun.wait()
+    return found[0]
+
+
+def bare(names: list[str], threads: int, folder: Path) -> None:
+    """Fetch every object."""
+
+    def one(number: int) -> None:
+        root, _, name = names[number].rpartition("/")
+        (folder_at(root) / name).fetch(folder / str(number))
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, range(len(names))))
+
+
+def timed(files: int, act: object) -> float:
+    """Files a second."""
+    begun = time.perf_counter()
+    act()  # type: ignore[operator]
+    return files / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of sound in each")
+    parser.add_argument("--milliseconds", type=float, default=15.0, help="each way")
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 16])
+    parser.add_argument("--runs", type=int, default=3)
+    typed = parser.parse_args()
+    with s3_server() as wire, tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        near, far = wire.port, relay(wire.port, typed.milliseconds / 1000)
+        with reached(folder, **CREDENTIALS, AWS_ENDPOINT_URL=f"http://127.0.0.1:{near}"):
+            for number in range(typed.files):
+                sound = np.random.default_rng(number).standard_normal(round(typed.seconds * 16000)) * 0.1
+                soundfile.write(folder / "one.wav", sound, 16000)
+                (folder_at("s3://tonemill/far") / f"{number:04d}.wav").put(folder / "one.wav")
+        os.environ.pop("AWS_ENDPOINT_URL", None)
+        with reached(folder, **CREDENTIALS, AWS_ENDPOINT_URL=f"http://127.0.0.1:{far}"):
+            stores.store_of("s3")
+            found = find_audio(["s3://tonemill/far"])
+            names = [name for _, name in found.audio]
+            print(f"{typed.files} files of {typed.seconds:g} s, {typed.milliseconds:g} ms each way")
+            print("threads   bare, files/s   scan, files/s   scan / bare")
+            for threads in typed.threads:
+                rates = [
+                    (
+                        timed(len(names), lambda threads=threads: bare(names, threads, folder)),
+                        timed(len(names), lambda threads=threads: list(scan(found, workers=threads))),
+                    )
+                    for _ in range(typed.runs)
+                ]
+                loop, ours = (statistics.median(one) for one in zip(*rates, strict=True))
+                print(f"{threads:7}   {loop:13.1f}   {ours:13.1f}   {ours / loop:11.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -92,7 +92,7 @@ class StorePath:
 
     def stat(self) -> SimpleNamespace:
         found = self.entry()
-        return SimpleNamespace(st_size=found.bytes, st_mtime_ns=found.modified_ns, st_mode=stat.S_IFREG)
+        return SimpleNamespace(st_size=found.bytes, st_mtime_ns=found.modified_ns, st_ino=0, st_mode=stat.S_IFREG)
 
     def is_file(self) -> bool:
         try:

@@ -129,7 +129,7 @@ def test_a_request_for_a_source_fails(tmp_path: Path, store: FailingStore, answe
 def outcome(out: Path, plan: Plan) -> str:
     """How a command ends, as `console.guarded` tells a person: nothing where all is well."""
     try:
-        about = build.produce(out, plan, Engine(1), QUIET)
+        about = build.produce(build.Build(out, plan, Engine(1), QUIET))
     except (TonemillError, OSError) as error:
         return str(error) or type(error).__name__
     return "may pass" if about["transient"] else ""
@@ -169,7 +169,7 @@ def test_a_call_to_the_disk_of_the_corpus_fails(
         if calls <= call:
             break
         assert call < MOST_CALLS
-    assert failed > 5
+    assert failed > 2
 
 
 @pytest.fixture

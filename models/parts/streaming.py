@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models.parts.convolving import convolved, is_short, short_convolved, spread
 
 Signal = Float[Tensor, "batch _ _"]
 """(batch, channels, time); a layer may change the last two."""
@@ -153,13 +154,16 @@ class Conv(Streaming):
 
     def forward(self, x: Signal) -> Signal:
         _refuse_parts(x, self.stride)
-        return self.conv(F.pad(x, (self.left, self.span - self.stride - self.left)))
+        return convolved(x, self.conv, self.left, self.span - self.stride - self.left)
 
     def step(self, x: Signal, state: State) -> tuple[Signal, State]:
         _refuse_parts(x, self.stride)
         x, counted = begun(x, state[1:], self.input_delay)
         both, past = appended(state[0], x)
-        return self.conv(both)[..., : x.shape[-1] // self.stride], [past, *counted]
+        columns = x.shape[-1] // self.stride
+        short = is_short(x, self.stride)
+        sound = short_convolved(both, self.conv, columns) if short else convolved(both, self.conv)[..., :columns]
+        return sound, [past, *counted]
 
 
 class ConvTranspose(Streaming):
@@ -202,20 +206,17 @@ class ConvTranspose(Streaming):
         return [(self.conv.out_channels, self.overlap), *counter(self.input_delay)]
 
     def forward(self, x: Signal) -> Signal:
-        return self._plus_bias(self._spread(x)[..., self.crop : self.crop + x.shape[-1] * self.stride])
+        if self.overlap == 2 * self.crop:
+            return F.conv_transpose1d(x, self.conv.weight, self.conv.bias, self.stride, self.crop)
+        return self._biased(spread(x, self.conv)[..., self.crop : self.crop + x.shape[-1] * self.stride])
 
     def step(self, x: Signal, state: State) -> tuple[Signal, State]:
         x, counted = begun(x, state[1:], self.input_delay)
-        spread = self._spread(x)
         ready = x.shape[-1] * self.stride
-        spread = spread + F.pad(state[0], (0, ready))
-        return self._plus_bias(spread[..., :ready]), [spread[..., ready:], *counted]
+        sound = spread(x, self.conv) + F.pad(state[0], (0, ready))
+        return self._biased(sound[..., :ready]), [sound[..., ready:], *counted]
 
-    def _spread(self, x: Signal) -> Signal:
-        """Every input times the kernel, added up: n * stride + overlap samples."""
-        return F.conv_transpose1d(x, self.conv.weight, None, self.stride)
-
-    def _plus_bias(self, x: Signal) -> Signal:
+    def _biased(self, x: Signal) -> Signal:
         return x if self.conv.bias is None else x + self.conv.bias[:, None]
 
 

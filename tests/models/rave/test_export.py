@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from conftest import Tonemill
+from making import QUIET, shard_folder
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.parts.portable import loaded_script, onnx_session, script_bytes
@@ -19,7 +22,8 @@ from tonemill.models.rave.model import Rave
 from tonemill.models.rave.settings import VARIANTS
 from tonemill.pipelines.config import to_dict
 from tonemill.pipelines.runs.directions import exports_of
-from tonemill.pipelines.runs.run import Run
+from tonemill.pipelines.runs.run import Run, TrainConfig
+from tonemill.pipelines.training.loop import train
 
 TINY: dict[str, Any] = {
     "latent_dim": 4,
@@ -209,3 +213,30 @@ def test_frames_that_fit_no_block_of_a_host_are_refused_with_the_mend() -> None:
         one.exported("nn-tilde", ExportOptions(), {})
     data = one.exported("onnx", ExportOptions(), {})
     assert one.export_error_db("onnx", data) < -90
+
+
+@pytest.mark.slow
+def test_the_command_exports_a_run_in_both_forms(tonemill: Tonemill, tmp_path: Path) -> None:
+    """A trained run, through `tonemill export`: what a host plays of one file, ONNX Runtime gives of the other."""
+    (tmp_path / "raw").mkdir()
+    sound = 0.1 * np.random.default_rng(0).standard_normal(16000)
+    soundfile.write(tmp_path / "raw/noise_1.wav", sound, 16000)
+    corpus = shard_folder(tmp_path / "raw", tmp_path / "corpus", pattern="{kind}_{take}", steps=(), valid=0.0)
+    few = {name: value for name, value in TINY.items() if name != "sample_rate"}
+    config = VARIANTS["live"](**few, fine_tune_after=2)
+    settings = TrainConfig(steps=3, batch_size=1, device="cpu", listen_every=100, checkpoint_every=100, listen_clips=1)
+    run = train("rave", config, settings, corpus, tmp_path / "run", QUIET).run.folder
+    for form, name in (("nn-tilde", "voice.ts"), ("onnx", "voice.onnx")):
+        tonemill("export", run, "-o", tmp_path / name, "--format", form, "--latents", 2).done()
+    host = Host((tmp_path / "voice.ts").read_bytes())
+    assert host.params["encode"] == [1, 1, 2, 128]
+    audio = torch.from_numpy(sound[:8192].astype(np.float32))[None, None]
+    played = torch.cat([host.block("forward", block) for block in audio.split(2048, dim=2)], dim=2).numpy()
+    session = onnx_session((tmp_path / "voice.onnx").read_bytes())
+    rendered, _ = session.run(None, {"audio": audio.numpy()})
+    latency = int(session.get_modelmeta().custom_metadata_map["latency"])
+    assert list(host.module.get_latency()) == [latency]
+    error, level = (np.square(one[..., latency:]).mean() for one in (played - rendered, rendered))
+    assert 10 * np.log10(error / level) < -90
+    more = ("-o", tmp_path / "more.ts", "--format", "nn-tilde", "--latents", 9)
+    tonemill("export", run, *more).refused(2, "this run has 4")

@@ -23,6 +23,7 @@ from tonemill.models.diffusion.captions import CaptionEncoder, caption_bytes
 from tonemill.models.diffusion.settings import DiffusionConfig
 from tonemill.models.directions import RequestField
 from tonemill.models.parts.labels import class_numbers, requested_class, settled_labels
+from tonemill.models.parts.numbers import number_fields, number_ranges, scaled_number, settled_numbers
 
 Rows = Mapping[str, Tensor]
 """For each condition that a model has, the rows of a batch."""
@@ -78,10 +79,9 @@ class NumberCondition(nn.Module):
         return self._row([request.fields.get(name) for name in self._config.numbers])
 
     def _row(self, values: Sequence[Any]) -> Float[Tensor, "numbers"]:
-        config = self._config
         rows = []
-        for value, low, high in zip(values, config.number_low, config.number_high, strict=True):
-            rows += [0.0, 0.0] if value is None else [2 * (float(value) - low) / (high - low) - 1, 1.0]
+        for value, (_, low, high) in zip(values, number_ranges(self._config), strict=True):
+            rows += [0.0, 0.0] if value is None else [scaled_number(value, low, high), 1.0]
         return torch.tensor(rows)
 
     def nothing(self, rows: Float[Tensor, "batch numbers"]) -> Float[Tensor, "batch numbers"]:
@@ -173,22 +173,7 @@ def settled_conditions(config: Any, corpus: CorpusFacts) -> Any:
     """
     train = f"tonemill train diffusion {corpus.name}"
     labels = settled_labels(config.label, config.labels, corpus, train) if config.label is not None else ()
-    for name in config.numbers:
-        if name in corpus.texts:
-            raise CorpusError(
-                f"{name!r} is text in {corpus.name}, for some of its values are no finite numbers. Mend the table, and "
-                f"make the corpus again: `tonemill scan FOLDER --table TABLE | tonemill shard {corpus.name}`."
-            )
-        if name not in corpus.given:
-            there = f"it has {', '.join(corpus.given)}" if corpus.given else "it has none"
-            raise CorpusError(
-                f"{corpus.name} holds no number {name!r} that came with the sources; {there}. Train without: `{train}`."
-            )
-        if corpus.given[name].low == corpus.given[name].high:
-            raise CorpusError(
-                f"{name!r} is {corpus.given[name].low:g} throughout {corpus.name}, so nothing can be learned of it. "
-                f"Train without: `{train}`."
-            )
+    numbers = settled_numbers(config.numbers, corpus.given, corpus, train)
     if config.caption is not None and config.caption not in corpus.texts:
         there = f"It has {', '.join(corpus.texts)}" if corpus.texts else "It has none"
         raise CorpusError(f"{corpus.name} has no text field {config.caption!r}. {there}. Train without: `{train}`.")
@@ -203,8 +188,7 @@ def settled_conditions(config: Any, corpus: CorpusFacts) -> Any:
     return replace(
         config,
         labels=labels,
-        number_low=tuple(corpus.given[name].low for name in config.numbers),
-        number_high=tuple(corpus.given[name].high for name in config.numbers),
+        **numbers,
         embedding_rows=rows,
         embedding_hop=hop,
     )
@@ -227,8 +211,7 @@ def condition_fields(config: DiffusionConfig) -> dict[str, RequestField]:
     """The fields that a request may hold; those without which nothing was trained are required."""
     required = not config.condition_dropout
     found = {config.label: RequestField(choices=config.labels)} if config.label else {}
-    for name, low, high in zip(config.numbers, config.number_low, config.number_high, strict=True):
-        found[name] = RequestField(low, high, required=required)
+    found |= number_fields(config, required)
     if config.caption is not None:
         found[config.caption] = RequestField(required=required)
     return found

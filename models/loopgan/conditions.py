@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from tonemill.models.directions import RequestField
 from tonemill.models.exchange import Batch, CorpusFacts, Request
 from tonemill.models.loopgan.settings import LoopGANConfig
 from tonemill.models.parts.labels import drawn_classes, requested_class, settled_labels
+from tonemill.models.parts.numbers import number_fields, number_ranges, scaled_number, settled_numbers
 from tonemill.models.parts.seeded import drawn
 
 
@@ -33,29 +33,20 @@ def settled_conditions(config: LoopGANConfig, corpus: CorpusFacts) -> LoopGANCon
     train = f"tonemill train loopgan {corpus.name} -o runs/loops"
     if config.label is not None:
         config = replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
-    lows, highs = [], []
+    numbers = settled_numbers(config.numbers, corpus.numbers, corpus, train)
     for name in config.numbers:
-        found = corpus.numbers.get(name)
-        if found is None:
-            known = ", ".join(corpus.numbers) or "none"
-            raise CorpusError(f"{corpus.name} has no number {name!r}; it has {known}. Train without: `{train}`.")
-        if found.missing:
+        if corpus.numbers[name].missing:
             raise CorpusError(
-                f"{found.missing} examples of {corpus.name} have no {name}. Leave them out: "
+                f"{corpus.numbers[name].missing} examples of {corpus.name} have no {name}. Leave them out: "
                 f"`tonemill open {corpus.name} | tonemill select '{name} is not None' | tonemill shard NEW`."
             )
-        if found.low == found.high:
-            raise CorpusError(f"{name} is {found.low:g} throughout {corpus.name}. Train without: `{train}`.")
-        lows.append(float(found.low))
-        highs.append(float(found.high))
-    return replace(config, number_low=tuple(lows), number_high=tuple(highs))
+    return replace(config, **numbers)
 
 
 def request_fields(config: LoopGANConfig) -> Mapping[str, RequestField]:
     """The fields that a render reads."""
     fields = {config.label: RequestField(choices=config.labels)} if config.label else {}
-    numbers = {name: RequestField(low, high) for name, low, high in _ranges(config)}
-    return {**fields, **numbers}
+    return {**fields, **number_fields(config)}
 
 
 def of_batch(config: LoopGANConfig, batch: Batch) -> Float[Tensor, "batch condition"] | None:
@@ -65,9 +56,9 @@ def of_batch(config: LoopGANConfig, batch: Batch) -> Float[Tensor, "batch condit
     if config.label is not None:
         classes = drawn_classes(batch, config.label, config.labels, config.label_dropout)
         parts.append(F.one_hot(classes, len(config.labels) + 1).float())
-    for name, low, high in _ranges(config):
-        values = torch.tensor([float(one) for one in batch.fields[name]], device=device)
-        parts.append(_scaled(values, low, high)[:, None])
+    for name, low, high in number_ranges(config):
+        values = [scaled_number(one, low, high) for one in batch.fields[name]]
+        parts.append(torch.tensor(values, device=device)[:, None])
     return torch.cat(parts, dim=1) if parts else None
 
 
@@ -91,19 +82,11 @@ def _of_seed(config: LoopGANConfig, request: Request, seed: int) -> Float[np.nda
     if config.label is not None:
         chosen = requested_class(request, config.label, config.labels, config.label_dropout, draws)
         parts += F.one_hot(chosen, len(config.labels) + 1).tolist()
-    for name, low, high in _ranges(config):
+    for name, low, high in number_ranges(config):
         value = request.fields.get(name)
         if value is None:
             value = draws.uniform(low, high)
         if not low <= float(value) <= high:
             raise UsageError(f"{name} is {float(value):g}, but this model was trained on {low:g} to {high:g}.")
-        parts.append(float(_scaled(float(value), low, high)))
+        parts.append(scaled_number(value, low, high))
     return np.array(parts)
-
-
-def _ranges(config: LoopGANConfig) -> list[tuple[str, float, float]]:
-    return list(zip(config.numbers, config.number_low, config.number_high, strict=True))
-
-
-def _scaled(value: Any, low: float, high: float) -> Any:
-    return 2 * (value - low) / (high - low) - 1

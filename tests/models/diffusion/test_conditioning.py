@@ -174,7 +174,7 @@ def test_examples_without_a_caption_or_a_number_are_learned_without_and_counted(
     ("settings", "words"),
     [
         ({"caption": "words"}, "corpora/sounds has no text field 'words'. It has kind, title. Train without"),
-        ({"numbers": ("pan",)}, "holds no number 'pan' that came with the sources; it has drive, gain"),
+        ({"numbers": ("pan",)}, "has no number 'pan' to learn from; it has drive, gain"),
         ({"numbers": ("title",)}, "'title' is text in corpora/sounds, for some of its values are no finite numbers"),
         ({"numbers": ("gain",)}, "'gain' is 1 throughout corpora/sounds"),
         ({"embedding": "t5"}, "but --embedding is t5, which every example must have"),

@@ -22,37 +22,37 @@ TINY: dict[str, Any] = {"bpm": 400.0, "mel_bands": 16, "n_fft": 512, "width": 4,
 TINY |= {"feature_width": 4, "discriminator_width": 8, "label": "key", "numbers": ("tempo",)}
 
 
-def made(**settings: Any) -> LoopGAN:
-    torch.manual_seed(0)
-    return LoopGAN(LoopGAN.settle(LoopGANConfig(**{**TINY, **settings}), FACTS), {})
+def settled(**settings: Any) -> LoopGANConfig:
+    config: LoopGANConfig = LoopGAN.settle(LoopGANConfig(**{**TINY, **settings}), FACTS)
+    return config
 
 
-def batch(model: LoopGAN) -> Batch:
+def batch(samples: int = 8) -> Batch:
     fields: dict[str, list[Any]] = {"key": ["C", "D", "C", "D"], "tempo": [80, 160, 120, 100.0]}
-    return Batch({"audio": 0.1 * torch.randn(4, 1, model.length)}, fields)
+    return Batch({"audio": 0.1 * torch.randn(4, 1, samples)}, fields)
 
 
 def test_a_condition_is_a_class_and_numbers_in_their_range() -> None:
-    config = made(label_dropout=0.0).config
-    found = conditions.of_batch(config, batch(made()))
+    config = settled(label_dropout=0.0)
+    found = conditions.of_batch(config, batch())
     assert found is not None
     assert found.tolist() == [[1, 0, 0, -1], [0, 1, 0, 1], [1, 0, 0, 0], [0, 1, 0, -0.5]]
     asked = conditions.of_request(config, Request(1, {"key": "D", "tempo": 150}, {}))
     assert asked is not None and asked.tolist() == [0, 1, 0, 0.75]
-    assert conditions.of_request(made(label=None, numbers=()).config, Request(1, {}, {})) is None
+    assert conditions.of_request(settled(label=None, numbers=()), Request(1, {}, {})) is None
 
 
 def test_what_a_request_leaves_open_is_drawn_as_in_training() -> None:
-    config = made(label_dropout=0.0).config
+    config = settled(label_dropout=0.0)
     drawn = np.stack([conditions.of_request(config, Request(seed, {}, {})) for seed in range(200)])  # type: ignore[misc]
     assert 0.35 < drawn[:, 0].mean() < 0.65 and drawn[:, 2].max() == 0
     assert drawn[:, 3].min() < -0.9 and drawn[:, 3].max() > 0.9
-    dropped = conditions.of_request(made().config, Request(1, {}, {}))
+    dropped = conditions.of_request(settled(), Request(1, {}, {}))
     assert dropped is not None and dropped[:3].tolist() == [0, 0, 1]
 
 
 def test_between_two_seeds_stands_a_mixture() -> None:
-    config = made(label_dropout=0.0).config
+    config = settled(label_dropout=0.0)
     seeds = {
         key: next(s for s in range(99) if conditions.of_request(config, Request(s, {}, {}))[0] == key) for key in (0, 1)
     }  # type: ignore[index]
@@ -62,7 +62,8 @@ def test_between_two_seeds_stands_a_mixture() -> None:
 
 @pytest.mark.parametrize("features", ["random", "none"])
 def test_both_networks_learn_by_conditions_and_a_render_follows_them(features: str) -> None:
-    model = made(features=features)
+    torch.manual_seed(0)
+    model = LoopGAN(settled(features=features), {})
     optimizers = model.optimizers()
 
     def update(name: str, loss: Tensor) -> None:
@@ -71,7 +72,7 @@ def test_both_networks_learn_by_conditions_and_a_render_follows_them(features: s
         optimizers[name].step()
 
     for step in (1, 2):
-        found = model.train().training_step(batch(model), step, update)
+        found = model.train().training_step(batch(model.length), step, update)
         assert all(torch.isfinite(one) for one in found.values())
     judged = [one for name, one in model.discriminator.named_parameters() if "condition" in name]
     assert judged and all(one.abs().max() > 0 for one in judged), "they start at 0"
@@ -88,12 +89,12 @@ def test_fields_that_cannot_be_conditions_are_refused_with_the_mend() -> None:
     for settings, words in (
         ({"numbers": ("nothing",)}, "has tempo"),
         ({"numbers": ("energy",)}, "select 'energy is not None'"),
-        ({"numbers": ("same",)}, "2 throughout"),
+        ({"numbers": ("same",)}, "'same' is 2 throughout"),
         ({"label": "one"}, "throughout"),
     ):
         with pytest.raises(CorpusError, match=words):
-            made(**settings)
-    config = made().config
+            settled(**settings)
+    config = settled()
     for fields in ({"key": "E"}, {"tempo": 200}):
         with pytest.raises(UsageError, match="trained on"):
             conditions.of_request(config, Request(1, fields, {}))

@@ -26,7 +26,7 @@ class BuildWithTestedVersions(build_py):
 setup(
     packages=[f"tonemill.{package}" for package in find_packages(include=[p for f in FOLDERS for p in (f, f"{f}.*")])],
     package_dir={f"tonemill.{folder}": folder for folder in FOLDERS},
-    package_data={"": ["py.typed", "templates/*"]},
+    package_data={"": ["py.typed", "templates/*", "weights/*"]},
     # Else setuptools also takes every file of the sdist as data, and holds a folder of templates for a package.
     include_package_data=False,
     cmdclass={"build_py": BuildWithTestedVersions},

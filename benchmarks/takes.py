@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 
@@ -31,14 +33,37 @@ def measured(seed: int, bars: tuple[int, int]) -> tuple[str, str, Verdict]:
     return one.rhythm, what, judged(one, found)
 
 
+def print_speed() -> None:
+    """Each does ten takes, once before its time is taken: numba compiles at the first call."""
+    import librosa
+
+    sounds = [take(seed).samples for seed in range(10)]
+    minutes = sum(sound.shape[1] for sound in sounds) / RATE / 60
+    ways: dict[str, Callable[[np.ndarray], object]] = {
+        "find_beats": lambda sound: find_beats(onsets(Waveform(sound, RATE))),
+        "librosa.beat.beat_track": lambda sound: librosa.beat.beat_track(y=sound[0], sr=RATE),
+    }
+    print("| | CPU seconds per minute of sound |\n|---|--:|")
+    for name, way in ways.items():
+        way(sounds[0])
+        started = process_time()
+        for sound in sounds:
+            way(sound)
+        print(f"| {name} | {(process_time() - started) / minutes:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--takes", type=int, default=300)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--misses", action="store_true")
+    parser.add_argument("--speed", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
+    if options.speed:
+        print_speed()
+        return
     bars = (1, 3) if options.short else (6, 14)
     seeds = range(options.first, options.first + options.takes)
     with ProcessPoolExecutor(options.workers) as pool:

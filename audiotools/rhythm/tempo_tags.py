@@ -18,13 +18,17 @@ _ENCODINGS: Final = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}
 """Of text in ID3 tags, by its first byte."""
 
 
-def tempo_of_name(path: str) -> float | None:
-    """Beats per minute in a file's name, as in `break_120bpm.wav` or `BPM 97.5 bass.flac`, else in its folder's."""
+def tempo_of_name(path: str) -> tuple[float, float] | None:
+    """Beats per minute in a file's name, as in `break_120bpm.wav` or `BPM 97.5 bass.flac`, else in its folder's.
+
+    And how far that may be off, for it is rounded: half of its last digit.
+    """
     for part in reversed(path.replace("\\", "/").split("/")):
         for found in NAMED.findall(part):
-            tempo = _plausible(next(text for text in found if text))
+            text = next(text for text in found if text).replace(",", ".")
+            tempo = _plausible(text)
             if tempo is not None:
-                return tempo
+                return tempo, 0.5 / 10 ** len(text.partition(".")[2])
     return None
 
 

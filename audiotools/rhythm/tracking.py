@@ -1,7 +1,7 @@
-"""Follow the beats of a recording whose tempo may drift, and find where its bars begin.
+"""Follow the beats of a recording whose tempo may drift, at every tempo that is likely.
 
-Beats follow the onsets (Ellis, "Beat Tracking by Dynamic Programming", 2007) at several tempi and phases; of these
-paths the one that the onsets bear out best is taken, and bars start on the beats that carry the bass.
+Beats follow the onsets (Ellis, "Beat Tracking by Dynamic Programming", 2007); which of the paths is right is for
+others to say.
 """
 
 from __future__ import annotations
@@ -11,27 +11,21 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
-from tonemill.audiotools.rhythm.beat_grid import FASTEST_BPM, SLOWEST_BPM, USUAL_BPM, Beats, Events, tempo_prior
+from tonemill.audiotools.rhythm.beat_grid import FASTEST_BPM, SLOWEST_BPM, Events, tempo_prior
 from tonemill.audiotools.rhythm.onsets import Onsets
 
 STIFFNESS: Final = 2.5
 """Of the line of beats, times the cube of beats per second: it follows a tempo over some two seconds to either side."""
 
 
-def tracked(onsets: Onsets, beats_per_bar: int = 4, tempo_bpm: float | None = None) -> Beats:
-    """Follow the beats of a recording, which may drift.
+def paths(onsets: Onsets, events: Events, beats_per_bar: int = 4, tempo_bpm: float | None = None) -> list[np.ndarray]:
+    """Beats that follow the onsets, at each likely tempo and shifted by each quarter of a beat.
 
     Args:
         tempo_bpm: if it is known.
     """
     total = onsets.total.astype(np.float64)
-    if total.max(initial=0.0) <= 0:
-        period = 60 / (tempo_bpm or USUAL_BPM)
-        count = int(onsets.seconds / period)
-        return Beats(np.arange(count + 1) * period, 0, 60 / period, 0.0, False)
-    known = tempo_bpm is not None
     candidates = [float(tempo_bpm)] if tempo_bpm is not None else _tempi(total, onsets.hop_seconds, beats_per_bar)
-    events = Events(onsets)
     followed = [_heard(_follow(total, onsets.hop_seconds, bpm), events.times) for bpm in candidates]
     tries = [_refined(beats, total, onsets.hop_seconds) for beats in followed]
     tries += [
@@ -40,12 +34,7 @@ def tracked(onsets: Onsets, beats_per_bar: int = 4, tempo_bpm: float | None = No
         for part in (0.25, 0.5, 0.75)
         if len(beats) > 3
     ]
-    scores = np.array([events.scores(beats, beats_per_bar).max() if len(beats) > 2 else -99.0 for beats in tries])
-    beats = tries[int(np.argmax(scores))]
-    confidence = 1.0 if known else float(1 / np.exp(scores - scores.max()).sum())
-    times = _completed(beats, onsets.seconds)
-    period = float(np.median(np.diff(times))) if len(times) > 1 else 60 / USUAL_BPM
-    return Beats(times, events.downbeat(times, beats_per_bar), 60 / period, confidence, False)
+    return [beats for beats in tries if len(beats) > 2]
 
 
 def _tempi(total: Float[np.ndarray, "frames"], hop_seconds: float, beats_per_bar: int) -> list[float]:
@@ -67,7 +56,7 @@ def _tempi(total: Float[np.ndarray, "frames"], hop_seconds: float, beats_per_bar
             chosen.append(float(tempi[at]))
         if len(chosen) == 5:
             break
-    halves = [bpm * factor for bpm in chosen[:2] for factor in (0.5, 2.0)]
+    halves = [bpm * factor for bpm in chosen for factor in (0.5, 2.0)]
     return chosen + [
         bpm
         for bpm in halves
@@ -159,14 +148,3 @@ def _heard(beats: Float[np.ndarray, "beats"], events: Float[np.ndarray, "events"
     near = 0.3 * float(np.median(np.diff(beats)))
     kept = beats[(beats > events[0] - near) & (beats < events[-1] + near)]
     return kept if len(kept) > 3 else beats
-
-
-def _completed(times: Float[np.ndarray, "beats"], seconds: float) -> Float[np.ndarray, "all_beats"]:
-    """Beats up to both ends of the sound: those that the tracker left out, and the end of the last."""
-    if len(times) < 2:
-        return times
-    first, last = (float(np.mean(part)) for part in (np.diff(times[:4]), np.diff(times[-4:])))
-    before = np.arange(times[0] - first, -0.12 * first, -first)[::-1]
-    after = np.arange(times[-1] + last, seconds + 0.12 * last, last)
-    whole = np.concatenate([before, times, after])
-    return np.unique(np.clip(whole, 0, seconds))

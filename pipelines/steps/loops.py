@@ -25,7 +25,7 @@ ASSUMED_BPM = 120.0
 
 @dataclass(frozen=True)
 class Loops(Step):
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     bars: Annotated[int, "Bars in a clip."] = 1
     bpm: Annotated[str, "Tempo in beats per minute; auto asks field, tags, name and sound, in this order."] = "auto"
@@ -92,6 +92,8 @@ class Loops(Step):
             if not beats.exact:
                 fields["tempo_bpm"] = round(fields["beats"] * 60 * rate / (last - first), 3)
             made = example.with_sounds(clip, start_seconds=example.start_seconds + first / rate, is_clip=True)
+            if len(beats.tempo_candidates) > 1:
+                made = made.with_fields({"tempo_candidates": [round(tempo, 3) for tempo in beats.tempo_candidates]})
             try:
                 yield self._finished(made, fields)
             except Filtered as error:
@@ -115,7 +117,8 @@ class Loops(Step):
 
     def _beats(self, example: Example) -> tuple[Beats, str]:
         """Where the beats are, and who said so."""
-        from tonemill.audiotools.rhythm.beats import find_beats, with_tempo
+        from tonemill.audiotools.rhythm.beats import find_beats
+        from tonemill.audiotools.rhythm.known_tempo import with_tempo
         from tonemill.audiotools.rhythm.onsets import onsets
 
         found = _onsets(example, onsets)
@@ -127,21 +130,21 @@ class Loops(Step):
         heard = found[role]
         if not heard.frames:
             raise AudioError("no_frames", "there is no sound to cut")
-        tempo, origin = self._known_tempo(example)
+        tempo, rounding_bpm, origin = self._known_tempo(example)
         if tempo is None:
             found_beats = find_beats(heard, self.beats_per_bar)
             return found_beats, "sound" if found_beats.exact else "beats"
-        return with_tempo(heard, tempo, self.beats_per_bar, CONFIDENCE[origin]), origin
+        return with_tempo(heard, tempo, self.beats_per_bar, CONFIDENCE[origin], rounding_bpm), origin
 
-    def _known_tempo(self, example: Example) -> tuple[float | None, str]:
-        """The tempo that somebody wrote down, asked in order up to "sound"."""
+    def _known_tempo(self, example: Example) -> tuple[float | None, float, str]:
+        """The tempo that somebody wrote down, how far it is rounded, and who it was; asked in order up to "sound"."""
         from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_tags
 
         typed = self._typed_bpm()
         if typed is not None:
-            return typed, "bpm"
+            return typed, 0.0, "bpm"
         for origin in self.tempo_from:
-            tempo: float | None = None
+            tempo, rounding_bpm = None, 0.0
             if origin == "sound":
                 break
             if origin == "field":
@@ -149,11 +152,11 @@ class Loops(Step):
                 tempo = float(value) if isinstance(value, int | float) and 20 <= value <= 400 else None
             elif origin == "tag":
                 tempo = next((t for place in example.places.values() if (t := tempo_of_tags(place))), None)
-            else:
-                tempo = tempo_of_name(example.path)
+            elif (named := tempo_of_name(example.path)) is not None:
+                tempo, rounding_bpm = named
             if tempo is not None:
-                return tempo, origin
-        return None, "sound"
+                return tempo, rounding_bpm, origin
+        return None, 0.0, "sound"
 
     def _finished(self, made: Example, about: dict[str, Any]) -> Example:
         """Stretch and join a clip, and hold it to the limits.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -195,6 +195,8 @@ def take(
     kits: range = range(KITS),
     held_out: bool = True,
     bars: tuple[int, int] = (6, 14),
+    tempi_bpm: tuple[float, float] = (SLOWEST_BPM, FASTEST_BPM),
+    drift: float = 0.0,
 ) -> Take:
     """The take of a seed.
 
@@ -203,12 +205,14 @@ def take(
         kits: of which it has one.
         held_out: made of the recorded hits that tests use, else of the others.
         bars: the fewest and the most it has.
+        tempi_bpm: the slowest and the fastest.
+        drift: how far the tempo strays, to and fro in 25 s, as a share of it.
     """
     rng = np.random.default_rng(seed)
-    tempo_bpm = float(rng.uniform(SLOWEST_BPM, FASTEST_BPM))
+    tempo_bpm = float(rng.uniform(*tempi_bpm))
     fitting = [name for name, one in rhythms.items() if one.tempi_bpm[0] <= tempo_bpm <= one.tempi_bpm[1]]
     name = fitting[int(rng.integers(len(fitting)))]
-    player = _Player(rhythms[name], tempo_bpm, kit(int(rng.choice(kits)), held_out), rng, bars)
+    player = _Player(rhythms[name], tempo_bpm, kit(int(rng.choice(kits)), held_out), rng, bars, drift)
     player.play()
     return Take(player.mixed(), tempo_bpm, player.bar_lines, rhythms[name].beats_per_bar, name, player.begins)
 
@@ -223,6 +227,7 @@ class _Player:
         sounds: Mapping[str, np.ndarray],
         rng: np.random.Generator,
         bars: tuple[int, int],
+        drift: float,
     ) -> None:
         self.rhythm, self.sounds, self.rng = rhythm, sounds, rng
         self.bars = int(rng.integers(bars[0], bars[1] + 1))
@@ -231,11 +236,17 @@ class _Player:
         self.swing = float(rng.uniform(0, MOST_SWING)) if rhythm.swung == 2 or rng.random() < 0.5 else 0.0
         self.pickup = int(rng.integers(2, 9)) if rng.random() < 0.25 else 0
         self.lead = float(rng.uniform(0.1, 2.0)) + self.pickup * self.step_seconds
-        bar_seconds = self.steps_per_bar * self.step_seconds
-        self.bar_lines = self.lead + np.arange(self.bars + 1) * bar_seconds
+        self.drift = drift
+        self.bar_lines = self.seconds_at(np.arange(self.bars + 1) * self.steps_per_bar)
         self.samples = np.zeros(round((self.bar_lines[-1] + rng.uniform(0.6, 2.5)) * RATE))
         self.begins = float(self.bar_lines[-1])
         self.gains = {voice: gain * rng.uniform(0.7, 1.2) for voice, gain in _GAINS.items()}
+
+    def seconds_at(self, steps: Any) -> Any:
+        """Of steps from the first bar line on: an even grid, or one whose tempo strays as a sine does."""
+        even = steps * self.step_seconds
+        swing = 25 / (2 * np.pi)
+        return self.lead + even + self.drift * swing * np.sin(even / swing)
 
     def play(self) -> None:
         """All bars, and what stands before and after them."""
@@ -279,7 +290,7 @@ class _Player:
         """Add a hit on a sixteenth, counted from the first bar line."""
         unit = self.rhythm.swung
         late = 2 * unit * self.swing * self.step_seconds if step % (2 * unit) == unit else 0.0
-        at = self.lead + step * self.step_seconds + late + self.rng.normal(0, TIMING_MS / 1000)
+        at = self.seconds_at(step) + late + self.rng.normal(0, TIMING_MS / 1000)
         self.begins = min(self.begins, at)
         start = max(0, round(at * RATE))
         sound = self.sounds[voice][: max(0, len(self.samples) - start)]

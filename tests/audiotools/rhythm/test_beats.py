@@ -16,7 +16,8 @@ from tonemill.audiotools.editing.loop_seam import seam_of, with_seam
 from tonemill.audiotools.editing.slicing import spans
 from tonemill.audiotools.editing.stretching import stretched_loop
 from tonemill.audiotools.rhythm.beat_grid import Beats
-from tonemill.audiotools.rhythm.beats import find_beats, with_tempo
+from tonemill.audiotools.rhythm.beats import find_beats
+from tonemill.audiotools.rhythm.known_tempo import with_tempo
 from tonemill.audiotools.rhythm.onsets import onsets
 from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_tags
 from tonemill.audiotools.synthetic import loop, sine
@@ -70,13 +71,23 @@ def test_bars_of_long_recordings_that_drift_are_found_within_ten_milliseconds() 
     assert (np.concatenate(errors) < 10).mean() > 0.95
 
 
-def test_a_known_tempo_makes_an_exact_grid_of_a_file_that_fits_it() -> None:
+def test_a_rounded_tempo_is_corrected_by_the_length_of_a_loop() -> None:
     played = perform("rock", 87, 2)
     heard = onsets(Waveform(played.samples, 22050))
-    found = with_tempo(heard, 87.3)
-    # The name was rounded; the length is right.
+    found = with_tempo(heard, 87.3, rounding_bpm=0.5)
     assert found.exact
     assert found.tempo_bpm == pytest.approx(87, abs=0.01)
+
+
+@pytest.mark.parametrize(("bars", "tail_seconds"), [(1, 0.03), (16, 0.09), (4, -0.02), (4, 0.3)])
+@pytest.mark.parametrize("rounding_bpm", [0.0, 0.5])
+def test_a_stated_tempo_beats_a_length_that_rings_on(bars: int, tail_seconds: float, rounding_bpm: float) -> None:
+    samples = perform("rock", 120, bars).samples[:, : round((2 * bars + tail_seconds) * 22050)]
+    samples = np.pad(samples, ((0, 0), (0, max(0, round((2 * bars + tail_seconds) * 22050) - samples.shape[1]))))
+    found = with_tempo(onsets(Waveform(samples, 22050)), 120.0, rounding_bpm=rounding_bpm).bars(4)
+    assert len(found) == bars
+    assert found[:, 0] == pytest.approx(2.0 * np.arange(bars), abs=0.001)
+    assert found[:, 1] == pytest.approx(np.minimum(2.0 * np.arange(1, bars + 1), samples.shape[1] / 22050), abs=0.001)
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 96000])
@@ -152,7 +163,10 @@ def test_spans_are_slices(cuts: list[int]) -> None:
     ],
 )
 def test_tempi_in_names(name: str, tempo_bpm: float | None) -> None:
-    assert tempo_of_name(name) == tempo_bpm
+    found = tempo_of_name(name)
+    assert (found and found[0]) == tempo_bpm
+    # Half of the last digit.
+    assert found is None or found[1] == (0.05 if "97.5" in name else 0.5)
 
 
 def acid(tempo_bpm: float, flags: int = 0) -> bytes:

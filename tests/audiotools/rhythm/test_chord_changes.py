@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tonemill.audiotools.rhythm.beats import with_tempo
 from tonemill.audiotools.rhythm.chord_changes import harmony_changes
+from tonemill.audiotools.rhythm.known_tempo import with_tempo
 from tonemill.audiotools.rhythm.onsets import TONE_HOPS, onsets
 from tonemill.audiotools.synthetic import VOICES
 from tonemill.audiotools.waveform import Waveform

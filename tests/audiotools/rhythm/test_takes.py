@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from takes import FASTEST_BPM, RATE, RHYTHMS, SLOWEST_BPM, Take, kit, take
+from takes import FASTEST_BPM, RATE, RHYTHMS, SLOWEST_BPM, Take, Verdict, judged, kit, take
+
+from tonemill.audiotools.rhythm.beats import find_beats
+from tonemill.audiotools.rhythm.onsets import onsets
+from tonemill.audiotools.waveform import Waveform
 
 
 def level_db(samples: np.ndarray) -> float:
@@ -40,3 +44,67 @@ def test_a_seed_settles_a_take_and_kits_differ() -> None:
     assert not np.array_equal(kit(0)["kick"], kit(1)["kick"])
     assert not np.array_equal(kit(0)["kick"], kit(0, held_out=False)["kick"])
     assert all(np.abs(sound).max() == pytest.approx(0.8, abs=0.01) for sound in kit(5).values())
+
+
+def verdicts(seeds: range) -> list[Verdict]:
+    found = []
+    for seed in seeds:
+        one = take(seed)
+        found.append(judged(one, find_beats(onsets(Waveform(one.samples, RATE)), one.beats_per_bar)))
+    return found
+
+
+def assert_right(found: list[Verdict]) -> None:
+    """In listeners' terms: the octave of 97 % of takes, 95 % of bars within 10 ms, and no bar of silence."""
+    assert np.mean([one.octave for one in found]) >= 0.97
+    assert sum(one.starts for one in found) >= 0.95 * sum(one.bars for one in found)
+    assert sum(one.found for one in found) >= 0.95 * sum(one.of for one in found)
+    assert sum(one.silent for one in found) == 0
+    # Where tempo and bars are right, there is not one too many.
+    assert not [one for one in found if one.octave and one.starts >= 0.8 * one.bars and one.bars > one.of]
+
+
+def test_tempo_and_bars_of_takes_are_right() -> None:
+    assert_right(verdicts(range(1000, 1030)))
+
+
+@pytest.mark.slow
+def test_tempo_and_bars_of_many_takes_are_right_and_as_sure_as_stated() -> None:
+    found = verdicts(range(300))
+    assert_right(found)
+    stated = np.array([one.confidence for one in found])
+    octave = np.array([one.octave for one in found])
+    for fifth in range(5):
+        inside = (np.minimum(stated, 0.999) * 5).astype(int) == fifth
+        if np.count_nonzero(inside) >= 20:
+            assert octave[inside].mean() == pytest.approx(stated[inside].mean(), abs=0.07)
+
+
+def clicks(tempo_bpm: float, beats: int, accent_every: int, lead_seconds: float = 0.0) -> Waveform:
+    """A metronome: 880 Hz where there is an accent, else 660 Hz, 4 dB softer."""
+    time = np.arange(round(0.03 * RATE)) / RATE
+    samples = np.zeros(round((beats * 60 / tempo_bpm + 2 * lead_seconds) * RATE), np.float32)
+    for beat in range(beats):
+        start = round((lead_seconds + beat * 60 / tempo_bpm) * RATE)
+        pitch_hz, level = (880, 0.8) if accent_every and beat % accent_every == 0 else (660, 0.5)
+        samples[start : start + len(time)] += level * np.sin(2 * np.pi * pitch_hz * time) * np.exp(-time / 0.01)
+    return Waveform(samples[None], RATE)
+
+
+@pytest.mark.parametrize("tempo_bpm", [60, 80, 100, 140])
+@pytest.mark.parametrize("lead_seconds", [0.0, 0.7])
+def test_accents_tell_the_tempo_of_a_metronome(tempo_bpm: int, lead_seconds: float) -> None:
+    found = find_beats(onsets(clicks(tempo_bpm, 32, 4, lead_seconds)))
+    assert found.tempo_bpm == pytest.approx(tempo_bpm, abs=0.1)
+    bars = found.bars(4)
+    assert len(bars) == 8
+    assert bars[:, 0] == pytest.approx(lead_seconds + np.arange(8) * 240 / tempo_bpm, abs=0.010)
+
+
+@pytest.mark.parametrize("tempo_bpm", [78, 84, 160, 168])
+def test_equal_clicks_leave_the_octave_open(tempo_bpm: int) -> None:
+    found = find_beats(onsets(clicks(tempo_bpm, 32, 0, 0.5)))
+    assert found.confidence < 0.6
+    other = tempo_bpm * (2 if tempo_bpm < 100 else 0.5)
+    for tempo in (tempo_bpm, other):
+        assert any(abs(one / tempo - 1) < 0.02 for one in found.tempo_candidates), found.tempo_candidates

@@ -81,6 +81,7 @@ class Events:
             around[:, [0, -1]] = np.minimum(around[:, [0, -1]], total[[0, -1]])
         peaks = np.flatnonzero((total >= around.max(axis=0)) & (total > 0.08 * total.max(initial=0.0)) & (total > 0))
         self.times = peaks * onsets.hop_seconds
+        self.seconds = onsets.seconds
         self.total = total[peaks]
         padded = np.pad(onsets.strength, ((0, 0), (2, 2)))
         registers = np.stack([padded[:, peaks + shift] for shift in range(5)]).max(axis=0)

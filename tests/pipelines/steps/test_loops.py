@@ -111,15 +111,16 @@ def test_a_long_recording_gives_a_clip_for_each_bar() -> None:
 
 
 def test_an_open_octave_is_told() -> None:
-    """Clicks that are all alike, at 80 BPM or 160."""
-    click = np.sin(np.arange(600) / 5) * np.exp(-np.arange(600) / 150)
-    samples = np.zeros(round((32 * 0.75 + 1.2) * RATE), np.float32)
+    """Clicks that are all alike, at 84 BPM or 168."""
+    time = np.arange(round(0.03 * RATE)) / RATE
+    click = (0.5 * np.sin(2 * np.pi * 660 * time) * np.exp(-time / 0.01)).astype(np.float32)
+    samples = np.zeros(round((32 * 60 / 84 + 1.0) * RATE), np.float32)
     for beat in range(32):
-        at = round((0.6 + beat * 0.75) * RATE)
-        samples[at : at + 600] = 0.5 * click
+        at = round((0.5 + beat * 60 / 84) * RATE)
+        samples[at : at + len(click)] += click
     for clip in cut(samples[None]):
         assert clip.fields["tempo_confidence"] < 0.6
-        assert sorted(round(tempo) for tempo in clip.fields["tempo_candidates"])[:2] == [80, 160]
+        assert sorted(round(tempo) for tempo in clip.fields["tempo_candidates"])[:2] == [84, 168]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 TonemillError             anything a person can mend
 ├── UsageError            a flag, a parameter or an expression is wrong (exit code 2)
 ├── StreamError           a stream of recipes is broken or was cut
+│   └── StageFailed       a stage before this one failed, and printed why
 ├── AudioError            one source or clip cannot be used: a row of the rejects, never a stop
 │   ├── Doubtful          it could not be read, and that may be no fact about it: tried again
 │   │   └── Settled       it is one if it is found twice
@@ -34,6 +35,10 @@ class UsageError(TonemillError):
 
 class StreamError(TonemillError):
     """A stream of recipes is broken or was cut."""
+
+
+class StageFailed(StreamError):
+    """A stage before this one failed, and printed why."""
 
 
 class AudioError(TonemillError):

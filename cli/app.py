@@ -24,6 +24,9 @@ COMMANDS: Final = Plugins(
 )
 KINDS: Final = ("Source", "Step", "Sink", "Tool", "Hidden")
 
+USAGE: Final = 2
+"""The exit code of wrong usage."""
+
 
 class LazyGroup(TyperGroup):
     """A group that lists commands by name and summary, and makes one when it is run."""
@@ -84,11 +87,25 @@ class Stages(LazyGroup):
 
 
 class PipedCommand(TyperCommand):
-    """A command that reads recipes from a pipe; given a folder instead, it names the line that was probably meant."""
+    """A command that reads recipes from a pipe, or writes them to one."""
+
+    reads = False
+    streams = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what was typed; a folder given to a command that reads a pipe is answered with the line meant."""
+        try:
+            return self._parsed(ctx, args)
+        except Exception as error:
+            if self.streams and getattr(error, "exit_code", 0) == USAGE:
+                from tonemill.cli.console import mark_failure
+
+                mark_failure(self.name or "")
+            raise
+
+    def _parsed(self, ctx: Any, args: list[str]) -> list[str]:
         typed, lenient = list(args), ctx.allow_extra_args
-        ctx.allow_extra_args = True
+        ctx.allow_extra_args = lenient or self.reads
         rest: list[str] = super().parse_args(ctx, args)
         if ctx.args and not lenient:
             own = [word for word in typed if word not in ctx.args]
@@ -117,10 +134,12 @@ def command_of(name: str, function: Callable[..., Any], doc: str | None, lenient
     single = typer.Typer(add_completion=False)
     passing = {"ignore_unknown_options": True, "allow_extra_args": True} if lenient else {}
     kind, text = (kind, rest) if colon and kind in KINDS else ("", text)
-    single.command(
-        name, help=escaped(text), context_settings=passing, cls=PipedCommand if kind in ("Step", "Sink") else None
-    )(guarded(mutable(function), name))
-    made = typer.main.get_command(single)
+    streams = kind in ("Source", "Step") or name in ("dedup", "select")
+    single.command(name, help=escaped(text), context_settings=passing, cls=PipedCommand)(
+        guarded(mutable(function), name, streams)
+    )
+    made: Any = typer.main.get_command(single)
+    made.reads, made.streams = kind in ("Step", "Sink"), streams
     made.name = name
     return made
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
-from tonemill.audiotools.errors import TonemillError, UsageError
+from tonemill.audiotools.errors import StageFailed, TonemillError, UsageError
 from tonemill.audiotools.secrets import without_secrets
 from tonemill.audiotools.trouble import not_installed
 
@@ -27,8 +29,14 @@ _muted = False
 """Set while a command runs with --quiet: `tell` prints nothing."""
 
 
-def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Turn the exceptions of the command `name` into a message and an exit code: 0 done, 1 failed, 2 wrong usage."""
+def guarded(function: Callable[..., Any], name: str, streams: bool = False) -> Callable[..., Any]:
+    """Turn the exceptions of the command `name` into a message and an exit code: 0 done, 1 failed, 2 wrong usage.
+
+    Args:
+        function: of the command.
+        name: of the command.
+        streams: it writes recipes to the pipe, where a failure is then marked.
+    """
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
@@ -42,9 +50,12 @@ def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             # The reader closed the pipe, as `head` does after its last line.
             raise typer.Exit(0) from error
         except TonemillError as error:
+            if streams:
+                mark_failure(name)
             if debug:
                 raise
-            tell(f"Error: {error}")
+            if not (isinstance(error, StageFailed) and _is_pipe(sys.stdin)):
+                tell(f"Error: {error}")
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
         except KeyboardInterrupt:
             tell("Stopped. What was finished stays; the same command goes on from there.")
@@ -54,22 +65,46 @@ def guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         except typer.Exit:
             raise
         except ModuleNotFoundError as error:
+            if streams:
+                mark_failure(name)
             if debug or (error.name or "").startswith("tonemill"):
                 raise
             tell(f"Error: {not_installed(error, name)}")
             raise typer.Exit(1) from error
         except OSError as error:
+            if streams:
+                mark_failure(name)
             if debug:
                 raise
             tell(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
             raise typer.Exit(1) from error
         except Exception as error:
+            if streams:
+                mark_failure(name)
             if debug:
                 raise
             tell(f"Error: {type(error).__name__}: {error}. `tonemill --debug ...` shows where; please report it.")
             raise typer.Exit(1) from error
 
     return command
+
+
+def mark_failure(stage: str) -> None:
+    """Write into the pipe that a stage of recipes failed: the stages behind it then print no error of their own."""
+    if not _is_pipe(sys.stdout):
+        return
+    from tonemill.pipelines.recipes.recipe_stream import write_failure
+
+    with contextlib.suppress(OSError, ValueError):
+        write_failure(stage, sys.stdout.buffer)
+        sys.stdout.flush()
+
+
+def _is_pipe(stream: Any) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def mutable(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from tonemill.cli.console import stdin, stdout, tell
 from tonemill.cli.options import parameters
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.fitting import Fitting
-from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_recipe, write_trailer
+from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_failure, write_recipe, write_trailer
 from tonemill.pipelines.recipes.step import MoreFlags, Step, step_name
 
 
@@ -40,6 +40,8 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
         if reader.fits:
             # Write a trailer only after a complete stream: after a cut one it would hide the cut.
             write_trailer(reader.recipes, out, reader.lacks)
+        elif reader.failed is not None:
+            write_failure(reader.failed, out)
 
     own = parameters(step, step.arguments, step.hidden)
     stage.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]

@@ -26,8 +26,11 @@ def command(
 
     The stream may be incomplete (`head -n 5`): a preview is no corpus.
     """
-    first = list(itertools.islice(RecipeReader(stdin("preview")), recipes))
+    reader = RecipeReader(stdin("preview"))
+    first = list(itertools.islice(reader, recipes))
     if not first:
+        if reader.failed is not None:
+            reader.require_whole()
         raise StreamError("The stream holds no recipes; `tonemill scan FOLDER | tonemill preview LOOK` makes some.")
     from tonemill.pipelines.cooking.preview import PAGE, preview
 

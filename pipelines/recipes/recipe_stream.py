@@ -1,8 +1,9 @@
 """A stream of recipes: read and write its lines, and check its count.
 
-A stream is JSON lines: recipes, and trailers that say how many (docs/streams.md).
+A stream is JSON lines: recipes, and trailers that count them (docs/streams.md). A stage that fails writes its name.
 
     {"tonemill": 1, "trailer": {"recipes": 1, "lacks": {"folders": 2}}}
+    {"tonemill": 1, "trailer": {"failed": "scan"}}
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
-from tonemill.audiotools.errors import StreamError
+from tonemill.audiotools.errors import StageFailed, StreamError
 from tonemill.audiotools.secrets import holds_secrets
 from tonemill.pipelines.recipes.recipe import (
     HOLDS_SECRET,
@@ -46,6 +47,7 @@ class RecipeReader:
         self._name = name
         self.recipes = 0
         self.announced: int | None = None
+        self.failed: str | None = None
         self.lacks: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Recipe]:
@@ -58,7 +60,9 @@ class RecipeReader:
                 record = _decoded(line)
                 trailer = record.get("trailer")
                 recipe = parse_recipe(record) if trailer is None else None
-                if recipe is None:
+                if isinstance(trailer, dict) and isinstance(trailer.get("failed"), str):
+                    self.failed = trailer["failed"]
+                elif recipe is None:
                     self.announced = (self.announced or 0) + _announced(trailer)
                     self.lacks.update(_lacking(trailer))
             except StreamError as error:
@@ -70,16 +74,22 @@ class RecipeReader:
     @property
     def fits(self) -> bool:
         """Whether trailers came, and announce as many recipes as came."""
-        return self.announced == self.recipes
+        return self.failed is None and self.announced == self.recipes
 
     def require_whole(self) -> None:
         """Refuse a stream that was cut.
 
         Raises:
+            StageFailed: a stage before this one wrote that it failed.
             StreamError: the trailer is missing or announces another number.
         """
         if self.fits:
             return
+        if self.failed is not None:
+            raise StageFailed(
+                f"`tonemill {self.failed}` failed while it wrote {self._name}, which is not whole. Give the commands "
+                "that make it again."
+            )
         announced = "its trailer is missing" if self.announced is None else f"its trailer announces {self.announced}"
         raise StreamError(
             f"{self._name[0].upper() + self._name[1:]} holds {self.recipes} recipes, but {announced}: a stage before "
@@ -106,6 +116,11 @@ def write_trailer(count: int, out: BinaryIO, lacks: Mapping[str, int] | None = N
     lacking = {name: number for name, number in (lacks or {}).items() if number}
     trailer = {"recipes": count, **({"lacks": lacking} if lacking else {})}
     out.write(_encoded(to_json_text({"tonemill": VERSION, "trailer": trailer})))
+
+
+def write_failure(stage: str, out: BinaryIO) -> None:
+    """Write that a stage failed, so that the stages behind it need not explain why the stream is not whole."""
+    out.write(_encoded(to_json_text({"tonemill": VERSION, "trailer": {"failed": stage}})))
 
 
 def words_of(lacks: Mapping[str, int]) -> str:

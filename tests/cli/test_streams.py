@@ -234,8 +234,20 @@ def test_a_full_disk_under_the_stream_is_told(shell: Shell) -> None:
 
 def test_a_failed_stage_leaves_no_corpus(shell: Shell, tmp_path: Path) -> None:
     write_wav(tmp_path / "raw" / "a.wav")
-    shell("tonemill scan nowhere | tonemill shard out").refused(1, "nowhere", "trailer is missing")
-    shell("tonemill scan raw -q | tonemill resample --rate 0 | tonemill shard out").refused(1, "--rate is 0 Hz")
+    for pipe, words in {
+        "tonemill scan nowhere | tonemill slice --seconds 1 | tonemill shard out": "nowhere",
+        "tonemill scan raw -q | tonemill resample --rate 0 | tonemill shard out": "--rate is 0 Hz",
+        "tonemill scan nowhere | tonemill select --head 1 | tonemill preview out": "nowhere",
+    }.items():
+        assert shell(pipe).refused(1, words).err.count("Error") == 1, "one message, that of the stage that failed"
+    wrong = shell("tonemill scan raw -q | tonemill resample | tonemill shard out").refused(1, "--rate")
+    assert wrong.err.count("Error") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_stream_of_a_failed_stage_names_it(shell: Shell, tmp_path: Path) -> None:
+    shell("tonemill scan nowhere | tee plan.jsonl | tonemill shard out").refused(1, "nowhere")
+    shell("tonemill shard out < plan.jsonl").refused(1, "`tonemill scan` failed")
     assert not (tmp_path / "out").exists()
 
 

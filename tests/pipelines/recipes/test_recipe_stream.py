@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonemill.audiotools.errors import StreamError
+from tonemill.audiotools.errors import StageFailed, StreamError
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
-from tonemill.pipelines.recipes.recipe_stream import LONGEST_LINE, RecipeReader, write_stream
+from tonemill.pipelines.recipes.recipe_stream import LONGEST_LINE, RecipeReader, write_failure, write_stream
 
 JSON = st.recursive(
     st.none()
@@ -66,6 +66,17 @@ def test_trailers_add_up() -> None:
     reader = RecipeReader(io.BytesIO(stream([Recipe("a", {})]) + stream([Recipe("b", {}), Recipe("c", {})])))
     assert len(list(reader)) == 3
     assert reader.fits
+
+
+def test_a_stream_of_a_failed_stage_does_not_fit() -> None:
+    for whole in (b"", stream([Recipe("a", {})])):
+        out = io.BytesIO()
+        write_failure("scan", out)
+        reader = RecipeReader(io.BytesIO(whole + out.getvalue()))
+        list(reader)
+        assert reader.failed == "scan" and not reader.fits
+        with pytest.raises(StageFailed, match="tonemill scan"):
+            reader.require_whole()
 
 
 def test_a_cut_stream_does_not_fit() -> None:

@@ -124,7 +124,7 @@ def find_beats(onsets: Onsets, beats_per_bar: int = 4) -> Beats:
     each = [(way, int(phase)) for way in ways for phase in way.phases]
     tempi = np.array([way.tempo_bpm for way, _ in each])
     share = shares(np.concatenate([way.rows for way in ways]), np.array([usual(tempo) for tempo in tempi]))
-    # Ways that agree on the tempo speak for it together.
+    # The masses of ways that agree on the tempo are added.
     together = np.abs(np.log2(tempi[:, None] / tempi)) < SAME_TEMPO_OCTAVES
     masses = together @ share
     best = int(np.argmax(masses))
@@ -135,9 +135,9 @@ def find_beats(onsets: Onsets, beats_per_bar: int = 4) -> Beats:
         first = min(octaves, key=lambda tempo: abs(np.log2(tempo / way.tempo_bpm)))
         others = (first, *(tempo for tempo in octaves if tempo != first))
         confidence = min(confidence, 1 / len(octaves))
-    loop = _loop_like(way, phase, ways, events, beats_per_bar)
-    if loop is not None:
-        return Beats(loop.beats, int(loop.phases[0]), loop.tempo_bpm, confidence, True, (loop.tempo_bpm, *others[1:]))
+    even = _loop_like(way, phase, ways, events, beats_per_bar)
+    if even is not None:
+        return Beats(even.beats, int(even.phases[0]), even.tempo_bpm, confidence, True, (even.tempo_bpm, *others[1:]))
     if way.exact:
         # Some even grid is near to every recording; what follows the onsets more nearly is right.
         near = [number for number, (one, _) in enumerate(each) if together[best][number] and not one.exact]

@@ -42,7 +42,7 @@ def whole_bars(
     while sounding and _places(struck, times[sounding[-1]], times[sounding[-1] + beats_per_bar])[-1] < LAST_STROKE:
         del sounding[-1]
     first = int(np.searchsorted(times, struck[0] + 0.03) - 1) if len(struck) else 0
-    first = min(max(first, 0), sounding[0]) if sounding else max(first, 0)
+    first = min(max(first, 0), int(sounding[0])) if sounding else max(first, 0)
     if not sounding:
         last = int(np.searchsorted(times, struck[-1])) if len(struck) else first
         return times[first : min(last + 1, first + beats_per_bar)], 0

@@ -93,7 +93,7 @@ class Step:
     """Roles without which nothing can come of an example: the stage refuses the stream."""
 
     makes_roles: ClassVar[bool] = False
-    """Whether other roles or arrays may come out than went in."""
+    """Whether other roles or arrays may come out than went in, or nothing at all."""
 
     gives_fields: ClassVar[tuple[str, ...] | None] = None
     """Every field that it may add, without the name of a role; None where that is not known before it is applied."""

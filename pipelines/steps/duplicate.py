@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Duplicate(Step):
     needs_sound: ClassVar[bool] = False
+    makes_roles: ClassVar[bool] = True
     gives_fields: ClassVar[tuple[str, ...] | None] = ()
 
     of: Annotated[str, "Path of the copy that is kept."]

@@ -104,6 +104,8 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     from tonemill.pipelines.storage.json_files import read_json
     from tonemill.pipelines.storage.parquet import read_table
 
+    if (refused := _all_refused(output)) is not None:
+        return refused
     folder = output.folder
     about = read_json(output.description) if output.kind == "files" else open_corpus(folder).about
     if not isinstance(about, dict) or not about.get("examples"):
@@ -135,6 +137,22 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     arrays = about.get("arrays", {})
     fields = _fields(index, [*about["roles"]], arrays)
     return about, [splits, *groups, sound, *_arrays(arrays, about["sample_rate"]), *fields, account, *_rejects(rejects)]
+
+
+def _all_refused(output: OutputFolder) -> tuple[dict[str, Any], list[Table]] | None:
+    """What is shown of a folder whose sources were all refused: the reasons; None for any other folder."""
+    from tonemill.pipelines.storage.json_files import read_json
+    from tonemill.pipelines.storage.parquet import read_table
+
+    about = read_json(output.description)
+    finished = about.get("examples") if isinstance(about, dict) else None
+    if finished or not (output.index.exists() and output.rejects.exists()) or read_table(output.index).num_rows:
+        return None
+    rejects = read_table(output.rejects)
+    reasons = Counter(rejects["reason"].to_pylist())
+    title = new_table(f"{output.folder}: every source was refused", "", "count")
+    title.add_row("refused", str(rejects.num_rows))
+    return {"examples": 0, "reasons": dict(reasons.most_common())}, [title, *_rejects(rejects)]
 
 
 def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:

@@ -96,6 +96,12 @@ def claim(build: Build) -> State:
 
 
 def _other_plan(folder: Path, state: State, plan: Plan) -> str:
+    if any(step["step"] == "render" for rows in plan.rows for row in rows[:1] for step in row.recipe.steps):
+        again = sum(plan.shards[number].recipes for number in state.todo)
+        return (
+            f"{folder} holds renders of another command: another run or checkpoint, other seeds or other options. Name "
+            f"another folder; or say --overwrite, which renders {again} of {sum(s.recipes for s in plan.shards)} again."
+        )
     return (
         f"{folder} was made by another plan: {len(state.stale)} of the shards there do not fit this one. Name another "
         f"folder; or say --append, which puts new sources beside those that are there; --update, which leaves every "

@@ -461,6 +461,20 @@ def test_other_flags_are_another_plan(
     tonemill("shard", tmp_path / "out", *SHARDING, *flags, stdin=plan).refused(1, "another plan")
 
 
+@pytest.mark.parametrize("sink", ["shard", "write"])
+def test_a_folder_whose_sources_were_all_refused_can_be_inspected(
+    tonemill: Tonemill, tmp_path: Path, sink: str
+) -> None:
+    (tmp_path / "raw").mkdir()
+    for number in range(2):
+        (tmp_path / "raw" / f"{number}.wav").write_bytes(random.Random(number).randbytes(500))
+    stream = tonemill("scan", tmp_path / "raw").out
+    tonemill(sink, tmp_path / "out", stdin=stream).refused(1, "Not one example", "unreadable")
+    shown = tonemill("inspect", tmp_path / "out").done().out.decode()
+    assert "refused" in shown and "unreadable" in shown
+    assert json.loads(tonemill("inspect", tmp_path / "out", "--json").done().out)["reasons"] == {"unreadable": 2}
+
+
 # A disk that fills up
 
 

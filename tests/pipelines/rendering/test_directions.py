@@ -54,6 +54,14 @@ def test_encoding_keeps_splits_and_notes_the_model(drums: Corpus, run: Path, enc
     assert tonemill("verify", encoded, "-q").done().line["ok"]
 
 
+def test_other_renders_in_the_folder_are_called_renders(
+    drums: Corpus, run: Path, encoded: Path, tonemill: Tonemill
+) -> None:
+    stream = tonemill("render", run, stdin=tonemill("open", drums.folder).out).done().out
+    ended = tonemill("shard", encoded, "-q", stdin=stream).refused(1, "renders of another command", "--overwrite")
+    assert "again" in ended.err and "another plan" not in ended.err
+
+
 def digest(run: Path) -> str:
     state = max((run / "checkpoints").glob("*/state.json"))
     return str(json.loads(state.read_text())["sha256"])

@@ -50,7 +50,7 @@ TABLE: Final[dict[str, Reason]] = {
     ),
     "damaged": Reason(
         "decoding failed part of the way through",
-        "Copy it again. `tonemill inspect FILE` tells how far it can be decoded; cut it there with another program.",
+        "Copy it again. `tonemill inspect FILE` shows how far it can be decoded; cut it there with another program.",
     ),
     "not_finite": Reason(
         "the samples hold NaN or infinite values", "A program wrote it so: export it again, or leave it out."
@@ -66,11 +66,11 @@ TABLE: Final[dict[str, Reason]] = {
         "before the step that needs all of it.",
     ),
     "too_quiet": Reason(
-        "its level lies under what was asked for",
+        "its level is below the lower limit",
         "The limits of `tonemill filter` leave it out: lower them, or put `tonemill normalize --peak-db -1` before it.",
     ),
     "too_loud": Reason(
-        "its level lies above what was asked for",
+        "its level is above the upper limit",
         "The limits of `tonemill filter` leave it out: raise them, or put `tonemill normalize --peak-db -1` before it.",
     ),
     "silent": Reason(
@@ -84,7 +84,7 @@ TABLE: Final[dict[str, Reason]] = {
         "the gain is lowered instead.",
     ),
     "dc_offset": Reason(
-        "its mean lies further from zero than the command allows",
+        "its mean is further from zero than the command allows",
         "`tonemill dc` before `filter` takes the offset away.",
     ),
     "tempo": Reason(
@@ -133,7 +133,7 @@ TABLE: Final[dict[str, Reason]] = {
         "Put `tonemill resample --rate 44100 --channels mono` into the pipe.",
     ),
     "step_failed": Reason(
-        "a step failed in a way nobody foresaw", "This is a fault of the step: please report the message."
+        "a step failed in an unexpected way", "This is a fault of the step: please report the message."
     ),
     "crashed": Reason(
         "its decoder crashed, or every worker that took it on",

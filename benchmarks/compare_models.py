@@ -35,7 +35,7 @@ from tonemill.pipelines.runs.run import open_run
 SETTINGS: Final = {
     "wavegan": "--dim 16 --batch-size 16 --ema 0.999",
     "specgan": "--dim 16 --batch-size 16 --ema 0.999",
-    "diffusion": "--batch-size 8 --ema 0.999",
+    "diffusion": "--batch-size 8 --length {samples} --ema 0.999",
     "loopgan": "--batch-size 8 --width 64 --bars 1 --bpm {bpm!r}",
     "rave": "--architecture v2-small --capacity 24 --latent-dim 16 --length {samples} --batch-size 8 "
     "--scales 1024 --scales 512 --scales 256 --scales 128 --fine-tune-after 0",

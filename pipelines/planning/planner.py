@@ -196,7 +196,7 @@ def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
     return _shard(name, output, tuple(planned), [_digest(row.recipe) for row in planned], sum(sizes))
 
 
-def expected(recipe: Recipe) -> Estimate:
+def expected(recipe: Recipe, to_cook: bool = True) -> Estimate:
     """What will come of a recipe, from its headers and its steps; nothing for a source without a header."""
     headers = [source for source in recipe.sounds.values() if source.get("sample_rate")]
     if recipe.sounds and not headers:
@@ -211,7 +211,7 @@ def expected(recipe: Recipe) -> Estimate:
     frames = max(0, whole - recipe.start)
     frames = frames if recipe.frames is None else min(frames, recipe.frames)
     estimate = Estimate(1, frames, rate, int(headers[0].get("channels", 1)) if headers else 1)
-    for step in load_steps(recipe.steps):
+    for step in load_steps(recipe.steps, to_cook):
         estimate = step.estimate(estimate)
     return estimate
 

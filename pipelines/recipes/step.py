@@ -170,8 +170,12 @@ def step_name(step: type[Step]) -> str:
     return step.__module__.rsplit(".", 1)[-1]
 
 
-def load_step(record: dict[str, Any]) -> Step:
+def load_step(record: dict[str, Any], to_cook: bool = True) -> Step:
     """Make the step that a recipe describes.
+
+    Args:
+        record: of the step.
+        to_cook: without it a step of an earlier version is made as well, as for a saved stream that is inspected.
 
     Raises:
         UsageError: no such step, a parameter is unknown or does not fit, or the version is another.
@@ -180,10 +184,10 @@ def load_step(record: dict[str, Any]) -> Step:
     name = record["step"]
     step: type[Step] = STEPS.module(name).STEP
     version = record.get("version", step.version)
-    if version != step.version:
+    if version > step.version or (to_cook and version != step.version):
         raise UsageError(
             f"A recipe asks for version {version} of {name} and this tonemill has version {step.version}, which gives "
-            "other output. Install the tonemill that wrote the recipe, or write it anew."
+            "other output. Install the tonemill that wrote the recipe, or write it again."
         )
     parameters = {key: value for key, value in record.items() if key not in ("step", "version")}
     return config.build(step, parameters, name)
@@ -198,15 +202,15 @@ def packages_of(recipes: Iterable[Sequence[Mapping[str, Any]]]) -> set[str]:
     return {package for steps in recipes for step in load_steps(steps) for package in step.packages}
 
 
-def load_steps(records: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
-    """The steps of a recipe, made and checked once for all recipes that share them.
+def load_steps(records: Sequence[Mapping[str, Any]], to_cook: bool = True) -> tuple[Step, ...]:
+    """The steps of a recipe, made and checked once for all recipes that share them; arguments as of `load_step`.
 
     Raises:
         UsageError: as `load_step`.
     """
-    return _loaded(json.dumps(records))
+    return _loaded(json.dumps(records), to_cook)
 
 
 @lru_cache(maxsize=256)
-def _loaded(text: str) -> tuple[Step, ...]:
-    return tuple(load_step(record) for record in json.loads(text))
+def _loaded(text: str, to_cook: bool) -> tuple[Step, ...]:
+    return tuple(load_step(record, to_cook) for record in json.loads(text))

@@ -339,6 +339,14 @@ def surveys(given: Given) -> None:
     assert given.tonemill("survey", "make", f"real={sounds}", f"same={sounds}", *words).done().line["systems"] == 2
 
 
+def runs(given: Given) -> None:
+    for name in ("both", "alone"):
+        target = given.folder / f"run-{name}"
+        given.tonemill("run", f"open {given.corpora[name]} | shard {target} -q").done()
+        old, new = (table(folder / "index.parquet") for folder in (given.corpora[name], target))
+        assert {row["latents_sha256"] for row in new} == {row["latents_sha256"] for row in old}
+
+
 def has_none(given: Given) -> None:
     """It reads neither a stream nor a corpus."""
 
@@ -349,6 +357,7 @@ CHECKS: dict[str, Check] = {
     "diff": differs,
     "doctor": has_none,
     "drums": has_none,
+    "explain": has_none,
     "evaluate": evaluates,
     "export": has_none,
     "inspect": inspects,
@@ -368,6 +377,7 @@ CHECKS: dict[str, Check] = {
     "train": trains,
     "verify": verifies,
     "write": writes,
+    "run": runs,
 }
 """What each command does with arrays; a new command takes a stand here."""
 

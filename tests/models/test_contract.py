@@ -298,10 +298,10 @@ def test_a_seed_gives_the_same_sound_beside_any_other(name: str, direction: str)
     model = made(name)
     sound = rendered(model, direction, [7, 1, 2, 3])
     assert sound.shape[1] == model.channels or model.directions(model.config)[direction].gives_array
-    assert torch.equal(sound[0], rendered(model, direction, [9, 8, 7, 6])[2])
     assert not torch.equal(sound[0], sound[1])
     bound = 10 ** (model.directions(model.config)[direction].bound_db / 20)
-    torch.testing.assert_close(sound[0], rendered(model, direction, [7])[0], atol=bound, rtol=0)
+    for others, place in (([9, 8, 7, 6], 2), ([7], 0)):
+        torch.testing.assert_close(sound[0], rendered(model, direction, others)[place], atol=bound, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "direction"), directions(lambda one: one.streams and one.from_seeds))

@@ -193,7 +193,7 @@ def test_fail_if_is_an_exit_code(tonemill: Tonemill, tmp_path: Path) -> None:
     tonemill(*words, "--fail-if", "frechet > 100", "--fail-if", "frechet < frechet_held_out").done()
     tonemill(*words, "--fail-if", "frechet > 4").refused(1, "Failed: frechet > 4", "frechet is")
     tonemill(*words, "--fail-if", "frechet_low > 4 and abs(recall) < 2").refused(1, "Failed")
-    tonemill(*words, "--fail-if", "fretchet > 4").refused(2, "asks for fretchet", "frechet_low")
+    tonemill(*words, "--fail-if", "fretchet > 4").refused(2, "names fretchet", "frechet_low")
     tonemill(*words, "--fail-if", "frechet >").refused(2, "--fail-if")
     tonemill(*words, "--fail-if", "silent > 0.1").refused(1, "cannot be told")
 

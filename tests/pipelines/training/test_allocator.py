@@ -45,5 +45,5 @@ def test_freed_memory_is_not_faulted_in_again() -> None:
 
 def test_what_the_environment_sets_stays() -> None:
     kept, faults = ran("keep", MALLOC_MMAP_THRESHOLD_="65536")
-    _, without = ran("leave")
+    _, without = ran("leave", MALLOC_MMAP_THRESHOLD_="65536")
     assert not kept and faults > without / 2

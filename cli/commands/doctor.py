@@ -69,7 +69,7 @@ def _tried(folder: Path, runner: str | None, beam: list[str] | None) -> Finding:
 
     tried = probe(engine(None, runner, beam), folder)
     mend = "tonemill shard CORPUS --range 0:100   (needs no engine; docs/scale.md)"
-    return Finding("engine", "ok" if tried.holds else "broken", f"{runner or 'local runner'} {tried.told()}", mend)
+    return Finding("engine", "ok" if tried.holds else "broken", f"{runner or 'local runner'} {tried.summary()}", mend)
 
 
 def _printable(text: str) -> str:

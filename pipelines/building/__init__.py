@@ -1,1 +1,1 @@
-"""Carry out a plan in an output folder, whole or a range of it."""
+"""Carry out a plan in an output folder: all of its shards or a range of them."""

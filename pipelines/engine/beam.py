@@ -2,8 +2,8 @@
 
     Create(numbers) | Reshuffle | ParDo(cook one shard)
 
-One line, one leaf, no side inputs: what runners disagree about is not used. An element is a number; recipes are read
-from the plan file, and audio never leaves the worker that decoded it.
+The graph is one line with one leaf and no side inputs: it avoids features on which runners differ. An element is a
+shard number. Workers read recipes from the plan file, and audio stays in the worker that decoded it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-# Without a handler Beam's import makes one, which writes to standard error what it does not find.
+# If the root logger has no handler, importing Beam adds one that writes warnings of missing packages to standard error.
 logging.getLogger().addHandler(logging.NullHandler())
 
 import apache_beam as beam  # noqa: E402
@@ -41,35 +41,35 @@ from tonemill.pipelines.storage.paths import place  # noqa: E402
 POLL_SECONDS: Final = 0.2
 
 FAILURE_SECONDS: Final = 10.0
-"""How long the other threads of this process may take to stop after one has failed."""
+"""Seconds that the other threads of this process have to stop after one has failed."""
 
 STOP_SECONDS: Final = 1.0
-"""How long they may take when a person ends the command."""
+"""Seconds that they have to stop when the user stops the command."""
 
 _DASK: Final = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 RUNNERS: Final = {"dask": _DASK, "daskrunner": _DASK}
-"""Names that Beam itself takes only when they are spelt out."""
+"""Short names of runners, for which Beam itself accepts only the full class path."""
 
 PIPELINE_FOLDER: Final = "beam-pipeline-temp"
-"""How Beam's temporary folder of a pipeline begins."""
+"""First characters of the name of Beam's temporary folder for a pipeline."""
 
 DASK_TASKS: Final = 10_000
-"""Most tasks that are given to Dask; its scheduler takes about a millisecond for each."""
+"""Most tasks to give to Dask; its scheduler takes about a millisecond for each."""
 
 _failures: list[TonemillError] = []
 """Errors of this process, before Beam turns them into text."""
 
 _at_work: set[object] = set()
-"""Shards that threads of this process are at; Beam lets the others go on when one fails."""
+"""A token for each shard that a thread of this process is cooking. When one fails, Beam does not stop the others."""
 
 
 class CookShard(beam.DoFn):
-    """Cook the shards whose numbers arrive.
+    """Cook each shard whose number arrives.
 
     Args:
-        home: where the plan is: the corpus itself, or `.tonemill` in a folder of files.
-        work: what is done to each shard, as `module:function`, for workers import it.
+        home: folder of the plan: the corpus itself, or `.tonemill` in a folder of files.
+        work: the function that does a shard, as `module:function`; workers import it.
     """
 
     def __init__(self, home: str, work: str) -> None:
@@ -88,10 +88,10 @@ class CookShard(beam.DoFn):
 
 
 class PoolRunner(PipelineRunner):
-    """The local default: gives the elements of our graph to worker processes.
+    """The default runner: gives the elements of our graph to worker processes of this machine.
 
     Args:
-        do: has them do shards of some numbers.
+        do: runs the shards with the given numbers on the worker processes.
     """
 
     def __init__(self, do: Callable[[Sequence[int]], None]) -> None:
@@ -99,7 +99,7 @@ class PoolRunner(PipelineRunner):
         self._do = do
 
     def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
-        """Do what a graph of ours says, and no other graph.
+        """Run a graph that `_with_graph` built; no other graph is supported.
 
         Raises:
             TonemillError: a worker failed.
@@ -117,13 +117,13 @@ def _with_graph(pipeline: beam.Pipeline, home: Path, numbers: Sequence[int], wor
 
 
 def run_in_pool(home: Path, numbers: Sequence[int], work: str, do: Callable[[Sequence[int]], None]) -> None:
-    """Run the graph on the workers of this command, as `PoolRunner`.
+    """Run the graph with `PoolRunner`, on the worker processes of this command.
 
     Raises:
-        TonemillError: a worker failed; what was committed stays.
+        TonemillError: a worker failed; committed shards stay.
     """
     pipeline = _with_graph(_pipeline(1, PoolRunner(do), []), home, numbers, work)
-    # Not by way of Beam's messages, which would lose the very transforms that the runner looks for.
+    # Without the conversion to Beam's protocol messages, which would lose the transform objects that PoolRunner reads.
     pipeline.run(test_runner_api=False)
 
 
@@ -136,21 +136,21 @@ def run_on(
     options: Sequence[str],
     end: Callable[[dict[str, Any]], NoReturn],
 ) -> None:
-    """Run the graph on a runner of Beam's, in the main thread of a process that does nothing else.
+    """Run the graph on a Beam runner, in the main thread of a process that does nothing else.
 
     Args:
-        home: where the plan is.
-        work: what is done to each shard, as `module:function`.
-        numbers: which shards.
-        workers: threads of Beam's local runner.
-        runner: a Beam runner's name; None for Beam's local one.
-        options: Beam's own, as typed.
-        end: ends the process, and tells why: most runners cannot be stopped otherwise.
+        home: folder of the plan.
+        work: the function that does a shard, as `module:function`.
+        numbers: of the shards to do.
+        workers: number of threads of Beam's local runner.
+        runner: name of a Beam runner; None for Beam's local one.
+        options: Beam's own options, as typed.
+        end: sends a final message to the command and ends the process; most runners cannot be stopped otherwise.
 
     Raises:
-        TonemillError: a worker failed; what was committed stays.
+        TonemillError: a worker failed; committed shards stay.
     """
-    # Processes that a runner starts inherit the working folder, where a checkout's `audiotools` would shadow a foreign.
+    # The runner's processes inherit the working folder, where a folder `audiotools` would shadow an installed package.
     os.environ["PYTHONSAFEPATH"] = "1"
     pipeline = _pipeline(workers, runner, [*_spreading(runner, options, len(numbers)), *options])
     _with_graph(pipeline, home, numbers, work)
@@ -160,14 +160,14 @@ def run_on(
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:
-        _let_end(FAILURE_SECONDS)
-        raise _failures[0] if _failures else _told(error) from error
+        _stop_threads(FAILURE_SECONDS)
+        raise _failures[0] if _failures else _error_of_remote_worker(error) from error
     finally:
         ended.set()
 
 
 def _watch(ended: threading.Event, watched: Cluster | None, end: Callable[[dict[str, Any]], NoReturn]) -> None:
-    """End this process when its command wants it, or when the runner would wait for workers that are gone."""
+    """End this process when the command asks it to stop, or when all workers of the cluster are gone."""
     while not ended.wait(POLL_SECONDS):
         try:
             if watched is not None:
@@ -177,12 +177,12 @@ def _watch(ended: threading.Event, watched: Cluster | None, end: Callable[[dict[
             answer: dict[str, Any] = {"stopped": True}
         except TonemillError as error:
             answer = {"failed": named(error)}
-        _let_end(STOP_SECONDS)
+        _stop_threads(STOP_SECONDS)
         end(answer)
 
 
-def _let_end(seconds: float) -> None:
-    """Have the threads of this process stop before their next clip, so that nothing is left half-written."""
+def _stop_threads(seconds: float) -> None:
+    """Stop the threads of this process before their next clip and wait for them, so that no file is half-written."""
     status.stopping.set()
     until = time.monotonic() + seconds
     while _at_work and time.monotonic() < until:
@@ -194,10 +194,10 @@ def _is_dask(runner: str | None) -> bool:
 
 
 def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
-    """Refuse a runner or options that cannot be used, before anything is touched.
+    """Check the runner and the options before any file is changed.
 
     Raises:
-        UsageError: says what Beam says.
+        UsageError: Beam cannot use them; the message has Beam's reason.
     """
     _pipeline(workers, runner, options)
     known = _option_names()
@@ -210,50 +210,50 @@ def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
 
 
 def _option_names() -> set[str]:
-    """Every option of Beam and of the runners that are loaded; Beam itself passes over what it does not have."""
+    """Names of all options of Beam and of the loaded runners; Beam itself ignores unknown options."""
     parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
     waiting = [PipelineOptions]
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
         if "_add_argparse_args" in vars(kind):
-            # Two kinds may have one option.
+            # Two classes may define the same option.
             with contextlib.suppress(argparse.ArgumentError):
                 kind._add_argparse_args(parser)
     return {name.lstrip("-") for name in parser._option_string_actions} | set(PipelineOptions([]).get_all_options())
 
 
 def _spreading(runner: str | None, options: Sequence[str], numbers: int) -> list[str]:
-    """Options that let small plans spread over all workers.
+    """Options that spread a small plan over all workers.
 
-    Dask, if nobody says otherwise, gives 128 elements to one worker, and it takes a `Reshuffle` for nothing.
+    By default Beam's Dask runner gives 128 elements to one worker, and it ignores `Reshuffle`.
     """
-    said = any(option.lstrip("-").startswith(("dask_npartitions", "dask_partition_size")) for option in options)
-    if said or not _is_dask(runner):
+    is_set = any(option.lstrip("-").startswith(("dask_npartitions", "dask_partition_size")) for option in options)
+    if is_set or not _is_dask(runner):
         return []
     return [f"--dask_partition_size={math.ceil(numbers / DASK_TASKS)}"]
 
 
 class _NoFolders:
-    """Stands for `tempfile` in Beam's module of pipelines, which makes a folder for each pipeline.
+    """A replacement for `tempfile` in `apache_beam.pipeline`, which makes a temporary folder for each pipeline.
 
-    Beam removes the folder only at the end of a run: one of a pipeline that was only checked, or was killed, stays.
-    Only transforms in other languages put anything there, and our graph has none.
+    Beam removes that folder only at the end of a run, so a pipeline that was only checked, or was killed, leaves it
+    behind. Only transforms in other languages write to it, and our graph has none.
     """
 
     def __getattr__(self, name: str) -> Any:
         return getattr(tempfile, name)
 
     def mkdtemp(self, suffix: str | None = None, prefix: str | None = None, dir: str | None = None) -> str:
-        """The name of a folder that is not made, and cannot be; a real folder for any other purpose."""
+        """For a pipeline, a path below the null device, which no folder can have; else as `tempfile.mkdtemp`."""
         return f"{os.devnull}/{prefix}" if prefix == PIPELINE_FOLDER else tempfile.mkdtemp(suffix, prefix, dir)
 
 
 def _pipeline(workers: int, runner: str | PipelineRunner | None, options: Sequence[str]) -> beam.Pipeline:
     beam.pipeline.tempfile = _NoFolders()  # type: ignore[assignment]
-    told = io.StringIO()
+    usage_error = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(usage_error):
             typed = PipelineOptions(["--default_sdk_harness_log_level=CRITICAL", *options])
             direct = typed.view_as(DirectOptions)
         if isinstance(runner, str):
@@ -263,17 +263,17 @@ def _pipeline(workers: int, runner: str | PipelineRunner | None, options: Sequen
         direct.direct_num_workers = workers
         if direct.direct_running_mode == "in_memory":
             direct.direct_running_mode = "multi_threading"
-        # By class, for the name DirectRunner first tries to download another runner.
+        # By class: with the name DirectRunner, Beam first tries to download another runner.
         return beam.Pipeline(runner=FnApiRunner(), options=typed)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
-        said = told.getvalue().strip().splitlines()[-1:] or [str(error)]
+        reason = (usage_error.getvalue().strip().splitlines() or [str(error)])[-1]
         chosen = ", ".join(
             [*([f"--runner {runner}"] if runner else []), *(f"--beam {option[2:]}" for option in options)]
         )
-        raise UsageError(f"{chosen} cannot be used: {said[0]}") from error
+        raise UsageError(f"{chosen} cannot be used: {reason}") from error
 
 
-def _told(error: Exception) -> TonemillError:
-    """What a worker in another process said last."""
+def _error_of_remote_worker(error: Exception) -> TonemillError:
+    """An error of ours with the last line of an exception that Beam passed on from another process."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return OutputError(f"A worker failed: {lines[-1]}. What was finished stays; give the same command again to go on.")

@@ -1,4 +1,4 @@
-"""A socket between two of our processes, on which lines of JSON go to and fro."""
+"""A socket between two of our processes, which send each other lines of JSON."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MOST_DESCRIPTORS: Final = 32
 
 
 class Channel:
-    """One end of it.
+    """One end of the connection.
 
     Args:
-        end: of a pair of connected sockets.
+        end: one of a pair of connected sockets.
     """
 
     def __init__(self, end: socket.socket) -> None:
         self._end, self._held = end, b""
         self._sending = threading.Lock()
         self.descriptors: list[int] = []
-        """File descriptors that came with messages; whoever takes one removes it from the list and closes it."""
+        """File descriptors that came with messages; a caller that takes one removes it here and closes it."""
 
     def fileno(self) -> int:
         return self._end.fileno()
@@ -33,11 +33,11 @@ class Channel:
     def close(self) -> None:
         self._end.close()
 
-    def tell(self, message: Any, descriptors: Sequence[int] = ()) -> None:
-        """Send a message, from any thread, with file descriptors for the other process.
+    def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
+        """Send a message, and file descriptors for the other process; may be called from any thread.
 
         Raises:
-            OSError: the other process is gone.
+            OSError: the other process has ended.
         """
         line = json.dumps(message).encode() + b"\n"
         with self._sending:
@@ -45,16 +45,16 @@ class Channel:
             self._end.sendall(line[sent:])
 
     def read(self) -> list[Any]:
-        """The messages that are complete by now; waits until some bytes came.
+        """Wait for bytes and return the complete messages.
 
         Raises:
-            EOFError: the other process is gone, and everything was read.
-            TimeoutError, BlockingIOError: nothing came, and the socket has a time-out or does not wait.
+            EOFError: the other process has ended, and everything was read.
+            TimeoutError, BlockingIOError: nothing came, and the socket has a time-out or does not block.
         """
         try:
             data, descriptors, _, _ = socket.recv_fds(self._end, 1 << 16, MOST_DESCRIPTORS)
         except ConnectionError:
-            data, descriptors = b"", []  # it ended before it read what it was sent
+            data, descriptors = b"", []  # the other process ended with messages unread
         if not data:
             raise EOFError
         self.descriptors += descriptors
@@ -62,7 +62,7 @@ class Channel:
         return [json.loads(line) for line in lines]
 
     def messages(self) -> tuple[list[Any], bool]:
-        """The messages that are there, without waiting; and whether the other process is gone."""
+        """The messages that have arrived, without waiting; and whether the other process has ended."""
         self._end.setblocking(False)
         messages: list[Any] = []
         try:
@@ -77,12 +77,12 @@ class Channel:
 
 
 def named(error: TonemillError) -> tuple[str, str]:
-    """Kind and message of an error; one of a kind that takes more than a message becomes its nearest plain kind."""
+    """Class name and message of an error; for a class outside `audiotools.errors`, the name of its base there."""
     kind = next(one for one in type(error).__mro__ if one.__module__ == errors.__name__)
     return kind.__name__, str(error)
 
 
 def error_of(kind: str, text: str) -> TonemillError:
-    """The error that `named` named."""
+    """The error whose class name and message `named` returned."""
     error: TonemillError = getattr(errors, kind)(text)
     return error

@@ -1,4 +1,4 @@
-"""The devices a plan renders on, and which worker takes which: one worker a device, on a CPU as many as are given."""
+"""The devices that a plan renders on, and the worker for each: one worker per accelerator, any number on a CPU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _STEP_NAME: Final = re.compile(r'"step"\s*:\s*"([^"]*)"')
 
 
 def devices_of(home: Path, numbers: Sequence[int]) -> frozenset[str]:
-    """The devices that recipes of some shards name for their models, as `auto`; none where nothing renders.
+    """The devices that recipes of the shards `numbers` name for their models, as `auto`; empty if no recipe renders.
 
-    Recipes are searched as text, and parsed only where such a step is named: measured, 0.1 s for 100,000, and 0.9 s and
-    112 MB for a million in 56 shards; parsing takes many times as long.
+    Recipes are searched as text, and parsed only if they name such a step. Measured: 0.1 s for 100,000 recipes, and
+    0.9 s and 112 MB for a million in 56 shards; parsing takes many times as long.
     """
     if not (home / PLAN).exists():
         return frozenset()
@@ -34,7 +34,7 @@ def devices_of(home: Path, numbers: Sequence[int]) -> frozenset[str]:
             batched[name] = issubclass(STEPS.module(name).STEP, BatchStep)
         wanted = {name for name in names if batched[name]}
         for line in lines if wanted else ():
-            # Metadata may have a field of that name.
+            # A match may also be a metadata field named `step`; load_steps below decides.
             if not wanted.intersection(_STEP_NAME.findall(line)):
                 continue
             steps = recipe_of(line).steps
@@ -49,12 +49,12 @@ def _device(step: BatchStep) -> str:
 
 
 def take_device(devices: Collection[str], place: int, workers: int) -> bool:
-    """Settle where this process renders; False where every device has its worker already.
+    """Choose the device that this process renders on; False if every device has a worker already.
 
     Args:
-        devices: that the plan names.
-        place: of this worker among all, from 0.
-        workers: how many there are.
+        devices: named by the plan.
+        place: number of this worker, from 0.
+        workers: number of workers.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""Does what is left of a plan: by worker processes of this machine, or by a runner of Beam, from one graph.
+"""Cook the shards of a plan that are not done, on worker processes of this machine or on a Beam runner.
 
-Beam describes the work on every runner (`beam`). By default a runner of ours gives the graph's elements to a pool of
-workers, where a codec that crashes costs one worker its shard. Any other runner gets the same graph in a process of its
-own, which is started again when a source ends it: the shards whose sources it was at come first then, one at a time.
+Both run the same Beam graph (`beam`). By default, our own runner gives the graph's elements to a pool of workers; a
+codec that crashes ends one worker, and its shard is given to another. Any other runner runs the graph in a process of
+its own. If a codec ends that process, it is started again, and the shards in progress then come first, one at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.paths import as_store
 
 OURS: Final = "--direct_running_mode=multi_processing"
-"""What asks Beam's local runner for worker processes; ours are taken instead, which survive codecs that crash."""
+"""The Beam option for local worker processes. It selects our worker pool, which survives codecs that crash."""
 
 COOK: Final = "tonemill.pipelines.cooking.shard:cook_shard"
 """The function that cooks and commits one shard: module and name."""
@@ -31,11 +31,11 @@ COOK: Final = "tonemill.pipelines.cooking.shard:cook_shard"
 
 @dataclass(frozen=True)
 class Engine:
-    """Who works, and how.
+    """The workers and the runner of a command.
 
     Args:
-        workers: processes of this machine; threads, where Beam's own local runner is asked for.
-        runner: a Beam runner's name; None for the local one.
+        workers: number of processes on this machine; of threads, if `options` select Beam's own local runner.
+        runner: name of a Beam runner; None for the local one.
         options: Beam's own options, as typed.
         patience: seconds that a decoder may take for a block of sound.
     """
@@ -47,7 +47,7 @@ class Engine:
 
     @property
     def is_pool(self) -> bool:
-        """Whether shards are done by worker processes of ours."""
+        """Whether our worker processes do the shards."""
         return self.runner is None and not any(
             option.startswith("--direct_") and option != OURS for option in self.options
         )
@@ -55,27 +55,27 @@ class Engine:
 
 def run(
     home: Path,
-    left: Callable[[], Collection[int]],
+    pending: Callable[[], Collection[int]],
     engine: Engine,
     watch: Callable[[UnderWay], None],
     work: str = COOK,
     among: Collection[int] | None = None,
 ) -> None:
-    """Do what is left of the plan in a folder, its home.
+    """Do the shards of a plan that are not done yet.
 
     Args:
-        home: where the plan is: the corpus itself, or `.tonemill` in a folder of files.
-        left: returns which shards are not done yet.
-        engine: who works.
-        watch: shows progress; called some times a second. What it raises stops the work.
-        work: what is done to each shard, as `COOK`.
-        among: numbers of the only shards that are this command's; None where all are.
+        home: folder of the plan: the corpus itself, or `.tonemill` in a folder of files.
+        pending: returns the numbers of the shards that are not done yet.
+        engine: workers and runner.
+        watch: shows progress; called several times a second. An error that it raises stops the work.
+        work: the function that does a shard, as `COOK`.
+        among: numbers of the shards that belong to this command; None for all.
 
     Raises:
-        TonemillError: a worker failed; what was committed stays.
-        KeyboardInterrupt: after the workers of this machine have stopped and left nothing half-written.
+        TonemillError: a worker failed; committed shards stay.
+        KeyboardInterrupt: the user stopped the command; local workers have ended and left no half-written file.
     """
-    if todo := sorted(left()):
+    if todo := sorted(pending()):
         job = {"home": str(as_store(home) or home.absolute()), "work": work, "patience": engine.patience}
         if engine.is_pool:
             devices = devices_of(home, todo)
@@ -84,16 +84,16 @@ def run(
                 from tonemill.pipelines.engine import beam
 
                 beam.run_in_pool(home, todo, work, pool.do)
-            _require(todo, left)
+            _require(todo, pending)
         else:
             with WorkerPool(1, {**job, "devices": []}, home, watch, among) as pool:
-                _run_graph(pool, home, left, engine)
+                _run_graph(pool, home, pending, engine)
     journal.forget(home, among)
     copies.tidy()
 
 
-def _run_graph(pool: WorkerPool, home: Path, left: Callable[[], Collection[int]], engine: Engine) -> None:
-    """Have a worker give the graph to a runner of Beam, until nothing is left."""
+def _run_graph(pool: WorkerPool, home: Path, pending: Callable[[], Collection[int]], engine: Engine) -> None:
+    """Run the graph on a Beam runner, in a worker process, until no shard is pending."""
     given: list[int] = []
 
     def graph(numbers: Sequence[int], workers: int = engine.workers) -> dict[str, Any]:
@@ -101,26 +101,26 @@ def _run_graph(pool: WorkerPool, home: Path, left: Callable[[], Collection[int]]
         return {"numbers": given, "workers": workers, "runner": engine.runner, "options": list(engine.options)}
 
     def again(_: Any) -> dict[str, Any]:
-        todo = sorted(left())
-        # Alone, so that nothing else is under way when the deadly one is met again.
+        todo = sorted(pending())
+        # Alone, so that no other source is in progress when one ends the process again.
         alone = sorted(set(journal.suspected(home)) & set(todo))
         return graph(alone, 1) if alone else graph(todo)
 
-    while todo := sorted(left()):
+    while todo := sorted(pending()):
         pool.do([graph(todo)], again)
-        _require(given, left)
+        _require(given, pending)
 
 
-def _require(numbers: Collection[int], left: Callable[[], Collection[int]]) -> None:
-    if missing := set(numbers) & set(left()):
-        raise OutputError(f"{len(missing)} shards were not committed, though the runner says that it is done.")
+def _require(numbers: Collection[int], pending: Callable[[], Collection[int]]) -> None:
+    if missing := set(numbers) & set(pending()):
+        raise OutputError(f"{len(missing)} shards were not committed, though the runner reports success.")
 
 
 def check(engine: Engine) -> None:
-    """Refuse a runner or options that cannot be used, before anything is touched.
+    """Check the runner and the options before any file is changed.
 
     Raises:
-        UsageError: says what Beam says.
+        UsageError: Beam cannot use them; the message has Beam's reason.
     """
     if engine.runner is not None or engine.options:
         from tonemill.pipelines.engine import beam
@@ -129,7 +129,7 @@ def check(engine: Engine) -> None:
 
 
 def start() -> None:
-    """Start what takes long now, while the command does other things: the server of workers, and importing Beam."""
+    """Start the server of workers and the import of Beam early: both take long and run beside the command."""
     start_server()
     threading.Thread(target=_import_beam, daemon=True).start()
 

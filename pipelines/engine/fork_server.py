@@ -1,11 +1,11 @@
-"""The process beside a command that imports what cooks once, and forks a worker for each that is wanted.
+"""The process beside a command that imports the cooking code once and forks the worker processes.
 
     command -> server   a line of JSON for each worker, with its end of a channel and the locks that the command holds
-    server -> command   {"began": process id} for each, in their order; {"ended": process id, "code": exit code}
+    server -> command   {"began": process id} for each worker, in order; {"ended": process id, "code": exit code}
 
-The fork server of `multiprocessing` would not do: its socket is a file in TMPDIR, which stays there when the command is
-killed, cannot be made where TMPDIR is full, and has no room in a path of more than 107 bytes; and it runs the
-command's main module a second time. This one leaves nothing behind, and ends with its command.
+The fork server of `multiprocessing` is not used. Its socket is a file in TMPDIR: the file stays when the command is
+killed, cannot be made if TMPDIR is full, and its path may have at most 107 bytes. It also runs the command's main
+module a second time. This server has no files and ends with its command.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tonemill.pipelines.engine.worker import work_for
 
 
 def serve(command: Channel) -> None:
-    """Fork workers until the command is gone."""
-    # A crash is told by the exit code; a dump of the memory is of no use to anybody.
+    """Fork workers until the command has ended."""
+    # The exit code reports a crash, so no core file is needed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    gc.freeze()  # what was imported is never looked through, so workers share its memory
+    gc.freeze()  # the collector does not touch imported objects, so workers share their memory pages
     woken, waker = os.pipe()
     for end in (woken, waker):
         os.set_blocking(end, False)
@@ -38,7 +38,7 @@ def serve(command: Channel) -> None:
         ready, _, _ = select.select([command.fileno(), woken], [], [])
         if woken in ready:
             os.read(woken, 1 << 10)
-            _tell_who_ended(command)
+            _report_ended(command)
         if command.fileno() in ready:
             try:
                 jobs = command.read()
@@ -48,25 +48,26 @@ def serve(command: Channel) -> None:
                 mine = [command.descriptors.pop(0) for _ in range(1 + job["locks"])]
                 worker = os.fork()
                 if worker == 0:
-                    os.setpgid(0, 0)  # a group of its own: what it starts is ended with it
+                    os.setpgid(0, 0)  # a process group of its own, so that its child processes are killed with it
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     for end in (command.fileno(), woken, waker):
                         os.close(end)
                     work_for(Channel(socket.socket(fileno=mine[0])), job)
                 with suppress(ProcessLookupError):
-                    os.setpgid(worker, worker)  # whichever of the two processes comes first
+                    os.setpgid(worker, worker)  # parent and child both set it, for either may run first
                 for one in mine:
                     os.close(one)
                 with suppress(OSError):
-                    command.tell({"began": worker})
+                    command.send({"began": worker})
 
 
-def _tell_who_ended(command: Channel) -> None:
+def _report_ended(command: Channel) -> None:
+    """Send process id and exit code of each worker that has ended."""
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             with suppress(OSError):
-                command.tell({"ended": ended[0], "code": os.waitstatus_to_exitcode(ended[1])})
+                command.send({"ended": ended[0], "code": os.waitstatus_to_exitcode(ended[1])})
 
 
 if __name__ == "__main__":

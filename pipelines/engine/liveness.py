@@ -1,4 +1,4 @@
-"""Notice that the workers of a cluster are gone, for which its runner waits for ever."""
+"""Raise an error when a cluster has lost all its workers; its runner would wait for ever."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 from tonemill.audiotools.errors import OutputError
 
 LOOK_SECONDS: Final = 1.0
-"""Between two looks at the workers."""
+"""Seconds between two checks of the workers."""
 
 CLUSTER_SECONDS: Final = 300.0
-"""How long a cluster may be without any worker: some begin with none, and fetch machines when there is work."""
+"""Seconds that a cluster may be without a worker: some start with none and add machines when there is work."""
 
 
 class Cluster:
-    """Workers of a Dask cluster, to which Beam's runner has connected in this process.
+    """The Dask cluster that Beam's runner in this process is connected to.
 
     Args:
-        patience: seconds that it may be without any.
+        patience: seconds that it may be without a worker.
     """
 
     def __init__(self, patience: float = CLUSTER_SECONDS) -> None:
@@ -26,10 +26,10 @@ class Cluster:
         self._looked = self._seen = time.monotonic()
 
     def require(self) -> None:
-        """Notice, some time later, that there is none.
+        """Check, at most once in `LOOK_SECONDS`, that the cluster has a worker.
 
         Raises:
-            OutputError: there has been none for so long.
+            OutputError: it has had none for `patience` seconds.
         """
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
@@ -45,10 +45,10 @@ class Cluster:
 
 
 def _dask_workers() -> int:
-    """How many workers the scheduler knows; 0 where it cannot be asked."""
+    """Number of workers in the scheduler's list; 0 if the scheduler cannot be reached."""
     from distributed import default_client
 
     try:
         return len(default_client().scheduler_info()["workers"])
-    except Exception:  # the scheduler is gone, or the runner has not connected yet: no worker can be told of
+    except Exception:  # the scheduler has ended, or the runner is not connected yet
         return 0

@@ -1,7 +1,7 @@
-"""Worker processes that take tasks from one queue: who is free gets the next, and who dies is replaced.
+"""A pool of worker processes with one queue of tasks: a free worker gets the next task, and a dead one is replaced.
 
-A command starts a server (`fork_server`), which forks a worker for each that is wanted. A codec that crashes takes one
-worker with it: the journals say which source that one was at, and its task goes to another.
+A command starts a server (`fork_server`), which forks the workers. A codec that crashes ends one worker. The journals
+record the source that the worker was reading, and its task is given to another worker.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from tonemill.pipelines.engine.watchdog import end_largest
 POLL_SECONDS: Final = 0.2
 
 MEMORY_SECONDS: Final = 1.0
-"""Between two looks at the memory of all workers."""
+"""Seconds between two checks of the memory of all workers."""
 
 INTERRUPT_SECONDS: Final = 1.5
-"""How long workers may take to stop when a person ends the command; then they are killed."""
+"""Seconds that workers have to stop when the user stops the command; then they are killed."""
 
 FAILURE_SECONDS: Final = 10.0
-"""How long they may take when one of them failed."""
+"""Seconds that workers have to stop when one of them failed."""
 
 MOST_IDLE_ENDS: Final = 3
-"""So often may each worker end while it is at no source, for whatever reason, before a command gives up."""
+"""Ends while reading no source, per worker, after which the command fails."""
 
 
 @dataclass
 class UnderWay:
-    """What is known of the shards that a worker on this machine is at, by number.
+    """Progress of the shards that workers on this machine are cooking, by shard number.
 
     Args:
         seconds: expected seconds of sound cooked so far.
@@ -56,14 +56,14 @@ class UnderWay:
 
 @dataclass
 class Worker:
-    """A worker process, seen from the command.
+    """The command's record of a worker process.
 
     Args:
-        process: its id.
-        channel: to it.
-        place: among all workers.
-        task: that it is at; None where it is free.
-        is_surplus: every device has a worker already, and this one ends.
+        process: process id.
+        channel: to the process.
+        place: number of the worker, from 0.
+        task: in progress; None if the worker is free.
+        is_surplus: every device has a worker already, so this one ends.
     """
 
     process: int
@@ -74,14 +74,14 @@ class Worker:
 
 
 class WorkerPool:
-    """Workers that do tasks side by side; to be used in a `with` block, at whose end none of them lives.
+    """Workers that do tasks in parallel; for a `with` block, at whose end all of them are killed.
 
     Args:
         count: of workers.
-        job: what `worker.work_for` needs to know, but for its place.
-        home: of the plan, where the journals are found.
-        watch: shows progress; called some times a second. What it raises stops the work.
-        among: numbers of the only shards that are this command's; None where all are.
+        job: the argument `job` of `worker.work_for`, without the worker's place.
+        home: folder of the plan, which has the journals.
+        watch: shows progress; called several times a second. An error that it raises stops the work.
+        among: numbers of the shards that belong to this command; None for all.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class WorkerPool:
             self._end()
 
     def do(self, tasks: Sequence[Any], again: Callable[[Any], Any] = lambda task: task) -> None:
-        """Have workers do tasks, each once, until all are done.
+        """Give each task to a worker, and return when all are done.
 
         Args:
-            tasks: numbers of shards, or other messages that a worker takes.
-            again: the task to give in place of one whose worker ended.
+            tasks: numbers of shards, or other messages that a worker accepts.
+            again: maps a task whose worker ended to the task that replaces it.
 
         Raises:
             TonemillError: a worker failed.
@@ -160,12 +160,12 @@ class WorkerPool:
 
     def _give(self, worker: Worker, task: Any) -> None:
         worker.task = task
-        # If it has ended, the server tells.
+        # If the worker has ended, the server reports it.
         with contextlib.suppress(OSError):
-            worker.channel.tell(task)
+            worker.channel.send(task)
 
     def _look(self) -> None:
-        """Take in what workers and the server tell, which is waited for a moment."""
+        """Handle messages of the workers and of the server; wait at most `POLL_SECONDS` for one."""
         poll = select.poll()
         by_end: dict[int, Worker | None] = {self._server.channel.fileno(): None}
         by_end |= {worker.channel.fileno(): worker for worker in self._workers}
@@ -176,14 +176,14 @@ class WorkerPool:
             if worker is None:
                 self._server.read()
             else:
-                # Without waiting, for one that has ended stays ready to be read until the server tells of it.
+                # Without waiting: the channel of a worker that ended stays readable until the server reports the end.
                 messages, is_gone = worker.channel.messages()
                 for message in messages:
                     self._take(worker, message)
                 if is_gone and worker.process not in self._server.ended:
                     self._server.read()
         for worker in [one for one in self._workers if one.process in self._server.ended]:
-            self._bury(worker)
+            self._on_worker_end(worker)
 
     def _take(self, worker: Worker, message: dict[str, Any]) -> None:
         if "at" in message:
@@ -209,8 +209,8 @@ class WorkerPool:
         self._workers.remove(worker)
         worker.channel.close()
 
-    def _bury(self, worker: Worker) -> None:
-        """Note how a worker ended, start another in its place, and give its task back."""
+    def _on_worker_end(self, worker: Worker) -> None:
+        """Record in the journals how a worker ended, start another in its place, and queue its task again."""
         for message in worker.channel.messages()[0]:
             self._take(worker, message)
         self._remove(worker)
@@ -218,7 +218,7 @@ class WorkerPool:
         if worker.is_surplus:
             return
         mine = [task] if isinstance(task, int) else self._among
-        # What hung is in the journal by name; other shards of that worker were at work beside it.
+        # The watchdog has named the hung source in its journal. Sources of the worker's other shards are suspects only.
         if task is None or not journal.note_end(self._home, journal.SUSPECT if what == journal.HUNG else what, mine):
             self._idle_ends += 1
             if self._idle_ends == MOST_IDLE_ENDS * self._count:
@@ -229,14 +229,14 @@ class WorkerPool:
                 )
         self._start(worker.place)
         if task is not None:
-            # The kernel ends the largest process, which need not be the one that took too much: once more, alone.
+            # The kernel kills the largest process, which may not be the cause. Its task runs once more, alone.
             (self._alone if what == signal.SIGKILL.name else self._waiting).appendleft(self._again(task))
 
     def _stop(self, seconds: float) -> None:
-        """Ask the workers to stop before their next clip, and wait until they have, or so long."""
+        """Request that the workers stop before their next clip, and wait for them, at most `seconds`."""
         for worker in self._workers:
             with contextlib.suppress(OSError):
-                worker.channel.tell("stop")
+                worker.channel.send("stop")
         until = time.monotonic() + seconds
         while any(worker.task is not None for worker in self._workers) and time.monotonic() < until:
             time.sleep(0.01)
@@ -246,9 +246,9 @@ class WorkerPool:
                     worker.task = None
 
     def _end(self) -> None:
-        """End all workers, and wait until they have."""
+        """Kill all workers and wait for them."""
         for worker in self._workers:
-            # With what a runner of Beam started there.
+            # The whole process group, with processes that a Beam runner started there.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker.process, signal.SIGKILL)
         with contextlib.suppress(TonemillError):
@@ -259,7 +259,7 @@ class WorkerPool:
 
 
 def _name_of(code: int) -> str:
-    """What ended a process: the name of a signal, that a decoder hung, or its exit code."""
+    """How a process ended, from its exit code: name of a signal, `journal.HUNG`, or `exit code 1`."""
     if code < 0:
         with contextlib.suppress(ValueError):
             return signal.Signals(-code).name

@@ -1,4 +1,4 @@
-"""The process that forks workers (`fork_server`), seen from the command: started once, it makes one at a time."""
+"""The command's side of `fork_server`: start that process once, have it fork workers, read their exit codes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tonemill.pipelines.engine.channel import Channel
 from tonemill.pipelines.storage import locks
 
 ALLOCATION: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-"""For glibc, which else gives the memory of every block of sound back to the system and asks for it again: measured on
-four hours of it, as much system time again as all reading and writing took."""
+"""Settings of glibc's allocator. With its defaults it returns the memory of every block of sound to the system and
+requests it again; on four hours of sound that cost as much system time as all reading and writing."""
 
 
 class Server:
-    """The process that forks workers, seen from the command."""
+    """The command's handle of the process that forks workers."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        self.said = _kept_in_memory()
+        self.stderr = _kept_in_memory()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tonemill.pipelines.engine.fork_server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self.said,
+                stderr=self.stderr,
                 env={**ALLOCATION, **os.environ},
-                # What is typed at the terminal reaches the command, which tells the workers.
+                # Ctrl-C at the terminal reaches only the command, which stops the workers itself.
                 start_new_session=True,
             )
         self.channel = Channel(ours)
@@ -45,33 +45,33 @@ class Server:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it lives, and was not left over by a fork of the process that started it."""
+        """Whether the process runs and was started by this process, not by a parent that forked this one."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def fork(self, job: dict[str, Any]) -> tuple[int, Channel]:
-        """A new worker: its process id, and the channel to it. It holds the locks of this process until it ends.
+        """Start a worker; returns its process id and the channel to it. It holds our locks until it ends.
 
         Raises:
-            OutputError: the server is gone.
+            OutputError: the server has ended.
         """
         ours, theirs = socket.socketpair()
         held = locks.held()
-        with theirs, contextlib.suppress(OSError):  # what ended the server is found in reading
-            self.channel.tell({**job, "locks": len(held)}, [theirs.fileno(), *held])
+        with theirs, contextlib.suppress(OSError):  # if the server has ended, read() raises
+            self.channel.send({**job, "locks": len(held)}, [theirs.fileno(), *held])
         while not self._began:
             self.read()
         return self._began.popleft(), Channel(ours)
 
     def read(self) -> None:
-        """Take in what the server tells; waits for it.
+        """Wait for messages of the server: process ids of new workers, and exit codes.
 
         Raises:
-            OutputError: the server is gone.
+            OutputError: the server has ended.
         """
         try:
             for message in self.channel.read():
                 if "began" in message:
-                    # The system may give the number of one that has ended to another.
+                    # The system may give the process id of a worker that ended to a new one.
                     self.ended.pop(message["began"], None)
                     self._began.append(message["began"])
                 else:
@@ -83,16 +83,16 @@ class Server:
             ) from None
 
     def last_words(self) -> str:
-        """The last line that it or a worker wrote to standard error."""
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
+        """The last line that the server or a worker wrote to standard error."""
+        self.stderr.seek(0)
+        lines = self.stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:500] if lines else ""
 
 
 def _kept_in_memory() -> IO[bytes]:
-    """A file that takes no room on a disk, which may be full."""
+    """A file in memory, for the disk may be full; a temporary file on systems without memfd_create."""
     if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("tonemill-said"), "w+b")  # noqa: PTH123  (it lives as long as the server)
+        return open(os.memfd_create("tonemill-stderr"), "w+b")  # noqa: PTH123  (open as long as the server)
     return tempfile.TemporaryFile()
 
 
@@ -100,7 +100,7 @@ _servers: list[Server] = []
 
 
 def start_server() -> Server:
-    """The server of this process, started when there is none. It ends when this process does."""
+    """The server of this process; the first call starts it. It ends with this process."""
     if not _servers or not _servers[0].is_usable:
         _servers[:] = [Server()]
     return _servers[0]

@@ -1,4 +1,4 @@
-"""What is done to a shard: a function that commands and graphs carry by its name, for whatever process imports it."""
+"""The function that does a shard, passed between processes by name; each process imports it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 Work = Callable[[Path, int], None]
-"""Does and commits one shard of the plan in a folder."""
+"""Do and commit one shard. Arguments: folder of the plan, number of the shard."""
 
 
 def work_named(name: str) -> Work:
-    """The function that is named as `module:function`."""
+    """Import the function with the name `module:function`."""
     module, _, function = name.partition(":")
     work: Work = getattr(importlib.import_module(module), function)
     return work

@@ -1,11 +1,11 @@
-"""A worker process: does one task after the other for its command, and ends with it.
+"""A worker process: does one task after the other for its command, and ends with the command.
 
-    command -> worker   the number of a shard, or a graph for a runner of Beam (a task); or `stop`
-    worker -> command   at (what is under way); done, stopped, failed (an error of ours) or broke (any other), once for
-                        each task; or surplus: there is no device for it, and it ends
+    command -> worker   a task: the number of a shard, or a graph for a Beam runner; or `stop`
+    worker -> command   at (progress of shards); for each task done, stopped, failed (an error of ours) or broke (any
+                        other error); or surplus: there is no device for the worker, and it ends
 
-A worker holds the locks of its command until it ends, so nothing else works on that folder even when the command was
-killed; and it ends at once when the command is gone.
+A worker holds the locks of its command until it ends, so no other command can use the folder, even if the command was
+killed. When the command ends, the worker ends at once.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from tonemill.pipelines.engine.work import work_named
 from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.paths import place
 
-TELL_SECONDS: Final = 0.2
+REPORT_SECONDS: Final = 0.2
+"""Seconds between two reports of progress."""
 
 
 def work_for(command: Channel, job: dict[str, Any]) -> NoReturn:
-    """Do what the command wants, to the end of this process.
+    """Do the tasks that the command sends, until this process ends.
 
     Args:
-        command: from which tasks come.
+        command: channel to the command.
         job: home of the plan, name of the work, patience with decoders, devices; and the command's own environment,
             folder and module path.
     """
@@ -49,23 +50,23 @@ def work_for(command: Channel, job: dict[str, Any]) -> NoReturn:
         threading.Thread(target=end_if_hung, args=(job["patience"],), daemon=True).start()
         if job["devices"] and not take_device(job["devices"], job["place"], job["workers"]):
             _end(command, {"surplus": True})
-        told: dict[int, tuple[float, ...]] = {}
-        threading.Thread(target=_tell_often, args=(command, told), daemon=True).start()
+        reported: dict[int, tuple[float, ...]] = {}
+        threading.Thread(target=_report_often, args=(command, reported), daemon=True).start()
         home = place(job["home"])
         while True:
             task = tasks.get()
             answer = _answer(command, home, job["work"], task)
-            _tell_under_way(command, told)
-            command.tell(answer)
+            _report_progress(command, reported)
+            command.send(answer)
     except Exception:
-        traceback.print_exc()  # its last line is told by the command, which sees this process end
+        traceback.print_exc()  # the command prints the last line when this process ends
     finally:
         copies.discard()
         _exit()
 
 
 def _settle(job: dict[str, Any]) -> None:
-    """Make this process see what the command sees."""
+    """Give this process the environment, folder and module path of the command."""
     for name in os.environ.keys() - job["environment"].keys() - ALLOCATION.keys():
         del os.environ[name]
     os.environ.update(job["environment"])
@@ -95,19 +96,19 @@ def _answer(command: Channel, home: Path, work: str, task: Any) -> dict[str, Any
 
 def _end(command: Channel, answer: dict[str, Any]) -> NoReturn:
     with suppress(OSError):
-        command.tell(answer)
+        command.send(answer)
     copies.discard()
     _exit()
 
 
 def _exit() -> NoReturn:
-    """End this process, and with it what a runner of Beam started; threads may be in the middle of a codec."""
+    """Kill this process group: this process and those of a Beam runner. Threads may be in a call into a codec."""
     while True:
         os.killpg(0, signal.SIGKILL)
 
 
 def _follow(command: Channel, tasks: queue.SimpleQueue[Any]) -> None:
-    """Pass on what the command wants, and end with it."""
+    """Queue the tasks that the command sends, note a request to stop, and end this process when the command ends."""
     with suppress(EOFError):
         while True:
             for message in command.read():
@@ -118,19 +119,19 @@ def _follow(command: Channel, tasks: queue.SimpleQueue[Any]) -> None:
     _exit()
 
 
-def _tell_often(command: Channel, told: dict[int, tuple[float, ...]]) -> None:
+def _report_often(command: Channel, reported: dict[int, tuple[float, ...]]) -> None:
     stop = threading.Event()
     with suppress(OSError):
-        while not stop.wait(TELL_SECONDS):
-            _tell_under_way(command, told)
+        while not stop.wait(REPORT_SECONDS):
+            _report_progress(command, reported)
 
 
-def _tell_under_way(command: Channel, told: dict[int, tuple[float, ...]]) -> None:
-    """Tell what changed of the shards that this process is at."""
+def _report_progress(command: Channel, reported: dict[int, tuple[float, ...]]) -> None:
+    """Send the progress of shards that changed since the last report, and note it in `reported`."""
     now = {
         number: (seconds, status.refused.get(number, 0), status.rejected.get(number, 0))
         for number, seconds in list(status.under_way.items())
     }
-    if changed := {number: known for number, known in now.items() if told.get(number) != known}:
-        told.update(changed)
-        command.tell({"at": changed})
+    if changed := {number: counts for number, counts in now.items() if reported.get(number) != counts}:
+        reported.update(changed)
+        command.send({"at": changed})

@@ -155,7 +155,7 @@ def test_a_journal_outlives_the_worker_that_kept_it(tmp_path: Path) -> None:
     left = Journal(tmp_path / JOURNALS / "3")
     left.at(7)
     assert suspected(tmp_path) == [3]
-    # Whoever comes next cannot know how the last one ended: that is held against no source for good.
+    # The next worker cannot find out how the last one ended, so the source is decoded apart and not refused.
     for _ in range(3):
         again = Journal(tmp_path / JOURNALS / "3")
         assert again.is_suspect(7) and not again.is_suspect(6)

@@ -1,4 +1,4 @@
-"""Workers do shards side by side, end with their command and hold its locks until then; one that falls is replaced."""
+"""Workers do shards in parallel, end with their command and hold its locks until then; a crashed one is replaced."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def wait(home, number):
     (home / f"done-{number}").touch()
 
 def grip(home, number):
-    '''As a codec that never lets Python's interpreter go, until somebody writes to the gate.'''
+    '''Hold the interpreter lock, as a codec in C may, until the test writes to the gate.'''
     note(home, number)
     ctypes.PyDLL(None).open(os.fsencode(home / "gate"), os.O_RDONLY)
 """
@@ -135,7 +135,7 @@ def test_a_lock_is_held_until_the_workers_of_a_killed_command_end(works: Path) -
     command.wait()
     time.sleep(0.3)
     assert all(map(lives, workers)) and not is_free(works)
-    # They come to themselves, find that their command is gone, and end.
+    # They return from the codec, notice that their command has ended, and end.
     with (works / "gate").open("wb"):
         await_that(lambda: is_free(works))
     await_that(lambda: not any(map(lives, workers)))

@@ -1,4 +1,4 @@
-"""Engines: a probe finds out those that lose or double a shard; a cluster of processes outlives one of them."""
+"""Engines: the probe detects one that loses or repeats a shard; a cluster survives the loss of a worker."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.engine.probe import SHARDS, probe
 
 FAULTY = '''
-"""A runner that leaves out every hundredth shard and says that all is well."""
+"""A runner that leaves out every hundredth shard and reports success."""
 
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from tonemill.pipelines.engine.probe import leave_word
+from tonemill.pipelines.engine.probe import write_record
 from tonemill.pipelines.engine.beam import CookShard
 
 
 def leave_most(home, number):
     if number % 100 != 99:
-        leave_word(home, number)
+        write_record(home, number)
 
 
 class Losing(FnApiRunner):
@@ -46,18 +46,18 @@ def test_the_local_runner_does_every_shard_once(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_doctor_tells_of_an_engine(tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_reports_an_engine(tonemill: Tonemill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tonemill.pipelines.engine.probe.SHARDS", 8)
-    told = tonemill("doctor", tmp_path, "--beam", "direct_running_mode=in_memory", "--json").done().line
-    assert [(one["check"], one["state"]) for one in told["findings"]] == [("engine", "ok")]
-    told = tonemill("doctor", tmp_path, "--beam", "direct_runner_bundle_repeat=1").refused(1)
-    assert b"8 done twice" in told.out and b"--range" in told.out
+    report = tonemill("doctor", tmp_path, "--beam", "direct_running_mode=in_memory", "--json").done().line
+    assert [(one["check"], one["state"]) for one in report["findings"]] == [("engine", "ok")]
+    refused = tonemill("doctor", tmp_path, "--beam", "direct_runner_bundle_repeat=1").refused(1)
+    assert b"8 done twice" in refused.out and b"--range" in refused.out
 
 
 def test_an_engine_that_doubles_is_found_out(tmp_path: Path) -> None:
     found = probe(Engine(2, None, ["--direct_runner_bundle_repeat=1"]), tmp_path)
     assert len(found.doubled) == SHARDS and not found.lost and not found.holds
-    assert f"{SHARDS} done twice" in found.told()
+    assert f"{SHARDS} done twice" in found.summary()
 
 
 def test_an_engine_that_loses_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_an_engine_that_loses_is_found_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     found = probe(Engine(2, "faulty_runners.Losing"), tmp_path / "out")
     assert found.lost == (99, 199, 299) and not found.doubled and not found.holds
-    assert "3 lost" in found.told() and "3 shards were not committed" in found.told()
+    assert "3 lost" in found.summary() and "3 shards were not committed" in found.summary()
 
 
 def test_an_engine_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_an_engine_that_is_none_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Two workers of Dask, processes beside a scheduler that is known by `scheduler.json`."""
+    """Two worker processes of Dask; the address of their scheduler is in `scheduler.json`."""
     pytest.importorskip("distributed", reason="a cluster of Dask needs tonemill[dask]")
     started: list[subprocess.Popen[bytes]] = []
 
@@ -107,11 +107,11 @@ def test_small_plans_spread_over_all_workers_of_a_cluster(
 ) -> None:
     options = [f"--dask_scheduler_file={tmp_path / 'scheduler.json'}"]
     found = probe(Engine(2, "dask", options), tmp_path / "out")
-    assert found.holds, found.told()
+    assert found.holds, found.summary()
     assert len(found.workers) == 2 and min(found.workers.values()) > SHARDS / 5, found.workers
     monkeypatch.setattr("tonemill.pipelines.engine.probe.SHARDS", 20)
     few = probe(Engine(2, "dask", options), tmp_path / "out")
-    assert few.holds and len(few.workers) == 2, few.told()
+    assert few.holds and len(few.workers) == 2, few.summary()
 
 
 @pytest.mark.slow

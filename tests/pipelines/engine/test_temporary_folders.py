@@ -27,9 +27,9 @@ def temporary(tmp_path: Path, tonemill: Tonemill) -> Path:
 
 
 def left_behind(temporary: Path) -> set[str]:
-    """What stands in the folder of what is temporary; and beside it, where Python would put it if there were none."""
+    """Entries of the temporary folder, and of the folder that Python would use if that did not exist."""
     beside = {path.name for path in temporary.parent.iterdir()} - {"raw", "one.jsonl", "many.jsonl", "tmp", "out"}
-    # Dask keeps one folder for all its clusters, and takes it up again.
+    # Dask keeps one folder for all its clusters and uses it again.
     return beside | {path.name for path in temporary.iterdir()} - {"dask-scratch-space"}
 
 

@@ -160,7 +160,7 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
         StreamError: the stream was cut, and nobody said --partial.
     """
     from tonemill.pipelines.building.intake import Intake, take_in
-    from tonemill.pipelines.building.shard_range import lying_plan, parse_portion
+    from tonemill.pipelines.building.shard_range import existing_plan, parse_portion
     from tonemill.pipelines.engine.engine import start
     from tonemill.pipelines.maintenance.removal import finish
     from tonemill.pipelines.progress import open_progress
@@ -179,7 +179,7 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
             raise UsageError(
                 f"--{wishes.mode} makes another plan, and --planned takes the one that lies there. Give one."
             )
-        _carry_out(found, Intake(lying_plan(found), None), key, options, progress, portion)
+        _carry_out(found, Intake(existing_plan(found), None), key, options, progress, portion)
         return
     if not options.dry_run:
         start()

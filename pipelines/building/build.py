@@ -1,4 +1,4 @@
-"""Carry out a plan in an output folder: claim the folder, cook what is not done, total what came of it."""
+"""Carry out a plan in an output folder: claim the folder, cook the shards not done, and describe the whole."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from tonemill.pipelines.storage.paths import inside, sizes_below
 
 @dataclass(frozen=True)
 class Build:
-    """A plan to carry out in a folder, and how.
+    """A plan, the folder to carry it out in, and options.
 
     Args:
-        folder: to make.
-        plan: with its rows; without them where it is in the folder already.
-        engine: what does the work.
-        progress: where it is shown.
-        overwrite: another plan's shards that do not fit are taken away.
-        instead_of: digest of the plan that this one was made from, and may take the place of.
-        tolerance: of what goes wrong.
-        found: what the command has read of the folder; None where it has not.
+        folder: output folder.
+        plan: with its rows; it may lack them if the folder has the plan already.
+        engine: workers and runner.
+        progress: display of progress.
+        overwrite: remove shards of another plan that do not fit this one.
+        instead_of: digest of the plan that this one was made from and may replace.
+        tolerance: limits for rejected sources.
+        found: the folder, if the command has read it already.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Build:
 
     @cached_property
     def folder_found(self) -> ExistingFolder:
-        """The folder as it is found, read once."""
+        """The folder's plan and files, read once."""
         return self.found or ExistingFolder(OutputFolder(self.folder, self.plan.output.kind))
 
     @property
@@ -61,12 +61,12 @@ class Build:
 
 
 def produce(build: Build) -> dict[str, Any]:
-    """Make what a plan says, going on where an earlier command stopped; returns the description.
+    """Cook the shards of a plan that are not done, and describe the whole; returns the content of the description.
 
     Raises:
-        OutputError: the folder is foreign, was made by another plan, is in use, or cannot be written; or too many
-            sources were rejected.
-        CorpusError: nothing came of the plan.
+        OutputError: the folder holds other files, was made by another plan, is in use, or cannot be written; or too
+            many sources were rejected.
+        CorpusError: the plan gave no examples.
     """
     folder, output, plan = build.folder, build.output, build.plan
     build.folder_found.require_ours()
@@ -81,10 +81,10 @@ def produce(build: Build) -> dict[str, Any]:
 
 
 def claim(build: Build) -> State:
-    """How a folder that is held stands to a plan; tells what will be made again.
+    """Compare a locked folder with the plan, and print the shards that will be made again.
 
     Raises:
-        OutputError: it was made by another plan, and this one may not take its place.
+        OutputError: the folder was made by another plan, which this one may not replace.
     """
     plan, found = build.plan, build.folder_found
     state = look(found, plan, build.tolerance)
@@ -100,22 +100,22 @@ def _other_plan(folder: Path, state: State, plan: Plan) -> str:
         again = sum(plan.shards[number].recipes for number in state.todo)
         return (
             f"{folder} holds renders of another command: another run or checkpoint, other seeds or other options. Name "
-            f"another folder; or say --overwrite, which renders {again} of {sum(s.recipes for s in plan.shards)} again."
+            f"another folder, or give --overwrite to render {again} of {sum(s.recipes for s in plan.shards)} again."
         )
     return (
         f"{folder} was made by another plan: {len(state.stale)} of the shards there do not fit this one. Name another "
-        f"folder; or say --append, which puts new sources beside those that are there; --update, which leaves every "
-        f"source in its shard, makes those anew that changed and takes away those that the stream lacks; or "
-        f"--overwrite, which deals all sources anew and would make {len(state.todo)} of {len(plan.shards)} shards."
+        f"folder; or give --append, which adds the new sources; --update, which keeps every source in its shard, makes "
+        f"changed sources again and removes those that are not in the stream; or --overwrite, which deals all sources "
+        f"to shards again and would make {len(state.todo)} of {len(plan.shards)} shards."
     )
 
 
 def prepare(build: Build, state: State) -> None:
-    """Write the plan before any work, and take away what it makes untrue."""
+    """Remove files that do not fit the plan, and write the plan, before any shard is cooked."""
     output, plan = build.output, build.plan
     if output.kind == "files":
         json_files.write_json(output.description, {"schema": 1, "plan_digest": plan.digest, "finished": False})
-    # What only the old plan knows goes before that plan does: killed in between, nothing is left that no plan names.
+    # Remove shards before the plan that names them: a kill in between leaves no file that no plan names.
     clear(output, plan, state)
     same = state.made is not None and state.made.digest == plan.digest
     if plan.rows and (not same or state.todo or not plan_is_whole(output)):
@@ -123,14 +123,14 @@ def prepare(build: Build, state: State) -> None:
     fitting = len(plan.shards) - len(state.todo)
     if fitting:
         build.progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
-        _tell_other_environment(output, plan, state, build.progress)
+        _warn_of_other_versions(output, plan, state, build.progress)
 
 
 def clear(output: OutputFolder, plan: Plan, state: State) -> None:
-    """Take away what is stale, what is left of the shards to be cooked, and what describes the whole."""
+    """Remove stale shards, remains of the shards to cook, and the files that describe the whole."""
     if state.todo or state.stale:
-        # What describes the whole goes before any part of it changes. The mark of a folder of files stays: it says
-        # whose the folder is.
+        # Remove the files that describe the whole before any shard changes. The mark of a folder of files stays: it
+        # shows that tonemill made the folder.
         for path in (*([output.description] if output.kind == "shards" else []), output.index, output.rejects):
             path.unlink(missing_ok=True)
     names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
@@ -144,18 +144,19 @@ def _remove_shard(output: OutputFolder, name: str) -> None:
     files = output.shard(name)
     for written in (files.read_sidecar() or {}).get("files", ()):
         path = inside(output.folder, written["name"])
-        # A file that the person has changed since is theirs.
+        # A file of another size was changed by the user, so it stays.
         if path.is_file() and path.stat().st_size == written["bytes"]:
             path.unlink()
     files.remove()
 
 
-def _tell_other_environment(output: OutputFolder, plan: Plan, state: State, progress: Progress) -> None:
+def _warn_of_other_versions(output: OutputFolder, plan: Plan, state: State, progress: Progress) -> None:
+    """Print the first finished shard that other versions of packages made, and those versions."""
     for number, shard in enumerate(plan.shards):
         if number in state.todo:
             continue
         then = (json_files.read_json(output.shard(shard.name).sidecar) or {}).get("environment", {})
-        # All of a stream have the same steps, nearly always, and this is no more than a word.
+        # Only the steps of the first recipe: those of a stream nearly always agree, and this line is only a notice.
         used = packages_of(row.recipe.steps for row in plan.rows[number][:1]) if plan.rows else ()
         if changed := other_versions(then, environment(used)):
             progress.say(
@@ -174,28 +175,28 @@ def cook_shards(
     work: str = COOK,
     among: Collection[int] | None = None,
 ) -> None:
-    """Let an engine do shards of the plan that lies in a folder, and show how far it is.
+    """Cook shards of a plan with an engine, and show progress.
 
     Args:
-        place: where the plan lies, and the sidecars of what is done.
-        plan: the same plan.
-        todo: numbers of its shards.
-        engine: who works.
-        phase: of the seconds of all shards that are this command's.
-        tolerance: of what goes wrong.
-        work: what is done to a shard, which ends by writing its sidecar.
-        among: numbers of the only shards that are this command's; None where all are.
+        place: folder of the plan and of the sidecars of finished shards.
+        plan: the plan in that folder.
+        todo: numbers of the shards to cook.
+        engine: workers and runner.
+        phase: progress in expected seconds of sound, of all shards that belong to this command.
+        tolerance: limits for rejected sources.
+        work: the function that does a shard; it writes the sidecar last.
+        among: numbers of the shards that belong to this command; None for all.
 
     Raises:
         OutputError: too many sources were rejected.
     """
     waiting = {number: plan.shards[number] for number in todo}
     mine = plan.shards if among is None else [plan.shards[number] for number in among]
-    total, asked = sum(shard.seconds for shard in mine), {shard.name for shard in waiting.values()}
+    total, names = sum(shard.seconds for shard in mine), {shard.name for shard in waiting.values()}
     phase.reach(total - sum(shard.seconds for shard in waiting.values()), counted=False)
-    rejected = sum(ledger_of(place, one.name).get("rejected", 0) for one in mine if one.name not in asked)
+    rejected = sum(ledger_of(place, one.name).get("rejected", 0) for one in mine if one.name not in names)
 
-    def left() -> Collection[int]:
+    def pending() -> Collection[int]:
         nonlocal rejected
         sizes = sizes_below(place)
         sidecars = {number: ShardFiles(place / one.name).sidecar for number, one in waiting.items()}
@@ -208,28 +209,28 @@ def cook_shards(
     looked, cost = 0.0, 0.0
 
     def watch(now: UnderWay) -> None:
-        # What is committed counts on any runner; what is under way is known of workers on this machine only.
+        # Committed shards count on any runner. Only workers on this machine report shards in progress.
         nonlocal looked, cost
         cooking: Collection[int] = waiting.keys()
         if (begun := time.monotonic()) - looked > LOOKS * cost:
-            cooking, looked = left(), time.monotonic()
+            cooking, looked = pending(), time.monotonic()
             cost = looked - begun
         seconds = sum(max(0.0, one.seconds - now.seconds.get(number, 0.0)) for number, one in waiting.items())
         phase.reach(total - seconds, rejects_under_way=sum(now.refused.get(number, 0) for number in cooking))
         tolerance.require(rejected + sum(now.rejected.get(number, 0) for number in cooking), place)
 
-    run(place, left, engine, watch, work, among)
+    run(place, pending, engine, watch, work, among)
     looked = -math.inf
     watch(UnderWay())
 
 
 LOOKS: Final = 30.0
-"""Looking for what is done takes no more than one part in so many of the time."""
+"""Looking for finished shards takes at most 1/30 of the time."""
 
 REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
 
 
 def ledger_of(place: Path, name: str) -> dict[str, int]:
-    """What a finished shard says of its sources and clips; nothing where it says nothing."""
+    """Counts of sources and clips in a finished shard's sidecar, as `rejected`; empty if there is none."""
     ledger: dict[str, int] = (json_files.read_json(ShardFiles(place / name).sidecar) or {}).get("ledger", {})
     return ledger

@@ -1,4 +1,4 @@
-"""What is in an output folder: its plan and its files, each read once for a command."""
+"""The plan and the files that an output folder holds, each read once per command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tonemill.pipelines.storage.paths import sizes_below
 
 
 class ExistingFolder:
-    """An output folder as a command finds it.
+    """An output folder at the start of a command.
 
     Args:
         output: the folder, which need not exist.
@@ -27,10 +27,10 @@ class ExistingFolder:
         self._read: tuple[int, ...] = ()
 
     def plan(self) -> Plan | None:
-        """The folder's plan, perhaps without its rows; None where there is none. Read again where its file changed.
+        """The folder's plan, possibly without its rows; None if it has none. Read again if its file changed.
 
         Raises:
-            CorpusError: it is damaged.
+            CorpusError: the plan is damaged.
         """
         try:
             status = self.output.plan.stat()
@@ -42,10 +42,10 @@ class ExistingFolder:
         return self._plan
 
     def whole_plan(self) -> Plan | None:
-        """The folder's plan with its rows; None where there is none.
+        """The folder's plan with its rows; None if it has none.
 
         Raises:
-            CorpusError: it is damaged.
+            CorpusError: the plan is damaged.
         """
         plan = self.plan()
         if plan is not None and len(plan.rows) != len(plan.shards):
@@ -53,7 +53,7 @@ class ExistingFolder:
         return plan
 
     def recorded(self) -> Plan | None:
-        """What flags mean that are left out: the plan, perhaps without rows, also where only those are damaged."""
+        """The plan, for defaults of flags; its rows may be damaged or absent. None if its head cannot be read."""
         try:
             return self.plan()
         except CorpusError:
@@ -63,14 +63,14 @@ class ExistingFolder:
                 return None
 
     def sizes(self) -> Mapping[Path, int] | None:
-        """A new listing of all files in `output.home`; None on a disk, where asking for each is as fast."""
+        """Sizes of all files in `output.home`, listed again at each call; None on a disk, where stat is fast."""
         return sizes_below(self.output.home)
 
     def require_ours(self) -> None:
-        """Refuse a folder with other things in it; touches nothing.
+        """Check that the folder is empty or made by tonemill; changes nothing.
 
         Raises:
-            OutputError: it holds what tonemill did not make.
+            OutputError: the folder holds files that tonemill did not make.
         """
         output = self.output
         if output.plan.exists() or folders.is_ours_or_empty(output.folder, MARK if output.kind == "files" else None):

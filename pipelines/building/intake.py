@@ -1,4 +1,4 @@
-"""From a stream to the plan that a folder is made by: what was removed stays out, what is there keeps its place."""
+"""Make the plan of a folder from a stream of recipes: removed sources stay out, present ones keep their shards."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Mode = Literal["append", "update", "overwrite"]
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a person wants a stream to become.
+    """The user's options for the plan of a stream.
 
     Args:
-        output: what to make.
-        splitting: how recipes are dealt.
-        shard_seconds: about so much sound in each shard.
-        shards: so many in the largest split, instead of about so much sound in each.
-        keeps_splits: recipes that come from a corpus with splits keep theirs.
-        is_typed: flags that deal were typed, and are not only those that are recorded.
-        may_cut: the end of each recording may be held out, where they are too few to deal whole ones.
-        mode: what becomes of another plan in the folder; None refuses one that does not fit.
+        output: kind and format of the output.
+        splitting: the rule that assigns recipes to splits.
+        shard_seconds: approximate seconds of sound in each shard.
+        shards: number of shards in the largest split, which replaces `shard_seconds`.
+        keeps_splits: recipes from a corpus with splits keep their split.
+        is_typed: the user typed flags about splits; otherwise they come from the folder's plan.
+        may_cut: the end of each recording may be held out if there are too few recordings to hold out whole ones.
+        mode: how to treat another plan in the folder; None refuses one that does not fit.
     """
 
     output: Output
@@ -47,11 +47,11 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Intake:
-    """A plan that a stream became.
+    """The plan made from a stream.
 
     Args:
         plan: with its rows.
-        instead_of: digest of the folder's plan that it was made from, and may take the place of.
+        instead_of: digest of the folder's earlier plan that it was made from and may replace.
     """
 
     plan: Plan
@@ -61,18 +61,18 @@ class Intake:
 def take_in(
     stream: RecipeReader, found: ExistingFolder, wishes: Wishes, say: Callable[[str], None], partial: bool = False
 ) -> Intake:
-    """Read a stream to its end, and plan it for a folder.
+    """Read a stream to its end and make a plan for a folder.
 
     Args:
         stream: of recipes.
         found: the folder.
-        wishes: what the stream is to become.
-        say: is given a line for each decision that a person may want to know.
-        partial: the stream may have been cut.
+        wishes: the user's options.
+        say: prints a line; called for each decision that the user should see.
+        partial: an incomplete stream is accepted.
 
     Raises:
-        StreamError: the stream was cut, and may not have been.
-        OutputError: it does not fit what is in the folder.
+        StreamError: the stream is incomplete and `partial` is false.
+        OutputError: the stream does not fit the folder.
     """
     removals = read_removals(found.output.folder)
 
@@ -86,7 +86,7 @@ def take_in(
         try:
             return found.whole_plan() if wishes.mode != "overwrite" else None
         except CorpusError:
-            return None  # carrying out the new plan mends a damaged one, or says what is wrong with it
+            return None  # produce() replaces a damaged plan, or raises an error that describes the damage
 
     is_append = wishes.mode == "append"
     dealing = Dealing(

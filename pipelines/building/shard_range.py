@@ -1,4 +1,4 @@
-"""Carry out a part of a plan, beside others that carry out its other parts: array jobs need no engine."""
+"""Cook a range of a plan's shards beside other commands that cook other ranges, as array jobs do."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ PLAN_SECONDS: Final = 120.0
 
 @dataclass(frozen=True)
 class Portion:
-    """Shards of a plan, by number, as Python slices them.
+    """A range of shards, with the meaning of a Python slice.
 
     Args:
-        first: number; 0 is the first of all.
-        end: number after the last; None for all that follow.
+        first: number of the first shard, from 0.
+        end: number after the last shard; None for all that follow.
     """
 
     first: int
     end: int | None
 
     def numbers(self, shards: int) -> range:
-        """Those of so many shards; a portion that reaches beyond them ends with them."""
+        """The numbers in the range, for a plan of `shards` shards; never beyond its last."""
         return range(shards)[self.first : self.end]
 
 
 def parse_portion(typed: str) -> Portion:
-    """What `--range` says, as `0:100`, `100:` or `:100`.
+    """Parse the value of `--range`, as `0:100`, `100:` or `:100`.
 
     Raises:
-        UsageError: it is nothing of the kind.
+        UsageError: it has another form, or ends before it begins.
     """
     match = re.fullmatch(r"(\d*):(\d*)", typed)
     if match is None:
@@ -58,11 +58,11 @@ def parse_portion(typed: str) -> Portion:
     return Portion(int(first or 0), int(end) if end else None)
 
 
-def lying_plan(found: ExistingFolder) -> Plan:
-    """The plan that is in a folder, perhaps without its rows.
+def existing_plan(found: ExistingFolder) -> Plan:
+    """The plan in a folder, possibly without its rows.
 
     Raises:
-        CorpusError: there is none, or it is damaged.
+        CorpusError: the folder has no plan, or it is damaged.
     """
     output = found.output
     if output.plan.exists() and not plan_is_whole(output):
@@ -76,18 +76,18 @@ def lying_plan(found: ExistingFolder) -> Plan:
 
 
 def cook_portion(build: Build, portion: Portion) -> dict[str, Any]:
-    """Make some shards of a plan, and nothing of the whole; returns what came of them.
+    """Cook a range of shards and write no file about the whole; returns counts, as `examples` and `rejected`.
 
-    Any number of these may work on one folder at once, on any machines that share it. What one that is killed leaves
-    half-written is swept by the command that makes the whole, at last.
+    Any number of these may run in one folder at once, on any machines that share it. A killed one may leave files that
+    are half-written; the last command, which makes the whole, removes them.
 
     Args:
-        build: the plan, and where and how it is carried out.
-        portion: which shards.
+        build: the plan, its folder, and options.
+        portion: the range.
 
     Raises:
-        OutputError: the folder is foreign, was made by another plan, is held by a command that makes the whole, or
-            cannot be written; or too many sources were rejected.
+        OutputError: the folder holds other files, was made by another plan, is locked by a command that makes the
+            whole, or cannot be written; or too many sources were rejected.
     """
     folder, output, plan = build.folder, build.output, build.plan
     numbers = portion.numbers(len(plan.shards))
@@ -121,31 +121,31 @@ def cook_portion(build: Build, portion: Portion) -> dict[str, Any]:
 
 @contextmanager
 def _held_with_plan(build: Build) -> Iterator[None]:
-    """Hold a folder together with others, once the plan lies there: of all that begin at once, one writes it."""
+    """Take a shared lock on the folder. If it lacks the plan, the first of several commands writes the plan."""
     folder, output, plan, say = build.folder, build.output, build.plan, build.progress.say
     until = time.monotonic() + PLAN_SECONDS
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                if _lies(output, plan):
+                if _is_written(output, plan):
                     stack.enter_context(folders.locked(folder, True, say))
-                    if _lies(output, plan):
+                    if _is_written(output, plan):
                         break
                     stack.close()
                 build.folder_found.require_ours()
                 with folders.locked(folder, say=say, planning=True):
-                    if not _lies(output, plan):
+                    if not _is_written(output, plan):
                         prepare(build, claim(build))
             except folders.InUse as error:
-                # Who makes the whole will be long, and may have another plan.
+                # A command that makes the whole holds the lock for long and may have another plan.
                 if not error.briefly or time.monotonic() > until:
                     raise
                 time.sleep(random.uniform(0.1, 0.5))
         yield
 
 
-def _lies(output: OutputFolder, plan: Plan) -> bool:
-    """Whether this plan was written to its end; its bytes are looked at when it is read."""
+def _is_written(output: OutputFolder, plan: Plan) -> bool:
+    """Whether the folder's seal names this plan and the size of its file. Readers check the bytes."""
     seal = json_files.read_sealed(output.plan_seal)
     try:
         size = output.plan.stat().st_size

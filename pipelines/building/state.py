@@ -20,18 +20,18 @@ from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.paths import mapped
 
 MOST_LINES: Final = 20
-"""More shards than this are counted and not told one by one."""
+"""Most shards to list one by one; for the others, one line gives their number."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How an output folder stands to a plan.
+    """The differences between an output folder and a plan.
 
     Args:
-        made: the plan it was made by; None where the folder is new or empty.
-        todo: numbers of the shards that must be cooked.
-        stale: names of shards there that the plan does not have, or has with other contents.
-        sizes: of every file there, of a folder in a store.
+        made: the folder's own plan; None if the folder is new or empty.
+        todo: numbers of the shards to cook.
+        stale: names of the folder's shards that the plan lacks or has with other contents.
+        sizes: sizes of all files, if the folder is in a store.
     """
 
     made: Plan | None
@@ -41,7 +41,7 @@ class State:
 
 
 def describe_changes(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance = TOLERANT) -> Iterator[str]:
-    """One line for each shard that is taken away or made anew in a folder where there are some already."""
+    """One line for each shard of a folder made earlier that will be removed, added or made again, with the reason."""
     if state.made is None or (state.made.digest == plan.digest and not _begun(found.output, plan)):
         return
     lines = list(_lines(found, plan, state, tolerance))
@@ -51,7 +51,7 @@ def describe_changes(found: ExistingFolder, plan: Plan, state: State, tolerance:
 
 
 def _begun(output: OutputFolder, plan: Plan) -> bool:
-    """Whether a command was here before: it wrote a description and at least one sidecar."""
+    """Whether the folder has a description and at least one sidecar."""
     return output.description.exists() and any(output.shard(shard.name).sidecar.exists() for shard in plan.shards)
 
 
@@ -73,9 +73,9 @@ def _lines(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance
             yield f"{shard.name} is made again: {_lacking(output, shard.name, tolerance)}"
         elif made.output != plan.output:
             why = of_records("output", asdict(made.output), asdict(plan.output))
-            yield f"{shard.name} is made anew: {'; '.join(why)}"
+            yield f"{shard.name} is made again: {'; '.join(why)}"
         else:
-            yield f"{shard.name} is made anew: {_why(old_rows.get(shard.name, ()), plan.rows[number], homes)}"
+            yield f"{shard.name} is made again: {_why(old_rows.get(shard.name, ()), plan.rows[number], homes)}"
     kept = {shard.name for shard in plan.shards}
     for name in state.stale:
         if name not in kept:
@@ -94,7 +94,7 @@ def _lacking(output: OutputFolder, name: str, tolerance: Tolerance) -> str:
 
 
 def _why(old: Sequence[Planned], new: Sequence[Planned], homes: dict[str, str]) -> str:
-    """What happened to a shard's sources, with an example of each."""
+    """The changes of a shard's sources: for each kind, their number and an example, as `2 added (a.wav, ...)`."""
     before, after = {row.key: row for row in old}, {row.key: row for row in new}
     found: dict[str, list[str]] = defaultdict(list)
     for key, row in after.items():
@@ -113,16 +113,16 @@ def _why(old: Sequence[Planned], new: Sequence[Planned], homes: dict[str, str]) 
 def look(
     found: ExistingFolder, plan: Plan, tolerance: Tolerance = TOLERANT, numbers: Collection[int] | None = None
 ) -> State:
-    """Compare an output folder with a plan; touches nothing.
+    """Compare an output folder with a plan; changes nothing.
 
     Args:
         found: the folder.
-        plan: that it is held against.
-        tolerance: of what goes wrong.
-        numbers: of the only shards that are looked at; None for all.
+        plan: to compare with.
+        tolerance: rejects that are kept or tried again.
+        numbers: of the shards to compare; None for all.
 
     Raises:
-        OutputError: the folder holds what tonemill did not make.
+        OutputError: the folder holds files that tonemill did not make.
     """
     found.require_ours()
     output, numbers = found.output, range(len(plan.shards)) if numbers is None else numbers
@@ -147,7 +147,7 @@ def _made(found: ExistingFolder, plan: Plan) -> Plan | None:
         sealed = (output.description, output.plan_seal)
         known = [(json_files.read_sealed(one) or {}).get("plan_digest") for one in sealed]
         there = None if plan.digest in known else unproved_plan(output.plan)
-        # An older version that was killed left a new plan beside the digest of the one before.
+        # An older version of tonemill, killed while it replaced a plan, left the new plan beside the old plan's digest.
         if plan.digest in known or (there is not None and there.digest == plan.digest):
             return plan
         raise

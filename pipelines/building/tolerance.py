@@ -16,12 +16,12 @@ CHANGED: Final = "changed"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What may go wrong before a command says so.
+    """Limits for rejected sources.
 
     Args:
-        rejects: how many sources may be rejected.
-        transient: sources that failed for a reason that may pass are left as they are, and not tried again.
-        retry: reasons of rejects whose shards are made again, and no others.
+        rejects: most sources that may be rejected.
+        transient: keep rejects of transient failures, and do not try them again.
+        retry: reject reasons; shards that hold rejects with one of them are made again.
     """
 
     rejects: float = math.inf
@@ -29,7 +29,7 @@ class Tolerance:
     retry: frozenset[str] = frozenset()
 
     def require(self, rejected: int, place: Path) -> None:
-        """Stop a job that is plainly wrong.
+        """Compare the number of rejected sources with the limit.
 
         Raises:
             OutputError: too many sources were rejected.
@@ -37,8 +37,8 @@ class Tolerance:
         if rejected > self.rejects:
             raise OutputError(
                 f"{rejected} sources were rejected, and --max-rejects allows {self.rejects:g}. The tables beside the "
-                f"shards in {place} say why (*.rejects.parquet); what was finished stays, and the same command with "
-                "more --max-rejects goes on."
+                f"shards in {place} (*.rejects.parquet) list the reasons; what was finished stays, and the same "
+                "command with more --max-rejects goes on."
             )
 
 
@@ -47,10 +47,10 @@ TOLERANT: Final = Tolerance()
 
 
 def most_rejects(typed: str, sources: int) -> float:
-    """What `--max-rejects` allows, as `20`, or `5%` of all sources.
+    """The number of sources that `--max-rejects` allows; it is typed as `20`, or as `5%` of all sources.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it has another form.
     """
     number, percent = (typed[:-1], True) if typed.endswith("%") else (typed, False)
     try:
@@ -63,10 +63,10 @@ def most_rejects(typed: str, sources: int) -> float:
 
 
 def retried(typed: Sequence[str]) -> frozenset[str]:
-    """The reasons that `--retry` names; `all` stands for every one but `changed`.
+    """The reject reasons typed for `--retry`; `all` stands for all but `changed`.
 
     Raises:
-        UsageError: one is no reason, or nothing that trying again could mend.
+        UsageError: a word is not a reject reason, or is `changed`, where trying again cannot help.
     """
     every = frozenset(REASONS) - {CHANGED}
     for one in typed:

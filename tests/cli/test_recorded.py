@@ -193,7 +193,7 @@ def test_sources_that_were_renamed_are_told_where_they_are_put_beside(
     stream = tonemill("scan", folder / "in", "-q").done().out
     tonemill("shard", tmp_path / "c", *FEW, stdin=stream).done()
     renamed = stream.replace(b'"path":"0', b'"path":"x')
-    refused = tonemill("shard", tmp_path / "c", *FEW, stdin=renamed).refused(1, "--append, which puts new sources")
+    refused = tonemill("shard", tmp_path / "c", *FEW, stdin=renamed).refused(1, "--append, which adds the new sources")
     assert "--update" in refused.err
     ended = tonemill("shard", tmp_path / "c", "--append", "--workers", 1, stdin=renamed).done()
     assert "10 of the new have the bytes of sources that are there" in ended.err

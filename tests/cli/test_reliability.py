@@ -328,7 +328,7 @@ def test_update_makes_exactly_the_touched_shards_and_says_why(
     assert {name for name, number in inodes(copy).items() if before[name] != number} == touched
     take = recipes[3]["fields"]["take"]
     why = f"1 changed ({recipes[3]['path']}: field take '{take}' -> '100')"
-    assert f"{where[recipes[3]['path']]} is made anew: {why}" in ended.err
+    assert f"{where[recipes[3]['path']]} is made again: {why}" in ended.err
     assert f"1 gone ({recipes[-1]['path']})" in ended.err
     assert kinds(copy, quick=False) == {}
     assert tonemill("shard", copy, *SHARDING, "--update", stdin=stream_of(changed)).done().line == ended.line
@@ -338,7 +338,7 @@ def test_update_makes_exactly_the_touched_shards_and_says_why(
 
 def test_a_changed_option_names_itself(tonemill: Tonemill, plan: bytes, copy: Path) -> None:
     ended = tonemill("shard", copy, *SHARDING[:-1], "--overwrite", "--bits", 24, stdin=plan).done()
-    assert "train/000000 is made anew: output bits None -> 24" in ended.err
+    assert "train/000000 is made again: output bits None -> 24" in ended.err
 
 
 # remove

@@ -19,7 +19,7 @@ FLAGS = ("--shard-seconds", 1, "-q", "--workers", 1)
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often this process lists a folder, and reads the head and each part of a plan's file."""
+    """Counts of calls in this process that list a folder or read the head or a part of a plan's file."""
     counted: Counter[str] = Counter()
 
     def counting(module: Any, name: str, what: str) -> None:

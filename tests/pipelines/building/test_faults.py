@@ -1,4 +1,4 @@
-"""Disks and stores of which any call fails, with every number and code of the table: whole, or a failure that heals."""
+"""Each call to a disk or store fails in turn, with each code; the same command, run again, makes the whole corpus."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def cooked_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(out: Path, plan: Plan) -> dict[str, Any] | None:
-    """The description of what came of a command; None where it failed, or said that something may pass."""
+    """The description that a command wrote; None if it failed or reported transient failures."""
     try:
         about = build.produce(build.Build(out, plan, Engine(1), QUIET))
     except TonemillError:
@@ -127,7 +127,7 @@ def test_a_request_for_a_source_fails(tmp_path: Path, store: FailingStore, answe
 
 
 def outcome(out: Path, plan: Plan) -> str:
-    """How a command ends, as `console.guarded` tells a person: nothing where all is well."""
+    """The error message of a command, as `console.guarded` prints it; empty if it succeeded."""
     try:
         about = build.produce(build.Build(out, plan, Engine(1), QUIET))
     except (TonemillError, OSError) as error:
@@ -136,7 +136,7 @@ def outcome(out: Path, plan: Plan) -> str:
 
 
 def faults(every: Sequence[Any], stride: int) -> Iterator[tuple[int, Any]]:
-    """Which call fails and with what: every one with everything, or some of them with one after the other."""
+    """Number of the call that fails, and the fault. Stride 1: all pairs; else every n-th call, the faults in turn."""
     for call in itertools.count(0, stride):
         for one in every if stride == 1 else every[call // stride % len(every) :][:1]:
             yield call, one

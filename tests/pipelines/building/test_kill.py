@@ -1,4 +1,4 @@
-"""Killed at any moment, the same command goes on where it stopped, and every byte is the same."""
+"""After a kill at any moment, the same command goes on where it stopped and writes the same bytes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Make = Callable[[str, int], Forks]
 
 
 def copies_of(plan: bytes, copies: int) -> bytes:
-    """A plan of so many times the sources, none of them the same."""
+    """A stream with `copies` recipes for each source, under different paths."""
     return stream_of([one | {"path": f"{copy}/{one['path']}"} for copy in range(copies) for one in lines_of(plan)])
 
 
 @pytest.fixture
 def forks(plan: bytes, tmp_path: Path, killable: Killable) -> Make:
-    """Makes runs of a sink over so many copies of the plan, into `out`."""
+    """A function that prepares runs of a sink, over copies of the plan, into `out`."""
 
     def make(sink: str, copies: int) -> Forks:
         out = tmp_path / "out"
@@ -43,7 +43,7 @@ def forks(plan: bytes, tmp_path: Path, killable: Killable) -> Make:
 
 
 def require_the_same_bytes_however_killed(runs: Forks, out: Path, kills: int) -> None:
-    """Make a folder in one go, and again with so many kills, most of them while shards are cooked."""
+    """Make a folder without a kill, and again with `kills` kills, most of them while shards are cooked."""
     starting, working = runs.timed()
     expected = contents(out)
     out.rename(out.with_name("expected"))
@@ -69,7 +69,7 @@ def test_killed_at_random_moments_every_byte_is_the_same(forks: Make, tmp_path: 
 
 
 @pytest.mark.parametrize(("sink", "number"), [("shard", signal.SIGINT), ("write", signal.SIGTERM)])
-def test_asked_to_stop_it_stops_soon_and_leaves_nothing_half_written(
+def test_a_signal_stops_a_command_soon_with_no_half_written_file(
     forks: Make, tmp_path: Path, sink: str, number: signal.Signals
 ) -> None:
     runs = forks(sink, 1)

@@ -1,4 +1,4 @@
-"""Cook recipes: read each source, apply its steps, and tell what came of it, whatever befalls it."""
+"""Cook recipes: read each source, apply its steps, and yield examples, or an error if a decoder or step fails."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from tonemill.pipelines.sources.reader import bring, open_array, open_sound
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a recipe so far: an example, or the error that ended it.
+    """The state of a recipe between two steps: an example, or the error that ended it.
 
     Args:
         planned: the recipe with its place in the plan.
-        example: what goes on to the next step; where there is an error, what it befell.
-        error: why it goes no further.
-        step: where that happened.
-        decoded: samples per channel that came of each role, of those that were read from first to last so far.
-        decoders: libraries that decoded each role, where libsndfile alone did not.
+        example: input of the next step; if there is an error, the example that had it.
+        error: None if the example goes on to the next step.
+        step: name of the step with the error.
+        decoded: samples per channel by role, for roles that were decoded to their end.
+        decoders: libraries that decoded a role, by role; only roles that needed another library than libsndfile.
     """
 
     planned: Planned
@@ -48,16 +48,15 @@ class Outcome:
 
     @property
     def of_source(self) -> bool:
-        """Whether it ends the whole source and not one clip."""
+        """Whether there is an error and it rejects the whole source, not one clip."""
         return self.error is not None and not self.example.is_clip
 
     @property
     def surprises(self) -> dict[str, int | float | str]:
-        """What is noted of how a source was read, by the name of an index column.
+        """Notes on how a source was read, by name of the index column.
 
-        Lengths that a header declares and decoding does not bear out, in samples; bytes behind the sound that are
-        no sound; how many sounds a file holds beside the first; the decoders, where libsndfile did not read it all; and
-        what steps noted while the sound flowed.
+        The declared and the decoded length in samples, if they differ; the number of bytes behind the sound; the number
+        of further sounds in the file; the decoders, if libsndfile did not read it all; and notes of the steps.
         """
         recipe = self.planned.recipe
         found: dict[str, int | float | str] = dict(self.example.notes)
@@ -74,14 +73,14 @@ class Outcome:
 
 
 def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Outcome]:
-    """Outcomes of recipes, in their order; those of one recipe are neighbours.
+    """Cook the recipes of a shard; yields their outcomes in order, with the outcomes of one recipe together.
 
-    A source that fails part of the way yields examples first and then an error that is `of_source`: whoever keeps
-    the examples takes that source's back. A source of which nothing comes yields an error of its own.
+    A source that fails part of the way yields examples first, then an outcome that is `of_source`: the caller removes
+    the examples of that source again. A source without examples yields one outcome with an error.
 
     Args:
         rows: recipes of one shard.
-        journal: of that shard, where it is noted what is read, for a decoder may end this very process.
+        journal: of that shard; it records the source in progress, for a decoder may crash this process.
     """
     journal = journal or Journal()
     for _, same in itertools.groupby(rows, key=lambda row: json.dumps(row.recipe.steps)):
@@ -121,11 +120,11 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
 
 
 def _brought(recipe: Recipe, source: dict[str, Any], journal: Journal, position: int) -> files.Source:
-    """A source, brought here; what fetches it may take its time, and is no decoder that hangs.
+    """A local copy of a source, or the source itself. The time limit of decoders does not apply to the transfer.
 
     Raises:
         AudioError: as `bring`.
-        MachineError: nothing can be read any more.
+        MachineError: no source can be read any more.
     """
     journal.at(position)
     begun = time.monotonic()
@@ -139,11 +138,11 @@ def _brought(recipe: Recipe, source: dict[str, Any], journal: Journal, position:
 def _opened(
     planned: Planned, brought: Mapping[str, files.Source], journal: Journal
 ) -> tuple[dict[str, tuple[Flow, Path | None]], dict[str, Array]]:
-    """Every sound and array of a recipe, opened.
+    """Open all sounds and arrays of a recipe.
 
     Raises:
-        AudioError: one cannot be.
-        MachineError: nothing can be read any more.
+        AudioError: one of them cannot be opened.
+        MachineError: no source can be read any more.
     """
     recipe, position, begun = planned.recipe, planned.position, time.monotonic()
     opened: dict[str, tuple[Flow, Path | None]] = {}
@@ -155,7 +154,7 @@ def _opened(
                 try:
                     one = open_sound(source, brought[role], recipe.start, recipe.frames, suspect, journal.patience)
                 except MemoryError:
-                    # In a process of its own it may take as much as a decoder may, and no more.
+                    # A decoder in a process of its own has a limit on its memory.
                     journal.accuse(position)
                     one = open_sound(source, brought[role], recipe.start, recipe.frames, True, journal.patience)
         except Doubtful as error:
@@ -171,7 +170,7 @@ def _opened(
 def _read_blocks(
     flow: Flow, position: int, journal: Journal, role: str, decoded: dict[str, int], decoders: dict[str, str]
 ) -> Iterator[Any]:
-    """Blocks of a source, whose errors are known to come from reading, whichever step asked for the block."""
+    """Blocks of a source. Errors get the note `read`: they are not errors of the step that requested the block."""
     blocks, samples = flow.blocks(), 0
     try:
         while True:
@@ -189,9 +188,9 @@ def _read_blocks(
         raise
     except MemoryError as error:
         journal.accuse(position)
-        told = Settled("memory", "its decoder ran out of memory; it is tried again in a process of its own")
-        told.add_note("read")
-        raise told from error
+        rejection = Settled("memory", "its decoder ran out of memory; it is tried again in a process of its own")
+        rejection.add_note("read")
+        raise rejection from error
 
 
 def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
@@ -212,7 +211,7 @@ def _applied(step: Step, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
 
 
 def _batched(step: BatchStep, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Apply a step to many examples at once; those that have failed already keep their place among them."""
+    """Apply a step to several examples at once; outcomes with an error pass unchanged, in their order."""
     name = step_name(type(step))
     outcomes = (_checked(step, name, outcome) for outcome in outcomes)
     while waiting := _take(outcomes, step.examples_at_once):
@@ -236,7 +235,7 @@ def _checked(step: BatchStep, name: str, outcome: Outcome) -> Outcome:
 
 
 def _take(outcomes: Iterator[Outcome], examples: int) -> list[Outcome]:
-    """The next outcomes, up to and with so many examples."""
+    """The next outcomes, until `examples` of them are without an error or there are no more."""
     taken: list[Outcome] = []
     count = 0
     for outcome in outcomes:
@@ -248,7 +247,7 @@ def _take(outcomes: Iterator[Outcome], examples: int) -> list[Outcome]:
 
 
 def _with_empty_sources(rows: Sequence[Planned], outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Add an error for each source of which nothing came, so that none disappears."""
+    """Add an outcome with an error for each recipe that has none, so that every source is accounted for."""
     waiting = iter(rows)
     current: Planned | None = None
     for outcome in outcomes:

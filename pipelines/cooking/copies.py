@@ -1,4 +1,4 @@
-"""Leave a copy out only if a better one really is kept, for a later step may refuse what `dedup` chose."""
+"""Leave out a copy only if a better copy is kept: a later step may refuse the one that `dedup` chose."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tonemill.pipelines.storage.parquet import read_row_groups
 
 
 def settled(rows: Sequence[Planned], plan_file: Path, journal: Journal) -> list[Planned]:
-    """The recipes of a shard, where copies that are left out for one that is not kept are made like any other.
+    """The recipes of a shard. A copy that `dedup` left out is cooked if no better copy is kept.
 
     Args:
-        rows: of a shard.
-        plan_file: with the recipes of all shards, among which the better copies are.
+        rows: recipes of the shard.
+        plan_file: plan with the recipes of all shards; better copies may be in any of them.
         journal: of the shard.
     """
     return [row if not _is_left_out(row.recipe) else _settled(row, plan_file, journal) for row in rows]
@@ -49,14 +49,14 @@ def _settled(row: Planned, plan_file: Path, journal: Journal) -> Planned:
         if of != step["of"] or (_place(other.recipe), other.key) >= (mine, row.key):
             continue
         verdict = _verdict(other, row.position, journal)
-        # One that failed for a reason that may pass may be kept yet.
+        # A copy with a transient failure may be kept when it is tried again.
         if verdict == "kept" or verdict in TRANSIENT:
             return _with_steps(row, [{**step, "of": other.recipe.path}, *row.recipe.steps[1:]])
     return _with_steps(row, row.recipe.steps[1:])
 
 
 def _place(recipe: Recipe) -> int:
-    """Where a copy is in its cluster: 0 the one that is kept, then 1, 2, ... from better to worse."""
+    """Rank of a copy in its cluster: 0 for the one that `dedup` chose, then 1, 2, ... from better to worse."""
     return int(recipe.steps[0].get("rank", 1)) if _is_left_out(recipe) else 0
 
 
@@ -69,9 +69,9 @@ _verdicts: dict[str, str] = {}
 
 
 def _verdict(other: Planned, position: int, journal: Journal) -> str:
-    """Whether examples come of a recipe: `kept`, or the reason why none does; cooked once in a process."""
+    """`kept` if a recipe gives examples, else the reject reason; each recipe is cooked once in a process."""
     steps = other.recipe.steps[1:] if _is_left_out(other.recipe) else other.recipe.steps
-    # The journal names the source of this shard that is under way, whatever is decoded for it.
+    # The journal names a source of this shard, also while the copy from another shard is decoded.
     alone = replace(_with_steps(other, steps), position=position)
     name = digest_of(alone.line)
     if name not in _verdicts:
@@ -80,7 +80,7 @@ def _verdict(other: Planned, position: int, journal: Journal) -> str:
             if outcome.of_source and outcome.error is not None:
                 error = outcome.error
                 if isinstance(error, Doubtful):
-                    # Whether it is missing or everything is out of reach is judged as at the end of a shard.
+                    # `reach` decides, as at the end of a shard, between a missing source and one out of reach.
                     error = reach.verdict(sources_of(other.recipe)[0], error, time.monotonic())
                 verdict = error.reason
                 break
@@ -94,7 +94,7 @@ def _verdict(other: Planned, position: int, journal: Journal) -> str:
 
 @lru_cache(maxsize=2)
 def _clusters(plan_file: Path, *_: int) -> dict[str, list[Planned]]:
-    """The recipes of every cluster of copies in a plan."""
+    """The recipes of a plan that are in a cluster of copies, by cluster."""
     found: dict[str, list[Planned]] = defaultdict(list)
     for table in read_row_groups(plan_file, lambda name: name in ("key", "name", "recipe")):
         for key, name, text in zip(*(table[column].to_pylist() for column in ("key", "name", "recipe")), strict=True):

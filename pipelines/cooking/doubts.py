@@ -1,4 +1,4 @@
-"""Sources of a shard that could not be read: tried once more at its end, and only then judged."""
+"""Try sources that could not be read once more at the end of a shard, and only then choose their reject reasons."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tonemill.pipelines.sources.remote import unstable
 from tonemill.pipelines.storage.stores import cut_short
 
 MOST_PASSES: Final = 3
-"""So often a shard is cooked, where sources that failed can be read again."""
+"""Most times that a shard is cooked, if sources that failed can be read later."""
 
 
 class Doubts:
-    """What is not known yet of the sources of one shard.
+    """The sources of one shard that could not be read.
 
     Args:
-        rows: its recipes.
-        others: gives recipes of other shards, which are read where nothing of this one can be.
+        rows: recipes of the shard.
+        others: returns recipes of other shards; their sources are tried if none of this shard can be read.
     """
 
     def __init__(self, rows: Sequence[Planned], others: Callable[[], Iterable[Planned]] = tuple) -> None:
@@ -40,15 +40,15 @@ class Doubts:
         reach.among(all_sources)
 
     def enter(self, row: Planned, error: Doubtful) -> None:
-        """Note that a source could not be read."""
+        """Record that a source could not be read."""
         self._now[row.key] = error
         self._first.setdefault(row.key, time.monotonic())
 
     def cook_again(self) -> bool:
-        """Try every source once more that failed for the first time; whether any of them can be read now.
+        """Try each source that failed once again; returns whether the shard must be cooked again.
 
         Raises:
-            MachineError: nothing can be read any more, or copies vanish as soon as they are made.
+            MachineError: no source can be read any more, or copies vanish as soon as they are made.
         """
         self._passes += 1
         vanished = [key for key, error in self._now.items() if isinstance(error, Vanished) and key in self._twice]
@@ -66,7 +66,7 @@ class Doubts:
         return True
 
     def _tried(self, row: Planned) -> bool:
-        """Whether every source of a recipe can be brought here now."""
+        """Whether all sources of a recipe can be fetched now."""
         for source, place in zip(row.recipe.sources.values(), sources_of(row.recipe), strict=True):
             begun = time.monotonic()
             try:
@@ -76,13 +76,13 @@ class Doubts:
                 reach.failed(place, error, time.monotonic() - begun)
                 return False
             except AudioError:
-                # What it is now is found by cooking.
+                # The file can be reached; cooking finds its error.
                 return True
             reach.read(place)
         return True
 
     def settle(self, rejects: Iterable[dict[str, Any]]) -> None:
-        """Enter into the rejects what is final of each, and what may pass."""
+        """Write the final reason and message, permanent or transient, into each reject."""
         for row in rejects:
             if row["clip"] is None and (error := self._now.get(row["key"])) is not None:
                 source = sources_of(self._rows[row["key"]].recipe)[0]

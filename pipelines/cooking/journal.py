@@ -1,9 +1,9 @@
-"""What a worker is at, written where the next one finds it: so a source that ends processes is known, and set apart.
+"""The journal of a shard: a file with the source in progress, which identifies a source that crashes workers.
 
-A file per shard lies in the folder `JOURNALS` of the plan's home while that shard is cooked. Its first line is the
-position of the source under way; every further line is what is known against one: `POSITION suspect`, where a worker
-ended there for whatever reason, or `POSITION SIGNAL`, where it was seen to be ended by one, or to be hung.
-A suspect is decoded in a process of its own (`sources.decoder`); one that ends the worker even so is refused.
+While a shard is cooked, it has a file in the folder `JOURNALS` of the plan's home. The first line of the file is the
+position of the source in progress. Each further line is an entry against a source: `POSITION suspect` if a worker
+ended while reading it, for an unknown reason; `POSITION SIGNAL` if that signal ended the worker; `POSITION hung`.
+A suspect is decoded in a process of its own (`sources.decoder`); if it ends the worker even then, it is refused.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ WIDTH: Final = 15
 _patience = PATIENCE
 
 _reading: dict[Journal, float] = {}
-"""When each journal of this process last began to wait for a decoder."""
+"""Start of the wait for a decoder (monotonic seconds), by journal of this process that waits for one."""
 
 
 class Journal:
-    """Of one shard that is being cooked.
+    """The journal of a shard that is being cooked.
 
     Args:
-        path: of its file; None for one that is kept nowhere, and knows of no suspects.
+        path: of its file; None for a journal without a file, which has no suspects at first.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -68,7 +68,7 @@ class Journal:
 
     @contextmanager
     def reading(self, position: int) -> Iterator[None]:
-        """Note which source a decoder is asked for, and that it has not answered yet."""
+        """Record a source as the one in progress, and measure the time of its decoder until the block ends."""
         if self._path is None:
             yield
             return
@@ -80,13 +80,13 @@ class Journal:
             _reading.pop(self, None)
 
     def at(self, position: int) -> None:
-        """Note the source under way. One small write to a file's cache: it outlives the process, not the machine."""
+        """Record the source in progress: one small write without fsync, which survives a crash of the process only."""
         if self._path is not None and position != self._position:
             self._position = position
             os.pwrite(self._file, b"%*d\n" % (WIDTH, position), 0)
 
     def accuse(self, position: int) -> None:
-        """Enter a source as a suspect, which is decoded in a process of its own from now on."""
+        """Record a source as a suspect; it is decoded in a process of its own from now on."""
         if position not in self._against:
             self._against[position] = [SUSPECT]
             if self._path is not None:
@@ -94,16 +94,16 @@ class Journal:
                 self._position = NOWHERE
 
     def enter_hung(self) -> None:
-        """Enter that the decoder of the source under way hangs."""
+        """Record that the decoder of the source in progress hangs."""
         self._against.setdefault(self._position, []).append(HUNG)
         _write(self._file, self._against)
 
     def is_suspect(self, position: int) -> bool:
-        """Whether a worker ended at this source."""
+        """Whether the journal has an entry against this source."""
         return position in self._against
 
     def refuse_deadly(self, position: int) -> None:
-        """Refuse a source that hung a decoder, or that ended workers even when another process decoded it.
+        """Refuse a source that hung a decoder, or that ended a worker although another process decoded it.
 
         Raises:
             AudioError: hung, killed or crashed.
@@ -119,7 +119,7 @@ class Journal:
         raise AudioError("crashed", f"the worker ended with {seen[-1]} twice while it was at it")
 
     def close(self, finished: bool) -> None:
-        """Forget the source under way; where the shard is finished, everything."""
+        """Clear the source in progress; remove the file if the shard is finished or there are no entries."""
         if self._path is None:
             return
         _write(self._file, self._against)
@@ -131,7 +131,7 @@ class Journal:
 
 @contextmanager
 def journal_of(home: Path, number: int) -> Iterator[Journal]:
-    """The journal of a shard of the plan in a folder; the shard is finished when the block ends without an error."""
+    """The journal of a shard, for a `with` block; if the block ends without an error, the journal is removed."""
     journal = Journal(scratch(home) / JOURNALS / str(number))
     finished = False
     try:
@@ -142,18 +142,18 @@ def journal_of(home: Path, number: int) -> Iterator[Journal]:
 
 
 def set_patience(seconds: float) -> None:
-    """Set how long the decoders of this process may take."""
+    """Set the seconds that decoders of this process may take for a block of sound."""
     global _patience
     _patience = seconds
 
 
 def note_end(home: Path, what: str, among: Collection[int] | None = None) -> bool:
-    """Enter into every journal in which a source is under way how the worker ended there; whether there was one.
+    """Record how a worker ended, in each journal with a source in progress; returns whether there was one.
 
     Args:
-        home: where the journals lie.
-        what: ended it.
-        among: numbers of the shards that were the worker's; None for all.
+        home: folder of the plan, which has the journals.
+        what: `SUSPECT`, a signal's name or an exit code.
+        among: numbers of the worker's shards; None for all.
     """
     any_found = False
     for path in _paths(home, among):
@@ -165,12 +165,12 @@ def note_end(home: Path, what: str, among: Collection[int] | None = None) -> boo
 
 
 def suspected(home: Path) -> list[int]:
-    """Numbers of the shards that hold suspects."""
+    """Numbers of the shards whose journals have entries or a source in progress."""
     return sorted(int(path.name) for path in _paths(home) if _read(path, SUSPECT))
 
 
 def forget(home: Path, among: Collection[int] | None = None) -> None:
-    """Remove the journals of a home, or those of some shards, for they are done or the plan is another."""
+    """Remove the journals of all shards, or of the shards in `among`, when these are done or the plan changes."""
     if among is None:
         shutil.rmtree(scratch(home) / JOURNALS, ignore_errors=True)
         return
@@ -179,7 +179,7 @@ def forget(home: Path, among: Collection[int] | None = None) -> None:
 
 
 def note_hung(seconds: float) -> bool:
-    """Enter into the journals of this process which decoders gave nothing for so long; whether there was one."""
+    """Record decoders of this process that have taken more than `seconds`; returns whether there is one."""
     now = time.monotonic()
     late = [journal for journal, begun in list(_reading.items()) if now - begun > seconds]
     for journal in late:
@@ -193,7 +193,7 @@ def _paths(home: Path, among: Collection[int] | None = None) -> list[Path]:
 
 
 def _read(path: Path, under_way: str) -> dict[int, list[str]]:
-    """What a journal holds against positions; against the one under way, what is given."""
+    """The entries of a journal by position, with `under_way` added as an entry against the source in progress."""
     against: dict[int, list[str]] = defaultdict(list)
     with contextlib.suppress(OSError):
         first, *lines = path.read_text("ascii", "replace").splitlines() or [""]
@@ -201,7 +201,7 @@ def _read(path: Path, under_way: str) -> dict[int, list[str]]:
             position, _, what = line.partition(" ")
             if position.isdigit() and what:
                 against[int(position)].append(what)
-        # A hung decoder's source has been named already.
+        # If the decoder hung, the journal has that entry already.
         if first.strip().isdigit() and HUNG not in against[int(first)]:
             against[int(first)].append(under_way)
     return {position: found for position, found in against.items() if found}

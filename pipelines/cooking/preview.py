@@ -1,4 +1,4 @@
-"""Cook a few recipes into a folder where a person hears and sees what a pipe does, before it runs for hours."""
+"""Cook a few recipes into a folder of WAVs, pictures and a web page, to check a pipe before it runs for hours."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MARK: Final = "preview.json"
 PAGE: Final = "index.html"
 
 
-class Seen(NamedTuple):
-    """What came of one recipe.
+class Preview(NamedTuple):
+    """The clips of one recipe.
 
     Args:
         path: of its source.
-        sounds: by name of the clip (its picture's, without suffix), roles and their files.
-        more: clips that were not written, for there were enough.
-        refused: reasons and messages of what was refused.
+        sounds: for each clip, by the name of its picture without suffix, pairs of role and file.
+        more: number of clips beyond the limit, which were not written.
+        refused: a line for each refused source or clip, with step, reason and message.
     """
 
     path: str
@@ -40,13 +40,13 @@ class Seen(NamedTuple):
     refused: list[str]
 
 
-def preview(recipes: Sequence[Recipe], folder: Path, clips: int) -> Iterator[Seen]:
-    """Cook recipes into a folder: WAVs, a picture of each clip, and a page with both; yields what came of each.
+def preview(recipes: Sequence[Recipe], folder: Path, clips: int) -> Iterator[Preview]:
+    """Cook recipes into a folder: WAVs, a picture of each clip, and a page with both; yields the clips of each recipe.
 
     Args:
         recipes: one or more.
         folder: new, empty, or an earlier preview, which is replaced.
-        clips: of each source, at most.
+        clips: most clips of each source.
 
     Raises:
         OutputError: the folder holds something else, or cannot be written.
@@ -56,7 +56,7 @@ def preview(recipes: Sequence[Recipe], folder: Path, clips: int) -> Iterator[See
         made: list[str] = [PAGE]
         json_files.write_json(folder / MARK, {"schema": 1, "files": made})
         plan = make_plan(recipes, Output("files", "wav"), Splitting(), shard_seconds=float("inf"))
-        seen: list[Seen] = []
+        seen: list[Preview] = []
         for _, outcomes in itertools.groupby(cook(plan.rows[0]), key=lambda outcome: outcome.planned.key):
             one = _written(folder, len(seen) + 1, outcomes, clips, made)
             json_files.write_json(folder / MARK, {"schema": 1, "files": made})
@@ -67,12 +67,12 @@ def preview(recipes: Sequence[Recipe], folder: Path, clips: int) -> Iterator[See
 
 
 def _clear(folder: Path) -> None:
-    """Take an earlier preview away, and nothing else."""
+    """Remove the files of an earlier preview, and no others."""
     record = json_files.read_json(folder / MARK)
     ours = isinstance(record, dict) and record.get("schema") == 1 and isinstance(record.get("files"), list)
     if ours:
         for name in record["files"]:
-            # A name with a folder in it was not written by us.
+            # tonemill writes no name with a folder in it.
             if is_plain(name) and "/" not in name:
                 (folder / name).unlink(missing_ok=True)
         (folder / MARK).unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def _clear(folder: Path) -> None:
         raise OutputError(f"{folder} holds something that is no preview. Name a new folder, or empty this one.")
 
 
-def _written(folder: Path, number: int, outcomes: Iterator[Outcome], most: int, made: list[str]) -> Seen:
+def _written(folder: Path, number: int, outcomes: Iterator[Outcome], most: int, made: list[str]) -> Preview:
     sounds: dict[str, list[tuple[str, str]]] = {}
     refused: list[str] = []
     more = 0
@@ -99,7 +99,7 @@ def _written(folder: Path, number: int, outcomes: Iterator[Outcome], most: int, 
             except AudioError as found:
                 error = found
         refused.append(f"{error.outcome} by {outcome.step or 'encode'}: {error.reason}: {error.message}")
-    return Seen(path, sounds, more, refused)
+    return Preview(path, sounds, more, refused)
 
 
 def _write_clip(folder: Path, name: str, outcome: Outcome, made: list[str]) -> list[tuple[str, str]]:
@@ -132,7 +132,7 @@ def _write_clip(folder: Path, name: str, outcome: Outcome, made: list[str]) -> l
 
 def _title(outcome: Outcome) -> str:
     example = outcome.example
-    told = (
+    shown = (
         "tempo_bpm",
         "tempo_from",
         "loopability",
@@ -141,14 +141,14 @@ def _title(outcome: Outcome) -> str:
         "polarity",
         "gain_db",
     )
-    known = [f"{name} {example.fields[name]}" for name in told if name in example.fields]
+    values = [f"{name} {example.fields[name]}" for name in shown if name in example.fields]
     start = f"from {example.start_seconds:.3f} s"
     # Matplotlib reads dollar signs as mathematics.
-    return "\n".join([f"{outcome.planned.recipe.path}, {start}".replace("$", r"\$"), ", ".join(known)]).strip()
+    return "\n".join([f"{outcome.planned.recipe.path}, {start}".replace("$", r"\$"), ", ".join(values)]).strip()
 
 
-def _page(seen: Sequence[Seen]) -> str:
-    """One page that needs nothing but the files beside it."""
+def _page(seen: Sequence[Preview]) -> str:
+    """The HTML of a page that needs only the files in its folder."""
     parts: list[Any] = []
     for one in seen:
         parts.append(f"<h2>{html.escape(one.path)}</h2>")

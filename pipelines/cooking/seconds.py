@@ -1,4 +1,4 @@
-"""Account for the seconds of a source that were read: stored, left behind, rejected or filtered."""
+"""Divide the seconds of a source that were read into stored, left behind, rejected and filtered."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.recipes.recipe import Recipe
 
 Span = tuple[float, float]
-"""From and to, in seconds of the source."""
+"""Start and end in seconds of the source."""
 
 PART = "within"
-"""The step that says which part of its source a recipe is of."""
+"""The step that limits a recipe to a part of its source."""
 
 
 def of_source(
@@ -23,17 +23,17 @@ def of_source(
     refused: Iterable[tuple[str, Example]],
     outcome: str,
 ) -> dict[str, float]:
-    """Seconds of a source by what became of them; they add up to those that were read.
+    """Seconds `read` of a source, and `stored`, `rejected`, `filtered` and `left_behind`, which add up to `read`.
 
-    A second that several clips hold counts once: as stored, if it is in one that was; else as rejected, else as
-    filtered. What is in no clip was left behind.
+    A second in several clips counts once: as stored if one of them was stored, else as rejected, else as filtered. A
+    second in no clip is left behind. A source that was rejected or filtered whole has only `read` and that outcome.
 
     Args:
         recipe: of the source.
-        decoded: samples per channel by role, of those that were decoded to their end.
-        kept: rows of the index of its examples.
-        refused: `rejected` or `filtered`, and the clip, of each that was not stored.
-        outcome: what became of the source as a whole: `kept`, `rejected` or `filtered`.
+        decoded: samples per channel by role, for roles that were decoded to their end.
+        kept: index rows of the source's examples.
+        refused: `rejected` or `filtered`, and the clip, for each clip that was not stored.
+        outcome: of the source as a whole: `kept`, `rejected` or `filtered`.
     """
     whole = _whole(recipe, decoded)
     read = _measure([whole])
@@ -53,14 +53,14 @@ def of_source(
 
 
 def decoded_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Samples that were decoded of each role of a source, where rows of the index say that others were declared."""
+    """Decoded samples by role, from the index rows of a source; only roles whose declared length differs."""
     row = rows[0] if rows else {}
     ends = {name: name.removesuffix("decoded_samples").rstrip("_") for name in row if name.endswith("decoded_samples")}
     return {role or "audio": row[name] for name, role in ends.items() if row[name] is not None}
 
 
 def _whole(recipe: Recipe, decoded: Mapping[str, int]) -> Span:
-    """What a recipe reads of its source; a pair counts once, and nothing of a source without a header."""
+    """The span that a recipe reads of its source. A pair counts once; a source of unknown length has 0 s."""
     begins, lengths = [], []
     for role, source in (recipe.sounds or recipe.arrays).items():
         rate = source.get("sample_rate")
@@ -87,7 +87,7 @@ def _span_of(row: Mapping[str, Any]) -> Span:
 
 
 def _extent(example: Example) -> Span | None:
-    """Where a clip was in its source; None for a sound that was never cut."""
+    """The span of a clip in its source; None for a sound that is not in memory, so was never cut."""
     clips = [sound for sound in example.sounds.values() if isinstance(sound, Waveform)]
     if not clips:
         return None
@@ -97,7 +97,7 @@ def _extent(example: Example) -> Span | None:
 
 
 def _measure(spans: Iterable[Span]) -> float:
-    """The length of spans together, where they overlap counted once."""
+    """The length of the union of spans, in seconds."""
     total, reached = 0.0, float("-inf")
     for first, end in sorted(spans):
         total += max(0.0, end - max(first, reached))

@@ -1,4 +1,4 @@
-"""Cook one shard of a plan and commit what came of it: a tar of a corpus, or files in a folder."""
+"""Cook one shard of a plan and commit its examples: as a tar of a corpus, or as files in a folder."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.paths import kept
 
 NEIGHBOURS: Final = 4
-"""Shards on each side that are looked into for a source that can be read, where none of this one can."""
+"""Shards on each side whose sources are tried, if no source of this shard can be read."""
 
 
 def cook_shard(home: Path, number: int) -> None:
-    """Cook a shard of the plan that lies in a folder and commit it: its files, its tables, its sidecar.
+    """Cook a shard of the plan in the folder `home` and commit it: its files, its tables, its sidecar.
 
     Raises:
-        OutputError: something cannot be written.
-        MachineError: this machine lacks room, memory or handles, or can read nothing any more.
-        Stopped: the person asked for an end.
+        OutputError: a file cannot be written.
+        MachineError: this machine lacks room, memory or handles, or can read no source any more.
+        Stopped: the user stopped the command.
     """
-    lying = kept(home / PLAN)
-    status = lying.stat()
+    local_plan = kept(home / PLAN)
+    status = local_plan.stat()
     plan = _plan_as_of(home / PLAN, status.st_size, status.st_mtime_ns, status.st_ino)
     shard = plan.shards[number]
     files = ShardFiles(home / shard.name)
     files.base.parent.mkdir(parents=True, exist_ok=True)
     with journal_of(home, number) as journal:
         try:
-            rows = read_rows(lying, number)
-            doubts = Doubts(rows, partial(_others, lying, len(plan.shards), number))
+            rows = read_rows(local_plan, number)
+            doubts = Doubts(rows, partial(_others, local_plan, len(plan.shards), number))
             while True:
                 shelf = _shelf(home, files, plan.output)
                 try:
-                    tally = _fill(shelf, shard, plan.output, rows, number, journal, lying, doubts)
+                    tally = _fill(shelf, shard, plan.output, rows, number, journal, local_plan, doubts)
                     if doubts.cook_again():
                         continue
                     doubts.settle(tally.rejects)
@@ -83,7 +83,7 @@ def _shelf(home: Path, files: ShardFiles, output: Output) -> Shelf:
 
 
 def _others(plan: Path, shards: int, number: int) -> Iterator[Planned]:
-    """Recipes of the shards on both sides of one."""
+    """Recipes of the `NEIGHBOURS` shards before and after a shard, the nearest first."""
     for step in range(1, NEIGHBOURS + 1):
         for other in {(number + step) % shards, (number - step) % shards} - {number}:
             yield from read_rows(plan, other)
@@ -91,7 +91,7 @@ def _others(plan: Path, shards: int, number: int) -> Iterator[Planned]:
 
 @lru_cache(maxsize=2)
 def _plan_as_of(path: Path, *_: int) -> Plan:
-    """A plan that is read once by all shards of a process, for it names every shard; again when its file is another."""
+    """The plan without rows: it names every shard, so a process reads it once, and again only if its file changes."""
     return read_plan(path)
 
 
@@ -119,7 +119,7 @@ def _fill(
             if outcome.error is None:
                 outcome = _stored(shelf, outcome, clip, names, output, tally)
             if outcome.of_source:
-                # All of a source or nothing: a file that breaks off half-way is not half a file's worth of clips.
+                # A source is kept whole or not at all: no clips are kept of a file that breaks off half-way.
                 shelf.roll_back(mark)
                 del tally.examples[first_example:], tally.rejects[first_reject:]
                 assert outcome.error is not None
@@ -142,7 +142,7 @@ def _fill(
 
 
 def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], output: Output, tally: Tally) -> Outcome:
-    """Encode and store an example and enter it into the index; the outcome, failed if that could not be done."""
+    """Encode and store an example and add its index row; returns the outcome, with an error if that failed."""
     example, planned = outcome.example, outcome.planned
     bits = (output.bits or example.bits) if example.sounds else ARRAY_BITS
     try:
@@ -190,13 +190,13 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
 
 
 def _refuse_unfit_arrays(example: Example, frames: int, shapes: Mapping[str, Any]) -> None:
-    """Refuse arrays that are not of this sound, or whose columns of the index the fields take.
+    """Refuse arrays whose length does not fit the sound, and fields with the name of an index column for arrays.
 
     Raises:
         AudioError: roles.
     """
     for name, array in example.arrays.items():
-        # The last frame may reach beyond the sound, and centred frames are one more.
+        # The last frame may reach beyond the sound, and centred frames add one.
         if array.samples is not None and abs(array.samples - frames) > 2 * (array.hop or 0):
             raise AudioError(
                 "roles",

@@ -5,20 +5,20 @@ from __future__ import annotations
 from tonemill.pipelines.storage.stores import cut_short
 
 stopping = cut_short
-"""Set when the person wants the command to end: the workers of this process stop before their next example."""
+"""Set when the user stops the command: the workers of this process stop before their next example."""
 
 under_way: dict[int, float] = {}
-"""Expected seconds cooked so far of each shard that this process is at, for the progress bar."""
+"""Expected seconds cooked so far of each shard in progress in this process, for the progress bar."""
 
 refused: dict[int, int] = {}
-"""Sources and clips refused so far in each shard that this process is at."""
+"""Sources and clips refused so far in each shard in progress in this process."""
 
 rejected: dict[int, int] = {}
-"""Whole sources rejected so far in each shard that this process is at."""
+"""Whole sources rejected so far in each shard in progress in this process."""
 
 
 def begin(number: int) -> None:
-    """Set what is counted of a shard to zero, for some runners give a process the same shard twice.
+    """Set the counts of a shard to zero, for some runners give a process the same shard twice.
 
     Counts are not deleted: a worker process reports the counts it has, and its parent would keep those not reported.
     """
@@ -26,4 +26,4 @@ def begin(number: int) -> None:
 
 
 class Stopped(Exception):
-    """The person asked for an end; nothing half-written stays."""
+    """The user stopped the command; the shard's half-written files are removed."""

@@ -1,4 +1,4 @@
-"""Where a shard's examples are put: members of a tar, or files in a folder."""
+"""Store the examples of a shard, as members of a tar or as files in a folder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tonemill.pipelines.storage.tar import MEMBER_BYTES, Mark, TarWriter
 
 @dataclass(frozen=True)
 class Piece:
-    """An example ready to be stored.
+    """An encoded example.
 
     Args:
         key: of the example.
-        name: of its source's file, made fit for a folder by the plan.
-        encoded: by role.
-        record: its JSON.
-        arrays: by name, encoded likewise.
+        name: for its files in a folder; the plan derives it from the source's path.
+        encoded: encoded sounds by role.
+        record: content of its JSON file.
+        arrays: encoded arrays by name.
     """
 
     key: str
@@ -39,11 +39,11 @@ class Piece:
     arrays: Mapping[str, Encoded] = field(default_factory=dict)
 
     def parts(self, container: str, role_mark: str) -> Iterator[tuple[str, str, Encoded]]:
-        """Every file of it: role or name, what follows the name of the example, and content; arrays stand last.
+        """All files of the example, arrays last: role or array name, end of the file name, and content.
 
         Args:
             container: of sounds.
-            role_mark: between the name of an example and that of a role, which a lone `audio` is not named by.
+            role_mark: between the names of example and role; an example with only `audio` has no role in its name.
         """
         for role, one in self.encoded.items():
             role_name = "" if set(self.encoded) == {"audio"} else f"{role_mark}{role}"
@@ -53,30 +53,30 @@ class Piece:
 
 
 class Shelf(Protocol):
-    """Where a shard's examples are put; those of a source that fails later are taken back.
+    """Storage for a shard's examples; those of a source that fails later can be removed again.
 
     Args:
-        spill: folder on the same disk, where sound waits that is too much for memory.
-        most_bytes: that one file may have.
+        spill: folder on the same disk, for temporary files of sound that is too large for memory.
+        most_bytes: most bytes of one file.
     """
 
     spill: Path
     most_bytes: float
 
     def put(self, piece: Piece) -> dict[str, Any]:
-        """Store an example; returns columns for the index that say where."""
+        """Store an example; returns index columns with its offsets, sizes and hashes."""
 
     def mark(self) -> Any:
-        """Where it stands now."""
+        """The current position, for `roll_back`."""
 
     def roll_back(self, mark: Any) -> None:
-        """Take back what was put since the mark."""
+        """Remove the examples that were stored since the mark."""
 
     def finish(self) -> dict[str, Any]:
-        """Commit; returns entries for the sidecar."""
+        """Commit all examples; returns entries for the sidecar."""
 
     def discard(self) -> None:
-        """Remove what was not committed."""
+        """Remove examples that were not committed."""
 
 
 class TarShelf:
@@ -106,7 +106,7 @@ class TarShelf:
 
     def finish(self) -> dict[str, Any]:
         if not self._tar.size:
-            # Readers stumble over a tar without members, so a shard of which nothing came has none.
+            # Readers fail on a tar without members, so a shard without examples has no tar.
             self._part.target.unlink(missing_ok=True)
             return {"bytes": 0, "sha256": None}
         digest = self._tar.finish()
@@ -119,7 +119,7 @@ class TarShelf:
 
 @dataclass(frozen=True)
 class _Written:
-    """A file that waits for its final name, which ends so."""
+    """A temporary file, and the end of its final name."""
 
     ending: str
     part: commit.Part
@@ -142,7 +142,7 @@ class FileShelf:
         columns: dict[str, Any] = {}
         self._waiting.append((piece.name, piece.key.rpartition("-")[2], parts))
         for name, ending, one in self._tagged(piece).parts(self._container, "_"):
-            # It waits among the sidecars: what a kill leaves there is swept, and the person's folder stays clean.
+            # Temporary files are beside the sidecars: after a kill the next command removes them from there.
             part = commit.Part(self._work / piece.key, self._work)
             parts.append(_Written(ending, part, one.size, one.sha256))
             columns[f"{name}_sha256"] = parts[-1].sha256
@@ -154,7 +154,7 @@ class FileShelf:
         return columns
 
     def _tagged(self, piece: Piece) -> Piece:
-        """With the tempo in the files of a loop; a corpus has it in its index and in KEY.json."""
+        """The example, with the tempo in the files of a loop; a corpus has it in its index and in KEY.json."""
         rate, encoded = int(piece.record["sample_rate"]), dict(piece.encoded)
         for role, one in piece.encoded.items():
             loop = loop_of(piece.record, one.frames, rate)

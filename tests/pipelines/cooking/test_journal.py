@@ -11,11 +11,11 @@ from tonemill.pipelines.cooking.journal import HUNG, JOURNALS, SUSPECT, forget, 
 
 
 class Killed(BaseException):
-    """Ends a block as a signal would: nothing behind it runs."""
+    """Raised in place of a signal: it ends the block of a journal."""
 
 
 def ended_at(home: Path, shard: int, position: int, what: str) -> bool:
-    """A worker of a shard ends while it reads a source; whether the journal knew."""
+    """End a worker while it reads a source; returns whether a journal names that source."""
     try:
         with journal_of(home, shard) as journal:
             journal.at(position)

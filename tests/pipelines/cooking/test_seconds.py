@@ -63,7 +63,9 @@ def test_what_is_read_is_what_was_decoded_of_the_part_that_is_wanted() -> None:
     assert of_source(Recipe("a", {"audio": {"uri": "file:///a"}}), {}, [], [], "rejected")["read"] == 0
 
 
-def test_a_corpus_says_what_slice_left_behind(tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path) -> None:
+def test_a_corpus_counts_what_slice_left_behind(
+    tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path
+) -> None:
     (tmp_path / "in").mkdir()
     for number in range(3):
         noise = 0.1 * np.random.default_rng(number).standard_normal(1990)

@@ -74,7 +74,7 @@ def _parameter(setting: Setting, argument: bool, unset: bool, panel: str | None,
 
 
 def escaped(text: str) -> str:
-    """A help text as Typer takes it: unescaped, rich reads `[extra]` and `[default: 3]` as markup and prints neither."""
+    """A help text as Typer takes it: rich takes an unescaped `[extra]` or `[default: 3]` for markup and drops it."""
     return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
 
 

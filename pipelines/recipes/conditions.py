@@ -12,7 +12,7 @@ from typing import Any, Final
 from tonemill.audiotools.errors import UsageError
 
 LONGEST: Final = 10_000
-"""Characters of a condition, which may come with somebody's plan."""
+"""Characters of a condition; it may come from a plan that another person wrote."""
 
 
 def _of_numbers(work: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -108,8 +108,8 @@ def condition(text: str, flag: str) -> Condition:
         _check(tree, text, flag)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         equals = "; == compares" if re.search(r"(?<![=!<>])=(?!=)", text) else ""
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise UsageError(f"{flag} {text[:200]!r} is not a condition: {said}{equals}.") from error
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UsageError(f"{flag} {text[:200]!r} is not a condition: {reason}{equals}.") from error
     return Condition(tree, text, flag)
 
 

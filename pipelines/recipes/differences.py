@@ -1,4 +1,4 @@
-"""How two recipes differ, parameter by parameter, in words."""
+"""Describe the differences of two recipes, a line for each parameter."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tonemill.pipelines.recipes.recipe import PLACES, Recipe
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What differs between two recipes, parameter by parameter, in words; nothing for equal ones."""
-    told = []
+    """A line for each parameter in which two recipes differ; an empty list if they are equal."""
+    lines = []
     for role in dict.fromkeys([*old.sources, *new.sources]):
-        told += of_records(f"source {role}", old.sources.get(role), new.sources.get(role))
-    told += of_values("start", old.start, new.start) + of_values("frames", old.frames, new.frames)
-    told += of_records("field", old.fields, new.fields)
+        lines += of_records(f"source {role}", old.sources.get(role), new.sources.get(role))
+    lines += of_values("start", old.start, new.start) + of_values("frames", old.frames, new.frames)
+    lines += of_records("field", old.fields, new.fields)
     names = [[step["step"] for step in one.steps] for one in (old, new)]
     if names[0] != names[1]:
-        told.append(f"steps {' | '.join(names[0]) or 'none'} -> {' | '.join(names[1]) or 'none'}")
+        lines.append(f"steps {' | '.join(names[0]) or 'none'} -> {' | '.join(names[1]) or 'none'}")
     else:
         for one, other in zip(old.steps, new.steps, strict=True):
-            told += of_records(one["step"], dict(comparable(one)), dict(comparable(other)))
-    return told + of_records("entry", old.extra, new.extra)
+            lines += of_records(one["step"], dict(comparable(one)), dict(comparable(other)))
+    return lines + of_records("entry", old.extra, new.extra)
 
 
 def of_records(what: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[str]:
@@ -35,5 +35,5 @@ def of_records(what: str, old: dict[str, Any] | None, new: dict[str, Any] | None
 
 
 def of_values(what: str, old: Any, new: Any) -> list[str]:
-    """A difference between two values in words, or nothing."""
+    """One line with both values, or an empty list if they are equal."""
     return [] if old == new and type(old) is type(new) else [f"{what} {old!r} -> {new!r}"]

@@ -28,7 +28,7 @@ class Example:
         fields: metadata; a step may add to it.
         bits: per sample, enough to keep what the source holds.
         start_seconds: where it starts in its source.
-        is_clip: a step cut it out of its source, so what befalls it does not befall the source.
+        is_clip: a step cut it out of its source, so a reject concerns this clip and not the source.
         path: of its source, under the root that was scanned.
         places: the source's files by role, for steps that read tags; never stored.
         arrays: by name, of the sounds as they are, or in place of them.
@@ -112,7 +112,7 @@ class Example:
                 before[self.name_for(role, "channels_from")] = sound.channels
             if sounds[role].sample_rate != sound.sample_rate:
                 before[self.name_for(role, "sample_rate_from")] = sound.sample_rate
-        # Of several changes, the first tells what the source had.
+        # The first change recorded the source's value; later ones keep it.
         return self.with_sounds(sounds, **changes).with_fields(
             {name: self.fields.get(name, value) for name, value in before.items()}
         )

@@ -23,10 +23,10 @@ EXACT: Final = 2**53
 """From here on whole numbers are written as text: jq 1.6 and JavaScript have doubles, and round them."""
 
 MOST_STEPS: Final = 100
-"""In one recipe; each takes its place on the stack while it is cooked."""
+"""Steps of one recipe; each uses a frame of the stack while the recipe is cooked."""
 
 KEYS: Final = frozenset({"tonemill", "path", "sources", "fields", "steps", "start", "frames", "dealt"})
-"""What this version knows of a line; it keeps the rest."""
+"""Keys of a line that this version reads; it keeps all others unchanged."""
 
 SPLITS: Final = ("train", "valid", "test")
 
@@ -34,7 +34,7 @@ ARRAY: Final = "array"
 """The `kind` of a source that is one; a sound has none."""
 
 PLACES: Final = frozenset({"suspect", "uri", "modified_ns", "run_uri", "parents_uri"})
-"""Keys that say where something lies, or how it is read, and not what it is: kept out of digests and shards."""
+"""Keys for the location of a source or the way it is read, not its content: left out of digests and shards."""
 
 RESERVED: Final = frozenset(
     {"key", "source", "path", "clip", "split", "shard", "position", "roles", "sample_rate", "channels", "samples"}
@@ -145,7 +145,7 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
     """Make a recipe of a decoded line.
 
     Raises:
-        StreamError: a part is missing or of the wrong type; says which.
+        StreamError: a key is missing or of the wrong type; the message names it.
     """
     get: Callable[..., Any] = record.get
     recipe = Recipe(
@@ -243,7 +243,7 @@ def modified_ns(source: dict[str, Any]) -> int | None:
 
 
 def _placeless(record: dict[str, Any]) -> dict[str, Any]:
-    # Without a digest of the bytes, the time of their last change is what tells one file from another.
+    # Without a digest of the bytes, the time of the last change identifies the version of a file.
     kept = set() if "sha256" in record else {"modified_ns"}
     return {
         key: modified_ns(record) if key == "modified_ns" else value

@@ -36,7 +36,7 @@ LONGEST_LINE: Final = 1 << 20
 
 
 class RecipeReader:
-    """Iterate over the recipes of a stream; afterwards `fits` says whether all of it came.
+    """Iterate over the recipes of a stream; afterwards `fits` is whether the stream was complete.
 
     Raises:
         StreamError: a line is no recipe; the message names its number.

@@ -1,12 +1,12 @@
-"""Ask codecs in a process of their own, which may crash, hang or run out of memory without taking a job with it.
+"""Run codecs in a child process, so that a codec that crashes, hangs or runs out of memory does not end the job.
 
-    parent -> child   a line of JSON: a file whose header is wanted; or where sound lies, first frame, frames, and then
-                      the bytes, where it is bytes
-    child -> parent   a line of JSON: the header, or an error; for sound then blocks, each after its frames; 0 frames
-                      end it, and a last line says whether all was well
+    parent -> child   a line of JSON: the path of a file to probe; or, to decode, a path or a number of bytes, the first
+                      frame and the number of frames; then the bytes, if any
+    child -> parent   a line of JSON: the header, or an error; when decoding, then blocks, each after its number of
+                      frames; 0 frames mark the end; then a last line of JSON: the decoders used, or an error
 
-`python -m tonemill.pipelines.sources.decoder` is the child. Starting one takes a third of a second: `Prober` keeps
-one for all the headers of a scan, and only sources that have ended a worker before are decoded like this.
+`python -m tonemill.pipelines.sources.decoder` is the child. It takes a third of a second to start: `Prober` uses one
+child for all headers of a scan, and only sources that crashed a worker before are decoded in a child.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
 
 MEMORY_BYTES: Final = 2 << 30
-"""What a decoder may take for itself."""
+"""Memory limit of the child's data segment."""
 
 _TOO_LARGE: Final = AudioError("memory", f"its decoder wanted more than {MEMORY_BYTES >> 30} GiB")
 
@@ -43,7 +43,7 @@ _FRAMES = struct.Struct("<q")
 
 
 class Prober:
-    """Reads headers in a process beside this one, and starts another when a file ends it."""
+    """Reads headers in a child process, and starts another child after a file crashed it."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -73,7 +73,7 @@ class Prober:
 
 
 ENDS: Final = frozenset({"crashed", "hung", "memory"})
-"""Reasons that say that a codec ended its process, or had to be ended with it."""
+"""Reject reasons of a codec that ended its process, or was killed with it."""
 
 
 def read(source: files.Source, start: int, frames: int | None, seconds: float, keep_cut: bool = False) -> Flow:
@@ -113,7 +113,7 @@ def _blocks(source: files.Source, job: dict[str, Any], seconds: float, decoders:
 
 @contextmanager
 def _decoder(source: files.Source, job: dict[str, Any], seconds: float) -> Iterator[_Child]:
-    """A child that was asked for a source's sound."""
+    """Yield a child to which the request to decode a source was sent; the child is killed afterwards."""
     where = {"bytes": len(source)} if isinstance(source, bytes) else {"path": os.fsencode(source).hex()}
     child = _Child(seconds)
     try:
@@ -124,10 +124,10 @@ def _decoder(source: files.Source, job: dict[str, Any], seconds: float) -> Itera
 
 
 class _Child:
-    """A process that asks codecs.
+    """A child process that runs codecs.
 
     Args:
-        seconds: how long it may give nothing.
+        seconds: timeout for its output.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -146,7 +146,7 @@ class _Child:
 
     def ask(self, job: dict[str, Any], data: bytes = b"") -> None:
         """Send a job."""
-        # One that has ended already says why by its exit code.
+        # If the child has ended already, `_more` reports its exit code.
         with suppress(BrokenPipeError):
             self._in.write(json.dumps({**job, "seconds": self._seconds}).encode() + b"\n" + data)
             self._in.flush()
@@ -155,8 +155,8 @@ class _Child:
         """The next line.
 
         Raises:
-            AudioError: it is an error, or there is none.
-            MachineError: the child lacks what this machine should give.
+            AudioError: the line is an error, or the child ended without one.
+            MachineError: the child ran out of a resource of this machine.
         """
         while b"\n" not in self._held:
             self._held += self._more(1 << 16)
@@ -169,10 +169,10 @@ class _Child:
         return record
 
     def take(self, count: int) -> bytes:
-        """So many bytes.
+        """The next `count` bytes.
 
         Raises:
-            AudioError: there are not so many.
+            AudioError: the child ended before it sent that many.
         """
         taken = bytearray(self._held[:count])
         self._held = self._held[count:]
@@ -181,7 +181,7 @@ class _Child:
         return bytes(taken)
 
     def close(self) -> None:
-        """End it."""
+        """Kill the child."""
         self._process.kill()
         with suppress(BrokenPipeError), self._process:
             pass
@@ -206,14 +206,14 @@ def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     for line in incoming:
         job = json.loads(line)
-        # Who waits for a codec that hangs ends it; this is for one whose parent was killed meanwhile.
+        # The parent kills a child whose codec hangs; the alarm ends a child whose parent was killed.
         alarm = 2 * ceil(job["seconds"])
         if "probe" in job:
             header: dict[str, Any] = {}
             signal.alarm(alarm)
             ended = _caught(lambda: header.update(asdict(files.probe(_path_of(job["probe"]), job["keep_cut"]))))  # noqa: B023
             signal.alarm(0)
-            _tell(outgoing, ended or header)
+            _send_line(outgoing, ended or header)
         else:
             source = incoming.read(job["bytes"]) if "bytes" in job else _path_of(job["path"])
             _send_sound(outgoing, source, job, alarm)
@@ -228,10 +228,10 @@ def _send_sound(outgoing: BinaryIO, source: files.Source, job: dict[str, Any], a
         signal.alarm(alarm)
         flow = files.read(source, job["start"], job["frames"], job["keep_cut"])
         decoders = flow.decoders
-        _tell(outgoing, {"sample_rate": flow.sample_rate, "channels": flow.channels, "bits": flow.bits})
+        _send_line(outgoing, {"sample_rate": flow.sample_rate, "channels": flow.channels, "bits": flow.bits})
         announced = True
         for block in flow.blocks():
-            # Not while the parent takes its time with a block.
+            # No timeout while the parent processes a block.
             signal.alarm(0)
             if block.shape[1]:
                 outgoing.write(_FRAMES.pack(block.shape[1]) + block.tobytes())
@@ -242,30 +242,30 @@ def _send_sound(outgoing: BinaryIO, source: files.Source, job: dict[str, Any], a
     signal.alarm(0)
     if announced:
         outgoing.write(_FRAMES.pack(0))
-    _tell(outgoing, ended or {"decoders": sorted(decoders)})
+    _send_line(outgoing, ended or {"decoders": sorted(decoders)})
 
 
 def _caught(send: Callable[[], None]) -> dict[str, Any]:
-    """What ended it, for the parent; nothing where all was well."""
+    """Run `send`; returns its error as a record for the parent, or {} if it succeeded."""
     try:
         send()
     except MemoryError:
-        return _told(_TOO_LARGE)
+        return _error_record(_TOO_LARGE)
     except AudioError as error:
-        return _told(error)
+        return _error_record(error)
     except MachineError as error:
         return {"lacking": str(error)}
     except OSError as error:
         if error.errno == errno.ENOMEM:
-            return _told(_TOO_LARGE)
+            return _error_record(_TOO_LARGE)
         try:
-            return _told(unopenable(error))
+            return _error_record(unopenable(error))
         except MachineError as lacking:
             return {"lacking": str(lacking)}
     return {}
 
 
-def _told(error: AudioError) -> dict[str, Any]:
+def _error_record(error: AudioError) -> dict[str, Any]:
     return {"reason": error.reason, "message": error.message, "doubtful": isinstance(error, Doubtful)}
 
 
@@ -273,7 +273,7 @@ def _path_of(name: str) -> Path:
     return Path(os.fsdecode(bytes.fromhex(name)))
 
 
-def _tell(outgoing: BinaryIO, record: dict[str, Any]) -> None:
+def _send_line(outgoing: BinaryIO, record: dict[str, Any]) -> None:
     outgoing.write(json.dumps(record).encode() + b"\n")
     outgoing.flush()
 
@@ -283,4 +283,4 @@ if __name__ == "__main__":
 
 
 PATIENCE: Final = 60.0
-"""Seconds that a decoder may take to open a source, or for a block of it, if nobody says otherwise."""
+"""Default timeout for opening a source and for decoding a block of it."""

@@ -161,10 +161,10 @@ def join_table(table: Table, found: Sequence[tuple[str, str]], column: str | Non
 
     Args:
         table: to join.
-        found: (path under its root, place) of each file.
-        column: of names; None for the one that people usually call so.
-        excerpts: `START,END` names the columns of where rows begin and end, `none` says that there are none; None
-            takes those that people usually call so.
+        found: (path under its root, path or URI) of each file.
+        column: that holds file names; None for the one with a usual name.
+        excerpts: `START,END`, the columns of the seconds at which a row begins and ends; `none` if the table has no
+            such columns; None for those with usual names.
 
     Raises:
         UsageError: a column is missing, or as `names.join`.

@@ -131,7 +131,7 @@ def _fields_beside(path: str, own: str) -> dict[str, Any]:
 
 
 def sides(found: Found) -> tuple[Found, Found]:
-    """The dry and the wet files of one folder that holds both, told apart by the words in their names.
+    """(dry files, wet files) of one folder that holds both, separated by the words in their names.
 
     Raises:
         CorpusError: one side is empty.

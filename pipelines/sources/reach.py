@@ -1,4 +1,4 @@
-"""What this process could read of late: whether a failure is of one source or of everything, and when to give up."""
+"""Record which sources this process could read, to decide whether a failure is of one source or of all."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tonemill.pipelines.storage.paths import as_store, readable, to_path
 from tonemill.pipelines.storage.stores import store_of
 
 MOST_SOURCES: Final = 10
-"""So many different sources may fail one after the other before a process gives up."""
+"""Number of different sources that may fail in a row before a process gives up."""
 
 MOST_SECONDS: Final = 60.0
-"""So long may a process try without reading anything, if `GIVE_UP` says nothing else."""
+"""Default of the environment variable `GIVE_UP`: how long a process may fail to read any source before it gives up."""
 
 GIVE_UP: Final = "TONEMILL_GIVE_UP_SECONDS"
-"""Names another number of seconds in the environment of a worker: tapes may take minutes to begin."""
+"""Environment variable of a worker that replaces `MOST_SECONDS`: a tape may take minutes to start."""
 
 MOST_PROBES: Final = 12
-"""So many other sources are tried before it counts as shown that nothing there can be read."""
+"""Number of other sources that are tried before their place counts as unreadable."""
 
 JUDGED: Final = frozenset({"missing", "forbidden"})
 """Reasons that are facts about a source only where something beside it can be read."""

@@ -46,7 +46,7 @@ def listed(root: StorePath) -> list[tuple[str, StorePath]]:
 
 
 def fetched(remote: StorePath, again: bool = False) -> tuple[Copy, Entry, str]:
-    """A local copy of an object with its suffix; what the store says of it; its SHA-256.
+    """(local copy of an object, with its suffix; its size and time in the store; its SHA-256).
 
     Args:
         remote: the object.
@@ -74,14 +74,14 @@ def fetched(remote: StorePath, again: bool = False) -> tuple[Copy, Entry, str]:
 
 
 def _vanished(remote: StorePath, again: bool, error: OSError) -> tuple[Copy, Entry, str]:
-    """Fetch again what vanished from TMPDIR, unless that happened before."""
+    """Fetch a copy again that was deleted from TMPDIR; the second time, raise `unstable`."""
     if again:
         raise unstable(remote) from error
     return fetched(remote, again=True)
 
 
 def unstable(remote: object) -> MachineError:
-    """What is raised where copies of sources vanish under the hands of whoever reads them."""
+    """The error for a copy of a source that was deleted twice while it was read."""
     return MachineError(
         f"TMPDIR is {tempfile.gettempdir()}, and the copy of {remote} vanished from there twice while it was read. Set "
         "TMPDIR to a folder that nothing cleans, and give the same command again: it goes on where it stopped."
@@ -95,10 +95,10 @@ def _wanted(remote: StorePath) -> str:
 
 
 def _watched(remote: StorePath, copy: Copy) -> Entry:
-    """Fetch, as long as bytes come or this process may go on trying.
+    """Fetch an object into `copy`, until no byte arrives for `reach.seconds_left()`.
 
     Raises:
-        OSError: it cannot be read; ETIMEDOUT where nothing came for too long.
+        OSError: the object cannot be read; ETIMEDOUT if no byte arrived in time.
     """
     done: list[Entry | BaseException] = []
 
@@ -120,8 +120,8 @@ def _watched(remote: StorePath, copy: Copy) -> Entry:
             grew, size = (time.monotonic() if now != size else grew), now
         if thread.is_alive() and (waited := time.monotonic() - grew) > reach.seconds_left():
             answer = last_answer(thread.ident)
-            told = f"{remote} gave nothing for {waited:.0f} s{f', and before that {answer}' if answer else ''}"
-            raise OSError(errno.ETIMEDOUT, told, str(remote))
+            message = f"{remote} gave nothing for {waited:.0f} s{f', and before that {answer}' if answer else ''}"
+            raise OSError(errno.ETIMEDOUT, message, str(remote))
     if isinstance(done[0], BaseException):
         raise done[0]
     return done[0]

@@ -40,7 +40,7 @@ CHUNK: Final = 64
 """Files of a disk that one thread takes at a time, at most."""
 
 FAR_THREADS: Final = 16
-"""Files of a store that are fetched at once, if nobody says otherwise: their threads wait and take no core."""
+"""Default number of files of a store that are fetched in parallel: the threads wait and use no core."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
 
     Raises:
         UsageError: a place does not exist.
-        CorpusError: there is no audio; says what was passed over.
+        CorpusError: there is no audio; the message lists the files that were passed over.
     """
     found = Found()
     by_identity: dict[str, tuple[str, str]] = {}
@@ -243,8 +243,8 @@ def describe(
     try:
         try:
             if (remote := as_store(place)) is not None:
-                place, said, sha256 = fetched(remote)
-                entry |= {"bytes": said.bytes, "modified_ns": str(said.modified_ns)}
+                place, stored, sha256 = fetched(remote)
+                entry |= {"bytes": stored.bytes, "modified_ns": str(stored.modified_ns)}
                 entry |= {"sha256": sha256} if digest else {}
             else:
                 status = place.stat()
@@ -258,13 +258,14 @@ def describe(
     except Doubtful as error:
         now = time.monotonic()
         reach.failed(source, error, now - begun)
-        # That a name leads to nothing is a fact, where its neighbours can be read; what may not be read could be later.
-        told = reach.verdict(source, error, now) if error.reason == "missing" or isinstance(error, Settled) else error
-        unread: dict[str, Any] = {"reason": told.reason, "message": told.message}
-        return {"uri": entry["uri"], "unread": unread | ({} if isinstance(told, Doubtful) else {"final": True})}
+        # A missing file is a final reject if its neighbours can be read; a forbidden one may become readable.
+        may_be_final = error.reason == "missing" or isinstance(error, Settled)
+        verdict = reach.verdict(source, error, now) if may_be_final else error
+        unread: dict[str, Any] = {"reason": verdict.reason, "message": verdict.message}
+        return {"uri": entry["uri"], "unread": unread | ({} if isinstance(verdict, Doubtful) else {"final": True})}
     except AudioError as error:
         reach.read(source)
-        # What ended a process here is decoded in one of its own from the start.
+        # A source that crashed the child is later decoded in a child of its own.
         return entry | ({"suspect": True} if error.reason in ENDS else {})
     reach.read(source)
     return entry | header_entry(header)

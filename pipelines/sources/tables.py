@@ -82,12 +82,12 @@ def read_table(path: Path, renamed: Sequence[str] = (), names: Sequence[str] = (
     Text stays text unless it is a number that is written the same way again: `007`, `1_1`, `12e4` and `1.10` are text.
 
     Args:
-        path: of the file; its suffix says what it is, and text that is separated is looked at.
+        path: of the file; its suffix decides the format. The separator of a text file is found from its content.
         renamed: `OLD=NEW` for columns that become fields under other names, `OLD=` for those that are left out.
         names: columns that it likely has, in the spelling of `plain`: they decide where the separator is in doubt.
 
     Raises:
-        UsageError: it cannot be read; says where and why.
+        UsageError: the file cannot be read; the message has the line and the reason.
     """
     try:
         columns, rows = _READERS.get(path.suffix.lower(), _separated)(path, names)

@@ -26,13 +26,13 @@ from tonemill.pipelines.storage.paths import place, readable, to_uri
 from tonemill.pipelines.storage.tar import cut_out
 
 MOST_TARS: Final = 1_000_000
-"""That one brace pattern may name."""
+"""Tars that one brace pattern may name."""
 
 MOST_TEXT_BYTES: Final = 1 << 16
-"""Of a member that becomes a field; a stream's line holds a megabyte."""
+"""Largest member that becomes a field; a line of the stream holds a megabyte."""
 
 PART: Final = "part"
-"""The field that tells several sounds of one key apart, by what stands between the key and the suffix."""
+"""The field that distinguishes several sounds of one key: the part of the name between key and suffix."""
 
 TAR: Final = "tar"
 """The field that names the tar of an example, without its suffix."""
@@ -189,7 +189,7 @@ def _split(name: str) -> tuple[str, str]:
 def _sorted(
     group: Sequence[tarfile.TarInfo], file: Any, opened: Opened
 ) -> tuple[dict[str, tarfile.TarInfo], dict[str, Any]]:
-    """Sounds of a key by what tells them apart, and its fields."""
+    """(sounds of a key by the part of the name between key and suffix, fields of the key)."""
     sounds: dict[str, tarfile.TarInfo] = {}
     fields: dict[str, Any] = {}
     # JSON first, so that a text that differs gets a name of its own.
@@ -250,7 +250,7 @@ def _kept(value: Any) -> Any:
 
 
 def _grouped(sounds: dict[str, tarfile.TarInfo]) -> dict[str, dict[str, tarfile.TarInfo]]:
-    """Sounds of a key as recipes: dry and wet together, any others each by itself, by what tells them apart."""
+    """{part of the key: {role: member}}, one entry a recipe: dry and wet together, each other sound by itself."""
     if sounds.keys() == {"dry", "wet"}:
         return {"": {role: sounds[role] for role in ("dry", "wet")}}
     if len(sounds) == 1:

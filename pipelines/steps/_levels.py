@@ -31,12 +31,13 @@ def levels_of(example: Example, silence_db: float = -60.0, loudness: bool = Fals
 def as_fields(
     example: Example, levels: Mapping[str, Levels], gain_db: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """Fields that say what was measured.
+    """Measured levels as fields.
 
     Args:
         example: whose roles were measured.
         levels: by role.
-        gain_db: what each role's level was changed by since; then only what is known after a gain is told.
+        gain_db: by role: the gain that was applied after the measurement. With it, only levels are returned: silence,
+            clipping and offset after a gain are unknown.
     """
     fields: dict[str, Any] = {}
     for role, one in levels.items():

@@ -42,7 +42,7 @@ class Channels(Step):
                 raise AudioError("roles", f"its roles have {counts} channels; `tonemill channels mean` makes each mono")
             channels = {"left": [0], "right": [1], "explode": list(range(most))}.get(self.policy)
             if channels is None:
-                # Decided once for all roles, or a pair would come from two places: by the first role with channels.
+                # The first role with several channels decides, or dry and wet could come from different channels.
                 first = next(role for role in sorted(counts) if counts[role] == most)
                 powers = channel_powers(example.sounds[first])
                 channels = [powers.index(max(powers))]
@@ -53,7 +53,7 @@ class Channels(Step):
                     role: picked(sound, channel) if counts[role] > 1 else sound
                     for role, sound in example.sounds.items()
                 }
-                # What befalls one channel of several from here on does not befall the others.
+                # From here on, damage in one channel rejects that channel's clips only.
                 is_clip = example.is_clip or self.policy == "explode"
                 yield example.converted(sounds, is_clip=is_clip).with_fields({"channel": channel + 1})
         else:
@@ -68,7 +68,7 @@ class Channels(Step):
 
 
 def _read_through(sounds: Mapping[str, Sound]) -> None:
-    """Find what is damaged now, while it still befalls the whole source and not one channel's clips."""
+    """Decode to the end first, so that damage rejects the source and not single clips."""
     for sound in sounds.values():
         for _ in sound.blocks():
             pass

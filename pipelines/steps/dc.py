@@ -1,4 +1,4 @@
-"""Take a constant offset (DC) away: the mean of each channel, or all that lies below a frequency."""
+"""Take a constant offset (DC) away: the mean of each channel, or everything below a frequency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Dc(Step):
     gives_fields: ClassVar[tuple[str, ...] | None] = ("dc_removed", "high_pass_hz")
 
     high_pass_hz: Annotated[
-        float | None, "Take away what lies below this frequency instead, where the offset wanders; as 10."
+        float | None, "Take away everything below this frequency instead, where the offset wanders; as 10."
     ] = None
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class Filter(Step):
     min_loudness_lufs: Annotated[float | None, "Lowest loudness; silence has none and goes."] = None
     max_loudness_lufs: Annotated[float | None, "Highest loudness."] = None
     max_silence: Annotated[float | None, "Largest share of silence, from 0 to 1."] = None
-    silence_db: Annotated[float, "10 ms whose peak lies under this are silence, in dB of full scale."] = -60.0
+    silence_db: Annotated[float, "10 ms whose peak is under this are silence, in dB of full scale."] = -60.0
     max_clipping: Annotated[
         float | None, "Largest share of samples in runs of 3 or more at full scale, from 0 to 1."
     ] = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ORIGINS = ("field", "tag", "name", "sound")
 CONFIDENCE = {"bpm": 1.0, "field": 0.95, "tag": 0.9, "name": 0.9}
-"""How far a tempo that was not heard is trusted."""
+"""Confidence, from 0 to 1, in a tempo from each origin other than the sound."""
 ASSUMED_BPM = 120.0
 
 
@@ -33,7 +33,7 @@ class Loops(Step):
     target_bpm: Annotated[float | None, "Stretch to this tempo at constant pitch; default: keep each clip's."] = None
     max_stretch: Annotated[float, "Refuse to play faster or slower than this many times."] = 1.5
     bpm_field: Annotated[str, "Metadata field that holds the tempo, where an example has it."] = "tempo_bpm"
-    tempo_from: Annotated[tuple[str, ...], "With --bpm auto: who is asked, in this order."] = ORIGINS
+    tempo_from: Annotated[tuple[str, ...], "With --bpm auto: where a tempo is looked for, in this order."] = ORIGINS
     min_confidence: Annotated[float, "Refuse a source whose tempo is less certain, from 0 to 1."] = 0.25
     min_loopability: Annotated[
         float, "Leave out clips whose end leads worse into their start, from 0 to 1, and clips without beats."
@@ -116,7 +116,7 @@ class Loops(Step):
             raise UsageError(f"--bpm is {self.bpm!r}; it must be auto or a number, as in --bpm 120.") from error
 
     def _beats(self, example: Example) -> tuple[Beats, str]:
-        """Where the beats are, and who said so."""
+        """(the beats, the origin of the tempo: a name of `CONFIDENCE`, "sound" or "beats")."""
         from tonemill.audiotools.rhythm.beats import find_beats
         from tonemill.audiotools.rhythm.known_tempo import with_tempo
         from tonemill.audiotools.rhythm.onsets import onsets
@@ -127,17 +127,17 @@ class Loops(Step):
             raise AudioError("roles", f"its roles have {sorted(lengths)} samples; `tonemill align` makes them equal")
         # Of a pair, the dry side has the clearer attacks.
         role = min(found)
-        heard = found[role]
-        if not heard.frames:
+        envelope = found[role]
+        if not envelope.frames:
             raise AudioError("no_frames", "there is no sound to cut")
         tempo, rounding_bpm, origin = self._known_tempo(example)
         if tempo is None:
-            found_beats = find_beats(heard, self.beats_per_bar)
+            found_beats = find_beats(envelope, self.beats_per_bar)
             return found_beats, "sound" if found_beats.exact else "beats"
-        return with_tempo(heard, tempo, self.beats_per_bar, CONFIDENCE[origin], rounding_bpm), origin
+        return with_tempo(envelope, tempo, self.beats_per_bar, CONFIDENCE[origin], rounding_bpm), origin
 
     def _known_tempo(self, example: Example) -> tuple[float | None, float, str]:
-        """The tempo that somebody wrote down, how far it is rounded, and who it was; asked in order up to "sound"."""
+        """(bpm, its rounding, origin) of the first in `tempo_from` that has a tempo; else (None, 0, "sound")."""
         from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_tags
 
         typed = self._typed_bpm()

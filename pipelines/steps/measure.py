@@ -19,7 +19,7 @@ class Measure(Step):
     needs_material: ClassVar[bool] = True
     gives_fields: ClassVar[tuple[str, ...] | None] = LEVEL_FIELDS
 
-    silence_db: Annotated[float, "10 ms whose peak lies under this are silence, in dB of full scale."] = -60.0
+    silence_db: Annotated[float, "10 ms whose peak is under this are silence, in dB of full scale."] = -60.0
 
     def __post_init__(self) -> None:
         if not -200 <= self.silence_db <= 0:

@@ -61,18 +61,18 @@ class Normalize(Step):
         for group in groups:
             gain_db, limit = self._gain({role: levels[role] for role in group})
             gains |= dict.fromkeys(group, gain_db)
-            fields |= self._told(example, group, gain_db, limit)
+            fields |= self._gain_fields(example, group, gain_db, limit)
         sounds = {
             role: amplified(sound, gains[role]) if gains[role] else sound for role, sound in example.sounds.items()
         }
         yield example.with_sounds(sounds).with_fields({**as_fields(example, levels, gains), **fields})
 
     def _gain(self, levels: Mapping[str, Levels]) -> tuple[float, str]:
-        """The gain for sounds that get the same one, in dB, and what kept it from what was asked.
+        """(common gain of the sounds in dB, its limit: "silence", "max_gain", "ceiling", or "" for none).
 
         Raises:
-            AudioError: clipping: it would lead above the ceiling, and that was to be refused.
-            Filtered: silent: there is nothing to measure, and such were to be left out.
+            AudioError: clipping: the peak would exceed the ceiling, and `on_clip` is "reject".
+            Filtered: silent: there is no level to measure, and `on_silence` is "drop".
         """
         target = next(value for value in (self.peak_db, self.rms_db, self.lufs) if value is not None)
         level = max((db for db in map(self._level, levels.values()) if db is not None), default=None)
@@ -86,7 +86,7 @@ class Normalize(Step):
             gain, limit = self.max_gain_db, "max_gain"
         headroom = self.ceiling_db - peak_db
         if self.on_clip != "allow" and gain > headroom - _ROUNDING_DB:
-            # What is asked to reach the very ceiling misses nothing that can be heard.
+            # A target equal to the ceiling is missed by _ROUNDING_DB, which is inaudible and not reported as a limit.
             above = gain > headroom + _ROUNDING_DB
             if above and self.on_clip == "reject":
                 raise AudioError(
@@ -107,8 +107,8 @@ class Normalize(Step):
     def _unit(self) -> str:
         return "LUFS" if self.lufs is not None else "dB peak" if self.peak_db is not None else "dB RMS"
 
-    def _told(self, example: Example, group: list[str], gain_db: float, limit: str) -> dict[str, Any]:
-        """Fields that say what the gain was; those of two `normalize` in a row add up."""
+    def _gain_fields(self, example: Example, group: list[str], gain_db: float, limit: str) -> dict[str, Any]:
+        """Fields of the gain and its limit; the gains of several `normalize` steps are added."""
         names = [""] if self.roles == "together" else [example.name_for(role, "") for role in group]
         fields: dict[str, Any] = {}
         for prefix in names:

@@ -171,7 +171,7 @@ class Render(BatchStep):
         )
 
     def notice(self) -> str:
-        """Which checkpoint renders, where nobody chose one and it is not the last."""
+        """A line that names the checkpoint, if it is the best and not the last; else an empty text."""
         return f"{self.run}: the best checkpoint, of step {self.trained_steps}." if self.checkpoint == "best" else ""
 
     @property

@@ -1,4 +1,4 @@
-"""What a store answered, whichever library brought the answer: its status, its own code, and what both mean."""
+"""Turn an exception of a store's library (s3fs, gcsfs, aiohttp, urllib) into an `Answer`: status, code and meaning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHOUT_CREDENTIALS: Final = {
     "s3": "no credentials were found; for a bucket that needs none, set FSSPEC_S3_ANON=true",
     "gs": "no credentials were found; for a bucket that needs none, set FSSPEC_GS_TOKEN=anon",
 }
-"""What is said where a store's library finds nothing that says who we are."""
+"""By scheme: the text of `Answer` when the store's library found no credentials."""
 
 _NO_CREDENTIALS: Final = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "DefaultCredentialsError")
@@ -30,14 +30,14 @@ _NUMBERS: Final = {"missing": errno.ENOENT, "forbidden": errno.EACCES}
 
 
 class Answer(NamedTuple):
-    """What a failed request came to.
+    """The outcome of a failed request.
 
     Args:
-        meaning: by the tables of `trouble`.
-        status: of HTTP; None where none came.
-        code: the store's own, as `InvalidAccessKeyId`; empty where it has none.
-        text: for people.
-        final: asking again at once is of no use.
+        meaning: from the tables of `trouble`.
+        status: the HTTP status; None if the store sent none.
+        code: the store's error code, such as `InvalidAccessKeyId`; empty if it sent none.
+        text: the store's message.
+        final: an immediate retry cannot succeed.
     """
 
     meaning: Meaning
@@ -48,12 +48,12 @@ class Answer(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The store's own code and status, and what it says to people."""
+        """`CODE (STATUS): TEXT`, without the parts that are missing."""
         code = " ".join(filter(None, [self.code, f"({self.status})" if self.status else ""]))
         return ": ".join(filter(None, [code, self.text]))
 
     def as_error(self, what: str, attempts: int) -> OSError:
-        """The error that says so: FileNotFoundError, PermissionError, or an OSError with EIO."""
+        """FileNotFoundError, PermissionError, or OSError with EIO, with this answer as its text and `meaning`."""
         number = _NUMBERS.get(self.meaning.reason, errno.EIO)
         text = self.words or os.strerror(number)
         if attempts > 1:
@@ -64,11 +64,11 @@ class Answer(NamedTuple):
 
 
 def answer_of(error: Exception, scheme: str) -> Answer:
-    """What an error of a store's library says.
+    """Convert an exception of a store's library.
 
     Args:
-        error: that a request ended with.
-        scheme: of the store.
+        error: the exception that a request raised.
+        scheme: the scheme of the store: `s3`, `gs`, `https` or `memory`.
     """
     if isinstance(error, OSError) and is_of_machine(error):
         return Answer(Meaning(Kind.MACHINE, ""), None, "", error.strerror or str(error), True)
@@ -79,22 +79,22 @@ def answer_of(error: Exception, scheme: str) -> Answer:
             return Answer(IDENTITY, None, "", WITHOUT_CREDENTIALS.get(scheme, str(one)[:300]), True)
     status, code, text = None, "", ""
     for one in _chain(error):
-        found = _said(one)
-        status, code, text = status or found[0], code or found[1], text or found[2]
+        its_status, its_code, its_text = _parts(one)
+        status, code, text = status or its_status, code or its_code, text or its_text
     if status is None and isinstance(error, FileNotFoundError):
         status = 404
     if status is None and isinstance(error, PermissionError):
         status = 403
-    # Some give the number for a code.
+    # Some libraries repeat the status as the code.
     code = "" if code.isdigit() else code
     meaning = meaning_of_answer(status, code)
     text = text or f"{type(error).__name__}: {error}"
-    # An unknown refusal of a request that is as it was will not be taken back in a second.
+    # Every answer in a table of `trouble` stays the same a second later; only others are worth a retry.
     return Answer(meaning, status, code, text.strip()[:300], meaning is not UNKNOWN)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and those that it was made of."""
+    """An exception, then its `__cause__` or `__context__`, and so on."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
@@ -103,8 +103,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         one = one.__cause__ or one.__context__
 
 
-def _said(error: BaseException) -> tuple[int | None, str, str]:
-    """Status, code and words, as botocore, gcsfs, aiohttp and urllib have them."""
+def _parts(error: BaseException) -> tuple[int | None, str, str]:
+    """(HTTP status, code, message) from the attributes that botocore, gcsfs, aiohttp and urllib set."""
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):
         about, technical = response.get("Error", {}), response.get("ResponseMetadata", {})

@@ -1,7 +1,7 @@
 """Write a file whole or not at all, and make it last through a power cut.
 
-A shard is done when its sidecar lies beside it, and the sidecar is written last. Whatever else a killed command
-leaves has a name that starts with `TEMPORARY`, and the next command sweeps it.
+A shard is complete once its sidecar exists, because the sidecar is written last. All other files of a killed command
+have names that start with `TEMPORARY`; the next command deletes them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.storage.paths import as_store, scratch
 
 OURS: Final = ".tonemill"
-"""How the names of all files start that are not for people."""
+"""Prefix of the names of internal files."""
 
 TEMPORARY: Final = f"{OURS}-part-"
 
 
 class Part:
-    """A file that becomes `target` when it is committed, and vanishes if it is not.
+    """A temporary file that `commit` renames to `target`; without a commit it is deleted.
 
     Args:
         target: the final name.
-        folder: where it waits; on the same file system, by default the target's own folder, or what stands for it.
+        folder: of the temporary file, on the target's file system; default: `scratch(target.parent)`.
 
     Raises:
-        OutputError: it cannot be written, as when the disk is full.
+        OutputError: the file cannot be written, for example because the disk is full.
     """
 
     def __init__(self, target: Path, folder: Path | None = None) -> None:
@@ -47,7 +47,7 @@ class Part:
         self.file: BinaryIO = os.fdopen(handle, "w+b")
 
     def close(self) -> None:
-        """Make the bytes last; the name is still temporary."""
+        """Flush the bytes to the disk and close the file; it keeps its temporary name."""
         try:
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -56,7 +56,7 @@ class Part:
             raise unwritable(self.target, error) from error
 
     def commit(self, target: Path | None = None) -> None:
-        """Give it its final name."""
+        """Rename the file to its final name, or upload it to a store."""
         target = target or self.target
         if not self.file.closed:
             self.close()
@@ -73,7 +73,7 @@ class Part:
             raise unwritable(target, error) from error
 
     def discard(self) -> None:
-        """Remove it, unless it was committed; where that fails, the next command sweeps it."""
+        """Delete the file unless it was committed; if that fails, the next command deletes it."""
         with contextlib.suppress(OSError):
             self.file.close()
         with contextlib.suppress(OSError):
@@ -88,10 +88,10 @@ class Part:
 
 @contextmanager
 def pending(target: Path) -> Iterator[BinaryIO]:
-    """A file to write that is committed when the block ends without an error.
+    """Yield a file to write; it is committed if the block ends without an error.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     with Part(target) as part:
         try:
@@ -102,14 +102,14 @@ def pending(target: Path) -> Iterator[BinaryIO]:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Bytes and SHA-256 of a file, by which it is known again."""
+    """{"bytes": the size of a file, "sha256": its digest}."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": file.tell(), "sha256": digest}
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
+    """Flush a folder to the disk, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -118,7 +118,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make a file's bytes last through a power cut."""
+    """Flush a file to the disk, so that its bytes survive a power cut."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -1,7 +1,8 @@
-"""The folder of TMPDIR in which a process keeps its copies of sources, and who may take it away.
+"""The folder in TMPDIR in which a process keeps its copies of sources, and the removal of folders of ended processes.
 
-A folder belongs to the process that holds the lock of a file in it. Process numbers would not do: containers that share
-a TMPDIR have the same ones. Where the file system has no locks, nobody takes away what may be another's.
+A process holds flock on the file `LOCK` in its folder; a folder whose lock is free may be removed. Process ids would
+not identify an owner: containers that share a TMPDIR reuse the same ids. On a file system without locks no folder is
+removed, because every folder may still be in use.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from tonemill.pipelines.storage.paths import scratch, scratch_root, undisturbed
 from tonemill.pipelines.storage.store_path import StorePath
 
 FETCHED: Final = StorePath("memory", ".tonemill-fetched")
-"""Stands for the folder in which copies are stored, one folder for each process."""
+"""`scratch(FETCHED)` is the folder that holds one folder of copies for each process."""
 
 LOCK: Final = "lock"
 
 EARLIER_SECONDS: Final = 86_400.0
-"""After which a folder without a lock, as versions of before made them, is nobody's."""
+"""Age at which a folder without a lock file may be removed; earlier versions made such folders."""
 
-_mine: dict[int, tuple[Path, IO[bytes]]] = {}
-"""By process, for a fork has no folder yet."""
+_held: dict[int, tuple[Path, IO[bytes]]] = {}
+"""By process id: its folder and its open lock file. A forked child is not in it and makes its own folder."""
 
 _making = threading.Lock()
 
 
 def new_copy(suffix: str) -> Path:
-    """An empty file for a copy, in the folder of this process, which is made again where it vanished.
+    """An empty file for a copy, in the folder of this process; the folder is made again if it was deleted.
 
     Raises:
         MachineError: TMPDIR is full, or cannot be written.
@@ -61,11 +62,11 @@ def new_copy(suffix: str) -> Path:
 
 
 def full(error: OSError, wanted: str) -> MachineError:
-    """What is raised where a copy cannot be written.
+    """The error for a copy that cannot be written to TMPDIR.
 
     Args:
-        error: of this machine.
-        wanted: what should be copied, with its bytes.
+        error: the OSError of this machine.
+        wanted: what should be copied, with its size in bytes.
     """
     place = tempfile.gettempdir()
     free = f"{shutil.disk_usage(place).free} bytes are free there" if Path(place).is_dir() else "it is not there"
@@ -83,33 +84,33 @@ def _unusable(error: OSError) -> MachineError:
 
 
 def _folder(again: bool) -> Path:
-    """The folder of this process."""
+    """The folder of this process; a new one if there is none, or if `again`."""
     with _making:
-        held = _mine.get(os.getpid())
+        held = _held.get(os.getpid())
         if held is None or again or not held[0].is_dir():
-            _mine[os.getpid()] = held = undisturbed(_made)
+            _held[os.getpid()] = held = undisturbed(_made)
         return held[0]
 
 
 def _made() -> tuple[Path, IO[bytes]]:
-    """A new folder with its lock."""
+    """A new folder and its locked file, after folders of ended processes are removed."""
     home = scratch(cast(Path, FETCHED))
     with _guarded(home) as guarded:
         if guarded:
             _sweep(home)
-        mine = home / secrets.token_hex(8)
-        mine.mkdir(parents=True)
-        file = (mine / LOCK).open("wb")
+        folder = home / secrets.token_hex(8)
+        folder.mkdir(parents=True)
+        file = (folder / LOCK).open("wb")
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return mine, file
+    return folder, file
 
 
 @contextmanager
 def _guarded(home: Path) -> Iterator[bool]:
-    """Hold the lock of all folders, so that none is taken away between its making and its locking; whether it is held.
+    """Lock `home`, so that no other process removes a folder between its creation and its locking.
 
-    Yields False where the file system has no locks.
+    Yields True; False if the file system has no locks.
     """
     with (home / LOCK).open("ab") as file:
         try:
@@ -119,7 +120,7 @@ def _guarded(home: Path) -> Iterator[bool]:
                 raise
             yield False
             return
-        # Whoever held it may have removed this very file.
+        # The last holder may have deleted the file after it was opened here.
         if (home / LOCK).stat().st_ino != os.fstat(file.fileno()).st_ino:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(home / LOCK))
         yield True
@@ -127,12 +128,12 @@ def _guarded(home: Path) -> Iterator[bool]:
 
 def _sweep(home: Path) -> None:
     for folder in home.iterdir():
-        if folder.is_dir() and folder not in [path for path, _ in _mine.values()] and _is_free(folder):
+        if folder.is_dir() and folder not in [path for path, _ in _held.values()] and _is_free(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether nobody holds a folder; False where that cannot be known."""
+    """Whether no process holds the lock of a folder; False if the lock cannot be tested."""
     try:
         with (folder / LOCK).open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,15 +149,15 @@ def _is_free(folder: Path) -> bool:
 
 
 def discard() -> None:
-    """Remove the folder of this process, which ends."""
-    held = _mine.pop(os.getpid(), None)
+    """Remove the folder of this process, at its end."""
+    held = _held.pop(os.getpid(), None)
     if held is not None:
         shutil.rmtree(held[0], ignore_errors=True)
         held[1].close()
 
 
 def tidy() -> None:
-    """Remove what this process and those that ended left in TMPDIR: copies of sources, and folders that are empty."""
+    """Remove from TMPDIR the copies of this process and of ended processes, and empty folders."""
     discard()
     with contextlib.suppress(OSError):
         root = scratch_root()
@@ -173,7 +174,7 @@ def tidy() -> None:
 
 
 def describe_locks(folder: Path) -> str:
-    """What is to be told of locks in a folder; nothing where they work."""
+    """Why flock does not work in a folder; an empty text if it works."""
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Whose an output folder is, and who holds it: one command at a time, or several together."""
+"""Lock an output folder for one command at a time, or for several that share it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class InUse(OutputError):
     """Another command holds the folder.
 
     Args:
-        message: for people.
-        briefly: it holds it for a moment, or together with others.
+        message: the text of the error.
+        briefly: the other command holds a short lock (while it writes a plan) or a shared one.
     """
 
     def __init__(self, message: str, briefly: bool = True) -> None:
@@ -41,18 +41,18 @@ def locked(
     planning: bool = False,
     sole: bool = True,
 ) -> Iterator[None]:
-    """Hold an output folder, and sweep what a killed command left there.
+    """Lock an output folder, and delete the temporary files of killed commands in it.
 
     Args:
-        folder: to hold.
-        together: with any number that hold it so too; nothing is swept, for it may be theirs.
-        say: what is waited for, where the folder is in a store.
-        planning: it is held for no longer than writing a plan takes.
-        sole: this lock alone decides; otherwise a file system without locks is no matter.
+        folder: to lock.
+        together: take a shared lock; no file is deleted, since another holder may be writing it.
+        say: prints what the command waits for; for a folder in a store.
+        planning: the lock is held only while a plan is written.
+        sole: there is no other lock on the folder, so a file system without locks is an error.
 
     Raises:
-        InUse: another command holds it.
-        OutputError: it cannot be written, or its file system has no locks.
+        InUse: another command holds the lock.
+        OutputError: the folder cannot be written, or its file system has no locks.
     """
     if (remote := as_store(folder)) is not None:
         try:
@@ -62,7 +62,7 @@ def locked(
             ):
                 if other is not None:
                     brief = is_brief(other)
-                    raise InUse(f"Another command is writing to {folder}, as {other} says. Wait for it.", brief)
+                    raise InUse(f"Another command is writing to {folder}; its lease is {other}. Wait for it.", brief)
                 yield
         except InUse as error:
             raise InUse(str(error).replace(str(scratch(folder)), str(folder)), error.briefly) from error

@@ -1,4 +1,4 @@
-"""Read files over https; nothing is ever read from another kind of place that an answer points to."""
+"""Read files over https; a redirect to any other scheme is refused."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ELSEWHERE: Final = "it points elsewhere, and from https only https is followed"
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):
-    """Follows to https alone: plain http can be changed on its way, and `file:` would be of this machine."""
+    """Follows redirects to https only: http can be altered in transit, and `file:` would read this machine's files."""
 
     def redirect_request(
-        self, request: urllib.request.Request, file: IO[bytes], code: int, said: str, headers: Any, target: str
+        self, request: urllib.request.Request, file: IO[bytes], code: int, message: str, headers: Any, target: str
     ) -> urllib.request.Request | None:
         if urlsplit(target).scheme != "https":
             raise _refused()
-        return super().redirect_request(request, file, code, said, headers, target)
+        return super().redirect_request(request, file, code, message, headers, target)
 
 
 class Web:
-    """Files behind https URLs; a store that is only read, and cannot be listed."""
+    """Files at https URLs: a store that is read-only and cannot be listed."""
 
     def __init__(self) -> None:
         self._opener = urllib.request.OpenerDirector()
@@ -61,7 +61,7 @@ class Web:
                 whole: bytes = answer.read()
                 return whole[start:]
         with self._answer(key, {"Range": f"bytes={start}-{end - 1}"}) as answer:
-            # 200 is the answer of a server that knows no ranges.
+            # A server without range requests answers 200 with the whole file.
             data: bytes = answer.read(end - start if answer.status == 206 else end)
             return data if answer.status == 206 else data[start:]
 
@@ -77,7 +77,7 @@ class Web:
         raise UsageError(f"https://{key} can only be read.")
 
     def _answer(self, key: str, headers: dict[str, str], method: str = "GET") -> Any:
-        # What came compressed would not have the length that was announced.
+        # A compressed body would not have the announced length.
         headers = {"Accept-Encoding": "identity", "User-Agent": "tonemill", **headers}
         request = urllib.request.Request(f"https://{key}", headers=headers, method=method)
         try:

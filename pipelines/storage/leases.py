@@ -1,16 +1,16 @@
-"""Leases: an object in a folder of a store stands for a lock.
+"""Leases: locks on a folder of a store, each an object in the store.
 
 A lease is an object that its owner rewrites every 22 s. An owner first puts its own lease and then lists the rest, so
-of two owners that begin at once at least one sees the other: both may give way, never do both go on. This needs a
-store that lists what was put (S3 since 2020, Google's, Azure's).
+of two owners that begin at once at least one finds the other's: both may stop, but they never both continue. This needs
+a store that lists an object as soon as it is put (S3 since 2020, Google's, Azure's).
 
-Beside its lease an owner holds flock on a local file, which it hands to its workers, so on one machine a lease whose
-file is free is of the dead and needs no waiting. Process numbers and names of hosts prove nothing: containers share
-them. Where the file is not to be seen, the lease is watched: one that is rewritten is alive, and one that was silent
-for `LEASE_SECONDS` by the store's clock is dead.
+An owner also holds flock on a local file, which its workers inherit, so on one machine a lease whose file is unlocked
+has expired and no wait is needed. Process ids and host names do not identify an owner: containers share them. If the
+file is not on this machine, the lease is watched: a lease that is rewritten is live, and one that was not rewritten for
+`LEASE_SECONDS` by the store's clock has expired.
 
-Leases keep commands from working against each other by mistake, and no digest depends on them: an owner that paused for
-longer may run on beside its successor, and of two commands with one plan both put the same bytes.
+Leases prevent accidental concurrent writes, and no digest depends on them: an owner that paused for longer than
+`LEASE_SECONDS` may continue beside its successor, but two commands with the same plan put the same bytes.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from tonemill.pipelines.storage.store_path import StorePath
 LEASES: Final = ".tonemill-leases"
 
 LEASE_SECONDS: Final = 90.0
-"""Whoever has not put its object again for so long is dead."""
+"""Age at which a lease that was not rewritten has expired."""
 
 WATCH_SECONDS: Final = 2.0
-"""Between two looks at the lease of another."""
+"""Interval at which another owner's lease is read."""
 
 ALONE: Final = "alone"
 
 TOGETHER: Final = "together"
 
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
-"""One number for all containers of a machine, and another after it was started again."""
+"""This id is the same in all containers of a machine, and changes at each boot."""
 
 
 @contextmanager
 def leased(
     folder: StorePath, together: bool, say: Callable[[str], None] = lambda _: None, planning: bool = False
 ) -> Iterator[StorePath | None]:
-    """Hold a folder of a store; yields the lease of who holds it, where somebody else does.
+    """Take a lease on a folder of a store. Yields None, or the conflicting lease if another command has one.
 
     Args:
-        folder: to hold.
-        together: with any number that hold it so too.
-        say: what is waited for.
-        planning: it is held for no longer than writing a plan takes.
+        folder: to lease.
+        together: take a shared lease, which conflicts with exclusive ones only.
+        say: prints what the command waits for.
+        planning: the lease is held only while a plan is written.
     """
     kind = TOGETHER if together else ALONE
     mine = folder / LEASES / f"{kind}-{secrets.token_hex(8)}.json"
@@ -82,7 +82,7 @@ def leased(
 
 @contextmanager
 def _local(name: str, planning: bool) -> Iterator[Path]:
-    """A local file named after a lease, with what the lease holds, and locked as long as anybody works for it."""
+    """Yield a local file with the name and the content of a lease, locked by this process and its workers."""
 
     def opened() -> TextIO:
         path = scratch_root() / "leases" / name
@@ -109,7 +109,7 @@ def _local(name: str, planning: bool) -> Iterator[Path]:
 
 
 def is_brief(lease: StorePath) -> bool:
-    """Whether its owner holds a folder for a moment, or together with others."""
+    """Whether a lease is shared, or held only while a plan is written; True if it cannot be read."""
     try:
         return lease.name.startswith(TOGETHER) or bool(json.loads(lease.read_bytes()).get("planning"))
     except (OSError, ValueError, AttributeError):
@@ -124,7 +124,7 @@ def _boot() -> str:
 
 def _renew(mine: StorePath, source: Path, ended: threading.Event) -> None:
     while not ended.wait(LEASE_SECONDS / 4):
-        # One that could not be put is put next time.
+        # A put that failed is repeated at the next interval.
         with contextlib.suppress(OSError):
             mine.put(source)
 
@@ -132,13 +132,16 @@ def _renew(mine: StorePath, source: Path, ended: threading.Event) -> None:
 def _other(
     folder: StorePath, mine: StorePath, source: Path, together: bool, say: Callable[[str], None]
 ) -> StorePath | None:
-    """A lease of somebody who lives and does not go with ours; those of the dead are taken away."""
+    """The first live conflicting lease, or None; expired leases are deleted.
+
+    A lease that may be live or expired is watched, up to 2 * LEASE_SECONDS.
+    """
     first: dict[StorePath, int] = {}
     announced = False
     until = time.monotonic() + 2 * LEASE_SECONDS
     while True:
         there = (folder / LEASES).below()
-        # By the store's own clock.
+        # By the clock of the store.
         now = there[mine].modified_ns if mine in there else mine.entry().modified_ns
         unsure = []
         for path, entry in there.items():
@@ -160,16 +163,16 @@ def _other(
         if not announced:
             announced = True
             say(
-                f"{unsure[0]} says that another command may be at work on {folder}; waiting until it is renewed, or "
-                f"was silent for {LEASE_SECONDS:.0f} s"
+                f"{unsure[0]} may be the lease of another command on {folder}; waiting until it is renewed, or "
+                f"was not for {LEASE_SECONDS:.0f} s"
             )
         time.sleep(min(WATCH_SECONDS, LEASE_SECONDS / 4))
-        # This tells the store's time.
+        # The modification time of this put is the store's current time.
         mine.put(source)
 
 
 def _is_dead(path: StorePath, entry: Entry, now: int) -> bool | None:
-    """Whether the owner of a lease has ended; None where only time can tell."""
+    """Whether a lease has expired or its owner has ended; None if neither can be known yet."""
     if now - entry.modified_ns > LEASE_SECONDS * 1e9:
         return True
     try:

@@ -1,4 +1,4 @@
-"""Locks on files of this machine, by flock: whoever holds one is alive, in whatever container."""
+"""Locks on local files, by flock: a lock that is held has a running owner, in this container or another."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final, TextIO
 
 WORKER_SECONDS: Final = 10.0
-"""How long a worker may hold a folder whose command was killed."""
+"""How long to wait for the workers of a killed command to release its folder."""
 
 PLANNING: Final = " plan"
-"""What stands behind the process id of who holds a lock for no longer than writing a plan takes."""
+"""Suffix of the process id in a lock file whose lock is held only while a plan is written."""
 
 WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What a file system answers that has no locks."""
+"""Error numbers of flock on a file system without locks."""
 
 
 def is_without_locks(error: OSError) -> bool:
@@ -25,12 +25,12 @@ def is_without_locks(error: OSError) -> bool:
 
 
 def take(file: TextIO, path: Path, together: bool) -> bool:
-    """Take a lock; where it is held for a command that is dead, wait for that command's worker to notice.
+    """Take a lock and return whether that succeeded; if its command was killed, wait for the command's workers to end.
 
     Args:
-        file: opened for reading and appending; it holds the process id of who holds it alone.
+        file: opened for reading and appending; it holds the process id of the exclusive owner.
         path: of that file.
-        together: with any number that take it so too.
+        together: take a shared lock.
 
     Raises:
         OSError: the file system has no locks.
@@ -49,14 +49,14 @@ def take(file: TextIO, path: Path, together: bool) -> bool:
             time.sleep(0.02)
             continue
         try:
-            # The last holder may have removed the very file that was opened here.
+            # The last holder may have deleted the file after it was opened here.
             return path.stat().st_ino == os.fstat(file.fileno()).st_ino
         except OSError:
             return False
 
 
 def lives(process: int) -> bool:
-    """Whether a process of this machine has not ended."""
+    """Whether a process of this machine is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -67,9 +67,9 @@ def lives(process: int) -> bool:
 
 
 def held() -> list[int]:
-    """File descriptors of the locks of this process; whoever works for it keeps them to its own end."""
+    """File descriptors of the locks of this process; its workers inherit them and keep them open until they end."""
     return list(held_files)
 
 
 held_files: Final[list[int]] = []
-"""Those descriptors; who closes one takes it out first."""
+"""The descriptors that `held` returns; remove one from the list before it is closed."""

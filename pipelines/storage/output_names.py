@@ -1,4 +1,4 @@
-"""Names of the files that tonemill writes into a corpus or a folder of files; `OutputFolder` says where each is."""
+"""Names of the files that tonemill writes into a corpus or a folder of files; `OutputFolder` has their paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INDEX: Final = "index.parquet"
 REJECTS: Final = "rejects.parquet"
 
 MARK: Final = "tonemill.json"
-"""What tells a folder of files that tonemill made from any other."""
+"""A folder that contains this file is a folder of files that tonemill made."""
 
 PLAN_SEAL: Final = "plan.json"
 
@@ -26,10 +26,10 @@ REMOVED: Final = "removed.json"
 """Hashes of sources that may not be added again."""
 
 STAGED: Final = f"{OURS}-removal"
-"""A removal that is ready and is being moved into place."""
+"""Folder of a removal that is complete and is being moved into place."""
 
 GONE: Final = "gone.json"
-"""In `STAGED`: names of the shards of which nothing is left."""
+"""File in `STAGED`: names of the shards that the removal deletes."""
 
 SIDECAR_SUFFIX: Final = ".json"
 

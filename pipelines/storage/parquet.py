@@ -52,8 +52,8 @@ def reading(path: Path) -> Iterator[None]:
     except CorpusError:
         raise
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        said = " ".join((getattr(error, "strerror", None) or str(error)).split())[:300]
-        raise CorpusError(f"{path} is missing or damaged: {said}.") from error
+        reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:300]
+        raise CorpusError(f"{path} is missing or damaged: {reason}.") from error
 
 
 def read_table(path: Path, wanted: Wanted | None = None, known: Mapping[str, Any] | None = None) -> pa.Table:
@@ -145,8 +145,8 @@ def _parquet(file: BinaryIO, path: Path) -> parquet.ParquetFile:
     if length > min(MOST_METADATA, size):
         raise CorpusError(f"{path} is damaged: it announces {length} bytes of description.")
     file.seek(0)
-    # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's own
-    # read_table starts one whatever it is told, for it reads through its data sets.
+    # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's
+    # read_table starts one even with use_threads=False, because it reads through its data sets.
     return parquet.ParquetFile(file, pre_buffer=False)
 
 
@@ -226,5 +226,5 @@ def _refuse_more(count: int, path: Path) -> None:
     if count > MOST_BYTES:
         raise CorpusError(
             f"{path} would take {count >> 20} MiB of memory, and {MOST_BYTES >> 20} are the most. It is damaged, or "
-            "made to do harm; make the corpus anew, in several folders if it is really so large."
+            "made to do harm; make the corpus again, in several folders if it is really so large."
         )

@@ -1,7 +1,7 @@
 """Local paths and paths in object stores: parse what is typed, convert to URIs, and keep names inside a folder.
 
-A store has no renames and needs none: an object appears whole or not at all when it is put, so the put is the commit.
-What is half-made, and what is of this machine only, waits in a local folder (`scratch`).
+A store has no renames and needs none: a put makes an object whole or not at all, so the put is the commit. Unfinished
+and machine-local files are kept in a local folder (`scratch`).
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 16
-"""Requests under way where many small objects are asked for."""
+"""Parallel requests to a store for many small objects."""
 
 
 TRIES: Final = 20
-"""So often a folder is made again that somebody else takes away."""
+"""Attempts to create a folder in TMPDIR that another process keeps deleting."""
 
 LONGEST_NAME: Final = 200
-"""Bytes of a name that stands for a part of a key; disks take 255, and some names here get more before and after."""
+"""Bytes of a local name for a part of a key; file systems allow 255, and some names get a prefix and a suffix."""
 
-# A path that was made of a URI has lost a slash; a scheme of one letter would be a drive.
+# `Path` of a URI loses a slash; a scheme of one letter would be a drive.
 _URI: Final = re.compile(r"([a-z][a-z0-9+.]+):/{1,2}(.*)", re.DOTALL | re.IGNORECASE)
 
 
 def place(typed: str | Path) -> Path:
-    """A path as typed: of this machine, or of a store, which has what is used here of a `Path` without being one.
+    """Parse a path as typed: a `Path`, or a `StorePath`, which has the methods of `Path` that tonemill uses.
 
     Raises:
-        UsageError: there is no such kind of store, or it is no place in one.
+        UsageError: the scheme is unknown, or the rest is not a path in a store.
     """
     return _placed(typed, exact=False)
 
 
 def exactly(uri: str) -> Path:
-    """As `place`, of an object whose key may hold anything: `.` and `..` are names in a store, and lead nowhere."""
+    """As `place`, for a URI whose key may contain `.` and `..`: a store treats them as plain names."""
     return _placed(uri, exact=True)
 
 
@@ -77,12 +77,12 @@ _ELSEWHERE: Final = "Put it where the store's own tools look for it, as in AWS_A
 
 
 def as_store(path: object) -> StorePath | None:
-    """A path of a store, or None for one of this machine."""
+    """`path` if it is a `StorePath`; None for a local path."""
     return path if isinstance(path, StorePath) else None
 
 
 def mapped(folder: Path, act: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """What comes of things that lie in a folder: one after the other, or many at once where each waits for a store."""
+    """`act(item)` of each item, in order: one after the other for a local folder, in parallel for one in a store."""
     if as_store(folder) is None:
         return [act(item) for item in items]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -90,16 +90,16 @@ def mapped(folder: Path, act: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 
 def sizes_below(folder: Path) -> dict[Path, int] | None:
-    """Sizes of all in a folder of a store, which tells them at once; None where asking one by one is as fast."""
+    """Path and bytes of each object in a folder of a store, from one listing; None for a local folder."""
     remote = as_store(folder)
     return None if remote is None else {cast(Path, path): entry.bytes for path, entry in remote.below().items()}
 
 
 def of_this_machine(path: Path, what: str) -> Path:
-    """A path as typed, which must be of this machine.
+    """`path` itself, if it is a local path.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is a path in a store.
     """
     if as_store(place(path)) is not None:
         raise UsageError(f"{what} works on folders of this machine, and {place(path)} is none. Copy it here first.")
@@ -107,10 +107,10 @@ def of_this_machine(path: Path, what: str) -> Path:
 
 
 def scratch(folder: Path) -> Path:
-    """Where that waits which is of this machine only: the folder itself, or one that stands for it, in TMPDIR.
+    """A local folder for temporary files of `folder`: itself if local, else one under TMPDIR.
 
     Raises:
-        OutputError: it cannot be made, or somebody else made it.
+        OutputError: the folder cannot be made, or belongs to another user.
     """
     remote = as_store(folder)
     if remote is None:
@@ -125,10 +125,10 @@ def scratch(folder: Path) -> Path:
 
 
 def undisturbed(act: Callable[[], R]) -> R:
-    """Make something in TMPDIR, again where another command that ends took an empty folder away at that moment.
+    """`act()`, which creates something in TMPDIR; repeated if another command deleted an empty parent folder meanwhile.
 
     Raises:
-        OSError: as `act`; FileNotFoundError where that happens again and again.
+        OSError: as `act`; FileNotFoundError after `TRIES` repetitions.
     """
     for _ in range(TRIES):
         with contextlib.suppress(FileNotFoundError):
@@ -137,10 +137,10 @@ def undisturbed(act: Callable[[], R]) -> R:
 
 
 def scratch_root() -> Path:
-    """The folder in TMPDIR that is ours.
+    """The folder `tonemill-UID` in TMPDIR, which is made if it is missing.
 
     Raises:
-        OutputError: it cannot be made, or somebody else made it.
+        OutputError: the folder cannot be made, or belongs to another user.
         MachineError: TMPDIR is full.
     """
     try:
@@ -155,7 +155,7 @@ def scratch_root() -> Path:
     except OSError as error:
         raise _unwritable(Path(tempfile.gettempdir()), error) from error
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
-        raise OutputError(f"{root} belongs to somebody else. Set TMPDIR to a folder of your own.")
+        raise OutputError(f"{root} belongs to another user. Set TMPDIR to a folder of your own.")
     return root
 
 
@@ -166,7 +166,7 @@ def _unwritable(place: Path, error: OSError) -> TonemillError:
 
 
 def as_local(key: str) -> str:
-    """The relative local path that stands for a key: one that no part of the key leads out of, or is too long for."""
+    """A relative local path for a key; parts that are empty, `.`, `..` or too long are replaced by their digest."""
     return "/".join(
         part if part not in ("", ".", "..") and len(os.fsencode(part)) <= LONGEST_NAME else _digest_of(part)
         for part in key.split("/")
@@ -178,7 +178,7 @@ def _digest_of(name: str) -> str:
 
 
 def kept(path: Path) -> Path:
-    """A local copy of an object that is read again and again, fetched anew when it changes; local files as they are."""
+    """A local copy of an object, kept for later reads and fetched again when the object changes; or a local path."""
     remote = as_store(path)
     if remote is None:
         return path
@@ -189,7 +189,7 @@ def kept(path: Path) -> Path:
             pass
         remote.fetch(Path(part.name))
         Path(part.name).replace(copy)
-        # Of earlier versions only: another process may have put the same copy there, and be reading it.
+        # Copies of earlier versions only: another process may be reading this version's copy.
         for old in copy.parent.glob(f".tonemill-copy-*-{glob.escape(remote.name)}"):
             if old != copy:
                 old.unlink(missing_ok=True)
@@ -197,10 +197,10 @@ def kept(path: Path) -> Path:
 
 
 def inside(folder: Path, name: Any) -> Path:
-    """A file of a folder by the name that a plan or a sidecar gives it, which anyone may have written.
+    """`folder / name`, for a name from a plan or a sidecar, which may be malicious.
 
     Raises:
-        CorpusError: the name leads elsewhere.
+        CorpusError: the path is outside the folder.
     """
     if not is_plain(name):
         raise CorpusError(f"{folder} names a file {name!r}, which does not lie in it. It was made to do harm.")
@@ -208,22 +208,22 @@ def inside(folder: Path, name: Any) -> Path:
 
 
 def is_plain(name: Any) -> bool:
-    """Whether a name leads from a folder to something below it: relative, in parts, none of which leads up."""
+    """Whether `name` is a relative path without empty, `.` or `..` parts, so that it stays below a folder."""
     return type(name) is str and "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def to_uri(path: str | os.PathLike[str]) -> str:
-    """The absolute `file:` URI of a local path (RFC 8089), or that of one in a store; names not in UTF-8 survive."""
+    """The absolute `file:` URI of a local path (RFC 8089), or the URI of a store path; names not in UTF-8 are kept."""
     if as_store(path) is not None:
         return str(path)
     return "file://" + quote_from_bytes(os.fsencode(os.path.abspath(path)))  # noqa: PTH100  (links stay as typed)
 
 
 def to_path(uri: str) -> Path:
-    """The path of a URI, or of a plain path, here or in a store.
+    """The `Path` or `StorePath` of a URI or of a plain path.
 
     Raises:
-        UsageError: it lies where nothing is read, or holds a byte that no path has.
+        UsageError: the scheme cannot be read, or the path contains a zero byte or half a surrogate pair.
     """
     path = uri
     if uri.startswith("file://"):
@@ -240,8 +240,8 @@ def to_path(uri: str) -> Path:
 
 
 def readable(path: str) -> str:
-    """A path for people, keys and JSON: bytes that are not UTF-8 are spelt out, as in `caf\\xe9.wav`.
+    """A path as valid UTF-8, for messages, keys and JSON: other bytes are escaped, as in `caf\\xe9.wav`.
 
-    What a folder is called that looks like a URI with a password in it is told without the password.
+    A password is removed from a path that looks like a URI with one.
     """
     return without_secrets(os.fsencode(path).decode("utf-8", "backslashreplace"))

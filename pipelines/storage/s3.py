@@ -12,10 +12,10 @@ PIECE_BYTES: Final = 1 << 20
 
 
 class S3:
-    """A store that speaks S3's interface; s3fs signs in and keeps the connections."""
+    """A store with the S3 interface, accessed through s3fs."""
 
     def __init__(self) -> None:
-        # Retries are those of `stores`, for those of two more layers below would multiply.
+        # Only `stores` retries: retries of the two layers below would multiply with it.
         waits = {"connect_timeout": ANSWER_SECONDS, "read_timeout": ANSWER_SECONDS}
         self._files = file_system("s3", config_kwargs={**waits, "retries": {"max_attempts": 1}})
         self._files.retries = 1
@@ -28,7 +28,7 @@ class S3:
         except FileNotFoundError:
             raise
         except Exception:
-            # An answer to HEAD has no body, and so no code that says why; the same to GET has.
+            # A response to HEAD has no body and so no error code; the response to GET has one.
             self.read(key, 0, 1)
             raise
 

@@ -1,4 +1,4 @@
-"""What an object store can do, and those that fsspec reaches."""
+"""The interface of an object store, and the stores that fsspec accesses."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ EXTRAS: Final = {"s3": "s3fs", "gs": "gcsfs", "memory": "fsspec"}
 """The optional package that each kind of store needs; `memory` is a store of one process, for tests."""
 
 ANSWER_SECONDS: Final = 30.0
-"""How long a store may say nothing."""
+"""Timeout for a response of a store."""
 
 
 class Entry(NamedTuple):
-    """What a store says of an object."""
+    """Size and time of the last change of an object."""
 
     bytes: int
     modified_ns: int
 
 
 class Store(Protocol):
-    """What a kind of store can do, without retries; keys are what follows `scheme://`."""
+    """The operations of a kind of store, without retries; a key is the part of a URI after `scheme://`."""
 
     def look(self, key: str) -> Entry:
-        """What is said of an object; FileNotFoundError where there is none."""
+        """Size and time of an object; FileNotFoundError if there is none."""
 
     def find(self, key: str) -> dict[str, Entry]:
         """Every object below a prefix."""
@@ -42,10 +42,10 @@ class Store(Protocol):
         """Copy an object into a local file."""
 
     def put(self, key: str, source: Path) -> None:
-        """Make an object of a local file, whole or not at all."""
+        """Upload a local file as an object, whole or not at all."""
 
     def remove(self, key: str) -> None:
-        """Take an object away; FileNotFoundError where there is none."""
+        """Delete an object; FileNotFoundError if there is none."""
 
 
 def file_system(scheme: str, **settings: Any) -> Any:
@@ -103,12 +103,12 @@ class Fsspec:
 
 
 def is_marker(key: str, entry: Entry) -> bool:
-    """Whether an object stands for a folder, as web consoles and mounting tools make them, and holds nothing."""
+    """Whether an object is the empty one, with a key that ends in `/`, that web consoles create for a folder."""
     return key.endswith("/") and not entry.bytes
 
 
 def _silence() -> Any:
-    """How long Google's store may say nothing, for a shard may take longer than that to go through."""
+    """Timeouts of each read for Google's store; without a total, since a shard may take longer to upload."""
     try:
         from aiohttp import ClientTimeout
     except ImportError:

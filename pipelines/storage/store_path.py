@@ -82,7 +82,7 @@ class StorePath:
         return persist(what, act, self.scheme)
 
     def entry(self) -> Entry:
-        """What the store says of it; FileNotFoundError where it is nothing, or but a prefix."""
+        """Size and time of the object; FileNotFoundError if there is no object with this key, or only a prefix."""
         return self._persist(f"looking at {self}", lambda: store_of(self.scheme).look(self.key))
 
     def below(self) -> dict[StorePath, Entry]:
@@ -122,7 +122,7 @@ class StorePath:
         return self._persist(f"reading {self}", lambda: store_of(self.scheme).read(self.key))
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes from `start` to before `end`; OSError where the store keeps giving fewer."""
+        """Bytes from `start` to before `end`; OSError if the store keeps returning fewer."""
 
         def act() -> bytes:
             data = store_of(self.scheme).read(self.key, start, end) if end > start else b""
@@ -133,7 +133,7 @@ class StorePath:
         return self._persist(f"reading {self}", act)
 
     def fetch(self, target: Path) -> Entry:
-        """Copy it to a local file; returns what the store said of it before."""
+        """Copy the object to a local file; returns its size and time from before the copy."""
 
         def act() -> Entry:
             found = store_of(self.scheme).look(self.key)
@@ -145,7 +145,7 @@ class StorePath:
         return self._persist(f"reading {self}", act)
 
     def put(self, source: Path) -> None:
-        """Make it of a local file; it is there whole when this returns, and before that not at all."""
+        """Upload a local file as this object, whole or not at all."""
         self._persist(f"writing {self}", lambda: store_of(self.scheme).put(self.key, source))
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -157,7 +157,7 @@ class StorePath:
 
 
 class _Reader(io.RawIOBase):
-    """An object as a file: what is asked for where it jumps, more and more where it goes on."""
+    """An object as a file: a read after a seek fetches only its own bytes; sequential reads fetch ahead."""
 
     def __init__(self, path: StorePath, size: int) -> None:
         super().__init__()

@@ -54,20 +54,20 @@ def _made(scheme: str) -> Store:
 
 
 def last_answer(thread: int | None) -> str:
-    """What a store answered to a thread that tries again; empty where it tries for the first time."""
+    """The store's last error to a thread that is retrying; empty at its first attempt."""
     return _waiting.get(thread or 0, "")
 
 
 def persist(what: str, act: Callable[[], T], scheme: str = "") -> T:
-    """Do something until it works, a few times: a store may fail for a moment.
+    """`act()`, repeated a few times after transient failures of a store.
 
     Args:
-        what: is done, with the place it is done to.
-        act: does it.
+        what: the action and its path, for the message.
+        act: the action.
         scheme: of the store.
 
     Raises:
-        OSError: what the store says, with the number that `answers` gives it; or what this machine lacks.
+        OSError: the store's error as `Answer.as_error` makes it, or an error of this machine.
     """
     attempt = 0
     try:

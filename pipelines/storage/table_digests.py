@@ -1,11 +1,11 @@
-"""Hold a table against the digest that was recorded when it was written, before anything reads what it says.
+"""Compare a table with the digest that was recorded when it was written, before its rows are read.
 
     plan.parquet                            plan.json beside it
     index.parquet, rejects.parquet          `files` of corpus.json beside it; of tonemill.json above `.tonemill`
     NUMBER.index.parquet and the like       `tables` of the sidecar NUMBER.json beside it
 
-A table of which none is recorded is read as it is: a person's own, one of a folder that is being made, and one whose
-record is damaged itself, which `tonemill verify` finds.
+A table without a recorded digest is read unchecked: a user's own table, one of an unfinished folder, and one whose
+record is damaged, which `tonemill verify` reports.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ MOST_FETCHED: Final = 4 << 30
 """Bytes of a table in a store, which is held in memory."""
 
 ATTEMPTS: Final = 5
-"""Readings of a table that is written at the same moment."""
+"""Attempts to read a table that is being rewritten."""
 
 MOST_PROVED: Final = 4096
 """Files whose digests a process keeps."""
 
 SETTLED_NS: Final = 100_000_000
-"""File systems tell times in steps of some milliseconds: within one, a file can change twice and have one time."""
+"""File times have steps of some milliseconds: a file can change twice within one step and keep its time."""
 
 _digests: dict[tuple[int, int, int, int], str] = {}
 """SHA-256 of files, by device, number, size and time of change."""
 
 
 def recorded(path: Path) -> dict[str, Any] | None:
-    """Bytes and SHA-256 of a table as a sealed file has them; None where none has."""
+    """Bytes and SHA-256 of a table from the sealed file beside it; None if none has them."""
     found: Any = None
     if path.name == PLAN:
         found = read_sealed(path.parent / PLAN_SEAL)
@@ -127,7 +127,7 @@ def _proved(path: Path, known: Mapping[str, Any] | None) -> BinaryIO:
         known, forgot = now, True
     folder = path.parent.parent if path.parent.name == HIDDEN or _OF_SHARD.fullmatch(path.name) else path.parent
     folder = folder.parent if folder.name == HIDDEN else folder
-    more = " or says what does" if path.name == PLAN else ""
+    more = " or names the command that does" if path.name == PLAN else ""
     raise CorpusError(
         f"{path} is damaged: its bytes are not those that were written. `tonemill repair {folder}` mends it{more}."
     )

@@ -75,13 +75,13 @@ class TarWriter:
 
 
 def ending(size: int) -> bytes:
-    """The zeros that end an archive of so many bytes: two blocks, and up to a whole record."""
+    """The zeros after `size` bytes of members: two blocks, then padding to a whole record."""
     end = size + 2 * tarfile.BLOCKSIZE
     return bytes(end + -end % tarfile.RECORDSIZE - size)
 
 
 class Member(NamedTuple):
-    """A member of a tar and where its data lies."""
+    """Name, data offset and data size of a member of a tar, both in bytes."""
 
     name: str
     offset: int
@@ -101,9 +101,12 @@ def members(file: BinaryIO) -> Iterator[Member]:
 
 
 def member_at(file: BinaryIO, place: int, size: int) -> Member | None:
-    """The member whose header lies at a place; None where the zeros of the end do.
+    """The member whose header is at byte `place`; None at the end-of-archive block.
 
-    Nothing is ever unpacked to disk: whatever a name says, and whatever kind a link or a device says it is.
+    Members are never unpacked to disk, so names with `..`, links and devices do no harm.
+
+    Raises:
+        CorpusError: the header is damaged, the member is not a regular file, or its size exceeds the tar.
     """
     file.seek(place)
     header = file.read(tarfile.BLOCKSIZE)
@@ -115,7 +118,7 @@ def member_at(file: BinaryIO, place: int, size: int) -> Member | None:
         raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
     if not info.isreg():
         raise CorpusError(f"the member {info.name!r} at byte {place} is no file, but of type {info.type!r}")
-    # A size may be negative, and lead back to where the reader has been.
+    # A negative size would move the reader backwards, into an endless loop.
     if not 0 <= info.size <= size - place - tarfile.BLOCKSIZE:
         raise CorpusError(
             f"the member {info.name!r} at byte {place} announces {info.size} bytes, which the tar has not"

@@ -67,7 +67,7 @@ class Sinking:
         typer.Option("--range", help="Cook only these shards, as 0:100, beside others that cook the rest."),
     ] = None
     planned: Annotated[
-        bool, typer.Option("--planned", help="Take the plan that lies there; no stream, and no flag that makes plans.")
+        bool, typer.Option("--planned", help="Use the folder's own plan; no stream, and no flag that makes plans.")
     ] = False
     max_rejects: Annotated[
         str | None, typer.Option(help="Stop when more sources are rejected, as 20, or 5% of all of them.")
@@ -116,14 +116,14 @@ def found_in(folder: Path, kind: Literal["shards", "files"]) -> ExistingFolder:
 def output(
     kind: Literal["shards", "files"], container: str | None, bits: int | None, usual: str, made: Plan | None
 ) -> Output:
-    """What a sink was asked to make.
+    """The container and bits of a sink's output, from its flags and the folder's plan.
 
     Args:
         kind: of output.
         container: as typed.
         bits: as typed; 0 for those of the source.
         usual: the container of a new folder.
-        made: the plan of what is there, which says what was left out.
+        made: the folder's plan, for values that were not typed; None for a new folder.
 
     Raises:
         UsageError: the container does not hold so many bits.
@@ -147,7 +147,7 @@ def engine(workers: int | None, runner: str | None, beam: list[str] | None, deco
 
 
 def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options: Sinking) -> None:
-    """Read the stream to its end, plan it, and carry the plan out; one line of JSON on stdout tells what was made.
+    """Read the stream to its end, plan it, and carry the plan out; print one line of JSON with the result on stdout.
 
     Args:
         command: its name.
@@ -157,7 +157,7 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
         options: the rest of what was typed.
 
     Raises:
-        StreamError: the stream was cut, and nobody said --partial.
+        StreamError: the stream is incomplete, and --partial was not given.
     """
     from tonemill.pipelines.building.intake import Intake, take_in
     from tonemill.pipelines.building.shard_range import existing_plan, parse_portion
@@ -176,9 +176,7 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
     portion = None if options.range is None else parse_portion(options.range)
     if options.planned:
         if wishes.mode is not None:
-            raise UsageError(
-                f"--{wishes.mode} makes another plan, and --planned takes the one that lies there. Give one."
-            )
+            raise UsageError(f"--{wishes.mode} makes another plan, and --planned uses the one in the folder. Give one.")
         _carry_out(found, Intake(existing_plan(found), None), key, options, progress, portion)
         return
     if not options.dry_run:
@@ -191,8 +189,8 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
     _carry_out(found, taken, key, options, progress, portion)
     if (lacking := words_of(reader.lacks)) and not options.keep_transient:
         raise OutputError(
-            f"The stream lacks {lacking}, as `tonemill scan` told; {folder} holds the rest. Mend that, scan again, and "
-            "say --update, which takes it in; or say --keep-transient to do without."
+            f"The stream lacks {lacking}, as `tonemill scan` reported; {folder} holds the rest. Mend that, scan again, "
+            "and give --update, which adds it; or give --keep-transient to do without."
         )
 
 

@@ -140,7 +140,7 @@ def caf(raw: io.BufferedIOBase, size: int) -> Extent:
                 return Extent(announced, announced, frame_bytes, ((0, behind.next_at),), behind.next_at)
             if behind.has_sound:
                 return Extent(refusal=_SECOND)
-            # A table tells where packets of varying size begin: there is none for bytes behind it.
+            # Packets of varying size are found through a table, which does not list the bytes behind it.
             if not frame_bytes or behind.are_chunks or is_known_end(raw, end, size):
                 return Extent(announced, announced, frame_bytes)
             if not can_be_sound(raw, end, size, floats):

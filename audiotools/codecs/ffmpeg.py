@@ -57,7 +57,7 @@ _STRICT: Final = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
 
 class Stream(NamedTuple):
-    """What a container tells of its first sound, and how many there are."""
+    """The header of a container's first audio stream, and the number of audio streams."""
 
     sample_rate: int
     channels: int
@@ -91,7 +91,7 @@ def probe(source: Path | bytes, parts: tuple[Part, ...] = ()) -> Stream:
     with _opened(source, parts) as (container, stream):
         context = stream.codec_context
         if not context.sample_rate or not context.channels:
-            raise AudioError("unreadable", f"its {context.name} stream tells neither rate nor channels")
+            raise AudioError("unreadable", f"its {context.name} stream has neither rate nor channels")
         if stream.duration is not None:
             seconds: float | None = float(stream.duration * stream.time_base)
         else:

@@ -1,4 +1,4 @@
-"""Audio files: probe a header, decode in blocks; with `encoding`, the only place that knows codecs.
+"""Audio files: probe a header, decode in blocks; with `encoding`, the only module that calls codecs.
 
 The decoder is chosen by what a file holds, not by its name: libsndfile where it reads that kind, FFmpeg for other kinds
 and where libsndfile refuses or fails, if PyAV is installed.
@@ -43,18 +43,18 @@ FFMPEG: Final = "ffmpeg"
 
 @dataclass(frozen=True)
 class Header:
-    """What a file tells of itself.
+    """The header of an audio file.
 
     Args:
         sample_rate: in hertz.
         channels: 1 or more.
-        frames: samples per channel that there are; None where the format does not tell.
+        frames: samples per channel; None if the format does not store their number.
         subtype: libsndfile's name of the sample format, as `PCM_16`, or FFmpeg's of the codec.
-        bits: per sample that keep what the file holds: 16, or 24 for anything deeper.
+        bits: per sample that an output needs to keep the precision: 16, or 24 for anything deeper.
         declared: samples per channel that the header announces, where there are more or fewer.
         sounds: streams of sound in the file, of which the first is read.
-        left_bytes: behind the sound, neither sound nor anything known, and left out.
-        decoder: that opened it.
+        left_bytes: bytes behind the sound that are neither sound nor a known chunk, and are not read.
+        decoder: the library that opened the file.
     """
 
     sample_rate: int
@@ -236,7 +236,7 @@ def _blocks(
         if length is not None and start >= length and link is not links[-1]:
             start -= length
             continue
-        # Of a link of unknown length before another, only decoding tells how long it is.
+        # The length of a link that stores none is found by decoding it.
         skipped = start if length is None and link is not links[-1] else 0
         for whole in _link_blocks(source, link, start - skipped, frames and frames + skipped, keep_cut, decoders):
             dropped = min(skipped, whole.shape[1])

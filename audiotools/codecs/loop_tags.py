@@ -76,12 +76,12 @@ def acid_chunk(loop: Loop) -> bytes:
 
 
 def with_loop(encoded: Encoded, container: str, loop: Loop) -> Encoded:
-    """A file that says so; of a container without such a place the file as it was.
+    """The file with tags for tempo and loop points; unchanged if its container has no such tags.
 
     Args:
-        encoded: is changed in place, and not to be used any more.
+        encoded: the file; it is changed in place and must not be used afterwards.
         container: `wav`, `flac` or another.
-        loop: that it holds.
+        loop: the loop in the file.
     """
     content = encoded.content
     if container == "wav":

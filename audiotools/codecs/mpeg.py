@@ -1,7 +1,8 @@
-"""MPEG audio without a tag that tells its length: count its frames, and write the tag that is missing.
+"""Count the frames of MPEG audio whose header has no length, and write the missing tag.
 
-Decoders guess the length of such a file from its size and the bit rate of its first frame, and stop there. Where the
-bit rate varies, that loses sound without a word. Headers as in ISO/IEC 11172-3, 2.4.1.3 and 13818-3; the tag is Xing's.
+Decoders guess the length of such a file from its size and the bit rate of its first frame, and stop there. If the bit
+rate varies, the rest of the sound is lost without a warning. Headers are those of ISO/IEC 11172-3, 2.4.1.3 and 13818-3;
+the tag is Xing's.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ _RATES: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 
 
 _LAYER_III: Final = 1
 TAGS: Final = (b"Xing", b"Info")
-"""What stands behind the side information of a frame that tells the length."""
+"""First bytes of a tag with the number of frames; it follows the side information of the first frame."""
 
 SIDES: Final = (32, 17, 9)
-"""Bytes of side information that there may be."""
+"""Possible sizes of the side information, in bytes."""
 
 _SEARCHED: Final = 1 << 16
 """Bytes after a tag of ID3 in which the first frame must begin."""
@@ -51,14 +52,14 @@ class Frame(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """A first frame that tells of the stream behind it.
+    """A first frame that holds a tag with the length of the stream behind it.
 
     Args:
-        first: where it begins.
-        size: bytes.
-        frames: that follow; 0 where it does not tell.
-        frames_at: where their number stands.
-        stream_bytes: of all frames and this one; 0 where it does not tell.
+        first: byte offset of the frame.
+        size: bytes of the frame.
+        frames: number of frames that follow; 0 if the tag does not have it.
+        frames_at: byte offset of that number.
+        stream_bytes: bytes of all frames and this one; 0 if the tag does not have it.
     """
 
     first: int
@@ -113,13 +114,13 @@ def frame_of(header: bytes) -> Frame | None:
 
 
 def with_length(source: Path | bytes, parts: tuple[Part, ...], guessed: int, slack: int) -> Spliced | None:
-    """A file with a tag that tells its length, if it has none and was guessed wrong.
+    """The file with a length tag in front; None if it has a tag, or if the decoder's guess was right.
 
     Args:
         source: a file of layer III, or its bytes.
         parts: of it that are read; none for all of it.
         guessed: samples per channel that a decoder expects.
-        slack: how far that may be off.
+        slack: largest error of that guess, in samples, that counts as right.
     """
     raw: io.BufferedIOBase = opened_raw(source)
     if parts:
@@ -225,7 +226,7 @@ def _first_frame(data: bytes) -> tuple[int, Frame] | None:
 
 
 def tag_for(stream: Untagged) -> bytes:
-    """A frame of silence with a tag that tells the length, to be put in front of the first."""
+    """The bytes of a silent frame whose tag holds the length of `stream`, to be put before its first frame."""
     one, two, three, four = stream.header
     for bit_rate in range(1, 15):
         # No checksum, no padding, and no more bytes than the tag needs.

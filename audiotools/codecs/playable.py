@@ -39,8 +39,8 @@ class Playable:
 def playable(clip: Waveform) -> Playable:
     """Encode as FLAC of 16 bits if that is small, else as MP3 (about 100 kbit/s for stereo, half of it for mono).
 
-    Channels after the second are left out, rates that browsers or the codec lack are resampled, and what lies beyond
-    full scale is clipped.
+    Channels after the second are left out, rates that browsers or the codec lack are resampled, and samples
+    beyond full scale are clipped.
 
     Args:
         clip: of any length but 0, with finite samples.

@@ -139,7 +139,7 @@ def _sound_behind(
 
 
 def _spliced(head: _Head, layout: Literal["<4sI", ">4sI"], stretches: tuple[tuple[int, int], ...]) -> tuple[Part, ...]:
-    """The stretches behind a header that tells their length."""
+    """A header with the total length of the stretches, then the stretches."""
     length = sum(end - start for start, end in stretches)
     chunk = struct.pack(layout, b"fmt ", len(head.format)) + head.format + bytes(len(head.format) % 2)
     if length < UNKNOWN:

@@ -90,7 +90,7 @@ def _difference(sound: np.ndarray, read: np.ndarray, below_db: float) -> str:
     return (
         ""
         if found >= below_db
-        else f"the error lies {found:.0f} dB below the sound, and at least {below_db:.0f} was expected"
+        else f"the error is {found:.0f} dB below the sound, and at least {below_db:.0f} was expected"
     )
 
 

@@ -86,7 +86,7 @@ def _next_tag(raw: io.BufferedIOBase, start: int, size: int) -> int:
 
 
 def mp4(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a file of boxes (ISO/IEC 14496-12, 4.2): another file behind it, or no box that tells where its sound is."""
+    """The extent of an MP4 file (ISO/IEC 14496-12, 4.2): it ends before a second file; cut if its index is missing."""
     at, has_index = 0, False
     for _ in range(MOST_CHUNKS):
         raw.seek(at)

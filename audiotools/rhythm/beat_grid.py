@@ -21,7 +21,7 @@ USUAL_BPM_RANGE: Final = (76.0, 175.0)
 RARE: Final = -1.5
 """The log likelihood of a tempo outside of that."""
 NEAR_SECONDS: Final = 0.016
-"""An onset this near a grid line lies on it."""
+"""An onset this near a grid line counts as on it."""
 NEARER: Final = 0.7
 """One grid fits plainly better than another where onsets are so much nearer to it (`Events.distance`)."""
 BEGINS_ON_ONE: Final = 0.75
@@ -93,7 +93,7 @@ class Events:
 
     @property
     def pulse_bpm(self) -> float | None:
-        """Strokes in a minute, if all are alike and equally far apart: then nothing tells beats from parts of them."""
+        """Strokes per minute if all are alike and equally far apart, which leaves the beat ambiguous; else None."""
         struck = self.loudness > 0.05
         gaps = np.diff(self.times[struck])
         if len(gaps) < 7 or gaps.max() > 1.1 * gaps.min():
@@ -150,10 +150,10 @@ class Events:
         """How likely kick, snare and hi-hat play like this in bars that begin with each beat (`groove.groove`)."""
         strokes, crowded = self.strokes(beats)
         count, bar = strokes.shape[1], STEPS * beats_per_bar
-        heard = np.bincount(np.arange(count) % bar, minlength=bar)
+        repeats = np.bincount(np.arange(count) % bar, minlength=bar)
         folded = np.zeros((3, bar))
         for drum in range(3):
-            folded[drum] = np.bincount(np.arange(count) % bar, strokes[drum], bar) / np.maximum(heard, 1)
+            folded[drum] = np.bincount(np.arange(count) % bar, strokes[drum], bar) / np.maximum(repeats, 1)
         crowded /= count / bar
         seconds = float(beats[-1] - beats[0]) / (len(beats) - 1) * beats_per_bar
         return groove(folded, beats_per_bar, seconds, crowded)

@@ -1,8 +1,8 @@
-"""Tempo, beats and bars of a sound of which nothing is known.
+"""Find tempo, beats and bars of a sound whose tempo is unknown.
 
 Beats are followed at every likely tempo, and a file that may be a loop is divided evenly by every likely number of
-beats. Each of these, begun on each beat of the bar, is a way to count the sound; a network that has learned from takes
-with known truth says how likely each is among all.
+beats. Each of these, begun on each beat of the bar, is a way to count the sound; a network, trained on takes with known
+beats, gives the probability of each.
 """
 
 from __future__ import annotations
@@ -115,12 +115,12 @@ def find_beats(onsets: Onsets, beats_per_bar: int = 4) -> Beats:
     """
     events = Events(onsets)
     if not events.clear or len(events.times) < FEWEST_EVENTS:
-        # A drone, a wash of noise or silence: nothing but the length tells.
+        # A drone, a wash of noise or silence: only the length remains as evidence.
         loop = as_loop(onsets, beats_per_bar)
-        return loop if loop is not None else _unheard(onsets)
+        return loop if loop is not None else _without_beats(onsets)
     ways = counted(onsets, beats_per_bar)
     if not ways:
-        return _unheard(onsets)
+        return _without_beats(onsets)
     each = [(way, int(phase)) for way in ways for phase in way.phases]
     tempi = np.array([way.tempo_bpm for way, _ in each])
     share = shares(np.concatenate([way.rows for way in ways]), np.array([usual(tempo) for tempo in tempi]))
@@ -190,8 +190,8 @@ def _tempo_candidates(
     return tuple(chosen)
 
 
-def _unheard(onsets: Onsets) -> Beats:
-    """No beat at all: one span as long as the sound, of which nothing is sure."""
+def _without_beats(onsets: Onsets) -> Beats:
+    """Beats at the usual tempo over the length of the sound, with confidence 0: none were found."""
     period = 60 / USUAL_BPM
     count = int(onsets.seconds / period)
     return Beats(np.arange(count + 1) * period, 0, USUAL_BPM, 0.0, False)

@@ -28,7 +28,7 @@ def harmony_changes(
         tones: a log spectrum of low and middle frequencies over time.
         hop_seconds: between its frames.
         beats: their times in seconds, the end of the last included.
-        beats_per_bar: at least 2 for anything to be told.
+        beats_per_bar: below 2 the result is zeros.
     """
     bars = (len(beats) - 1) / beats_per_bar
     edges = np.round(beats / hop_seconds).astype(int)

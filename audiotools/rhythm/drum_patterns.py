@@ -17,7 +17,7 @@ STEPS: Final = 4
 """Per beat."""
 
 INDEPENDENT_SECONDS: Final = 4.0
-"""A rhythm repeats: however long it is, it says no more than so many seconds of strokes."""
+"""A rhythm repeats, so a longer sound counts as this many seconds of independent strokes."""
 
 UNEXPLAINED: Final = 0.05
 """The chance of a stroke between steps: on a grid too coarse there are many."""

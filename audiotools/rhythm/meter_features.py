@@ -16,7 +16,7 @@ _STEPS_SEEN: Final = STEPS * BEATS_SEEN
 _TEMPO_CENTRES_BPM: Final = np.array([50.0, 60.0, 71.0, 84.0, 100.0, 119.0, 141.0, 168.0, 200.0, 238.0])
 """A quarter of an octave apart."""
 CHANGES: Final = -2
-"""The column of a description that tells how much more the harmony changes with its downbeat than with other beats."""
+"""Column of `described`: how much more the harmony changes at the downbeat than at other beats."""
 COUNT: Final = 4 * _STEPS_SEEN + 2 * (_STEPS_SEEN + 1) + len(_TEMPO_CENTRES_BPM) + 15
 
 
@@ -36,8 +36,8 @@ def described(
     strokes, crowded = events.strokes(beats)
     count, bar = strokes.shape[1], STEPS * beats_per_bar
     numbers = np.arange(count) % bar
-    heard = np.maximum(np.bincount(numbers, minlength=bar), 1)
-    folded = np.stack([np.bincount(numbers, drum, bar) / heard for drum in strokes])
+    repeats = np.maximum(np.bincount(numbers, minlength=bar), 1)
+    folded = np.stack([np.bincount(numbers, drum, bar) / repeats for drum in strokes])
     bars = count / bar
     tempo_bpm = 60 * (len(beats) - 1) / (beats[-1] - beats[0])
     shared = [

@@ -36,7 +36,7 @@ class Onsets:
         strength: (registers, frames): how much louder low, middle and high bands became.
         level: (drums, frames): amplitude in the bands of DRUMS_HZ.
         tones: (bins, frames / TONE_HOPS, rounded up): a log spectrum up to TONES_HZ.
-        hop_seconds: from one frame to the next; frame i tells of the time i * hop_seconds.
+        hop_seconds: from one frame to the next; frame i describes the time i * hop_seconds.
         seconds: the length of the sound.
         frames: the same, in samples.
     """
@@ -75,7 +75,7 @@ def onsets(sound: Sound) -> Onsets:
     levels: list[np.ndarray] = []
     tones: list[np.ndarray] = []
     bins = max(1, int(np.count_nonzero(frequencies <= TONES_HZ)))
-    heard = 0
+    spectra = 0
     before: np.ndarray | None = None
     frames = 0
     for spans, count in _framed(sound, n_fft, hop):
@@ -84,15 +84,15 @@ def onsets(sound: Sound) -> Onsets:
             continue
         spectrum = np.abs(np.fft.rfft(spans * window, axis=1))
         levels.append(np.sqrt(np.square(spectrum) @ drums.astype(np.float64)).T.astype(np.float32))
-        tones.append(np.log1p(gain * spectrum[-heard % TONE_HOPS :: TONE_HOPS, :bins]).T.astype(np.float32))
-        heard += len(spectrum)
+        tones.append(np.log1p(gain * spectrum[-spectra % TONE_HOPS :: TONE_HOPS, :bins]).T.astype(np.float32))
+        spectra += len(spectrum)
         bands = np.log1p(gain * spectrum @ filters)
         first = np.zeros_like(bands[:1]) if before is None else before
         rises = np.maximum(np.diff(bands, axis=0, prepend=first), 0)
         parts.append(np.stack([rises[:, register == r].sum(axis=1) for r in range(3)]))
         before = bands[-1:]
     strength = np.concatenate(parts, axis=1) if parts else np.zeros((3, 0))
-    # A rise between two frames lies between their middles; half a hop is put right by interpolating.
+    # A rise is between the centres of two frames: interpolation corrects this half hop.
     strength = (strength + np.pad(strength[:, 1:], ((0, 0), (0, 1)))) / 2
     level = np.concatenate(levels, axis=1) if levels else np.zeros((3, 0), np.float32)
     tone = np.concatenate(tones, axis=1) if tones else np.zeros((bins, 0), np.float32)

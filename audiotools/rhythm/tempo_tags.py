@@ -118,7 +118,7 @@ def _tagged_tempo(path: Path) -> float | None:
     ]
     try:
         tags = mutagen.File(path, kinds)
-    except Exception:  # a damaged tag is no tag; whether the sound can be read is not asked here
+    except Exception:  # a damaged tag counts as none; the sound itself is not read here
         return None
     if tags is None or tags.tags is None:
         return None

@@ -26,7 +26,7 @@ def paths(onsets: Onsets, events: Events, beats_per_bar: int = 4, tempo_bpm: flo
     """
     total = onsets.total.astype(np.float64)
     candidates = [float(tempo_bpm)] if tempo_bpm is not None else _tempi(total, onsets.hop_seconds, beats_per_bar)
-    followed = [_heard(_follow(total, onsets.hop_seconds, bpm), events.times) for bpm in candidates]
+    followed = [_amid_onsets(_follow(total, onsets.hop_seconds, bpm), events.times) for bpm in candidates]
     tries = [_refined(beats, total, onsets.hop_seconds) for beats in followed]
     tries += [
         _refined(beats[:-1] + part * np.diff(beats), total, onsets.hop_seconds)
@@ -141,7 +141,7 @@ def _smoothed(measured: Float[np.ndarray, "beats"], weights: Float[np.ndarray, "
     return np.asarray(solveh_banded(bands, weights * measured))
 
 
-def _heard(beats: Float[np.ndarray, "beats"], events: Float[np.ndarray, "events"]) -> Float[np.ndarray, "heard"]:
+def _amid_onsets(beats: Float[np.ndarray, "beats"], events: Float[np.ndarray, "events"]) -> Float[np.ndarray, "kept"]:
     """Beats from the first onset to the last: beyond them a tracker follows noise."""
     if len(beats) < 5 or not len(events):
         return beats

@@ -97,7 +97,7 @@ def command(
     others: dict[str, Any] = {"--valid": splitting.valid, "--test": splitting.test}
     others |= {"--valid-where": splitting.valid_where, "--test-where": splitting.test_where}
     if splitting.split_by is not None and (more := [flag for flag, value in others.items() if value]):
-        raise UsageError(f"--split-by says where everything goes, and {more[0]} would choose too. Give one of them.")
+        raise UsageError(f"--split-by assigns every source to a split, and so does {more[0]}. Give one of them.")
     if shards is not None and shard_seconds is not None:
         raise UsageError("Give one of --shards and --shard-seconds.")
     seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 600.0

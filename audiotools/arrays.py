@@ -90,12 +90,12 @@ class Array:
 
 
 def in_words(roles: Iterable[str], arrays: Iterable[str], without: str = "no audio") -> str:
-    """What an example is made of, as "audio and array latents"; `without` stands for no roles."""
+    """Names of roles and arrays as a text, such as "audio and array latents"; `without` is the text for no roles."""
     return " and ".join([*(list(roles) or [without]), *(f"array {name}" for name in arrays)])
 
 
 class Npy(NamedTuple):
-    """What the head of a .npy file announces.
+    """The header of a .npy file.
 
     Args:
         channels: rows.

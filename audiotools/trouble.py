@@ -1,6 +1,6 @@
-"""What an error number, or the answer of a store, means for a source: decided here, as data, and nowhere else.
+"""Tables that map error numbers and answers of a store to a kind of failure and a reject reason.
 
-kind        what comes of it
+kind        consequence
 TRANSIENT   it may pass: tried again at the shard's end, and by the next run of the same command
 ABSENT      a fact about the source once something beside it could be read; until then it may pass
 FINAL       a fact about the source, if it is found twice
@@ -20,7 +20,7 @@ from tonemill.audiotools.errors import AudioError, Doubtful, MachineError, Settl
 
 
 class Kind(Enum):
-    """What comes of a failure."""
+    """The consequence of a failure."""
 
     TRANSIENT = "transient"
     ABSENT = "absent"
@@ -29,11 +29,11 @@ class Kind(Enum):
 
 
 class Meaning(NamedTuple):
-    """What a failure means.
+    """The kind and the reason of a failure.
 
     Args:
-        kind: what comes of it.
-        reason: a key of `reject_reasons.REASONS`; what mends it, where it is of this machine.
+        kind: its consequence.
+        reason: a key of `reject_reasons.REASONS`; for `Kind.MACHINE`, the advice that mends it.
     """
 
     kind: Kind
@@ -41,7 +41,7 @@ class Meaning(NamedTuple):
 
 
 UNKNOWN: Final = Meaning(Kind.TRANSIENT, "network")
-"""Of every number and code that stands in no table here."""
+"""For every number and code that is in no table here."""
 
 _MISSING: Final = Meaning(Kind.ABSENT, "missing")
 _FORBIDDEN: Final = Meaning(Kind.ABSENT, "forbidden")

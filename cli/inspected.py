@@ -25,7 +25,7 @@ def new_table(title: str, *columns: str) -> Table:
 
 
 def of_stream(lines: Any, name: str) -> Shown:
-    """What a stream of recipes holds.
+    """Facts and tables of a stream of recipes.
 
     Args:
         lines: is read to its end.
@@ -82,7 +82,7 @@ def of_tar(path: Path) -> Shown:
 
 
 def of_file(path: Path) -> Shown:
-    """What is made of an audio file."""
+    """Facts and a table of an audio file."""
     from tonemill.audiotools.reject_reasons import TABLE
     from tonemill.pipelines.sources.look import look
 

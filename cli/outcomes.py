@@ -117,7 +117,7 @@ def clipping(about: dict[str, Any]) -> str:
 
 
 def show_plan(found: ExistingFolder, plan: Plan, key: str) -> None:
-    """What a plan would make in a folder, as a table for a person and a line of JSON."""
+    """Print the shards or files that a plan would make: a table on stderr, and a line of JSON on stdout."""
     import json
 
     from rich.console import Console

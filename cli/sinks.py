@@ -1,4 +1,4 @@
-"""What the sinks `shard`, `write` and `dedup` share: their flags, who works, and how a plan is carried out."""
+"""Flags, workers and execution of a plan, common to the sinks `shard`, `write` and `dedup`."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ class Sinking:
 
     @property
     def mode(self) -> Literal["append", "update", "overwrite"] | None:
-        """How another plan in the folder is met.
+        """The flag for a folder that has another plan already; None if none was given.
 
         Raises:
-            UsageError: in two ways at once.
+            UsageError: more than one of the flags was given.
         """
         modes: tuple[Literal["append", "update", "overwrite"], ...] = ("append", "update", "overwrite")
         chosen = [mode for mode in modes if getattr(self, mode)]
@@ -106,7 +106,7 @@ class Sinking:
 
 
 def found_in(folder: Path, kind: Literal["shards", "files"]) -> ExistingFolder:
-    """What is in the folder of a sink."""
+    """The output folder of a sink, as an `ExistingFolder`."""
     from tonemill.pipelines.building.existing import ExistingFolder
     from tonemill.pipelines.corpus.layout import OutputFolder
 
@@ -139,7 +139,7 @@ def output(
 
 
 def engine(workers: int | None, runner: str | None, beam: list[str] | None, decode_seconds: float = 60.0) -> Engine:
-    """What does the work, as typed."""
+    """The engine with the workers, runner and options of the flags."""
     from tonemill.pipelines.engine.engine import Engine
 
     options = [option if option.startswith("--") else f"--{option}" for option in beam or []]

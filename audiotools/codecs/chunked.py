@@ -1,4 +1,4 @@
-"""Where the sound of an AIFF, CAF, AU, Sony Wave64 or NIST SPHERE file ends."""
+"""Find the end of the sound in an AIFF, CAF, AU, Sony Wave64 or NIST SPHERE file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BEHIND: Final = "there is sound behind the length that its header announces, an
 
 
 def aiff(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of an AIFF or AIFF-C file; the sound's chunk begins with 8 bytes of its own."""
+    """The extent of an AIFF or AIFF-C file; the sound's chunk begins with 8 bytes of its own."""
     common, frames_at, frame_bytes = b"", 0, 0
     sound: tuple[int, int] | None = None
     for name, at, length in chunks(raw, ">4sI"):
@@ -102,7 +102,7 @@ def patched(patches: dict[int, bytes], size: int) -> tuple[Part, ...]:
 
 
 def caf(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a Core Audio file; the sound's chunk begins with 4 bytes of its own, and a length of -1 runs to the end."""
+    """The extent of a Core Audio file; the sound's chunk begins with 4 bytes of its own; length -1 is to the end."""
     at, frame_bytes, floats = 8, 0, ""
     for _ in range(MOST_CHUNKS):
         if at > size:
@@ -152,12 +152,12 @@ def caf(raw: io.BufferedIOBase, size: int) -> Extent:
 
 
 class _Behind(NamedTuple):
-    """What stands behind the sound of a CAF file.
+    """The bytes behind the sound of a CAF file.
 
     Args:
-        are_chunks: whether it is chunks, or nothing.
-        has_sound: whether one of them is a second chunk of sound.
-        next_at: where another file begins; 0 where none does.
+        are_chunks: there are only chunks, or no bytes.
+        has_sound: one of the chunks is a second chunk of sound.
+        next_at: byte offset of another file; 0 if there is none.
     """
 
     are_chunks: bool
@@ -188,7 +188,7 @@ def _behind_caf(raw: io.BufferedIOBase, at: int, size: int) -> _Behind:
 
 
 def au(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a file with Sun's header, which has no chunks: all behind its sound is sound."""
+    """The extent of a file with Sun's header, which has no chunks: every byte behind its sound is sound."""
     raw.seek(0)
     head = raw.read(24)
     if len(head) < 24:
@@ -212,7 +212,7 @@ def au(raw: io.BufferedIOBase, size: int) -> Extent:
 
 
 def wave64(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a Wave64 file: chunks of a 16-byte name, and a length that counts these 24 bytes too."""
+    """The extent of a Wave64 file: chunks of a 16-byte name, and a length that counts these 24 bytes too."""
     at, frame_bytes, tag, bits = 40, 0, 0, 0
     for _ in range(MOST_CHUNKS):
         if at > size:
@@ -253,7 +253,7 @@ def wave64(raw: io.BufferedIOBase, size: int) -> Extent:
 
 
 def sphere(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a NIST SPHERE file: lines of text that tell how many samples follow."""
+    """The extent of a NIST SPHERE file, whose header is text with the number of samples."""
     raw.seek(0)
     lines = raw.read(1024).split(b"\n")
     fields = {line.split(b" ", 2)[0]: line.split(b" ", 2)[2] for line in lines if line.count(b" ") >= 2}

@@ -1,4 +1,4 @@
-"""What libsndfile leaves undone about containers: write none with a time or a random number, seek safely."""
+"""Work around libsndfile: remove times and random numbers from the files it writes, and seek safely."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
 
 CONTAINERS: Final = ("flac", "wav", "ogg")
-"""What `encode` writes."""
+"""The containers that `encode` writes."""
 
 SPILL_BYTES: Final = 32 << 20
 """Encoded sound of which more waits on disk: a minute and a half of 96 kHz stereo."""
@@ -50,12 +50,12 @@ class Encoded:
 
     @property
     def data(self) -> bytes:
-        """All of the file."""
+        """All bytes of the file."""
         return b"".join(self.pieces())
 
     @property
     def sha256(self) -> str:
-        """Of the file, in hexadecimal."""
+        """SHA-256 of the file, in hexadecimal."""
         digest = hashlib.sha256()
         for piece in self.pieces():
             digest.update(piece)

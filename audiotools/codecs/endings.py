@@ -16,12 +16,12 @@ MOST_LINKS: Final = 1000
 
 @dataclass(frozen=True)
 class Endings:
-    """What to read of a file.
+    """The parts of a file that hold its sound.
 
     Args:
-        links: to be decoded one after the other, each in parts of the file; one without parts is the file as it is.
-        extents: of each.
-        refusal: why it cannot be read whole; empty where it can.
+        links: streams to decode one after the other, each as parts of the file; without parts, the whole file.
+        extents: of each link.
+        refusal: why the file cannot be read whole; empty if it can.
     """
 
     links: tuple[tuple[Part, ...], ...]
@@ -30,7 +30,7 @@ class Endings:
 
     @property
     def missing(self) -> str:
-        """What the last link lacks, in words."""
+        """The missing end of the last link, as a text."""
         last = self.extents[-1]
         if last.missing:
             return f"it ends {last.missing} {last.unit} before the sound that its header announces"
@@ -43,7 +43,7 @@ class Endings:
 
 
 def endings(raw: io.BufferedIOBase, size: int) -> Endings:
-    """Look at the headers of a file, and at what stands behind its sound.
+    """Read the headers of a file and the bytes behind its sound.
 
     Args:
         raw: the file.

@@ -1,8 +1,8 @@
-"""Where the sound of a file ends: by its header, by its bytes, and how to read all of it where the two differ.
+"""Compare the length of the sound in a file's header with the bytes in the file, and read all of it if they differ.
 
-Decoders trust the length in the header, and stop there without a word. Each container is checked for whether the sound
-ends where the file ends: too little and it was cut; too much and its length wrapped, was never written, or a second
-stream follows. `riff`, `chunked`, `flac` and `streams` read the containers.
+Decoders trust the length in the header, and stop there without a warning. For each container the announced length is
+compared with the file: a file that is shorter was cut; in a longer one the length wrapped or was never written, or a
+second stream follows. `riff`, `chunked`, `flac` and `streams` read the containers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from tonemill.audiotools.codecs.spliced import Part
 
 MOST_CHUNKS: Final = 10_000
-"""Of one file that are looked at."""
+"""Chunks of one file that are read at most."""
 
 UNKNOWN: Final = 0x7FFFF000
-"""From here up, a length that a writer to a pipe left because it could not know it: the sound runs to the end."""
+"""Lengths from here up are placeholders of a writer to a pipe: the sound continues to the end of the file."""
 
 NOTED_BYTES: Final = 4096
 """A header that announces less than this too much (and less than a sixteenth of the sound) is noted, not believed:
@@ -30,10 +30,10 @@ recorders write the size of the file where that of the sound belongs. More is a 
 
 @dataclass(frozen=True)
 class Extent:
-    """What a container announces, and what there is.
+    """The length of the sound that a container announces, and the length that it has.
 
     Args:
-        announced: bytes of sound; None where the header does not tell.
+        announced: bytes of sound; None if the header has no length.
         present: bytes of sound that there are to the end of the file.
         frame_bytes: of a sample of all channels; 0 where that is not constant.
         parts: what to read in place of the file; none where it is fine as it is.
@@ -58,7 +58,7 @@ class Extent:
 
     @property
     def missing(self) -> int:
-        """How much of the announced sound the file lacks."""
+        """Announced length minus existing length, at least 0."""
         return 0 if self.announced is None else max(0, self.announced - self.present)
 
     @property
@@ -90,7 +90,7 @@ def chunks(raw: io.BufferedIOBase | BinaryIO, layout: Literal["<4sI", ">4sI"]) -
 def chunks_from(
     raw: io.BufferedIOBase | BinaryIO, at: int, layout: Literal["<4sI", ">4sI"]
 ) -> Iterator[tuple[bytes, int, int]]:
-    """As `chunks`, from a place on."""
+    """As `chunks`, from byte `at` on."""
     # A file of a gigabyte can hold a hundred million chunks of nothing.
     for _ in range(MOST_CHUNKS):
         raw.seek(at)
@@ -114,7 +114,7 @@ _KNOWN: Final = (
 
 
 FORMS: Final = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
-"""What a file of chunks begins with."""
+"""First bytes of a file of chunks."""
 
 MOST_PADDING: Final = 1 << 20
 """Zeros behind the sound that are no sound; more are silence."""

@@ -35,7 +35,7 @@ HIGHEST_HZ: Final = 2_000_000
 """Three times the highest rate of FLAC; at a false one of 2 GHz a clip of a few seconds could fill any memory."""
 
 SMALL_FRAMES: Final = 256
-"""Of a block at the end of a cut file: no codec here has frames of fewer, or of a length that these do not divide."""
+"""Samples of a block at the end of a cut file: a block whose decoding fails is lost, so these are small."""
 
 LIBSNDFILE: Final = "libsndfile"
 FFMPEG: Final = "ffmpeg"
@@ -69,7 +69,7 @@ class Header:
 
 
 Source = Path | bytes
-"""Where encoded audio is: a file, or the bytes themselves."""
+"""Encoded audio: the path of a file, or its bytes."""
 
 
 class _Link(NamedTuple):
@@ -147,7 +147,7 @@ def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
 
 
 def _looked_at(source: Source) -> tuple[Endings, Kind | None]:
-    """Where the sound of a file ends, and what kind of file it is."""
+    """(ends of the sound in a file, kind of the file)."""
     try:
         if isinstance(source, bytes):
             size, modified_ns = len(source), 0
@@ -168,7 +168,7 @@ def _looked_at(source: Source) -> tuple[Endings, Kind | None]:
 
 
 _LONG_BYTES: Final = 1 << 20
-"""From here up a file is looked at once in a process: of a long one many clips may be cut, each by a reading."""
+"""Files from this size up are analysed once in a process, since many clips may be cut from one long file."""
 
 
 @lru_cache(256)
@@ -204,7 +204,7 @@ def _header(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> Heade
 
 
 def _undecided(refused: AudioError) -> AudioError:
-    """What a refusal of libsndfile means where FFmpeg is not there to try: nothing is known of the file yet."""
+    """The error for a file that libsndfile refused, if FFmpeg is not installed, which might read it."""
     if isinstance(refused, Doubtful):
         return refused
     return AudioError("no_decoder", f"{refused.message}; {ffmpeg.HINT}")

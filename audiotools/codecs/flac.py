@@ -1,4 +1,4 @@
-"""Where the sound of a FLAC file (RFC 9639) ends: by its last frame, and by another file behind it."""
+"""Find the end of the sound in a FLAC file (RFC 9639): its last frame, or another file behind it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STREAM_INFORMATION: Final = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 
 
 def extent(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a FLAC file (RFC 9639): how much it announces, another file behind it, and where its last frame ends."""
+    """The extent of a FLAC file (RFC 9639): announced samples, end of its last frame, another file behind it."""
     raw.seek(0)
     head = raw.read(42)
     if len(head) < 42 or not head.startswith(_STREAM_INFORMATION):
@@ -48,7 +48,7 @@ def extent(raw: io.BufferedIOBase, size: int) -> Extent:
 
 
 def _last_sample(raw: io.BufferedIOBase, size: int, head: bytes, total: int) -> tuple[int, bool]:
-    """How many samples there are up to the end of the last frame, 0 if none is found; and whether that frame is whole.
+    """(samples up to the end of the last frame, 0 if none is found; whether that frame is whole).
 
     Args:
         raw: the file.

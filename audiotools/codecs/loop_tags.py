@@ -1,4 +1,4 @@
-"""Say in a file that it is a loop: `smpl` and `acid` chunks of WAV, and a BPM comment of FLAC, as DAWs read them.
+"""Mark a file as a loop: `smpl` and `acid` chunks of WAV, and a BPM comment of FLAC, as DAWs read them.
 
 Layouts: `smpl` as in "Multimedia Data Standards Update" (Microsoft and IBM, 1994, chapter "Sample chunk"); `acid`, 24
 bytes, as libsndfile reads it (wav.c): flags u32, root note u16, two unknown fields (u16, f32), beats u32, meter
@@ -25,7 +25,7 @@ MOST_OFF: Final = 0.005
 
 
 class Loop(NamedTuple):
-    """What DAWs want to have of a loop.
+    """The data of a loop that DAWs read.
 
     Args:
         tempo_bpm: beats per minute.

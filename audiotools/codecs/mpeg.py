@@ -98,7 +98,7 @@ class Untagged(NamedTuple):
 
 
 def frame_of(header: bytes) -> Frame | None:
-    """What a frame's first four bytes say; None where they are no header of layer III with a bit rate of its own."""
+    """Parse the first four bytes of a frame; None if they are no header of layer III with a bit rate."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
@@ -133,7 +133,7 @@ def with_length(source: Path | bytes, parts: tuple[Part, ...], guessed: int, sla
 
 
 def begin_of(start: bytes) -> int:
-    """How long the tag of ID3 is that a file begins with; 0 without one.
+    """Length in bytes of the ID3 tag at the start of a file; 0 if there is none.
 
     Args:
         start: of the file, 10 bytes.

@@ -1,4 +1,4 @@
-"""Where the sound of a WAV ends: RIFF, RIFX (big-endian), RF64 and BW64 (EBU Tech 3306)."""
+"""Find the end of the sound in a WAV file: RIFF, RIFX (big-endian), RF64 and BW64 (EBU Tech 3306)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tonemill.audiotools.codecs.extent import FORMS, UNKNOWN, Extent, can_be_sou
 from tonemill.audiotools.codecs.spliced import Part
 
 _MOST_FORMAT: Final = 1 << 12
-"""Bytes of a format chunk; those of codecs with tables have some hundred."""
+"""Largest format chunk, in bytes; codecs with tables use a few hundred."""
 
 _WRITTEN_TO_A_PIPE: Final = 0xFFFFF000
-"""From here up, a length that no file has, whatever its size."""
+"""Lengths from here up are placeholders, for files of every size."""
 
 _PLAIN: Final = (1, 3, 6, 7, 0xFFFE)
 """Format tags of samples of one size: integers, floats, A-law, mu-law, and the tag of those with a longer header."""
 
 
 class _Head(NamedTuple):
-    """What stands before the sound.
+    """The chunks of a WAV before its sound.
 
     Args:
         format: contents of the format chunk.
-        at: where the sound begins.
+        at: byte offset of the sound.
         length: that its chunk announces.
         long_length: that the chunk of long lengths announces; None without one.
     """
@@ -36,7 +36,7 @@ class _Head(NamedTuple):
 
 
 def extent(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a WAV file, whatever its byte order.
+    """The extent of the sound in a WAV file of either byte order.
 
     Args:
         raw: the file.

@@ -24,7 +24,7 @@ LIBSNDFILE: Final = {
     "opus": ("OGG", "OPUS", 10.0),
     "mp3": ("MP3", "MPEG_LAYER_III", 10.0),
 }
-"""By suffixes: libsndfile's container and sample format, and how far below the sound the error must lie, in dB."""
+"""By suffixes: libsndfile's container and sample format, and the smallest signal-to-error ratio, in dB."""
 
 FFMPEG: Final = {
     "aac m4a m4b 3gp": "aac",

@@ -1,4 +1,4 @@
-"""Which kind of file it is, by its first bytes and whatever its name, and which library reads that kind."""
+"""Identify the format of a file by its first bytes, not its name, and the library that reads it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final, NamedTuple
 from tonemill.audiotools.codecs import mpeg
 
 HEAD_BYTES: Final = 512
-"""Bytes at the start of a file that are looked at."""
+"""Bytes at the start of a file that are compared with signatures."""
 
 
 class Kind(NamedTuple):
-    """Of a file.
+    """The format of a file.
 
     Args:
-        name: for people.
+        name: for messages.
         by_ffmpeg: libsndfile does not read it.
     """
 
@@ -66,7 +66,7 @@ _WAV: Final = Kind("WAV", False)
 
 
 def kind_of(raw: io.BufferedIOBase) -> Kind | None:
-    """The kind of an encoded file; None where its first bytes are those of none that is read here."""
+    """The kind of an encoded file, from its first bytes; None if they match no format that can be read."""
     raw.seek(0)
     head = raw.read(HEAD_BYTES)
     if behind_tag := mpeg.begin_of(head):

@@ -24,7 +24,7 @@ MP3_SLACK_FRAMES: Final = 2304
 """An MP3 header may promise up to two granules that its decoder delay takes away."""
 
 BLOCK_SECONDS: Final = 20
-"""Of any block: a header may give 1 Hz, and a block of days, converted to a usual rate, could fill any memory."""
+"""Longest block: at a header rate of 1 Hz a block would last days and, resampled to a usual rate, fill the memory."""
 
 SYSTEM_ERROR: Final = 2
 """libsndfile's `SF_ERR_SYSTEM`: one code for all that the system refuses."""

@@ -1,4 +1,4 @@
-"""Where the sound of an Ogg, MP3 or MP4 file ends: such files are joined by writing one behind the other."""
+"""Find the end of the sound in an Ogg, MP3 or MP4 file, also in several such files joined into one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST_PAGE: Final = b"OggS\0\2"
 
 
 def ogg(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of an Ogg file. It is cut unless its last page is whole and marked as the last (RFC 3533, section 6).
+    """The extent of an Ogg file. It is cut unless its last page is whole and marked as the last (RFC 3533, section 6).
 
     A second stream behind the first is legal (a chained file, as recordings of radio are).
     """
@@ -49,7 +49,7 @@ def ogg(raw: io.BufferedIOBase, size: int) -> Extent:
 
 
 def mp3(raw: io.BufferedIOBase, size: int) -> Extent:
-    """Of a file of MPEG layer III: what its first frame announces, if it is a tag, and what follows behind that.
+    """The extent of a file of MPEG layer III, from the tag in its first frame and the bytes behind the tagged frames.
 
     Files without a tag are counted by `mpeg.with_length`.
     """
@@ -70,7 +70,7 @@ def mp3(raw: io.BufferedIOBase, size: int) -> Extent:
 
 
 def _next_tag(raw: io.BufferedIOBase, start: int, size: int) -> int:
-    """Where a frame with a tag begins, another file's first; 0 without one."""
+    """Byte offset of the next frame with a tag, which is the first frame of another file; 0 if there is none."""
     for word in mpeg.TAGS:
         # The first frame of a file without a tag has none either.
         place = find(raw, word, start + 4, size)

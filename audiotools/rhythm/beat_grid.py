@@ -1,4 +1,4 @@
-"""What beats are, and how well the onsets of a sound bear them out."""
+"""The type `Beats`, and scores of how well the onsets of a sound fit given beats."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ FASTEST_BPM: Final = 220.0
 USUAL_BPM: Final = 115.0
 SPREAD_OCTAVES: Final = 0.8
 USUAL_BPM_RANGE: Final = (76.0, 175.0)
-"""In which most music is counted."""
+"""Range of the tempi of most music."""
 RARE: Final = -1.5
-"""The log likelihood of a tempo outside of that."""
+"""Log likelihood of a tempo outside `USUAL_BPM_RANGE`."""
 NEAR_SECONDS: Final = 0.016
 """An onset this near a grid line counts as on it."""
 NEARER: Final = 0.7
 """One grid fits plainly better than another where onsets are so much nearer to it (`Events.distance`)."""
 BEGINS_ON_ONE: Final = 0.75
-"""How many recordings begin with a downbeat."""
+"""Share of recordings that begin with a downbeat."""
 _BINS: Final = 12
 
 
 @dataclass(frozen=True)
 class Beats:
-    """Where the beats of a sound are.
+    """The beats of a sound.
 
     Args:
-        times: of all beats in seconds, the end of the last one included; the first may lie at 0.
+        times: of all beats in seconds, the end of the last one included; the first may be at 0.
         downbeat: which of them starts the first bar.
         tempo_bpm: of the whole, beats per minute.
         confidence: from 0 to 1, that tempo and octave are right.
@@ -68,7 +68,7 @@ def usual(tempo_bpm: float) -> float:
 
 
 class Events:
-    """The onsets that stand out, and how well they lie on beats.
+    """The prominent onsets of a sound, and scores of how well they fit beats.
 
     The weights of alignment, repetition and groove were fitted, as of a conditional logit, to loops with made and with
     recorded drum hits (`benchmarks/playing.py`) and rounded; those of phases the best of a coarse grid on the same.
@@ -168,11 +168,11 @@ class Events:
         return scores
 
     def changes(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> Float[np.ndarray, "phases"]:
-        """How much more the harmony changes with each beat of the bar than with the others."""
+        """By beat of the bar: how much more the harmony changes there than on average (`harmony_changes`)."""
         return harmony_changes(self.tones, self.tone_seconds, beats, beats_per_bar)
 
     def repetition(self, beats: Float[np.ndarray, "beats"], beats_per_bar: int) -> float:
-        """How alike neighbouring bars are, from 0 to 1; of a loop of one bar, what is usual."""
+        """Similarity of neighbouring bars, from 0 to 1; a typical value if there is one bar only."""
         bars = (len(beats) - 1) // beats_per_bar
         if bars < 2:
             return 0.9 if len(beats) - 1 == beats_per_bar else 0.5

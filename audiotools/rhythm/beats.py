@@ -29,13 +29,13 @@ from tonemill.audiotools.rhythm.tracking import paths
 from tonemill.audiotools.rhythm.whole_bars import QUIET, whole_bars
 
 LONGEST_LOOP_BEATS: Final = 136
-"""Beyond 32 bars and a little, one tempo or another always fits the length: that is no evidence any more."""
+"""For more beats (32 bars and a little) some tempo always fits the length, which is then no evidence."""
 SAME_TEMPO_OCTAVES: Final = 0.06
 LEAST_SHARE: Final = 0.1
-"""Of a tempo that is named beside the likeliest."""
+"""Smallest probability of a tempo that is listed beside the likeliest."""
 DOUBTFUL: Final = 0.6
 LOOP_SECONDS: Final = 0.030
-"""Bar lines so near to those of an even division of a sound are these."""
+"""Bar lines this near to an even division of the sound are replaced by it."""
 FEWEST_EVENTS: Final = 3
 UNHEARD: Final = 0.5
 """The most that is stated of a tempo which nothing but the length bears out."""
@@ -95,7 +95,7 @@ def counted(onsets: Onsets, beats_per_bar: int = 4) -> list[Way]:
 
 
 def _lengths(seconds: float, events: Events, followed: list[np.ndarray]) -> list[int]:
-    """How many beats a sound may last if it is a loop: any number in a short one, else those near what is tracked."""
+    """Possible numbers of beats of a loop: every number if it is short, else those near the tracked tempi."""
     least, most = max(1, int(np.ceil(seconds * SLOWEST_BPM / 60))), int(seconds * FASTEST_BPM / 60)
     if seconds < 6:
         counts = set(range(least, most + 1))

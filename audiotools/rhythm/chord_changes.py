@@ -1,7 +1,7 @@
-"""On which beat of the bar the harmony changes: chords and bass notes change on downbeats more than elsewhere.
+"""Measure on which beat of the bar the harmony changes: chords and bass notes change on downbeats most often.
 
-Drums change the spectrum on every beat too, but alike in every bar: what a beat of the bar has on average is taken
-away first, and what is left is what differs from bar to bar.
+Drums change the spectrum on every beat too, but alike in every bar. So the mean spectrum of each beat of the bar is
+subtracted first, which leaves the differences from bar to bar.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 MANY_BARS: Final = 8
-"""From here on a piece is believed in full."""
+"""Number of bars from which the result has its full weight."""
 FEWEST_BARS: Final = 4
 
 

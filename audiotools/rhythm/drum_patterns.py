@@ -1,4 +1,4 @@
-"""How likely drum strokes are, given where the bars begin: what kick, snare and hi-hat do in most drum music.
+"""Compute the likelihood of kick, snare and hi-hat strokes for a given position of the bars.
 
 A bar has four steps per beat. For each drum there are a few ways of playing, each a probability of a stroke per step (a
 snare on the second and fourth beat, say, or once in the middle); strokes on the steps are taken as independent
@@ -56,7 +56,7 @@ class _Ways:
 
 @cache
 def _ways(beats_per_bar: int) -> tuple[_Ways, _Ways, _Ways]:
-    """Of kick, snare and hi-hat."""
+    """Ways of playing of kick, snare and hi-hat, for bars of `beats_per_bar` beats."""
     steps = STEPS * beats_per_bar
     beats, halves = range(0, steps, STEPS), range(2, steps, STEPS)
     hat = _Ways(

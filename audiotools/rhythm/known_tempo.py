@@ -14,9 +14,9 @@ from tonemill.audiotools.rhythm.tracking import paths
 from tonemill.audiotools.rhythm.whole_bars import EDGE_BEATS, whole_bars
 
 LENGTH_SECONDS: Final = 0.001
-"""A length so near whole beats of the stated tempo is whole beats, rounded to samples."""
+"""A length this near to a whole number of beats at the stated tempo is taken as that number of beats."""
 STEADY_SECONDS: Final = 0.020
-"""Beats that stray less from an even grid do not drift."""
+"""Beats that deviate less from an even grid do not drift."""
 SHORT_BARS: Final = 2
 """So few bars of a file that begins on a beat begin with it."""
 

@@ -1,4 +1,4 @@
-"""What is looked at to tell beats and bars: numbers that describe how the onsets of a sound fit one way to count it."""
+"""Compute the features that describe how well the onsets of a sound fit one way to count its beats and bars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tonemill.audiotools.rhythm.beat_grid import Events
 from tonemill.audiotools.rhythm.drum_patterns import STEPS
 
 BEATS_SEEN: Final = 4
-"""From a downbeat on: of a longer bar its beginning, of a shorter one the next as well."""
+"""Beats from a downbeat on that features cover: the beginning of a longer bar, or more than one shorter bar."""
 _STEPS_SEEN: Final = STEPS * BEATS_SEEN
 _TEMPO_CENTRES_BPM: Final = np.array([50.0, 60.0, 71.0, 84.0, 100.0, 119.0, 141.0, 168.0, 200.0, 238.0])
 """A quarter of an octave apart."""

@@ -14,10 +14,10 @@ from tonemill.audiotools.waveform import Sound
 HOP_MS: Final = 5.0
 WINDOW_MS: Final = 20.0
 EDGES_HZ: Final = (130.0, 2000.0)
-"""Where the middle register begins and ends: kick and bass lie below, hats and cymbals above."""
+"""Limits of the middle register: kick and bass are below it, hats and cymbals above."""
 
 DRUMS_HZ: Final = ((30.0, 110.0), (600.0, 3000.0), (6500.0, 11000.0))
-"""Where a kick, a snare and a hi-hat are loudest against the other two."""
+"""Bands in which a kick, a snare and a hi-hat are loudest compared with the other two."""
 
 TONES_HZ: Final = 1500.0
 """Up to here chords and basses have their strongest partials."""

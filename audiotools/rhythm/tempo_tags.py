@@ -15,7 +15,7 @@ NAMED: Final = re.compile(
 _LARGEST_CHUNK: Final = 1 << 16
 _LARGEST_TAG: Final = 32 << 20
 _ENCODINGS: Final = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}
-"""Of text in ID3 tags, by its first byte."""
+"""Encoding of text in ID3 tags, by its first byte."""
 
 
 def tempo_of_name(path: str) -> tuple[float, float] | None:
@@ -87,7 +87,7 @@ def _id3_tempo(file: BinaryIO) -> float | None:
     while at >= 0:
         header = frames[at : at + head]
         length = int.from_bytes(header[count], "big")
-        # Flags say that a frame is compressed, encrypted or has bytes put in.
+        # A frame with flags is compressed, encrypted or has inserted bytes.
         if 2 <= length < 128 and not any(header[8:10]):
             text = frames[at + head : at + head + length]
             encoding = _ENCODINGS.get(text[0] if text else 9)

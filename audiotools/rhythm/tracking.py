@@ -1,7 +1,6 @@
 """Follow the beats of a recording whose tempo may drift, at every tempo that is likely.
 
-Beats follow the onsets (Ellis, "Beat Tracking by Dynamic Programming", 2007); which of the paths is right is for
-others to say.
+Beats follow the onsets (Ellis, "Beat Tracking by Dynamic Programming", 2007); `beats` chooses among the paths.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from tonemill.audiotools.rhythm.beat_grid import FASTEST_BPM, SLOWEST_BPM, Event
 from tonemill.audiotools.rhythm.onsets import Onsets
 
 STIFFNESS: Final = 2.5
-"""Of the line of beats, times the cube of beats per second: it follows a tempo over some two seconds to either side."""
+"""Smoothing weight of the line of beats, times the cube of beats per second: about two seconds to either side."""
 
 
 def paths(onsets: Onsets, events: Events, beats_per_bar: int = 4, tempo_bpm: float | None = None) -> list[np.ndarray]:

@@ -50,7 +50,7 @@ def whole_bars(
 
 
 def _places(struck: Float[np.ndarray, "events"], start: float, end: float) -> Float[np.ndarray, "inside"]:
-    """Where in a bar events fall, as a share of it."""
+    """Positions of events within a bar, from 0 to 1."""
     share = (struck - start) / (end - start)
     return share[(share >= -EARLY) & (share < 1 - EARLY)]
 

@@ -140,7 +140,7 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
 
 
 def _all_refused(output: OutputFolder) -> tuple[dict[str, Any], list[Table]] | None:
-    """What is shown of a folder whose sources were all refused: the reasons; None for any other folder."""
+    """Facts and a table of reject reasons, for a folder whose sources were all refused; None for any other folder."""
     from tonemill.pipelines.storage.json_files import read_json
     from tonemill.pipelines.storage.parquet import read_table
 
@@ -156,7 +156,7 @@ def _all_refused(output: OutputFolder) -> tuple[dict[str, Any], list[Table]] | N
 
 
 def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:
-    """Groups that stand in more than one split, by kind; must be none of the kind that the plan was dealt by."""
+    """Count groups that are in more than one split, by kind; 0 is expected for the kind that the plan was split by."""
     from tonemill.pipelines.corpus.plan_file import read_whole
     from tonemill.pipelines.planning.splits import CLUSTER, straddling
 
@@ -251,7 +251,7 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 
 
 def _learned(run: Run) -> dict[str, str]:
-    """What the model itself finds worth reading of its best checkpoint; why not, where it cannot be loaded."""
+    """Facts that the model reports about its best checkpoint; the reason if the checkpoint cannot be loaded."""
     from tonemill.audiotools.errors import TonemillError
     from tonemill.models.contract import Model, load_model
     from tonemill.pipelines.rendering.render import pick_device

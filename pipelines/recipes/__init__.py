@@ -1,1 +1,1 @@
-"""The words: a recipe and its stream, what a step is, an example, conditions on fields."""
+"""The basic types: a recipe and its stream, a step, an example, and a condition on fields."""

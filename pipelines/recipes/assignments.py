@@ -1,4 +1,4 @@
-"""Read what was typed as NAME=VALUE."""
+"""Parse arguments of the form NAME=VALUE."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Condition:
 
 
 def unknown_name(name: str, known: Collection[str]) -> str:
-    """What to say of a name that no example has."""
+    """The message for a field name that no example has."""
     alike = difflib.get_close_matches(name, sorted(known), 1)
     meant = f"; {alike[0]!r} is the nearest" if alike else f"; there are: {', '.join(sorted(known))}"
     return f"nothing has a field {name!r}{meant}. A text stands in quotation marks, as 'label == \"{name}\"'."

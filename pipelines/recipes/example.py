@@ -47,7 +47,7 @@ class Example:
 
     @property
     def sample_rate(self) -> int:
-        """Of all roles, and of the sounds that arrays belong to.
+        """The common sample rate, in hertz, of all roles and arrays.
 
         Raises:
             AudioError: roles: they differ, or there are none.
@@ -64,9 +64,9 @@ class Example:
         return next((role for role in ("audio", "dry") if role in self.sounds), None)
 
     def with_sounds(self, sounds: Mapping[str, Sound], **changes: Any) -> Example:
-        """The same record with other sounds; what was measured of the old ones is no longer true, and goes.
+        """The same record with other sounds, without the fields that were measured on the old sounds.
 
-        Their arrays go too, unless `changes` has those of the new ones.
+        The old arrays are dropped too, unless `changes` has new ones.
         """
         fields = changes.pop("fields", self.fields)
         stale = {name for what in MEASURED for name in (what, *(f"{role}_{what}" for role in self.sounds))}
@@ -96,7 +96,7 @@ class Example:
 
     @property
     def samples(self) -> int | None:
-        """Samples that its arrays span, where they stand in for sounds; None where none has a hop."""
+        """Length of its arrays in samples, for an example without sounds; None if no array has a hop."""
         return min((one.samples for one in self.arrays.values() if one.samples is not None), default=None)
 
     @property
@@ -122,7 +122,7 @@ class Example:
         return replace(self, fields={**self.fields, **fields})
 
     def name_for(self, role: str, name: str) -> str:
-        """What a field of one role is called: its plain name where there is one role, else `wet_rms_db`."""
+        """The field name for one role: `name` if there is only one role, else with the role in front: `wet_rms_db`."""
         return name if len(self.sounds) == 1 else f"{role}_{name}"
 
     def waveforms(self) -> dict[str, Waveform]:

@@ -1,4 +1,4 @@
-"""Whether a step can work on what comes to it, by what steps declare: found as its stage starts, with no sound read."""
+"""Check, when a stage starts and without reading sound, that a step can process the recipes it gets."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Fitting:
         self._is_open = False
 
     def take(self, recipe: Recipe) -> None:
-        """The next recipe; the first decides about roles, for those of a stream are of one kind.
+        """Check the next recipe; roles are checked in the first only, since all recipes of a stream have the same.
 
         Raises:
-            UsageError: the step cannot work on it.
+            UsageError: the step cannot process it.
         """
         self._recipes += 1
         if self._recipes == 1:
@@ -41,7 +41,7 @@ class Fitting:
             self._fields |= {f"{prefix}{name}" for name in step.gives_fields or () for prefix in prefixes}
 
     def close(self) -> None:
-        """After the last recipe.
+        """Check the fields of all recipes, after the last one.
 
         Raises:
             UsageError: a field that the step needs is in no recipe, and no step before it gives it.

@@ -56,7 +56,7 @@ def _finite(text: str) -> float:
 
 
 PLAIN_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-"""Of roles and arrays."""
+"""Valid names of roles and arrays."""
 
 _NUMBERS: Final = ("sample_rate", "channels", "frames", "bytes", "offset")
 to_json_text = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -187,10 +187,10 @@ def _check_dealt(dealt: Any) -> None:
 
 
 def recipe_of(text: str) -> Recipe:
-    """The recipe of a line that stands in a plan.
+    """Parse the recipe of one row of a plan.
 
     Raises:
-        StreamError: it is none.
+        StreamError: the text is not a recipe.
     """
     try:
         record = from_json_text(text)

@@ -29,7 +29,7 @@ LACKS: Final = {
     "folders": "what is in {} folders that could not be entered",
     "empty": "what should be in {} folders that were named and are empty",
 }
-"""What a stream may lack of what its sources were to be, by the key under `lacks` of its trailer."""
+"""Text for each key under `lacks` of a stream's trailer: the sources that the stream is missing."""
 
 LONGEST_LINE: Final = 1 << 20
 """Bytes; a longer line is refused before it fills the memory."""
@@ -73,7 +73,7 @@ class RecipeReader:
 
     @property
     def fits(self) -> bool:
-        """Whether trailers came, and announce as many recipes as came."""
+        """Whether the stream had a trailer that announces the number of recipes that were read."""
         return self.failed is None and self.announced == self.recipes
 
     def require_whole(self) -> None:
@@ -124,7 +124,7 @@ def write_failure(stage: str, out: BinaryIO) -> None:
 
 
 def words_of(lacks: Mapping[str, int]) -> str:
-    """What a stream lacks, for people; nothing where it lacks nothing."""
+    """The missing sources of a stream as a text; empty if none are missing."""
     return " and ".join(LACKS[name].format(lacks[name]) for name in LACKS if lacks.get(name))
 
 

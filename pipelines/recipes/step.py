@@ -1,4 +1,4 @@
-"""What a step is, and how a recipe's steps become ones that can be applied."""
+"""The base class of steps, and the conversion of a recipe's steps to objects of it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ STEPS = Plugins(
 
 
 class Estimate(NamedTuple):
-    """What will come of one recipe, as far as headers tell.
+    """The expected examples of one recipe, computed from headers.
 
     Args:
-        clips: how many examples.
-        frames: of each.
+        clips: number of examples.
+        frames: samples per channel of each.
         sample_rate: in hertz.
         channels: of each.
     """
@@ -65,20 +65,20 @@ class Step:
     """A function from examples to examples with frozen, validated parameters.
 
     A subclass is a frozen dataclass in a file of its own, which ends in `STEP = ThatClass`. Its fields become
-    flags and stand in the recipe, so its module must import nothing heavy: import that inside `apply`.
+    flags and keys of the recipe. Its module is imported for `--help`, so import large packages inside `apply`.
     """
 
     version: ClassVar[int] = 1
     """Raise it when the same parameters no longer give the same output."""
 
     packages: ClassVar[tuple[str, ...]] = ()
-    """Packages whose versions decide what comes out; sidecars note them."""
+    """Packages whose versions affect the output; sidecars record them."""
 
     arguments: ClassVar[tuple[str, ...]] = ()
     """Fields that are typed without a flag."""
 
     hidden: ClassVar[tuple[str, ...]] = ()
-    """Fields that `settle` fills in; they stand in the recipe and are no flags."""
+    """Fields that `settle` sets; they are keys of the recipe but no flags."""
 
     needs_sound: ClassVar[bool] = True
     """Whether an example that has arrays and no sound is refused before `apply`.
@@ -112,7 +112,7 @@ class Step:
         return self
 
     def notice(self) -> str:
-        """A line for the person who typed the step, after `settle`; empty for none."""
+        """A line that the command prints for the user, after `settle`; empty for none."""
         return ""
 
     def apply(self, example: Example) -> Iterator[Example | Refusal]:
@@ -124,7 +124,7 @@ class Step:
         raise NotImplementedError
 
     def estimate(self, expected: Estimate) -> Estimate:
-        """What comes out of what goes in, from arithmetic alone."""
+        """The expected output of the step for an expected input, by arithmetic only."""
         return expected
 
     def to_json(self) -> dict[str, Any]:

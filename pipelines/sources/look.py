@@ -1,4 +1,4 @@
-"""What is made of one audio file: who decodes it, what it holds, what is noted of it, and why it would be rejected."""
+"""Describe one audio file: its decoder, its header, notes about it, and the reason if it would be rejected."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ class _Name:
 
     Args:
         text: with slashes and in one Unicode form.
-        parts: folders and the last part without an audio file's suffix, whatever the case.
-        whole: the parts, but the last with its suffix: of a file that is called `take.1`, say.
+        parts: folders and the last part without an audio suffix, all in lower case.
+        whole: the parts, with the suffix of the last; for a name such as `take.1`, whose suffix is part of the name.
     """
 
     text: str
@@ -61,7 +61,7 @@ class Joined:
     """Which rows of a table belong to which files.
 
     Args:
-        column: that the names stand in.
+        column: that holds the file names.
         rows: by path under the root, in the table's order; several only where several may be.
         lonely_rows: that fit no file.
     """
@@ -90,7 +90,7 @@ class Files:
                 self._by_last[last].append(number)
 
     def fitting(self, text: str) -> list[tuple[tuple[int, ...], str]]:
-        """How well each file that a name fits is meant by it, and its path."""
+        """(rank, path) of each file that a name may mean."""
         wanted = _name(text)
         if not wanted.parts:
             return []
@@ -113,7 +113,7 @@ class Files:
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many parts two names share, counted from their ends."""
+    """Number of equal parts of two names, counted from their ends."""
     count = 0
     for mine, theirs in zip(reversed(one), reversed(other), strict=False):
         if mine != theirs:
@@ -123,7 +123,7 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def _spelling(name: _Name, wanted: _Name) -> int:
-    """How the last parts agree: 3 to the letter, or for a suffix left out; 1 less for case, 2 for another suffix."""
+    """Score of the last parts: 3 if equal, or without the suffix; 1 less for other case, 2 less for another suffix."""
     mine, theirs = (one.text.rpartition("/")[2] for one in (name, wanted))
     stem = mine[: len(name.parts[-1])]
     if theirs in (mine, stem):

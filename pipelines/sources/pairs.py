@@ -32,8 +32,8 @@ class Pair:
 
     Args:
         name: the pair's path, as a recipe has it.
-        dry, wet: where the files lie.
-        fields: what name or table say of the effect and its settings.
+        dry, wet: paths or URIs of the files.
+        fields: the effect and its settings, from the name or a table.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matched:
-    """What came of matching.
+    """Matched pairs and unmatched files.
 
     Args:
         pairs: in order of their names.
-        lonely: paths that found no partner, dry ones first.
+        lonely: paths of files without a partner, dry ones first.
     """
 
     pairs: tuple[Pair, ...]

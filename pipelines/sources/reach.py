@@ -50,7 +50,7 @@ def most_seconds() -> float:
 
 
 class Source(NamedTuple):
-    """Where a source is, and how it is called below the place that was scanned.
+    """URI of a source, and its path below the scanned folder.
 
     Args:
         uri: of the file or object.
@@ -67,7 +67,7 @@ class _Read(NamedTuple):
 
 
 class Reach:
-    """What one process could read and what not."""
+    """Record of the sources that one process could read and could not read."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -77,7 +77,7 @@ class Reach:
         self._others: Callable[[], Iterable[Source]] = tuple
 
     def among(self, others: Callable[[], Iterable[Source]]) -> None:
-        """Say which other sources there are, to be tried where it is in doubt whether anything can be read."""
+        """Set the other sources that are tried when it is unclear whether any source can be read."""
         self._others = others
 
     def read(self, source: Source) -> None:
@@ -93,7 +93,7 @@ class Reach:
         return max(0.1, most_seconds() - self._spent)
 
     def failed(self, source: Source, error: Doubtful, seconds: float) -> None:
-        """Note that a source could not be read, for a reason that may be everybody's.
+        """Note that a source could not be read, for a reason that may concern all sources.
 
         Args:
             source: that was tried.
@@ -125,12 +125,12 @@ class Reach:
         )
 
     def verdict(self, source: Source, error: Doubtful, since: float) -> AudioError:
-        """What becomes of a source that failed twice.
+        """The error of a source that failed twice: final (`AudioError`), or `Doubtful` if it may be readable later.
 
         Args:
             source: that failed.
-            error: of the second time.
-            since: when it failed first, by the monotonic clock.
+            error: of the second attempt.
+            since: time of the first failure, by the monotonic clock.
         """
         if isinstance(error, Settled):
             return AudioError(error.reason, error.message)
@@ -183,7 +183,7 @@ def is_readable(source: Source) -> bool:
 
 
 def neighbourhood(source: Source) -> str:
-    """What would be out of reach together with a source: its bucket, its host, or the folder that was scanned."""
+    """The bucket, host or scanned folder of a source, whose sources become unreachable together."""
     try:
         place = to_path(source.uri)
     except UsageError:
@@ -229,7 +229,7 @@ def _is_void(folder: Path) -> bool:
 
 
 reach: Final = Reach()
-"""Of this process; a fork goes on with what its parent knew."""
+"""The record of this process; a forked child starts with a copy of its parent's."""
 
 
 def sources_of(recipe: Any) -> list[Source]:

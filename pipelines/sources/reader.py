@@ -24,7 +24,7 @@ from tonemill.pipelines.storage.tar import cut_out
 
 TRUNCATED: Final = "truncated"
 KEEP: Final = "keep"
-"""What a source has under `TRUNCATED` where what is there of it is to be read, though it was cut."""
+"""Value under `TRUNCATED` of a source whose existing part is read although the file is cut."""
 
 
 def open_sound(

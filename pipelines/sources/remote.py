@@ -1,4 +1,4 @@
-"""Sources that lie in stores: find them, say what they are, and bring one here for as long as it is read."""
+"""Find and describe sources in stores, and keep a local copy of a source while it is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tonemill.pipelines.storage.store_path import StorePath
 from tonemill.pipelines.storage.stores import cut_short, last_answer
 
 LOOK_SECONDS: Final = 0.5
-"""Between two looks at how much of an object came."""
+"""Interval at which the size of a partial copy is checked."""
 
 
 class Copy(type(Path())):  # type: ignore[misc]

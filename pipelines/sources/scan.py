@@ -45,14 +45,14 @@ FAR_THREADS: Final = 16
 
 @dataclass
 class Found:
-    """What a walk over files and folders found.
+    """The files and folders that `find_audio` found.
 
     Args:
         audio: (path under its root, path), sorted: any order of arguments gives the same.
         passed_over: how many files of each suffix are not audio.
-        forbidden: folders that could not be entered, and links to what is out of reach.
-        empty: folders that were named and hold nothing, as where a disk is not mounted.
-        missing: names of a list that name nothing; they stand in `audio` too, for what is missing is rejected.
+        forbidden: folders that could not be read, and links whose targets could not be read.
+        empty: named folders without files, such as an unmounted disk.
+        missing: names of a list without a file; `audio` has them too, so that they become rejects.
         named: files that were named one by one.
     """
 
@@ -65,7 +65,7 @@ class Found:
 
     @property
     def lacks(self) -> dict[str, int]:
-        """What a stream of these files lacks, for its trailer."""
+        """Number of unreadable and of empty folders, for the trailer of the stream."""
         return {"folders": len(self.forbidden), "empty": len(self.empty)}
 
 
@@ -272,7 +272,7 @@ def describe(
 
 
 def header_entry(header: files.Header) -> dict[str, Any]:
-    """What of a header stands in a recipe's entry for its file."""
+    """The keys of a recipe's source that come from the header of its file."""
     return {
         "sample_rate": header.sample_rate,
         "channels": header.channels,
@@ -291,7 +291,7 @@ def unread_in(recipe: Recipe) -> list[str]:
 
 
 def _objects(store: StorePath, found: Found | None) -> list[tuple[str, StorePath]]:
-    """As `listed`; of a list, what is not there is one that is missing, and costs no other."""
+    """As `listed`; with `found`, a store path that does not exist is added to `found.missing` instead of an error."""
     try:
         return listed(store)
     except UsageError:

@@ -28,7 +28,7 @@ class Row:
     """One row of a table.
 
     Args:
-        line: where it stands in the file, for messages; of Parquet and JSON arrays its number, from 1.
+        line: its line in the file, for messages; for Parquet and JSON arrays the number of the row, from 1.
         values: by column, without those that are empty.
     """
 
@@ -38,11 +38,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a file of metadata holds.
+    """The columns and rows of a file of metadata.
 
     Args:
         path: of the file.
-        columns: names, in order, as they stand in the file.
+        columns: names, in the order of the file.
         rows: in order.
         renamed: columns that become fields under other names; None leaves one out.
     """
@@ -278,7 +278,7 @@ def _text(data: bytes) -> str:
 
 
 def _kind(texts: Sequence[str]) -> Callable[[str], Any]:
-    """What a column of text holds: numbers only if every one is written the same way again, so that 007 stays 007."""
+    """The converter of a text column: to numbers if each converts back to the same text (007 does not), else `str`."""
     return _number if all(_reads_back(text) for text in texts if text) else str
 
 

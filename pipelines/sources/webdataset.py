@@ -1,4 +1,4 @@
-"""Recipes of the audio in anybody's tars: WebDatasets, whose members share a key and differ in what follows its dot."""
+"""Recipes of the audio in WebDataset tars, where the members of one example share a name up to its first dot."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PASSED: Final = frozenset(
 
 @dataclass
 class Opened:
-    """What was found in tars, filled in while their recipes are read.
+    """Counts of skipped and renamed members, filled in while the recipes of tars are read.
 
     Args:
         passed_over: how many members of each suffix were neither audio nor fields.
@@ -93,7 +93,7 @@ def tars_of(typed: Sequence[str]) -> list[Path]:
 
 
 def expanded(text: str) -> list[str]:
-    """The texts that braces stand for, as `{00..11}` and `{a,b}`; a text without any stands for itself.
+    """Expand braces, such as `{00..11}` and `{a,b}`, into all texts; a text without braces gives itself.
 
     Raises:
         UsageError: they are more than `MOST_TARS`.

@@ -1,4 +1,4 @@
-"""Measure an example's sounds and say so in its fields: what `measure`, `filter` and `normalize` share."""
+"""Measure the levels of an example's sounds and make fields of them, for `measure`, `filter` and `normalize`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tonemill.pipelines.recipes.example import Example
 
 LEVEL_FIELDS: Final = ("loudness_lufs", "loudness_gated", "rms_db", "silence_share", "clipping_share", "dc_offset")
-"""What a measured sound has in its fields."""
+"""Names of the fields of a measured sound."""
 
 
 def levels_of(example: Example, silence_db: float = -60.0, loudness: bool = False) -> dict[str, Levels]:

@@ -1,4 +1,4 @@
-"""Convert sounds to another layout, and note where a mix to mono lost much: what `channels` and `resample` share."""
+"""Convert sounds to another layout, and note large losses of a mix to mono, for `channels` and `resample`."""
 
 from __future__ import annotations
 

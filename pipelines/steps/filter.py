@@ -121,7 +121,7 @@ class Filter(Step):
 
 
 _SEEN = ("sample_rate", "channels", "start_seconds", "seconds", "samples")
-"""What a condition can see of an example beside its fields."""
+"""Names that a condition may use beside the fields of an example."""
 
 _REASONS = {
     "seconds": ("length", "too_short", "too_long"),
@@ -131,12 +131,12 @@ _REASONS = {
     "clipping": ("share of clipped samples", "", "clipping"),
     "dc": ("mean", "", "dc_offset"),
 }
-"""What each limit is of, and the reasons for lying below and above it."""
+"""By limit: the name of the measured value, the reject reason below the limit, the reject reason above it."""
 
 
 @dataclass(frozen=True)
 class _Limits:
-    """A measured value and what it must lie between."""
+    """A measured value and its allowed range."""
 
     name: str
     value: float

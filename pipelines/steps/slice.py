@@ -157,7 +157,7 @@ def _refuse_cut_frames(example: Example, length: int, hop: int) -> None:
 
 
 def _stand_in(example: Example) -> Waveform:
-    """A sound without channels, as long as what arrays stand in for."""
+    """A sound with no channels and the length of the example's arrays."""
     import numpy as np
 
     from tonemill.audiotools.waveform import Waveform

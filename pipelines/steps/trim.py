@@ -70,7 +70,7 @@ class Trim(Step):
 
 
 def _added(example: Example, seconds: dict[str, float]) -> dict[str, float]:
-    """What two `trim` in a row cut adds up; in seconds, for a rate may change in between."""
+    """`seconds` plus those of earlier `trim` steps; in seconds, since the rate may change between two steps."""
     before = {name: example.fields.get(name, 0.0) for name in seconds}
     return {
         name: round(value + (before[name] if isinstance(before[name], int | float) else 0.0), 6)

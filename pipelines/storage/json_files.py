@@ -1,4 +1,4 @@
-"""JSON files of ours: written whole, sealed with a digest of themselves, and read within bounds."""
+"""Write JSON files whole, with a digest of themselves as a seal, and read them up to a size limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_sealed(target: Path, record: dict[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """What `write_sealed` wrote, without the seal; None where one byte of it is another."""
+    """The record that `write_sealed` wrote, without the seal; None if a byte of the file changed."""
     data = _bounded(path)
     record = _parsed(data)
     if not isinstance(record, dict) or not isinstance(record.get(SEAL), str):

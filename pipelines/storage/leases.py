@@ -163,8 +163,8 @@ def _other(
         if not announced:
             announced = True
             say(
-                f"{unsure[0]} may be the lease of another command on {folder}; waiting until it is renewed, or "
-                f"was not for {LEASE_SECONDS:.0f} s"
+                f"another command may be at work on {folder}; waiting until its lease {unsure[0]} is renewed, or "
+                f"was not renewed for {LEASE_SECONDS:.0f} s"
             )
         time.sleep(min(WATCH_SECONDS, LEASE_SECONDS / 4))
         # The modification time of this put is the store's current time.

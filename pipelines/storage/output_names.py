@@ -9,7 +9,7 @@ from tonemill.pipelines.storage.commit import OURS
 PLAN: Final = "plan.parquet"
 
 HIDDEN: Final = ".tonemill"
-"""In a folder of files, the folder of its plan and sidecars; those of a corpus are in the corpus itself."""
+"""Subfolder of a folder of files, for its plan and sidecars; a corpus has them in its own folder."""
 
 DESCRIPTION: Final = "corpus.json"
 
@@ -36,9 +36,9 @@ SIDECAR_SUFFIX: Final = ".json"
 TAR_SUFFIX: Final = ".tar"
 
 TABLE_SUFFIX: Final = ".parquet"
-"""Of a shard's tables, after their names: `000003.index.parquet`."""
+"""Suffix of a shard's tables: `000003.index.parquet`."""
 
 CARD: Final = "README.md"
 
 CROISSANT: Final = "croissant.json"
-"""Of a corpus's card, for search engines and loaders."""
+"""Metadata of a corpus, for search engines and loaders."""

@@ -1,4 +1,4 @@
-"""Read Parquet that anyone may have written: damage is an error of ours, and so is what unpacks without end."""
+"""Read Parquet files; damaged ones, and malicious ones that unpack to too much memory, raise `CorpusError`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.storage.table_digests import opened
 
 MOST_BYTES: Final = 4 << 30
-"""Of one table in memory: the index of some ten million examples."""
+"""Bytes of one table in memory: the index of some ten million examples."""
 
 MOST_METADATA: Final = 256 << 20
-"""Of a table's own description, which Arrow unpacks before anybody can look at it."""
+"""Bytes of a table's metadata, which Arrow unpacks before it can be checked."""
 
 MOST_AT_ONCE: Final = 512 << 20
-"""Of one batch of rows."""
+"""Bytes of one batch of rows."""
 
 MOST_ROWS: Final = 1 << 14
-"""Of one batch."""
+"""Rows of one batch."""
 
 FEW_ROWS: Final = 1 << 10
-"""With fewer in a batch, reading takes many times as long."""
+"""Rows of a batch below which reading takes many times as long."""
 
 NESTED_ROWS: Final = 256
-"""Of one batch where a value may be a list, of any length."""
+"""Rows of one batch if a value may be a list, which has any length."""
 
 LONGEST_ROW: Final = 4 << 20
 """Four times the longest recipe."""
@@ -125,10 +125,10 @@ def read_row_groups(path: Path, wanted: Wanted, numbers: Sequence[int] | None = 
 
 
 def read_metadata(path: Path, key: bytes, proved: bool = True) -> bytes:
-    """What a Parquet file's own description has under a key.
+    """The bytes under a key of a Parquet file's schema metadata.
 
     Raises:
-        CorpusError: it is missing or damaged, or has no such key.
+        CorpusError: the file is missing or damaged, or has no such key.
     """
     with reading(path), opened(path, proved) as file:
         found = (_parquet(file, path).schema_arrow.metadata or {}).get(key)
@@ -207,7 +207,7 @@ def _is_flat(kind: pa.DataType) -> bool:
 
 
 def _spelt_bytes(column: pa.Array) -> int:
-    """What a column takes where every text is spelt out."""
+    """Bytes of a column after its dictionary is expanded."""
     if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
         return int(column.nbytes)
     lengths = pc.binary_length(column.dictionary).take(column.indices)

@@ -69,7 +69,7 @@ class StorePath:
         return StorePath(self.scheme, f"{self._words.removesuffix(self.suffix)}{suffix}")
 
     def relative_to(self, other: StorePath) -> str:
-        """What follows another path in this one, letter for letter: keys are no folders, and `a/./b` is not `a/b`."""
+        """The rest of this path after `other`, unnormalised: in a store, `a/./b` and `a/b` are different keys."""
         words, start = self._words, f"{other._words.rstrip('/')}/"
         if not words.startswith(start):
             raise ValueError(f"{self} is not below {other}")

@@ -20,13 +20,13 @@ PAUSE_SECONDS: Final = 0.2
 """Before the second attempt; each further pause is twice as long, more or less."""
 
 cut_short: Final = threading.Event()
-"""Set when this process is to end: what waits for a store gives up."""
+"""Set when this process is to end; waits for a store then stop."""
 
 _waiting: dict[int, str] = {}
-"""What a store answered last, by the thread that is to try again."""
+"""By thread id: the last error of a store, while the thread waits to retry."""
 
 _stores: dict[tuple[int, str], Store] = {}
-"""By process, for a fork must not talk through the connections of its parent; and by scheme."""
+"""By process id and scheme: a forked child must not use its parent's connections."""
 
 
 def store_of(scheme: str) -> Store:

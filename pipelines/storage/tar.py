@@ -1,4 +1,4 @@
-"""Write tars whose bytes depend on names and contents alone, and find the members of one without unpacking it."""
+"""Write tars whose bytes depend on names and contents only, and find the members of a tar without unpacking it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from tonemill.audiotools.errors import CorpusError
 
 MEMBER_BYTES: Final = 8**11
-"""What a USTAR header, with eleven octal digits, can no longer say."""
+"""Smallest member size that does not fit a USTAR header, which has eleven octal digits for it."""
 
 
 @dataclass(frozen=True)

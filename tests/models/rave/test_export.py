@@ -120,6 +120,7 @@ def test_a_host_registers_every_method(name: str, channels: int) -> None:
     assert host.module.sr == 16000
 
 
+@pytest.mark.slow
 def test_attributes_are_lists_and_reset_begins_again() -> None:
     host, one = Host(exported("v2")), model("v2")
     for name, kind in (("reset", 0), ("latency", 1)):
@@ -185,6 +186,7 @@ def test_weights_are_stored_once() -> None:
     assert stored < 1.6 * 4 * numbers
 
 
+@pytest.mark.slow
 def test_an_onnx_file_states_its_facts_and_begins_at_rest_where_no_state_is_given() -> None:
     session, one = onnx_session(exported("v1", "onnx")), model("v1")
     facts = session.get_modelmeta().custom_metadata_map

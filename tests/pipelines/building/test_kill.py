@@ -62,7 +62,11 @@ def require_the_same_bytes_however_killed(runs: Forks, out: Path, kills: int) ->
 
 @pytest.mark.parametrize(
     ("sink", "kills"),
-    [("shard", 3), ("write", 3), *(pytest.param(sink, 24, marks=pytest.mark.slow) for sink in COMMANDS)],
+    [
+        ("shard", 3),
+        pytest.param("write", 3, marks=pytest.mark.slow),
+        *(pytest.param(sink, 24, marks=pytest.mark.slow) for sink in COMMANDS),
+    ],
 )
 def test_killed_at_random_moments_every_byte_is_the_same(forks: Make, tmp_path: Path, sink: str, kills: int) -> None:
     require_the_same_bytes_however_killed(forks(sink, kills // 3), tmp_path / "out", kills)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import socket
@@ -18,6 +19,10 @@ from tonemill.pipelines.storage import locks
 ALLOCATION: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 """Settings of glibc's allocator. With its defaults it returns the memory of every block of sound to the system and
 requests it again; on four hours of sound that cost as much system time as all reading and writing."""
+
+
+CLOSE_SECONDS: Final = 2.0
+"""The longest wait for a server that ends."""
 
 
 class Server:
@@ -42,6 +47,7 @@ class Server:
         """Exit codes of workers, by process; negative for a signal."""
         self._began: deque[int] = deque()
         self._owner = os.getpid()
+        atexit.register(self.close)
 
     @property
     def is_usable(self) -> bool:
@@ -81,6 +87,13 @@ class Server:
                 f"The process that does the work ended with: {self.last_words() or 'no word'}. What was finished "
                 "stays; give the same command again to go on."
             ) from None
+
+    def close(self) -> None:
+        """End the server, and wait for it: its processor time then counts as that of this command."""
+        if self.is_usable:
+            self.channel.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_SECONDS)
 
     def last_words(self) -> str:
         """The last line that the server or a worker wrote to standard error."""

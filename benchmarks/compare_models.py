@@ -205,7 +205,9 @@ def main() -> None:
     judged.write_text(json.dumps(result, indent=1))
     lines = table(list(runs), result, costs)
     (options.output / "table.md").write_text("\n".join([*lines, "", *result["in_words"]]) + "\n")
-    run("report", *corpora.values(), options.corpus, "--metrics", judged, "-o", options.output / "report.html", "-q")
+    places = [*corpora.values(), options.corpus]
+    page = options.output / "report.html"
+    run("report", *places, "--against", options.corpus, "--metrics", judged, "-o", page, "-q")
     print("\n".join([*lines, "", *result["in_words"], *result["notes"]]))
 
 

@@ -145,10 +145,12 @@ def _real(
 ) -> Neighbours | None:
     """The real clips to compare a place's clips with: those of `against`, else those that its model was trained on.
 
-    None for clips that no model made, unless `against` is given.
+    None for clips that no model made, unless `against` is given, and for a corpus of arrays alone, as of latents.
     """
     corpus = against if against is not None else _trained_on(place)
     if corpus is None or not corpus.index.num_rows or corpus.folder.resolve() == place.folder.resolve():
+        return None
+    if not corpus.about["roles"]:
         return None
     if corpus.folder not in prepared:
         prepared[corpus.folder] = neighbours(corpus, vectors)

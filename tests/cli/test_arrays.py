@@ -292,6 +292,8 @@ def reports(given: Given) -> None:
         page = given.folder / f"{name}.html"
         given.tonemill("report", given.corpora[name], "-o", page, "-q").done()
         assert "latents" in page.read_text()
+        # Arrays alone have no sound that could be near to a clip's.
+        given.tonemill("report", given.corpora[name], "--against", given.corpora["alone"], "-o", page, "-q").done()
 
 
 def dedups(given: Given) -> None:

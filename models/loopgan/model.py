@@ -253,7 +253,9 @@ class LoopGAN(Model):
         self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch 1 time"]:
         mel = self._from_inputs(inputs, (options or LoopOptions()).truncation)
-        logs = self.statistics.denormalized(mel[:, 0]).transpose(1, 2).repeat(1, 1, self._tiles)
+        # A young generator gives values whose powers of ten overflow; no sound within full scale has them.
+        logs = self.statistics.denormalized(mel[:, 0]).transpose(1, 2).minimum(self.log_mel.loudest)
+        logs = logs.repeat(1, 1, self._tiles)
         audio = self._sound(logs, inputs.get("phase"))
         if self.generator.shape.circular:
             once = audio.shape[1] // self._tiles

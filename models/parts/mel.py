@@ -208,6 +208,11 @@ class LogMel(MelBands):
             bands = self.spectra(padded.float()) @ self.filters
             return bands.clamp(min=LOG_FLOOR).log10().transpose(1, 2)
 
+    @property
+    def loudest(self) -> Float[Tensor, "bands 1"]:
+        """The largest value of each band for samples within -1 to 1: no bin exceeds the sum of the window."""
+        return (self.window.sum() * self.filters.sum(dim=0)).clamp(min=LOG_FLOOR).log10()[:, None]
+
     def magnitudes(
         self, mel: Float[Tensor, "batch bands frames"], rounds: int = 100
     ) -> Float[Tensor, "batch frames bins"]:

@@ -337,3 +337,13 @@ def test_fewer_loops_than_a_batch_are_enough_and_the_recommended_pipe_makes_a_lo
     recommended = re.findall("`(tonemill scan .*?)`", refused.err)[0]
     shell(recommended.replace("FOLDER", "raw").replace("CORPUS", "fitting")).done()
     tonemill("train", "loopgan", "fitting", "-o", "other", "--bpm", 97, *small).done()
+
+
+def test_a_generator_that_overflows_renders_finite_loops_within_full_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made().eval()
+    inputs = {name: value[None] for name, value in model.inputs(Request(1, {}, {})).items()}
+    given = model._from_inputs
+    for factor in (1e3, 1e6):
+        monkeypatch.setattr(model, "_from_inputs", lambda *words, factor=factor: factor * given(*words))
+        loop = model.render(inputs)
+        assert torch.isfinite(loop).all() and 0 < float(loop.abs().max()) <= 1

@@ -34,6 +34,16 @@ def test_a_sine_stands_in_its_band_and_20_db_are_one_unit() -> None:
     assert float(loud[30] - soft[30]) == pytest.approx(1, abs=1e-3)
 
 
+def test_no_full_scale_sound_is_above_the_loudest() -> None:
+    torch.manual_seed(0)
+    hertz = MEL.filters.argmax(dim=0) * RATE / MEL.n_fft
+    sines = torch.sin(2 * torch.pi * hertz[:, None] * torch.arange(RATE // 4) / RATE)
+    found = MEL(torch.cat([sines, torch.randn(4, RATE // 4).sign(), torch.ones(1, RATE // 4)]))
+    assert (found <= MEL.loudest).all()
+    # Sines come to within 22 dB of it in every band.
+    assert float((MEL.loudest - found.amax(dim=(0, 2))[:, None]).max()) < 1.1
+
+
 def test_a_click_stands_in_the_frame_whose_middle_it_is() -> None:
     clip = torch.zeros(1, 8000)
     clip[0, 25 * 160 + 80] = 1

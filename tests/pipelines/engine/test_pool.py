@@ -144,8 +144,9 @@ def test_a_lock_is_held_until_the_workers_of_a_killed_command_end(works: Path) -
 def test_an_engine_is_started_again_when_its_server_was_killed(works: Path) -> None:
     (works / "go").touch()
     engine.run(works, left_of(works, 2), engine.Engine(2), lambda _: None, "works:wait")
-    server.start_server()._process.kill()
-    server.start_server()._process.wait()
+    killed = server.start_server()._process
+    killed.kill()
+    killed.wait()
     engine.run(works, left_of(works, 4), engine.Engine(2), lambda _: None, "works:wait")
     assert not left_of(works, 4)()
 

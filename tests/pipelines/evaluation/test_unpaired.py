@@ -195,7 +195,7 @@ def test_fail_if_is_an_exit_code(tonemill: Tonemill, tmp_path: Path) -> None:
     tonemill(*words, "--fail-if", "frechet_low > 4 and abs(recall) < 2").refused(1, "Failed")
     tonemill(*words, "--fail-if", "fretchet > 4").refused(2, "names fretchet", "frechet_low")
     tonemill(*words, "--fail-if", "frechet >").refused(2, "--fail-if")
-    tonemill(*words, "--fail-if", "silent > 0.1").refused(1, "cannot be told")
+    tonemill(*words, "--fail-if", "silent > 0.1").refused(1, "cannot be checked")
 
 
 def test_two_clips_have_numbers_but_no_intervals(tonemill: Tonemill, tmp_path: Path) -> None:

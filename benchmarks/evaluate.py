@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clips", type=int, default=10_000, help="of a set (default 10,000)")
     parser.add_argument("--judged", type=int, default=1_000, help="clips that the classifier labels (default 1,000)")
-    parser.add_argument("--only", choices=("judge", "measure_clips", "compare"), help="one part (default: all)")
+    parser.add_argument("--only", choices=("judge", "measure", "compare"), help="one part (default: all)")
     options = parser.parse_args()
     labels = tuple(map(str, range(CLASSES)))
     config = ClassifierConfig(label="label", labels=labels, sample_rate=RATE, channels=1)
@@ -116,7 +116,7 @@ def main() -> None:
             rows.append(("judge: labels and embedding", options.judged, wall, cpu, "30x"))
         wanted = repeated(members, options.clips)
         measuring = Measuring(None, RATE, FRAMES, os.cpu_count() or 1)
-        if options.only in (None, "measure_clips"):
+        if options.only in (None, "measure"):
             measured, wall, cpu = timed(lambda: measure_clips("generated", wanted, measuring, phase))
             rows.append(("read, outline, measure", options.clips, wall, cpu, ""))
         if options.only in (None, "compare"):

@@ -41,10 +41,10 @@ def of_stream(lines: Any, name: str) -> Shown:
     splits: Counter[str] = Counter()
     clips, seconds, unreadable = 0, 0.0, 0
     for recipe in reader:
-        chains[" | ".join(step_name(type(step)) for step in load_steps(recipe.steps, False)) or "no steps"] += 1
+        chains[" | ".join(step_name(type(step)) for step in load_steps(recipe.steps, to_cook=False)) or "no steps"] += 1
         fields.update(recipe.fields)
         splits.update([recipe.dealt["split"]] if "split" in recipe.dealt else [])
-        estimate = expected(recipe, False)
+        estimate = expected(recipe, to_cook=False)
         clips += estimate.clips
         seconds += estimate.seconds
         unreadable += bool(recipe.sounds) and not any("frames" in source for source in recipe.sounds.values())

@@ -155,7 +155,7 @@ def judge_in(stored: Mapping[str, dict[str, Any]], examples: int) -> Judge | Non
 
 
 def stored_in(corpus: Corpus, keys: set[str]) -> dict[str, dict[str, Any]]:
-    """The judgements that `render --as label` stored in the examples of a corpus, by key; empty without any.
+    """The judgements that a render by a classifier stored in the examples of a corpus, by key; empty without any.
 
     Raises:
         CorpusError: a shard cannot be read.

@@ -191,7 +191,7 @@ def _dealt(place: Place, options: Options, notes: list[str]) -> tuple[list[Membe
         reference, held_out = halves(place.all, options.seed)
         notes.append(
             f"{place.path} has one split, so one half of its sources is held out; "
-            "if a model was trained on all of it, that half is none the model has not measured."
+            "if a model was trained on all of it, the model has seen that half too."
         )
     if min(len(reference), len(held_out)) < 2:
         raise CorpusError(

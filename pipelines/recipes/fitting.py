@@ -23,7 +23,7 @@ class Fitting:
         self._is_open = False
 
     def take(self, recipe: Recipe) -> None:
-        """Check the next recipe; roles are checked in the first only, since all recipes of a stream have the same.
+        """Check the next recipe; roles are checked in the first only, so a stream that begins with another kind fails.
 
         Raises:
             UsageError: the step cannot process it.

@@ -1,8 +1,9 @@
 """Let the C library's malloc keep freed memory, so that training steps do not fault the same pages in again.
 
 glibc takes blocks above 128 KiB (the threshold grows to 32 MiB) from the kernel by mmap, and returns them when they are
-freed. A step of training frees and takes hundreds of such blocks, and the kernel clears each page anew. With both
-thresholds raised the blocks stay in the process (mallopt(3)).
+freed. A step of training frees and takes hundreds of such blocks, and each time the kernel clears their pages. With
+both thresholds raised the blocks stay in the process (mallopt(3)). Worker processes get theirs from the environment
+that they start with (`pipelines/engine/server.py`); training runs in the command's own process, which has started.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ M_MMAP_THRESHOLD: Final = -3
 MOST: Final = 2**31 - 1
 """The largest value that mallopt takes, in bytes."""
 
-LEAST: Final = 32 * 2**20
-"""The largest threshold of older versions of glibc (half of a heap of a thread)."""
+MOST_OF_OLDER: Final = 32 * 2**20
+"""The largest threshold of older versions of glibc, in bytes: half of the heap of a thread."""
 
 CHOSEN_BY_USER: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 """Environment variables that set the allocator; where one is set, its choice stays."""
@@ -41,5 +42,5 @@ def keep_memory() -> bool:
         return False
     if used != own:
         return False
-    kept = mallopt(M_MMAP_THRESHOLD, MOST) or mallopt(M_MMAP_THRESHOLD, LEAST)
+    kept = mallopt(M_MMAP_THRESHOLD, MOST) or mallopt(M_MMAP_THRESHOLD, MOST_OF_OLDER)
     return bool(kept and mallopt(M_TRIM_THRESHOLD, MOST))

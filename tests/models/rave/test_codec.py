@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_rave import TINY
 
 from tonemill.models.rave.codec import Codec, latency_of
 from tonemill.models.rave.latents import Posterior
@@ -17,15 +17,6 @@ from tonemill.models.rave.model import Rave
 from tonemill.models.rave.player import DecodePlayer, Encoding, ForwardPlayer
 from tonemill.models.rave.settings import VARIANTS, RaveConfig
 
-TINY: dict[str, Any] = {
-    "latent_dim": 4,
-    "capacity": 4,
-    "filter_taps": 8,
-    "attenuation_db": 40.0,
-    "scales": (256, 64),
-    "length": 4096,
-    "sample_rate": 16000,
-}
 CASES = [(name, causal) for name in VARIANTS for causal in ((True,) if name == "live" else (False, True))]
 
 

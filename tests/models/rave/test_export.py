@@ -6,7 +6,6 @@ import io
 import zipfile
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import soundfile
 import torch
 from conftest import Tonemill
 from making import QUIET, shard_folder
+from small_rave import TINY
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.parts.portable import loaded_script, onnx_session, script_bytes
@@ -25,15 +25,6 @@ from tonemill.pipelines.runs.directions import exports_of
 from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.loop import train
 
-TINY: dict[str, Any] = {
-    "latent_dim": 4,
-    "capacity": 4,
-    "filter_taps": 8,
-    "attenuation_db": 40.0,
-    "scales": (256, 64),
-    "length": 4096,
-    "sample_rate": 16000,
-}
 RATIOS = {"v1": (4, 4, 4, 1)}
 
 

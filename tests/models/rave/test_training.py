@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_rave import TINY
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.synthetic import PATTERNS, loop
@@ -17,22 +18,12 @@ from tonemill.models.rave.model import Rave
 from tonemill.models.rave.options import EncodeOptions
 from tonemill.models.rave.settings import VARIANTS, RaveConfig
 
-TINY: dict[str, Any] = {
-    "latent_dim": 4,
-    "capacity": 4,
-    "filter_taps": 8,
-    "attenuation_db": 40.0,
-    "scales": (256, 64),
-    "length": 4096,
-    "fine_tune_after": 10,
-    "sample_rate": 16000,
-    "channels": 1,
-}
+SMALL: dict[str, Any] = {**TINY, "fine_tune_after": 10, "channels": 1}
 
 
 def made(name: str = "v1", **changes: Any) -> Rave:
     torch.manual_seed(0)
-    return Rave(VARIANTS[name](**{**TINY, **changes}))
+    return Rave(VARIANTS[name](**{**SMALL, **changes}))
 
 
 def batch(examples: int = 2, length: int = 4096) -> Batch:
@@ -59,7 +50,7 @@ def losses(model: Rave, step: int, learn: bool = False) -> tuple[dict[str, float
 
 def test_beta_rises_by_the_same_factor_each_step() -> None:
     """RAVE's published code."""
-    model = Rave(RaveConfig(**{**TINY, "length": 4096}))
+    model = Rave(RaveConfig(**{**SMALL, "length": 4096}))
     for step, beta in ((1, 1.00054e-6), (1000, 1.7177e-6), (10_000, 2.23607e-4), (20_000, 5e-2), (10**6, 5e-2)):
         assert model.beta(step) == pytest.approx(beta, rel=1e-4)
     assert made("v1").beta(1) == 0.1
@@ -227,13 +218,13 @@ def test_settings_that_do_not_fit_are_refused_with_the_mend() -> None:
         ({"learning_rate": 0.0}, "above 0"),
     ):
         with pytest.raises(UsageError, match=words):
-            RaveConfig(**{**TINY, **changes})
+            RaveConfig(**{**SMALL, **changes})
     with pytest.raises(UsageError, match="noise branch of v2-small"):
-        VARIANTS["v2-small"](**{**TINY, "ratios": (2, 2, 1, 1)})
+        VARIANTS["v2-small"](**{**SMALL, "ratios": (2, 2, 1, 1)})
     facts = CorpusFacts("corpora/dry", ("dry", "wet"), 44100, 1)
     with pytest.raises(CorpusError, match="rave learns from single clips"):
         Rave.settle(RaveConfig(), facts)
-    model = Rave(replace(RaveConfig(**TINY), channels=2))
+    model = Rave(replace(RaveConfig(**SMALL), channels=2))
     with pytest.raises(UsageError, match="tonemill channels stereo"):
         model.player(Request(0, {}, {}, options=EncodeOptions()), 1)
 

@@ -81,7 +81,7 @@ def enlarged(clips: Clips, count: int) -> Clips:
         outlines=clips.outlines[taken],
         measures={name: each[taken] for name, each in clips.measures.items()},
         silent=clips.silent[taken],
-        asked=[None] * count,
+        wanted=[None] * count,
         tempo_fits=clips.tempo_fits[taken],
     )
 

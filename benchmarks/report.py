@@ -32,10 +32,11 @@ import pyarrow as pa
 import soundfile
 from pyarrow import parquet
 
-from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
+from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.plan_file import read_whole, write_plan
 from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard
-from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard, pack, unpack
+from tonemill.pipelines.storage import commit, json_files
 
 RATE, CLIPS = 16000, 2000
 TONEMILL = Path(sys.executable).parent / "tonemill"
@@ -87,8 +88,7 @@ def _grow(corpus: Path, rows: int) -> None:
     ]
     parquet.write_table(pa.Table.from_pylist(refused, schema=REJECT_COLUMNS), corpus / "rejects.parquet")
     plan = _grown_plan(read_whole(corpus / "plan.parquet"), times)
-    with (corpus / "plan.parquet").open("wb") as file:
-        dump_plan(plan, file)
+    write_plan(OutputFolder(corpus, "shards"), plan)
     about = json.loads((corpus / "corpus.json").read_bytes())
     about = {name: value for name, value in about.items() if name != json_files.SEAL}
     split = grown["split"].to_pylist()
@@ -101,6 +101,7 @@ def _grow(corpus: Path, rows: int) -> None:
         "rejected": len(range(0, rows // 10, 50)),
         "filtered": rows // 10 - len(range(0, rows // 10, 50)),
     }
+    about["files"] = {name: commit.fingerprint(corpus / name) for name in about["files"]}
     json_files.write_sealed(corpus / "corpus.json", about)
 
 
@@ -113,11 +114,11 @@ def _grown_plan(plan: Plan, times: int) -> Plan:
             shards.append(replace(shard, name=f"{shard.split}/{len(shards):06d}"))
             some = []
             for row in planned:
-                record = json.loads(row.line)
+                record = json.loads(unpack(row.packed))
                 record["path"] = f"pack{again:04d}/{record['path']}"
                 for source in record["sources"].values():
                     source["sha256"] = f"{again:08x}{source['sha256'][8:]}"
-                some.append(replace(row, line=json.dumps(record)))
+                some.append(replace(row, packed=pack(json.dumps(record))))
             rows.append(tuple(some))
     return replace(plan, shards=tuple(shards), rows=tuple(rows))
 

@@ -14,6 +14,7 @@ from tonemill.pipelines.humanize import duration, size
 
 if TYPE_CHECKING:
     from tonemill.pipelines.building.existing import ExistingFolder
+    from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.planning.plan import Plan
     from tonemill.pipelines.sources.scan import Found
 
@@ -53,6 +54,17 @@ def summary(folder: str, about: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rejected(output: OutputFolder, about: dict[str, Any]) -> list[str]:
+    """A line for each source or clip that was rejected, or for the first of each reason; filtered ones are left out."""
+    from tonemill.pipelines.corpus.description import messages_of
+    from tonemill.pipelines.storage.parquet import read_table
+
+    if not about["ledger"]["rejected"] and not about["ledger"]["clips_rejected"]:
+        return []
+    rows = read_table(output.rejects).to_pylist()
+    return messages_of([row for row in rows if row["outcome"] == "rejected"])
+
+
 def refuse_lacking(unread: int, *searched: Found) -> None:
     """Raise an error if the stream of a source command lacks files, after the stream is written.
 
@@ -63,16 +75,17 @@ def refuse_lacking(unread: int, *searched: Found) -> None:
     Raises:
         CorpusError: files could not be read, folders could not be entered, or folders are empty.
     """
+    from tonemill.pipelines.recipes.recipe_stream import words_of
+
     forbidden = [folder for one in searched for folder in one.forbidden]
     empty = [folder for one in searched for folder in one.empty]
     for folder in forbidden:
         tell(f"{folder} could not be entered; what it holds is missing.")
     for folder in empty:
         tell(f"{folder} is empty; if a disk should be mounted there, mount it.")
-    if unread or forbidden or empty:
+    if lacking := words_of({"unread": unread, "folders": len(forbidden), "empty": len(empty)}):
         raise CorpusError(
-            f"{unread} files could not be read, {len(forbidden)} folders not entered, and {len(empty)} are empty. The "
-            "stream is written, with this in its trailer; mend it and give the same command again."
+            f"The stream lacks {lacking}; its trailer counts them. Mend that and give the same command again."
         )
 
 

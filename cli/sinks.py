@@ -14,7 +14,7 @@ import typer
 
 from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.cli.console import stdin, stop_on_termination
-from tonemill.cli.outcomes import clipping, show_plan, starving, summary
+from tonemill.cli.outcomes import clipping, rejected, show_plan, starving, summary
 
 if TYPE_CHECKING:
     from tonemill.pipelines.building.existing import ExistingFolder
@@ -177,7 +177,8 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
     if options.planned:
         if wishes.mode is not None:
             raise UsageError(f"--{wishes.mode} makes another plan, and --planned uses the one in the folder. Give one.")
-        _carry_out(found, Intake(existing_plan(found), None), key, options, progress, portion)
+        failed = _carry_out(found, Intake(existing_plan(found), None), key, options, progress, portion)
+        _refuse_failed(failed, folder, options)
         return
     if not options.dry_run:
         start()
@@ -186,12 +187,13 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
         with locked(folder, say=progress.say):
             finish(folder)
     taken = take_in(reader, found, wishes, progress.say, options.partial)
-    _carry_out(found, taken, key, options, progress, portion)
+    failed = _carry_out(found, taken, key, options, progress, portion)
     if (lacking := words_of(reader.lacks)) and not options.keep_transient:
         raise OutputError(
             f"The stream lacks {lacking}, as `tonemill scan` reported; {folder} holds the rest. Mend that, scan again, "
             "and give --update, which adds it; or give --keep-transient to do without."
         )
+    _refuse_failed(failed, folder, options)
 
 
 def _check_retry(options: Sinking) -> None:
@@ -208,7 +210,8 @@ def _check_retry(options: Sinking) -> None:
 
 def _carry_out(
     found: ExistingFolder, taken: Intake, key: str, options: Sinking, progress: Progress, portion: Portion | None
-) -> None:
+) -> int:
+    """Cook a plan, and print what came of it; returns how many sources or clips failed for a reason that may pass."""
     from tonemill.cli.outcomes import describe_line
     from tonemill.pipelines.building.build import Build, produce
     from tonemill.pipelines.building.shard_range import cook_portion
@@ -218,7 +221,7 @@ def _carry_out(
     folder, plan = found.output.folder, taken.plan
     if options.dry_run:
         show_plan(found, plan, key)
-        return
+        return 0
     stop_on_termination()
     who = engine(options.workers, options.runner, options.beam, options.decode_seconds)
     mine = plan.shards if portion is None else [plan.shards[n] for n in portion.numbers(len(plan.shards))]
@@ -232,7 +235,8 @@ def _carry_out(
         line = json.dumps({**named, **about}, ensure_ascii=False)
     else:
         about = produce(build)
-        progress.say(summary(readable(str(folder)), about))
+        for line in (summary(readable(str(folder)), about), *rejected(found.output, about)):
+            progress.say(line)
         if plan.output.kind == "shards" and (few := starving(about)):
             progress.say(few)
         if cut_off := clipping(about):
@@ -240,8 +244,13 @@ def _carry_out(
         line = describe_line(about, **named)
     if sys.stdout is not None:
         typer.echo(line)
-    if about["transient"] and not options.keep_transient:
+    return int(about["transient"])
+
+
+def _refuse_failed(failed: int, folder: Path, options: Sinking) -> None:
+    """Raise an error if sources failed for a reason that may pass, and they were not left out on purpose."""
+    if failed and not options.keep_transient:
         raise OutputError(
-            f"{about['transient']} sources or clips failed for a reason that may pass; {folder} holds the rest. "
-            "Give the same command again to try them once more, or say --keep-transient to leave them out."
+            f"{failed} sources or clips failed for a reason that may pass; {folder} holds the rest. "
+            "Give the same command again to try them once more, or give --keep-transient to leave them out."
         )

@@ -26,7 +26,7 @@ from tonemill.pipelines.storage.parquet import read_table, table_in
 from tonemill.pipelines.storage.paths import mapped
 
 SHOWN: Final = 5
-"""Rejects whose messages are shown where nothing came of all sources."""
+"""Rejects whose messages a command prints."""
 
 
 def merge(output: OutputFolder, plan: Plan) -> dict[str, Any]:
@@ -147,15 +147,21 @@ def keeps_transient(output: OutputFolder) -> bool:
 def _nothing_came(output: OutputFolder, about: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in about["reasons"].items())
     rows = read_table(output.rejects).to_pylist()
-    first = {row["reason"]: row for row in reversed(rows)}
-    lines = [f"Not one example came of {about['ledger']['sources']} sources ({reasons})."]
-    for row in rows if len(rows) <= SHOWN else list(first.values())[::-1][:SHOWN]:
-        lines.append(f"  {row['source']}: {row['message']} ({row['reason']}, {row['step']})")
-    if len(first) == 1 and (reason := TABLE.get(rows[0]["reason"])):
+    lines = [f"Not one example came of {about['ledger']['sources']} sources ({reasons}).", *messages_of(rows)]
+    if len({row["reason"] for row in rows}) == 1 and (reason := TABLE.get(rows[0]["reason"])):
         lines.append(f"{reason.mend} {output.rejects} has all of them.")
     else:
         lines.append(f"{output.rejects} has the reason of each, and `tonemill explain REASON` what to do.")
     return "\n".join(lines)
+
+
+def messages_of(rejects: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line with source, message, reason and step for each reject; of more than five, for the first of each reason."""
+    first = {row["reason"]: row for row in reversed(rejects)}
+    return [
+        f"  {row['source']}: {row['message']} ({row['reason']}, {row['step']})"
+        for row in (rejects if len(rejects) <= SHOWN else list(first.values())[::-1][:SHOWN])
+    ]
 
 
 def _sidecar(output: OutputFolder, shard: Shard) -> dict[str, Any]:

@@ -25,11 +25,11 @@ from tonemill.pipelines.recipes.recipe import (
 )
 
 LACKS: Final = {
-    "unread": "{} sources that could not be read",
-    "folders": "what is in {} folders that could not be entered",
-    "empty": "what should be in {} folders that were named and are empty",
+    "unread": ("{} source that could not be read", "{} sources that could not be read"),
+    "folders": ("what is in {} folder that could not be entered", "what is in {} folders that could not be entered"),
+    "empty": ("what should be in {} folder that is empty", "what should be in {} folders that are empty"),
 }
-"""Text for each key under `lacks` of a stream's trailer: the sources that the stream is missing."""
+"""For each key under `lacks` of a stream's trailer: what the stream is missing, as text for one and for several."""
 
 LONGEST_LINE: Final = 1 << 20
 """Bytes; a longer line is refused before it fills the memory."""
@@ -125,7 +125,7 @@ def write_failure(stage: str, out: BinaryIO) -> None:
 
 def words_of(lacks: Mapping[str, int]) -> str:
     """The missing sources of a stream as a text; empty if none are missing."""
-    return " and ".join(LACKS[name].format(lacks[name]) for name in LACKS if lacks.get(name))
+    return " and ".join(LACKS[name][lacks[name] > 1].format(lacks[name]) for name in LACKS if lacks.get(name))
 
 
 def _encoded(line: str) -> bytes:

@@ -41,7 +41,9 @@ def test_retry_makes_again_the_shards_with_a_reason_and_only_those(
     out = tmp_path / "out"
     stream = tonemill("scan", raw, "-q").done().out
     (raw / "1.wav").rename(tmp_path / "1.wav")
-    tonemill("shard", out, *FLAGS, stdin=stream).done()
+    few = tonemill("shard", out, *FLAGS[:-1], stdin=stream).done()
+    # The reason is printed where few are rejected.
+    assert "1.wav: " in few.err and "(missing, read)" in few.err
     assert reasons(out) == {"1.wav": "missing"}
     (tmp_path / "1.wav").rename(raw / "1.wav")
     before = {path: path.stat().st_mtime_ns for path in out.glob("train/[0-9]*.json")}
@@ -72,7 +74,9 @@ def unread(stream: bytes, name: str) -> bytes:
 def test_what_scan_could_not_read_waits_for_another_scan(tonemill: Tonemill, raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     whole = tonemill("scan", raw, "-q").done().out
-    tonemill("shard", out, *FLAGS, stdin=unread(whole, "1.wav")).refused(1, "scan")
+    ended = tonemill("shard", out, *FLAGS, stdin=unread(whole, "1.wav")).refused(1, "lacks 1 source that", "--update")
+    # The same stream would lack it again.
+    assert "same command" not in ended.err
     assert reasons(out) == {"1.wav": "unreachable"}
     # Left out on purpose, it is a note.
     tonemill("shard", out, *FLAGS, "--keep-transient", stdin=unread(whole, "1.wav")).done()
@@ -143,7 +147,7 @@ def test_pairs_lack_what_could_not_be_read_too(
 
     monkeypatch.setattr(os, "scandir", refusing)
     monkeypatch.setattr(Path, "open", failing)
-    ended = tonemill("pair", *places, "-q").refused(1, "1 files could not be read", "locked could not be entered")
+    ended = tonemill("pair", *places, "-q").refused(1, "1 source that could not be read", "locked could not be entered")
     assert json.loads(ended.out.splitlines()[-1])["trailer"] == {"recipes": 3, "lacks": {"unread": 1, "folders": 1}}
     monkeypatch.undo()
     tonemill("shard", tmp_path / "out", *FLAGS, stdin=ended.out).refused(1)

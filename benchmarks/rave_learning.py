@@ -10,7 +10,8 @@ drum machine. Each is rendered through means of latents.
 distance   spectral distance at five scales (2048 to 128) from the held-out audio, mean over its files; beside it that
            of noise with the mean spectrum and the level of the training loops
 
-OUTPUT-curve.png shows the distances, OUTPUT-spectra.png held-out loops and what the last seed makes of them.
+OUTPUT-curve.png shows the distances, OUTPUT-spectra.png held-out loops and what the last seed makes of them. Of the
+same loops OUTPUT-held-out-0.flac and so on are clips, OUTPUT-rendered-0.flac what the last seed makes of each.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ LENGTH: Final = 65_536
 EXAMPLES: Final = 4
 SPECTRUM: Final = 2048
 SHOWN: Final = 3
+"""Held-out loops of which there are pictures and clips."""
+
+CLIP_SECONDS: Final = 4
 ENDINGS: Final = (".wav", ".flac", ".aiff", ".aif", ".ogg")
 
 
@@ -138,6 +142,17 @@ def save_curve(path: Path, curves: Sequence[dict[int, float]], baseline: float) 
     figure.savefig(path, dpi=100)
 
 
+def save_clips(output: Path, held_out: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    """The beginning of each held-out loop, and of what was rendered of it, in 16 bits; a pair has one gain."""
+    import soundfile
+
+    for number, pair in enumerate(zip(held_out, found, strict=True)):
+        clips = [one[0, : CLIP_SECONDS * RATE].numpy() for one in pair]
+        gain = 1 / max(1.0, *(float(np.abs(clip).max(initial=0)) for clip in clips))
+        for name, clip in zip(("held-out", "rendered"), clips, strict=True):
+            soundfile.write(f"{output}-{name}-{number}.flac", gain * clip, RATE, subtype="PCM_16")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("loops", type=Path)
@@ -171,8 +186,9 @@ def main() -> None:
         save_curve(Path(f"{options.output}-curve.png"), curves, baseline)
         pairs = [one for pair in zip(held_out[:SHOWN], found[:SHOWN], strict=True) for one in pair]
         titles = [f"held out {n // 2}" if n % 2 == 0 else f"rendered {n // 2}" for n in range(len(pairs))]
-        shown = [one[:, : 4 * RATE].clamp(-1, 1).numpy() for one in pairs]
+        shown = [one[:, : CLIP_SECONDS * RATE].clamp(-1, 1).numpy() for one in pairs]
         save_spectrogram_picture(Path(f"{options.output}-spectra.png"), shown, RATE, titles, columns=2)
+        save_clips(options.output, held_out[:SHOWN], found[:SHOWN])
 
 
 if __name__ == "__main__":

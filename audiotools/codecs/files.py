@@ -108,7 +108,7 @@ def read(source: Source, start: int = 0, frames: int | None = None, keep_cut: bo
         keep_cut: take what is there of a cut file.
 
     Raises:
-        AudioError: as `probe`; while the blocks are read, also damaged and not_finite.
+        AudioError: as `probe`; while the blocks are read, also damaged (no_decoder without FFmpeg) and not_finite.
     """
     header, links = _opened(source, keep_cut)
     decoders = {link.header.decoder for link in links}
@@ -272,6 +272,8 @@ def _link_blocks(
                 decoders.add(FFMPEG)
                 yield from ffmpeg.blocks(source, parts, first, rest, header.frames, header.channels)
                 return
+        elif stopped.reason == "damaged":
+            failure = _undecided(failure)
         elif stopped.reason != "no_frames":
             failure = AudioError(stopped.reason, f"{stopped.message}; {ffmpeg.HINT}")
         if not (keep_cut and failure.reason == "truncated"):

@@ -288,7 +288,10 @@ def test_without_pyav_a_refusal_tells_what_might_read_it(monkeypatch: pytest.Mon
         assert refused.reason == "no_decoder"
     flac = BY_NAME["FLAC-PCM_16"].data()
     middle = len(flac) // 2
-    assert "pip install 'tonemill[ffmpeg]'" in refusal(flac[:middle] + bytes(400) + flac[middle + 400 :]).message
+    refused = refusal(flac[:middle] + bytes(400) + flac[middle + 400 :])
+    assert refused.reason == "no_decoder" and "pip install 'tonemill[ffmpeg]'" in refused.message
+    # What ends too early does so for every library.
+    assert refusal(flac[:middle]).reason == "truncated"
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])

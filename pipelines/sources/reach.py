@@ -15,38 +15,16 @@ from typing import Any, Final, NamedTuple
 
 from tonemill.audiotools.errors import AudioError, Doubtful, MachineError, Settled, UsageError
 from tonemill.pipelines.storage.paths import as_store, readable, to_path
-from tonemill.pipelines.storage.stores import store_of
+from tonemill.pipelines.storage.stores import most_seconds, store_of
 
 MOST_SOURCES: Final = 10
 """Number of different sources that may fail in a row before a process gives up."""
-
-MOST_SECONDS: Final = 60.0
-"""Default of the environment variable `GIVE_UP`: how long a process may fail to read any source before it gives up."""
-
-GIVE_UP: Final = "TONEMILL_GIVE_UP_SECONDS"
-"""Environment variable of a worker that replaces `MOST_SECONDS`: a tape may take minutes to start."""
 
 MOST_PROBES: Final = 12
 """Number of other sources that are tried before their place counts as unreadable."""
 
 JUDGED: Final = frozenset({"missing", "forbidden"})
 """Reasons that are facts about a source only where something beside it can be read."""
-
-
-def most_seconds() -> float:
-    """How long a process may try without reading anything.
-
-    Raises:
-        UsageError: the environment names no such number.
-    """
-    typed = os.environ.get(GIVE_UP, "")
-    try:
-        seconds = float(typed or MOST_SECONDS)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise UsageError(f"{GIVE_UP} is {typed!r} in the environment; it must be seconds, more than 0.")
-    return seconds
 
 
 class Source(NamedTuple):

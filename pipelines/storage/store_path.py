@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from tonemill.pipelines.storage.store import Entry
-from tonemill.pipelines.storage.stores import persist, store_of
+from tonemill.pipelines.storage.stores import most_seconds, persist, store_of
 
 T = TypeVar("T")
 
@@ -81,13 +81,17 @@ class StorePath:
     def _persist(self, what: str, act: Callable[[], T]) -> T:
         return persist(what, act, self.scheme)
 
+    def _ask(self, what: str, act: Callable[[], T]) -> T:
+        """As `_persist`, for short requests: a store that does not answer is given up after `most_seconds`."""
+        return persist(what, act, self.scheme, most_seconds())
+
     def entry(self) -> Entry:
         """Size and time of the object; FileNotFoundError if there is no object with this key, or only a prefix."""
-        return self._persist(f"looking at {self}", lambda: store_of(self.scheme).look(self.key))
+        return self._ask(f"looking at {self}", lambda: store_of(self.scheme).look(self.key))
 
     def below(self) -> dict[StorePath, Entry]:
         """Every object below it, sorted."""
-        found = self._persist(f"listing {self}", lambda: store_of(self.scheme).find(self.key.rstrip("/") + "/"))
+        found = self._ask(f"listing {self}", lambda: store_of(self.scheme).find(self.key.rstrip("/") + "/"))
         return {StorePath(self.scheme, key): found[key] for key in sorted(found)}
 
     def stat(self) -> SimpleNamespace:
@@ -102,7 +106,7 @@ class StorePath:
         return True
 
     def is_dir(self) -> bool:
-        return self._persist(f"looking at {self}", lambda: store_of(self.scheme).is_folder(self.key))
+        return self._ask(f"looking at {self}", lambda: store_of(self.scheme).is_folder(self.key))
 
     def exists(self) -> bool:
         return self.is_file() or self.is_dir()

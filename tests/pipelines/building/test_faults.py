@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import contents, write_wav
+from conftest import Tonemill, contents, write_wav
 from faults import Answered, FailingDisk, FailingStore
 from making import QUIET
 
 from tonemill.audiotools.errors import TonemillError
 from tonemill.audiotools.trouble import CODES, ERRNOS, STATUSES, Kind
-from tonemill.pipelines.building import build
+from tonemill.pipelines.building import build, shard_range
 from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.engine.engine import Engine
+from tonemill.pipelines.maintenance import repair
 from tonemill.pipelines.planning.plan import Output, Plan
 from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.sources import scan
@@ -48,8 +49,10 @@ def cooked_here(monkeypatch: pytest.MonkeyPatch) -> None:
         journal.forget(home, None)
         copies.tidy()
 
-    monkeypatch.setattr(build, "run", run)
-    monkeypatch.setattr(build, "check", lambda engine: None)
+    for module in (build, repair):
+        monkeypatch.setattr(module, "run", run)
+    for module in (build, shard_range):
+        monkeypatch.setattr(module, "check", lambda engine: None)
     monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.0)
     Reach.__init__(reach)
 
@@ -170,6 +173,62 @@ def test_a_call_to_the_disk_of_the_corpus_fails(
             break
         assert call < MOST_CALLS
     assert failed > 2
+
+
+def broken(corpus: Path) -> None:
+    """One tar is gone, and a byte of another file is wrong."""
+    (corpus / "train" / "000001.tar").unlink()
+    index = corpus / "index.parquet"
+    index.write_bytes(index.read_bytes()[:-9] + b"x" + index.read_bytes()[-8:])
+
+
+COMMANDS: dict[str, tuple[Callable[[Path], None] | None, list[str]]] = {
+    "write": (None, ["write"]),
+    "range": (None, ["shard", "--shard-seconds", "0.1", "--range", "1:3"]),
+    "repair": (broken, ["repair"]),
+    "remove": (lambda corpus: None, ["remove", "--source", "2.wav"]),
+}
+"""What is done to a finished corpus before the command; None begins without one. Then the command."""
+
+
+@pytest.mark.usefixtures("cooked_here")
+@pytest.mark.parametrize("stride", [41, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_call_to_the_disk_fails_under_each_command(
+    tmp_path: Path, tonemill: Tonemill, failing_disk: Callable[..., FailingDisk], name: str, stride: int
+) -> None:
+    before, (command, *flags) = COMMANDS[name]
+    stream = tonemill("scan", raw(tmp_path), "-q").done().out
+    tonemill("shard", tmp_path / "corpus", "--shard-seconds", 0.1, "-q", stdin=stream).done()
+
+    def begin(out: Path) -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        Reach.__init__(reach)
+        if before is not None:
+            shutil.copytree(tmp_path / "corpus", out)
+            before(out)
+
+    begin(tmp_path / "whole")
+    tonemill(command, tmp_path / "whole", *flags, "-q", stdin=stream).done()
+    expected, failed, out = contents(tmp_path / "whole"), 0, tmp_path / "out"
+    for call, number in faults(NUMBERS, stride):
+        begin(out)
+        disk = failing_disk(out, fail_at=call, times=1, error=number)
+        ended = tonemill(command, out, *flags, "-q", stdin=stream)
+        calls = len(disk.calls)
+        failing_disk(out)
+        assert "Traceback" not in ended.err, ended.err
+        failed += ended.code != 0
+        if ended.code != 0:
+            ended = tonemill(command, out, *flags, "-q", stdin=stream)
+        trouble = (ended.err, os.strerror(number), disk.calls[call : call + 1])
+        assert ended.code == 0, trouble
+        found = {path: data for path, data in contents(out).items() if path != LOCK}
+        assert found == {path: data for path, data in expected.items() if path != LOCK}, trouble
+        if calls <= call:
+            break
+        assert call < MOST_CALLS
+    assert failed
 
 
 @pytest.fixture

@@ -19,8 +19,10 @@ pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
 pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.sources.reach import GIVE_UP, MOST_SECONDS, MOST_SOURCES, Reach, most_seconds, reach
+from tonemill.pipelines.sources.reach import MOST_SOURCES, Reach, reach
+from tonemill.pipelines.storage import stores
 from tonemill.pipelines.storage.commit import TEMPORARY
+from tonemill.pipelines.storage.stores import GIVE_UP, MOST_SECONDS, most_seconds, persist
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
 SOURCES = 3 * MOST_SOURCES
@@ -151,3 +153,22 @@ def test_how_long_a_worker_tries_is_of_its_environment(typed: str, monkeypatch: 
     monkeypatch.setenv(GIVE_UP, typed)
     with pytest.raises(UsageError, match=f"{GIVE_UP} is '{typed}'"):
         most_seconds()
+
+
+@pytest.mark.parametrize(("each", "patience", "attempts"), [(30, 60, 2), (1, 60, stores.ATTEMPTS), (600, 60, 2)])
+def test_a_store_that_does_not_answer_is_given_up_in_time(
+    each: float, patience: float, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts of 30 s end after a minute; one that failed late, as a listing of hours, is made once more."""
+    now, made = [0.0], []
+    monkeypatch.setattr(stores.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.0)
+
+    def act() -> None:
+        now[0] += each
+        made.append(now[0])
+        raise TimeoutError("no answer")
+
+    with pytest.raises(OSError, match="listing"):
+        persist("listing s3://bucket/in", act, "s3", patience)
+    assert len(made) == attempts

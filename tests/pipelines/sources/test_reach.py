@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tonemill.audiotools.errors import Doubtful, MachineError, Settled
-from tonemill.pipelines.sources.reach import MOST_SECONDS, MOST_SOURCES, Reach, Source, neighbourhood
+from tonemill.pipelines.sources.reach import MOST_SOURCES, Reach, Source, neighbourhood
 from tonemill.pipelines.storage.paths import to_uri
+from tonemill.pipelines.storage.stores import MOST_SECONDS
 
 MISSING = Doubtful("missing", "there is no such file")
 

@@ -141,6 +141,15 @@ class Phase:
         self.task: Any = None
         self.tell_program("begun")
 
+    def say(self, text: str) -> None:
+        """One line for the person, above the bar where there is one."""
+        if self.bar is None:
+            self._progress.say(text)
+            return
+        text = without_secrets(text)
+        self._progress.record({"message": text})
+        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def advance(self, amount: float) -> None:
         """So much more is done."""
         self.reach(self._done + amount)

@@ -19,7 +19,10 @@ FULL_SCALE: Final = 32767 / 32768
 """The highest sample of 16 bits: what touches it may have been clipped."""
 
 CLIPPED_RUN: Final = 3
-"""So many neighbours at full scale are a clipped peak; one or two may be a normalised one."""
+"""So many equal neighbours at full scale are a clipped peak; one or two may be a normalised one."""
+
+_EQUAL: Final = np.float32(2e-6)
+"""Neighbours of a flat top differ by no more: by rounding, where it was scaled after it was clipped."""
 
 
 def to_db(amplitude: int | float) -> float | None:
@@ -41,7 +44,8 @@ class Levels:
         peak_db: of the largest sample (not of the wave between samples, "true peak"); None for digital silence.
         rms_db: root mean square over all channels, a full-scale sine being -3.01 dB; None for digital silence.
         dc_offset: largest mean of a channel, 1 being full scale.
-        clipping_share: of all samples, those in runs of `CLIPPED_RUN` or more at full scale, from 0 to 1.
+        clipping_share: of all samples, those in flat tops of `CLIPPED_RUN` or more at full scale or above, from 0 to 1.
+            A float file may go above full scale without one.
         silence_share: share of time, from 0 to 1, in windows of 10 ms whose peak is under a level.
         loudness: None if it was not measured.
     """
@@ -68,7 +72,7 @@ def measure(sound: Sound, silence_db: int | float = -60.0, loudness: bool = Fals
         AudioError: not_finite: the samples hold NaN or infinite values.
     """
     meter = LoudnessMeter(sound.sample_rate, sound.channels) if loudness else None
-    clipping = _Clipping([0] * sound.channels)
+    clipping = _Clipping([0] * sound.channels, [np.float32(0)] * sound.channels)
     extremes = Extremes(sound.sample_rate, sound.channels)
     frames, peak = 0, 0.0
     squares, sums = 0.0, np.zeros(sound.channels)
@@ -119,35 +123,39 @@ def scaled(sound: Sound, by: int | float) -> Sound:
 
 @dataclass
 class _Clipping:
-    """Counts samples in long runs at full scale, across blocks.
+    """Counts samples in flat tops at full scale, across blocks.
 
     Args:
-        runs: of each channel, how many samples at its end so far are at full scale.
+        runs: of each channel, how many samples at its end so far are at full scale and equal the one before.
+        last: sample of each channel so far.
         samples: counted.
     """
 
     runs: list[int]
+    last: list[np.float32]
     samples: int = 0
 
     def take(self, block: np.ndarray, loudest: float) -> None:
         if loudest < FULL_SCALE:
             self.runs = [0] * len(self.runs)
-            return
-        for channel, row in enumerate(block):
-            self.runs[channel] = self._take_row(np.abs(row) >= FULL_SCALE, self.runs[channel])
+        else:
+            for channel, row in enumerate(block):
+                equal = np.abs(np.diff(row, prepend=self.last[channel])) <= _EQUAL
+                self.runs[channel] = self._take_row(equal & (np.abs(row) >= FULL_SCALE), self.runs[channel])
+        self.last = list(block[:, -1])
 
-    def _take_row(self, touches: np.ndarray, before: int) -> int:
-        """Count one channel's; returns the length of the run at its end."""
-        edges = np.flatnonzero(np.diff(touches, prepend=False, append=False))
+    def _take_row(self, flat: np.ndarray, before: int) -> int:
+        """Count one channel's flat tops, each with its first sample; returns the length of the run at the end."""
+        edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
         starts, ends = edges[::2], edges[1::2]
-        lengths = ends - starts
+        lengths, least = ends - starts, CLIPPED_RUN - 1
         if before and len(starts) and starts[0] == 0:
             total = before + int(lengths[0])
-            if total >= CLIPPED_RUN:
+            if total >= least:
                 # What came before was counted already if it was long enough by itself.
-                self.samples += int(lengths[0]) + (before if before < CLIPPED_RUN else 0)
-            if ends[0] == len(touches):
+                self.samples += int(lengths[0]) + (before + 1 if before < least else 0)
+            if ends[0] == len(flat):
                 return total
             lengths = lengths[1:]
-        self.samples += int(lengths[lengths >= CLIPPED_RUN].sum())
-        return int(lengths[-1]) if len(lengths) and ends[-1] == len(touches) else 0
+        self.samples += int((lengths[lengths >= least] + 1).sum())
+        return int(lengths[-1]) if len(lengths) and ends[-1] == len(flat) else 0

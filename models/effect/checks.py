@@ -5,13 +5,15 @@ clipping    more than a thousandth of a wet is flat at full scale: the interface
 short       less than 5 s of sound in all
 silence     a wet holds nothing, or the dry plays less than a fifth of the time
 noise       where the dry rests, the wet is less than 30 dB below its mean level
+offset      where the dry rests, the wet's mean is (a constant offset, DC)
 stereo, effects   `model` checks these two, from the corpus's facts alone
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -39,8 +41,7 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
     found: dict[str, str] = {}
     seconds = played = 0.0
     latencies: list[float] = []
-    resting: list[float] = []
-    playing: list[float] = []
+    rests = _Rests([], [], [])
     for number, request in enumerate(examples):
         shapes = {role: request.audio[role].shape for role in ("dry", "wet")}
         if shapes["dry"] != shapes["wet"]:
@@ -73,7 +74,7 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
             lined = align(dry, wet, dry.frames)
             if lined.confidence > 0.8:
                 latencies.append(lined.latency_samples)
-        _note_noise(dry, wet, sample_rate, resting, playing)
+        rests.note(dry, wet, sample_rate)
     if len(latencies) and abs(float(np.median(latencies))) > MOST_LATENCY_SAMPLES:
         late = float(np.median(latencies))
         found["latency"] = (
@@ -89,13 +90,16 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
             f"the dry plays in {played:.1f} of {seconds:.1f} s only. Trim it with `tonemill trim` before "
             "`tonemill pair`",
         )
-    if resting and playing:
-        floor = 10 * np.log10(max(float(np.mean(resting)), 1e-20) / max(float(np.mean(playing)), 1e-20))
-        if floor > MOST_NOISE_DB:
-            found["noise"] = (
-                f"where the dry rests, the wet still sounds at {floor:.0f} dB of its mean level: hum or hiss that a "
-                "model would have to learn by heart, or a long tail (reverb, delay), for which this is right"
-            )
+    if (floor := rests.below_db(rests.noise)) > MOST_NOISE_DB:
+        found["noise"] = (
+            f"where the dry rests, the wet still sounds at {floor:.0f} dB of its mean level: hum or hiss that a model "
+            "would have to learn by heart, or a long tail (reverb, delay), for which this is right"
+        )
+    if (floor := rests.below_db(rests.offset)) > MOST_NOISE_DB:
+        found["offset"] = (
+            f"where the dry rests, the wet stands at a constant offset (DC), at {floor:.0f} dB of its mean level. Put "
+            "`tonemill dc` into the pipe that makes it, before `tonemill align`"
+        )
     doubts = {name: text for name, text in found.items() if name not in allowed}
     if doubts:
         listed = "\n".join(f"  {name}: {text}." for name, text in doubts.items())
@@ -103,17 +107,38 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
         raise CorpusError(f"These pairs would make a poor model:\n{listed}\nTo train all the same: {flags}.")
 
 
-def _note_noise(dry: Waveform, wet: Waveform, sample_rate: int, resting: list[float], playing: list[float]) -> None:
-    """Mean squares of the wet where the dry has rested for 0.3 s, and where it plays."""
-    size = max(1, sample_rate // 10)
-    count = min(dry.frames, wet.frames) // size
-    if count < 4:
-        return
-    levels = [
-        np.square(one.samples[:, : count * size]).reshape(one.channels, count, size).mean(axis=(0, 2))
-        for one in (dry, wet)
-    ]
-    quiet = levels[0] < 1e-7
-    rested = quiet[3:] & quiet[2:-1] & quiet[1:-2] & quiet[:-3]
-    resting += levels[1][3:][rested].tolist()
-    playing += levels[1][~quiet].tolist()
+class _Rests(NamedTuple):
+    """Powers of the wet in windows of 0.1 s.
+
+    Args:
+        noise: the variance of each window in which the dry has rested for 0.3 s.
+        offset: the square of the mean of each of them.
+        playing: the variance of each window in which the dry plays.
+    """
+
+    noise: list[float]
+    offset: list[float]
+    playing: list[float]
+
+    def note(self, dry: Waveform, wet: Waveform, sample_rate: int) -> None:
+        """Add the windows of a pair."""
+        size = max(1, sample_rate // 10)
+        count = min(dry.frames, wet.frames) // size
+        if count < 4:
+            return
+        windows = [
+            one.samples[:, : count * size].reshape(one.channels, count, size).astype(np.float64) for one in (dry, wet)
+        ]
+        # The dry may stand at an offset too.
+        quiet = windows[0].var(axis=2).mean(axis=0) < 1e-7
+        rested = quiet[3:] & quiet[2:-1] & quiet[1:-2] & quiet[:-3]
+        power = windows[1].var(axis=2).mean(axis=0)
+        self.noise.extend(power[3:][rested].tolist())
+        self.offset.extend(np.square(windows[1].mean(axis=2)).mean(axis=0)[3:][rested].tolist())
+        self.playing.extend(power[~quiet].tolist())
+
+    def below_db(self, powers: list[float]) -> float:
+        """The mean of some powers in dB of the mean level where the dry plays; -inf where it never plays or rests."""
+        if not (powers and self.playing):
+            return -math.inf
+        return 10 * math.log10(max(float(np.mean(powers)), 1e-20) / max(float(np.mean(self.playing)), 1e-20))

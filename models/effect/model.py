@@ -20,7 +20,7 @@ from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
 from tonemill.models.effect.playing import ChannelPlayers, PlayOptions, direction_of
 from tonemill.models.parts.settings import require_least, settled
 
-DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "effects")
+DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "offset", "effects")
 """Names of the reasons to refuse a corpus, as `--allow` takes them; `checks` describes each."""
 
 PAIRS_PIPE: Final = (

@@ -137,7 +137,9 @@ def judged(
     values |= plain.ratios()
     most = max(peak, 1e-3), max(driven, 1e-3)
     values |= _stability(network, rate, stability_seconds, most, knobs.size)
-    return Validation(values["esr"], values, _files(values, shown, rate, played_seconds))
+    word = next(word for bound, word in VERDICTS if values["esr"] < bound)
+    words = f"ESR {values['esr']:.3g} over {played_seconds:.1f} s of pairs, {word}"
+    return Validation(values["esr"], values, _files(values, shown, rate), words)
 
 
 def _forced(network: Network, dry: Signal, wet: Signal, knobs: Float[np.ndarray, "knobs"]) -> Signal:
@@ -201,7 +203,7 @@ def _stability(network: Network, rate: int, seconds: float, most: tuple[float, f
     return largest if first == math.inf else {**largest, "runaway_seconds": first}
 
 
-def _files(values: Mapping[str, float], shown: Shown, rate: int, seconds: float) -> dict[str, bytes]:
+def _files(values: Mapping[str, float], shown: Shown, rate: int) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with io.BytesIO() as file:
         save_overlay_picture(file, shown.dry, shown.wet, shown.output, rate)
@@ -215,13 +217,12 @@ def _files(values: Mapping[str, float], shown: Shown, rate: int, seconds: float)
     for name, signal in (("dry", shown.dry), ("wet", shown.wet), ("model", shown.output)):
         kept = np.clip(signal[None, : MOST_SECONDS_SHOWN * rate], -1, 1).astype(np.float32)
         found[f"00-{name}.wav"] = encode(Waveform(kept, rate), "wav", 16).data
-    found["figures.md"] = _table(values, seconds).encode()
+    found["figures.md"] = _table(values).encode()
     return found
 
 
-def _table(values: Mapping[str, float], seconds: float) -> str:
-    word = next(word for bound, word in VERDICTS if values["esr"] < bound)
-    lines = [f"{seconds:.1f} s of held-out pairs: {word}.", "", "| figure | value |", "|---|--:|"]
+def _table(values: Mapping[str, float]) -> str:
+    lines = ["| figure | value |", "|---|--:|"]
     lines += [f"| {name} | {value:.3g} |" for name, value in values.items()]
     # The output of a model that has learned little cannot show whether its pairs are aligned.
     if min(values["esr_early"], values["esr_late"]) < 0.8 * values["esr"]:

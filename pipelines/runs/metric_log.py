@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -26,18 +27,22 @@ class Metrics:
     Args:
         folder: of the run.
         step: where training goes on; lines after it are from steps that were lost, and go.
+        say: prints a line.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, folder: Path, step: int, say: Callable[[str], None] = lambda _: None) -> None:
+        self._say = say
         self._path = folder / METRICS
         kept = [record for record in read_lines(self._path) if record["step"] <= step]
         with commit.pending(self._path) as file:
             file.writelines(encoded(record) for record in kept)
         self._collected: dict[str, list[Tensor]] = defaultdict(list)
         self._last: dict[str, float] = {}
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._board: Any = None
+        with self._board_may_fail():
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def collect(self, losses: Mapping[str, Tensor]) -> None:
         """Note a step's losses, without waiting for the device to finish computing them."""
@@ -57,23 +62,27 @@ class Metrics:
         """Write a line of its own."""
         with self._path.open("ab") as file:
             file.write(encoded({"step": step, **values}))
-        for name, value in values.items():
-            if isinstance(value, float):
-                self.board.add_scalar(name, value, step)
+        with self._board_may_fail() as board:
+            for name, value in values.items():
+                if isinstance(value, float) and board is not None:
+                    board.add_scalar(name, value, step)
 
     def add_picture(self, name: str, png: bytes, step: int) -> None:
         """Show a picture in TensorBoard."""
         from matplotlib.image import imread
 
-        self.board.add_image(name, imread(BytesIO(png), format="png"), step, dataformats="HWC")
+        with self._board_may_fail() as board:
+            if board is not None:
+                board.add_image(name, imread(BytesIO(png), format="png"), step, dataformats="HWC")
 
     def add_clips(
         self, name: str, clips: Sequence[Float32[np.ndarray, "channels _"]], sample_rate: int, step: int
     ) -> None:
         """Let TensorBoard play the first clips, their channels mixed."""
-        for number, clip in enumerate(clips[:MOST_CLIPS]):
-            mono = np.clip(clip.mean(axis=0, keepdims=True), -1, 1)
-            self.board.add_audio(f"{name}/{number:02d}", torch.from_numpy(mono), step, sample_rate)
+        with self._board_may_fail() as board:
+            for number, clip in enumerate(clips[:MOST_CLIPS] if board is not None else ()):
+                mono = np.clip(clip.mean(axis=0, keepdims=True), -1, 1)
+                board.add_audio(f"{name}/{number:02d}", torch.from_numpy(mono), step, sample_rate)
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines so far, those of earlier calls included."""
@@ -87,4 +96,19 @@ class Metrics:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.board.close()
+        with self._board_may_fail() as board:
+            if board is not None:
+                board.close()
+
+    @contextmanager
+    def _board_may_fail(self) -> Iterator[Any]:
+        """The writer for TensorBoard, or None; when it fails, training goes on without it."""
+        try:
+            yield self._board
+        except Exception as error:
+            # A package may fail in any way; what is written for it is in metrics.jsonl and clips/ too.
+            self._board = None
+            self._say(
+                f"TensorBoard cannot be written ({type(error).__name__}: {error}); training goes on without it. "
+                "`tonemill doctor` shows what is installed."
+            )

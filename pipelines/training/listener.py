@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -53,12 +53,22 @@ class Listener:
         settings: how many clips, and how often.
         model: to listen to.
         metrics: where figures are written, also for TensorBoard.
+        say: prints a line.
     """
 
-    def __init__(self, folder: Path, corpus: Corpus, settings: TrainConfig, model: Model, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        corpus: Corpus,
+        settings: TrainConfig,
+        model: Model,
+        metrics: Metrics,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._folder = folder / "clips"
         self._settings = settings
         self._metrics = metrics
+        self._say = say
         self._corpus = corpus
         held_out = "valid" in corpus.about["splits"] and settings.overfit is None
         self._split = "valid" if held_out else settings.split
@@ -178,10 +188,17 @@ class Listener:
     def _enter(self, found: Validation, step: int) -> None:
         """Write down what a model found on held-out examples."""
         self._metrics.add(step, {"validated_on": self._split, **found.values})
+        held_out = self._split == "valid"
+        of = "held out" if held_out else f"of the split {self._split}, which it learns from: none are held out"
+        words = f"Step {step}: {found.words} ({of})." if found.words else ""
+        if words:
+            self._say(words)
         picture = io.BytesIO()
         save_curve_picture(picture, self._metrics.lines(), ["loss", *list(found.values)[:3]])
         for name, content in {"training.png": picture.getvalue(), **found.files}.items():
             with commit.pending(self._folder / f"{step:08d}" / name) as file:
+                if words and name.endswith(".md"):
+                    file.write(f"{words}\n\n".encode())
                 file.write(content)
             if name.endswith(".png"):
                 self._metrics.add_picture(f"held out/{name.removesuffix('.png')}", content, step)

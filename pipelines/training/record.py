@@ -37,8 +37,8 @@ class Record:
         self._settings = settings
         self._device = device
         self._phase = phase
-        self._metrics = Metrics(run.folder, state.step)
-        self._listener = Listener(run.folder, corpus, settings, state.model, self._metrics)
+        self._metrics = Metrics(run.folder, state.step, phase.say)
+        self._listener = Listener(run.folder, corpus, settings, state.model, self._metrics, phase.say)
         self._saved = state.step if run.checkpoints() else None
         self._saved_at = time.monotonic()
 

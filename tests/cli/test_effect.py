@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -106,6 +107,23 @@ def test_a_run_tells_how_it_does(run: Path) -> None:
         "training.png",
         "00-model.wav",
     }
+
+
+def test_figures_of_training_pairs_are_not_called_held_out(
+    tonemill: Tonemill, pairs: Path, run: Path, tmp_path: Path
+) -> None:
+    (figures,) = (run / "clips").glob("*/figures.md")
+    assert re.match(
+        r"Step 2: ESR \S+ over \d+\.\d s of pairs, [a-z ]+ \(held out\)\.\n\n\| figure", figures.read_text()
+    )
+    stream = tonemill("pair", pairs / "di", pairs / "pedal", "-q").done().out
+    tonemill("shard", tmp_path / "all", "-q", stdin=stream).done()
+    short = ("--network", "fir", "--taps", 64, "--length", 512, "--stability-seconds", 0)
+    said = tonemill("train", "effect", tmp_path / "all", "-o", tmp_path / "r", "--steps", 1, "--batch-size", 1, *short)
+    words = "of the split train, which it learns from: none are held out"
+    assert words in said.done().err
+    (figures,) = (tmp_path / "r/clips").glob("*/figures.md")
+    assert words in figures.read_text().splitlines()[0]
 
 
 def test_help_shows_the_flags_of_the_chosen_network_alone(tonemill: Tonemill) -> None:
@@ -308,6 +326,21 @@ def test_a_nam_file_that_was_cut_or_is_none_is_refused(tonemill: Tonemill, run: 
     tonemill("export", tmp_path / "nowhere.nam", "-o", tmp_path / "out.nam").refused(2, "There is no file")
     tonemill("export", whole, "-o", tmp_path / "again.nam").done()
     assert json.loads((tmp_path / "again.nam").read_text())["weights"] == content["weights"]
+
+
+def test_a_nam_file_has_the_levels_and_kinds_that_players_read(tonemill: Tonemill, run: Path, tmp_path: Path) -> None:
+    levels = ("--input-level-dbu", 12.5, "--output-level-dbu", 10, "--gear-type", "amp", "--tone-type", "crunch")
+    tonemill("export", run, "-o", tmp_path / "one.nam", *levels).done()
+    # Written again, it keeps what it has.
+    tonemill("export", tmp_path / "one.nam", "-o", tmp_path / "two.nam", "--gear-make", "Bee").done()
+    expected = {"input_level_dbu": 12.5, "output_level_dbu": 10, "gear_type": "amp", "tone_type": "crunch"}
+    for name, more in (("one", {}), ("two", {"gear_make": "Bee"})):
+        metadata = json.loads((tmp_path / f"{name}.nam").read_text())["metadata"]
+        assert metadata.items() >= {**expected, **more}.items()
+        assert {"loudness", "gain"} <= set(metadata) and metadata["date"]["year"] >= 2026
+    tonemill("export", run, "-o", tmp_path / "bad.nam", "--input-level-dbu", "nan").refused(
+        2, "--input-level-dbu is nan"
+    )
 
 
 def test_export_lists_the_forms_of_a_run_and_their_options(tonemill: Tonemill, run: Path) -> None:

@@ -6,12 +6,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.models.directions import Export, NoOptions
 from tonemill.models.effect.export import graph, nam
 from tonemill.models.effect.network import Network, played
@@ -25,9 +27,23 @@ class NamOptions:
     name: Annotated[str | None, "The name that players show; default: the run's."] = None
     gear_make: Annotated[str | None, "The maker of the recorded device."] = None
     gear_model: Annotated[str | None, "The recorded device."] = None
+    gear_type: Annotated[str | None, "Its kind, as amp, pedal, pedal_amp, amp_cab, preamp or studio."] = None
+    tone_type: Annotated[str | None, "Its sound, as clean, overdrive, crunch, hi_gain or fuzz."] = None
     modeled_by: Annotated[str | None, "The person who recorded it."] = None
+    input_level_dbu: Annotated[
+        float | None, "Level that the interface sent to the device for a full-scale sine, in dBu; players match it."
+    ] = None
+    output_level_dbu: Annotated[
+        float | None, "Level of the device's signal that is a full-scale sine in the recording, in dBu."
+    ] = None
 
-    def given(self) -> dict[str, str]:
+    def __post_init__(self) -> None:
+        for name in ("input_level_dbu", "output_level_dbu"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be a number, as 12.5.")
+
+    def given(self) -> dict[str, Any]:
         """The options that were set."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
@@ -54,6 +70,7 @@ def written(
     """
     if form == "nam":
         about = {
+            "date": _date(datetime.now()),
             "name": metadata["name"],
             "training": {"steps": metadata["steps"], "validation_esr": metadata["score"]},
             **options.given(),
@@ -72,6 +89,11 @@ def converted(data: bytes, form: str, options: Any) -> bytes:
     if form == "nam":
         return nam.written(amp.network, amp.sample_rate, {**amp.metadata, **options.given()})
     return written(amp.network, 0, amp.sample_rate, form, NoOptions(), {})
+
+
+def _date(now: datetime) -> dict[str, int]:
+    """A date in the form of `.nam` files."""
+    return {name: getattr(now, name) for name in ("year", "month", "day", "hour", "minute", "second")}
 
 
 def error_db(network: Network, knobs: int, sample_rate: int, form: str, data: bytes) -> float:

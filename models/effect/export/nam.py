@@ -15,6 +15,7 @@ that of 0.7.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,7 +24,8 @@ import numpy as np
 import torch
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.network import Network
+from tonemill.models.effect.export.loudness import measured
+from tonemill.models.effect.network import Network, played
 from tonemill.models.effect.networks.fir import FIR, FIRConfig
 from tonemill.models.effect.networks.lstm import LSTM
 from tonemill.models.effect.networks.wavenet import Shape, StackShape, WaveNet, WaveNetConfig
@@ -46,10 +48,10 @@ class Amp:
 
 
 def written(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> bytes:
-    """A .nam file.
+    """A .nam file: strict JSON, with the network's loudness and gain for a standard input beside other metadata.
 
     Raises:
-        UsageError: the format cannot hold this network.
+        UsageError: the format cannot hold this network, or a weight is not finite.
     """
     if isinstance(network, WaveNet) and network.stacks[0].layers[0].mix.in_channels == 1:
         architecture, config, weights = "WaveNet", _wavenet_config(network.shape), _wavenet_weights(network)
@@ -66,15 +68,27 @@ def written(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> 
     version = "0.7.0" if "layers" in config and "kernel_sizes" in config["layers"][0] else "0.5.4"
     # A float32 becomes the double of the same value, whose shortest spelling reads back to it.
     numbers = [float(one) for one in np.concatenate(weights).astype(np.float32)]
+    if not np.isfinite(numbers).all():
+        raise UsageError("it holds weights that are not finite. Export another step with --checkpoint.")
+    levels = measured(lambda dry: played(network.player(np.zeros(0, np.float32)), dry), sample_rate)
     content = {
         "version": version,
-        "metadata": dict(metadata),
+        "metadata": {**_finite(metadata), **levels._asdict()},
         "architecture": architecture,
         "config": config,
         "weights": numbers,
         "sample_rate": sample_rate,
     }
-    return json.dumps(content).encode()
+    return json.dumps(content, allow_nan=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    """Metadata with null for numbers that JSON has none for, as another program's NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read(data: bytes) -> Amp:

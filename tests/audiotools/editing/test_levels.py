@@ -135,6 +135,14 @@ def test_a_normalised_sine_is_not_clipped_and_a_driven_one_is() -> None:
     assert measure(Waveform((2 * tone).clip(-1, 1), 44100)).clipping_share == pytest.approx(2 / 3, abs=0.01)
 
 
+def test_above_full_scale_only_flat_tops_are_clipped() -> None:
+    """A float file may hold peaks of +6 dB whole; one that was clipped before it was made louder holds flat ones."""
+    loud = 2 * sine(997, 44100, 44100, 1.0)
+    assert measure(Waveform(loud, 44100)).clipping_share == 0
+    # |sin| is above 0.75 for 46 % of the time.
+    assert measure(Waveform(loud.clip(-1.5, 1.5), 44100)).clipping_share == pytest.approx(0.46, abs=0.01)
+
+
 def test_the_share_of_silence_and_dc_are_told() -> None:
     half = np.concatenate([np.zeros((2, 8000), np.float32), np.full((2, 8000), 0.25, np.float32)], axis=1)
     levels = measure(Waveform(half, 8000))

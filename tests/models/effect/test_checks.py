@@ -50,6 +50,10 @@ def hissing(dry: np.ndarray) -> np.ndarray:
     return dry + 0.02 * np.random.default_rng(9).standard_normal(dry.size)
 
 
+def offset(dry: np.ndarray) -> np.ndarray:
+    return np.tanh(5 * dry) + 0.05
+
+
 def overdriven_interface(dry: np.ndarray) -> np.ndarray:
     return np.clip(20 * dry, -1, 1)
 
@@ -60,6 +64,7 @@ FAILING: dict[str, tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, str]] =
     "short": (np.tanh, played(3), "too short"),
     "silence": (np.zeros_like, played(8), "a cable was out"),
     "noise": (hissing, resting(), "hum or hiss"),
+    "offset": (offset, resting(), r"constant offset \(DC\), at -\d+ dB"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from effect_networks import CASES, lively, made, noise
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.export import graph, nam
+from tonemill.models.effect.export.loudness import INPUT_DB, measured
 from tonemill.models.effect.network import Network, played
 
 NAM: list[Any] = [
@@ -47,7 +49,7 @@ def test_a_nam_file_loads_back_bit_equal_and_says_the_same(name: str, settings: 
     assert len(content["weights"]) == numbers
     again = nam.read(data)
     assert again.sample_rate == 44_100
-    assert again.metadata == {"name": "test"}
+    assert {key: value for key, value in again.metadata.items() if key not in ("loudness", "gain")} == {"name": "test"}
     assert json.loads(nam.written(again.network, 44_100, {}))["weights"] == content["weights"]
     assert np.abs(player_output(again.network, dry) - player_output(net, dry)).max() < 1e-5
 
@@ -86,6 +88,41 @@ def test_the_order_of_weights_in_a_nam_file_is_the_published_one() -> None:
     output = next(numbers) * head[0, 4092:]
     assert next(numbers, None) is None
     assert np.abs(output - player_output(net, dry)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("effect", "loudness", "gain"),
+    [
+        (lambda dry: dry, INPUT_DB, 0.0),
+        (lambda dry: -0.5 * dry, INPUT_DB - 6.02, 0.0),
+        (lambda dry: 0.1 * np.sign(dry), -20.0, 1.0),
+        # |x|^(1/2) has half the range in dB.
+        (lambda dry: np.sign(dry) * np.sqrt(np.abs(dry)), None, 0.5),
+    ],
+)
+def test_loudness_and_gain_are_those_of_closed_forms(effect: Any, loudness: float | None, gain: float) -> None:
+    found = measured(effect, 48_000)
+    assert found.gain == pytest.approx(gain, abs=1e-3)
+    assert loudness is None or found.loudness == pytest.approx(loudness, abs=0.01)
+
+
+def test_players_find_loudness_gain_and_strict_json_in_a_nam_file() -> None:
+    net = made("fir", taps=4)
+    with torch.no_grad():
+        net.response.copy_(torch.tensor([0.5, 0, 0, 0]))
+    data = nam.written(net, 48_000, {"training": {"esr": math.nan}, "gain": 0.9})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    metadata = json.loads(data, parse_constant=refuse)["metadata"]
+    assert metadata["training"] == {"esr": None}
+    assert metadata["loudness"] == pytest.approx(INPUT_DB - 6.02, abs=0.01)
+    assert metadata["gain"] == pytest.approx(0, abs=1e-3)
+    with torch.no_grad():
+        net.response[0] = math.nan
+    with pytest.raises(UsageError, match="not finite"):
+        nam.written(net, 48_000, {})
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "tcn", "gru", "chain"])

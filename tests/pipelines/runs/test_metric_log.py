@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +52,31 @@ def test_a_line_that_was_cut_by_a_kill_is_left_out(tmp_path: Path, cut: int) -> 
     path.write_bytes(path.read_bytes()[:-cut])
     with Metrics(tmp_path, 2) as metrics:
         assert [line["step"] for line in metrics.lines()] == [1]
+
+
+def broken(*_: object, **__: object) -> None:
+    raise RuntimeError("no protobuf")
+
+
+@pytest.mark.parametrize("method", ["__init__", "add_scalar", "close"])
+def test_a_broken_tensorboard_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter." + method, broken)
+    lines: list[str] = []
+    with Metrics(tmp_path, 0, lines.append) as metrics:
+        for step in (1, 2):
+            metrics.add(step, {"loss": float(step)})
+    assert [line["step"] for line in written(tmp_path)] == [1, 2]
+    (line,) = lines
+    assert "TensorBoard" in line and "no protobuf" in line and "tonemill doctor" in line
+
+
+def test_without_tensorboard_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    lines: list[str] = []
+    with Metrics(tmp_path, 0, lines.append) as metrics:
+        metrics.add(1, {"loss": 1.0})
+        metrics.add_clips("rendered", [np.zeros((1, 100), np.float32)], 8000, 1)
+    assert len(lines) == 1 and written(tmp_path) == [{"step": 1, "loss": 1.0}]
 
 
 def test_what_is_no_number_has_no_curve(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.cli.console import stdout, tell
 from tonemill.cli.outcomes import refuse_lacking
 from tonemill.pipelines.progress import Progress
@@ -27,6 +27,9 @@ def command(
     rename: Annotated[
         list[str] | None, typer.Option(help="A column's name as a field, as split=part; split= leaves it out.")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names for the columns of a --table whose first line is a row, as dry,wet.")
+    ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="How wet names are made, as '{name}_{effect}_{gain}'; numbers become fields.")
     ] = None,
@@ -39,12 +42,14 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     from tonemill.pipelines.sources import pairs, scan
-    from tonemill.pipelines.sources.tables import read_table
+    from tonemill.pipelines.sources.tables import columns_of, read_table
 
+    if table is None and (rename or columns is not None):
+        raise UsageError("--rename and --columns are for the columns of a --table. Give one.")
     searched = [scan.find_audio([place]) for place in (dry, wet) if place is not None]
     found = pairs.sides(searched[0]) if wet is None and table is None else (searched[0], searched[-1])
     if table is not None:
-        matched = pairs.pair_by_table(read_table(table, rename or (), ("dry", "wet")), *found)
+        matched = pairs.pair_by_table(read_table(table, rename or (), ("dry", "wet"), columns_of(columns)), *found)
     elif wet is not None and Path(dry).is_file():
         matched = pairs.pair_with_one(*found, pattern)
     else:

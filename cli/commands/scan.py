@@ -24,7 +24,14 @@ def command(
         Path | None, typer.Option(help="Metadata from a CSV, TSV, JSON, JSONL or Parquet table that names the files.")
     ] = None,
     join: Annotated[
-        str | None, typer.Option(help="The column of --table that names the files; path, file, fname ... if not given.")
+        str | None,
+        typer.Option(
+            help="The column of --table that names the files, or a pattern as 'fold{fold}/{file}'; "
+            "path, file, fname ... if not given."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names for the columns of a --table whose first line is a row, as path,text.")
     ] = None,
     rename: Annotated[
         list[str] | None, typer.Option(help="A column's name as a field, as split=part; split= leaves it out.")
@@ -60,12 +67,14 @@ def command(
     from tonemill.pipelines.sources.metadata import fields_from_name
     from tonemill.pipelines.sources.name_list import names_in, under
     from tonemill.pipelines.sources.names import NAME_COLUMNS
-    from tonemill.pipelines.sources.tables import plain, read_table
+    from tonemill.pipelines.sources.separated import plain
+    from tonemill.pipelines.sources.tables import columns_of, read_table
 
     by_name = fields_from_name(fields) if fields is not None else lambda path: {}
-    if table is None and (join is not None or rename or excerpts is not None):
-        raise UsageError("--join, --rename and --excerpts are for the columns of a --table. Give one.")
-    metadata = read_table(table, rename or (), (plain(join),) if join else NAME_COLUMNS) if table is not None else None
+    if table is None and (join is not None or rename or excerpts is not None or columns is not None):
+        raise UsageError("--join, --columns, --rename and --excerpts are for the columns of a --table. Give one.")
+    likely = (plain(join),) if join else NAME_COLUMNS
+    metadata = read_table(table, rename or (), likely, columns_of(columns)) if table is not None else None
     is_list = places == ["-"]
     if is_list:
         places = names_in(stdin("scan -").read(), null)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -9,38 +10,31 @@ from typing import Final
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.names import Files, Joined, join, name_column
-from tonemill.pipelines.sources.tables import Row, Table, plain
+from tonemill.pipelines.sources.tables import Row, Table
 
-_STARTS: Final[tuple[str, ...]] = (
-    "startseconds",
-    "start",
-    "onset",
-    "begin",
-    "starttime",
-    "begintime",
-    "startsec",
-    "starts",
-    "xmin",
-    "tmin",
-)
-_ENDS: Final[tuple[str, ...]] = (
-    "endseconds",
-    "end",
-    "offset",
-    "stop",
-    "endtime",
-    "stoptime",
-    "endsec",
-    "ends",
-    "xmax",
-    "tmax",
-)
-_LENGTHS: Final[tuple[str, ...]] = ("durationseconds", "duration", "length", "lengthseconds", "dur", "durations")
+_STARTS: Final = ("start", "onset", "begin", "starttime", "begintime", "startsec", "xmin", "tmin")
+_ENDS: Final = ("end", "offset", "stop", "endtime", "stoptime", "endsec", "xmax", "tmax")
+_LENGTHS: Final = ("duration", "length", "dur")
+_SECONDS_OF: Final = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "msecs", "millis", "milliseconds"), 1e-3),
+    **dict.fromkeys(("sample", "samples"), None),
+}
+"""Seconds in one of the unit that ends a column's name; None for samples."""
+
+_CLOCK: Final = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+
+
+def _measured(name: str) -> tuple[str, float | None]:
+    """A column's name without its unit, in the spelling of `plain`, and the seconds in one of that unit."""
+    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+    unit = words.pop() if len(words) > 1 and words[-1] in _SECONDS_OF else "s"
+    return "".join(words), _SECONDS_OF[unit]
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Columns, in seconds, of where a row begins and of where it ends, or of how long it is."""
+    """Columns of where a row begins and of where it ends, or of how long it is."""
 
     start: str
     end: str
@@ -76,7 +70,7 @@ class TableSource:
         if missing:
             yield f"{len(missing)} of {len(paths)} files have no row in {table.path}, as {missing[0]}."
         if lonely:
-            text = str(lonely[0].values.get(self.joined.column, ""))
+            text = self.joined.naming.of(lonely[0])
             near = self.files.nearest(text)
             yield (
                 f"{len(lonely)} of {len(table.rows)} rows of {table.path} fit no file, as {table.where(lonely[0])}: "
@@ -105,24 +99,24 @@ class TableSource:
         if not rows:
             yield recipe
         for row in rows:
-            without = (self.joined.column, *((places.start, places.end) if places is not None else ()))
+            without = (*self.joined.naming.used, *((places.start, places.end) if places is not None else ()))
             fields = {**recipe.fields, **self.table.fields(row, *without)}
             start, frames = (0, None) if places is None else self._extent(row, places, recipe)
             yield replace(recipe, fields=fields, start=start, frames=frames)
 
     def _extent(self, row: Row, places: _Places, recipe: Recipe) -> tuple[int, int | None]:
         """First frame and number of frames."""
-        begin = self._seconds(row, places.start) or 0.0
-        end = self._seconds(row, places.end)
-        if end is not None and places.is_length:
-            end += begin
-        if begin < 0 or (end is not None and end <= begin):
-            raise self._refusal(row, f"an excerpt from {begin:g} to {end:g} s is none")
         source = next(iter(recipe.sounds.values()), {})
         rate, whole = source.get("sample_rate"), source.get("frames")
         if not rate:
             # It is rejected when it is cooked, with the reason; and nothing of it is taken for the excerpt.
             return 0, 0
+        begin = self._seconds(row, places.start, rate) or 0.0
+        end = self._seconds(row, places.end, rate)
+        if end is not None and places.is_length:
+            end += begin
+        if begin < 0 or (end is not None and end <= begin):
+            raise self._refusal(row, f"an excerpt from {begin:g} to {end:g} s is none")
         first = round(begin * rate)
         if end is None:
             return first, None
@@ -137,22 +131,27 @@ class TableSource:
             frames = whole - first
         return first, frames
 
-    def _seconds(self, row: Row, column: str) -> float | None:
+    def _seconds(self, row: Row, column: str, rate: int) -> float | None:
         value = row.values.get(column)
         if value is None:
             return None
+        unit = _measured(column)[1] or 1 / rate
         try:
-            seconds = float(value)
+            if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+                hours, minutes, rest = clock.groups("0")
+                seconds = 3600 * int(hours) + 60 * int(minutes) + float(rest)
+            else:
+                seconds = float(value) * unit
         except (TypeError, ValueError):
             seconds = float("nan")
         if not abs(seconds) < 1e9:
-            raise self._refusal(row, f"its {column} is {value!r}, which is no number of seconds")
+            raise self._refusal(row, f"its {column} is {value!r}, which is no time")
         return seconds
 
     def _refusal(self, row: Row, why: str) -> UsageError:
         return UsageError(
-            f"{self.table.path}, {self.table.where(row)}: {why}. If these columns are not the seconds at which a row "
-            "begins and ends in its file, --excerpts none makes fields of them, and --excerpts START,END names others."
+            f"{self.table.path}, {self.table.where(row)}: {why}. If these columns are not where a row begins and ends "
+            "in its file, --excerpts none makes fields of them, and --excerpts START,END names others."
         )
 
 
@@ -163,7 +162,7 @@ def join_table(table: Table, found: Sequence[tuple[str, str]], column: str | Non
         table: to join.
         found: (path under its root, path or URI) of each file.
         column: that holds file names; None for the one with a usual name.
-        excerpts: `START,END`, the columns of the seconds at which a row begins and ends; `none` if the table has no
+        excerpts: `START,END`, the columns of where a row begins and ends; `none` if the table has no
             such columns; None for those with usual names.
 
     Raises:
@@ -171,7 +170,7 @@ def join_table(table: Table, found: Sequence[tuple[str, str]], column: str | Non
     """
     places, files = _places(table, excerpts), Files(found)
     joined = join(table, files, column, several=places is not None)
-    table.check_names(joined.column, *((places.start, places.end) if places is not None else ()))
+    table.check_names(*joined.naming.used, *((places.start, places.end) if places is not None else ()))
     return TableSource(table, files, joined, places)
 
 
@@ -185,8 +184,9 @@ def _places(table: Table, excerpts: str | None) -> _Places | None:
                 f"--excerpts is {excerpts!r}; it must be START,END, as in --excerpts onset,offset, or none."
             )
         first, last = name_column(table, begun), name_column(table, ended)
-        return _Places(first, last, plain(last) in _LENGTHS)
-    by_plain = {plain(name): name for name in reversed(table.columns) if table.renamed.get(name, name) == name}
+        return _Places(first, last, _measured(last)[0] in _LENGTHS)
+    kept = (name for name in reversed(table.columns) if table.renamed.get(name, name) == name)
+    by_plain = {_measured(name)[0]: name for name in kept}
     start: str | None = next((name for name in _STARTS if name in by_plain), None)
     end: str | None = next((name for name in _ENDS if name in by_plain), None)
     length: str | None = next((name for name in _LENGTHS if name in by_plain), None)

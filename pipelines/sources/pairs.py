@@ -13,7 +13,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.config import field_value
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.metadata import check_names
-from tonemill.pipelines.sources.names import Files, name_column
+from tonemill.pipelines.sources.names import Files, Naming, name_column
 from tonemill.pipelines.sources.scan import Found, describe
 from tonemill.pipelines.sources.tables import Row, Table
 from tonemill.pipelines.storage.paths import readable
@@ -169,10 +169,10 @@ def pair_by_table(table: Table, dry: Found, wet: Found) -> Matched:
     used: dict[str, tuple[Row, Pair]] = {}
     for row in table.rows:
         meant = {
-            side: _meant(table, row, side, str(row.values.get(column, "")), known[side], places[side])
+            side: _meant(table, row, side, Naming(column).of(row), known[side], places[side])
             for side, column in columns.items()
         }
-        name = str(row.values[columns["wet"]]).replace("\\", "/")
+        name = Naming(columns["wet"]).of(row).replace("\\", "/")
         pair = Pair(readable(name), meant["dry"], meant["wet"], table.fields(row, *columns.values()))
         before, same = used.setdefault(pair.wet, (row, pair))
         if (same.dry, same.fields) != (pair.dry, pair.fields):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,12 +12,13 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.recipes.recipe import EXACT, RESERVED
+from tonemill.pipelines.sources.separated import decoded, plain, separated
 
 KEY: Final = "path"
 """The column of names in a JSON object that has a record for each name."""
 
-_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_INTEGER: Final = re.compile(r"-?[1-9][0-9]{0,15}|0")
+VALUE: Final = "value"
+"""The column of values in a JSON object that has one for each name, and no record."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,9 @@ class Table:
             )
 
 
-def read_table(path: Path, renamed: Sequence[str] = (), names: Sequence[str] = ()) -> Table:
+def read_table(
+    path: Path, renamed: Sequence[str] = (), names: Sequence[str] = (), columns: Sequence[str] = ()
+) -> Table:
     """Read a table of metadata.
 
     Text stays text unless it is a number that is written the same way again: `007`, `1_1`, `12e4` and `1.10` are text.
@@ -85,22 +85,35 @@ def read_table(path: Path, renamed: Sequence[str] = (), names: Sequence[str] = (
         path: of the file; its suffix decides the format. The separator of a text file is found from its content.
         renamed: `OLD=NEW` for columns that become fields under other names, `OLD=` for those that are left out.
         names: columns that it likely has, in the spelling of `plain`: they decide where the separator is in doubt.
+        columns: of a text file whose first line is a row.
 
     Raises:
         UsageError: the file cannot be read; the message has the line and the reason.
     """
+    suffix = path.suffix.lower()
+    if columns and suffix in _READERS:
+        raise UsageError(f"--columns is for text whose first line is a row; {path} names its columns itself.")
     try:
-        columns, rows = _READERS.get(path.suffix.lower(), _separated)(path, names)
+        found, rows = (
+            _READERS[suffix](path, names) if suffix in _READERS else _as_separated(path, suffix, names, columns)
+        )
     except (OSError, CorpusError, ValueError, RecursionError, csv.Error) as error:
         raise UsageError(f"--table {path} cannot be read: {str(error).rstrip('.')[:300]}.") from error
     if not rows:
         raise UsageError(f"--table {path} cannot be read: it is empty, or has a line of column names and no rows.")
-    return Table(path, tuple(columns), tuple(rows), _renamed(path, columns, renamed))
+    return Table(path, tuple(found), tuple(rows), _renamed(path, found, renamed))
 
 
-def plain(name: str) -> str:
-    """A column's name for comparing: `File Name`, `fileName` and `file_name` are one."""
-    return re.sub(r"[\W_]+", "", name).casefold()
+def columns_of(typed: str | None) -> list[str]:
+    """The names of columns as `--columns` has them.
+
+    Raises:
+        UsageError: one is empty or is there twice.
+    """
+    names = [name.strip() for name in typed.split(",")] if typed is not None else []
+    if "" in names or len(set(names)) < len(names):
+        raise UsageError(f"--columns is {typed!r}; it must name each column once, as in --columns path,text.")
+    return names
 
 
 def _renamed(path: Path, columns: Sequence[str], texts: Sequence[str]) -> dict[str, str | None]:
@@ -134,7 +147,7 @@ def _of_records(records: Sequence[tuple[int, Any]]) -> tuple[list[str], list[Row
 
 
 def _json_lines(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
-    text = _text(path.read_bytes())
+    text = decoded(path.read_bytes())
     if text.lstrip().startswith("["):
         return _json(path, names)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -148,21 +161,43 @@ def _json_lines(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]
 
 
 def _json(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
-    """An array of objects, an object with an object for each name, or lines of objects."""
-    text = _text(path.read_bytes())
+    """An array of objects, an object with an object or a value for each name, lines of objects, or as pandas writes."""
+    text = decoded(path.read_bytes())
     try:
         record = json.loads(text)
     except ValueError:
         if text.lstrip().startswith("{") and len(text.splitlines()) > 1:
             return _json_lines(path, names)
         raise
-    if isinstance(record, dict) and record and all(isinstance(one, dict) for one in record.values()):
-        record = [{KEY: name, **{k: v for k, v in one.items() if k != KEY}} for name, one in record.items()]
     if isinstance(record, dict):
-        record = [record]
+        record = _records(record, set(names) | {plain(KEY)})
     if not isinstance(record, list):
         raise ValueError("it is neither an array of objects nor an object with an object for each name")
     return _of_records(list(enumerate(record, 1)))
+
+
+def _records(record: dict[str, Any], names: Set[str]) -> list[Any]:
+    """The rows of an object: of columns, of records or values by name, of one list of records, or it is a row."""
+    values = list(record.values())
+    is_by_column = bool(names & set(map(plain, record)))
+    if (columns := record.get("columns")) and isinstance(rows := record.get("data"), list):
+        # pandas: orient="split".
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    if values and all(isinstance(one, dict) for one in values):
+        if is_by_column and all(one.keys() == values[0].keys() and all(map(str.isdigit, one)) for one in values):
+            # pandas without an orient: {column: {number of row: value}}.
+            return [{name: one[number] for name, one in record.items()} for number in values[0]]
+        return [{KEY: name, **{k: v for k, v in one.items() if k != KEY}} for name, one in record.items()]
+    if is_by_column:
+        if all(isinstance(one, list) and len(one) == len(values[0]) for one in values):
+            return [dict(zip(record, row, strict=True)) for row in zip(*values, strict=True)]
+        return [record]
+    lists = [one for one in values if isinstance(one, list) and one and all(isinstance(row, dict) for row in one)]
+    if len(lists) == 1:
+        return lists[0]
+    if lists:
+        raise ValueError(f"it holds {len(lists)} lists of objects, and which is the table cannot be known")
+    return [{KEY: name, VALUE: one} for name, one in record.items()]
 
 
 def _parquet(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
@@ -171,129 +206,10 @@ def _parquet(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
     return _of_records(list(enumerate(parquet.read_table(path).to_pylist(), 1)))
 
 
-def _separated(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
-    """Cells between commas, semicolons, tabs or bars, whichever the line of column names has most of."""
-    data = path.read_bytes()
-    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        raise ValueError("it is a workbook; save its sheet as CSV")
-    text = _text(data)
-    lines = io.StringIO(text, newline=None).read().split("\n")
-    own = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-    first = 0
-    if (stated := re.fullmatch(r"sep=(.)", lines[0])) is not None:
-        # A line that Excel writes and reads.
-        own, first = stated[1], 1
-    separators = [own] if first else [own, *(one for one in _SEPARATORS if one != own)]
-    wanted = set(names)
-
-    def promise(separator: str) -> tuple[bool, int]:
-        header = next(iter(csv.reader(lines[first:], delimiter=separator)), [])
-        return bool(wanted & set(map(plain, header))) and len(header) > 1, len(header)
-
-    separator = max(separators, key=promise)
-    table = [(number, cells) for number, cells in _cells(lines, first, separator) if any(cells)]
-    if not table:
-        return [], []
-    (_, header), *body = table
-    if all(name[:1] == " " for name in header[1:]) and len(header) > 1:
-        # `path, label`: the blank belongs to the separator.
-        table = [(number, [cell.strip() for cell in cells]) for number, cells in table]
-        (_, header), *body = table
-    header = [name.strip() for name in header]
-    for number, cells in body:
-        if len(cells) != len(header):
-            raise ValueError(
-                f"line {number} has {len(cells)} cells and the line of column names has {len(header)}; cells are "
-                f"separated by {_SEPARATORS.get(separator, separator)}"
-            )
-    for place, name in reversed(list(enumerate(header))):
-        column = [cells[place] for _, cells in body]
-        if not name and (not any(column) or column == [str(n) for n in range(len(column))]):
-            # Separators at the ends of lines, or the row numbers that pandas writes.
-            for _, cells in table:
-                del cells[place]
-            del header[place]
-    if "" in header or len(set(header)) < len(header):
-        bad = next(name for name in header if not name or header.count(name) > 1)
-        raise ValueError(f"two columns are called {bad!r}" if bad else f"column {header.index('') + 1} has no name")
-    kinds = [_kind([cells[place] for _, cells in body]) for place in range(len(header))]
-    rows = [
-        Row(number, {n: kind(cell) for n, kind, cell in zip(header, kinds, cells, strict=True) if cell})
-        for number, cells in body
-    ]
-    return header, rows
-
-
-def _cells(lines: Sequence[str], first: int, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells.
-
-    Cells between tabs are as they stand, for what writes them (Common Voice, say) does not quote; unless all that
-    begin with a quotation mark are quoted by the rules of CSV, and one of them had to be.
-    """
-    if separator == "\t":
-        text = "\n".join(lines[first:])
-        quoted = list(csv.reader(io.StringIO(text), delimiter="\t")) if _is_quoted(text) else []
-        if len({len(cells) for cells in quoted if cells}) != 1:
-            numbered = enumerate(lines[first:], first + 1)
-            yield from ((number, line.split("\t")) for number, line in numbered if line.strip())
-            return
-    reader = csv.reader((f"{line}\n" for line in lines[first:]), delimiter=separator, strict=True)
-    begin = 0
-    try:
-        for cells in reader:
-            number, begin = first + begin + 1, reader.line_num
-            if any("\n" in cell for cell in cells):
-                raise ValueError(
-                    f"a cell begins with a quotation mark in line {number} and ends in line {first + begin}, so that "
-                    "it would swallow rows; take line breaks out of cells, or give the table as JSON lines"
-                )
-            if cells:
-                yield number, cells
-    except csv.Error as error:
-        raise ValueError(
-            f"line {first + begin + 1}: {error}; a cell that has quotation marks is quoted, and has them doubled"
-        ) from error
-
-
-def _is_quoted(text: str) -> bool:
-    begun = re.findall(r'(?:^|(?<=[\t\n]))"[^\t\n]*', text)
-    quoted = re.findall(r'(?:^|(?<=[\t\n]))"(?:[^"\n]|"")*"(?=[\t\n]|$)', text)
-    return bool(quoted) and any('""' in one[1:-1] or "\t" in one for one in quoted) and len(quoted) == len(begun)
-
-
-def _text(data: bytes) -> str:
-    """Text in UTF-8 or UTF-16, with a mark of its order or without."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    head = data[:4096]
-    if head.count(0) > len(head) // 4:
-        return data.decode("utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"line {line} is not UTF-8; `iconv -f cp1252 -t utf-8` turns what Windows writes in Western Europe into it"
-        ) from error
-
-
-def _kind(texts: Sequence[str]) -> Callable[[str], Any]:
-    """The converter of a text column: to numbers if each converts back to the same text (007 does not), else `str`."""
-    return _number if all(_reads_back(text) for text in texts if text) else str
-
-
-def _number(text: str) -> int | float:
-    return int(text) if _INTEGER.fullmatch(text) else float(text)
-
-
-def _reads_back(text: str) -> bool:
-    if _INTEGER.fullmatch(text):
-        return abs(int(text)) < EXACT
-    try:
-        number = float(text)
-    except ValueError:
-        return False
-    return math.isfinite(number) and repr(number) == text
+def _as_separated(path: Path, suffix: str, names: Sequence[str], columns: Sequence[str]) -> tuple[list[str], list[Row]]:
+    own = "\t" if suffix in (".tsv", ".tab") else ","
+    header, rows = separated(path.read_bytes(), own, names, columns)
+    return header, [Row(line, values) for line, values in rows]
 
 
 def _is_known(value: Any) -> bool:

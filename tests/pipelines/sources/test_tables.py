@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.sources.tables import read_table
+from tonemill.pipelines.sources.tables import columns_of, read_table
 
 
-def values(path: Path, data: bytes | str) -> list[dict[str, Any]]:
+def values(path: Path, data: bytes | str, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return [dict(row.values) for row in read_table(path).rows]
+    return [dict(row.values) for row in read_table(path, columns=columns).rows]
 
 
 @pytest.mark.parametrize(
@@ -63,12 +64,46 @@ TABS = 'path\ttext\ttake\na.wav\tsay "x", y\t3\nb.wav\tnaïve; \u2014\t12\n'
         ("array.json", json.dumps(ROWS).encode()),
         ("array.jsonl", json.dumps(ROWS).encode()),
         ("by-name.json", json.dumps({row["path"]: {k: row[k] for k in ("text", "take")} for row in ROWS}).encode()),
+        ("bars.csv", TABS.replace("\t", "|").encode()),
+        ("remarks.csv", b"# version 2\n#, of us\n" + CSV.encode()),
+        ("pandas.json", json.dumps({n: {str(k): row[n] for k, row in enumerate(ROWS)} for n in ROWS[0]}).encode()),
+        ("columns.json", json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}).encode()),
+        ("split.json", json.dumps({"columns": [*ROWS[0]], "data": [[*row.values()] for row in ROWS]}).encode()),
+        ("wrapped.json", json.dumps({"version": 2, "by": {"name": "us"}, "clips": ROWS}).encode()),
         ("lines.json", "\n".join(map(json.dumps, ROWS)).encode()),
         ("lines.jsonl", "\n".join(map(json.dumps, ROWS)).encode("utf-8-sig")),
     ],
 )
 def test_every_dialect_gives_the_same_rows(tmp_path: Path, name: str, data: bytes) -> None:
     assert values(tmp_path / name, data) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("bars.csv", '0|"Yes," she said|4\n1|said "no|12\n'),
+        ("tabs.tsv", '0\t"Yes," she said\t4\n1\tsaid "no\t12\n'),
+        ("commas.csv", '0,"""Yes,"" she said",4\n1,said "no,12\n'),
+    ],
+)
+def test_a_table_without_names_of_columns_has_those_that_are_given(tmp_path: Path, name: str, data: str) -> None:
+    """As LJ Speech has them."""
+    found = values(tmp_path / name, data, ("path", "text", "words"))
+    assert found == [
+        {"path": 0, "text": '"Yes," she said', "words": 4},
+        {"path": 1, "text": 'said "no', "words": 12},
+    ]
+
+
+def test_the_last_cell_between_blanks_holds_the_rest(tmp_path: Path) -> None:
+    """As Kaldi has them."""
+    found = values(tmp_path / "text", "theo-01 ONE  TWO\nannie-02 THREE\n", ("path", "text"))
+    assert found == [{"path": "theo-01", "text": "ONE  TWO"}, {"path": "annie-02", "text": "THREE"}]
+
+
+def test_an_object_of_values_gives_each_name_its_value(tmp_path: Path) -> None:
+    found = values(tmp_path / "t.json", json.dumps({"a.wav": "kick", "b.wav": ["snare", "808"]}))
+    assert found == [{"path": "a.wav", "value": "kick"}, {"path": "b.wav", "value": ["snare", "808"]}]
 
 
 def test_cells_between_tabs_are_as_they_stand(tmp_path: Path) -> None:
@@ -103,6 +138,8 @@ def test_lists_stay_lists_and_dates_in_json_stay_text(tmp_path: Path) -> None:
         ("t.csv", b"path,,text\na.wav,b,c\n", "column 2 has no name"),
         ("t.csv", b"path,text\na.wav,caf\xe9\n", "iconv -f cp1252 -t utf-8"),
         ("t.xlsx", b"PK\x03\x04", "save its sheet as CSV"),
+        ("t.csv", b"0.wav,yes,yes\n1.wav,no,yes\n", "--columns NAME,NAME"),
+        ("t.json", b'{"images": [{"id": 1}], "sounds": [{"id": 2}]}', "2 lists of objects"),
         ("t.json", b"3", "neither an array"),
         ("t.json", b'[{"path": "a"}, 3]', "no object"),
         ("t.jsonl", b'{"path": "a"}\n{"path": \n', "line 2"),
@@ -114,3 +151,14 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path, name: str
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UsageError, match=says):
         read_table(tmp_path / name)
+
+
+def test_columns_are_named_once_and_only_where_the_table_names_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a.wav,kick,3\n")
+    with pytest.raises(UsageError, match="line 1 has 3 cells and --columns names 2"):
+        read_table(tmp_path / "t.csv", columns=("path", "label"))
+    with pytest.raises(UsageError, match="names its columns itself"):
+        read_table(tmp_path / "t.jsonl", columns=("path", "label"))
+    for typed in ("path,path", "path,,label", ""):
+        with pytest.raises(UsageError, match="--columns path,text"):
+            columns_of(typed)

@@ -146,7 +146,9 @@ def npy_head(data: bytes, size: int) -> Npy:
         )
     wanted = stream.tell() + 4 * math.prod(shape)
     if wanted > MOST_BYTES:
-        raise AudioError("too_long", f"its array of {shape} would take {wanted >> 20} MiB of memory")
+        raise AudioError(
+            "too_long", f"its array of {shape} takes {wanted >> 20} MiB, and at most {MOST_BYTES >> 20} MiB are read"
+        )
     if size != wanted:
         reason = "truncated" if size < wanted else "damaged"
         raise AudioError(reason, f"its header announces {wanted} bytes and it has {size}")

@@ -230,3 +230,18 @@ def named_place(text: str, key: str) -> Path:
         raise UsageError(
             f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}."
         ) from error
+
+
+def named_by_sink(line: bytes) -> Path | None:
+    """The corpus, run or folder that a line of JSON from a sink names; None if it is no such line."""
+    import json
+
+    from tonemill.pipelines.storage.paths import place
+
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or "tonemill" in record:
+        return None
+    return next((place(str(record[key])) for key in ("corpus", "run", "folder") if key in record), None)

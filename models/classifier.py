@@ -196,8 +196,9 @@ class Classifier(Model):
             others = [name for name, several in corpus.values.items() if len(several) > 1]
             known = f", or take another field: --label {' or '.join(others)}" if others else ""
             raise CorpusError(
-                f"{found} {corpus.name}, and a classifier needs two classes. Read them from names as in "
-                f"`tonemill scan FOLDER --fields '{{label}}_{{take}}' | ... | tonemill shard {corpus.name}`{known}."
+                f"{found} {corpus.name}, and a classifier needs two different classes. Read them from file names, as "
+                "`tonemill scan FOLDER --fields '{label}_{take}' | ... | tonemill shard OTHER` does of names such as "
+                f"snare_03.wav{known}."
             )
         unknown = sorted(set(values) - set(config.labels)) if config.labels else []
         if unknown:

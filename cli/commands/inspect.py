@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.cli.console import in_stores, stdin
+from tonemill.cli.console import in_stores, named_by_sink, stdin
 from tonemill.cli.inspected import new_table, of_example, of_file, of_stream, of_tar
 from tonemill.cli.outcomes import seconds_in_words
 from tonemill.pipelines.humanize import duration, size
@@ -42,7 +42,9 @@ def command(
 
     path = place_of(place)
     if place == "-":
-        path = _named_in_pipe() or path
+        source = stdin("inspect -")
+        first = source.peek(1 << 16).split(b"\n")[0] if isinstance(source, io.BufferedReader) else b""
+        path = named_by_sink(first) or path
     if key is not None:
         facts, tables = of_example(_output(path, place), key)
     elif str(path) == "-":
@@ -69,22 +71,6 @@ def command(
             console.print(table)
     # Not printed by rich, which takes a closed pipe for an error.
     typer.echo(captured.get(), nl=False)
-
-
-def _named_in_pipe() -> Path | None:
-    """The place that a sink's line in the pipe names; None where recipes are coming."""
-    import json
-
-    from tonemill.pipelines.storage.paths import place
-
-    source = stdin("inspect -")
-    try:
-        record = json.loads(source.peek(1 << 16).split(b"\n")[0]) if isinstance(source, io.BufferedReader) else {}
-    except ValueError:
-        return None
-    if not isinstance(record, dict) or "tonemill" in record:
-        return None
-    return next((place(record[key]) for key in ("corpus", "run", "folder") if key in record), None)
 
 
 def _output(path: Path, typed: str) -> OutputFolder:

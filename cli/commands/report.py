@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tonemill.cli.console import stdin, tell
+from tonemill.cli.console import named_by_sink, stdin, tell
 
 Files = list[Path]
 
@@ -51,13 +51,10 @@ def command(
 
 
 def _named_in_pipe() -> str:
-    """The folder in the line of JSON that a sink wrote to the pipe."""
+    """The place in the last line of JSON that a sink wrote to the pipe."""
     from tonemill.audiotools.errors import UsageError
 
-    try:
-        record = json.loads(stdin("report -").read(1 << 20).splitlines()[-1])
-        return next(str(record[key]) for key in ("corpus", "run", "folder") if key in record)
-    except (IndexError, ValueError, TypeError, StopIteration) as error:
-        raise UsageError(
-            "- stands for the corpus, run or folder that a sink names, but the pipe names none."
-        ) from error
+    found = named_by_sink((stdin("report -").read(1 << 20).splitlines() or [b""])[-1])
+    if found is None:
+        raise UsageError("- stands for the corpus, run or folder that a sink names, but the pipe names none.")
+    return str(found)

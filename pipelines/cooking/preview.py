@@ -105,7 +105,10 @@ def _written(folder: Path, number: int, outcomes: Iterator[Outcome], most: int, 
 def _write_clip(folder: Path, name: str, outcome: Outcome, made: list[str]) -> list[tuple[str, str]]:
     example = outcome.example
     if example.arrays and not example.sounds:
-        raise AudioError("roles", f"it has {example.holds}, so there is nothing to play; preview the sound before that")
+        raise AudioError(
+            "roles",
+            f"it has {example.holds}, so there is nothing to play; put `tonemill preview` before `tonemill render`",
+        )
     waveforms = example.waveforms()
     written = []
     for role, waveform in waveforms.items():

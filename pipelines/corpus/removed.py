@@ -64,8 +64,9 @@ def read_removals(folder: Path) -> Removals:
     record = json_files.read_sealed(folder / REMOVED)
     if record is None:
         raise CorpusError(
-            f"{folder / REMOVED} is damaged, and it lists what must stay out. Restore it from a copy, or delete it "
-            f"and give `tonemill remove {folder} ...` again for all that must stay out."
+            f"{folder / REMOVED} is damaged. It alone lists the sources that were removed and may not come back. "
+            f"Restore the file from a copy of your own; or delete the file, and give `tonemill remove {folder} ...` "
+            "again for each of those sources."
         )
     return Removals(frozenset(record["marks"]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -93,7 +93,7 @@ def compare(
                 labels[name] = {label: counts.get(label, 0) for label in judge.labels}
     _warn(measured, judge, notes)
     _warn_of_reach(found["precision"], notes)
-    metrics = {name: {row: _plain(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
+    metrics = {name: {row: asdict(interval) for row, interval in rows.items()} for name, rows in found.items() if rows}
     ranked = {row: found[RANKED_BY][row] for row in (*made, HELD_OUT) if row in found[RANKED_BY]}
     return metrics, {
         "labels": labels,
@@ -107,10 +107,6 @@ def compare(
 def generated_of(measured: Mapping[str, Clips]) -> list[str]:
     """Names of the sets that are neither real nor noise."""
     return [name for name in measured if name not in (HELD_OUT, NOISE, REFERENCE)]
-
-
-def _plain(interval: Interval) -> dict[str, Any]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,9 +104,8 @@ def compare_pairs(
             values = np.array([one.get(name, math.nan) for one in several])
             interval = confidence.mean(values, groups)
             if interval.value is not None:
-                plain = {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
                 median = float(np.nanmedian(values))
-                metrics.setdefault(name, {})[row] = {**plain, "median": median}
+                metrics.setdefault(name, {})[row] = {**asdict(interval), "median": median}
     if against is None:
         notes.append("Wet is held against dry: how much the effect changes, and what a model has to do better than.")
     return {

@@ -242,13 +242,13 @@ def _alike(old: Sequence[Planned], new: Sequence[Planned]) -> bool:
 def _refuse_other_output(old: Plan, wished: Plan) -> None:
     if old.output != wished.output:
         raise OutputError(
-            f"What is there is stored as {_stored(old)} and this would be {_stored(wished)}. Give the same --format "
-            "and --bits as then, or name another folder."
+            f"The folder holds {_stored(old)}, and this command would add {_stored(wished)}. Give --format and --bits "
+            "as in the folder, or name another folder."
         )
     if old.splitting != wished.splitting:
         raise OutputError(
-            f"What is there was dealt with {_dealt(old)} and this would be with {_dealt(wished)}, so that a group "
-            "could come to stand in two splits. Leave these flags out: --append takes those of then."
+            f"The folder was dealt with {_dealt(old)}, and this command would deal with {_dealt(wished)}, so that a "
+            "group could come to stand in two splits. Leave these flags out: --append takes those of the folder."
         )
 
 

@@ -90,7 +90,7 @@ _SPELLINGS: Final = {
 def _named_split(recipe: Recipe, field: str) -> str:
     if field not in recipe.fields:
         known = ", ".join(recipe.fields) or "none"
-        raise UsageError(f"--split-by is {field!r}, but {recipe.path} has no such field; it has: {known}.")
+        raise UsageError(f"--split-by is {field!r}, but {recipe.path} has no such field; its fields are: {known}.")
     split = _SPELLINGS.get(str(recipe.fields[field]).strip().casefold())
     if split is None:
         raise UsageError(

@@ -52,8 +52,8 @@ class Fitting:
         name, given = missing[0], _givers(missing[0])
         if given:
             raise UsageError(
-                f"{step_name(type(self._step))} needs the field {name!r}, and nothing before it gives it. "
-                f"`tonemill {given[0]}` does: put it before."
+                f"{step_name(type(self._step))} needs the field {name!r}, and no stage before it writes it. "
+                f"`tonemill {given[0]}` does: put that stage before `tonemill {step_name(type(self._step))}`."
             )
         raise UsageError(f"{step_name(type(self._step))} cannot work: {unknown_name(name, self._fields)}")
 

@@ -181,7 +181,7 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
 
 def _check_dealt(dealt: Any) -> None:
     if type(dealt) is not dict or not dealt.keys() <= {"split", "group"}:
-        raise StreamError('its "dealt" is not an object of a "split" and a "group"')
+        raise StreamError('its "dealt" is not a JSON object with the keys "split" and "group"')
     if dealt.get("split", SPLITS[0]) not in SPLITS or type(dealt.get("group", "")) is not str:
         raise StreamError(f'its "dealt" is {str(dealt)[:80]}: a split is one of {", ".join(SPLITS)}, a group is a text')
 

@@ -133,5 +133,8 @@ def pick_device(wish: str) -> torch.device:
     if wish == "auto":
         return torch.device(next(device for device in ("cuda", "mps", "cpu") if there[device]))
     if not there[wish]:
-        raise UsageError(f"--device is {wish}, and this machine has {', '.join(d for d in there if there[d])}.")
+        usable = " or ".join(device for device in there if there[device])
+        raise UsageError(
+            f"--device is {wish}, which PyTorch cannot use here. Give {usable}; `tonemill doctor` tells more."
+        )
     return torch.device(wish)

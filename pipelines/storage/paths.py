@@ -231,7 +231,7 @@ def to_path(uri: str) -> Path:
     elif "://" in uri:
         return exactly(uri)
     if "\0" in path:
-        raise UsageError(f"{uri!r} names no file: no path holds a zero byte.")
+        raise UsageError(f"{uri!r} is no path of a file: it contains the byte 0 (%00), which no file name can.")
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:

@@ -100,7 +100,9 @@ def read_questions(text: str) -> Questions:
         )
     scale = found.get("scale", list(SCALE))
     if not isinstance(scale, list) or not 2 <= len(scale) <= 9 or not all(isinstance(one, str) for one in scale):
-        raise UsageError(f"In {path}, scale must be a list of 2 to 9 words, from the lowest to the highest.")
+        raise UsageError(
+            f"In {path}, scale is {scale!r}; it must be a list of 2 to 9 texts, from the lowest rating to the highest."
+        )
     items = tuple(_question(row, path) for row in rows)
     if len({one.name for one in items}) < len(items):
         raise UsageError(f"In {path}, two questions have one name.")

@@ -1,0 +1,70 @@
+"""The commands of the README and of each page of docs run one after another as they stand, with shorter trainings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Shell
+from pages import BESIDE, FILES, PIPES, commands_of, needed, shortened
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(f"docs/{one.name}" for one in (ROOT / "docs").glob("*.md"))]
+
+NOT_HERE = {
+    r"s3://|gs://": "needs a store; tests/cli/test_stores.py has such pipes on one",
+    r"--runner|dask |docker |sbatch|flink|spark": "needs a cluster; tests/pipelines/engine has those that are tested",
+    r"pip (install|wheel)": "installs",
+    r"survey serve": "runs until it is stopped; tests/cli/test_survey.py opens its page",
+    r"curl": "needs the web",
+    r"\.\.\.|SEED|latents rows": "is a sketch",
+    r"doctor": "tells of this machine",
+    r"pytest|contracts": "is for plug-ins, which tests/models/test_contract.py builds",
+}
+"""Commands that are not run here, and why."""
+
+DIFFERENT = re.compile(r"tonemill diff")
+"""Exit code 1 is what the page shows."""
+
+
+def test_commands_are_found_whole() -> None:
+    page = (
+        "```sh\n$ tonemill scan a |\n    tonemill shard b   # a remark\nb: 3 examples\n```\n\n"
+        "```sh\ntonemill x \\\n  --y\n```\n"
+    )
+    assert list(commands_of(page)) == ["tonemill scan a | tonemill shard b", "tonemill x --y"]
+    assert list(needed("tonemill scan loops/ | tonemill write out")) == ["loops"]
+    assert "--steps 2" in shortened("tonemill train wavegan c -o r --steps 9000 | cat")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_run_one_after_another(page: str, shell: Shell, tmp_path: Path) -> None:
+    ran = 0
+
+    def make(name: str) -> None:
+        place = tmp_path / name
+        if place.exists():
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if name in FILES:
+            if name in BESIDE:
+                make(BESIDE[name])
+            FILES[name](place)
+        else:
+            run(PIPES[name])
+
+    def run(command: str) -> None:
+        for name in needed(command):
+            make(name)
+        ended = shell(shortened(command), timeout=600)
+        allowed = (0, 1) if DIFFERENT.search(command) else (0,)
+        assert ended.code in allowed, f"{shortened(command)}\n{ended.err[-3000:]}"
+
+    for command in commands_of((ROOT / page).read_text()):
+        if any(re.search(pattern, command) for pattern in NOT_HERE):
+            continue
+        run(command)
+        ran += 1
+    print(f"{page}: {ran} commands")

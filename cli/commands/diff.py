@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonemill.cli.console import tell
+from tonemill.cli.console import in_stores, tell
 
 if TYPE_CHECKING:
     from tonemill.pipelines.maintenance.diff import Difference
 
 
+@in_stores("a", "b")
 def command(
     a: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
     b: Annotated[Path, typer.Argument(help="Another.")],

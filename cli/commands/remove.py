@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonemill.audiotools.errors import OutputError, UsageError
-from tonemill.cli.console import stop_on_termination
+from tonemill.cli.console import in_stores, stop_on_termination
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tonemill.pipelines.planning.plan import Planned
 
 
+@in_stores("corpus")
 def command(
     corpus: Annotated[Path, typer.Argument(help="A folder that `tonemill shard` made.")],
     source: Annotated[
@@ -51,17 +52,17 @@ def command(
     from tonemill.pipelines.planning.planner import key_of
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.storage.output_names import STAGED
-    from tonemill.pipelines.storage.paths import of_this_machine, readable
+    from tonemill.pipelines.storage.paths import place, readable
 
     if not (source or sha256 or where):
         raise UsageError("Name what to remove: --source PATH, --sha256 DIGEST or --where CONDITION.")
     for digest in sha256 or ():
         if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
             raise UsageError(f"--sha256 is {digest!r}; it must be 64 hex digits, as `sha256sum FILE` prints them.")
-    of_this_machine(corpus, "remove")
+    corpus = place(corpus)
     means = _means(source or (), [digest.lower() for digest in sha256 or ()], where)
     shown = open_progress(progress, progress_file, quiet)
-    if not OutputFolder(corpus, "shards").plan.exists() and not (corpus / STAGED).exists():
+    if not OutputFolder(corpus, "shards").plan.exists() and not (corpus / STAGED).is_dir():
         open_corpus(corpus)
     if dry_run:
         _tell(corpus, means)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tonemill.cli.console import stop_on_termination
-from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+from tonemill.cli.console import in_stores, stop_on_termination
+from tonemill.cli.sinks import Beam, ProgressFile, ProgressKind, Quiet, Runner, engine
 
 
+@in_stores("place")
 def command(
     place: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
     quick: Annotated[bool, typer.Option("--quick", help="Look at sizes and digests only.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")] = None,
+    runner: Runner = None,
+    beam: Beam = None,
     quiet: Quiet = False,
     progress: ProgressKind = "auto",
     progress_file: ProgressFile = None,
@@ -26,13 +28,15 @@ def command(
     code is then 1.
     """
     from tonemill.cli.findings import tell_report
-    from tonemill.pipelines.engine.engine import Engine
+    from tonemill.pipelines.engine.engine import check
     from tonemill.pipelines.maintenance.repair import repair
     from tonemill.pipelines.progress import open_progress
 
     stop_on_termination()
     shown = open_progress(progress, progress_file, quiet)
-    done = repair(place, quick, Engine(workers or os.cpu_count() or 1), shown)
+    who = engine(workers, runner, beam)
+    check(who)
+    done = repair(place, quick, who, shown)
     for name in done.shards:
         why = {one.kind for one in done.before.findings if one.shard == name}
         unproved = "; no digest was left to prove it" if name in done.unproved else ""

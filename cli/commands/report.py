@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from tonemill.cli.console import named_by_sink, stdin, tell
+from tonemill.cli.console import in_stores, named_by_sink, stdin, tell
 
 Files = list[Path]
 
 
+@in_stores("places", "against")
 def command(
     places: Annotated[
         list[str],

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
-from tonemill.cli.console import tell
+from tonemill.cli.console import in_stores, tell
 
 if TYPE_CHECKING:
     from tonemill.pipelines.maintenance.trace import Trace
 
 
+@in_stores("corpus")
 def command(
     corpus: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
     key: Annotated[str, typer.Argument(help="Of the example, as the index and the members of a tar have it.")],

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tonemill.cli.console import in_stores
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 
 
+@in_stores("place")
 def command(
     place: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
     quick: Annotated[bool, typer.Option("--quick", help="Sizes and digests only; decode nothing.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; one per core if not given, 16 for a store.")
+    ] = None,
     quiet: Quiet = False,
     progress: ProgressKind = "auto",
     progress_file: ProgressFile = None,
@@ -28,6 +31,6 @@ def command(
     from tonemill.pipelines.progress import open_progress
 
     shown = open_progress(progress, progress_file, quiet)
-    report = verify(place, quick, shown, workers or os.cpu_count() or 1)
+    report = verify(place, quick, shown, workers)
     if tell_report(report, shown, quick=quick):
         raise typer.Exit(1)

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from tonemill.cli.console import in_stores
 from tonemill.cli.options import sharing
 from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, found_in, output, sink
 
 
+@in_stores("folder")
 @sharing(Sinking)
 def command(
     folder: Annotated[Path, typer.Argument(help="The folder to make.")],
@@ -24,8 +26,9 @@ def command(
 ) -> None:
     from tonemill.pipelines.building.intake import Wishes
     from tonemill.pipelines.planning.plan import Splitting
+    from tonemill.pipelines.storage.paths import place
 
-    found = found_in(folder, "files")
+    found = found_in(place(folder), "files")
     made = found.recorded()
     wished = output("files", format, bits, "wav", made)
     seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 60.0

@@ -135,7 +135,7 @@ def clear(output: OutputFolder, plan: Plan, state: State) -> None:
             path.unlink(missing_ok=True)
     names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
     if state.sizes is not None:
-        names &= {str(path.relative_to(output.home)).partition(".")[0] for path in state.sizes}
+        names &= {str(path).removeprefix(f"{output.home}/").partition(".")[0] for path in state.sizes}
     for name in sorted(names):
         _remove_shard(output, name)
 

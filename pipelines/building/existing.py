@@ -63,8 +63,8 @@ class ExistingFolder:
                 return None
 
     def sizes(self) -> Mapping[Path, int] | None:
-        """Sizes of all files in `output.home`, listed again at each call; None on a disk, where stat is fast."""
-        return sizes_below(self.output.home)
+        """Sizes of all files in the folder, listed again at each call; None on a disk, where stat is fast."""
+        return sizes_below(self.output.folder)
 
     def require_ours(self) -> None:
         """Check that the folder is empty or made by tonemill; changes nothing.

@@ -35,7 +35,7 @@ from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.recipes.step import packages_of
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.output_names import PLAN
-from tonemill.pipelines.storage.paths import kept
+from tonemill.pipelines.storage.paths import kept, scratch
 
 NEIGHBOURS: Final = 4
 """Shards on each side whose sources are tried, if no source of this shard can be read."""
@@ -79,7 +79,7 @@ def cook_shard(home: Path, number: int) -> None:
 def _shelf(home: Path, files: ShardFiles, output: Output) -> Shelf:
     if output.kind == "shards":
         return TarShelf(files.tar, output.container)
-    return FileShelf(home.parent, files.base.parent, output.container)
+    return FileShelf(home.parent, scratch(files.base.parent), output.container)
 
 
 def _others(plan: Path, shards: int, number: int) -> Iterator[Planned]:

@@ -16,7 +16,7 @@ from tonemill.audiotools.codecs.encoding import Encoded
 from tonemill.audiotools.codecs.loop_tags import loop_of, with_loop
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.storage import commit
-from tonemill.pipelines.storage.paths import scratch
+from tonemill.pipelines.storage.paths import mapped, scratch
 from tonemill.pipelines.storage.tar import MEMBER_BYTES, Mark, TarWriter
 
 
@@ -173,21 +173,25 @@ class FileShelf:
 
     def finish(self) -> dict[str, Any]:
         clips = Counter(name for name, _, _ in self._waiting)
-        files_written = []
-        for name, number, parts in self._waiting:
-            for one in parts:
-                full = f"{name}{f'-{number}' if clips[name] > 1 else ''}{one.ending}"
-                target = self._folder / full
-                if target.exists() and commit.fingerprint(target)["sha256"] != one.sha256:
-                    raise OutputError(f"{target} is there already and is not ours. Move it away and try again.")
-                one.part.commit(target)
-                files_written.append({"name": full, "bytes": one.bytes, "sha256": one.sha256})
+        files_named = [
+            (f"{name}{f'-{number}' if clips[name] > 1 else ''}{one.ending}", one)
+            for name, number, parts in self._waiting
+            for one in parts
+        ]
+        mapped(self._folder, lambda named: self._commit(*named), files_named)
+        files_written = [{"name": name, "bytes": one.bytes, "sha256": one.sha256} for name, one in files_named]
         text = json.dumps(files_written, sort_keys=True)
         return {
             "bytes": sum(one["bytes"] for one in files_written),
             "sha256": hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest(),
             "files": files_written,
         }
+
+    def _commit(self, name: str, one: _Written) -> None:
+        target = self._folder / name
+        if target.is_file() and commit.fingerprint(target)["sha256"] != one.sha256:
+            raise OutputError(f"{target} is there already and is not ours. Move it away and try again.")
+        one.part.commit(target)
 
     def discard(self) -> None:
         self.roll_back(0)

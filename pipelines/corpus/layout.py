@@ -21,7 +21,7 @@ from tonemill.pipelines.storage.output_names import (
     TABLE_SUFFIX,
     TAR_SUFFIX,
 )
-from tonemill.pipelines.storage.paths import of_this_machine
+from tonemill.pipelines.storage.paths import place
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,17 @@ class OutputFolder:
 
     @classmethod
     def open(cls, folder: Path) -> OutputFolder:
-        """A folder that exists, though any file in it may be missing or damaged.
+        """A folder that exists, here or in a store, though any file in it may be missing or damaged.
 
         Raises:
             UsageError: tonemill did not make it.
         """
+        folder = place(folder)
         if (folder / MARK).exists() or (folder / HIDDEN).is_dir():
             return cls(folder, "files")
         if any((folder / name).exists() for name in (DESCRIPTION, PLAN, PLAN_SEAL, INDEX)):
             return cls(folder, "shards")
         raise UsageError(f"{folder} is neither a corpus nor a folder that `tonemill write` made.")
-
-    @classmethod
-    def of_this_machine(cls, folder: Path) -> OutputFolder:
-        """As `open`, for tools that do not work on object stores.
-
-        Raises:
-            UsageError: tonemill did not make it, or it is in a store.
-        """
-        return cls.open(of_this_machine(folder, "This tool"))
 
     @property
     def home(self) -> Path:

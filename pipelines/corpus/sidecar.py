@@ -99,7 +99,7 @@ def is_done(
         output: the folder of the shard.
         shard: of the plan.
         transient: that last matters not.
-        sizes: of everything in `output.home`, where that is known.
+        sizes: of everything in `output.folder`, where that is known.
         retry: reasons for which a source of it may not have been refused.
     """
     files = output.shard(shard.name)

@@ -17,6 +17,7 @@ from tonemill.pipelines.maintenance.trace import against, stored
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_values
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.paths import mapped
 
 MOST_NAMED: Final = 20
 """So many are named of each kind of difference; all are counted."""
@@ -115,15 +116,16 @@ def open_side(folder: Path) -> Side:
         UsageError: tonemill made no such folder.
         CorpusError: it is unfinished or damaged.
     """
-    output = OutputFolder.of_this_machine(folder)
-    plan = read_whole(output.plan)
+    output = OutputFolder.open(folder)
+    folder, plan = output.folder, read_whole(output.plan)
     try:
         index, rejects = (read_table(path).to_pylist() for path in (output.index, output.rejects))
     except CorpusError as error:
         raise CorpusError(
             f"{folder} is unfinished or damaged: `tonemill verify {folder}` lists what is wrong."
         ) from error
-    sidecars = {shard.name: output.shard(shard.name).read_sidecar() for shard in plan.shards}
+    names = [shard.name for shard in plan.shards]
+    sidecars = dict(zip(names, mapped(folder, lambda name: output.shard(name).read_sidecar(), names), strict=True))
     missing = [name for name, one in sidecars.items() if one is None]
     if missing:
         raise CorpusError(

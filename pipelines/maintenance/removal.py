@@ -1,13 +1,13 @@
 """Take sources out of a corpus, rewrite the shards that held them and no others, and prove that they are gone.
 
 A removal is made ready in full beside the corpus: the shards without the sources, the plan without their recipes, and
-the list of what must not come back. One rename marks it as ready; then file after file is put into place. Killed
-before that rename nothing has changed; killed after it, the next command that writes there goes on.
+the list of what must not come back. One rename marks it as ready; in a store, which has no renames, it is made ready in
+its final folder and one object, put last, marks it as ready. Then file after file is put into place. Killed before that
+mark nothing has changed; killed after it, the next command that writes there goes on.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +19,18 @@ from tonemill.pipelines.corpus.array_columns import arrays_of, roles_of
 from tonemill.pipelines.corpus.description import describe, keeps_transient
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
-from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, write_removals
+from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, read_removals, write_removals
+from tonemill.pipelines.corpus.shard_copy import local_shard
 from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import commit_tables, is_done, source_key
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.moving import copy_file, remove_folder
 from tonemill.pipelines.storage.output_names import GONE, STAGED
 from tonemill.pipelines.storage.parquet import read_table
-from tonemill.pipelines.storage.paths import inside
+from tonemill.pipelines.storage.paths import as_store, inside, mapped, sizes_below
 
 Choice = Callable[[Planned, Sequence[Mapping[str, Any]]], bool]
 """Whether a source is meant, by its recipe and its rows of the index."""
@@ -70,11 +72,13 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
     with folders.locked(folder):
         finish(folder)
         output = OutputFolder(folder, "shards")
-        old, kept = read_whole(output.plan), keeps_transient(output)
-        undone = [shard.name for shard in old.shards if not is_done(output, shard, kept)]
+        old, kept, there = read_whole(output.plan), keeps_transient(output), sizes_below(folder)
+        done = mapped(folder, lambda shard: is_done(output, shard, kept, there), old.shards)
+        undone = [shard.name for shard, is_whole in zip(old.shards, done, strict=True) if not is_whole]
         if undone:
             raise CorpusError(f"{folder}: {undone[0]} is unfinished or damaged. Finish the corpus or repair it first.")
-        index = [row for shard in old.shards for row in _rows(output.shard(shard.name).index)]
+        tables = mapped(folder, lambda shard: _rows(output.shard(shard.name).index), old.shards)
+        index = [row for rows in tables for row in rows]
         of_source: dict[str, list[dict[str, Any]]] = {}
         for row in index:
             of_source.setdefault(source_key(row["key"]), []).append(row)
@@ -113,23 +117,27 @@ def _rows(table: Path) -> list[dict[str, Any]]:
 
 def _stage(output: OutputFolder, old: Plan, new: Plan, marks: Sequence[str]) -> list[str]:
     """Make everything ready beside the corpus; returns the names of the shards that change."""
-    ready = OutputFolder(output.folder / f"{commit.TEMPORARY}removal", "shards")
+    is_far = as_store(output.folder) is not None
+    ready = OutputFolder(output.folder / (STAGED if is_far else f"{commit.TEMPORARY}removal"), "shards")
     ready.folder.mkdir()
-    before = {shard.name: (shard, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
-    changed = []
-    for shard, rows in zip(new.shards, new.rows, strict=True):
-        if before[shard.name][0].digest != shard.digest:
-            _rewrite(output, ready, shard, rows)
-            changed.append(shard.name)
+    before = {shard.name: shard.digest for shard in old.shards}
+    changed = [
+        (shard, rows) for shard, rows in zip(new.shards, new.rows, strict=True) if before[shard.name] != shard.digest
+    ]
+
+    def rewrite(one: tuple[Shard, Sequence[Planned]]) -> None:
+        with local_shard(output, one[0].name) as here:
+            _rewrite(here, ready, *one)
+
+    mapped(output.folder, rewrite, changed)
     gone = sorted(set(before) - {shard.name for shard in new.shards})
     write_plan(ready, new)
-    if output.removed.exists():
-        shutil.copyfile(output.removed, ready.removed)
-    write_removals(ready.folder, marks)
+    write_removals(ready.folder, [*read_removals(output.folder).marks, *marks])
     json_files.write_json(ready.folder / GONE, gone)
-    ready.folder.replace(output.folder / STAGED)
-    commit.sync_folder(output.folder)
-    return sorted([*changed, *gone])
+    if not is_far:
+        ready.folder.replace(output.folder / STAGED)
+        commit.sync_folder(output.folder)
+    return sorted([*(shard.name for shard, _ in changed), *gone])
 
 
 def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequence[Planned]) -> None:
@@ -139,7 +147,7 @@ def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequ
     sidecar = old.read_sidecar()
     assert sidecar is not None
     if old.tar.is_file() and commit.fingerprint(old.tar)["sha256"] != sidecar["sha256"]:
-        raise CorpusError(f"{old.tar} is damaged. `tonemill repair {output.folder}` makes it again; remove then.")
+        raise CorpusError(f"{shard.name} is damaged. `tonemill repair` makes it again; remove then.")
     index, rejects = _rows(old.index), _rows(old.rejects)
     parts = runs(old.tar, index) if index else {}
     kept = [parts[row.key] for row in rows if row.key in parts]
@@ -181,17 +189,28 @@ def finish(folder: Path) -> None:
     output, ready = OutputFolder(folder, "shards"), folder / STAGED
     if not ready.is_dir():
         return
+    is_far = as_store(folder) is not None
     try:
+        if is_far and not (ready / GONE).is_file():
+            remove_folder(ready)
+            return
         for path in (output.description, output.index, output.rejects):
             path.unlink(missing_ok=True)
-        for path in sorted(path for path in ready.rglob("*") if path.is_file() and path.name != GONE):
-            path.replace(folder / path.relative_to(ready))
+        staged = sizes_below(ready) or [path for path in ready.rglob("*") if path.is_file()]
+        paths = sorted(path for path in staged if path != ready / GONE)
+        for path in paths:
+            target = folder / path.relative_to(ready)
+            # In a store the copies stay until all are in place: any order of puts can be repeated from the start.
+            copy_file(path, target) if is_far else path.replace(target)
         for name in json_files.read_json(ready / GONE) or ():
             ShardFiles(inside(folder, name)).remove()
         for name in _without_sound(output):
             ShardFiles(inside(folder, name)).tar.unlink(missing_ok=True)
-        shutil.rmtree(ready)
-        commit.sync_folder(folder)
+        if is_far:
+            mapped(folder, lambda path: path.unlink(missing_ok=True), paths)
+        remove_folder(ready)
+        if not is_far:
+            commit.sync_folder(folder)
     except OSError as error:
         raise commit.unwritable(folder, error) from error
 
@@ -199,5 +218,5 @@ def finish(folder: Path) -> None:
 def _without_sound(output: OutputFolder) -> list[str]:
     """Shards all of whose examples went, and whose rejects stay: they have no tar."""
     names = [shard.name for shard in read_plan(output.plan).shards]
-    sidecars = [output.shard(name).read_sidecar() for name in names]
+    sidecars = mapped(output.folder, lambda name: output.shard(name).read_sidecar(), names)
     return [one["shard"] for one in sidecars if one is not None and not one["bytes"]]

@@ -7,12 +7,11 @@ cooked again.
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
@@ -27,11 +26,11 @@ from tonemill.pipelines.maintenance.verification import Report, verify
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
-from tonemill.pipelines.storage.output_names import STAGED
+from tonemill.pipelines.storage.copies import folder_of_copies
+from tonemill.pipelines.storage.moving import copy_file, move_file, remove_folder
+from tonemill.pipelines.storage.output_names import REMADE, STAGED
 from tonemill.pipelines.storage.parquet import read_table
-
-SCRATCH: Final = f"{commit.TEMPORARY}repair"
-"""Swept like anything else that a killed command leaves."""
+from tonemill.pipelines.storage.paths import as_store, sizes_below
 
 
 @dataclass
@@ -61,16 +60,19 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
         CorpusError: the plan is damaged, so that the recipes are lost.
         OutputError: another command is writing there.
     """
-    output = OutputFolder.of_this_machine(folder)
-    if (folder / STAGED).exists():
+    output = OutputFolder.open(folder)
+    folder = output.folder
+    threads = engine.workers if as_store(folder) is None else None
+    if (folder / STAGED).is_dir():
         raise CorpusError(f"A removal from {folder} was interrupted. Give `tonemill remove` again first.")
-    with folders.locked(folder):
-        before = verify(folder, quick, progress, engine.workers)
+    with folders.locked(folder, say=progress.say):
+        remove_folder(folder / REMADE)
+        before = verify(folder, quick, progress, threads)
         result = Repaired(before, before)
         if not before.findings:
             return result
         plan = _mended_plan(before)
-        found = before if before.plan is not None else verify(folder, quick, progress, engine.workers)
+        found = before if before.plan is not None else verify(folder, quick, progress, threads)
         broken = sorted({one.shard for one in found.findings if one.shard is not None})
         _remake(output, plan, broken, before.about, engine, progress, result)
         if not result.failed:
@@ -78,7 +80,7 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
             if before.about is not None and before.about["digest"] != about["digest"]:
                 raise CorpusError(f"{folder} has another digest than before: {about['digest']}. Report this, please.")
         _sweep_orphans(found, plan)
-        result.after = verify(folder, True, progress, engine.workers)
+        result.after = verify(folder, True, progress, threads)
     # What this command itself holds is no finding.
     return result
 
@@ -96,11 +98,10 @@ def _mended_plan(report: Report) -> Plan:
     if plan is None and sealed is not None:
         plan = unproved_plan(output.plan)
     if plan is not None:
-        scratch = OutputFolder(output.home / SCRATCH, "shards")
-        scratch.folder.mkdir()
-        write_plan(scratch, plan)
-        same = sealed is None or commit.fingerprint(scratch.plan) == {key: sealed[key] for key in ("bytes", "sha256")}
-        shutil.rmtree(scratch.folder)
+        with folder_of_copies() as place:
+            copy = OutputFolder(place, "shards")
+            write_plan(copy, plan)
+            same = sealed is None or commit.fingerprint(copy.plan) == {key: sealed[key] for key in ("bytes", "sha256")}
         if same and (sealed is not None or _is_described(report, plan)):
             write_plan(output, plan)
             return plan
@@ -126,14 +127,18 @@ def _remake(
     """Cook broken shards beside the folder's own and move into place what has the digest of before."""
     if not broken:
         return
-    scratch = OutputFolder(output.folder / SCRATCH, output.kind)
+    scratch = OutputFolder(output.folder / REMADE, output.kind)
     scratch.home.mkdir(parents=True)
-    shutil.copyfile(output.plan, scratch.plan)
+    copy_file(output.plan, scratch.plan)
     numbers = [number for number, shard in enumerate(plan.shards) if shard.name in broken]
     with progress.phase(f"repair {output.folder}", len(numbers), "shards") as phase:
 
         def left() -> list[int]:
-            return [n for n in numbers if not scratch.shard(plan.shards[n].name).sidecar.exists()]
+            there = sizes_below(scratch.home)
+            sidecars = {number: scratch.shard(plan.shards[number].name).sidecar for number in numbers}
+            return [
+                n for n, path in sidecars.items() if (path not in there if there is not None else not path.exists())
+            ]
 
         def watch(_: UnderWay) -> None:
             phase.reach(len(numbers) - len(left()))
@@ -158,7 +163,7 @@ def _remake(
             result.shards.append(name)
         else:
             result.failed[name] = _why(output, scratch, name, old, fresh)
-    shutil.rmtree(scratch.folder)
+    remove_folder(scratch.folder)
 
 
 def _take_over(output: OutputFolder, scratch: OutputFolder, fresh: Mapping[str, Any]) -> None:
@@ -167,17 +172,8 @@ def _take_over(output: OutputFolder, scratch: OutputFolder, fresh: Mapping[str, 
     targets = list(made_files(output, fresh))
     for (source, known), target in zip(made.items(), targets, strict=True):
         if not target.is_file() or commit.fingerprint(target) != known:
-            _move(source, target)
-    _move(scratch.shard(fresh["shard"]).sidecar, output.shard(fresh["shard"]).sidecar)
-
-
-def _move(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
-        commit.sync_folder(target.parent)
-    except OSError as error:
-        raise commit.unwritable(target, error) from error
+            move_file(source, target)
+    move_file(scratch.shard(fresh["shard"]).sidecar, output.shard(fresh["shard"]).sidecar)
 
 
 def _mended(output: OutputFolder, scratch: OutputFolder, plan: Plan, number: int, old: Mapping[str, Any]) -> bool:
@@ -189,7 +185,7 @@ def _mended(output: OutputFolder, scratch: OutputFolder, plan: Plan, number: int
             continue
         source = scratch.folder / target.relative_to(output.folder)
         if source.is_file() and commit.fingerprint(source) == whole:
-            _move(source, target)
+            move_file(source, target)
         elif target == output.shard(plan.shards[number].name).tar:
             _joined(output, scratch, plan, number, whole, fresh)
     return all(target.is_file() and commit.fingerprint(target) == whole for target, whole in known.items())
@@ -255,7 +251,7 @@ def _sweep_orphans(report: Report, plan: Plan) -> None:
         if one.kind != "orphan" or path.suffix != ".json" or not path.is_file():
             continue
         sidecar = json_files.read_sealed(path)
-        if sidecar is None or sidecar.get("shard") != path.relative_to(report.output.home).with_suffix("").as_posix():
+        if sidecar is None or sidecar.get("shard") != str(path.with_suffix("").relative_to(report.output.home)):
             continue
         if sidecar["shard"] not in named:
             for file, known in made_files(report.output, sidecar).items():

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from tonemill.pipelines.storage.leases import LEASES
 from tonemill.pipelines.storage.parquet import read_batches
+from tonemill.pipelines.storage.paths import mapped, sizes_below
 
 BLOCK: Final = 1 << 24
 """Bytes read at once."""
@@ -49,17 +51,22 @@ def search(folder: Path, tokens: Sequence[str], paths: Sequence[str]) -> Search:
         uri = quote(path.encode("utf-8", "backslashreplace"))
         needles[path] = [one.encode("utf-8", "backslashreplace") for one in [*spellings, f'/{uri}"']]
     longest = max((len(one) for some in needles.values() for one in some), default=1)
-    found = Search()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        found.files += 1
-        found.bytes += file.stat().st_size
-        hits = {
+    there = sizes_below(folder)
+    if there is None:
+        there = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    # Leases of other commands come and go, and hold no names.
+    files = sorted(path for path in there if not str(path.relative_to(folder)).startswith(f"{LEASES}/"))
+
+    def hits(file: Path) -> list[str]:
+        found = {
             name for data in _contents(file, longest) for name, some in needles.items() if any(x in data for x in some)
         }
         if file.suffix == ".parquet":
-            hits |= _cells(file) & set(paths)
-        found.hits += [f"{file.relative_to(folder)}: {name}" for name in sorted(hits)]
-    return found
+            found |= _cells(file) & set(paths)
+        return [f"{file.relative_to(folder)}: {name}" for name in sorted(found)]
+
+    found = mapped(folder, hits, files)
+    return Search(len(files), sum(there[file] for file in files), [hit for some in found for hit in some])
 
 
 def _contents(path: Path, overlap: int) -> Iterator[bytes]:

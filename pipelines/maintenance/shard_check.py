@@ -16,11 +16,12 @@ from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.pipelines.corpus.array_columns import SHAPE_COLUMNS, arrays_of, parts_of, roles_of
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
+from tonemill.pipelines.corpus.shard_copy import local_shard
 from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, source_key
 from tonemill.pipelines.planning.plan import Output, Planned, Shard
 from tonemill.pipelines.planning.splits import LEFT_OUT
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.storage import commit, json_files
+from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.tar import cut_out, members
 
@@ -68,6 +69,7 @@ class Job:
         rows: its recipes.
         entry: as the description of the whole has it.
         made: what the plan makes.
+        size: bytes of sound there.
         keeps_transient: what failed for a reason that may pass was left out on purpose.
     """
 
@@ -77,19 +79,12 @@ class Job:
     rows: Sequence[Planned]
     entry: Mapping[str, Any] | None
     made: Output | None
+    size: int = 0
     keeps_transient: bool = False
 
     @property
     def files(self) -> ShardFiles:
         return self.output.shard(self.name)
-
-    def size(self) -> int:
-        """Bytes of sound there."""
-        if self.files.tar.is_file():
-            return self.files.tar.stat().st_size
-        sidecar = json_files.read_json(self.files.sidecar)
-        size = sidecar.get("bytes") if isinstance(sidecar, dict) else 0
-        return size if isinstance(size, int) else 0
 
 
 @dataclass
@@ -102,7 +97,7 @@ class Checked:
     examples: int = 0
 
     def find(self, path: Path, kind: str, message: str) -> None:
-        self.findings.append(Finding(path.relative_to(self.job.output.folder).as_posix(), kind, message, self.job.name))
+        self.findings.append(Finding(str(path.relative_to(self.job.output.folder)), kind, message, self.job.name))
 
 
 def compare(path: Path, known: Mapping[str, Any], find: Callable[[Path, str, str], None]) -> bool:
@@ -119,7 +114,15 @@ def compare(path: Path, known: Mapping[str, Any], find: Callable[[Path, str, str
 
 
 def check(job: Job, quick: bool) -> Checked:
-    """Look at one shard; `quick` leaves out what is in its examples."""
+    """Look at one shard; `quick` leaves out what is in its examples.
+
+    A shard in a store is copied to TMPDIR first, so that each of its objects is read once.
+    """
+    with local_shard(job.output, job.name) as output:
+        return _check(replace(job, output=output), quick)
+
+
+def _check(job: Job, quick: bool) -> Checked:
     checked = Checked(job)
     path, tar = job.files.sidecar, job.files.tar
     sidecar = job.files.read_sidecar()

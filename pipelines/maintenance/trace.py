@@ -72,7 +72,7 @@ class Trace:
     def _stored_at(self, role: str) -> dict[str, Any]:
         file = place_of(self.output, self.sidecar, self.row, role)
         return {
-            "file": file.relative_to(self.output.folder).as_posix(),
+            "file": str(file.relative_to(self.output.folder)),
             "offset": self.row.get(f"{role}_offset", 0),
             "bytes": self.row.get(f"{role}_bytes", file.stat().st_size if file.exists() else None),
             "sha256": self.row[f"{role}_sha256"],
@@ -104,7 +104,7 @@ def trace(folder: Path, key: str) -> Trace:
         UsageError: there is no such example; names some that there are.
         CorpusError: plan, index or sidecar cannot be read.
     """
-    output = OutputFolder.of_this_machine(folder)
+    output = OutputFolder.open(folder)
     plan = read_plan(output.plan)
     try:
         rows = read_table(output.index).to_pylist()

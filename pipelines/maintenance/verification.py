@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import together, totals
-from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
 from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.maintenance import shard_check
 from tonemill.pipelines.maintenance.shard_check import Finding
-from tonemill.pipelines.planning.plan import Plan, digest_of
+from tonemill.pipelines.planning.plan import SHARD_NAME, Plan, digest_of
 from tonemill.pipelines.planning.planner import shard_digest
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
-from tonemill.pipelines.storage.output_names import CARD, CROISSANT, STAGED
+from tonemill.pipelines.storage.leases import LEASES
+from tonemill.pipelines.storage.output_names import CARD, CROISSANT, SIDECAR_SUFFIX, STAGED
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.paths import AT_ONCE, as_store, mapped, sizes_below
 
 
 @dataclass
@@ -57,10 +62,10 @@ class Report:
         self.findings.append(Finding(self.named(path), kind, message, shard))
 
     def named(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
+        return str(path.relative_to(self.folder))
 
 
-def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> Report:
+def verify(folder: Path, quick: bool, progress: Progress, workers: int | None = None) -> Report:
     """Look at every file of an output folder and touch none.
 
     Args:
@@ -68,15 +73,18 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> R
         quick: look at sizes and digests, which is enough to find every changed byte; otherwise also decode every
             example and hold it against the index and the plan, which finds what was wrong when it was written.
         progress: where it is shown.
-        workers: threads.
+        workers: threads; None for one per core, or `AT_ONCE` for a folder in a store.
 
     Raises:
         UsageError: tonemill made no such folder.
     """
-    report = Report(OutputFolder.of_this_machine(folder))
+    report = Report(OutputFolder.open(folder))
+    far = as_store(report.folder) is not None
     _plan(report)
     _description(report)
+    there = sizes_below(report.folder)
     names = [shard.name for shard in report.plan.shards] if report.plan else _names(report)
+    sizes = mapped(report.folder, lambda name: _size(report.output, name, there), names)
     entries = {one["shard"]: one for one in (report.about or {}).get("shards", ())}
     plan = report.plan
     jobs = [
@@ -87,25 +95,44 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int = 1) -> R
             plan.rows[number] if plan else (),
             entries.get(name),
             plan.output if plan else None,
+            sizes[number],
             (report.about or {}).get("keep_transient") is True,
         )
         for number, name in enumerate(names)
     ]
     with (
-        progress.phase(f"verify {folder}", sum(job.size() for job in jobs), "bytes") as phase,
-        ThreadPoolExecutor(workers) as pool,
+        progress.phase(f"verify {folder}", sum(sizes), "bytes") as phase,
+        ThreadPoolExecutor(workers or (AT_ONCE if far else os.cpu_count() or 1)) as pool,
     ):
         for job, checked in zip(jobs, pool.map(lambda job: shard_check.check(job, quick), jobs), strict=True):
             report.findings += checked.findings
             report.notes += checked.notes
             report.shards += 1
             report.examples += checked.examples
-            report.bytes += job.size()
+            report.bytes += job.size
             phase.rejects = len(report.findings)
-            phase.advance(job.size())
+            phase.advance(job.size)
     _whole(report)
     _orphans(report, names)
     return report
+
+
+def _size(output: OutputFolder, name: str, there: Mapping[Path, int] | None) -> int:
+    """Bytes of sound of a shard.
+
+    Args:
+        output: the whole.
+        name: of the shard.
+        there: sizes of all files, of a folder in a store.
+    """
+    files = output.shard(name)
+    if there is not None and files.tar in there:
+        return there[files.tar]
+    if there is None and files.tar.is_file():
+        return files.tar.stat().st_size
+    sidecar = json_files.read_json(files.sidecar)
+    size = sidecar.get("bytes") if isinstance(sidecar, dict) else 0
+    return size if isinstance(size, int) else 0
 
 
 def _plan(report: Report) -> None:
@@ -156,8 +183,8 @@ def _names(report: Report) -> list[str]:
     if report.about is not None and "shards" in report.about:
         return [one["shard"] for one in report.about["shards"]]
     home = report.output.home
-    found = [path.relative_to(home) for path in home.glob("*/[0-9]*.json")]
-    return sorted(path.with_suffix("").as_posix() for path in found)
+    found = [str(path.relative_to(home)).removesuffix(SIDECAR_SUFFIX) for path in home.rglob(f"*{SIDECAR_SUFFIX}")]
+    return sorted(name for name in found if SHARD_NAME.fullmatch(name))
 
 
 def _whole(report: Report) -> None:
@@ -180,9 +207,15 @@ def _whole(report: Report) -> None:
     if plan is None or any(one.shard is not None for one in report.findings):
         return
     shards = [output.shard(shard.name) for shard in plan.shards]
-    sidecars = [files.read_sidecar() or {} for files in shards]
-    parts = [[read_table(files.table(name)) for files in shards] for name in ("index", "rejects")]
-    tables = together(*parts)
+    sidecars = mapped(report.folder, lambda files: files.read_sidecar() or {}, shards)
+
+    def tables_of(name: str) -> list[pa.Table]:
+        def read(one: tuple[ShardFiles, Mapping[str, Any]]) -> pa.Table:
+            return read_table(one[0].table(name), known=one[1]["tables"][name])
+
+        return mapped(report.folder, read, list(zip(shards, sidecars, strict=True)))
+
+    tables = together(tables_of("index"), tables_of("rejects"))
     for path, table in zip((output.index, output.rejects), tables, strict=True):
         try:
             same = read_table(path).equals(table)
@@ -203,16 +236,20 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
     output, folder = report.output, report.folder
     known = {output.plan, output.plan_seal, output.index, output.rejects, output.removed, output.description}
     known |= {folder / name for name in (folders.LOCK, CARD, CROISSANT)}
-    for name in names:
-        files = output.shard(name)
-        known.update(files.all)
-        sidecar = json_files.read_json(files.sidecar)
-        if isinstance(sidecar, dict) and "files" in sidecar:
-            known |= set(_files(output, sidecar))
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
+    shards = [output.shard(name) for name in names]
+    known.update(path for files in shards for path in files.all)
+    if output.kind == "files":
+        for sidecar in mapped(folder, lambda files: json_files.read_json(files.sidecar), shards):
+            if isinstance(sidecar, dict) and "files" in sidecar:
+                known |= set(_files(output, sidecar))
+    there = sizes_below(folder) or [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
+    for path in sorted(there):
         if path in known:
             continue
-        parts = path.relative_to(folder).parts
+        parts = str(path.relative_to(folder)).split("/")
+        if parts[0] == LEASES:
+            # A command is at work there.
+            continue
         if any(part.startswith(commit.TEMPORARY) for part in parts):
             report.find(path, "orphan", "a killed command left it half-written; the next one sweeps it")
         elif parts[0] == STAGED:
@@ -234,7 +271,7 @@ def _is_planned(report: Report, path: Path, names: Sequence[str]) -> bool:
     plan = report.plan
     if plan is None or plan.output.kind != "files" or path.suffix[1:] not in (plan.output.container, ARRAY_SUFFIX):
         return False
-    stem = path.relative_to(report.folder).with_suffix("").as_posix()
+    stem = str(path.with_suffix("").relative_to(report.folder))
     for name, rows in zip(names, plan.rows, strict=True):
         unsealed = report.output.shard(name).read_sidecar() is None
         if unsealed and any(

@@ -18,7 +18,7 @@ from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
 from tonemill.pipelines.storage import json_files
-from tonemill.pipelines.storage.paths import to_path
+from tonemill.pipelines.storage.paths import as_store, place, to_path
 
 Kind = Literal["corpus", "files", "run"]
 SOUNDS: Final = (".wav", ".flac", ".ogg")
@@ -68,7 +68,11 @@ class Place:
         """
         if self.kind == "files":
             names = self._file_names[row["key"]]
-            return {role: files.read(self.folder / name) for role, name in names.items()}
+            paths = {role: self.folder / name for role, name in names.items()}
+            # A store has no files to stream from.
+            return {
+                role: files.read(path if as_store(path) is None else path.read_bytes()) for role, path in paths.items()
+            }
         found = {}
         for role in self.roles:
             if row.get(f"{role}_offset") is not None:
@@ -104,7 +108,7 @@ class Place:
             return None
         where, name = made_by[-1].get("run_uri"), made_by[-1].get("run", "")
         # A run on another machine is known by its name alone.
-        return to_path(where) if where and where.startswith("file:") else Path(name)
+        return to_path(where) if where else Path(name)
 
 
 def open_place(text: str) -> Place:
@@ -114,7 +118,7 @@ def open_place(text: str) -> Place:
         UsageError: it is none of them.
         CorpusError: it is unfinished, or damaged.
     """
-    folder = Path(text)
+    folder = place(text)
     if (folder / RUN_JSON).exists():
         run = open_run(folder)
         return Place(text, "run", folder, run.about, run=run)
@@ -137,18 +141,18 @@ def open_place(text: str) -> Place:
     return _with_tables(Place(text, "corpus", folder, open_corpus(folder).about))
 
 
-def _with_tables(place: Place) -> Place:
+def _with_tables(found: Place) -> Place:
     try:
         return Place(
-            place.name,
-            place.kind,
-            place.folder,
-            place.about,
+            found.name,
+            found.kind,
+            found.folder,
+            found.about,
             # Without its longest columns, which no report shows and which take most of its room.
-            read_table(place.output.index, lambda name: not name.endswith("_sha256")),
-            read_table(place.output.rejects),
+            read_table(found.output.index, lambda name: not name.endswith("_sha256")),
+            read_table(found.output.rejects),
         )
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
-            f"The tables of {place.folder} cannot be read: {error}. `tonemill repair {place.folder}` rebuilds them."
+            f"The tables of {found.folder} cannot be read: {error}. `tonemill repair {found.folder}` rebuilds them."
         ) from error

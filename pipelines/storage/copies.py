@@ -16,16 +16,18 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Final, TypeVar, cast
 
 from tonemill.audiotools.errors import MachineError
 from tonemill.audiotools.trouble import is_of_machine, machine_error
 from tonemill.pipelines.storage.locks import is_without_locks
 from tonemill.pipelines.storage.paths import scratch, scratch_root, undisturbed
 from tonemill.pipelines.storage.store_path import StorePath
+
+T = TypeVar("T")
 
 FETCHED: Final = StorePath("memory", ".tonemill-fetched")
 """`scratch(FETCHED)` is the folder that holds one folder of copies for each process."""
@@ -47,18 +49,33 @@ def new_copy(suffix: str) -> Path:
     Raises:
         MachineError: TMPDIR is full, or cannot be written.
     """
-    try:
-        for last in (False, True):
-            try:
-                handle, name = tempfile.mkstemp(suffix, dir=_folder(again=last))
-                break
-            except FileNotFoundError:
-                if last:
-                    raise
-    except OSError as error:
-        raise _unusable(error) from error
+    handle, name = _created(lambda folder: tempfile.mkstemp(suffix, dir=folder))
     os.close(handle)
     return Path(name)
+
+
+@contextmanager
+def folder_of_copies() -> Iterator[Path]:
+    """Yield a new folder in the folder of this process; it is removed when the block ends.
+
+    Raises:
+        MachineError: as `new_copy`.
+    """
+    folder = Path(_created(lambda folder: tempfile.mkdtemp(dir=folder)))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _created(create: Callable[[Path], T]) -> T:
+    try:
+        try:
+            return create(_folder(again=False))
+        except FileNotFoundError:
+            return create(_folder(again=True))
+    except OSError as error:
+        raise _unusable(error) from error
 
 
 def full(error: OSError, wanted: str) -> MachineError:

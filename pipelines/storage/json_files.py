@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,7 +54,8 @@ def read_json(path: Path) -> Any:
 def _bounded(path: Path) -> bytes:
     """A regular file's bytes; nothing of one that is larger than `MOST_JSON`."""
     try:
-        return path.read_bytes() if path.is_file() and path.stat().st_size <= MOST_JSON else b""
+        status = path.stat()
+        return path.read_bytes() if stat.S_ISREG(status.st_mode) and status.st_size <= MOST_JSON else b""
     except (OSError, ValueError):
         return b""
 

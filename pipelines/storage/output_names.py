@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tonemill.pipelines.storage.commit import OURS
+from tonemill.pipelines.storage.commit import OURS, TEMPORARY
 
 PLAN: Final = "plan.parquet"
 
@@ -29,7 +29,11 @@ STAGED: Final = f"{OURS}-removal"
 """Folder of a removal that is complete and is being moved into place."""
 
 GONE: Final = "gone.json"
-"""File in `STAGED`: names of the shards that the removal deletes."""
+"""File in `STAGED`: names of the shards that the removal deletes. In a store it is written last, as a journal: the
+removal is complete once it is there."""
+
+REMADE: Final = f"{TEMPORARY}repair"
+"""Folder of the shards that a repair cooks again."""
 
 SIDECAR_SUFFIX: Final = ".json"
 

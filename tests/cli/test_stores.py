@@ -463,7 +463,61 @@ def test_paths_that_lost_a_slash_are_uris_again() -> None:
     assert as_store(place("/data/a:b/c")) is None
 
 
-@pytest.mark.parametrize("words", [["repair"], ["write"], ["remove", "--source", "x"]], ids=lambda words: words[0])
+def flipped(folder: Path, name: str) -> Path:
+    """A file with one bit of its middle changed."""
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    return folder / name
+
+
+def test_verify_finds_in_a_bucket_what_it_finds_in_a_folder(
+    tonemill: Tonemill, expected: Path, tmp_path: Path, s3: Wire
+) -> None:
+    there, here = upload(expected, "verified"), tmp_path / "verified"
+    shutil.copytree(expected, here)
+    s3.share = 0.1
+    assert tonemill("verify", there, "-q").done().line["findings"] == []
+    s3.share = 0.0
+    tar, table = sorted(path.relative_to(here).as_posix() for path in here.rglob("*.tar"))[0], "rejects.parquet"
+    (there / tar).put(flipped(here, tar))
+    (there / table).unlink()
+    (here / table).unlink()
+    for words in ((), ("--quick",)):
+        far, near = (tonemill("verify", folder, "-q", *words).refused(1).line for folder in (there, here))
+        assert far["findings"] == near["findings"] and far["checked"] == near["checked"]
+        assert {"digest", "missing"} <= {one["kind"] for one in far["findings"]}
+    assert not [path for path in scratch(copies.FETCHED).rglob("*") if path.suffix]  # type: ignore[arg-type]
+
+
+def test_tools_read_a_bucket_as_a_folder(tonemill: Tonemill, expected: Path, tmp_path: Path, s3: Wire) -> None:
+    there = upload(expected, "read")
+    key = table(expected / "index.parquet")[0]["key"]
+    assert tonemill("diff", there, expected).done().line["same"]
+    far, near = (json.loads(tonemill("trace", folder, key, "--json").done().out) for folder in (there, expected))
+    assert far == near
+    clip = tmp_path / "clip.flac"
+    assert b"has the samples that are stored" in tonemill("trace", there, key, "--write", clip).done().err.encode()
+    assert tonemill("report", there, "-o", tmp_path / "page.html").done().line["clips"] > 0
+
+
+def test_a_folder_of_files_in_a_bucket_has_the_bytes_of_one_here(
+    tonemill: Tonemill, few: bytes, tmp_path: Path, s3: Wire
+) -> None:
+    there, here = bucket("files"), tmp_path / "files"
+    for folder in (there, here):
+        tonemill("write", folder, *FLAGS, stdin=few).done()
+    assert objects("files") == contents(here)
+    puts = s3.counted["PUT"]
+    tonemill("write", there, *FLAGS, stdin=few).done()
+    # The lease, the mark twice, and the tables of the whole; no file of a shard.
+    assert s3.counted["PUT"] - puts == 5
+    tonemill("verify", there, "-q").done()
+    assert tonemill("diff", there, here).done().line["same"]
+    assert tonemill("report", there, "-o", tmp_path / "page.html").done().line["clips"] > 0
+
+
+@pytest.mark.parametrize("words", [["remove", "--source", "x"]], ids=lambda words: words[0])
 def test_what_works_on_folders_only_says_so(
     tonemill: Tonemill, words: list[str], few: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,7 +147,9 @@ def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequ
     sidecar = old.read_sidecar()
     assert sidecar is not None
     if old.tar.is_file() and commit.fingerprint(old.tar)["sha256"] != sidecar["sha256"]:
-        raise CorpusError(f"{shard.name} is damaged. `tonemill repair` makes it again; remove then.")
+        raise CorpusError(
+            f"{shard.name} is damaged. `tonemill repair {ready.folder.parent}` makes it again; remove then."
+        )
     index, rejects = _rows(old.index), _rows(old.rejects)
     parts = runs(old.tar, index) if index else {}
     kept = [parts[row.key] for row in rows if row.key in parts]

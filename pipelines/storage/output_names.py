@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tonemill.pipelines.storage.commit import OURS, TEMPORARY
+from tonemill.pipelines.storage.commit import OURS
 
 PLAN: Final = "plan.parquet"
 
@@ -32,8 +32,8 @@ GONE: Final = "gone.json"
 """File in `STAGED`: names of the shards that the removal deletes. In a store it is written last, as a journal: the
 removal is complete once it is there."""
 
-REMADE: Final = f"{TEMPORARY}repair"
-"""Folder of the shards that a repair cooks again."""
+REMADE: Final = f"{OURS}-part-repair"
+"""Folder of the shards that a repair cooks again; a name of `commit.TEMPORARY`, which the next command sweeps."""
 
 SIDECAR_SUFFIX: Final = ".json"
 

@@ -488,6 +488,25 @@ def test_verify_finds_in_a_bucket_what_it_finds_in_a_folder(
         assert far["findings"] == near["findings"] and far["checked"] == near["checked"]
         assert {"digest", "missing"} <= {one["kind"] for one in far["findings"]}
     assert not [path for path in scratch(copies.FETCHED).rglob("*") if path.suffix]  # type: ignore[arg-type]
+    s3.share = 0.1
+    assert (
+        tonemill("repair", there, "--quick", "-q", "--beam", "direct_running_mode=in_memory").done().line["findings"]
+        == []
+    )
+    s3.share = 0.0
+    assert objects("verified") == contents(expected)
+
+
+@pytest.mark.slow
+def test_what_is_removed_from_a_bucket_is_gone(tonemill: Tonemill, expected: Path, tmp_path: Path, s3: Wire) -> None:
+    there, here = upload(expected, "removed"), tmp_path / "removed"
+    shutil.copytree(expected, here)
+    words = ("--source", table(here / "index.parquet")[0]["source"], "-q")
+    s3.share = 0.1
+    far, near = (tonemill("remove", folder, *words).done().line for folder in (there, here))
+    s3.share = 0.0
+    assert far["absent"] and far | {"corpus": ""} == near | {"corpus": ""}
+    assert objects("removed") == contents(here)
 
 
 def test_tools_read_a_bucket_as_a_folder(tonemill: Tonemill, expected: Path, tmp_path: Path, s3: Wire) -> None:
@@ -517,7 +536,7 @@ def test_a_folder_of_files_in_a_bucket_has_the_bytes_of_one_here(
     assert tonemill("report", there, "-o", tmp_path / "page.html").done().line["clips"] > 0
 
 
-@pytest.mark.parametrize("words", [["remove", "--source", "x"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [["preview"], ["card"], ["pair", "wet"]], ids=lambda words: words[0])
 def test_what_works_on_folders_only_says_so(
     tonemill: Tonemill, words: list[str], few: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -33,13 +35,13 @@ class Player(Protocol):
         ...
 
 
-def played(player: Player, blocks: Blocks, output_per_input: int | float = 1.0) -> Blocks:
+def played(player: Player, blocks: Blocks, output_per_input: int | Fraction = 1) -> Blocks:
     """The output of a player for blocks of input, aligned with the input and as long.
 
     Args:
         player: at its start.
         blocks: (rows, columns) of any lengths.
-        output_per_input: columns of output for a column of input, as 1 / 2048 from samples to latents.
+        output_per_input: columns of output for a column of input, as Fraction(1, 2048) from samples to latents.
     """
     skip, columns, given = player.latency, 0, 0
     for block in blocks:
@@ -51,7 +53,7 @@ def played(player: Player, blocks: Blocks, output_per_input: int | float = 1.0) 
         if kept.shape[1]:
             yield kept
     rest = player.flush()[:, skip:]
-    wanted = -int(-columns * output_per_input // 1) - given
+    wanted = math.ceil(columns * output_per_input) - given
     if wanted > rest.shape[1]:
         raise RuntimeError(f"{type(player).__name__} ends {wanted - rest.shape[1]} columns early; it must flush them")
     if wanted > 0:

@@ -25,7 +25,7 @@ from tonemill.models.rave.export import FORMS, ExportOptions, error_db, written
 from tonemill.models.rave.latents import Codes
 from tonemill.models.rave.noise import SEEDS
 from tonemill.models.rave.options import DecodeOptions, EncodeOptions
-from tonemill.models.rave.player import DecodePlayer, Decoding, Encoding, ForwardPlayer
+from tonemill.models.rave.player import DecodePlayer, Decoding, EncodePlayer, Encoding, ForwardPlayer
 from tonemill.models.rave.settings import VARIANTS, RaveConfig
 from tonemill.models.rave.stating import stated
 from tonemill.models.rave.validation import validated
@@ -78,7 +78,12 @@ class Rave(Model):
                 latency=latency.total,
             ),
             "encode": Direction(
-                "Latents of audio, as the array latents.", gives=LATENTS, options=EncodeOptions, hop=config.hop_length
+                "Latents of audio, as the array latents.",
+                gives=LATENTS,
+                options=EncodeOptions,
+                streams=True,
+                hop=config.hop_length,
+                channels=config.channels or 0,
             ),
             "decode": Direction(
                 f"Audio of the array latents, {block.format(late[0])}.",
@@ -295,13 +300,16 @@ class Rave(Model):
         sounds = [sound for codes in encoding.whole(audio) for sound in decoding.push(codes)]
         return torch.cat([audio[..., :0], *sounds, *decoding.flush()], dim=-1)[..., : audio.shape[-1]]
 
-    def player(self, request: Request, channels: int) -> ForwardPlayer | DecodePlayer:
+    def player(self, request: Request, channels: int) -> ForwardPlayer | EncodePlayer | DecodePlayer:
         seed, codec = float(request.seed % SEEDS), self.codec.plain()
         if request.direction == "decode":
             self._check_rows(channels)
             return DecodePlayer(codec, request.options.temperature, seed)
         self._check_channels(channels)
-        return ForwardPlayer(codec, channels, self._count(request.options), request.options.temperature, seed)
+        count, temperature = self._count(request.options), request.options.temperature
+        if request.direction == "encode":
+            return EncodePlayer(codec, count, temperature, seed)
+        return ForwardPlayer(codec, channels, count, temperature, seed)
 
     def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
         return written(self.codec.plain(), form, self._count(options), self.sample_rate)

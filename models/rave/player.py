@@ -154,6 +154,35 @@ class ForwardPlayer:
         return joined(outputs, self.channels, silence)
 
 
+class EncodePlayer:
+    """One stream of audio to coordinates of latents; a frame comes out once what it depends on has come in.
+
+    Args:
+        codec: without weight norms.
+        count: coordinates of latents.
+        temperature: deviations of noise around their means.
+        seed: of that noise.
+    """
+
+    latency = 0
+
+    def __init__(self, codec: Codec, count: int, temperature: float, seed: float) -> None:
+        self.channels = count
+        self._device = codec.axes.mean.device
+        self._encoding = Encoding(codec, count, temperature, torch.full((1,), seed, device=self._device))
+
+    @torch.inference_mode()
+    def push(self, block: Float[np.ndarray, "rows time"]) -> Float[np.ndarray, "channels _"]:
+        """The next samples, of any number; returns the frames that are final."""
+        audio = torch.from_numpy(np.array(block, np.float32))[None].to(self._device)
+        return joined(self._encoding.push(audio), self.channels, 0)
+
+    @torch.inference_mode()
+    def flush(self) -> Float[np.ndarray, "channels _"]:
+        """The rest, once the samples have ended: in all a frame for each begun hop."""
+        return joined(self._encoding.flush(), self.channels, 0)
+
+
 class DecodePlayer:
     """One stream of latents to audio; the output begins with `latency` samples of silence.
 

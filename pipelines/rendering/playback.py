@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
 
 from tonemill.audiotools.editing.resampling import resample, resample_blocks
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
@@ -30,6 +34,23 @@ def streamed(model: Model, request: Request, sound: Sound) -> Sound:
 
     flow = Flow(blocks, model.sample_rate, first.channels)
     return flow.whole() if isinstance(sound, Waveform) else flow
+
+
+def played_frames(
+    model: Model, request: Request, sound: Sound, hop_length: int
+) -> Float32[np.ndarray, "channels frames"]:
+    """The array of a sound, which is read block by block: only the array is held whole.
+
+    Args:
+        model: whose direction streams.
+        request: with that direction.
+        sound: at any rate.
+        hop_length: samples of a frame.
+    """
+    player = model.player(request, sound.channels)
+    blocks = resample_blocks(sound.blocks(), sound.sample_rate, model.sample_rate)
+    silence = np.zeros((player.channels, 0), np.float32)
+    return np.concatenate([silence, *played(player, blocks, Fraction(1, hop_length))], axis=1)
 
 
 def together(model: Model, requests: Sequence[Request], sounds: Sequence[Sound]) -> list[Waveform]:

@@ -17,7 +17,7 @@ from tonemill.models.directions import AUDIO, FIELDS, Direction
 from tonemill.models.players import played
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.example import Example
-from tonemill.pipelines.rendering.playback import streamed, together
+from tonemill.pipelines.rendering.playback import played_frames, streamed, together
 from tonemill.pipelines.rendering.render import at_rate, describe, render
 from tonemill.pipelines.runs.directions import chosen
 
@@ -95,10 +95,8 @@ class Renderer:
             flow = Flow(lambda: self.model.stream(request), self.model.sample_rate, self.model.channels)
             return self._with_sound(example, flow)
         if self._direction.gives_array:
-            sound = example.sounds[example.main_role or AUDIO].whole()
-            samples = at_rate(sound, self.model.sample_rate).samples
-            player = self.model.player(request, samples.shape[0])
-            return self._with_output(example, np.concatenate(list(played(player, iter([samples]), 1 / hop)), axis=1))
+            frames = played_frames(self.model, request, example.sounds[example.main_role or AUDIO], hop)
+            return self._with_output(example, frames)
         if array is None:
             return self._with_sound(example, streamed(self.model, request, example.sounds[example.main_role or AUDIO]))
         values = example.arrays[array].values

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Iterator
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +17,7 @@ from tonemill.audiotools.waveform import Flow, Waveform
 from tonemill.models.contract import Request
 from tonemill.models.directions import RequestField
 from tonemill.models.players import played
-from tonemill.pipelines.rendering.playback import streamed
+from tonemill.pipelines.rendering.playback import played_frames, streamed
 
 RATE = 8000
 
@@ -125,25 +128,41 @@ def test_a_player_that_loses_the_end_is_an_error() -> None:
         list(played(player, flowing(dyadic(500, 2), []).blocks()))
 
 
+class Mean(Late):
+    """A column for each 64, the last one rounded up, as from samples to latents."""
+
+    latency = 0
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        return super().push(block).reshape(1, -1, 64).mean(axis=2)
+
+    def flush(self) -> np.ndarray:
+        return self.waiting.sum(axis=1, keepdims=True)[:, : self.waiting.shape[1]] / 64
+
+
 def test_fewer_columns_may_come_out_than_go_in() -> None:
-    """As from samples to latents: a column of 64, the last one rounded up."""
-
-    class Mean(Late):
-        latency = 0
-
-        def push(self, block: np.ndarray) -> np.ndarray:
-            return super().push(block).reshape(1, -1, 64).mean(axis=2)
-
-        def flush(self) -> np.ndarray:
-            return self.waiting.sum(axis=1, keepdims=True) / 64
-
-        def __init__(self) -> None:
-            self.waiting = np.zeros((1, 0), np.float32)
-
     samples = dyadic(500, 1)
-    (out,) = [np.concatenate(list(played(Mean(), flowing(samples, [3, 99]).blocks(), 1 / 64)), axis=1)]
+    out = np.concatenate(list(played(Mean(), flowing(samples, [3, 99]).blocks(), Fraction(1, 64))), axis=1)
     assert out.shape == (1, 8)
     assert np.array_equal(out[0, :7], samples[0, :448].reshape(7, 64).mean(axis=1))
+
+
+@pytest.mark.parametrize("rate", [RATE, 44100])
+def test_frames_of_a_long_sound_are_made_without_holding_the_sound(rate: int) -> None:
+    """At any time at most two of its hundred blocks are in memory."""
+    model: Any = SimpleNamespace(sample_rate=RATE, player=lambda request, channels: Mean())
+    alive: list[weakref.ref[np.ndarray]] = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for number in range(100):
+            block = np.full((1, 1001), number, np.float32)
+            alive.append(weakref.ref(block))
+            assert sum(one() is not None for one in alive) <= 2
+            yield block
+
+    frames = played_frames(model, Request(0, {}, {}), Flow(blocks, rate, 1), 64)
+    assert frames.shape == (1, math.ceil(100 * 1001 * RATE / rate / 64))
+    assert played_frames(model, Request(0, {}, {}), Flow(lambda: iter(()), rate, 1), 64).shape == (1, 0)
 
 
 def test_fields_are_those_that_were_in_the_corpus() -> None:

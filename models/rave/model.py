@@ -19,13 +19,14 @@ from tonemill.models.parts.augment import Augmentation
 from tonemill.models.parts.discriminators import Judgement, MultiPeriod, MultiScale, Several, strided_stack
 from tonemill.models.parts.layers import frozen
 from tonemill.models.parts.settings import settled
+from tonemill.models.players import Player
 from tonemill.models.rave.codec import Audio, Codec, latency_of
 from tonemill.models.rave.distances import spectral_distance
 from tonemill.models.rave.export import FORMS, ExportOptions, error_db, written
 from tonemill.models.rave.latents import Codes
 from tonemill.models.rave.noise import SEEDS
 from tonemill.models.rave.options import DecodeOptions, EncodeOptions
-from tonemill.models.rave.player import DecodePlayer, Decoding, EncodePlayer, Encoding, ForwardPlayer
+from tonemill.models.rave.player import Decoding, Encoding, player_of
 from tonemill.models.rave.settings import VARIANTS, RaveConfig
 from tonemill.models.rave.stating import stated
 from tonemill.models.rave.validation import validated
@@ -300,16 +301,13 @@ class Rave(Model):
         sounds = [sound for codes in encoding.whole(audio) for sound in decoding.push(codes)]
         return torch.cat([audio[..., :0], *sounds, *decoding.flush()], dim=-1)[..., : audio.shape[-1]]
 
-    def player(self, request: Request, channels: int) -> ForwardPlayer | EncodePlayer | DecodePlayer:
+    def player(self, request: Request, channels: int) -> Player:
         seed, codec = float(request.seed % SEEDS), self.codec.plain()
         if request.direction == "decode":
             self._check_rows(channels)
-            return DecodePlayer(codec, request.options.temperature, seed)
-        self._check_channels(channels)
-        count, temperature = self._count(request.options), request.options.temperature
-        if request.direction == "encode":
-            return EncodePlayer(codec, count, temperature, seed)
-        return ForwardPlayer(codec, channels, count, temperature, seed)
+        else:
+            self._check_channels(channels)
+        return player_of(codec, request.direction, request.options, channels, seed)
 
     def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
         return written(self.codec.plain(), form, self._count(options), self.sample_rate)

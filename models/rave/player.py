@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tonemill.models.rave.codec import Blocks, Codec
 from tonemill.models.rave.latents import Codes, Posterior
+from tonemill.models.rave.options import DecodeOptions, EncodeOptions
 
 
 class Encoding:
@@ -212,6 +213,26 @@ class DecodePlayer:
         silence = 0 if self._begun else self.latency
         self._begun = True
         return joined(outputs, self.channels, silence)
+
+
+def player_of(
+    codec: Codec, direction: str, options: DecodeOptions | EncodeOptions, channels: int, seed: float
+) -> ForwardPlayer | EncodePlayer | DecodePlayer:
+    """A player at its start.
+
+    Args:
+        codec: without weight norms.
+        direction: its name; empty for forward.
+        options: of it.
+        channels: rows of each block.
+        seed: of all noise.
+    """
+    if isinstance(options, DecodeOptions):
+        return DecodePlayer(codec, options.temperature, seed)
+    count = codec.axes.count(options.latents, options.fidelity)
+    if direction == "encode":
+        return EncodePlayer(codec, count, options.temperature, seed)
+    return ForwardPlayer(codec, channels, count, options.temperature, seed)
 
 
 def joined(outputs: list[Tensor], rows: int, silence: int) -> Float[np.ndarray, "rows _"]:

@@ -78,7 +78,7 @@ def test_a_step_refuses_at_once_what_it_cannot_work_on(tonemill: Tonemill, raw: 
     for where, stream in (("take == 1", sounds), ("dry_rms_db > -60", pairs), ("peak_db - rms_db > 6", sounds)):
         tonemill("filter", "--where", where, stdin=stream).done()
     tonemill("filter", "--where", "lable == 1", stdin=sounds).refused(2, "'label' is the nearest")
-    tonemill("filter", "--where", "latency_ms < 3", stdin=pairs).refused(2, "`tonemill align` does: put that stage before")
+    tonemill("filter", "--where", "latency_ms < 3", stdin=pairs).refused(2, "`tonemill align` does: put")
     stream = tonemill("align", stdin=pairs).done().out
     assert lines_of(tonemill("filter", "--where", "latency_ms < 3", stdin=stream).done().out)
 

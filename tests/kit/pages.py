@@ -41,6 +41,12 @@ def words(folder: Path) -> None:
                 )
 
 
+def takes(folder: Path) -> None:
+    """Six of three seconds, 16 kHz."""
+    for number in range(6):
+        write_wav(folder / f"{number}.wav", 3 * RATE, seed=number, rate=RATE)
+
+
 def hits(folder: Path) -> None:
     """Kicks, snares and hats, in a folder each, 48 kHz."""
     write_drum_machine(folder.parent / "drum-machine", hits=4, loops=0)
@@ -106,14 +112,15 @@ def stems(folder: Path) -> None:
 
 
 FILES: dict[str, Callable[[Path], None]] = {
-    **dict.fromkeys(("recordings", "digits", "clips", "more", "raw", "voice"), words),
+    **dict.fromkeys(("recordings", "digits", "clips", "more"), words),
+    **dict.fromkeys(("raw", "voice"), takes),
     **dict.fromkeys(("oneshots", "sounds", "oneshots/sn"), hits),
     "loops": loops,
     "low": lambda folder: (folder.mkdir(), sound(1.5, 12000)(folder / "low.wav"))[0],
     "di": dry,
     "dry": dry,
     "pedal": wet(""),
-    "wet": wet("-fuzz"),
+    "wet": wet("__fuzz"),
     "stems": stems,
     "drums.wav": sound(2),
     "guitar.wav": sound(2),

@@ -286,11 +286,14 @@ def _losses(model: Diffusion, loops: Sequence[Tensor]) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = [*MEASURES, "reference"]
-    parser.add_argument("tasks", nargs="*", default=names, choices=names)
+    parser.add_argument("tasks", nargs="*", help=f"{', '.join(names)}; all if none is given")
     parser.add_argument("--cpu-seconds", type=float, default=300, help="of a training")
     parser.add_argument("--steps", nargs="*", type=int, default=[0, 200, 400], help="of the reference")
     parser.add_argument("--loops", type=Path, default=LOOPS, help="of the reference")
     args = parser.parse_args()
+    if unknown := set(args.tasks) - set(names):
+        parser.error(f"there is no task {', '.join(sorted(unknown))}")
+    args.tasks = args.tasks or names
     torch.set_num_threads(1)
     tasks = [name for name in args.tasks if name != "reference"]
     if tasks:

@@ -51,9 +51,10 @@ def hits(folder: Path) -> None:
     """Kicks, snares and hats, in a folder each, 48 kHz."""
     write_drum_machine(folder.parent / "drum-machine", hits=4, loops=0)
     for path in sorted((folder.parent / "drum-machine").rglob("*.wav")):
-        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        place = folder / path.parent.name.rstrip("s") / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
         samples, rate = soundfile.read(path, always_2d=True)
-        soundfile.write(folder / path.parent.name / path.name, np.resize(samples, (rate, samples.shape[1])), rate)
+        soundfile.write(place, np.resize(samples, (rate, samples.shape[1])), rate)
     shutil.rmtree(folder.parent / "drum-machine")
 
 

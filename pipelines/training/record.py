@@ -87,10 +87,17 @@ class Record:
         self._phase.about = "  ".join(one for one in shown if one)
 
     def _turns(self) -> str:
-        """The last turn that the model took, and the next one with its step; empty where it has none."""
+        """Which phase the model is in, named by the turn that began it, and the next turn; empty where it has none."""
         step, turns = self._state.step, self._state.model.turns()
+        if not turns:
+            return ""
         past, coming = ([one for one in sorted(turns) if (one <= step) is before] for before in (True, False))
-        shown = [turns[one] for one in past[-1:]] + [f"{turns[one]} begins at step {one:,}" for one in coming[:1]]
+        phase = f"phase {len(past) + 1} of {len(turns) + 1}"
+        shown = [
+            phase,
+            *(turns[one] for one in past[-1:]),
+            *(f"{turns[one]} begins at step {one:,}" for one in coming[:1]),
+        ]
         return ", ".join(shown)
 
     def _measure(self) -> bool:

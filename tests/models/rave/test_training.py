@@ -48,6 +48,16 @@ def losses(model: Rave, step: int, learn: bool = False) -> tuple[dict[str, float
     return {name: float(value) for name, value in found.items()}, updated
 
 
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_half_precision_trains_on_the_same_losses(name: str) -> None:
+    """In both phases to 2 %, for the filter bank, latents and spectra stay in float32."""
+    for step in (2, 11, 12):
+        full = losses(made(name, beta_warm_up=0), step)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            half = losses(made(name, beta_warm_up=0), step, learn=True)[0]
+        assert half == pytest.approx(full, rel=0.02, abs=0.02)
+
+
 def test_beta_rises_by_the_same_factor_each_step() -> None:
     """RAVE's published code."""
     model = Rave(RaveConfig(**{**SMALL, "length": 4096}))

@@ -17,6 +17,7 @@ from torch import Tensor
 from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training import loop
 from tonemill.pipelines.training.listener import Listener
@@ -160,6 +161,17 @@ def test_a_turn_happens_once_wherever_training_was_interrupted(drums: Corpus, tm
     assert parts.digest == whole.digest
     assert Line.calls == ["halve"]
     assert parts.state["turned"] == ["halve"]
+
+
+def test_the_progress_line_names_the_phase_and_when_the_next_begins(
+    drums: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(Phase, "about", property(lambda _: "", lambda _, text: shown.append(text)), raising=False)
+    trained(drums, tmp_path / "run")
+    lines = [text.split("  ")[0] for text in shown if text]
+    assert lines == ["phase 1 of 2, halve begins at step 4"] * 3 + ["phase 2 of 2, halve"] * (len(lines) - 3)
+    assert len(lines) >= 6
 
 
 def test_a_turn_that_was_saved_before_a_kill_is_not_repeated(

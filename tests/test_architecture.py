@@ -43,8 +43,8 @@ ORDER = {
     "models/vocoder": "settings generators player model",
     "models/diffusion": """noising samplers baseline cells attention unet settings tasks captions conditioning denoiser
         windows directions inpainting validating rendering model""",
-    "models/rave": """settings pqmf noise encoder decoder latents codec player cost stating distances nn_tilde export
-        options validation model""",
+    "models/rave": """settings pqmf noise encoder decoder latents codec options player cost stating distances nn_tilde
+        export validation model""",
     "models/prior": "settings linear network frames generation validation model",
     "models/effect": """representations streaming losses network recurrent networks validation export checks
         playing model""",

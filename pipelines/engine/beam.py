@@ -34,7 +34,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError  # noqa: E402
 from tonemill.pipelines.cooking import status  # noqa: E402
 from tonemill.pipelines.engine.channel import named  # noqa: E402
-from tonemill.pipelines.engine.liveness import Cluster  # noqa: E402
+from tonemill.pipelines.engine.liveness import Cluster, require_reachable  # noqa: E402
 from tonemill.pipelines.engine.work import work_named  # noqa: E402
 from tonemill.pipelines.storage.paths import place  # noqa: E402
 
@@ -43,13 +43,16 @@ POLL_SECONDS: Final = 0.2
 FAILURE_SECONDS: Final = 10.0
 """Seconds that the other threads of this process have to stop after one has failed."""
 
-STOP_SECONDS: Final = 1.0
-"""Seconds that they have to stop when the user stops the command."""
+STOP_SECONDS: Final = 0.6
+"""Seconds that they, and then a cluster that cancels the job, have when the user stops the command."""
 
 _DASK: Final = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 RUNNERS: Final = {"dask": _DASK, "daskrunner": _DASK}
 """Short names of runners, for which Beam itself accepts only the full class path."""
+
+USUAL: Final = ("dask", "FlinkRunner", "SparkRunner", "DataflowRunner", "PrismRunner", "PortableRunner")
+"""Runners that are named to a person who typed another."""
 
 PIPELINE_FOLDER: Final = "beam-pipeline-temp"
 """First characters of the name of Beam's temporary folder for a pipeline."""
@@ -59,6 +62,9 @@ DASK_TASKS: Final = 10_000
 
 _failures: list[TonemillError] = []
 """Errors of this process, before Beam turns them into text."""
+
+_jobs: list[PipelineResult] = []
+"""The job of this process, once its runner has accepted it."""
 
 _at_work: set[object] = set()
 """A token for each shard that a thread of this process is cooking. When one fails, Beam does not stop the others."""
@@ -154,20 +160,39 @@ def run_on(
     os.environ["PYTHONSAFEPATH"] = "1"
     pipeline = _pipeline(workers, runner, [*_spreading(runner, options, len(numbers)), *options])
     _with_graph(pipeline, home, numbers, work)
-    ended = threading.Event()
+    ended, leaving = threading.Event(), threading.Event()
     watched = Cluster() if _is_dask(runner) else None
-    threading.Thread(target=_watch, args=(ended, watched, end), daemon=True).start()
+    threading.Thread(target=_watch, args=(ended, leaving, watched, end), daemon=True).start()
     try:
-        pipeline.run().wait_until_finish()
+        require_reachable(options)
+        _jobs.append(pipeline.run())
+        _jobs[-1].wait_until_finish()
     except Exception as error:
+        if leaving.is_set():
+            # The job was cancelled: `_watch` ends this process, with the reason.
+            time.sleep(FAILURE_SECONDS)
         _stop_threads(FAILURE_SECONDS)
+        if isinstance(error, TonemillError):
+            raise
         raise _failures[0] if _failures else _error_of_remote_worker(error) from error
     finally:
         ended.set()
 
 
-def _watch(ended: threading.Event, watched: Cluster | None, end: Callable[[dict[str, Any]], NoReturn]) -> None:
-    """End this process when the command asks it to stop, or when all workers of the cluster are gone."""
+def _watch(
+    ended: threading.Event,
+    leaving: threading.Event,
+    watched: Cluster | None,
+    end: Callable[[dict[str, Any]], NoReturn],
+) -> None:
+    """End this process when the command asks it to stop, or when all workers of the cluster are gone.
+
+    Args:
+        ended: the job is over.
+        leaving: is set before the job is cancelled.
+        watched: a cluster whose workers are counted.
+        end: sends a final message to the command and ends the process.
+    """
     while not ended.wait(POLL_SECONDS):
         try:
             if watched is not None:
@@ -177,8 +202,20 @@ def _watch(ended: threading.Event, watched: Cluster | None, end: Callable[[dict[
             answer: dict[str, Any] = {"stopped": True}
         except TonemillError as error:
             answer = {"failed": named(error)}
+        # The job first: `end` kills this process group, and with it a job server that the runner started.
+        leaving.set()
+        canceller = threading.Thread(target=_cancel_jobs, daemon=True)
+        canceller.start()
         _stop_threads(STOP_SECONDS)
+        canceller.join(STOP_SECONDS)
         end(answer)
+
+
+def _cancel_jobs() -> None:
+    """Cancel the job on its cluster, whose workers would otherwise go on."""
+    for job in _jobs:
+        with contextlib.suppress(Exception):
+            job.cancel()
 
 
 def _stop_threads(seconds: float) -> None:
@@ -267,6 +304,11 @@ def _pipeline(workers: int, runner: str | PipelineRunner | None, options: Sequen
         return beam.Pipeline(runner=FnApiRunner(), options=typed)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
         reason = (usage_error.getvalue().strip().splitlines() or [str(error)])[-1]
+        if "Unexpected pipeline runner" in reason:
+            raise UsageError(
+                f"--runner {runner}: there is no such runner. There are {', '.join(USUAL)}; or give the full name of a "
+                "class."
+            ) from error
         chosen = ", ".join(
             [*([f"--runner {runner}"] if runner else []), *(f"--beam {option[2:]}" for option in options)]
         )

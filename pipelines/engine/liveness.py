@@ -1,8 +1,13 @@
-"""Raise an error when a cluster has lost all its workers; its runner would wait for ever."""
+"""Raise an error when a cluster is not there, or has lost all its workers; its runner would wait for ever."""
 
 from __future__ import annotations
 
+import json
+import re
+import socket
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from tonemill.audiotools.errors import OutputError
@@ -12,6 +17,61 @@ LOOK_SECONDS: Final = 1.0
 
 CLUSTER_SECONDS: Final = 300.0
 """Seconds that a cluster may be without a worker: some start with none and add machines when there is work."""
+
+
+REACH_SECONDS: Final = 40.0
+"""Seconds that a cluster may take to answer: one that is being started is waited for."""
+
+ADDRESSES: Final = ("job_endpoint", "flink_master", "spark_master_url", "dask_client_address")
+"""Beam's options that hold the address of a job service, of a master or of a scheduler."""
+
+SCHEDULER_FILE: Final = "dask_scheduler_file"
+
+# Of Dask's other protocols, and of words as `[auto]` and `embed`, nothing can be tried here.
+_ADDRESS: Final = re.compile(r"(?:(?:tcp|tls|spark|https?)://)?(\[[^\]]+\]|[^:/\[\]]+):(\d+)/?")
+
+
+def require_reachable(options: Sequence[str], patience: float = REACH_SECONDS) -> None:
+    """Connect to each address that the options name, and close the connection.
+
+    Args:
+        options: of Beam, as `--job_endpoint=localhost:8099`.
+        patience: seconds that an address may take to accept a connection, or a scheduler's file to appear.
+
+    Raises:
+        OutputError: one does not; the message has its option and what was tried.
+    """
+    given = {name.lstrip("-"): value for name, _, value in (option.partition("=") for option in options)}
+    found = {name: given[name] for name in ADDRESSES if name in given}
+    if file := given.get(SCHEDULER_FILE):
+        option = f"{SCHEDULER_FILE}={file}"
+        found[option] = _wait(option, lambda: str(json.loads(Path(file).read_text())["address"]), patience)
+    for name, address in found.items():
+        if match := _ADDRESS.fullmatch(address):
+            host, port = match[1].strip("[]"), int(match[2])
+            option = name if "=" in name else f"{name}={address}"
+            _wait(option, lambda at=(host, port): _connect(at, patience), patience)
+
+
+def _connect(address: tuple[str, int], seconds: float) -> str:
+    with socket.create_connection(address, seconds):
+        return ""
+
+
+def _wait(option: str, attempt: Callable[[], str], seconds: float) -> str:
+    """Repeat an attempt until it succeeds."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return attempt()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if time.monotonic() > until:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                raise OutputError(
+                    f"There is no cluster at --beam {option}: {reason}, for {seconds:g} s. Start it, or correct the "
+                    "option, and give the same command again."
+                ) from error
+        time.sleep(LOOK_SECONDS / 4)
 
 
 class Cluster:

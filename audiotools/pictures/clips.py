@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32, Int
 
-from tonemill.audiotools.pictures.spectrograms import draw_spectrogram, draw_waveform
+from tonemill.audiotools.mel import FLOOR_DB, mel_of_hz, mel_spectrogram_db
+from tonemill.audiotools.pictures.spectrograms import TICKS_HZ
 
 ZOOM_MS: Final = 5.0
 """How much of dry and wet is shown at either side of an attack."""
@@ -43,8 +44,8 @@ def save_clip_picture(
     panels = figure.subplots(rows, 1, squeeze=False, height_ratios=[1, 2] * len(sounds) + [2] * pair).ravel()
     for number, (role, samples) in enumerate(sounds.items()):
         above, below = panels[2 * number], panels[2 * number + 1]
-        draw_waveform(above, samples, sample_rate)
-        draw_spectrogram(below, samples, sample_rate)
+        _draw_waveform(above, samples, sample_rate)
+        _draw_spectrogram(below, samples, sample_rate)
         above.set_ylabel(role, fontsize=9)
         seconds = samples.shape[1] / sample_rate
         for axes in (above, below):
@@ -104,3 +105,29 @@ def _draw_attack(axes: Any, dry: Float32[np.ndarray, "_ _"], wet: Float32[np.nda
     axes.set_xlabel(f"milliseconds around {middle / sample_rate:.3f} s, each side scaled to its peak", fontsize=8)
     axes.legend(loc="upper right", fontsize=8)
     axes.tick_params(labelsize=7)
+
+
+def _draw_waveform(axes: Any, clip: Float32[np.ndarray, "channels time"], sample_rate: int) -> None:
+    """Draw the extremes of up to 600 spans, so that no peak falls between pixels and long clips stay small."""
+    spans = np.unique(np.linspace(0, clip.shape[1], 601).astype(int)[:-1])
+    for channel in clip if clip.shape[1] else ():
+        highest, lowest = np.maximum.reduceat(channel, spans), np.minimum.reduceat(channel, spans)
+        axes.fill_between(spans / sample_rate, lowest, highest, alpha=0.8, linewidth=0.6, edgecolor="C0")
+    axes.set_ylim(-1, 1)
+    axes.set_yticks([-1, 0, 1])
+    axes.tick_params(labelsize=7, labelbottom=False)
+
+
+def _draw_spectrogram(axes: Any, clip: Float32[np.ndarray, "channels time"], sample_rate: int) -> None:
+    """Draw the log-mel spectrogram, the mean of all channels, over seconds."""
+    levels_db = mel_spectrogram_db(clip, sample_rate, n_mels=96, hop_ms=5).mean(axis=0)
+    top_mel = mel_of_hz(sample_rate / 2)
+    hop_seconds = round(0.005 * sample_rate) / sample_rate
+    extent = (-hop_seconds / 2, (levels_db.shape[1] - 0.5) * hop_seconds, 0, top_mel)
+    axes.imshow(levels_db, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=FLOOR_DB, vmax=0)
+    ticks_hz = [hz for hz in TICKS_HZ if hz < sample_rate / 2]
+    axes.set_yticks(
+        [mel_of_hz(hz) for hz in ticks_hz], [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks_hz]
+    )
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel("seconds", fontsize=7)

@@ -1,8 +1,7 @@
-"""Pictures of how a model of an effect does: waveforms overlaid, spectrum of the error, transfer curve, training."""
+"""Pictures of how a model of an effect does: waveforms overlaid, spectrum of the error, transfer curve."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -65,24 +64,6 @@ def save_transfer_picture(file: BytesIO, dry: Signal, wet: Signal, output: Signa
         axes.set_xlabel("dry", fontsize=8)
         limit = max(1e-3, float(np.abs(wet).max()), float(np.abs(output).max()))
         axes.set_ylim(-limit, limit)
-    _save(figure, file)
-
-
-def save_curve_picture(file: BytesIO, lines: Sequence[Mapping[str, Number]], names: Sequence[str]) -> None:
-    """Draw figures of a run against its steps, logarithmically.
-
-    Args:
-        lines: each with `step`, and some of the figures.
-        names: those to draw.
-    """
-    figure, panels = _figure(1, 1, (9, 4))
-    for name in names:
-        found = [(line["step"], line[name]) for line in lines if name in line and line[name] > 0]
-        if found:
-            steps, values = zip(*found, strict=True)
-            panels[0].semilogy(steps, values, marker="." if len(found) < 50 else "", linewidth=1, label=name)
-    panels[0].set_xlabel("step", fontsize=8)
-    panels[0].legend(fontsize=7)
     _save(figure, file)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from tonemill.audiotools.pictures.png import pixels_of
 from tonemill.pipelines.runs.metric_lines import METRICS, encoded, read_lines
 from tonemill.pipelines.storage import commit
 
@@ -69,11 +69,9 @@ class Metrics:
 
     def add_picture(self, name: str, png: bytes, step: int) -> None:
         """Show a picture in TensorBoard."""
-        from matplotlib.image import imread
-
         with self._board_may_fail() as board:
             if board is not None:
-                board.add_image(name, imread(BytesIO(png), format="png"), step, dataformats="HWC")
+                board.add_image(name, pixels_of(png), step, dataformats="HWC")
 
     def add_clips(
         self, name: str, clips: Sequence[Float32[np.ndarray, "channels _"]], sample_rate: int, step: int

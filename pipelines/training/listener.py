@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.mel import mel_distance, mel_spread
-from tonemill.audiotools.pictures.effects import save_curve_picture
+from tonemill.audiotools.pictures.curves import save_curve_picture
 from tonemill.audiotools.pictures.spectrograms import save_spectrogram_picture
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request, Validation

@@ -87,9 +87,8 @@ class Batches(IterableDataset[Batch]):
         self._hops: dict[str, int | None] = {name: corpus.arrays[name]["hop"] for name in arrays}
         self._grid = math.lcm(*(hop for hop in self._hops.values() if hop is not None))
         table = corpus.index()
-        mask = np.array(table["split"]) == split if table.num_rows else np.zeros(0, bool)
         # One chunk per column: picking a row out of many chunks is a search in each.
-        self._rows = table.filter(mask).combine_chunks()
+        self._rows = table.filter(pc.equal(table["split"], split)).combine_chunks()
         self._fields = corpus.fields()
         places = [f"{name}_{what}" for name in (*roles, *arrays) for what in ("offset", "bytes")]
         lengths = [f"{name}_frames" for name in arrays]
@@ -166,13 +165,14 @@ class Batches(IterableDataset[Batch]):
             raise CorpusError(f"{corpus.name} has no {split} split; it has {splits}. Choose one with --split.")
         self._check_arrays(corpus, split)
         columns = ["samples", *(f"{name}_frames" for name, hop in self._hops.items() if hop is not None)]
-        shortest = self._usable({name: min(self._rows[name].to_pylist()) for name in columns})
+        shortest = self._usable({name: pc.min(self._rows[name]).as_py() for name in columns})
         if shortest < self._length and not self._pad:
             raise CorpusError(
                 f"{corpus.name} holds clips of {shortest} samples and this model reads {self._length}. Rebuild it with "
                 f"`tonemill slice --samples {self._length} --short pad`, or train with a smaller --length."
             )
-        counts = dict(zip(*np.unique(np.array(self._rows["shard"]), return_counts=True), strict=True))
+        # NumPy's view of a column of texts would import pandas.
+        counts = {one["values"]: one["counts"] for one in pc.value_counts(self._rows["shard"]).to_pylist()}
         for shard in corpus.shards(split):
             tar = corpus.output.shard(shard["shard"]).tar
             size = tar.stat().st_size if tar.exists() else None

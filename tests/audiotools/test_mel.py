@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tonemill.audiotools.mel import FLOOR_DB, mel_distance, mel_spectrogram_db, mel_spread
+from tonemill.audiotools.mel import FLOOR_DB, mel_distance, mel_filters, mel_of_hz, mel_spectrogram_db, mel_spread
 from tonemill.audiotools.synthetic import hit, sine, varied
 
 RATE = 22050
@@ -81,3 +81,20 @@ def test_a_set_of_no_clips_is_refused() -> None:
         mel_distance([], drums("kick", range(1)), RATE)
     with pytest.raises(ValueError, match="no clips"):
         mel_spread([], RATE)
+
+
+def test_the_scale_is_slaney_s() -> None:
+    """15 mels at 1 kHz, linear below it, and 27 more to 6.4 kHz."""
+    assert [mel_of_hz(hz) for hz in (0, 500, 1000, 6400)] == pytest.approx([0, 7.5, 15, 42])
+    assert mel_of_hz(2530) - mel_of_hz(1000) == pytest.approx(mel_of_hz(6400) - mel_of_hz(2530), abs=0.01)
+
+
+def test_triangles_overlap_to_one_or_have_an_area_of_one() -> None:
+    """Between the middles of the first band and the last."""
+    n_fft, bands = 65536, 64
+    total = mel_filters(16000, n_fft, bands).sum(axis=0)
+    hz = np.fft.rfftfreq(n_fft, 1 / 16000)
+    inside = (hz > 200) & (hz < 7500)
+    np.testing.assert_allclose(total[inside], 1, atol=1e-5)
+    areas = mel_filters(16000, n_fft, bands, low_hz=100.0, high_hz=7000.0, area=True).sum(axis=1) * 16000 / n_fft
+    np.testing.assert_allclose(areas, 1, atol=1e-3)

@@ -51,7 +51,7 @@ class Model(nn.Module):
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
-    """Suffixes of other programs' files that `converted` takes, as `.nam`."""
+    """Suffixes of other programs' files that `converted` and `loaded` take, as `.nam`."""
 
     pads_short: ClassVar[bool] = False
     """Whether training clips shorter than `length` are lengthened by silence, and not refused."""
@@ -290,11 +290,8 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
-    def export_error_db(self, form: str, data: bytes) -> float:
-        """Load an exported file again and compare its output with this model's own.
-
-        Returns:
-            the RMS of the difference, in dB of the RMS of the model's output.
+    def export_error_db(self, form: str, options: Any, data: bytes) -> float:
+        """Load a file that was exported with these options again: the RMS of its output less this model's own, in dB.
 
         Raises:
             UsageError: the package that reads the form is missing.
@@ -308,6 +305,11 @@ class Model(nn.Module):
         Raises:
             UsageError: the file cannot be read, or the form cannot hold it.
         """
+        raise NotImplementedError
+
+    @classmethod
+    def loaded(cls, data: bytes) -> Model:
+        """The model in a file of a suffix in `reads`, in eval mode; a `UsageError` where it cannot be read."""
         raise NotImplementedError
 
     def about(self) -> Mapping[str, str]:

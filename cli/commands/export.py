@@ -125,20 +125,10 @@ def _forms_of(place: Path) -> Mapping[str, Export]:
         RunError: it is no run.
     """
     from tonemill.pipelines.runs.directions import exports_of
+    from tonemill.pipelines.runs.files import reader_of
     from tonemill.pipelines.runs.run import open_run
 
-    return _reader_of(place).exports(None) if place.is_file() else exports_of(open_run(place))
-
-
-def _reader_of(place: Path) -> Any:
-    """The class of the model that reads another program's file."""
-    from tonemill.models.contract import load_model
-    from tonemill.models.plugins import MODELS
-
-    for model in map(load_model, MODELS.names()):
-        if place.suffix in model.reads:
-            return model
-    raise UsageError(f"{place} is neither a run nor a file that a model reads.")
+    return reader_of(place)[1].exports(None) if place.is_file() else exports_of(open_run(place))
 
 
 def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], owner: str) -> Any:
@@ -172,7 +162,7 @@ def _exported(
     options = _options(forms, chosen, given, run.model)
     about = {"name": place.resolve().name, "steps": checkpoint.step, "score": checkpoint.score}
     data = model.exported(chosen, options, about)
-    error_db = model.export_error_db(chosen, data)
+    error_db = model.export_error_db(chosen, options, data)
     if not error_db < MOST_ERROR_DB:
         raise RunError(
             f"The {chosen} file of {place} differs from the run's own sound by {error_db:.0f} dB, and it must be less "
@@ -182,9 +172,11 @@ def _exported(
 
 
 def _converted(place: Path, form: str | None, given: Mapping[str, Any]) -> bytes:
+    from tonemill.pipelines.runs.files import reader_of
+
     if not place.is_file():
         raise UsageError(f"There is no file {place}.")
-    model = _reader_of(place)
+    model = reader_of(place)[1]
     forms = model.exports(None)
     chosen = form or next(iter(forms))
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import TonemillError, UsageError
 from tonemill.cli.console import in_stores, named_by_sink, stdin
 from tonemill.cli.inspected import new_table, of_example, of_file, of_stream, of_tar
 from tonemill.cli.outcomes import seconds_in_words
@@ -54,8 +54,7 @@ def command(
     elif path.is_file() and path.suffix == TAR_SUFFIX:
         facts, tables = of_tar(path)
     elif path.is_file():
-        with path.open("rb") as file:
-            facts, tables = of_stream(file, place)
+        facts, tables = _stream_or_model(path, place)
     elif (path / "run.json").exists():
         facts, tables = _run(path)
     else:
@@ -201,13 +200,14 @@ def _rejects(rejects: Any) -> list[Table]:
 
 def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     from tonemill.pipelines.runs.directions import directions_of
+    from tonemill.pipelines.runs.files import opened
     from tonemill.pipelines.runs.metric_lines import METRICS, last_metrics
-    from tonemill.pipelines.runs.run import open_run
 
-    run = open_run(folder)
+    run = opened(folder)
     about = new_table(f"{folder}", "what", "value")
     about.add_row("model", run.model)
-    about.add_row("corpus", run.about["corpus"])
+    if "corpus" in run.about:
+        about.add_row("corpus", run.about["corpus"])
     for line in _leaning(run, 1):
         about.add_row("leans on", line)
     for name, direction in directions_of(run).items():
@@ -223,7 +223,7 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     for one in run.checkpoints():
         score = "" if one.score is None else run.score.in_words(one.score)
         saved.add_row(str(one.step), duration(one.state["seconds"]), score, one.digest[:16])
-    last = last_metrics(folder / METRICS)
+    last = last_metrics(folder / METRICS) if folder.is_dir() else {}
     metrics = new_table("last metrics", "metric", "value")
     for name, value in last.items():
         metrics.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
@@ -233,12 +233,26 @@ def _run(folder: Path) -> tuple[dict[str, Any], list[Table]]:
         "checkpoints": [one.state["step"] for one in run.checkpoints()],
         "last_metrics": last,
     }
-    return facts, [about, saved, metrics]
+    return facts, [about, saved, *([metrics] if last else [])]
+
+
+def _stream_or_model(path: Path, typed: str) -> tuple[dict[str, Any], list[Table]]:
+    try:
+        with path.open("rb") as file:
+            return of_stream(file, typed)
+    except TonemillError as no_stream:
+        from tonemill.pipelines.runs.files import reader_of
+
+        # Models are imported only where it is no stream.
+        try:
+            reader_of(path)
+        except UsageError:
+            raise no_stream from None
+        return _run(path)
 
 
 def _learned(run: Run) -> dict[str, str]:
     """Facts that the model reports about its best checkpoint; the reason if the checkpoint cannot be loaded."""
-    from tonemill.audiotools.errors import TonemillError
     from tonemill.models.contract import Model, load_model
     from tonemill.pipelines.rendering.render import pick_device
     from tonemill.pipelines.runs.checkpoints import load_for_rendering

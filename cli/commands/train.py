@@ -159,11 +159,11 @@ def _run(
 
     from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.runs.directions import directions_of
-    from tonemill.pipelines.runs.run import open_run
+    from tonemill.pipelines.runs.files import opened as opened_run
     from tonemill.pipelines.training.loop import train
 
     opened = open_corpus(named_place(corpus, "corpus"))
-    earlier = open_run(init_from) if init_from else None
+    earlier = opened_run(init_from) if init_from else None
     trained = train(name, model_config, settings, opened, output, progress, earlier)
     if not trained.first:
         # Threads of gloo may abort a process that ends by Python's own way (torch 2.13); nothing is left to do here.
@@ -232,7 +232,11 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         Annotated[Path | None, typer.Option("--config", help="Settings in TOML, such as a run's run.toml.")],
         None,
     ),
-    ("init_from", Annotated[Path | None, typer.Option(help="Start from the weights of this run.")], None),
+    (
+        "init_from",
+        Annotated[Path | None, typer.Option(help="Start from the weights of this run, or of another program's file.")],
+        None,
+    ),
     ("quiet", Quiet, False),
     ("progress", ProgressKind, "auto"),
     ("progress_file", ProgressFile, None),

@@ -3,84 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Annotated, Any, ClassVar, Final
+from dataclasses import fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import Direction, Export, Score
-from tonemill.models.effect.losses import BlockLoss, LossConfig
+from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
-from tonemill.models.effect.playing import ChannelPlayers, PlayOptions, direction_of
-from tonemill.models.parts.settings import require_least, settled
-
-DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "offset", "effects")
-"""Names of the reasons to refuse a corpus, as `--allow` takes them; `checks` describes each."""
-
-PAIRS_PIPE: Final = (
-    "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
+from tonemill.models.effect.playing import ChannelPlayers, PackedPlayOptions, PlayOptions, direction_of
+from tonemill.models.effect.settings import (
+    PAIRS_PIPE,
+    EffectConfig,
+    config_of_network,
+    flags_of,
+    refuse_doubtful_corpora,
+    settled_knobs,
 )
-
-_NETWORKS: Final = f"What learns: {', '.join(NETWORKS.names())}."
-
-
-@dataclass(frozen=True)
-class EffectConfig(LossConfig):
-    network: Annotated[str, _NETWORKS] = "wavenet"
-    length: Annotated[int, "Samples of each training clip that are scored, after what the network needs before."] = 8192
-    learning_rate: Annotated[float | None, "Adam's; the network's own if left out."] = None
-    decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = (
-        6000
-    )
-    level_augment_db: Annotated[
-        float, "Play dry and wet softer by up to so many dB; only for effects that treat every level alike."
-    ] = 0.0
-    conditioning: Annotated[bool, "Make knobs of numeric fields."] = True
-    knobs: Annotated[
-        tuple[str, ...], "Numeric fields that become inputs; default: all that came with the pairs and vary."
-    ] = ()
-    knob_low: Annotated[tuple[float, ...], "The least value of each knob, from the corpus."] = ()
-    knob_high: Annotated[tuple[float, ...], "The largest value of each knob, from the corpus."] = ()
-    allow: Annotated[tuple[str, ...], f"Train in spite of this: {', '.join(DOUBTS)}."] = ()
-    validate_seconds: Annotated[float, "Of held-out pairs that are played each time; 0: all of them."] = 60.0
-    stability_seconds: Annotated[
-        float | None, "Of silence and of noise on which its output must stay bounded; 60, or 5 if it feeds back."
-    ] = None
-    sample_rate: Annotated[int | None, "In hertz; the corpus decides."] = None
-    channels: Annotated[int | None, "The corpus decides; each is played as a signal of its own."] = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_least(self, length=64, decay_steps=0, level_augment_db=0, validate_seconds=0)
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise UsageError(f"--learning-rate is {self.learning_rate}; it must be more than 0, as 0.004.")
-        for doubt in self.allow:
-            if doubt not in DOUBTS:
-                raise UsageError(f"--allow is {doubt!r}; it must be one of {', '.join(DOUBTS)}.")
-
-
-@cache
-def config_of_network(name: str) -> type:
-    """The settings of the model with one network: all of `EffectConfig` and the network's own."""
-    own: type = NETWORKS.module(name).NETWORK.Config
-
-    def check(self: Any) -> None:
-        for part in (EffectConfig, own):
-            getattr(part, "__post_init__", lambda _: None)(self)
-
-    namespace = {
-        "__annotations__": {"network": Annotated[str, _NETWORKS]},
-        "__post_init__": check,
-        "__module__": __name__,
-        "network": name,
-    }
-    return dataclass(frozen=True)(type("EffectConfig", (own, EffectConfig), namespace))
+from tonemill.models.parts.settings import settled
 
 
 class Effect(Model):
@@ -115,8 +60,8 @@ class Effect(Model):
             learning_rate=config.learning_rate or network.learning_rate,
             stability_seconds=(5.0 if network.feeds_back else 60.0) if stability is None else stability,
         )
-        _refuse_doubtful_corpora(config, corpus)
-        return replace(config, **_settled_knobs(config, corpus))
+        refuse_doubtful_corpora(config, corpus)
+        return replace(config, **settled_knobs(config, corpus))
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:
@@ -149,7 +94,7 @@ class Effect(Model):
         )
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"network": torch.optim.Adam(self.network.parameters(), lr=self.learning_rate("network", 1))}
+        return {"network": _adam(self.network, self.learning_rate("network", 1))}
 
     def learning_rate(self, optimizer: str, step: int) -> float:
         """It falls exponentially to a twentieth, where it stays."""
@@ -203,13 +148,15 @@ class Effect(Model):
     def player(self, request: Request, channels: int) -> ChannelPlayers:
         options: PlayOptions = request.options or PlayOptions()
         positions = self.turned(request.fields)
-        return ChannelPlayers([self.network.player(positions) for _ in range(channels)], options.block)
+        network = self._member(options)
+        return ChannelPlayers([network.player(positions) for _ in range(channels)], options.block)
 
     def play_together(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
         options: PlayOptions = requests[0].options
         signals = [channel for request in requests for channel in request.audio["audio"]]
         settings = [self.turned(request.fields) for request in requests for _ in request.audio["audio"]]
-        outputs = iter(self.network.play_many(signals, settings, options.lockstep, options.segments))
+        network = self._member(options)
+        outputs = iter(network.play_many(signals, settings, options.lockstep, options.segments))
         return [np.stack([next(outputs) for _ in request.audio["audio"]]) for request in requests]
 
     def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
@@ -217,16 +164,37 @@ class Effect(Model):
 
         return forms.written(self.network, len(self.config.knobs), self.sample_rate, form, options, metadata)
 
-    def export_error_db(self, form: str, data: bytes) -> float:
+    def export_error_db(self, form: str, options: Any, data: bytes) -> float:
         from tonemill.models.effect.export import forms
 
-        return forms.error_db(self.network, len(self.config.knobs), self.sample_rate, form, data)
+        network = forms.chosen(self.network, form, options)
+        return forms.error_db(network, len(self.config.knobs), self.sample_rate, form, data)
 
     @classmethod
     def converted(cls, data: bytes, form: str, options: Any) -> bytes:
         from tonemill.models.effect.export import forms
 
         return forms.converted(data, form, options)
+
+    @classmethod
+    def loaded(cls, data: bytes) -> Effect:
+        from tonemill.models.effect.export import nam
+
+        amp = nam.read(data)
+        name = type(amp.network).__name__.lower()
+        config = amp.network.config
+        own = {} if config is None else {one.name: getattr(config, one.name) for one in fields(config)}
+        model = cls(config_of_network(name)(**own, sample_rate=amp.sample_rate, channels=1))
+        model.network = amp.network
+        return model.eval()
+
+    def about(self) -> Mapping[str, str]:
+        members = self.network.members.items()
+        found = {
+            f"network up to size {size:g}" if len(members) > 1 else "network": _in_words(one) for size, one in members
+        }
+        named = {f"{name} knob": f"{low:g} to {high:g}" for name, low, high in self._knob_ranges()}
+        return {**found, **named, "flags of train effect": flags_of(self.network, self.config.network)}
 
     def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
         """The knobs' positions (knobs,), from -1 to 1 over the range of the training corpus.
@@ -237,8 +205,8 @@ class Effect(Model):
         Raises:
             UsageError: a knob is missing, or its value is no number.
         """
-        config, found = self.config, []
-        for name, low, high in zip(config.knobs, config.knob_low, config.knob_high, strict=True):
+        found = []
+        for name, low, high in self._knob_ranges():
             value = settings.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 what = "is not set" if value is None else f"is {value!r}, no number"
@@ -249,6 +217,13 @@ class Effect(Model):
             found.append(2 * (value - low) / (high - low) - 1)
         return np.array(found, np.float32)
 
+    def _knob_ranges(self) -> Iterable[tuple[str, float, float]]:
+        config = self.config
+        return zip(config.knobs, config.knob_low, config.knob_high, strict=True)
+
+    def _member(self, options: PlayOptions) -> Network:
+        return self.network.member(options.size if isinstance(options, PackedPlayOptions) else None)
+
     def _pairs(self, batch: Batch) -> Pairs:
         """The batch with every channel as a pair of its own: (batch * channels, time)."""
         dry, wet = batch.audio["dry"], batch.audio["wet"]
@@ -257,47 +232,12 @@ class Effect(Model):
         return Pairs(dry.flatten(0, 1), wet.flatten(0, 1), knobs.repeat_interleave(dry.shape[1], 0))
 
 
-def _refuse_doubtful_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
-    if corpus.channels != 1 and "stereo" not in config.allow:
-        raise CorpusError(
-            f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill "
-            "channels mean` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
-        )
-    effects = corpus.values.get("effect", ())
-    if len(effects) > 1 and "effects" not in config.allow:
-        named = ", ".join([*effects[:5], *["..."][: len(effects) > 5]])
-        raise CorpusError(
-            f"{corpus.name} holds {len(effects)} effects ({named}), and a model learns one. Put `tonemill select "
-            f"'effect == \"{effects[0]}\"'` into the pipe that makes it, or train on all of them with --allow effects."
-        )
+def _adam(network: Network, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=network.weight_decay)
 
 
-def _settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[Any, ...]]:
-    """Names and ranges of the knobs, as fields of the config."""
-    if not config.conditioning:
-        return {"knobs": (), "knob_low": (), "knob_high": ()}
-    varying = sorted(name for name, about in corpus.given.items() if about.low < about.high)
-    for name in config.knobs:
-        if name not in corpus.given:
-            raise CorpusError(
-                f"{corpus.name} holds no numbers named {name!r} that came with the pairs; it has "
-                f"{', '.join(corpus.given) or 'none'}. Name them in the files (riff__fuzz_drive=0.7.wav) or in the "
-                "table of `tonemill pair --table`."
-            )
-        if name not in varying:
-            raise CorpusError(
-                f"{name!r} is {corpus.given[name].low:g} in all of {corpus.name}: nothing can be learned of it."
-            )
-    names = config.knobs or tuple(varying)
-    for name in names:
-        if corpus.given[name].missing:
-            raise CorpusError(
-                f"{corpus.given[name].missing} examples of {corpus.name} have no value for the knob {name!r}. "
-                f"Leave them out with `tonemill select '{name} is not None'` in the pipe that makes it, name others "
-                "with --knobs, or train without with --no-conditioning."
-            )
-    return {
-        "knobs": names,
-        "knob_low": tuple(corpus.given[name].low for name in names),
-        "knob_high": tuple(corpus.given[name].high for name in names),
-    }
+def _in_words(network: Network) -> str:
+    reach = network.reach
+    count = sum(one.numel() for one in network.parameters())
+    receptive = "a state without end" if reach is None else f"a receptive field of {reach:,} samples"
+    return f"{type(network).__name__} of {count:,} parameters, with {receptive}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Update
+from tonemill.models.directions import Bounds
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.plugins import Plugins
 
@@ -24,6 +25,13 @@ NETWORKS: Final = Plugins(
     group="tonemill.networks",
     shared=frozenset({"__init__"}),
 )
+
+SIZE = Annotated[
+    float | None,
+    "Of a packed network: from 0 to 1, the member that plays; 0.5 is the smaller one of A2. Default: the largest.",
+    Bounds(0, 1),
+]
+"""The option that chooses a member."""
 
 Signals = Float[Tensor, "batch time"]
 Shorter = Float[Tensor, "batch _"]
@@ -70,10 +78,32 @@ class Network(nn.Module):
     learning_rate: ClassVar[float]
     """Of Adam, where `--learning-rate` is not given."""
 
+    weight_decay: ClassVar[float] = 0.0
+    """Of Adam: this part of the weights is added to their gradients."""
+
     feeds_back: ClassVar[bool] = False
     """Whether its past output is an input; then `forward` needs the true wet signal."""
 
     config: Any
+
+    @property
+    def members(self) -> Mapping[float, Network]:
+        """Networks of which one plays, by the largest size from 0 to 1 at which it does; most are their only one."""
+        return {1.0: self}
+
+    def member(self, size: float | None) -> Network:
+        """The member that plays at a size; without one the largest.
+
+        Raises:
+            UsageError: a size is given, and there is one member.
+        """
+        members = self.members
+        *_, largest = members.values()
+        if size is None:
+            return largest
+        if len(members) == 1:
+            raise UsageError(f"--size is {size:g}, and this network has one size. Leave it out.")
+        return next((one for most, one in members.items() if size <= most), largest)
 
     @property
     def warm_up(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonemill.models.directions import Bounds, Direction, RequestField
-from tonemill.models.effect.network import NetworkPlayer
+from tonemill.models.effect.network import SIZE, NetworkPlayer
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class PlayOptions:
         Bounds(1),
     ] = 1
     block: Annotated[int, "Samples of audio played at a time; the output does not depend on it.", Bounds(1)] = 8192
+
+
+@dataclass(frozen=True)
+class PackedPlayOptions(PlayOptions):
+    size: SIZE = None
 
 
 class ChannelPlayers:
@@ -63,7 +68,7 @@ def direction_of(config: Any) -> Direction:
     }
     return Direction(
         "Audio through the effect, channel by channel.",
-        options=PlayOptions,
+        options=PackedPlayOptions if config.network == "packed" else PlayOptions,
         fields=fields,
         streams=True,
         together=("lockstep", "segments"),

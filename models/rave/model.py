@@ -312,7 +312,7 @@ class Rave(Model):
     def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
         return written(self.codec.plain(), form, self._count(options), self.sample_rate)
 
-    def export_error_db(self, form: str, data: bytes) -> float:
+    def export_error_db(self, form: str, options: Any, data: bytes) -> float:
         return error_db(self.codec.plain(), form, data)
 
     def _count(self, options: EncodeOptions | ExportOptions) -> int:

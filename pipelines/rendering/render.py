@@ -18,8 +18,8 @@ from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.pipelines.runs.checkpoints import load_for_rendering
+from tonemill.pipelines.runs.files import opened
 from tonemill.pipelines.runs.parents import parents_of
-from tonemill.pipelines.runs.run import open_run
 from tonemill.pipelines.storage.paths import to_path
 
 _device_in_use = threading.Lock()
@@ -111,7 +111,7 @@ def _loaded(
     parents: tuple[tuple[str, str], ...] | None,
     parents_uri: tuple[tuple[str, str], ...],
 ) -> Model:
-    run = open_run(to_path(uri))
+    run = opened(to_path(uri))
     checkpoint = run.checkpoint(str(step))
     places = {name: to_path(place) for name, place in parents_uri}
     digests = {name: parent.checkpoint.digest for name, parent in parents_of(run, places).items()}

@@ -28,6 +28,7 @@ from tonemill.pipelines.runs.checkpoint_folder import (
     Checkpoint,
     not_finite,
 )
+from tonemill.pipelines.runs.files import FileRun
 from tonemill.pipelines.runs.parents import parents_of
 from tonemill.pipelines.runs.run import Run
 from tonemill.pipelines.storage import commit, json_files
@@ -207,6 +208,8 @@ def load_for_rendering(
     Raises:
         RunError: the checkpoint is damaged, not finite, or of a model that has changed since; or a parent is missing.
     """
+    if isinstance(run, FileRun):
+        return run.model_in().to(device)
     model_class = load_model(run.model)
     values = model_class.current(run.model_config)
     settings: Any = config.build(model_class.config_of(values), values, f"{run.folder}")

@@ -187,7 +187,7 @@ def open_run(folder: Path) -> Run:
     about = json_files.read_json(folder / RUN_JSON)
     if about is None:
         checkpoint_folder.refuse_unreadable(folder / RUN_JSON)
-        what = "is no run" if folder.is_dir() else "does not exist"
+        what = "is no run" if folder.exists() else "does not exist"
         raise RunError(f"{folder} {what}. Make one with `tonemill train MODEL CORPUS -o {folder}`.")
     if about.get("schema") != SCHEMA:
         raise RunError(

@@ -25,7 +25,7 @@ class Render(BatchStep):
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     makes_roles: ClassVar[bool] = True
 
-    run: Annotated[str, "The folder that `tonemill train` made."]
+    run: Annotated[str, "The folder that `tonemill train` made, or another program's file that a model reads."]
     checkpoint: Annotated[
         str | None, "last, best, or the number of its step. Default: best where scores were measured, else last."
     ] = None
@@ -88,14 +88,16 @@ class Render(BatchStep):
 
     @classmethod
     def more_flags(cls, words: Sequence[str]) -> MoreFlags | None:
-        """The options of the direction that was typed, from run.json; no model is imported for a run of today."""
+        """The options of the direction that was typed, from run.json; only files of other programs import one."""
         from pathlib import Path
 
         from tonemill.audiotools.errors import TonemillError
         from tonemill.pipelines.runs.directions import chosen, directions_of
-        from tonemill.pipelines.runs.run import RUN_JSON, open_run
+        from tonemill.pipelines.runs.files import opened
+        from tonemill.pipelines.runs.run import RUN_JSON
 
-        place = next((word for word in words if not word.startswith("-") and (Path(word) / RUN_JSON).is_file()), None)
+        typed = (Path(word) for word in words if not word.startswith("-"))
+        place = next((str(one) for one in typed if (one / RUN_JSON).is_file() or one.is_file()), None)
         if place is None:
             return MoreFlags(NoOptions, lenient=True)
         name = ""
@@ -103,7 +105,7 @@ class Render(BatchStep):
             flag, equals, value = word.partition("=")
             name = (value if equals else following) if flag == "--as" else name
         try:
-            directions = directions_of(open_run(Path(place)))
+            directions = directions_of(opened(Path(place)))
             direction = chosen(directions, name, place)
         except TonemillError:
             return MoreFlags(NoOptions, lenient=True)
@@ -118,12 +120,12 @@ class Render(BatchStep):
         from tonemill.audiotools.trouble import require_package
         from tonemill.pipelines import config
         from tonemill.pipelines.runs.directions import chosen, directions_of
+        from tonemill.pipelines.runs.files import opened
         from tonemill.pipelines.runs.parents import parents_of, trained_with, typed_places
-        from tonemill.pipelines.runs.run import open_run
         from tonemill.pipelines.storage.paths import readable, to_uri
 
         require_package("torch", "render")
-        run = open_run(Path(self.run))
+        run = opened(Path(self.run))
         directions = directions_of(run)
         direction = chosen(directions, self.direction, self.run)
         name = self.direction or next(iter(directions))

@@ -14,6 +14,7 @@ from tonemill.models.contract import Batch, Model
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.checkpoint_folder import WEIGHTS
 from tonemill.pipelines.runs.checkpoints import AVERAGE, read_tensors, refuse_saved_not_finite
+from tonemill.pipelines.runs.files import FileRun
 from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.loader import Batches, examples_of
 
@@ -104,6 +105,8 @@ def _weights_of(run: Run, model: Model) -> dict[str, Tensor]:
     Raises:
         RunError: nothing agrees, or the checkpoint is damaged.
     """
+    if isinstance(run, FileRun):
+        return _weights_in(run, model)
     checkpoint = run.checkpoint()
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     stored, taken = read_tensors(checkpoint, WEIGHTS), {}
@@ -118,6 +121,20 @@ def _weights_of(run: Run, model: Model) -> dict[str, Tensor]:
             f"--init-from {run.folder}: no weight of its {run.model} has the name and shape of one of this model."
         )
     return taken
+
+
+def _weights_in(run: FileRun, model: Model) -> dict[str, Tensor]:
+    """All weights of a model in another program's file.
+
+    Raises:
+        RunError: it is of another shape than the model: a part of a network is of no use.
+    """
+    source, own = run.model_in(), model.state_dict()
+    found = source.state_dict()
+    if {name: tensor.shape for name, tensor in found.items()} != {name: tensor.shape for name, tensor in own.items()}:
+        flags = "; ".join(f"{name}: {words}" for name, words in source.about().items())
+        raise RunError(f"--init-from {run.folder}: its network is not the one of these settings. {flags}.")
+    return found
 
 
 def _in_words(model: Model, taken: Mapping[str, Tensor], fitted: Collection[str], source: Run) -> str:

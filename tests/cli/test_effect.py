@@ -343,6 +343,41 @@ def test_a_nam_file_has_the_levels_and_kinds_that_players_read(tonemill: Tonemil
     )
 
 
+def test_a_nam_file_renders_is_inspected_and_is_trained_further(
+    tonemill: Tonemill, run: Path, pairs: Path, corpus: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "pedal.nam"
+    tonemill("export", run, "-o", file).done()
+    scanned = tonemill("scan", pairs / "di/riff0.wav", "-q").done().out
+    outputs = []
+    for number, place in enumerate((run, file)):
+        stream = tonemill("render", place, "--block", 700, stdin=scanned).done().out
+        tonemill("write", tmp_path / f"{number}", "-q", stdin=stream).done()
+        outputs.append(soundfile.read(tmp_path / f"{number}/riff0.wav")[0])
+    assert len(outputs[0]) == len(outputs[1]) == 4 * RATE
+    assert np.abs(outputs[0] - outputs[1]).max() < 2e-4
+    # The recipe holds the digest: another file of that name is not taken for it.
+    stream = tonemill("render", file, stdin=scanned).done().out
+    file.write_text(file.read_text().replace('"name"', '"Name"'))
+    tonemill("write", tmp_path / "other", "-q", stdin=stream).refused(1, "is not the checkpoint that the recipe names")
+    assert f"{RATE}" in tonemill("inspect", file).done().out.decode()
+    facts = json.loads(tonemill("inspect", file, "--json").done().out)
+    assert (facts["model"], facts["sample_rate"]) == ("effect", RATE)
+    assert "FIR of 64 parameters, with a receptive field of 64 samples" in facts["about"]["network"]
+    assert "--network fir --taps 64" in facts["about"]["flags of train effect"]
+    short = ("--length", 512, "--stability-seconds", 0, "--steps", 1, "--batch-size", 1, "-q")
+    begin = ("train", "effect", corpus, "--init-from", file, *short)
+    tonemill(*begin, "-o", tmp_path / "on", "--network", "fir", "--taps", 64).done()
+    tonemill(*begin, "-o", tmp_path / "no", "--network", "fir", "--taps", 65).refused(
+        1, "pedal.nam", "not the one of these settings", "--network fir --taps 64"
+    )
+    tonemill("render", file, "--checkpoint", "best", stdin=scanned).done()
+    tonemill("render", file, "--checkpoint", "7", stdin=scanned).refused(1, "leave --checkpoint 7 out")
+    (tmp_path / "song.nam").write_text("{}")
+    tonemill("render", tmp_path / "song.nam", stdin=scanned).refused(2, "song.nam", "no .nam file")
+    tonemill("render", pairs / "di/riff0.wav", stdin=scanned).refused(2, "neither a run nor a file that a model reads")
+
+
 def test_export_lists_the_forms_of_a_run_and_their_options(tonemill: Tonemill, run: Path) -> None:
     help_text = " ".join(tonemill("export", run, "--help").done().out.decode().split())
     for words in ("Neural Amp Modeler", "ONNX Runtime", "LibTorch", "no longer develops", "--gear-make"):

@@ -8,7 +8,8 @@ from conftest import Tonemill
 from typer.testing import CliRunner
 
 from tonemill.cli.app import Stages, command_of
-from tonemill.models.effect.model import Effect, config_of_network
+from tonemill.models.effect.model import Effect
+from tonemill.models.effect.settings import config_of_network
 from tonemill.pipelines.config import settings
 from tonemill.pipelines.runs.run import TrainConfig
 

@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "fir": {"taps": 1500},
     "gru": {"hidden_size": 5, "layers": 2},
     "lstm": {"hidden_size": 5, "layers": 2},
+    "packed": {"members": (1, 2)},
     "polynomial": {"order": 4, "taps": 700},
     "tcn": {"blocks": 3, "growth": 4, "kernel_size": 5, "tcn_channels": 6},
     "wavenet": {"preset": "feather"},
@@ -60,7 +61,7 @@ def lively(name: str, knobs: int) -> Network:
         for key, parameter in net.named_parameters():
             if "weight" in key:
                 parameter.mul_(3)
-    if name in ("wavenet", "chain"):
+    if name in ("wavenet", "chain", "packed"):
         for key, parameter in net.named_parameters():
             if key.endswith("head.weight"):
                 parameter.mul_(10)

@@ -14,16 +14,21 @@ import torch
 from jaxtyping import Float32
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.directions import Export, NoOptions
+from tonemill.models.directions import Export
 from tonemill.models.effect.export import graph, nam
-from tonemill.models.effect.network import Network, played
+from tonemill.models.effect.network import SIZE, Network, played
 from tonemill.models.parts.portable import loaded_script, onnx_session
 
 _TEST_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
-class NamOptions:
+class FormOptions:
+    size: SIZE = None
+
+
+@dataclass(frozen=True)
+class NamOptions(FormOptions):
     name: Annotated[str | None, "The name that players show; default: the run's."] = None
     gear_make: Annotated[str | None, "The maker of the recorded device."] = None
     gear_model: Annotated[str | None, "The recorded device."] = None
@@ -45,18 +50,23 @@ class NamOptions:
 
     def given(self) -> dict[str, Any]:
         """The options that were set."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        found = dataclasses.asdict(self).items()
+        return {name: value for name, value in found if value is not None and name != "size"}
 
 
 FORMS: Final[Mapping[str, Export]] = {
     "nam": Export(
-        "The file of Neural Amp Modeler, for its plug-ins and pedals; wavenet, lstm and fir without knobs.", NamOptions
+        "The file of Neural Amp Modeler, for its plug-ins and pedals; wavenet, packed, lstm and fir without knobs.",
+        NamOptions,
     ),
     "onnx": Export(
         "For programs with ONNX Runtime; every network, one block of a stream at a time, with its state as an input "
-        "that is at rest if it is left out (needs `pip install 'tonemill[onnx]'`)."
+        "that is at rest if it is left out (needs `pip install 'tonemill[onnx]'`).",
+        FormOptions,
     ),
-    "torchscript": Export("For programs on LibTorch that read it already; PyTorch no longer develops the format."),
+    "torchscript": Export(
+        "For programs on LibTorch that read it already; PyTorch no longer develops the format.", FormOptions
+    ),
 }
 
 
@@ -66,8 +76,9 @@ def written(
     """A network as a file of one form.
 
     Raises:
-        UsageError: the form cannot hold it, or a package is missing.
+        UsageError: the form cannot hold it, it has no sizes and one is given, or a package is missing.
     """
+    network = chosen(network, form, options)
     if form == "nam":
         about = {
             "date": _date(datetime.now()),
@@ -79,6 +90,11 @@ def written(
     return graph.onnx_bytes(network, knobs, sample_rate) if form == "onnx" else graph.torchscript_bytes(network, knobs)
 
 
+def chosen(network: Network, form: str, options: Any) -> Network:
+    """The network that a file of one form holds: all members in a .nam file without a size, else one of them."""
+    return network if form == "nam" and options.size is None else network.member(options.size)
+
+
 def converted(data: bytes, form: str, options: Any) -> bytes:
     """A .nam file written as a file of one form.
 
@@ -87,8 +103,9 @@ def converted(data: bytes, form: str, options: Any) -> bytes:
     """
     amp = nam.read(data)
     if form == "nam":
-        return nam.written(amp.network, amp.sample_rate, {**amp.metadata, **options.given()})
-    return written(amp.network, 0, amp.sample_rate, form, NoOptions(), {})
+        metadata = {**amp.metadata, **options.given()}
+        return nam.written(chosen(amp.network, form, options), amp.sample_rate, metadata)
+    return written(amp.network, 0, amp.sample_rate, form, options, {})
 
 
 def _date(now: datetime) -> dict[str, int]:
@@ -97,7 +114,7 @@ def _date(now: datetime) -> dict[str, int]:
 
 
 def error_db(network: Network, knobs: int, sample_rate: int, form: str, data: bytes) -> float:
-    """How much the output of an exported file differs from the player's, in dB of the player's RMS.
+    """How much the output of an exported file differs from the player's, in dB of the player's RMS; of all members.
 
     The input is seeded noise under a rising envelope, the knobs are in the middle.
 
@@ -107,12 +124,17 @@ def error_db(network: Network, knobs: int, sample_rate: int, form: str, data: by
     frames = round(_TEST_SECONDS * sample_rate)
     noise = np.random.default_rng(0).standard_normal(frames) * np.linspace(0, 0.25, frames)
     dry, middle = noise.astype(np.float32), np.zeros(knobs, np.float32)
-    own = played(network.player(middle), dry)
     if form == "nam":
-        again = played(nam.read(data).network.player(middle), dry)
+        members = zip(network.members.values(), nam.read(data).network.members.values(), strict=True)
+        outputs = [(played(one.player(middle), dry), played(again.player(middle), dry)) for one, again in members]
     else:
         run = _onnx_output if form == "onnx" else _torchscript_output
         again = run(data, dry, middle, 1 if network.feeds_back else 4096)
+        outputs = [(played(network.player(middle), dry), again)]
+    return max(_difference_db(own, again) for own, again in outputs)
+
+
+def _difference_db(own: Float32[np.ndarray, "time"], again: Float32[np.ndarray, "time"]) -> float:
     level, difference = (float(np.sqrt(np.mean(np.square(one, dtype=np.float64)))) for one in (own, again - own))
     # A network that renders silence has no level to measure against: full scale is.
     return 20 * math.log10(max(difference, 1e-12) / (level or 1.0))

@@ -1,41 +1,31 @@
 """Files of Neural Amp Modeler (.nam): write a network into the published layout, and read one back.
 
-JSON with the architecture, its shape, and all weights as one list, in the order in which players read them:
-
-    WaveNet   for each stack: rechannel; for each layer convolution (out, in, tap), bias, mixer, 1x1, bias; head, bias;
-              after the last stack the head scale
-    LSTM      for each layer [W_input | W_state] row by row (gates i, f, g, o), the sum of both biases, the state and
-              then the cells after a second of silence; after the last layer the head and its bias
-    Linear    the response from lag 0, and a bias if there is one
-
-Stacks of one kernel size, tanh and a head of one tap have the layout of version 0.5, which every player reads; others
-that of 0.7.
+JSON with a version, metadata, the architecture with its shape and weights (`layouts`), and the sample rate. A
+SlimmableContainer holds whole models instead of weights, each with the largest size from 0 to 1 at which it plays.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models.effect.export.layouts import Layout, layout_of, network_of
 from tonemill.models.effect.export.loudness import measured
 from tonemill.models.effect.network import Network, played
-from tonemill.models.effect.networks.fir import FIR, FIRConfig
-from tonemill.models.effect.networks.lstm import LSTM
-from tonemill.models.effect.networks.wavenet import Shape, StackShape, WaveNet, WaveNetConfig
-from tonemill.models.effect.recurrent import Recurrent, RecurrentConfig
+from tonemill.models.effect.networks.packed import Packed, PackedConfig
+from tonemill.models.effect.networks.wavenet import WaveNet, one_stack
 
-_NO_FILM: Final = {"active": False, "shift": True, "groups": 1}
-_FILMS: Final = (
-    "conv_pre_film", "conv_post_film", "input_mixin_pre_film", "input_mixin_post_film",
-    "activation_pre_film", "activation_post_film", "layer1x1_post_film", "head1x1_post_film",
-)  # fmt: skip
+CONTAINER: Final = "SlimmableContainer"
+CONTAINER_VERSION: Final = "0.7.0"
+
+_VERSIONS: Final = re.compile(r"0\.[567]\.\d+")
 
 
 @dataclass(frozen=True)
@@ -53,33 +43,79 @@ def written(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> 
     Raises:
         UsageError: the format cannot hold this network, or a weight is not finite.
     """
-    if isinstance(network, WaveNet) and network.stacks[0].layers[0].mix.in_channels == 1:
-        architecture, config, weights = "WaveNet", _wavenet_config(network.shape), _wavenet_weights(network)
-    elif isinstance(network, LSTM) and network.cells.input_size == 1 and not network.config.skip:
-        architecture, config, weights = "LSTM", _lstm_config(network), _lstm_weights(network)
-    elif isinstance(network, FIR):
-        architecture, weights = "Linear", [_flat(network.response)]
-        config = {"receptive_field": network.reach, "bias": False}
-    else:
-        raise UsageError(
-            "a .nam file can hold a wavenet, an lstm without --skip, or a fir, none of them with knobs. Export this "
-            "one with --format onnx."
-        )
-    version = "0.7.0" if "layers" in config and "kernel_sizes" in config["layers"][0] else "0.5.4"
-    # A float32 becomes the double of the same value, whose shortest spelling reads back to it.
-    numbers = [float(one) for one in np.concatenate(weights).astype(np.float32)]
-    if not np.isfinite(numbers).all():
-        raise UsageError("it holds weights that are not finite. Export another step with --checkpoint.")
+    return json.dumps(_content(network, sample_rate, _finite(metadata)), allow_nan=False).encode()
+
+
+def read(data: bytes) -> Amp:
+    """Read a .nam file; a container becomes a packed network.
+
+    Raises:
+        UsageError: `data` is no .nam file, is of an unknown version, uses a feature not supported here, or has too few
+            or too many weights.
+    """
+    try:
+        content = json.loads(data)
+        _refuse_unknown_version(content.get("version"))
+        if content["architecture"] == CONTAINER:
+            return _read_container(content)
+        network = network_of(content["architecture"], content["config"], content["weights"])
+        return Amp(network, _rate(content), content.get("metadata") or {})
+    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"it is no .nam file that can be read: {type(error).__name__}: {error}.") from error
+
+
+def _content(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> dict[str, Any]:
     levels = measured(lambda dry: played(network.player(np.zeros(0, np.float32)), dry), sample_rate)
-    content = {
-        "version": version,
-        "metadata": {**_finite(metadata), **levels._asdict()},
-        "architecture": architecture,
-        "config": config,
-        "weights": numbers,
-        "sample_rate": sample_rate,
-    }
-    return json.dumps(content, allow_nan=False).encode()
+    metadata = {**metadata, **levels._asdict()}
+    if isinstance(network, Packed):
+        models = [
+            {"max_value": size, "model": _content(one, sample_rate, metadata)} for size, one in network.members.items()
+        ]
+        layout = Layout(CONTAINER_VERSION, CONTAINER, {"submodels": models}, [])
+    else:
+        layout = layout_of(network)
+    return {**layout._asdict(), "metadata": metadata, "sample_rate": sample_rate}
+
+
+def _read_container(content: Mapping[str, Any]) -> Amp:
+    members: dict[float, Network] = {}
+    models = sorted(content["config"]["submodels"], key=lambda one: float(one["max_value"]))
+    if not models:
+        raise ValueError("its container holds no model")
+    for one in models:
+        model = one["model"]
+        _refuse_unknown_version(model.get("version"))
+        members[float(one["max_value"])] = network_of(model["architecture"], model["config"], model["weights"])
+    largest = models[-1]["model"]
+    metadata = content.get("metadata") or largest.get("metadata") or {}
+    rate = _rate(content if content.get("sample_rate") else largest)
+    return Amp(Packed(_packed_config(members), 0, members).eval(), rate, metadata)
+
+
+def _packed_config(members: Mapping[float, Network]) -> PackedConfig | None:
+    """The config that makes such members; None where none does."""
+    shapes = [one.shape if isinstance(one, WaveNet) else None for one in members.values()]
+    channels = tuple(shape.stacks[0].channels for shape in shapes if shape is not None)
+    made = [one_stack(width).stacks for width in channels]
+    same = [shape and shape.stacks for shape in shapes] == made and sorted(set(channels)) == list(channels)
+    return PackedConfig(members=channels) if same else None
+
+
+def _rate(content: Mapping[str, Any]) -> int:
+    return round(float(content.get("sample_rate") or 48000))
+
+
+def _refuse_unknown_version(version: Any) -> None:
+    """Refuse a version whose layout is not known; the first files, and models in a container, may state none.
+
+    Raises:
+        UsageError: names it.
+    """
+    if version is not None and not (isinstance(version, str) and _VERSIONS.fullmatch(version)):
+        raise UsageError(
+            f"it is a .nam file of version {version}, and 0.5.0 to 0.7 can be read here. Export it from its trainer in "
+            "one of these, or render with a newer tonemill."
+        )
 
 
 def _finite(value: Any) -> Any:
@@ -89,187 +125,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def read(data: bytes) -> Amp:
-    """Read a .nam file.
-
-    Raises:
-        UsageError: `data` is no .nam file, uses a feature not supported here, or has too few or too many weights.
-    """
-    try:
-        content = json.loads(data)
-        architecture, config, numbers = content["architecture"], content["config"], content["weights"]
-        weights = np.array(numbers, np.float32)
-        if weights.ndim != 1 or not np.isfinite(weights).all():
-            raise ValueError("its weights are no list of finite numbers")
-        rate = round(float(content.get("sample_rate") or 48000))
-        shape = {"WaveNet": _wavenet_shape, "LSTM": _lstm_shape, "Linear": _linear_shape}.get(architecture, _unknown)
-        network = shape(config, architecture)
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise UsageError(f"it is no .nam file that can be read: {type(error).__name__}: {error}.") from error
-    places = list(_places(network))
-    expected = sum(place.numel() for place in places) + isinstance(network, WaveNet)
-    if weights.size != expected:
-        raise UsageError(
-            f"it holds {weights.size} weights, and the {architecture} that it describes has {expected}: it was cut, or "
-            "written for another layout. Get it again."
-        )
-    if isinstance(network, WaveNet):
-        network.shape = network.shape._replace(head_scale=float(weights[-1]))
-    at = 0
-    with torch.no_grad():
-        for place in places:
-            place.copy_(torch.from_numpy(weights[at : at + place.numel()]).reshape(place.shape))
-            at += place.numel()
-    return Amp(network.eval(), rate, content.get("metadata") or {})
-
-
-def _flat(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy().ravel()
-
-
-def _wavenet_config(shape: Shape) -> dict[str, Any]:
-    classic = all(
-        stack.head_kernel == 1 and stack.slope is None and len(set(stack.kernels)) == 1 for stack in shape.stacks
-    )
-    layers = []
-    inputs = 1
-    for stack in shape.stacks:
-        layer: dict[str, Any] = {"input_size": inputs, "condition_size": 1, "channels": stack.channels}
-        layers.append({**layer, **(_classic(stack) if classic else _current(stack))})
-        inputs = stack.channels
-    return {"layers": layers, "head": None, "head_scale": shape.head_scale}
-
-
-def _classic(stack: StackShape) -> dict[str, Any]:
-    return {
-        "head_size": stack.head,
-        "kernel_size": stack.kernels[0],
-        "dilations": list(stack.dilations),
-        "activation": "Tanh",
-        "gated": False,
-        "head_bias": stack.head_bias,
-    }
-
-
-def _current(stack: StackShape) -> dict[str, Any]:
-    count = len(stack.dilations)
-    leaky = {"type": "LeakyReLU", "negative_slope": stack.slope}
-    return {
-        "bottleneck": stack.channels,
-        "kernel_sizes": list(stack.kernels),
-        "dilations": list(stack.dilations),
-        "activation": [{"type": "Tanh"} if stack.slope is None else leaky] * count,
-        "gating_mode": ["none"] * count,
-        "secondary_activation": [None] * count,
-        "layer1x1": {"active": True, "groups": 1},
-        "head1x1": {"active": False, "out_channels": 1, "groups": 1},
-        "head": {"out_channels": stack.head, "kernel_size": stack.head_kernel, "bias": stack.head_bias},
-        "groups_input": 1,
-        "groups_input_mixin": 1,
-        **dict.fromkeys(_FILMS, _NO_FILM),
-        "slimmable": None,
-    }
-
-
-def _wavenet_shape(config: Mapping[str, Any], _: str) -> WaveNet:
-    stacks = []
-    for layer in config["layers"]:
-        dilations = tuple(layer["dilations"])
-        active = [name for name in _FILMS if (layer.get(name) or {}).get("active")]
-        gates = layer.get("gating_mode", ["none"])
-        gated = layer.get("gated", False) or any(
-            gate != "none" for gate in ([gates] if isinstance(gates, str) else gates)
-        )
-        narrow = layer.get("bottleneck", layer["channels"]) != layer["channels"]
-        grouped = [layer.get(name, 1) for name in ("groups_input", "groups_input_mixin")] != [1, 1]
-        if active or gated or narrow or grouped or layer["condition_size"] != 1 or config.get("head"):
-            what = active[0] if active else "gates, groups, a bottleneck, a condition of its own or a post-head"
-            raise ValueError(f"it uses {what}, which is not supported here")
-        kernels = layer.get("kernel_sizes", layer.get("kernel_size"))
-        kernels = (kernels,) * len(dilations) if isinstance(kernels, int) else tuple(kernels)
-        head = layer.get("head") or {"out_channels": layer["head_size"], "kernel_size": 1, "bias": layer["head_bias"]}
-        slope = _slope(layer["activation"])
-        stacks.append(
-            StackShape(
-                layer["channels"], head["out_channels"], kernels, dilations, head["kernel_size"], head["bias"], slope
-            )
-        )
-    return WaveNet(WaveNetConfig(), 0, Shape(tuple(stacks), float(config["head_scale"])))
-
-
-def _slope(activation: Any) -> float | None:
-    """The slope of a leaky ReLU below 0; None for tanh."""
-    several = activation if isinstance(activation, list) else [activation]
-    named = [{"type": one} if isinstance(one, str) else one for one in several]
-    if any(one != named[0] for one in named) or named[0]["type"] not in ("Tanh", "LeakyReLU"):
-        raise ValueError(
-            f"its activations are {activation!r}; Tanh and LeakyReLU, alike in a stack, are supported here"
-        )
-    return None if named[0]["type"] == "Tanh" else float(named[0].get("negative_slope", 0.01))
-
-
-def _lstm_config(network: Recurrent) -> dict[str, Any]:
-    return {"input_size": 1, "hidden_size": network.config.hidden_size, "num_layers": network.config.layers}
-
-
-def _lstm_shape(config: Mapping[str, Any], _: str) -> LSTM:
-    if config.get("input_size", 1) != 1:
-        raise ValueError(f"its input size is {config['input_size']}; 1 is supported here")
-    network = LSTM(RecurrentConfig(hidden_size=config["hidden_size"], layers=config["num_layers"]))
-    network.silence = 0  # the state in the file is at rest
-    with torch.no_grad():
-        for name, tensor in network.cells.named_parameters():
-            if name.startswith("bias_hh"):
-                tensor.zero_()
-    return network
-
-
-def _lstm_weights(network: LSTM) -> list[np.ndarray]:
-    found = []
-    with torch.no_grad():
-        state = network.player(np.zeros(0, np.float32)).state  # type: ignore[attr-defined]
-    for n in range(network.config.layers):
-        of_input, of_state, one, two = (
-            getattr(network.cells, f"{name}_l{n}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        found += [_flat(torch.cat([of_input, of_state], dim=1)), _flat(one + two), state[0, n], state[1, n]]
-    return [*found, _flat(network.head.weight), _flat(network.head.bias)]
-
-
-def _linear_shape(config: Mapping[str, Any], _: str) -> FIR:
-    if config.get("bias"):
-        raise ValueError("it has a bias, which is not supported here")
-    return FIR(FIRConfig(taps=config["receptive_field"]))
-
-
-def _unknown(_: Mapping[str, Any], architecture: str) -> Network:
-    raise ValueError(f"its architecture is {architecture!r}; WaveNet, LSTM and Linear are supported here")
-
-
-def _wavenet_weights(network: WaveNet) -> list[np.ndarray]:
-    return [*(_flat(place) for place in _places(network)), np.array([network.shape.head_scale], np.float32)]
-
-
-def _places(network: Network) -> Iterator[torch.Tensor]:
-    """The tensors that a file's weights fill, in the file's order; for an LSTM they are views into PyTorch's."""
-    if isinstance(network, WaveNet):
-        for stack in network.stacks:
-            yield stack.rechannel.weight
-            for layer in stack.layers:
-                yield from (layer.conv.weight, layer.conv.bias, layer.mix.weight, layer.one.weight, layer.one.bias)
-            yield stack.head.weight
-            if stack.head.bias is not None:
-                yield stack.head.bias
-    elif isinstance(network, FIR):
-        yield network.response
-    elif isinstance(network, Recurrent):
-        assert network.start is not None
-        for n in range(network.config.layers):
-            of_input, of_state = getattr(network.cells, f"weight_ih_l{n}"), getattr(network.cells, f"weight_hh_l{n}")
-            for row in range(len(of_input)):
-                yield from (of_input[row], of_state[row])
-            yield getattr(network.cells, f"bias_ih_l{n}")
-            yield from (network.start[0, n], network.start[1, n])
-        yield from (network.head.weight, network.head.bias)

@@ -59,7 +59,8 @@ def _two(channels: int, half: int, first: tuple[int, ...], second: tuple[int, ..
     )
 
 
-def _one(channels: int) -> Shape:
+def one_stack(channels: int) -> Shape:
+    """The shape of the second architecture (A2), with a number of channels."""
     run = (1, 3, 7, 17, 41, 101, 239)
     dilations = (*run, *run, 1, 13, *run)
     kernels = (6,) * 14 + (15, 15) + (6,) * 7
@@ -73,8 +74,8 @@ PRESETS: Final[dict[str, Shape]] = {
     "lite": _two(12, 6, *_SMALL),
     "feather": _two(8, 4, *_SMALL),
     "nano": _two(4, 2, *_SMALL),
-    "a2-full": _one(8),
-    "a2-lite": _one(3),
+    "a2-full": one_stack(8),
+    "a2-lite": one_stack(3),
 }
 
 

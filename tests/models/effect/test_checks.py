@@ -10,7 +10,8 @@ import pytest
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.effect.checks import refuse_doubtful
-from tonemill.models.effect.model import DOUBTS, Effect, EffectConfig, config_of_network
+from tonemill.models.effect.model import Effect
+from tonemill.models.effect.settings import DOUBTS, EffectConfig, config_of_network
 from tonemill.models.exchange import CorpusFacts, Range, Request
 
 RATE = 22050

@@ -21,6 +21,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, int, int | None]] = [
     ("wavenet", {"preset": "nano"}, 0, 841, 4093),
     ("wavenet", {"preset": "a2-full"}, 0, 12_145, 6347),
     ("wavenet", {"preset": "a2-lite"}, 0, 1_870, 6347),
+    ("packed", {}, 0, 14_015, 6347),
     ("lstm", {"hidden_size": 24}, 0, 2_665, None),
     ("lstm", {"hidden_size": 16, "skip": True, "learned_state": False}, 0, 1_233, None),
     ("lstm", {"hidden_size": 32, "skip": True, "learned_state": False}, 0, 4_513, None),

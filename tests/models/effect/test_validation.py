@@ -16,7 +16,8 @@ import torch
 
 from tonemill.models.contract import CorpusFacts, Request, Validation
 from tonemill.models.effect import validation
-from tonemill.models.effect.model import Effect, config_of_network
+from tonemill.models.effect.model import Effect
+from tonemill.models.effect.settings import config_of_network
 
 RATE = 8000
 FACTS = CorpusFacts("corpora/test", ("dry", "wet"), RATE, 1)

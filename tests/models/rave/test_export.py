@@ -79,7 +79,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_a_file_gives_the_sound_of_the_run(name: str, form: str) -> None:
-    assert model(name).export_error_db(form, exported(name, form)) < -90
+    assert model(name).export_error_db(form, None, exported(name, form)) < -90
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_file_of_another_run_is_noticed() -> None:
         loaded = loaded_script(exported("v2"))
         for parameter in loaded.parameters():
             parameter.mul_(1.01)
-    assert model("v2").export_error_db("nn-tilde", script_bytes(loaded)) > -60
+    assert model("v2").export_error_db("nn-tilde", None, script_bytes(loaded)) > -60
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_frames_that_fit_no_block_of_a_host_are_refused_with_the_mend() -> None:
     with pytest.raises(UsageError, match="--format onnx"):
         one.exported("nn-tilde", ExportOptions(), {})
     data = one.exported("onnx", ExportOptions(), {})
-    assert one.export_error_db("onnx", data) < -90
+    assert one.export_error_db("onnx", None, data) < -90
 
 
 @pytest.mark.slow

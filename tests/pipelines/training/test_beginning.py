@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tonemill.audiotools.errors import CorpusError, RunError, UsageError
 from tonemill.models.contract import load_model
-from tonemill.models.effect.model import config_of_network
+from tonemill.models.effect.settings import config_of_network
 from tonemill.models.specgan import SpecGAN, SpecGANConfig
 from tonemill.models.wavegan import WaveGAN, WaveGANConfig
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus

@@ -1,0 +1,135 @@
+"""Settings of the effect model: its own, each network's and those that a corpus decides; corpora that do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Final
+
+from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.models.effect.losses import LossConfig
+from tonemill.models.effect.network import NETWORKS, Network
+from tonemill.models.exchange import CorpusFacts
+from tonemill.models.parts.settings import require_least
+
+DOUBTS: Final = ("latency", "clipping", "short", "silence", "stereo", "noise", "offset", "effects")
+"""Names of the reasons to refuse a corpus, as `--allow` takes them; `checks` describes each."""
+
+PAIRS_PIPE: Final = (
+    "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
+)
+
+_NETWORKS: Final = f"What learns: {', '.join(NETWORKS.names())}."
+
+
+@dataclass(frozen=True)
+class EffectConfig(LossConfig):
+    network: Annotated[str, _NETWORKS] = "wavenet"
+    length: Annotated[int, "Samples of each training clip that are scored, after what the network needs before."] = 8192
+    learning_rate: Annotated[float | None, "Adam's; the network's own if left out."] = None
+    decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = (
+        6000
+    )
+    level_augment_db: Annotated[
+        float, "Play dry and wet softer by up to so many dB; only for effects that treat every level alike."
+    ] = 0.0
+    conditioning: Annotated[bool, "Make knobs of numeric fields."] = True
+    knobs: Annotated[
+        tuple[str, ...], "Numeric fields that become inputs; default: all that came with the pairs and vary."
+    ] = ()
+    knob_low: Annotated[tuple[float, ...], "The least value of each knob, from the corpus."] = ()
+    knob_high: Annotated[tuple[float, ...], "The largest value of each knob, from the corpus."] = ()
+    allow: Annotated[tuple[str, ...], f"Train in spite of this: {', '.join(DOUBTS)}."] = ()
+    validate_seconds: Annotated[float, "Of held-out pairs that are played each time; 0: all of them."] = 60.0
+    stability_seconds: Annotated[
+        float | None, "Of silence and of noise on which its output must stay bounded; 60, or 5 if it feeds back."
+    ] = None
+    sample_rate: Annotated[int | None, "In hertz; the corpus decides."] = None
+    channels: Annotated[int | None, "The corpus decides; each is played as a signal of its own."] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_least(self, length=64, decay_steps=0, level_augment_db=0, validate_seconds=0)
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise UsageError(f"--learning-rate is {self.learning_rate}; it must be more than 0, as 0.004.")
+        for doubt in self.allow:
+            if doubt not in DOUBTS:
+                raise UsageError(f"--allow is {doubt!r}; it must be one of {', '.join(DOUBTS)}.")
+
+
+@cache
+def config_of_network(name: str) -> type:
+    """The settings of the model with one network: all of `EffectConfig` and the network's own."""
+    own: type = NETWORKS.module(name).NETWORK.Config
+
+    def check(self: Any) -> None:
+        for part in (EffectConfig, own):
+            getattr(part, "__post_init__", lambda _: None)(self)
+
+    namespace = {
+        "__annotations__": {"network": Annotated[str, _NETWORKS]},
+        "__post_init__": check,
+        "__module__": __name__,
+        "network": name,
+    }
+    return dataclass(frozen=True)(type("EffectConfig", (own, EffectConfig), namespace))
+
+
+def flags_of(network: Network, name: str) -> str:
+    """The flags of `train effect` that make a network of this shape; a sentence where none do."""
+    if network.config is None:
+        return "none make a network of this shape: it renders, and is not trained further"
+    found = [f"--network {name}"]
+    for one in fields(network.Config):
+        value = getattr(network.config, one.name)
+        if value != one.default:
+            flag = f"--{one.name.replace('_', '-')}"
+            each = value if isinstance(value, tuple) else (value,)
+            found += [flag if value is True else f"{flag} {item}" for item in each]
+    return " ".join(found)
+
+
+def refuse_doubtful_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
+    if corpus.channels != 1 and "stereo" not in config.allow:
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill "
+            "channels mean` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
+        )
+    effects = corpus.values.get("effect", ())
+    if len(effects) > 1 and "effects" not in config.allow:
+        named = ", ".join([*effects[:5], *["..."][: len(effects) > 5]])
+        raise CorpusError(
+            f"{corpus.name} holds {len(effects)} effects ({named}), and a model learns one. Put `tonemill select "
+            f"'effect == \"{effects[0]}\"'` into the pipe that makes it, or train on all of them with --allow effects."
+        )
+
+
+def settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[Any, ...]]:
+    """Names and ranges of the knobs, as fields of the config."""
+    if not config.conditioning:
+        return {"knobs": (), "knob_low": (), "knob_high": ()}
+    varying = sorted(name for name, about in corpus.given.items() if about.low < about.high)
+    for name in config.knobs:
+        if name not in corpus.given:
+            raise CorpusError(
+                f"{corpus.name} holds no numbers named {name!r} that came with the pairs; it has "
+                f"{', '.join(corpus.given) or 'none'}. Name them in the files (riff__fuzz_drive=0.7.wav) or in the "
+                "table of `tonemill pair --table`."
+            )
+        if name not in varying:
+            raise CorpusError(
+                f"{name!r} is {corpus.given[name].low:g} in all of {corpus.name}: nothing can be learned of it."
+            )
+    names = config.knobs or tuple(varying)
+    for name in names:
+        if corpus.given[name].missing:
+            raise CorpusError(
+                f"{corpus.given[name].missing} examples of {corpus.name} have no value for the knob {name!r}. "
+                f"Leave them out with `tonemill select '{name} is not None'` in the pipe that makes it, name others "
+                "with --knobs, or train without with --no-conditioning."
+            )
+    return {
+        "knobs": names,
+        "knob_low": tuple(corpus.given[name].low for name in names),
+        "knob_high": tuple(corpus.given[name].high for name in names),
+    }

@@ -87,7 +87,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
                     "it out."
                 )
         model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
-        # Of the processes that `torchrun` starts, only the first one prints.
+        # Of several processes that train one run, only the first one prints.
         shown = open_progress(progress, progress_file, quiet or int(os.environ.get("RANK", "0")) > 0)
         _run(name, model_config, settings, corpus, output, init_from, shown)
 
@@ -160,9 +160,16 @@ def _run(
     from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.runs.directions import directions_of
     from tonemill.pipelines.runs.files import opened as opened_run
+    from tonemill.pipelines.training.launcher import is_launched, launch
+
+    place = named_place(corpus, "corpus")
+    if settings.devices > 1 and not is_launched():
+        words = [str(place) if word == "-" else word for word in sys.argv[1:]]
+        # The first of them prints.
+        raise typer.Exit(launch(words, settings.devices, tell))
     from tonemill.pipelines.training.loop import train
 
-    opened = open_corpus(named_place(corpus, "corpus"))
+    opened = open_corpus(place)
     earlier = opened_run(init_from) if init_from else None
     trained = train(name, model_config, settings, opened, output, progress, earlier)
     if not trained.first:

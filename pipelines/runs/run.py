@@ -49,6 +49,7 @@ class TrainConfig:
     ] = 0
     seed: Annotated[int, "Decides the weights, the order of the data and all noise."] = 0
     device: Annotated[Device, "Where to compute; auto takes an accelerator if there is one."] = "auto"
+    devices: Annotated[int, "Train in so many processes on this machine, on an accelerator each, or on its CPU."] = 1
     precision: Annotated[Literal["fp32", "bf16", "fp16"], "Of most of the arithmetic."] = "fp32"
     ema: Annotated[float | None, "Render with a running average of the weights, of this decay, as 0.999."] = None
     split: Annotated[str, "The part of the corpus to train on."] = "train"
@@ -70,7 +71,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             raise UsageError("train needs --steps or --minutes, as in --steps 2000 or --minutes 15.")
-        positive = ("steps", "minutes", "batch_size", "accumulate", "overfit", "checkpoint_every")
+        positive = ("steps", "minutes", "batch_size", "devices", "accumulate", "overfit", "checkpoint_every")
         for name in (*positive, "checkpoint_minutes", "keep", "listen_every", "listen_clips", "patience", "log_every"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -87,6 +88,7 @@ FREE: Final = frozenset(
         "steps",
         "minutes",
         "device",
+        "devices",
         "checkpoint_every",
         "checkpoint_minutes",
         "keep",

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.models.contract import Batch, Model, build_model, load_model
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Phase, Progress
@@ -70,7 +70,7 @@ def train(
     parents = parents_for(model_class, model_config, folder)
     facts = replace(facts_of(corpus), parents={setting: one.facts() for setting, one in parents.items()})
     model_config = model_class.settle(model_config, facts)
-    with joined(pick_device(settings.device), settings.batch_size) as (processes, device):
+    with joined(pick_device(settings.device), settings.batch_size, settings.devices) as (processes, device):
         refuse_small_batches(model_class, name, settings, processes.count)
         loaded = {
             setting: checkpoints.load_for_rendering(one.run, one.checkpoint, device) for setting, one in parents.items()
@@ -152,14 +152,20 @@ class _Training:
                 losses = processes.averaged(self._step(next(incoming).to(device)))
                 state.advance()
                 state.seconds = self._clock.seconds
-                if record is not None and not interrupted:
+                if record is not None and not interrupted and not processes.lost:
                     # The last score may end it.
                     record.note({**losses, **self._update.figures}, self._is_over())
                 phase.advance(1)
-                over = processes.any(self._is_over() or bool(interrupted), device)
+                over = processes.any(self._is_over() or bool(interrupted) or processes.orphaned, device)
+            stopped = bool(interrupted) or processes.lost or processes.orphaned
             if record is not None:
-                record.end(bool(interrupted))
-        return Trained(self._run, state.step, bool(interrupted), self._is_tired(), processes.first)
+                record.end(stopped)
+        if processes.lost and processes.first:
+            raise RunError(
+                f"Another of the {processes.count} processes that train {self._run.folder} ended. Step {state.step} is "
+                "saved; the same command goes on from there."
+            )
+        return Trained(self._run, state.step, stopped, self._is_tired(), processes.first)
 
     @contextmanager
     def _opened(self, phase: Phase) -> Iterator[Record | None]:

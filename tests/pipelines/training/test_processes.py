@@ -1,17 +1,23 @@
-"""Two processes train one run, as torchrun starts them: over gloo, on CPUs."""
+"""Two processes train one run, as --devices and torchrun start them: over gloo, on CPUs."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import Tonemill
 
 from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.training import launcher
+from tonemill.pipelines.training.processes import Processes
 
 WORDS = ("--steps", 3, "--batch-size", 8, "--length", 4096, "--dim", 4, "--critic-steps", 1, "--log-every", 1)
 WORDS += ("--listen-clips", 2, "--ema", 0.9, "-q")
@@ -30,6 +36,79 @@ def together(corpus: Path, run: Path, *more: object) -> subprocess.CompletedProc
     return subprocess.run(
         [*command, *map(str, words)], capture_output=True, text=True, env=environment, timeout=300, check=False
     )
+
+
+def test_each_process_is_given_its_number_and_the_first_one_s_end_counts(capfd: Any) -> None:
+    printed_lines: list[str] = []
+    assert launcher.launch(["seeds", "3"], 2, printed_lines.append) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 4 and not printed_lines  # three recipes and a trailer, once
+    assert launcher.launch(["seeds", "--no-such-flag"], 2, printed_lines.append) == 2
+    assert capfd.readouterr().err.count("No such option") == 1
+
+
+def test_what_another_process_failed_with_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here each but the first types a word too many."""
+    plain = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **named: plain([*command, *(["x"] if named["stderr"] else [])], **named)
+    )
+    printed_lines: list[str] = []
+    assert launcher.launch(["seeds", "3"], 2, printed_lines.append) == 0
+    assert "Process 1 ended with status 2" in printed_lines[0] and "unexpected extra argument" in printed_lines[0]
+
+
+def test_after_another_process_has_ended_gradients_stay_those_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums that an exchange left half done reach no gradient, and no exchange is tried again."""
+    calls = []
+
+    def broken(tensor: torch.Tensor, _: object) -> None:
+        calls.append(1)
+        tensor.fill_(float("nan"))
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", broken)
+    processes, gradients = Processes(0, 2), [torch.ones(2, 3), torch.ones(4)]
+    processes.average(gradients)
+    assert all(bool((one == 1).all()) for one in gradients)
+    assert processes.lost and processes.any(False, torch.device("cpu")) and len(calls) == 1
+
+
+@pytest.mark.slow
+def test_devices_learn_what_one_process_does(drums: Corpus, tmp_path: Path, tonemill: Tonemill) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    tonemill("train", "wavegan", drums.folder, "-o", one, *WORDS).done()
+    done = tonemill("train", "wavegan", drums.folder, "-o", two, *WORDS, "--devices", 2, "--device", "cpu").done()
+    assert done.line["step"] == 3
+    assert losses(two, "generator_loss") == pytest.approx(losses(one, "generator_loss"), rel=1e-5, abs=1e-5)
+    # One process goes on with it.
+    assert tonemill("train", "wavegan", drums.folder, "-o", two, *WORDS, "--steps", 5).done().line["step"] == 5
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_run_with_a_saved_state(drums: Corpus, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    program = str(Path(sys.executable).with_name("tonemill"))
+    words = [program, "train", "wavegan", drums.folder, "-o", run, *WORDS, "--devices", 2, "--steps", 100_000]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True, env=environment) as training:
+        while not (run / "metrics.jsonl").exists() or len(losses(run, "discriminator_loss")) < 3:
+            assert training.poll() is None
+            time.sleep(0.1)
+        os.kill(_process_of(training.pid, rank=1), signal.SIGKILL)
+        _, printed = training.communicate(timeout=120)
+    assert training.returncode == 1
+    assert "Process 1 was ended by signal 9" in printed
+    (saved,) = (run / "checkpoints").iterdir()
+    step = int(saved.name)
+    assert f"Step {step} is saved" in printed and len(losses(run, "discriminator_loss")) <= step < 100_000
+
+
+def _process_of(launcher_id: int, rank: int) -> int:
+    """The id of a process that trains, by its number."""
+    for number in map(int, Path(f"/proc/{launcher_id}/task/{launcher_id}/children").read_text().split()):
+        if f"RANK={rank}".encode() in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
+            return number
+    raise AssertionError("no such process")
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -107,7 +106,8 @@ class Generator(LatentGenerator):
         super().__init__(config, self.seed_frames * 4 * widths[0], stack)
 
     def start(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch width frames bins"]:
-        return rearrange(x, "batch (frames bins width) -> batch width frames bins", frames=self.seed_frames, bins=4)
+        # With whole operations of torch, so that exported files take batches of any size.
+        return x.unflatten(1, (self.seed_frames, 4, -1)).permute(0, 3, 1, 2)
 
 
 class Discriminator(Critic):
@@ -127,6 +127,7 @@ class Discriminator(Critic):
 
 class SpecGAN(Adversarial):
     Config: ClassVar[type] = SpecGANConfig
+    exported_as: ClassVar[str] = "magnitudes"
 
     def __init__(self, config: SpecGANConfig) -> None:
         super().__init__(config)
@@ -139,6 +140,16 @@ class SpecGAN(Adversarial):
 
     def seen(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels frames 128"]:
         return self.spectrogram(audio)
+
+    def finished(
+        self, output: Float[Tensor, "batch channels frames 128"]
+    ) -> Float[Tensor, "batch channels frames bins"]:
+        """Magnitudes, whose phases the program that runs a file has to find, as Griffin and Lim's algorithm does."""
+        return self.spectrogram.magnitudes(output)
+
+    @property
+    def export_facts(self) -> Mapping[str, str]:
+        return {**super().export_facts, "n_fft": str(N_FFT), "hop_length": str(HOP_LENGTH), "window": "hann"}
 
     def rendering_parts(self) -> dict[str, nn.Module]:
         return {**super().rendering_parts(), "spectrogram": self.spectrogram}
@@ -159,7 +170,7 @@ class SpecGAN(Adversarial):
         self, inputs: Mapping[str, Tensor], direction: str = "", options: Any = None
     ) -> Float[Tensor, "batch channels time"]:
         config = self.config
-        magnitudes = self.spectrogram.magnitudes(self.generated(inputs))
+        magnitudes = self.finished(self.generated(inputs))
         # The original starts from zero phase and has no momentum.
         original = config.inversion == "reference"
         phase = None if original else inputs["phase"]

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -71,7 +70,8 @@ class Generator(LatentGenerator):
         super().__init__(config, SEED_TIME * widths[0], stack)
 
     def start(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch width time"]:
-        return rearrange(x, "batch (time width) -> batch width time", time=SEED_TIME)
+        # With whole operations of torch, so that exported files take batches of any size.
+        return x.unflatten(1, (SEED_TIME, -1)).transpose(1, 2)
 
 
 class Discriminator(Critic):

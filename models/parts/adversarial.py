@@ -7,11 +7,12 @@ beside the latent and a projection in the discriminator (Miyato and Koyama, 2018
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from warnings import warn
 
 import numpy as np
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import SEED, Direction, RequestField
-from tonemill.models.parts import layers
+from tonemill.models.directions import SEED, Direction, Export, RequestField
+from tonemill.models.parts import latent_export, layers
 from tonemill.models.parts.adversarial_losses import ADVERSARIAL_LOSSES, gradient_penalty
 from tonemill.models.parts.circular import turned
 from tonemill.models.parts.labels import drawn_classes, requested_class, settled_labels
@@ -136,6 +137,8 @@ class Adversarial(Model):
 
     generator: LatentGenerator
     discriminator: Critic
+    exported_as: ClassVar[str] = "audio"
+    """The name of what an exported file gives."""
 
     def __init__(self, config: AdversarialConfig) -> None:
         super().__init__()
@@ -287,6 +290,36 @@ class Adversarial(Model):
             uniform(draws)  # the class is drawn after the latent
             inputs["label"] = requested_class(request, config.label, config.labels, config.label_dropout, draws)
         return inputs
+
+    @classmethod
+    def exports(cls, config: Any) -> Mapping[str, Export]:
+        return latent_export.FORMS
+
+    @property
+    def export_facts(self) -> Mapping[str, str]:
+        """What a program must know that runs an exported file."""
+        return {"sample_rate": str(self.sample_rate), "labels": json.dumps(list(self.config.labels))}
+
+    def finished(self, output: Float[Tensor, "batch channels *shape"]) -> Float[Tensor, "batch channels *_"]:
+        """What an exported file gives, of the generator's output: `exported_as`."""
+        return output
+
+    def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
+        one = self.generator.eval()
+        graph = latent_export.LatentGraph(one.embedding, one.dense, one.start, one.layers, self.finished)
+        return latent_export.written(graph.eval(), self._examples(2), self.exported_as, form, self.export_facts)
+
+    @torch.inference_mode()
+    def export_error_db(self, form: str, options: Any, data: bytes) -> float:
+        inputs = self._examples(3)
+        return latent_export.error_db(data, form, inputs, self.finished(self.generated(inputs)))
+
+    def _examples(self, count: int) -> dict[str, Tensor]:
+        """Latents, and classes, of the first seeds."""
+        config = self.config
+        fields = {config.label: config.labels[0]} if config.labels else {}
+        each = [self.inputs(Request(seed, fields, {})) for seed in range(count)]
+        return {name: torch.stack([one[name] for one in each]) for name in ("latent", "label") if name in each[0]}
 
     def generated(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "batch channels *shape"]:
         """What the generator makes of rendering inputs, in evaluation mode."""

@@ -12,7 +12,8 @@ def around(x: Tensor, count: int, dim: int) -> Tensor:
 
     Concatenated, for the gradient of `F.pad(mode="circular")` is refused where there are fewer values than that.
     """
-    size = x.shape[dim]
+    # A whole number also where a graph is traced: exported files fix the length, and ONNX divides otherwise.
+    size = int(x.shape[dim])
     turns = -(-count // size)
     return torch.cat([x] * (2 * turns + 1), dim=dim).narrow(dim, turns * size - count, size + 2 * count)
 
@@ -46,7 +47,7 @@ class Circular(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layer(around(x, self.beyond, self.dim))
-        return out.narrow(self.dim, self.cut, out.shape[self.dim] - 2 * self.cut)
+        return out.narrow(self.dim, self.cut, int(out.shape[self.dim]) - 2 * self.cut)
 
 
 class Turn(nn.Module):

@@ -38,7 +38,25 @@ class SameConv1d(nn.Conv1d):
         return super().forward(F.pad(x, self.edges))
 
 
-class SameConvTranspose1d(nn.ConvTranspose1d):
+class ComposedKernel(nn.Module):
+    """A layer whose kernel is computed from its weight; a writer of ONNX needs one that is a constant."""
+
+    weight: Tensor
+    constant: Tensor | None = None
+
+    def composed(self) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def kernel(self) -> Tensor:
+        return self.composed() if self.constant is None else self.constant
+
+    def make_constant(self) -> None:
+        """From now on the kernel is what the weight makes it now."""
+        self.constant = self.composed().detach()
+
+
+class SameConvTranspose1d(ComposedKernel, nn.ConvTranspose1d):
     """Transposed convolution from n samples to n * stride: the adjoint of `SameConv1d`.
 
     Args:
@@ -54,13 +72,16 @@ class SameConvTranspose1d(nn.ConvTranspose1d):
         super().__init__(in_channels, out_channels, kernel_size, stride)
         self.shift, self.crop = missing % 2, missing - missing // 2
 
+    def composed(self) -> Tensor:
+        return F.pad(self.weight, (self.shift, 0))
+
     def forward(  # type: ignore[override]  # a fixed output size replaces PyTorch's `output_size`
         self, x: Float[Tensor, "batch channels time"]
     ) -> Float[Tensor, "batch out_channels out_time"]:
-        return F.conv_transpose1d(x, F.pad(self.weight, (self.shift, 0)), self.bias, self.stride, self.crop)
+        return F.conv_transpose1d(x, self.kernel, self.bias, self.stride, self.crop)
 
 
-class NearestConv1d(nn.ConvTranspose1d):
+class NearestConv1d(ComposedKernel, nn.ConvTranspose1d):
     """Repeat each sample `stride` times, then convolve with stride 1: from n samples to n * stride.
 
     Its weight has the layout of a transposed convolution: channels swapped and time reversed against `SameConv1d`.
@@ -70,12 +91,15 @@ class NearestConv1d(nn.ConvTranspose1d):
     # kernels convolved: k + s - 1 taps at the low rate instead of k at the high one. For k=25 and s=4 that is 28
     # multiplications for each 100, with the same parameters and the same result, edges included.
 
+    def composed(self) -> Tensor:
+        stride = self.stride[0]
+        return torch.stack([F.pad(self.weight, (i, stride - 1 - i)) for i in range(stride)]).sum(0)
+
     def forward(  # type: ignore[override]
         self, x: Float[Tensor, "batch channels time"]
     ) -> Float[Tensor, "batch out_channels out_time"]:
         stride = self.stride[0]
-        kernel = torch.stack([F.pad(self.weight, (i, stride - 1 - i)) for i in range(stride)]).sum(0)
-        y = F.conv_transpose1d(x, kernel, self.bias, stride, (self.kernel_size[0] - 1) // 2)
+        y = F.conv_transpose1d(x, self.kernel, self.bias, stride, (self.kernel_size[0] - 1) // 2)
         return y[..., : x.shape[-1] * stride]
 
 
@@ -91,7 +115,7 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(x, self.edges))
 
 
-class SameConvTranspose2d(nn.ConvTranspose2d):
+class SameConvTranspose2d(ComposedKernel, nn.ConvTranspose2d):
     """`SameConvTranspose1d` on both axes, with a square kernel."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int) -> None:
@@ -99,24 +123,30 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, kernel_size, stride)
         self.shift, self.crop = missing % 2, missing - missing // 2
 
+    def composed(self) -> Tensor:
+        return F.pad(self.weight, (self.shift, 0) * 2)
+
     def forward(  # type: ignore[override]
         self, x: Float[Tensor, "batch channels time bins"]
     ) -> Float[Tensor, "batch out_channels t b"]:
-        kernel = F.pad(self.weight, (self.shift, 0) * 2)
-        return F.conv_transpose2d(x, kernel, self.bias, self.stride, self.crop)
+        return F.conv_transpose2d(x, self.kernel, self.bias, self.stride, self.crop)
 
 
-class NearestConv2d(nn.ConvTranspose2d):
+class NearestConv2d(ComposedKernel, nn.ConvTranspose2d):
     """`NearestConv1d` on both axes, with a square kernel."""
+
+    def composed(self) -> Tensor:
+        stride = self.stride[0]
+        kernel = self.weight
+        for pads in (lambda i: (i, stride - 1 - i), lambda i: (0, 0, i, stride - 1 - i)):
+            kernel = torch.stack([F.pad(kernel, pads(i)) for i in range(stride)]).sum(0)
+        return kernel
 
     def forward(  # type: ignore[override]
         self, x: Float[Tensor, "batch channels time bins"]
     ) -> Float[Tensor, "batch out_channels t b"]:
         stride = self.stride[0]
-        kernel = self.weight
-        for pads in (lambda i: (i, stride - 1 - i), lambda i: (0, 0, i, stride - 1 - i)):
-            kernel = torch.stack([F.pad(kernel, pads(i)) for i in range(stride)]).sum(0)
-        y = F.conv_transpose2d(x, kernel, self.bias, stride, (self.kernel_size[0] - 1) // 2)
+        y = F.conv_transpose2d(x, self.kernel, self.bias, stride, (self.kernel_size[0] - 1) // 2)
         return y[..., : x.shape[-2] * stride, : x.shape[-1] * stride]
 
 

@@ -47,11 +47,11 @@ def onnx_bytes(
     properties: Mapping[str, str],
     opset: int = 17,
 ) -> bytes:
-    """The ONNX file of a graph, whose input `state` is what it is here where it is left out.
+    """The ONNX file of a graph; its input `state`, where it has one, is what it is here where it is left out.
 
     Args:
         graph: in eval mode, on the CPU.
-        inputs: by name, one of them `state`.
+        inputs: by name.
         outputs: names.
         dynamic: for each input and output of any length, the name of that axis.
         properties: of the file, as its sample rate.
@@ -65,7 +65,7 @@ def onnx_bytes(
         from onnx import numpy_helper
     except ImportError as error:
         raise UsageError(f"ONNX needs the package {error.name}: pip install 'tonemill[onnx]'.") from error
-    rest = inputs["state"].clone()
+    rest = inputs["state"].clone() if "state" in inputs else None
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -81,7 +81,8 @@ def onnx_bytes(
             dynamo=False,
         )
     model = onnx.load_from_string(buffer.getvalue())
-    model.graph.initializer.append(numpy_helper.from_array(rest.numpy(), "state"))
+    if rest is not None:
+        model.graph.initializer.append(numpy_helper.from_array(rest.numpy(), "state"))
     for key, value in {**properties, "made_by": "tonemill"}.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

@@ -276,4 +276,6 @@ def sphere(raw: io.BufferedIOBase, size: int) -> Extent:
     if is_known_end(raw, end, size):
         # libsndfile takes all of it for sound.
         return Extent(announced, announced, frame_bytes, ((0, end),))
+    if not can_be_sound(raw, end, size):
+        return Extent(announced, announced, frame_bytes, ((0, end),), left_bytes=size - end)
     return Extent(announced, present, frame_bytes)

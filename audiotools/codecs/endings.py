@@ -93,6 +93,8 @@ def _extent(raw: io.BufferedIOBase, size: int) -> Extent:
         (b"NIST_1A\n", chunked.sphere),
         (b"OggS", streams.ogg),
         (b"fLaC", flac.extent),
+        (b"\x1a\x45\xdf\xa3", streams.matroska),
+        (b"TTA1", streams.tta),
     ):
         if form.startswith(magic):
             return extent(raw, size)

@@ -15,7 +15,11 @@ from typing import BinaryIO, Final, Literal
 
 import numpy as np
 
+from tonemill.audiotools.codecs.mpeg import begin_of, begins_with_frames
 from tonemill.audiotools.codecs.spliced import Part
+
+MOST_TAGS: Final = 10
+"""Tags one behind the other."""
 
 MOST_CHUNKS: Final = 10_000
 """Chunks of one file that are read at most."""
@@ -152,11 +156,33 @@ def is_known_end(raw: io.BufferedIOBase, at: int, size: int) -> bool:
         at: where the announced sound ends.
         size: of the file.
     """
-    if at >= size:
-        return True
-    raw.seek(at)
-    head = raw.read(64)
+    for _ in range(MOST_TAGS):
+        if at >= size:
+            return True
+        raw.seek(at)
+        head = raw.read(64)
+        if not (length := _tag_length(head)):
+            break
+        at += length
     return head.startswith(_TAGS) or (size - at < MOST_PADDING and not any(head) and not any(raw.read()))
+
+
+def _tag_length(head: bytes) -> int:
+    """Bytes of a tag that states its length or has a fixed one: APE, ID3v1 or ID3v2; 0 for other bytes."""
+    if head.startswith(b"APETAGEX") and len(head) >= 32:
+        return 32 + int.from_bytes(head[12:16], "little")
+    return 128 if head.startswith(b"TAG") else begin_of(head)
+
+
+def ended(raw: io.BufferedIOBase, at: int, size: int) -> Extent:
+    """The extent of a file whose sound ends at a place: what is behind it, but tags and zeros, is counted as left.
+
+    Args:
+        raw: the file.
+        at: where its sound ends.
+        size: of the file.
+    """
+    return Extent() if is_known_end(raw, at, size) else Extent(parts=((0, at),), left_bytes=size - at)
 
 
 _MOST_LOOKED_AT: Final = 1 << 20
@@ -165,7 +191,33 @@ _LOUDEST: Final = 1000.0
 
 _TEXT_BYTES: Final = 256
 _TEXT: Final = frozenset((*range(32, 127), 9, 10, 13))
-_OTHER_FILES: Final = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22", b"OggS\0\2", b"PK\3\4", b"\x89PNG", b"\xff\xd8\xff")
+_OTHER_FILES: Final = (
+    *(
+        b"fLaC\0\0\0\x22",
+        b"fLaC\x80\0\0\x22",
+        b"OggS\0\2",
+        b"caff\0\1",
+        b".snd\0\0\0",
+        b"riff\x2e\x91\xcf\x11",
+        b"RIFF",
+    ),
+    *(
+        b"FORM",
+        b"RF64",
+        b"ID3\2",
+        b"ID3\3",
+        b"ID3\4",
+        b"wvpk",
+        b"TTA1",
+        b"NIST_1A\n",
+        b"MAC ",
+        b"\x1a\x45\xdf\xa3",
+        b"\x30\x26\xb2\x75",
+    ),
+    *(b"PK\3\4", b"\x89PNG", b"\xff\xd8\xff"),
+)
+_FRAMES: Final = 4
+"""Frames of MPEG audio one behind the other, which PCM never looks like."""
 
 
 def can_be_sound(raw: io.BufferedIOBase, at: int, size: int, floats: str = "") -> bool:
@@ -179,7 +231,9 @@ def can_be_sound(raw: io.BufferedIOBase, at: int, size: int, floats: str = "") -
     """
     raw.seek(at)
     data = raw.read(min(size - at, _MOST_LOOKED_AT))
-    if data.startswith(_OTHER_FILES) or (len(data) >= 16 and set(data[:_TEXT_BYTES]) <= _TEXT):
+    if data.startswith(_OTHER_FILES) or data[4:8] == b"ftyp" or begins_with_frames(data, _FRAMES):
+        return False
+    if len(data) >= 16 and set(data[:_TEXT_BYTES]) <= _TEXT:
         return False
     if not floats:
         return True

@@ -7,7 +7,7 @@ import struct
 from typing import Final
 
 from tonemill.audiotools.codecs.chunked import patched
-from tonemill.audiotools.codecs.extent import Extent
+from tonemill.audiotools.codecs.extent import Extent, ended
 from tonemill.audiotools.codecs.searching import find
 
 _TAIL: Final = 1 << 17
@@ -39,6 +39,8 @@ def extent(raw: io.BufferedIOBase, size: int) -> Extent:
     end = next_at or size
     as_it_is = Extent(parts=((0, end),) if next_at else (), next_at=next_at)
     last, is_whole = _last_sample(raw, end, head, total)
+    if total and not is_whole and not next_at and (sound_end := _end_of(raw, size, head, total)):
+        return ended(raw, sound_end, size)
     # Where the end of the last frame is not certain, decoding shows whether the file was cut.
     if last in (0, total) or last >= 1 << 36 or (total and not is_whole):
         return as_it_is
@@ -71,11 +73,49 @@ def _last_sample(raw: io.BufferedIOBase, size: int, head: bytes, total: int) -> 
         if not is_variable and smallest != largest:
             break
         last = (number if is_variable else number * smallest) + samples
-        if last == total or _checksum_16(tail[place:end]) == 0:
+        if _checksum_16(tail[place:end]) == 0:
             return last, True
+        if last == total:
+            return last, False
         # Sound looks like the header of a frame now and then.
         uncertain = uncertain or last
     return uncertain, False
+
+
+def _end_of(raw: io.BufferedIOBase, size: int, head: bytes, total: int) -> int:
+    """Byte offset of the end of the frame with the last sample, wherever that is; 0 if there is none.
+
+    Args:
+        raw: the file.
+        size: of it.
+        head: its stream information.
+        total: samples that it announces.
+    """
+    (smallest,) = struct.unpack(">H", head[8:10])
+    for sync in (b"\xff\xf8", b"\xff\xf9"):
+        place = find(raw, sync, 42, size)
+        while place >= 0:
+            raw.seek(place)
+            data = raw.read(16).ljust(16, b"\0")
+            if (found := _frame(data, head)) is not None:
+                is_variable, number, samples = found
+                if (number if is_variable else number * smallest) + samples == total:
+                    raw.seek(place)
+                    length = _whole_frame(raw.read(_TAIL))
+                    if length:
+                        return place + length
+            place = find(raw, sync, place + 1, size)
+    return 0
+
+
+def _whole_frame(data: bytes) -> int:
+    """Bytes of a frame at the beginning of some bytes, up to where its checksum fits; 0 where it never does."""
+    crc = 0
+    for place, byte in enumerate(data):
+        crc = (crc << 8 & 0xFFFF) ^ _TABLE_16[crc >> 8 ^ byte]
+        if crc == 0 and place > 16:
+            return place + 1
+    return 0
 
 
 def _frame(data: bytes, stream: bytes) -> tuple[bool, int, int] | None:

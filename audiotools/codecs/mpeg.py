@@ -149,6 +149,17 @@ def begins(raw: io.BufferedIOBase) -> bool:
     return _begun(raw) is not None
 
 
+def begins_with_frames(data: bytes, count: int) -> bool:
+    """Whether some bytes begin with so many frames of layer III, one behind the other."""
+    place = 0
+    for _ in range(count):
+        frame = frame_of(data[place : place + 4])
+        if frame is None:
+            return False
+        place += frame.size
+    return True
+
+
 def tag_of(raw: io.BufferedIOBase) -> Tag | None:
     """The tag of Xing's form that a file of layer III begins with; None without one."""
     found = _begun(raw)

@@ -1,4 +1,4 @@
-"""Find the end of the sound in an Ogg, MP3 or MP4 file, also in several such files joined into one."""
+"""Find the end of the sound in an Ogg, MP3, MP4, Matroska or TTA file, also in files joined into one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from tonemill.audiotools.codecs import mpeg
 from tonemill.audiotools.codecs.chunked import patched
-from tonemill.audiotools.codecs.extent import MOST_CHUNKS, Extent
+from tonemill.audiotools.codecs.extent import MOST_CHUNKS, Extent, ended
 from tonemill.audiotools.codecs.searching import find
 
 _PAGE: Final = 65_307
@@ -41,11 +41,19 @@ def ogg(raw: io.BufferedIOBase, size: int) -> Extent:
     raw.seek(max(0, size - _PAGE))
     tail = raw.read()
     at = tail.rfind(b"OggS")
-    if at < 0 or len(tail) < at + 27:
-        return Extent(was_cut=True)
-    segments = tail[at + 26]
-    end = at + 27 + segments + sum(tail[at + 27 : at + 27 + segments])
-    return Extent(was_cut=not tail[at + 5] & 4 or end > len(tail))
+    if at >= 0 and len(tail) >= at + 27 and tail[at + 5] & 4:
+        segments = tail[at + 26]
+        if at + 27 + segments + sum(tail[at + 27 : at + 27 + segments]) == len(tail):
+            return Extent()
+    end, is_last = 0, False
+    while end < size:
+        raw.seek(end)
+        head = raw.read(27)
+        if head[:4] != b"OggS" or len(head) < 27:
+            break
+        end += 27 + head[26] + sum(raw.read(head[26]))
+        is_last = bool(head[5] & 4)
+    return ended(raw, end, size) if is_last and end <= size else Extent(was_cut=True)
 
 
 def mp3(raw: io.BufferedIOBase, size: int) -> Extent:
@@ -64,7 +72,7 @@ def mp3(raw: io.BufferedIOBase, size: int) -> Extent:
     counted = mpeg.counted_from(raw, tagged.first + tagged.size)
     # The rest of a frame that was cut, or one of silence, is no second file.
     if counted.frames <= tagged.frames + 2:
-        return Extent()
+        return ended(raw, tagged.first + tagged.stream_bytes, size) if tagged.stream_bytes else Extent()
     longer = struct.pack(">I", counted.frames)
     return Extent(tagged.frames, counted.frames, 0, patched({tagged.frames_at: longer}, size))
 
@@ -99,9 +107,84 @@ def mp4(raw: io.BufferedIOBase, size: int) -> Extent:
         has_index = has_index or name in (b"moov", b"moof")
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack(">Q", head[8:])
+        if has_index and name not in _BOXES and not (length >= 8 and at + length <= size and _is_name(name)):
+            return ended(raw, at, size)
         if length < 8:
             break  # to the end of the file, or no box
         at += length
         if at > size and name != b"ftyp":
             return Extent(was_cut=not has_index or name == b"moov", is_useless=True)
     return Extent()
+
+
+_BOXES: Final = frozenset(
+    (
+        b"ftyp",
+        b"styp",
+        b"moov",
+        b"moof",
+        b"mdat",
+        b"mfra",
+        b"meta",
+        b"uuid",
+        b"free",
+        b"skip",
+        b"wide",
+        b"udta",
+        b"sidx",
+    )
+)
+"""Boxes that stand side by side in a file, which may be cut there."""
+
+
+def _is_name(name: bytes) -> bool:
+    """Whether four bytes can name a box: letters, and the sign of copyright before those of QuickTime."""
+    return all(32 <= letter < 127 or letter == 0xA9 for letter in name)
+
+
+_SEGMENT: Final = b"\x18\x53\x80\x67"
+
+
+def matroska(raw: io.BufferedIOBase, size: int) -> Extent:
+    """The extent of a Matroska or WebM file (RFC 8794, RFC 9559): it ends with its segments, if they state a length."""
+    raw.seek(0)
+    head = raw.read(64)
+    end, length = 0, _length(head, 4)
+    if length is not None:
+        end = 4 + length[0] + length[1]
+    for _ in range(MOST_CHUNKS):
+        raw.seek(end)
+        head = raw.read(12)
+        length = _length(head, 4) if head[:4] == _SEGMENT else None
+        if length is None:
+            break
+        end += 4 + length[0] + length[1]
+    raw.seek(end)
+    # FFmpeg reads on in a second file of this kind; an unknown length is to the end of the file.
+    is_read = raw.read(4) in (b"\x1a\x45\xdf\xa3", _SEGMENT)
+    return Extent() if is_read or end <= len(head) else ended(raw, end, size)
+
+
+def _length(head: bytes, at: int) -> tuple[int, int] | None:
+    """(bytes of a length, length) of an element; None where it is unknown."""
+    if len(head) <= at or not head[at]:
+        return None
+    count = 9 - head[at].bit_length()
+    value = int.from_bytes(head[at : at + count]) & (1 << 7 * count) - 1
+    return None if value == (1 << 7 * count) - 1 else (count, value)
+
+
+def tta(raw: io.BufferedIOBase, size: int) -> Extent:
+    """The extent of a True Audio file: its header has the number of samples, its table the bytes of each frame."""
+    raw.seek(0)
+    head = raw.read(22)
+    if len(head) < 22:
+        return Extent()
+    rate, samples = struct.unpack("<II", head[10:18])
+    frame = rate * 256 // 245
+    count = -(-samples // frame) if frame else 0
+    table = raw.read(min(4 * count, size))
+    if not count or len(table) < 4 * count:
+        return Extent()
+    end = 22 + 4 * count + 4 + sum(struct.unpack(f"<{count}I", table))
+    return ended(raw, end, size) if end <= size else Extent()

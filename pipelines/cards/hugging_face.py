@@ -9,6 +9,7 @@ import json
 from typing import Any, Final
 
 from tonemill.pipelines.cards.facts import Facts, Field
+from tonemill.pipelines.corpus.description import configs
 
 TYPES: Final = {"text": "string", "integer": "int64", "float": "float64", "boolean": "bool"}
 SIZES: Final = (
@@ -23,18 +24,12 @@ SIZES: Final = (
 def front_matter(facts: Facts, name: str) -> str:
     """The head, with its lines of dashes. Its values are JSON, which YAML holds."""
     about = facts.corpus.about
-    splits = [one for one, sums in about["splits"].items() if sums["examples"]]
     size = next((text for most, text in SIZES if about["examples"] < most), "n>10M")
     head: dict[str, Any] = {
         "pretty_name": name,
         "size_categories": [size],
         "tags": ["audio", "webdataset", "tonemill"],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": one, "path": f"{one}/*.tar"} for one in splits],
-            }
-        ],
+        "configs": configs(about["splits"]),
         "dataset_info": {"config_name": "default", "features": features(facts)},
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]

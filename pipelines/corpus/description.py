@@ -21,7 +21,7 @@ from tonemill.pipelines.corpus.sidecar import LEDGER, SECONDS, is_sidecar
 from tonemill.pipelines.planning.plan import Plan, Shard, digest_of
 from tonemill.pipelines.recipes.recipe import SPLITS
 from tonemill.pipelines.storage import commit, json_files
-from tonemill.pipelines.storage.output_names import INDEX, REJECTS, REMOVED
+from tonemill.pipelines.storage.output_names import INDEX, LOADERS, REJECTS, REMOVED
 from tonemill.pipelines.storage.parquet import read_table, table_in
 from tonemill.pipelines.storage.paths import mapped
 
@@ -134,9 +134,21 @@ def describe(output: OutputFolder, plan: Plan, keep_transient: bool = False) -> 
         raise CorpusError(_nothing_came(output, about))
     if keep_transient and about["transient"]:
         about["keep_transient"] = True
+    if output.kind == "shards":
+        json_files.write_json(output.folder / LOADERS, {"configs": configs(about["splits"])})
     record = about if output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
     json_files.write_sealed(output.description, record)
     return about
+
+
+def configs(splits: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Which tars are which split, as the metadata of Hugging Face `datasets` has it.
+
+    Args:
+        splits: of the description.
+    """
+    files = [{"split": name, "path": f"{name}/*.tar"} for name, sums in splits.items() if sums["examples"]]
+    return [{"config_name": "default", "data_files": files}]
 
 
 def keeps_transient(output: OutputFolder) -> bool:

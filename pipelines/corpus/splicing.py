@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.pipelines.corpus.array_columns import parts_of
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.storage.tar import ending, member_at
+
+
+def offset_columns(row: Mapping[str, Any]) -> list[str]:
+    """Columns of a row with the place of a sound or an array in its tar; a field such as `dc_offset` is none."""
+    return [
+        f"{name}_offset"
+        for name in parts_of(row)
+        if row.get(f"{name}_offset") is not None and row.get(f"{name}_bytes") is not None
+    ]
 
 
 class Run(NamedTuple):
@@ -33,7 +43,7 @@ def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
     """
     starts: dict[str, int] = {}
     for row in rows:
-        offsets = [value for name, value in row.items() if name.endswith("_offset") and value is not None]
+        offsets = [row[name] for name in offset_columns(row)]
         starts.setdefault(source_key(row["key"]), min(offsets, default=0) - tarfile.BLOCKSIZE)
     keys = list(starts)
     if sorted(starts.values()) != list(starts.values()) or any(start < 0 for start in starts.values()):

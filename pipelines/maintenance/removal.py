@@ -22,8 +22,8 @@ from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_pla
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, read_removals, write_removals
 from tonemill.pipelines.corpus.shard_copy import local_shard
 from tonemill.pipelines.corpus.shard_tables import Tally
-from tonemill.pipelines.corpus.sidecar import commit_tables, is_done, source_key
-from tonemill.pipelines.corpus.splicing import Run, runs, splice
+from tonemill.pipelines.corpus.sidecar import SECONDS, commit_tables, is_done, source_key
+from tonemill.pipelines.corpus.splicing import Run, offset_columns, runs, splice
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
 from tonemill.pipelines.storage import commit, folders, json_files
@@ -120,14 +120,14 @@ def _stage(output: OutputFolder, old: Plan, new: Plan, marks: Sequence[str]) -> 
     is_far = as_store(output.folder) is not None
     ready = OutputFolder(output.folder / (STAGED if is_far else f"{commit.TEMPORARY}removal"), "shards")
     ready.folder.mkdir()
-    before = {shard.name: shard.digest for shard in old.shards}
+    before = {shard.name: (shard.digest, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
     changed = [
-        (shard, rows) for shard, rows in zip(new.shards, new.rows, strict=True) if before[shard.name] != shard.digest
+        (shard, rows) for shard, rows in zip(new.shards, new.rows, strict=True) if before[shard.name][0] != shard.digest
     ]
 
     def rewrite(one: tuple[Shard, Sequence[Planned]]) -> None:
         with local_shard(output, one[0].name) as here:
-            _rewrite(here, ready, *one)
+            _rewrite(here, ready, *one, before[one[0].name][1])
 
     mapped(output.folder, rewrite, changed)
     gone = sorted(set(before) - {shard.name for shard in new.shards})
@@ -140,8 +140,18 @@ def _stage(output: OutputFolder, old: Plan, new: Plan, marks: Sequence[str]) -> 
     return sorted([*(shard.name for shard, _ in changed), *gone])
 
 
-def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequence[Planned]) -> None:
-    """A shard with some of its sources only: the bytes that cooking them alone would give, copied and not cooked."""
+def _rewrite(
+    output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequence[Planned], before: Sequence[Planned]
+) -> None:
+    """A shard with some of its sources only: the bytes that cooking them alone would give, copied and not cooked.
+
+    Args:
+        output: the corpus.
+        ready: where it is made.
+        shard: with those sources.
+        rows: those sources.
+        before: all of its sources.
+    """
     old, new = output.shard(shard.name), ready.shard(shard.name)
     new.base.parent.mkdir(exist_ok=True)
     sidecar = old.read_sidecar()
@@ -158,6 +168,7 @@ def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequ
         with commit.pending(new.tar) as file:
             stored = splice(kept, file)
     tally = Tally(shard, seconds={})
+    known = sidecar.get("seconds_ledger")
     place = 0
     for planned in rows:
         first_example, first_reject = len(tally.examples), len(tally.rejects)
@@ -166,19 +177,44 @@ def _rewrite(output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequ
         tally.rejects += [row for row in rejects if row["key"] == planned.key]
         tally.roles |= {role for row in mine for role in roles_of(row)}
         tally.arrays |= {name for row in mine for name in arrays_of(row)}
-        became = tally.close_source(first_example, first_reject)
-        # Where in its source a clip was that was not stored is written nowhere.
-        is_known = "seconds_ledger" in sidecar and (became != "kept" or len(tally.rejects) == first_reject)
-        tally.account(of_source(planned.recipe, decoded_of(mine), mine, (), became) if is_known else None)
+        tally.close_source(first_example, first_reject)
+        tally.account(_spent(planned, mine, tally.rejects[first_reject:]) if known is not None else None)
         if mine:
             place += parts[planned.key].end - parts[planned.key].start
+    if known is not None and tally.seconds is None:
+        stay = {planned.key for planned in rows}
+        went = [
+            _spent(
+                planned,
+                [row for row in index if source_key(row["key"]) == planned.key],
+                [row for row in rejects if row["key"] == planned.key],
+            )
+            for planned in before
+            if planned.key not in stay
+        ]
+        if None not in went:
+            tally.seconds = {name: [known[name], *(-one.get(name, 0.0) for one in went if one)] for name in SECONDS}
     commit_tables(new, shard, tally, stored, sidecar["environment"])
+
+
+def _spent(
+    planned: Planned, examples: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, Any]]
+) -> dict[str, float] | None:
+    """The seconds of a source by what became of them.
+
+    None where some of its clips were stored and others not, for where those were in the source is written nowhere.
+    """
+    if examples and refused:
+        return None
+    is_rejected = any(row["outcome"] == "rejected" for row in refused)
+    became = "kept" if examples else "rejected" if is_rejected else "filtered"
+    return of_source(planned.recipe, decoded_of(examples), examples, (), became)
 
 
 def _moved(row: Mapping[str, Any], run: Run, place: int) -> dict[str, Any]:
     """A row of the index whose members have come to another place; columns that it does not have are left out."""
     has = {name: value for name, value in row.items() if value is not None or name == "peak_db"}
-    return {name: value - run.start + place if name.endswith("_offset") else value for name, value in has.items()}
+    return has | {name: has[name] - run.start + place for name in offset_columns(has)}
 
 
 def finish(folder: Path) -> None:

@@ -25,7 +25,7 @@ from tonemill.pipelines.planning.planner import shard_digest
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.leases import LEASES
-from tonemill.pipelines.storage.output_names import CARD, CROISSANT, SIDECAR_SUFFIX, STAGED
+from tonemill.pipelines.storage.output_names import CARD, CROISSANT, LOADERS, SIDECAR_SUFFIX, STAGED
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import AT_ONCE, as_store, mapped, sizes_below
 
@@ -235,7 +235,7 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
     """Report files that belong to no shard of the plan."""
     output, folder = report.output, report.folder
     known = {output.plan, output.plan_seal, output.index, output.rejects, output.removed, output.description}
-    known |= {folder / name for name in (folders.LOCK, CARD, CROISSANT)}
+    known |= {folder / name for name in (folders.LOCK, CARD, CROISSANT, LOADERS)}
     shards = [output.shard(name) for name in names]
     known.update(path for files in shards for path in files.all)
     if output.kind == "files":

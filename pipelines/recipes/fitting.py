@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.conditions import unknown_name
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import STEPS, Step, load_steps, step_name
+
+MOST_UNFIT: Final = 1000
+"""Recipes at the beginning of a stream that may all be of a kind that a step cannot work on."""
 
 
 class Fitting:
@@ -21,16 +26,24 @@ class Fitting:
         self._needed = step.needs_fields()
         self._fields: set[str] = set()
         self._is_open = False
+        self._fits = False
+        self._unfit: UsageError | None = None
 
     def take(self, recipe: Recipe) -> None:
-        """Check the next recipe; roles are checked in the first only, so a stream that begins with another kind fails.
+        """Check the next recipe: one that the step can work on is enough, for the others are rejected one by one.
 
         Raises:
-            UsageError: the step cannot process it.
+            UsageError: the step cannot work on any of the first `MOST_UNFIT`.
         """
         self._recipes += 1
-        if self._recipes == 1:
-            self._check_roles(recipe)
+        if not self._fits:
+            try:
+                self._check_roles(recipe)
+                self._fits = True
+            except UsageError as error:
+                self._unfit = self._unfit or error
+                if self._recipes == MOST_UNFIT:
+                    raise self._unfit from None
         if self._needed <= self._fields or self._is_open:
             return
         self._fields |= recipe.fields.keys()
@@ -41,11 +54,14 @@ class Fitting:
             self._fields |= {f"{prefix}{name}" for name in step.gives_fields or () for prefix in prefixes}
 
     def close(self) -> None:
-        """Check the fields of all recipes, after the last one.
+        """Check all recipes together, after the last one.
 
         Raises:
-            UsageError: a field that the step needs is in no recipe, and no step before it gives it.
+            UsageError: the step cannot work on any of them, or needs a field that is in none and that no step before
+                gives.
         """
+        if self._unfit is not None and not self._fits:
+            raise self._unfit
         missing = sorted(self._needed - self._fields)
         if self._is_open or not self._recipes or not missing:
             return

@@ -44,5 +44,8 @@ TABLE_SUFFIX: Final = ".parquet"
 
 CARD: Final = "README.md"
 
+LOADERS: Final = ".huggingface.yaml"
+"""Names the tars of each split for Hugging Face `datasets`, which takes the tables beside them for data else."""
+
 CROISSANT: Final = "croissant.json"
 """Metadata of a corpus, for search engines and loaders."""

@@ -118,9 +118,13 @@ def test_the_layout_is_the_documented_one(corpus: Path) -> None:
     about = json.loads((corpus / "corpus.json").read_text())
     shards = [one["shard"] for one in about["shards"]]
     suffixes = (".tar", ".json", ".index.parquet", ".rejects.parquet")
-    top = {"plan.parquet", "plan.json", "corpus.json", "index.parquet", "rejects.parquet"}
+    top = {"plan.parquet", "plan.json", "corpus.json", "index.parquet", "rejects.parquet", ".huggingface.yaml"}
     assert set(contents(corpus)) == top | {f"{shard}{suffix}" for shard in shards for suffix in suffixes}
     assert {shard.split("/")[0] for shard in shards} == {"train", "valid"}
+    # What is JSON is YAML.
+    (config,) = json.loads((corpus / ".huggingface.yaml").read_text())["configs"]
+    named = {one["split"]: sorted(corpus.glob(one["path"])) for one in config["data_files"]}
+    assert named == {split: sorted((corpus / split).glob("*.tar")) for split in ("train", "valid")}
     assert adds_up(about)
 
 

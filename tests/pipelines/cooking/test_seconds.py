@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Tonemill
+from pyarrow import parquet
 
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.cooking.seconds import of_source
@@ -80,3 +81,27 @@ def test_a_corpus_counts_what_slice_left_behind(
     stream = piped(["scan", tmp_path / "in", "-q"], ["slice", "--seconds", 1, "--tail", "pad"])
     ended = tonemill("shard", tmp_path / "d", "--workers", 1, stdin=stream).done()
     assert "6.0 s stored + 0.0 s left behind" in ended.err
+
+
+def test_what_remove_leaves_adds_up_though_clips_of_it_were_refused(
+    tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        noise = 0.1 * np.random.default_rng(number).standard_normal(3500)
+        if number == 1:
+            noise[1000:2000] = 0
+        soundfile.write(tmp_path / "in" / f"{number}.wav", noise, RATE)
+    steps = (["slice", "--seconds", 1], ["filter", "--max-silence", 0.5])
+    for name, places in (("all", [tmp_path / "in"]), ("rest", [tmp_path / "in" / f"{n}.wav" for n in (0, 1)])):
+        stream = piped(["scan", *places, "-q"], *steps)
+        tonemill("shard", tmp_path / name, "--workers", 1, "-q", stdin=stream).done()
+    tonemill("remove", tmp_path / "all", "--source", "2.wav", "-q").done()
+    tonemill("verify", tmp_path / "all", "-q").done()
+    # What filter measured is no place in a tar, though dc_offset is called like one.
+    rows = [parquet.read_table(tmp_path / name / "index.parquet").to_pylist() for name in ("all", "rest")]
+    assert [{**row, "recipe": ""} for row in rows[0]] == [{**row, "recipe": ""} for row in rows[1]]
+    assert len({row["dc_offset"] for row in rows[0]}) == 5
+    all_of, rest = (tonemill("inspect", tmp_path / name, "--json").done().line for name in ("all", "rest"))
+    assert all_of["seconds_ledger"] == rest["seconds_ledger"]
+    assert rest["seconds_ledger"] == {"read": 7, "stored": 5, "left_behind": 1, "rejected": 0, "filtered": 1}

@@ -1,0 +1,38 @@
+"""A stage refuses a stream of which nothing fits its step, and no stream of which something does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.pipelines.recipes import fitting
+from tonemill.pipelines.recipes.fitting import Fitting
+from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.recipes.step import STEPS
+
+SOURCE: dict[str, Any] = {"uri": "file:///a.wav", "sample_rate": 8000, "channels": 1, "frames": 8000}
+ALONE = Recipe("a.wav", {"audio": SOURCE})
+PAIR = Recipe("b.wav", {"dry": SOURCE, "wet": SOURCE})
+
+
+@pytest.mark.parametrize("recipes", [[PAIR], [PAIR, ALONE], [ALONE, PAIR], [ALONE, ALONE, PAIR, ALONE]])
+def test_one_recipe_that_fits_is_enough(recipes: list[Recipe]) -> None:
+    held = Fitting(STEPS.module("align").STEP())
+    for recipe in recipes:
+        held.take(recipe)
+    held.close()
+
+
+def test_a_stream_of_which_nothing_fits_is_refused_at_its_end_or_after_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Fitting(STEPS.module("align").STEP())
+    held.take(ALONE)
+    with pytest.raises(UsageError, match=r"align needs dry and wet, and 'a.wav' has audio; `tonemill pair DRY WET`"):
+        held.close()
+    monkeypatch.setattr(fitting, "MOST_UNFIT", 3)
+    held = Fitting(STEPS.module("align").STEP())
+    held.take(ALONE)
+    held.take(ALONE)
+    with pytest.raises(UsageError, match="align needs dry and wet"):
+        held.take(ALONE)

@@ -85,7 +85,7 @@ class Direction:
         fields: by name, the metadata that it reads.
         streams: `Model.player`, or from seeds alone `Model.stream`, renders it block by block, in bounded memory; else
             `Model.render` takes whole clips.
-        batched: samples of the longest clip from a seed that is rendered whole, in batches, although others stream.
+        batched: samples of the longest clip that is rendered whole although others stream; from seeds, in batches.
         samples: of a clip that is rendered from a seed, where no option decides it.
         hop: samples of audio per frame, of the array that goes in or comes out; 0 where its frames are no instants.
         rows: channels of the array that goes in; 0 where any number does.

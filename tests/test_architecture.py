@@ -42,7 +42,7 @@ ORDER = {
         conditions discriminator model""",
     "models/vocoder": "settings generators player model",
     "models/diffusion": """noising samplers baseline cells attention unet settings tasks captions conditioning denoiser
-        windows directions inpainting validating rendering model""",
+        windows directions inpainting validating streams rendering model""",
     "models/rave": """settings pqmf noise encoder decoder latents codec options player cost stating distances nn_tilde
         export validation model""",
     "models/prior": "settings linear network frames generation validation model",

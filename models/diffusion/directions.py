@@ -30,6 +30,7 @@ def directions_of(config: DiffusionConfig) -> Mapping[str, Direction]:
     fields = condition_fields(config)
     sound = config.channels or 0
     reading: dict[str, Any] = {"options": Reading, "fields": fields}
+    long = _long(config)
     if config.task == "upsample":
         return {"render": Direction("The upper bands of a sound, added to it.", channels=sound, **reading)}
     if isinstance(config, LatentConfig):
@@ -43,19 +44,20 @@ def directions_of(config: DiffusionConfig) -> Mapping[str, Direction]:
         array: dict[str, Any] = {"hop": hop, "rows": rows}
         decoding = {**reading, "options": Decoding if config.states_levels else Reading}
         return {
-            "render": Direction(f"Audio to {about} and back.", channels=sound, **decoding),
-            "encode": Direction(f"The array {name} of audio: {about}.", gives=name, channels=sound, **array),
+            "render": Direction(f"Audio to {about} and back.", channels=sound, **decoding, **long),
+            "encode": Direction(f"The array {name} of audio: {about}.", gives=name, channels=sound, **array, **long),
             "decode": Direction(
                 f"Audio of {about}, the array {name}.",
                 (name,),
                 learned=config.task == "autoencode",
                 **decoding,
                 **array,
+                **long,
             ),
         }
     return {
         "render": _making(config, fields),
-        "vary": Direction("Another sound like this one.", options=Varying, fields=fields, channels=sound),
+        "vary": Direction("Another sound like this one.", options=Varying, fields=fields, channels=sound, **long),
         "inpaint": Direction(
             "The sound with what is not kept made again.", options=Inpainting, fields=fields, channels=sound
         ),
@@ -79,5 +81,5 @@ def _making(config: DiffusionConfig, fields: Mapping[str, Any]) -> Direction:
 
 
 def _long(config: DiffusionConfig) -> dict[str, Any]:
-    """Clips from seeds beyond a length stream."""
+    """What is longer than that streams."""
     return {"streams": True, "batched": int(WHOLE_SECONDS * (config.sample_rate or 1))}

@@ -28,6 +28,7 @@ from tonemill.models.diffusion.settings import (
     LatentConfig,
     VocodeConfig,
 )
+from tonemill.models.diffusion.streams import Both, Stream, Unchanged, Waiting
 from tonemill.models.diffusion.tasks import Rows, task_of
 from tonemill.models.diffusion.validating import judged
 from tonemill.models.directions import AUDIO, Direction, Lean, Score
@@ -178,13 +179,7 @@ class Diffusion(Model):
         options = request.options
         if request.direction == "encode":
             return {"audio": self._audio_of(request)}
-        self._check_guidance(options.guidance)
-        if given_latent(request) is not None:
-            raise UsageError("latent holds a vector, and diffusion begins with noise as long as a clip. Leave it out.")
-        found = {"seed": torch.tensor([request.seed, getattr(options, "seed", 0)]), **self._rows_of(request)}
-        other, share = other_seed(request)
-        if share:
-            found |= {"seed_to": torch.tensor([other, getattr(options, "seed", 0)]), "seed_share": torch.tensor(share)}
+        found = self._asked(request)
         if request.direction == "decode":
             found["code"] = torch.from_numpy(np.array(request.arrays[self.config.array.name], np.float32))
         if AUDIO in request.audio:
@@ -198,14 +193,29 @@ class Diffusion(Model):
             found["audio"] = audio
         return found
 
+    def _asked(self, request: Request) -> dict[str, Tensor]:
+        """Seeds and conditions of a request."""
+        options = request.options
+        self._check_guidance(options.guidance)
+        if given_latent(request) is not None:
+            raise UsageError("latent holds a vector, and diffusion begins with noise as long as a clip. Leave it out.")
+        found = {"seed": torch.tensor([request.seed, getattr(options, "seed", 0)]), **self._rows_of(request)}
+        other, share = other_seed(request)
+        if share:
+            found |= {"seed_to": torch.tensor([other, getattr(options, "seed", 0)]), "seed_share": torch.tensor(share)}
+        return found
+
     def _audio_of(self, request: Request) -> Float[Tensor, "channels time"]:
         audio = torch.from_numpy(np.array(request.audio[AUDIO], np.float32))
-        if len(audio) != self.channels:
+        self._check_channels(len(audio))
+        return audio
+
+    def _check_channels(self, channels: int) -> None:
+        if channels != self.channels:
             raise UsageError(
-                f"The sound has {len(audio)} channel(s), but the model was trained on {self.channels}. Put "
+                f"The sound has {channels} channel(s), but the model was trained on {self.channels}. Put "
                 f"`tonemill channels {'mean' if self.channels == 1 else 'stereo'}` into the pipe."
             )
-        return audio
 
     def _rows_of(self, request: Request) -> dict[str, Tensor]:
         """The row of a request for each condition."""
@@ -247,6 +257,32 @@ class Diffusion(Model):
             if left > 0:
                 yield block[:, :left]
             left -= block.shape[1]
+
+    def player(self, request: Request, channels: int) -> Waiting:
+        making, task, direction, options = self._rendering, self.task, request.direction, request.options
+        device = self.denoiser.gaussian.axes.device
+        asked = {} if direction == "encode" else {name: x[None].to(device) for name, x in self._asked(request).items()}
+        if direction == "decode":
+            return Waiting(
+                self.channels,
+                making.most // task.hop,
+                lambda code: making.made({**asked, "code": code}, direction, options),
+                lambda: making.decoding(asked, options),
+                device,
+            )
+        self._check_channels(channels)
+        if direction == "encode":
+            return Waiting(self.config.array.rows, making.most, making.encoded, making.encoding, device)
+
+        def begin() -> Stream:
+            if direction != "vary":
+                return Both(making.encoding(), making.decoding(asked, options))
+            return making.varying(asked, options) if options.strength else Unchanged()
+
+        def whole(audio: Tensor) -> Tensor:
+            return making.made({**asked, "audio": audio}, direction, options)
+
+        return Waiting(self.channels, making.most, whole, begin, device)
 
     @property
     def _rendering(self) -> Rendering:

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from tonemill.models.diffusion.denoiser import Denoiser, Guided, begins_at
 from tonemill.models.diffusion.directions import MENDING
 from tonemill.models.diffusion.inpainting import inpainted
-from tonemill.models.diffusion.noising import mix_of, schedule_of
+from tonemill.models.diffusion.noising import Objective, mix_of, schedule_of
 from tonemill.models.diffusion.samplers import sampled
-from tonemill.models.diffusion.tasks import Rows, Whole
-from tonemill.models.diffusion.windows import WindowedDenoiser, Windows, sampled_blocks, windows_of
+from tonemill.models.diffusion.streams import CodeWindows, Decoding, Encoding, Noise, Varying
+from tonemill.models.diffusion.tasks import Rows, TaskSeen, Whole
+from tonemill.models.diffusion.windows import WHOLE_SECONDS, Chained, WindowedDenoiser, Windows, windows_of
 from tonemill.models.parts.seeded import spherical
 
 
@@ -72,7 +73,7 @@ class Rendering:
 
         denoiser = self._sampling(inputs, code, options, windows, circular)
         start = options.strength if direction == "vary" else begins_at(options)
-        levels = schedule_of(options.schedule, objective, options.steps, start)
+        levels = self._levels(options, start)
         clean = None if given is None else F.pad(given / gaussian.deviation, (0, more))
         if direction == "vary":
             if not start:
@@ -80,7 +81,7 @@ class Rendering:
             assert clean is not None
             x = mix_of(objective, levels[0]).mixed(clean, noise())
         elif isinstance(denoiser, WindowedDenoiser):
-            x = torch.cat(list(denoiser.colored(iter([noise()]), levels[0])), dim=-1)
+            x = Chained([denoiser.coloring(levels[0])]).whole(noise())
         else:
             x = denoiser.colored(noise(), levels[0])
         if direction not in MENDING:
@@ -100,16 +101,81 @@ class Rendering:
         if windows is None:
             yield self.made(inputs, "render", options)
             return
-        gaussian, objective = self._denoiser.gaussian, self._denoiser.config.objective
-        levels, draw = schedule_of(options.schedule, objective, options.steps), self._drawing(inputs)
+        levels, draw = self._levels(options, 1.0), self._drawing(inputs)
         denoiser = self._sampling(inputs, None, options, windows, circular=False)
         assert isinstance(denoiser, WindowedDenoiser)
-        noise = denoiser.colored(map(draw, windows.parts), levels[0])
-        given = 0
-        for block in sampled_blocks(denoiser, noise, windows, levels, objective, options.sampler):
-            x = block[..., : samples - given]
-            given += x.shape[-1]
-            yield self._task.together(self._task.joined(x * gaussian.deviation, None))
+        chain = Chained([denoiser.coloring(levels[0]), *denoiser.sampling(levels, self._objective, options.sampler)])
+        left = samples
+        for part in [*windows.parts, 0]:
+            for block in chain.push(draw(part)) if part else chain.flush():
+                yield self._sound(block[..., : max(0, left)])
+                left -= block.shape[-1]
+
+    def varying(self, inputs: Mapping[str, Tensor], options: Any) -> Varying:
+        """A stream of sounds of more than a minute to others like them: what `made` makes of the whole.
+
+        Args:
+            inputs: of a request, stacked, without its sound.
+            options: of the direction.
+        """
+        windows, levels = self.window, self._levels(options, options.strength)
+        denoiser = self._sampling(inputs, None, options, windows, circular=False)
+        assert isinstance(denoiser, WindowedDenoiser)
+        chain = Chained(denoiser.sampling(levels, self._objective, options.sampler))
+        mix = mix_of(self._objective, levels[0])
+
+        def noisy(clean: Rows, noise: Rows) -> Rows:
+            return mix.mixed(clean / self._denoiser.gaussian.deviation, noise)
+
+        return Varying(chain, Noise(self._drawing(inputs), windows), self._windows, noisy, self._sound)
+
+    def encoding(self) -> Encoding:
+        """A stream of sounds of more than a minute to the array, by windows."""
+        return Encoding(self._task, self.window)
+
+    def decoding(self, inputs: Mapping[str, Tensor], options: Any) -> Decoding:
+        """A stream of the array of sounds of more than a minute to them: what `made` makes of the whole.
+
+        Args:
+            inputs: of a request, stacked, without its array.
+            options: of the direction.
+        """
+        windows, levels = self.window, self._levels(options)
+        rows = {name: self._task.each(inputs[name]) for name in self._denoiser.conditions}
+        stages = len(levels)
+
+        def part(about: TaskSeen) -> Guided:
+            return self._denoiser.sampling(rows, about, options)
+
+        code = CodeWindows(self._task, windows, part, stages)
+        denoiser = WindowedDenoiser(windows, code.part)
+        chain = Chained([denoiser.coloring(levels[0]), *denoiser.sampling(levels, self._objective, options.sampler)])
+        return Decoding(code, chain, Noise(self._drawing(inputs), windows), self._windows, self._sound)
+
+    @property
+    def window(self) -> Windows:
+        """Of clips of more than a minute, of whatever number."""
+        windows = self._windows(self.most + 1)
+        assert windows is not None
+        return windows
+
+    @property
+    def most(self) -> int:
+        """Samples, or frames of latents, of the longest clip that is made whole."""
+        return int(WHOLE_SECONDS * self._sample_rate / self._hop)
+
+    @property
+    def _objective(self) -> Objective:
+        return self._denoiser.config.objective
+
+    def _levels(self, options: Any, start: float | None = None) -> list[float]:
+        return schedule_of(
+            options.schedule, self._objective, options.steps, begins_at(options) if start is None else start
+        )
+
+    def _sound(self, x: Rows) -> Float[Tensor, "batch _ _"]:
+        """What was made, at the corpus's level."""
+        return self._task.together(x * self._denoiser.gaussian.deviation)
 
     def _windows(self, samples: int) -> Windows | None:
         return windows_of(
@@ -122,7 +188,14 @@ class Rendering:
         """The denoiser of a request's clip."""
         rows = {name: self._task.each(inputs[name]) for name in self._denoiser.conditions}
         denoiser = self._denoiser.sampling(rows, self._task.seen(code), options, circular)
-        return denoiser if windows is None else WindowedDenoiser(denoiser, windows, self._task.hop)
+        if windows is None:
+            return denoiser
+
+        def part(number: int) -> Guided:
+            first = number * windows.step
+            return denoiser.part(first, first + windows.length, self._task.hop)
+
+        return WindowedDenoiser(windows, part)
 
     def _drawing(self, inputs: Mapping[str, Tensor]) -> Callable[[int], Rows]:
         """Draws so many samples of noise, the next ones each time; between two seeds, on the way there."""

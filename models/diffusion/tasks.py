@@ -58,6 +58,9 @@ class Whole(nn.Module):
     hop: int = 1
     """Samples for a frame of a code."""
 
+    reach: int = 0
+    """Frames of a code around one on which it, and what a network reads of it, depend."""
+
     apart: int = 1
     """Channels of a sound that are made one by one, each as an item of the batch."""
 
@@ -167,6 +170,7 @@ class FromMel(Whole):
         self.power = CellPower(self.log_mel)
         self.register_buffer("mel_mean", torch.zeros(config.mel_bands))
         self.register_buffer("mel_deviation", torch.ones(config.mel_bands))
+        self.reach = -(-config.n_fft // config.hop_length)
         edge = (config.n_fft - config.hop_length) // 2
         self.raise_rate = nn.ConvTranspose1d(config.mel_bands, 1, config.n_fft, self.hop, edge, bias=False)
 

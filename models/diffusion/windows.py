@@ -1,14 +1,14 @@
 """Long clips: the network sees overlapping windows, and at each noise level their slopes are cross-faded.
 
 This is MultiDiffusion (Bar-Tal et al., 2023, https://arxiv.org/abs/2302.08113, eq. 5) along time. What a level makes of
-a sample depends on the windows around it alone, so levels can be chained as streams: each begins as soon as the one
-before it has made a window, and memory does not grow with the clip.
+a sample depends on the windows around it alone, so levels can be chained as streams: each makes a window as soon as the
+one before it has made that and a sample more, and memory does not grow with the clip.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -16,10 +16,14 @@ from typing import Final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from tonemill.models.diffusion.denoiser import Guided
 from tonemill.models.diffusion.noising import Objective
 from tonemill.models.diffusion.samplers import Clips, Sampler, stepped
+
+Columns = Float[Tensor, "_ _ _"]
+"""(batch, channels, columns): samples, or frames."""
 
 WHOLE_SECONDS: Final = 60.0
 """Clips up to here are made whole."""
@@ -53,21 +57,19 @@ class Windows:
         """Samples of each window that no earlier one has."""
         return [self.length] + [self.step] * (self.count - 1)
 
-    def fade(self, device: torch.device) -> Float[Tensor, "overlap"]:
-        """The weight of the later of two windows where they overlap; that of the earlier one is the rest."""
-        overlap = self.length - self.step
-        return torch.linspace(0.5 / overlap, 1 - 0.5 / overlap, overlap, device=device)
+    def fade(self, device: torch.device, hop: int = 1, margin: int = 0) -> Float[Tensor, "overlap"]:
+        """The weight of the later of two windows where they overlap; that of the earlier one is the rest.
 
-    def faded(self, parts: Iterator[Clips]) -> Iterator[Clips]:
-        """What windows have made, cross-faded: `step` samples of each, and all of the last."""
-        rest: Clips | None = None
-        for number, part in enumerate(parts):
-            if rest is not None:
-                fade = self.fade(part.device)
-                part = torch.cat([torch.lerp(rest, part[..., : len(fade)], fade), part[..., len(fade) :]], dim=-1)
-            last = number == self.count - 1
-            yield part if last else part[..., : self.step]
-            rest = part[..., self.step :]
+        Args:
+            device: of the weights.
+            hop: samples for one of them.
+            margin: so many at either end are 0 or 1, where a window does not know what is beyond it.
+        """
+        overlap = (self.length - self.step) // hop
+        margin = min(margin, (overlap - 1) // 2)
+        inside = overlap - 2 * margin
+        ramp = torch.linspace(0.5 / inside, 1 - 0.5 / inside, inside, device=device)
+        return F.pad(F.pad(ramp, (margin, 0)), (0, margin), value=1.0)
 
 
 def windows_of(samples: int, rate: float, multiple: int) -> Windows | None:
@@ -85,108 +87,138 @@ def windows_of(samples: int, rate: float, multiple: int) -> Windows | None:
     return Windows(overlap + step, step, max(1, math.ceil((samples - overlap) / step)))
 
 
+class Overlapping:
+    """A function of the windows of a stream; where two overlap, what it makes of them is cross-faded.
+
+    Args:
+        windows: their length and step.
+        make: of a window and its number, from 0, as many columns as it has, or one for each `hop` of them.
+        give: what comes out, of the columns of a window and of what was made of them; default: the latter.
+        hop: columns of a window for one of what is made; steps and lengths are multiples of it.
+        margin: see `Windows.fade`.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        make: Callable[[Columns, int], Columns],
+        give: Callable[[Columns, Columns], Columns] | None = None,
+        hop: int = 1,
+        margin: int = 0,
+    ) -> None:
+        self._windows, self._make, self._give, self._hop, self._margin = windows, make, give, hop, margin
+        self._waiting: Columns | None = None
+        self._rest: Columns | None = None
+        self._number = 0
+
+    def push(self, x: Columns) -> list[Columns]:
+        """The next columns, of any number; returns what is final, in pieces."""
+        self._waiting = x if self._waiting is None else torch.cat([self._waiting, x], dim=-1)
+        made = []
+        # What follows a window tells that it is not the last one, of which all is kept.
+        while self._waiting.shape[-1] > self._windows.length:
+            made.append(self._next(self._windows.step))
+            self._waiting = self._waiting[..., self._windows.step :]
+        return made
+
+    def flush(self) -> list[Columns]:
+        """The rest, of the last window."""
+        return [] if self._waiting is None else [self._next(self._windows.length)]
+
+    def _next(self, kept: int) -> Columns:
+        assert self._waiting is not None
+        window = self._waiting[..., : self._windows.length]
+        part = self._make(window, self._number)
+        if self._rest is not None:
+            fade = self._windows.fade(part.device, self._hop, self._margin)
+            part = torch.cat([torch.lerp(self._rest, part[..., : len(fade)], fade), part[..., len(fade) :]], dim=-1)
+        self._rest = part[..., self._windows.step // self._hop :]
+        self._number += 1
+        made = part[..., : kept // self._hop]
+        return made if self._give is None else self._give(window[..., :kept], made)
+
+
+class Chained:
+    """Streams one after another, as one."""
+
+    def __init__(self, stages: Sequence[Overlapping]) -> None:
+        self._stages = stages
+
+    def push(self, x: Columns) -> list[Columns]:
+        """The next columns, of any number; returns what is final, in pieces."""
+        blocks = [x]
+        for stage in self._stages:
+            blocks = [made for block in blocks for made in stage.push(block)]
+        return blocks
+
+    def flush(self) -> list[Columns]:
+        """The rest."""
+        blocks: list[Columns] = []
+        for stage in self._stages:
+            blocks = [made for block in blocks for made in stage.push(block)] + stage.flush()
+        return blocks
+
+    def whole(self, x: Columns) -> Columns:
+        """Of a whole clip."""
+        return torch.cat([*self.push(x), *self.flush()], dim=-1)
+
+
 class WindowedDenoiser:
     """The denoiser of a long clip, by its windows.
 
     Args:
-        denoiser: of the clip.
         windows: that cover it.
-        hop: samples for a frame of what is injected.
+        part: the denoiser of the window of a number.
     """
 
-    def __init__(self, denoiser: Guided, windows: Windows, hop: int) -> None:
-        self._denoiser, self._windows, self._hop = denoiser, windows, hop
+    def __init__(self, windows: Windows, part: Callable[[int], Guided]) -> None:
+        self._windows, self._part = windows, part
 
     def __call__(self, x: Clips, level: float) -> Clips:
         """The slope of noisy clips that all have one level."""
-        return torch.cat(list(self._windows.faded(self._slopes(x, level))), dim=-1)
+        return Chained([Overlapping(self._windows, lambda window, number: self._part(number)(window, level))]).whole(x)
 
-    def _slopes(self, x: Clips, level: float) -> Iterator[Clips]:
-        for number in range(self._windows.count):
-            first = number * self._windows.step
-            yield self.slope(x[..., first : first + self._windows.length], level, number)
+    def coloring(self, level: float) -> Overlapping:
+        """From white noise to that of the level where sampling begins."""
+        before: list[Columns] = []
 
-    def slope(self, x: Clips, level: float, number: int) -> Clips:
-        """The slope of one window."""
-        return self._part(number)(x, level)
-
-    def colored(self, noise: Iterator[Clips], level: float) -> Iterator[Clips]:
-        """White noise, which comes in blocks, as it is at the level where sampling begins."""
-        yield from self._windows.faded(self._colored_parts(noise, level))
-
-    def _colored_parts(self, noise: Iterator[Clips], level: float) -> Iterator[Clips]:
-        before: Clips | None = None
-        for number, part in enumerate(_parts(noise, self._windows)):
-            if before is not None and self._denoiser.even:
+        def colored(window: Columns, number: int) -> Columns:
+            denoiser = self._part(number)
+            if before and denoiser.even:
                 # Phases that were searched for each window alone cancel by half a decibel where windows overlap.
-                known = before[..., self._windows.step :]
-                part = torch.cat([known, part[..., known.shape[-1] :]], dim=-1)
-            before = self._part(number).colored(part, level)
-            yield before
+                known = before[0][..., self._windows.step :]
+                window = torch.cat([known, window[..., known.shape[-1] :]], dim=-1)
+            before[:] = [denoiser.colored(window, level)]
+            return before[0]
 
-    def _part(self, number: int) -> Guided:
-        first = number * self._windows.step
-        return self._denoiser.part(first, first + self._windows.length, self._hop)
+        return Overlapping(self._windows, colored)
 
+    def sampling(self, levels: Sequence[float], objective: Objective, sampler: Sampler) -> list[Overlapping]:
+        """From noisy clips of the first level to clean ones: what `sampled` makes of the whole with this denoiser.
 
-def sampled_blocks(
-    denoiser: WindowedDenoiser,
-    noise: Iterator[Clips],
-    windows: Windows,
-    levels: Sequence[float],
-    objective: Objective,
-    sampler: Sampler,
-) -> Iterator[Clips]:
-    """Clips from noisy ones that come block by block: what `sampled` makes of the whole, with the same denoiser.
+        Args:
+            levels: down to 0.
+            objective: of the denoiser.
+            sampler: which method.
+        """
+        befores = [None, *levels[:-2]]
+        return [
+            self._stage(here, there, before, objective, sampler)
+            for (here, there), before in zip(pairwise(levels), befores, strict=True)
+        ]
 
-    Args:
-        denoiser: of the whole clip.
-        noise: blocks of the first level, of any lengths, in all the samples of the windows.
-        windows: of the clip.
-        levels: down to 0.
-        objective: of the denoiser.
-        sampler: which method.
-    """
-    steps, before = noise, None
-    for here, there in pairwise(levels):
-        steps = _stage(denoiser, steps, windows, here, there, before, objective, sampler)
-        before = here
-    for block in steps:
-        yield block if before is None else block.chunk(2, dim=1)[0]
+    def _stage(
+        self, here: float, there: float, before: float | None, objective: Objective, sampler: Sampler
+    ) -> Overlapping:
+        """One level: noisy clips, and below them in channels the clean ones that the level before predicted."""
 
+        def slope(window: Columns, number: int) -> Columns:
+            return self._part(number)(window if before is None else window.chunk(2, dim=1)[0], here)
 
-def _stage(
-    denoiser: WindowedDenoiser,
-    blocks: Iterator[Clips],
-    windows: Windows,
-    here: float,
-    there: float,
-    before: float | None,
-    objective: Objective,
-    sampler: Sampler,
-) -> Iterator[Clips]:
-    """One level: noisy clips, and below them in channels the clean ones that the level before predicted."""
-    waiting: list[Clips] = []
+        def lowered(window: Columns, slope: Columns) -> Columns:
+            x, clean = (window, window) if before is None else window.chunk(2, dim=1)
+            memory = None if before is None else (before, clean)
+            following = stepped(x, slope, here, there, objective, sampler, memory)
+            return torch.cat(following, dim=1) if there else following[0]
 
-    def slopes() -> Iterator[Clips]:
-        for number, part in enumerate(_parts(blocks, windows)):
-            waiting.append(part)
-            yield denoiser.slope(part if before is None else part.chunk(2, dim=1)[0], here, number)
-
-    for slope in windows.faded(slopes()):
-        part = waiting.pop()[..., : slope.shape[-1]]
-        x, clean = (part, part) if before is None else part.chunk(2, dim=1)
-        memory = None if before is None else (before, clean)
-        yield torch.cat(stepped(x, slope, here, there, objective, sampler, memory), dim=1)
-
-
-def _parts(blocks: Iterator[Clips], windows: Windows) -> Iterator[Clips]:
-    """Windows of what comes in blocks of any lengths."""
-    known = next(blocks)
-    for _ in range(windows.count):
-        waiting = [known]
-        while sum(one.shape[-1] for one in waiting) < windows.length:
-            waiting.append(next(blocks))
-        known = torch.cat(waiting, dim=-1)
-        yield known[..., : windows.length]
-        known = known[..., windows.step :]
+        return Overlapping(self._windows, slope, lowered)

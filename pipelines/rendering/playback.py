@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from tonemill.models.contract import Model, Request
 
 
-def streamed(model: Model, request: Request, sound: Sound) -> Sound:
+def streamed(model: Model, request: Request, sound: Sound, most_whole: int = 0) -> Sound:
     """Audio through the model: a Flow of a Flow, a Waveform of a Waveform, as long as the input at the model's rate.
 
-    The model's latency is taken off the start, and the rest of its output is flushed at the end. Each reading of the
-    Flow starts with a new player.
+    Of a Flow of at most `most_whole` samples at the model's rate a Waveform is made. The model's latency is taken off
+    the start, and the rest of its output is flushed at the end. Each reading of the Flow starts with a new player.
     """
-
+    sound = _brief(sound, most_whole * sound.sample_rate // model.sample_rate)
     first = model.player(request, sound.channels)
     unused = [first]
 
@@ -34,6 +34,19 @@ def streamed(model: Model, request: Request, sound: Sound) -> Sound:
 
     flow = Flow(blocks, model.sample_rate, first.channels)
     return flow.whole() if isinstance(sound, Waveform) else flow
+
+
+def _brief(sound: Sound, frames: int) -> Sound:
+    """A sound of at most so many frames as a Waveform; a longer one as it is, and nothing is read of it for 0."""
+    if not frames or isinstance(sound, Waveform):
+        return sound
+    parts, total = [np.zeros((sound.channels, 0), np.float32)], 0
+    for block in sound.blocks():
+        parts.append(block)
+        total += block.shape[1]
+        if total > frames:
+            return sound
+    return Waveform(np.concatenate(parts, axis=1), sound.sample_rate)
 
 
 def played_frames(

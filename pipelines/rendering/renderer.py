@@ -98,14 +98,17 @@ class Renderer:
             frames = played_frames(self.model, request, example.sounds[example.main_role or AUDIO], hop)
             return self._with_output(example, frames)
         if array is None:
-            return self._with_sound(example, streamed(self.model, request, example.sounds[example.main_role or AUDIO]))
+            sound = example.sounds[example.main_role or AUDIO]
+            return self._with_sound(example, streamed(self.model, request, sound, self._direction.batched))
         values = example.arrays[array].values
 
         def blocks() -> Iterator[Float32[np.ndarray, "channels time"]]:
             parts = (values[:, first : first + FRAMES] for first in range(0, values.shape[1], FRAMES))
             yield from played(self.model.player(request, values.shape[0]), parts, hop)
 
-        return self._with_sound(example, Flow(blocks, self.model.sample_rate, self.model.channels))
+        flow = Flow(blocks, self.model.sample_rate, self.model.channels)
+        brief = values.shape[1] * hop <= self._direction.batched
+        return self._with_sound(example, flow.whole() if brief else flow)
 
     def _request(self, example: Example, audio: Mapping[str, Any], arrays: Mapping[str, Any]) -> Request:
         options: Any = config.build(self._direction.options, self.options, "render")

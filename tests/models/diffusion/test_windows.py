@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,10 +28,12 @@ from tonemill.models.diffusion.settings import (
     Looping,
     Reading,
     Sampling,
+    Varying,
     VocodeConfig,
 )
+from tonemill.models.diffusion.streams import Both, Stream
 from tonemill.models.diffusion.unet import Context
-from tonemill.models.diffusion.windows import Windows, windows_of
+from tonemill.models.diffusion.windows import Chained, Overlapping, Windows, windows_of
 
 TINY: dict[str, Any] = {
     "length": 1024,
@@ -69,8 +72,10 @@ def test_windows_cover_a_clip_and_their_weights_add_up_to_one() -> None:
     windows = windows_of(3001, float(RATE), 32)
     assert (windows == Windows(640, 480, 5) and windows.samples == 2560) or windows is not None
     assert windows is not None and windows.samples >= 3001 and windows.samples - windows.step < 3001
-    ones = iter([torch.ones(1, 1, windows.length)] * windows.count)
-    assert torch.cat(list(windows.faded(ones)), dim=-1).sub(1).abs().max() < 1e-6
+    for margin, hop in ((0, 1), (3, 1), (2, 32)):
+        ones = Chained([Overlapping(windows, lambda window, _, hop=hop: window[..., ::hop], hop=hop, margin=margin)])
+        found = ones.whole(torch.ones(1, 1, 3001))
+        assert found.shape[-1] == -(-3001 // hop) and found.sub(1).abs().max() < 1e-6
     assert windows_of(60 * RATE, float(RATE), 32) is None
 
 
@@ -154,6 +159,72 @@ def test_memory_of_a_stream_does_not_grow_with_the_clip() -> None:
         peaks.append((tracemalloc.get_traced_memory()[1], held))
         tracemalloc.stop()
     assert peaks[1][0] < 1.2 * peaks[0][0] and peaks[1][1] == peaks[0][1]
+
+
+def coded(task: str) -> Diffusion:
+    if task == "vocode":
+        return model_of(VocodeConfig(**{**TINY, "channels": 2}, n_fft=32, hop_length=8, mel_bands=8))
+    return model_of(AutoencodeConfig(**TINY, compression=32, latent_dim=4, encoder_dim=8))
+
+
+def streamed(stream: Stream, x: torch.Tensor, size: int) -> torch.Tensor:
+    made = [one for block in x.split(size, dim=-1) for one in stream.push(block)]
+    assert max(one.shape[-1] for one in made) <= 640
+    return torch.cat([*made, *stream.flush()], dim=-1)
+
+
+@pytest.mark.parametrize("size", [77, 4000])
+def test_a_long_sound_is_varied_block_by_block_as_whole(size: int) -> None:
+    """To 1e-5, also on the way between two seeds."""
+    making, audio = rendering(model_of(DiffusionConfig(**TINY))), noise(1, 4000, 2)
+    asked = {"seed": torch.tensor([[5, 0]]), "seed_to": torch.tensor([[6, 0]]), "seed_share": torch.tensor([0.3])}
+    options = Varying(steps=3, strength=0.5)
+    whole = making.made({**asked, "audio": audio}, "vary", options)
+    found = streamed(making.varying(asked, options), audio, size)[..., :4000]
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("task", ["vocode", "autoencode"])
+def test_long_codes_are_made_and_decoded_block_by_block(task: str) -> None:
+    """Decoding is what the same windows make of the whole, to 1e-5; a mel spectrogram is that of the whole sound.
+
+    An encoder's norms span a window, so beyond a minute its code is by windows; it is the same wherever it is cut.
+    """
+    model = coded(task)
+    making, hop, asked = rendering(model), model.task.hop, {"seed": torch.tensor([[5, 0]])}
+    audio = noise(model.channels, 4001, 2).reshape(1, model.channels, 4001)
+    options = Decoding(steps=3)
+    codes = [streamed(making.encoding(), audio, size) for size in (50, 4001)]
+    assert codes[0].shape[-1] == -(-4001 // hop)
+    torch.testing.assert_close(*codes, atol=1e-5, rtol=0)
+    if task == "vocode":
+        torch.testing.assert_close(codes[0], making.encoded(audio), atol=1e-5, rtol=0)
+    whole = making.made({**asked, "code": codes[0]}, "decode", options)
+    found = streamed(making.decoding(asked, options), codes[0], 3)
+    torch.testing.assert_close(found[..., : whole.shape[-1]], whole, atol=1e-4, rtol=0)
+    both = streamed(Both(making.encoding(), making.decoding(asked, options)), audio, 500)
+    torch.testing.assert_close(both[..., :4001], whole[..., :4001], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("task", ["plain", "vocode", "autoencode"])
+def test_memory_of_a_stream_of_sounds_does_not_grow_with_them(task: str) -> None:
+    """What is held after five minutes is what was held after two, to 5 %: all tensors there are."""
+    model = model_of(DiffusionConfig(**TINY)) if task == "plain" else coded(task)
+    making, asked, held = rendering(model), {"seed": torch.tensor([[5, 0]])}, []
+    block = noise(model.channels, 480, 2).reshape(1, model.channels, 480)
+    for minutes in (2, 5):
+        stream: Stream = (
+            making.varying(asked, Varying(steps=2))
+            if task == "plain"
+            else Both(making.encoding(), making.decoding(asked, Decoding(steps=2)))
+        )
+        for _ in range(minutes * 4):
+            stream.push(block)
+        gc.collect()
+        tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+        held.append(sum({one.data_ptr(): one.untyped_storage().nbytes() for one in tensors}.values()))
+        del stream, tensors
+    assert held[1] < 1.05 * held[0]
 
 
 def test_a_loop_that_begins_elsewhere_is_the_same_loop() -> None:

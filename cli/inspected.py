@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tonemill.pipelines.humanize import duration
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tonemill.pipelines.corpus.layout import OutputFolder
+
+KEY: Final = re.compile(r"[0-9a-f]{16}-[0-9]{4,}")
+"""The key of an example."""
 
 Shown = tuple[dict[str, Any], list["Table"]]
 
@@ -95,6 +99,36 @@ def of_file(path: Path) -> Shown:
         table.add_row("rejected", f"{refused['reason']}: {refused['message']}")
         table.add_row("what to do", TABLE[refused["reason"]].mend)
     return facts, [table]
+
+
+def of_key(typed: str) -> tuple[Path, str] | None:
+    """(corpus, key) of an example that is named by its key alone, or behind a folder; None for another name.
+
+    Args:
+        typed: the key of an example of a corpus in the folder, or up to two folders below it.
+
+    Raises:
+        UsageError: no corpus there has it.
+    """
+    from tonemill.audiotools.errors import CorpusError, UsageError
+    from tonemill.pipelines.corpus.layout import OutputFolder
+    from tonemill.pipelines.storage.parquet import read_table
+
+    folder, _, key = typed.rpartition("/")
+    top = Path(folder or ".")
+    if "://" in typed or not KEY.fullmatch(key) or Path(typed).exists() or not top.is_dir():
+        return None
+    for place in (top, *sorted(top.glob("*")), *sorted(top.glob("*/*"))):
+        try:
+            index = OutputFolder.open(place).index
+            if index.exists() and key in read_table(index, lambda name: name == "key")["key"].to_pylist():
+                return place, key
+        except (UsageError, CorpusError, OSError):
+            continue
+    raise UsageError(
+        f"{typed} has the form of an example's key, and no corpus in {top.absolute()} has it. "
+        "Name its corpus: `tonemill inspect CORPUS KEY`."
+    )
 
 
 def of_example(output: OutputFolder, key: str) -> Shown:

@@ -12,6 +12,8 @@ from tonemill.audiotools.codecs.extent import chunks
 NAMED: Final = re.compile(
     r"(?<![\d.])(\d{2,3}(?:[.,]\d{1,3})?)[ _-]?bpm|bpm[ _-]?(\d{2,3}(?:[.,]\d{1,3})?)(?![\d])", re.I
 )
+_NUMBER: Final = re.compile(r"(?<![^_\-. ()\[\]])[1-9]\d{1,2}(?![^_\-. ()\[\]])")
+_SLOWEST, _FASTEST = 60, 200
 _LARGEST_CHUNK: Final = 1 << 16
 _LARGEST_TAG: Final = 32 << 20
 _ENCODINGS: Final = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}
@@ -30,6 +32,31 @@ def tempo_of_name(path: str) -> tuple[float, float] | None:
             if tempo is not None:
                 return tempo, 0.5 / 10 ** len(text.partition(".")[2])
     return None
+
+
+def tempo_of_number(path: str, seconds: float, beats_per_bar: int) -> float | None:
+    """Beats per minute where a name has one number that can be a tempo, as `SM_100_Am_Loop.wav`, and the length fits.
+
+    Numbers count takes, too: this one has to give whole bars, as far as it is rounded.
+
+    Args:
+        path: of the file; its folders do not count.
+        seconds: the length of the sound.
+        beats_per_bar: of its bars.
+    """
+    numbers = [float(one) for one in _NUMBER.findall(path.replace("\\", "/").rpartition("/")[2]) if _plausible(one)]
+    if len(numbers) != 1 or not _SLOWEST <= numbers[0] <= _FASTEST:
+        return None
+    bars = seconds * numbers[0] / 60 / beats_per_bar
+    is_whole = abs(bars - round(bars)) <= min(0.1, 0.01 + bars * 0.5 / numbers[0])
+    return numbers[0] if is_whole and round(bars) else None
+
+
+def tempo_of_field(value: object) -> float | None:
+    """Beats per minute of a field, which may be the text of a number; None for any other."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    return _plausible(str(value).strip())
 
 
 def tempo_of_tags(path: Path) -> float | None:

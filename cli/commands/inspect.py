@@ -12,7 +12,7 @@ import typer
 
 from tonemill.audiotools.errors import TonemillError, UsageError
 from tonemill.cli.console import in_stores, named_by_sink, stdin
-from tonemill.cli.inspected import new_table, of_example, of_file, of_stream, of_tar
+from tonemill.cli.inspected import new_table, of_example, of_file, of_key, of_stream, of_tar
 from tonemill.cli.outcomes import seconds_in_words
 from tonemill.pipelines.humanize import duration, size
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def command(
     place: Annotated[
         str,
-        typer.Argument(help="A corpus, a run, a folder of files, a stream, a tar or an audio file; - for the pipe."),
+        typer.Argument(
+            help="A corpus, run, folder of files, stream, tar, audio file, or an example's key; - for the pipe."
+        ),
     ],
     key: Annotated[
         str | None, typer.Argument(help="Of a corpus: one example by its key, or what came of one source by its path.")
@@ -41,6 +43,8 @@ def command(
     from tonemill.pipelines.storage.paths import place as place_of
 
     path = place_of(place)
+    if key is None and (found := of_key(place)) is not None:
+        path, key = found
     if place == "-":
         source = stdin("inspect -")
         first = source.peek(1 << 16).split(b"\n")[0] if isinstance(source, io.BufferedReader) else b""
@@ -181,7 +185,11 @@ def _fields(index: Any, roles: list[str], arrays: dict[str, Any]) -> list[Table]
         return []
     table = new_table("fields", "field", "values", "most frequent")
     for name in names:
-        counts = Counter(value for value in index[name].to_pylist() if value is not None)
+        counts = Counter(
+            ", ".join(map(str, value)) if isinstance(value, list) else value
+            for value in index[name].to_pylist()
+            if value is not None
+        )
         frequent = ", ".join(f"{value} ({count})" for value, count in counts.most_common(5))
         table.add_row(name, str(len(counts)), frequent)
     return [table]

@@ -28,7 +28,7 @@ from tonemill.pipelines.corpus.array_columns import (
 from tonemill.pipelines.corpus.environment import environment
 from tonemill.pipelines.corpus.layout import ShardFiles
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
-from tonemill.pipelines.corpus.shard_tables import Tally
+from tonemill.pipelines.corpus.shard_tables import Tally, fits_a_column
 from tonemill.pipelines.corpus.sidecar import commit_tables
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.recipes.example import Example
@@ -182,7 +182,7 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     if example.arrays:
         about["arrays"] = array_records(example.arrays)
     where = shelf.put(Piece(str(row["key"]), names[planned.key], encoded, about, arrays))
-    fields = {name: value for name, value in example.fields.items() if isinstance(value, str | int | float | bool)}
+    fields = {name: value for name, value in example.fields.items() if fits_a_column(value)}
     tally.roles |= encoded.keys()
     tally.arrays |= arrays.keys()
     tally.examples.append({**row, **fields, **where, **shapes})

@@ -17,6 +17,7 @@ from tonemill.pipelines.corpus import environment
 from tonemill.pipelines.corpus.array_columns import described
 from tonemill.pipelines.corpus.corpus import SCHEMA
 from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.shard_tables import as_text
 from tonemill.pipelines.corpus.sidecar import LEDGER, SECONDS, is_sidecar
 from tonemill.pipelines.planning.plan import Plan, Shard, digest_of
 from tonemill.pipelines.recipes.recipe import SPLITS
@@ -246,13 +247,28 @@ def _together(tables: list[pa.Table]) -> pa.Table:
                 kinds.setdefault(field.name, set()).add(field.type)
         numbers = {pa.null(), pa.int64(), pa.float64()}
         mixed = {name for name, types in kinds.items() if len(types - {pa.null()}) > 1 and not types <= numbers}
+        mixed -= {name for name in mixed if _are_alike(kinds[name], numbers)}
         cast = [
             pa.table(
                 {
-                    name: column.cast(pa.string()) if name in mixed else column
+                    name: _of_text(column) if name in mixed else column
                     for name, column in zip(table.column_names, table.columns, strict=True)
                 }
             )
             for table in tables
         ]
         return pa.concat_tables(cast, promote_options="permissive")
+
+
+def _are_alike(kinds: set[pa.DataType], numbers: set[pa.DataType]) -> bool:
+    """Whether all are lists, of one kind of value or of numbers."""
+    if not all(pa.types.is_null(kind) or pa.types.is_list(kind) for kind in kinds):
+        return False
+    values = {kind.value_type for kind in kinds if pa.types.is_list(kind)} - {pa.null()}
+    return len(values) < 2 or values <= numbers
+
+
+def _of_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_list(column.type):
+        return column.cast(pa.string())
+    return pa.chunked_array([[as_text(value) for value in column.to_pylist()]], pa.string())

@@ -88,6 +88,20 @@ class Tally:
         return became
 
 
+def fits_a_column(value: Any) -> bool:
+    """Whether a field is in the index: a value, or a list of values; an object is in KEY.json alone."""
+    if isinstance(value, list):
+        return all(one is None or isinstance(one, str | int | float | bool) for one in value)
+    return isinstance(value, str | int | float | bool)
+
+
+def as_text(value: Any) -> str | None:
+    """A value in a column of text; a list as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+
+
 def index_table(rows: list[dict[str, Any]]) -> pa.Table:
     """A column for everything that any row has; a field that is a number here and text there becomes text."""
     columns: dict[str, pa.Array] = {}
@@ -96,7 +110,7 @@ def index_table(rows: list[dict[str, Any]]) -> pa.Table:
         try:
             columns[name] = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            columns[name] = pa.array([None if value is None else str(value) for value in values])
+            columns[name] = pa.array([as_text(value) for value in values])
     return pa.table(columns)
 
 

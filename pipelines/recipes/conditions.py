@@ -32,8 +32,8 @@ _COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda item, whole: item in whole,
-    ast.NotIn: lambda item, whole: item not in whole,
+    ast.In: lambda item, whole: _is_in(item, whole),
+    ast.NotIn: lambda item, whole: not _is_in(item, whole),
 }
 _ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
@@ -157,7 +157,7 @@ def _value(node: ast.expr, fields: Mapping[str, Any]) -> Any:
         case ast.UnaryOp(op=ast.Not()):
             return not _value(node.operand, fields)
         case ast.UnaryOp():
-            return -_value(node.operand, fields)
+            return -_as_number(_value(node.operand, fields))
         case ast.BinOp():
             return _ARITHMETIC[type(node.op)](*_alike(_value(node.left, fields), _value(node.right, fields)))
         case ast.Compare():
@@ -165,7 +165,8 @@ def _value(node: ast.expr, fields: Mapping[str, Any]) -> Any:
         case ast.Call(func=ast.Attribute() as method):
             return getattr(str(_value(method.value, fields)), method.attr)(*(_value(a, fields) for a in node.args))
         case ast.Call(func=ast.Name() as function):
-            return _FUNCTIONS[function.id](*(_value(argument, fields) for argument in node.args))
+            values = [_value(argument, fields) for argument in node.args]
+            return _FUNCTIONS[function.id](*(map(_as_number, values) if function.id == "abs" else values))
     raise AssertionError(f"_check let {ast.dump(node)} pass")
 
 
@@ -186,6 +187,17 @@ def _alike(one: Any, other: Any) -> tuple[Any, Any]:
     if isinstance(other, str) and _is_number(one) and _NUMBER.fullmatch(other):
         return one, float(other)
     return one, other
+
+
+def _is_in(item: Any, whole: Any) -> bool:
+    """Whether a text holds another, or a list a value; in a list too a text that is a number counts as one."""
+    if isinstance(whole, list | tuple):
+        return any(operator.eq(*_alike(item, one)) for one in whole)
+    return item in whole
+
+
+def _as_number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
 def _is_number(value: Any) -> bool:

@@ -56,8 +56,13 @@ class Place:
         return list(self.about.get("roles", []))
 
     def fields(self) -> list[str]:
-        """Columns of the index that are metadata."""
-        return [name for name in self.index.column_names if is_field(name, self.roles, self.about.get("arrays", {}))]
+        """Columns of the index that are metadata, each value one value."""
+        arrays = self.about.get("arrays", {})
+        return [
+            field.name
+            for field in self.index.schema
+            if is_field(field.name, self.roles, arrays) and not pa.types.is_list(field.type)
+        ]
 
     def sounds(self, row: Mapping[str, Any]) -> dict[str, Flow]:
         """The sounds of a row of the index by role.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from tonemill.audiotools.errors import AudioError, Filtered, UsageError
 from tonemill.pipelines.recipes.step import Estimate, Step
@@ -23,6 +23,10 @@ CONFIDENCE = {"bpm": 1.0, "field": 0.95, "tag": 0.9, "name": 0.9}
 ASSUMED_BPM = 120.0
 
 
+BPM_FIELDS: Final = ("tempo_bpm", "bpm", "tempo")
+"""Fields in which a tempo is looked for, in this order, if none is named."""
+
+
 @dataclass(frozen=True)
 class Loops(Step):
     version: ClassVar[int] = 3
@@ -32,7 +36,7 @@ class Loops(Step):
     beats_per_bar: Annotated[int, "Beats in a bar: 4 for most music, 3 for a waltz."] = 4
     target_bpm: Annotated[float | None, "Stretch to this tempo at constant pitch; default: keep each clip's."] = None
     max_stretch: Annotated[float, "Refuse to play faster or slower than this many times."] = 1.5
-    bpm_field: Annotated[str, "Metadata field that holds the tempo, where an example has it."] = "tempo_bpm"
+    bpm_field: Annotated[str, "Metadata field that holds the tempo; if not given also bpm and tempo."] = "tempo_bpm"
     tempo_from: Annotated[tuple[str, ...], "With --bpm auto: where a tempo is looked for, in this order."] = ORIGINS
     min_confidence: Annotated[float, "Refuse a source whose tempo is less certain, from 0 to 1."] = 0.25
     min_loopability: Annotated[
@@ -130,15 +134,24 @@ class Loops(Step):
         envelope = found[role]
         if not envelope.frames:
             raise AudioError("no_frames", "there is no sound to cut")
-        tempo, rounding_bpm, origin = self._known_tempo(example)
+        tempo, rounding_bpm, origin = self._known_tempo(example, envelope.seconds)
         if tempo is None:
             found_beats = find_beats(envelope, self.beats_per_bar)
             return found_beats, "sound" if found_beats.exact else "beats"
         return with_tempo(envelope, tempo, self.beats_per_bar, CONFIDENCE[origin], rounding_bpm), origin
 
-    def _known_tempo(self, example: Example) -> tuple[float | None, float, str]:
-        """(bpm, its rounding, origin) of the first in `tempo_from` that has a tempo; else (None, 0, "sound")."""
-        from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_tags
+    def needs_fields(self) -> frozenset[str]:
+        is_looked_for = self.bpm == "auto" and "field" in self.tempo_from and self.bpm_field != BPM_FIELDS[0]
+        return frozenset({self.bpm_field}) if is_looked_for else frozenset()
+
+    def _known_tempo(self, example: Example, seconds: float) -> tuple[float | None, float, str]:
+        """(bpm, its rounding, origin) of the first in `tempo_from` that has a tempo; else (None, 0, "sound").
+
+        Args:
+            example: with its name and fields.
+            seconds: its length, which a number in its name must fit.
+        """
+        from tonemill.audiotools.rhythm.tempo_tags import tempo_of_field, tempo_of_name, tempo_of_number, tempo_of_tags
 
         typed = self._typed_bpm()
         if typed is not None:
@@ -148,12 +161,15 @@ class Loops(Step):
             if origin == "sound":
                 break
             if origin == "field":
-                value = example.fields.get(self.bpm_field)
-                tempo = float(value) if isinstance(value, int | float) and 20 <= value <= 400 else None
+                names = BPM_FIELDS if self.bpm_field == BPM_FIELDS[0] else (self.bpm_field,)
+                found = (tempo_of_field(example.fields.get(name)) for name in names)
+                tempo = next((one for one in found if one is not None), None)
             elif origin == "tag":
                 tempo = next((t for place in example.places.values() if (t := tempo_of_tags(place))), None)
             elif (named := tempo_of_name(example.path)) is not None:
                 tempo, rounding_bpm = named
+            elif (tempo := tempo_of_number(example.path, seconds, self.beats_per_bar)) is not None:
+                rounding_bpm = 0.5
             if tempo is not None:
                 return tempo, rounding_bpm, origin
         return None, 0.0, "sound"

@@ -43,6 +43,33 @@ def test_a_file_is_read_and_shown(tonemill: Tonemill, folder: Path) -> None:
     assert b"--truncated keep" in tonemill("inspect", folder / "raw/cut.wav").done().out
 
 
+def test_an_example_is_found_by_its_key_alone(
+    tonemill: Tonemill, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = table(folder / "c/index.parquet")[1]["key"]
+    for place, typed in ((folder, key), (folder.parent, key), (folder / "c", key), (folder, f"c/{key}")):
+        monkeypatch.chdir(place)
+        assert json.loads(tonemill("inspect", typed, "--json").done().out)["source"] == "whole.wav"
+    tonemill("inspect", f"{'0' * 16}-0000").refused(2, "no corpus in", "tonemill inspect CORPUS KEY")
+
+
+def test_lists_of_a_table_are_in_the_index(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
+    for name, tags in (("a", ["kick", "808"]), ("b", [])):
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * np.random.default_rng(len(tags)).standard_normal(RATE), RATE)
+    rows = [{"path": "a", "tags": ["kick", "808"], "mixed": [1, "x"]}, {"path": "b", "tags": [], "mixed": "y"}]
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    stream = tonemill("scan", tmp_path, "--table", tmp_path / "t.json", "-q").done().out
+    # A shard for each, so that their tables are put together.
+    tonemill("shard", tmp_path / "c", "-q", "--shard-seconds", 1, stdin=stream).done()
+    found = {row["source"]: (row["tags"], row["mixed"]) for row in table(tmp_path / "c/index.parquet")}
+    assert found == {"a.wav": (["kick", "808"], '[1, "x"]'), "b.wav": ([], "y")}
+    (chosen,) = lines_of(tonemill("open", tmp_path / "c", "--where", '"kick" in tags').done().out)
+    assert chosen["fields"]["tags"] == ["kick", "808"]
+    assert b"kick, 808 (1)" in tonemill("inspect", tmp_path / "c").done().out
+    tonemill("card", tmp_path / "c").done()
+    tonemill("verify", tmp_path / "c", "-q").done()
+
+
 def test_an_example_and_a_source_are_shown(tonemill: Tonemill, folder: Path) -> None:
     row = table(folder / "c/index.parquet")[1]
     facts = json.loads(tonemill("inspect", folder / "c", row["key"], "--json").done().out)

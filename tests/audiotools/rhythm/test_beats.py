@@ -19,7 +19,7 @@ from tonemill.audiotools.rhythm.beat_grid import Beats
 from tonemill.audiotools.rhythm.beats import find_beats
 from tonemill.audiotools.rhythm.known_tempo import with_tempo
 from tonemill.audiotools.rhythm.onsets import onsets
-from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_tags
+from tonemill.audiotools.rhythm.tempo_tags import tempo_of_name, tempo_of_number, tempo_of_tags
 from tonemill.audiotools.synthetic import loop, sine
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
@@ -167,6 +167,27 @@ def test_tempi_in_names(name: str, tempo_bpm: float | None) -> None:
     assert (found and found[0]) == tempo_bpm
     # Half of the last digit.
     assert found is None or found[1] == (0.05 if "97.5" in name else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "tempo_bpm"),
+    [
+        ("packs/SM_100_Am_Loop.wav", 9.6, 100),
+        ("128_Drums.wav", 7.5, 128),
+        ("Drums-174 (dry).wav", 16 * 60 / 174 + 0.01, 174),
+        ("take 100.wav", 3.1, None),
+        ("take 100.wav", 0.0, None),
+        ("x_100_90.wav", 9.6, None),
+        ("kick_007.wav", 9.6, None),
+        ("loop_44100_100.wav", 9.6, 100),
+        ("A120/riff.wav", 8.0, None),
+        ("day_100.wav", 601.3, None),
+    ],
+)
+def test_a_number_in_a_name_is_a_tempo_where_the_length_fits(
+    name: str, seconds: float, tempo_bpm: float | None
+) -> None:
+    assert tempo_of_number(name, seconds, 4) == tempo_bpm
 
 
 def acid(tempo_bpm: float, flags: int = 0) -> bytes:

@@ -24,6 +24,14 @@ from tonemill.pipelines.recipes.conditions import condition
         ('gain == "0.5"', {"gain": "0.50"}, False),
         ("gain > 1", {"gain": "1_1"}, False),
         ("gain == 1", {"gain": True}, True),
+        ("take in [0, 7]", {"take": "07"}, True),
+        ("take not in [0, 7]", {"take": "07"}, False),
+        ("take in [1, 2]", {"take": "07"}, False),
+        ("7 in takes", {"takes": ["07", "x"]}, True),
+        ('take in ["7"]', {"take": "07"}, False),
+        ('"0" in take', {"take": "07"}, True),
+        ("-take < -6", {"take": "07"}, True),
+        ("abs(gain_db) > 5", {"gain_db": "-6.0"}, True),
     ],
 )
 def test_a_text_that_is_a_number_counts_as_one_beside_a_number(text: str, fields: dict[str, Any], holds: bool) -> None:

@@ -7,6 +7,7 @@
     esr_of_dry             of the dry signal at the best gain: the baseline of doing nothing
     mrstft, mae, dc        multi-resolution STFT distance, mean |y - p|, (mean y - mean p)^2 / mean y^2
     esr_at_minus_20_db ... over windows of 0.1 s whose dry is about 20 dB below the loudest
+    aliasing_db            of sines from 1 to 10 kHz: the energy off their harmonics over that on them (`aliasing`)
     silence_peak, noise_peak   the largest output on silence and on noise, for as long as `stability_seconds`
     runaway_seconds        when the output first reached four times the largest wet (in proportion more where the noise
                            is louder than the dry); absent if it never did
@@ -34,6 +35,7 @@ from tonemill.audiotools.pictures.effects import (
 )
 from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Request, Validation
+from tonemill.models.effect.aliasing import aliasing_db
 from tonemill.models.effect.losses import mrstft
 from tonemill.models.effect.network import Network, played
 
@@ -137,6 +139,7 @@ def judged(
     values |= plain.ratios()
     most = max(peak, 1e-3), max(driven, 1e-3)
     values |= _stability(network, rate, stability_seconds, most, knobs.size)
+    values |= _aliasing(network, rate, knobs.size)
     word = next(word for bound, word in VERDICTS if values["esr"] < bound)
     words = f"ESR {values['esr']:.3g} over {played_seconds:.1f} s of pairs, {word}"
     return Validation(values["esr"], values, _files(values, shown, rate), words)
@@ -201,6 +204,13 @@ def _stability(network: Network, rate: int, seconds: float, most: tuple[float, f
                 first = min(first, (start + int(over[0])) / rate)
             largest[name] = max(largest[name], float(np.nan_to_num(output, nan=MOST).clip(max=MOST).max()))
     return largest if first == math.inf else {**largest, "runaway_seconds": first}
+
+
+def _aliasing(network: Network, rate: int, knobs: int) -> dict[str, float]:
+    """The figure with all knobs in the middle; none where nothing sounds."""
+    settling = max(rate // 10, network.reach or 0)
+    found = aliasing_db(lambda dry: played(network.player(np.zeros(knobs, np.float32)), dry), rate, settling)
+    return {} if found is None else {"aliasing_db": found}
 
 
 def _files(values: Mapping[str, float], shown: Shown, rate: int) -> dict[str, bytes]:

@@ -96,7 +96,16 @@ def test_from_two_folders_to_a_model_that_plays(pairs: Path, shell: Shell, tmp_p
 def test_a_run_tells_how_it_does(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     values = {name: value for line in lines for name, value in line.items()}
-    assert {"esr", "esr_pre_emphasised", "esr_early", "esr_late", "mrstft", "mae", "silence_peak"} <= set(values)
+    assert {
+        "esr",
+        "esr_pre_emphasised",
+        "esr_early",
+        "esr_late",
+        "mrstft",
+        "mae",
+        "silence_peak",
+        "aliasing_db",
+    } <= set(values)
     (folder,) = (run / "clips").iterdir()
     names = {path.name for path in folder.iterdir()}
     assert names >= {

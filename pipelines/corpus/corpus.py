@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -221,12 +221,33 @@ def _numbered(path: str, number: str) -> str:
     return f"{stem}-{number}{suffix}"
 
 
+class Tars(Protocol):
+    """What opens shards of a corpus."""
+
+    def open(self, shard: str) -> BinaryIO:
+        """The tar of a shard."""
+
+
 def samples_of(
-    folder: Path, record: Mapping[str, Any], role: str, start: int = 0, frames: int | None = None
+    folder: Path,
+    record: Mapping[str, Any],
+    role: str,
+    start: int = 0,
+    frames: int | None = None,
+    tars: Tars | None = None,
 ) -> np.ndarray:
-    """Samples of one role of an example, from its place in the tar, (channels, time)."""
+    """Samples of one role of an example, from its place in the tar, (channels, time).
+
+    Args:
+        folder: of the corpus.
+        record: the row of the example.
+        role: of the waveform.
+        start: the first sample.
+        frames: how many; None for all.
+        tars: opens its shard; None opens it in the folder.
+    """
     tar = OutputFolder(folder, "shards").shard(record["shard"]).tar
-    with tar.open("rb") as file:
+    with tar.open("rb") if tars is None else tars.open(record["shard"]) as file:
         data = cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
     try:
         return files.read(data, start, frames).whole().samples
@@ -237,16 +258,27 @@ def samples_of(
 
 
 def array_of(
-    folder: Path, record: Mapping[str, Any], name: str, first: int = 0, frames: int | None = None
+    folder: Path,
+    record: Mapping[str, Any],
+    name: str,
+    first: int = 0,
+    frames: int | None = None,
+    tars: Tars | None = None,
 ) -> np.ndarray:
     """Frames of an array of an example, from its place in the tar, (channels, frames); no others are read.
+
+    Args:
+        folder, record, tars: as for `samples_of`.
+        name: of the array.
+        first: the first frame.
+        frames: how many; None for all.
 
     Raises:
         CorpusError: it is damaged, or shorter.
     """
     tar = OutputFolder(folder, "shards").shard(record["shard"]).tar
     place, size = record[f"{name}_offset"], record[f"{name}_bytes"]
-    with tar.open("rb") as file:
+    with tar.open("rb") if tars is None else tars.open(record["shard"]) as file:
 
         def read(offset: int, count: int) -> bytes:
             return cut_out(file, place + offset, count)

@@ -67,6 +67,8 @@ class TrainConfig:
     patience: Annotated[int | None, "Stop after so many scores in a row that are no better than the best."] = None
     log_every: Annotated[int, "Steps between lines of metrics.jsonl."] = 10
     loader_workers: Annotated[int | None, "Processes that decode; none on a CPU, 4 beside an accelerator."] = None
+    cache: Annotated[str | None, "A folder for copies of whole shards of a corpus that is in an object store."] = None
+    cache_gigabytes: Annotated[float, "Most that the copies take; other shards are read where they are."] = 50.0
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
@@ -76,7 +78,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be more than 0.")
-        for name in ("clip_norm", "skip_non_finite", "listen_share"):
+        for name in ("clip_norm", "skip_non_finite", "listen_share", "cache_gigabytes"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be 0 or more.")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -98,6 +100,8 @@ FREE: Final = frozenset(
         "patience",
         "log_every",
         "loader_workers",
+        "cache",
+        "cache_gigabytes",
     }
 )
 """Settings of `TrainConfig` that may change when a run goes on: they do not change what is learned by a step."""

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from tonemill.audiotools.errors import RunError, UsageError
-from tonemill.models.contract import Batch, Model
+from tonemill.models.contract import Batch, Model, Request
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.checkpoint_folder import WEIGHTS
 from tonemill.pipelines.runs.checkpoints import AVERAGE, read_tensors, refuse_saved_not_finite
 from tonemill.pipelines.runs.files import FileRun
 from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.loader import Batches, examples_of
+from tonemill.pipelines.training.shard_cache import cache_of
 
 
 def batches_for(
@@ -41,7 +42,14 @@ def batches_for(
         arrays=model.arrays,
         most=settings.overfit,
         augmentation=model.augmentation,
+        tars=cache_of(corpus, settings),
     )
+
+
+def examples_for(model: Model, corpus: Corpus, settings: TrainConfig) -> Iterator[Request]:
+    """All training examples of a model, whole."""
+    tars = cache_of(corpus, settings)
+    return examples_of(corpus, settings.split, model.roles, model.arrays, settings.overfit, tars)
 
 
 def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.device, source: Run | None) -> str | None:
@@ -63,14 +71,14 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
         RunError: no weight of the source agrees, or its checkpoint is damaged.
     """
     # First, since the message of a model names the mend for examples of another length.
-    model.check_examples(examples_of(corpus, settings.split, model.roles, model.arrays, settings.overfit))
+    model.check_examples(examples_for(model, corpus, settings))
     dataset = batches_for(model, corpus, settings)
     taken = {} if source is None else _weights_of(source, model)
     fitted: set[str] = set()
     if len(taken) < len(model.state_dict()):
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.fit(batch.to(device) for batch in epoch_of(dataset, settings.batch_size))
-        model.fit_examples(examples_of(corpus, settings.split, model.roles, model.arrays, settings.overfit))
+        model.fit_examples(examples_for(model, corpus, settings))
         fitted = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
         # Numbers that are fitted to the corpus together belong together: half of them taken would fit neither corpus.
         parts = {_part(name) for name in fitted - taken.keys()}

@@ -31,6 +31,7 @@ from tonemill.pipelines.runs.metric_log import Metrics
 from tonemill.pipelines.runs.run import TrainConfig
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.training.loader import Batches, examples_of
+from tonemill.pipelines.training.shard_cache import cache_of
 
 REFERENCE_CLIPS: Final = 64
 """Real clips that rendered ones are compared with."""
@@ -73,6 +74,7 @@ class Listener:
         held_out = "valid" in corpus.about["splits"] and settings.overfit is None
         self._split = "valid" if held_out else settings.split
         self._most = settings.overfit
+        self._tars = cache_of(corpus, settings)
         self._direction = next(iter(model.directions(model.config).values()))
         self._real: list[Clip] = []
         self._fields: list[dict[str, object]] = []
@@ -100,7 +102,8 @@ class Listener:
         try:
             with _averaged(state), torch.inference_mode():
                 model.eval()
-                found = model.validate(examples_of(self._corpus, self._split, model.roles, model.arrays, self._most))
+                examples = examples_of(self._corpus, self._split, model.roles, model.arrays, self._most, self._tars)
+                found = model.validate(examples)
                 if found is not None:
                     self._enter(found, state.step)
                 distance = self._compare(model, state.step, device, found)
@@ -146,7 +149,15 @@ class Listener:
         examples = min(REFERENCE_CLIPS, there, self._most or there)
         seed = self._settings.seed
         batches = Batches(
-            self._corpus, self._split, model.roles, model.length, examples, seed, pad=model.pads_short, most=self._most
+            self._corpus,
+            self._split,
+            model.roles,
+            model.length,
+            examples,
+            seed,
+            pad=model.pads_short,
+            most=self._most,
+            tars=self._tars,
         )
         reference = batches.batch(0)
         self._real = [clip.numpy() for clip in reference.audio[model.roles[0]]]
@@ -169,7 +180,7 @@ class Listener:
         """The first held-out examples through the model, and what they should be."""
         clips, real = [], []
         most = round(LONGEST_SECONDS * model.sample_rate)
-        examples = examples_of(self._corpus, self._split, model.roles, most=self._most)
+        examples = examples_of(self._corpus, self._split, model.roles, most=self._most, tars=self._tars)
         for example in islice(examples, self._settings.listen_clips):
             source = example.audio[AUDIO if AUDIO in example.audio else "dry"][:, :most]
             target = example.audio["wet" if "wet" in example.audio else AUDIO][:, :most]

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Augment, Batch, Request
-from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, array_of, folder_of, samples_of
+from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, Tars, array_of, folder_of, samples_of
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 LOOK_SECONDS: Final = 0.5
@@ -51,6 +51,7 @@ class Batches(IterableDataset[Batch]):
 
         most: examples of the split that are used, the first ones of its index; None for all.
         augmentation: random changes of the audio; arrays stay as they are.
+        tars: opens shards; None opens those of the corpus itself.
 
     Raises:
         CorpusError: the split is empty, its examples are too short or lack an array, or a shard is not what its sidecar
@@ -72,9 +73,11 @@ class Batches(IterableDataset[Batch]):
         arrays: tuple[str, ...] = (),
         most: int | None = None,
         augmentation: Augment | None = None,
+        tars: Tars | None = None,
     ) -> None:
         super().__init__()
         self._folder = corpus.folder
+        self._tars = tars
         self._roles = roles
         self._augmentation = augmentation
         self._length = length if augmentation is None else augmentation.read_length
@@ -148,16 +151,16 @@ class Batches(IterableDataset[Batch]):
     def _read_array(self, record: dict[str, Any], name: str, start: int) -> np.ndarray:
         hop = self._hops[name]
         if hop is None:
-            return array_of(self._folder, record, name)
+            return array_of(self._folder, record, name, tars=self._tars)
         wanted, first = self._length // hop, start // hop
         frames = min(wanted, record[f"{name}_frames"] - first)
-        return np.pad(array_of(self._folder, record, name, first, frames), ((0, 0), (0, wanted - frames)))
+        return np.pad(array_of(self._folder, record, name, first, frames, self._tars), ((0, 0), (0, wanted - frames)))
 
     def _read(self, record: dict[str, Any], role: str, start: int) -> np.ndarray:
         short = self._length - record["samples"]
         if short <= 0:
-            return samples_of(self._folder, record, role, start, self._length)
-        return np.pad(samples_of(self._folder, record, role), ((0, 0), (0, short)))
+            return samples_of(self._folder, record, role, start, self._length, self._tars)
+        return np.pad(samples_of(self._folder, record, role, tars=self._tars), ((0, 0), (0, short)))
 
     def _check(self, corpus: Corpus, split: str) -> None:
         if not self.examples:
@@ -265,7 +268,12 @@ def _end_with(parent: int) -> None:
 
 
 def examples_of(
-    corpus: Corpus, split: str, roles: tuple[str, ...], arrays: tuple[str, ...] = (), most: int | None = None
+    corpus: Corpus,
+    split: str,
+    roles: tuple[str, ...],
+    arrays: tuple[str, ...] = (),
+    most: int | None = None,
+    tars: Tars | None = None,
 ) -> Iterator[Request]:
     """Every example of a split, or the first ones, whole, in the order of the index; its number there is its seed.
 
@@ -275,9 +283,11 @@ def examples_of(
     _refuse_missing(corpus, arrays)
     table, fields = corpus.index(), corpus.fields()
     for number, record in enumerate(table.filter(pc.equal(table["split"], split)).slice(0, most).to_pylist()):
-        audio = {role: samples_of(corpus.folder, record, role) for role in roles}
+        audio = {role: samples_of(corpus.folder, record, role, tars=tars) for role in roles}
         values = {
-            name: array_of(corpus.folder, record, name) for name in arrays if record[f"{name}_offset"] is not None
+            name: array_of(corpus.folder, record, name, tars=tars)
+            for name in arrays
+            if record[f"{name}_offset"] is not None
         }
         yield Request(number, _with_folder(record, fields), audio, values)
 

@@ -25,10 +25,16 @@ from tonemill.pipelines.rendering.render import pick_device
 from tonemill.pipelines.runs import checkpoint_folder, checkpoints
 from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
 from tonemill.pipelines.training.allocator import keep_memory
-from tonemill.pipelines.training.beginning import batches_for, begin, epoch_of, refuse_small_batches
+from tonemill.pipelines.training.beginning import (
+    batches_for,
+    begin,
+    epoch_of,
+    examples_for,
+    refuse_small_batches,
+)
 from tonemill.pipelines.training.ends import Clock, finished, interruptible, within_memory
 from tonemill.pipelines.training.facts import facts_of
-from tonemill.pipelines.training.loader import batches, examples_of
+from tonemill.pipelines.training.loader import batches
 from tonemill.pipelines.training.processes import Processes, joined
 from tonemill.pipelines.training.record import Record
 from tonemill.pipelines.training.run_folder import begun, earlier_run, held, parents_for
@@ -201,7 +207,7 @@ class _Training:
         state.model.eval()
         torch.manual_seed(_seed_of(settings.seed, name))
         dataset = batches_for(state.model, self._corpus, settings)
-        examples = examples_of(self._corpus, settings.split, state.model.roles, state.model.arrays, settings.overfit)
+        examples = examples_for(state.model, self._corpus, settings)
         with torch.no_grad(), state.turning(name):
             if self._processes.first:
                 some = (one.to(self._device) for one in epoch_of(dataset, settings.batch_size))

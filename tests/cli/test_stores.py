@@ -32,6 +32,7 @@ from tonemill.pipelines.storage import commit, copies, leases, stores
 from tonemill.pipelines.storage.paths import as_store, kept, place, scratch
 from tonemill.pipelines.storage.store_path import StorePath
 from tonemill.pipelines.training.loader import Batches
+from tonemill.pipelines.training.shard_cache import ShardCache
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -182,6 +183,21 @@ def test_a_model_trains_on_what_a_bucket_holds(tonemill: Tonemill, few: bytes, e
     for corpus in (open_corpus(expected), open_corpus(place("s3://tonemill/train"))):
         made.append(Batches(corpus, "train", ("audio",), 500, 4, seed=3).batch(2))
     assert np.array_equal(made[0].audio["audio"], made[1].audio["audio"]) and made[0].fields == made[1].fields
+
+
+def test_a_cache_loses_no_example_to_a_store_that_fails_half_of_the_time(
+    expected: Path, s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(expected, "unsteady")
+    corpus = open_corpus(place("s3://tonemill/unsteady"))
+    monkeypatch.setattr(stores, "ATTEMPTS", 30)
+    monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.001)
+    own = Batches(open_corpus(expected), "train", ("audio",), 500, 4, seed=3)
+    cached = Batches(corpus, "train", ("audio",), 500, 4, seed=3, tars=ShardCache(tmp_path, 10**9, corpus))
+    s3.share, s3.kinds, s3.among = 0.5, ("error", "cut", "drop", "slow"), ".tar"
+    for number in range(6):
+        assert np.array_equal(cached.batch(number).audio["audio"], own.batch(number).audio["audio"])
+    assert sum(s3.counted[kind] for kind in s3.kinds)
 
 
 def test_a_source_that_changes_or_goes_is_told(tonemill: Tonemill, tmp_path: Path, s3: Wire) -> None:

@@ -266,7 +266,7 @@ class Classifier(Model):
 
     def describe(self, requests: Sequence[Request], batch_size: int) -> list[dict[str, Any]]:
         found = []
-        for probabilities, embedding in self._heard(requests, batch_size):
+        for probabilities, embedding in self._labelled(requests, batch_size):
             best = int(probabilities.argmax())
             found.append(
                 {
@@ -278,7 +278,7 @@ class Classifier(Model):
             )
         return found
 
-    def _heard(
+    def _labelled(
         self, requests: Sequence[Request], batch_size: int
     ) -> Iterator[tuple[Float32[np.ndarray, "classes"], Float32[np.ndarray, "256"]]]:
         """Probabilities and embedding of each clip: means over its chunks."""
@@ -321,7 +321,7 @@ class Classifier(Model):
         counts, loss, others = np.zeros((len(labels), len(labels)), int), 0.0, 0
         remaining = iter(held_out)
         while some := list(islice(remaining, TOGETHER)):
-            for request, (probabilities, _) in zip(some, self._heard(some, 64), strict=True):
+            for request, (probabilities, _) in zip(some, self._labelled(some, 64), strict=True):
                 value = request.fields.get(label)
                 if value is None or str(value) not in labels:
                     others += 1

@@ -179,7 +179,7 @@ class Diffusion(Model):
         options = request.options
         if request.direction == "encode":
             return {"audio": self._audio_of(request)}
-        found = self._asked(request)
+        found = self._inputs(request)
         if request.direction == "decode":
             found["code"] = torch.from_numpy(np.array(request.arrays[self.config.array.name], np.float32))
         if AUDIO in request.audio:
@@ -193,7 +193,7 @@ class Diffusion(Model):
             found["audio"] = audio
         return found
 
-    def _asked(self, request: Request) -> dict[str, Tensor]:
+    def _inputs(self, request: Request) -> dict[str, Tensor]:
         """Seeds and conditions of a request."""
         options = request.options
         self._check_guidance(options.guidance)
@@ -261,13 +261,14 @@ class Diffusion(Model):
     def player(self, request: Request, channels: int) -> Waiting:
         making, task, direction, options = self._rendering, self.task, request.direction, request.options
         device = self.denoiser.gaussian.axes.device
-        asked = {} if direction == "encode" else {name: x[None].to(device) for name, x in self._asked(request).items()}
+        stated = {} if direction == "encode" else self._inputs(request)
+        inputs = {name: x[None].to(device) for name, x in stated.items()}
         if direction == "decode":
             return Waiting(
                 self.channels,
                 making.most // task.hop,
-                lambda code: making.made({**asked, "code": code}, direction, options),
-                lambda: making.decoding(asked, options),
+                lambda code: making.made({**inputs, "code": code}, direction, options),
+                lambda: making.decoding(inputs, options),
                 device,
             )
         self._check_channels(channels)
@@ -276,11 +277,11 @@ class Diffusion(Model):
 
         def begin() -> Stream:
             if direction != "vary":
-                return Both(making.encoding(), making.decoding(asked, options))
-            return making.varying(asked, options) if options.strength else Unchanged()
+                return Both(making.encoding(), making.decoding(inputs, options))
+            return making.varying(inputs, options) if options.strength else Unchanged()
 
         def whole(audio: Tensor) -> Tensor:
-            return making.made({**asked, "audio": audio}, direction, options)
+            return making.made({**inputs, "audio": audio}, direction, options)
 
         return Waiting(self.channels, making.most, whole, begin, device)
 

@@ -115,7 +115,7 @@ class Overlapping:
         """The next columns, of any number; returns what is final, in pieces."""
         self._waiting = x if self._waiting is None else torch.cat([self._waiting, x], dim=-1)
         made = []
-        # What follows a window tells that it is not the last one, of which all is kept.
+        # What follows a window shows that it is not the last one, of which all is kept.
         while self._waiting.shape[-1] > self._windows.length:
             made.append(self._next(self._windows.step))
             self._waiting = self._waiting[..., self._windows.step :]

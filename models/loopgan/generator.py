@@ -185,7 +185,7 @@ def filtered(x: Maps, padding: tuple[int, int]) -> Other:
 
 
 def smoothed(x: Maps, gain: float) -> Other:
-    """The binomial filter along both axes, where it lies wholly inside."""
+    """The binomial filter along both axes, where it is wholly inside."""
     # A sum of shifted maps: a convolution of single channels takes ten times as long on a CPU, and back again.
     outer, inner, _, _ = (math.sqrt(gain) * tap / sum(BINOMIAL) for tap in BINOMIAL)
     for axis in (2, 3):

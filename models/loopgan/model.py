@@ -43,7 +43,7 @@ MEAN_STYLES: Final = 4096
 """Latent vectors whose mean style truncation draws to."""
 
 TILES: Final = 3
-"""A loop is turned into audio three times in a row, of which the middle is kept: the seam lies inside."""
+"""A loop is turned into audio three times in a row, of which the middle is kept: the seam is inside."""
 
 HELD_OUT: Final = 64
 

@@ -39,7 +39,7 @@ class EqualConv(nn.Module):
         self.size, self.halves, self.circular = size, halves, circular
 
     def forward(self, x: Map) -> Map:
-        # Half of the kernel, and of the filter where there is one, lies beyond each end.
+        # Half of the kernel, and of the filter where there is one, is beyond each end.
         beyond = (self.size - 1 + (len(BINOMIAL) - 2) * self.halves) // 2
         if beyond:
             x = around(x, beyond) if self.circular else F.pad(x, (0, 0, beyond, beyond))

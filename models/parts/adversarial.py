@@ -72,7 +72,7 @@ class AdversarialConfig:
 class LatentGenerator(nn.Module):
     """Turns a latent vector, and a class, into what the critic judges.
 
-    A subclass puts its stages into `stack` and says in `start` how the first features are laid out.
+    A subclass puts its stages into `stack` and defines in `start` how the first features are laid out.
 
     Args:
         config: has the sizes of latent and class.
@@ -133,7 +133,7 @@ class Critic(nn.Module):
 
 
 class Adversarial(Model):
-    """A generator against a critic; a subclass makes the two and says what of a clip they look at."""
+    """A generator against a critic; a subclass makes the two and defines their input."""
 
     generator: LatentGenerator
     discriminator: Critic

@@ -169,7 +169,7 @@ def phase_shuffle(
 
 
 class PhaseShuffle(nn.Module):
-    """Shift by whole samples drawn uniformly from -radius to radius, anew at each call.
+    """Shift by whole samples drawn uniformly from -radius to radius, at each call.
 
     Args:
         per: "batch" shifts all examples by the same amount, "example" each by its own; channels always together.

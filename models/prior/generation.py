@@ -14,7 +14,7 @@ from torch import Tensor
 from tonemill.models.prior.frames import FrameModel
 
 SEEDS: Final = 2**63
-"""Seeds that an integer of 64 bits tells apart."""
+"""Seeds that an integer of 64 bits distinguishes."""
 
 
 class Place(NamedTuple):

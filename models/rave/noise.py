@@ -26,7 +26,7 @@ PERIOD: Final = 2**22
 """Frames after which the noise repeats: a float counts so far exactly, and hours pass until then."""
 
 SEEDS: Final = 2**24
-"""Seeds that a float tells apart."""
+"""Seeds that a float distinguishes."""
 
 Frames = Int64[Tensor, "batch frames"]
 

@@ -22,6 +22,7 @@ from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.run import TrainConfig
 from tonemill.pipelines.storage.commit import fingerprint
 from tonemill.pipelines.storage.locks import is_without_locks
+from tonemill.pipelines.storage.output_names import TAR_SUFFIX
 from tonemill.pipelines.storage.paths import as_store
 
 LOCK: Final = "tonemill-cache.lock"
@@ -63,7 +64,7 @@ class ShardCache:
         digest, size = self._shards[shard]
         if as_store(there) is None or digest in self._without_room:
             return cast(BinaryIO, there.open("rb"))
-        copy = self._folder / f"{digest}.tar"
+        copy = self._folder / f"{digest}{TAR_SUFFIX}"
         while True:
             if copy in _checked:
                 # Another command may have removed it for a copy of its own.

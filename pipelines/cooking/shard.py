@@ -182,7 +182,9 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     if example.arrays:
         about["arrays"] = array_records(example.arrays)
     where = shelf.put(Piece(str(row["key"]), names[planned.key], encoded, about, arrays))
-    fields = {name: value for name, value in example.fields.items() if fits_a_column(value)}
+    # What a step measures may be a list of hundreds of numbers, as an embedding.
+    given = planned.recipe.fields
+    fields = {name: value for name, value in example.fields.items() if fits_a_column(value, name in given)}
     tally.roles |= encoded.keys()
     tally.arrays |= arrays.keys()
     tally.examples.append({**row, **fields, **where, **shapes})

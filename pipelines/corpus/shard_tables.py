@@ -88,9 +88,14 @@ class Tally:
         return became
 
 
-def fits_a_column(value: Any) -> bool:
-    """Whether a field is in the index: a value, or a list of values; an object is in KEY.json alone."""
-    if isinstance(value, list):
+def fits_a_column(value: Any, may_be_list: bool) -> bool:
+    """Whether a field is in the index: a value, or a list of values; others are in KEY.json alone.
+
+    Args:
+        value: of the field.
+        may_be_list: a list counts.
+    """
+    if may_be_list and isinstance(value, list):
         return all(one is None or isinstance(one, str | int | float | bool) for one in value)
     return isinstance(value, str | int | float | bool)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import LifoQueue
 from typing import Any, Final
 
-from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs import ffmpeg, files
 from tonemill.audiotools.errors import AudioError, CorpusError, Doubtful, Settled, UsageError
 from tonemill.audiotools.secrets import holds_secrets
 from tonemill.audiotools.trouble import unopenable
@@ -89,7 +89,7 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
             # Streams hold no such address, and the rest of the bucket is not to blame.
             found.forbidden.append(readable(str(there)))
         elif there.name.startswith(".") or not files.is_audio(there.name):
-            found.passed_over[there.suffix.lower() or "no suffix"] += 1
+            found.passed_over[_kind_of_name(there.name)] += 1
         else:
             by_identity[str(there)] = readable(name), str(there)
     here = [text for text in places if text not in remote]
@@ -107,7 +107,7 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
                 if Path(path).name.startswith(".") or not files.is_audio(path):
                     if _is_out_of_reach(path):
                         found.forbidden.append(readable(path))
-                    found.passed_over[Path(path).suffix.lower() or "no suffix"] += 1
+                    found.passed_over[_kind_of_name(Path(path).name)] += 1
                 else:
                     by_identity.setdefault(path, (readable(os.path.relpath(path, place)), path))
             if not files_there and len(found.forbidden) == before:
@@ -124,11 +124,12 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
         )
     if not found.audio:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(8))
+        kinds = files.DECODABLE | (ffmpeg.SUFFIXES if ffmpeg.loads() else frozenset())
         raise CorpusError(
             f"There is no audio in {', '.join(map(readable, places))}"
             + (f" (passed over: {passed})" if passed else ", which is empty")
             + (". `tonemill open FOLDER` reads the audio in tars" if found.passed_over[TAR_SUFFIX] else "")
-            + f". Files of these kinds are read: {' '.join(sorted(files.DECODABLE))}."
+            + f". Files of these kinds are read: {' '.join(sorted(kinds))}."
         )
     return found
 
@@ -299,6 +300,12 @@ def _objects(store: StorePath, found: Found | None) -> list[tuple[str, StorePath
             raise
         found.missing.append(readable(str(store)))
         return [(store.name, store)]
+
+
+def _kind_of_name(name: str) -> str:
+    """The suffix of a file that is passed over; of one that is hidden, as `._take.wav` of a Mac, that it is."""
+    suffix = Path(name).suffix.lower() or "no suffix"
+    return f"hidden {suffix}" if name.startswith(".") and files.is_audio(name) else suffix
 
 
 def _is_out_of_reach(path: str) -> bool:

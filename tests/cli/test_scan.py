@@ -13,6 +13,8 @@ import pytest
 from conftest import RATE, Tonemill, lines_of, write_wav
 from pyarrow import parquet
 
+from tonemill.audiotools.codecs import ffmpeg
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -117,6 +119,14 @@ def test_what_is_not_audio_is_passed_over_and_counted(tonemill: Tonemill, folder
     err = tonemill("scan", folder).done().err
     assert "Passed over 2 files" in err
     assert "1 .txt" in err
+    # As a Mac writes beside each sound.
+    assert "1 hidden .wav" in err
+
+
+def test_a_folder_without_audio_is_answered_with_all_kinds_that_are_read(tonemill: Tonemill, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    ended = tonemill("scan", tmp_path).refused(1, "passed over: 1 .txt", " flac ")
+    assert (" m4a " in ended.err) == ffmpeg.loads()
 
 
 def test_fields_come_from_names(tonemill: Tonemill, folder: Path) -> None:

@@ -201,9 +201,9 @@ def test_long_codes_are_made_and_decoded_block_by_block(task: str) -> None:
         torch.testing.assert_close(codes[0], making.encoded(audio), atol=1e-5, rtol=0)
     whole = making.made({**asked, "code": codes[0]}, "decode", options)
     found = streamed(making.decoding(asked, options), codes[0], 3)
-    torch.testing.assert_close(found[..., : whole.shape[-1]], whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[..., : whole.shape[-1]], whole, atol=1e-5, rtol=0)
     both = streamed(Both(making.encoding(), making.decoding(asked, options)), audio, 500)
-    torch.testing.assert_close(both[..., :4001], whole[..., :4001], atol=1e-4, rtol=0)
+    torch.testing.assert_close(both[..., :4001], whole[..., :4001], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("task", ["plain", "vocode", "autoencode"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError, Doubtful
+from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.cooking.copies import settled
 from tonemill.pipelines.cooking.doubts import Doubts
@@ -111,13 +113,15 @@ def _fill(
     for position, outcomes in itertools.groupby(
         cook(settled(rows, plan_file, journal), journal), key=lambda outcome: outcome.planned.position
     ):
+        before, expected = under_way[number], rows[position].seconds
         mark, first_example, first_reject = shelf.mark(), len(tally.examples), len(tally.rejects)
         clips: list[tuple[str, Example]] = []
         for clip, outcome in enumerate(outcomes):
             if stopping.is_set():
                 raise Stopped
             if outcome.error is None:
-                outcome = _stored(shelf, outcome, clip, names, output, tally)
+                watched = _watched(outcome.example, number, before + expected)
+                outcome = _stored(shelf, replace(outcome, example=watched), clip, names, output, tally)
             if outcome.of_source:
                 # A source is kept whole or not at all: no clips are kept of a file that breaks off half-way.
                 shelf.roll_back(mark)
@@ -135,10 +139,34 @@ def _fill(
         became = tally.close_source(first_example, first_reject)
         spent = of_source(outcome.planned.recipe, outcome.decoded, tally.examples[first_example:], clips, became)
         tally.account(spent)
-        under_way[number] += rows[position].seconds
+        under_way[number] = before + expected
         refused[number] = len(tally.rejects)
         rejected[number] = tally.ledger["rejected"]
     return tally
+
+
+def _watched(example: Example, number: int, most: float) -> Example:
+    """The example; while one of its Flows is read, its seconds count as cooked, so that a long file shows progress.
+
+    Args:
+        example: of a source.
+        number: of the shard.
+        most: expected seconds of the shard with this source.
+    """
+
+    def blocks(flow: Flow) -> Iterator[Any]:
+        done = under_way[number]
+        for block in flow.blocks():
+            yield block
+            done += block.shape[1] / flow.sample_rate
+            under_way[number] = max(under_way[number], min(done, most))
+
+    sounds = dict(example.sounds)
+    for role, sound in example.sounds.items():
+        if isinstance(sound, Flow):
+            sounds[role] = replace(sound, open_blocks=partial(blocks, sound))
+            break
+    return replace(example, sounds=sounds)
 
 
 def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], output: Output, tally: Tally) -> Outcome:

@@ -36,20 +36,10 @@ def directions_of(run: Run) -> dict[str, Direction]:
 def exports_of(run: Run) -> dict[str, Export]:
     """The kinds of files that a run is exported to, by name; the first is the default.
 
-    A run that began before its model had any recorded none: then the model is imported.
-
-    Raises:
-        RunError: run.json is damaged.
+    They are those of the model that is installed: run.json holds those of the version that began the run, which had
+    fewer options, for programs that read it.
     """
-    if not run.about.get(EXPORTS):
-        return dict(_model_class(run).exports(settings_of(run)))
-    try:
-        return {
-            name: Export(record["help"], config.from_description(name, record.get("options", ())))
-            for name, record in run.about[EXPORTS].items()
-        }
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise RunError(f"{run.folder / RUN_JSON} is damaged: see its {EXPORTS} ({error}).") from error
+    return dict(_model_class(run).exports(settings_of(run)))
 
 
 def chosen(directions: Mapping[str, Direction], name: str, owner: str) -> Direction:

@@ -28,7 +28,8 @@ class Graph(nn.Module):
         self.sizes = [size for shape in self.shapes if (size := torch.Size(shape).numel())]
         with torch.no_grad():
             kept = network.at_rest(torch.zeros(1, knobs))
-        self.register_buffer("rest", torch.cat([one.reshape(-1) for one in kept]))
+            # A learned state at rest is a parameter: a row of numbers is written.
+            self.register_buffer("rest", torch.cat([one.reshape(-1) for one in kept]).detach())
 
     def forward(self, dry: Tensor, knobs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         parts = iter(state.split(self.sizes))

@@ -13,7 +13,7 @@ import torch
 from effect_networks import CASES, lively, made, noise
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.export import graph, nam
+from tonemill.models.effect.export import forms, graph, nam
 from tonemill.models.effect.export.loudness import INPUT_DB, measured
 from tonemill.models.effect.network import Network, played
 
@@ -152,6 +152,16 @@ def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str)
     for data in (b"", b"\xff\xfe", b"[]", b"3"):
         with pytest.raises(UsageError, match=r"no \.nam file"):
             nam.read(data)
+
+
+def test_an_lstm_of_a_nam_file_becomes_onnx_and_torchscript() -> None:
+    """Its state at rest is a part of the file, and so a parameter here."""
+    pytest.importorskip("onnxruntime")
+    net = stirred("lstm", {"hidden_size": 3})
+    data = nam.written(net, 48_000, {})
+    for form, export in forms.FORMS.items():
+        written = forms.converted(data, form, export.options())
+        assert forms.error_db(nam.read(data).network, 0, 48_000, form, written) < -90
 
 
 SOME = {("wavenet", 0), ("lstm", 2), ("autoregressive", 0), ("autoregressive", 2)}

@@ -191,9 +191,10 @@ def test_an_onnx_file_states_its_facts_and_begins_at_rest_where_no_state_is_give
     np.testing.assert_allclose(np.concatenate([first, second], axis=2), whole, atol=1e-5)
 
 
-def test_a_run_from_before_there_were_exports_has_their_options() -> None:
-    """Its run.json records none; without them --latents would be passed over in silence."""
-    about = {"model": "rave", "model_config": to_dict(model("v2").config), "exports": {}}
+@pytest.mark.parametrize("recorded", [{}, {"onnx": {"help": "For programs.", "options": []}}])
+def test_a_run_from_before_there_were_exports_has_their_options(recorded: dict[str, Any]) -> None:
+    """Its run.json records none, or fewer: a run of an earlier version takes every option of today."""
+    about = {"model": "rave", "model_config": to_dict(model("v2").config), "exports": recorded}
     found = exports_of(Run(Path("run"), about))
     assert {name: one.options for name, one in found.items()} == {name: one.options for name, one in FORMS.items()}
 

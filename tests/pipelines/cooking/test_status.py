@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import write_wav
 
+from tonemill.audiotools.codecs.encoding import Encoded, encode
+from tonemill.audiotools.waveform import Flow, Sound
 from tonemill.pipelines.cooking import shard
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.cooking.status import refused, rejected, under_way
-from tonemill.pipelines.corpus.plan_file import dump_plan
+from tonemill.pipelines.corpus.plan_file import dump_plan, read_rows
 from tonemill.pipelines.dedup.fingerprints import fingerprint_shard
 from tonemill.pipelines.planning.plan import Output, Planned, Splitting
 from tonemill.pipelines.planning.planner import make_plan
@@ -47,6 +50,26 @@ def test_a_shard_that_is_done_twice_counts_once(home: Path, monkeypatch: pytest.
         cook_shard(home, 0)
         assert (under_way[0], refused[0], rejected[0]) == (pytest.approx(3.0), 1, 1)
     assert begun == [(0.0, 0, 0)] * 2
+
+
+def test_a_source_counts_while_it_is_read_and_stored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single file of an hour is not at 0 until it is done."""
+    seen: list[float] = []
+
+    def noted(sound: Sound, *rest: Any) -> Encoded:
+        assert isinstance(sound, Flow)
+        # Twice, as a container may be written that states levels first.
+        for _ in range(2):
+            assert sum(block.shape[1] for block in sound.blocks()) == 8000
+            seen.append(under_way[0])
+        return encode(sound, *rest)
+
+    monkeypatch.setattr(shard, "encode", noted)
+    cook_shard(home, 0)
+    paths = [row.recipe.path for row in read_rows(home / PLAN, 0)]
+    sound = [number + 1.0 for number, path in enumerate(paths) if path != "2.wav"]
+    assert seen == pytest.approx([seconds for seconds in sound for _ in range(2)])
+    assert under_way[0] == pytest.approx(3.0)
 
 
 def test_a_shard_that_is_fingerprinted_twice_counts_once(home: Path) -> None:

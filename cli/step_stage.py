@@ -44,5 +44,6 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
             write_failure(reader.failed, out)
 
     own = parameters(step, step.arguments, step.hidden)
+    stage.in_stores = step.in_stores  # type: ignore[attr-defined]
     stage.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
     return stage

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.cli.console import named_place, tell
+from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 
 
+@in_stores("generated", "against", "judge")
 def command(
     generated: Annotated[
         list[str],

@@ -15,7 +15,7 @@ import typer
 
 from tonemill.audiotools.errors import OutputError, RunError, TonemillError, UsageError
 from tonemill.cli.app import command_of
-from tonemill.cli.console import named_place, tell
+from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
 from tonemill.models.directions import Export
 
@@ -26,7 +26,7 @@ def make(name: str, typed: Sequence[str]) -> Any:
     """The command, with the options of the --format that was typed."""
     # The word after -o is the output, and not RUN, even if it exists.
     words = [word for before, word in zip(["", *typed], typed, strict=False) if before not in ("-o", "--output")]
-    place = next((Path(word) for word in words if not word.startswith("-") and Path(word).exists()), None)
+    place = next((found for word in words if (found := _existing(word)) is not None), None)
     try:
         forms = dict(_forms_of(place)) if place is not None else {}
     except TonemillError:
@@ -34,6 +34,17 @@ def make(name: str, typed: Sequence[str]) -> Any:
     form = _typed_form(typed) or next(iter(forms), "")
     doc = __doc__ + "".join(f"\n\n--format {one}: {about.help}" for one, about in forms.items())
     return command_of(name, _command(forms.get(form, Export("")), form), doc, lenient=form not in forms)
+
+
+def _existing(word: str) -> Path | None:
+    """The place that a word names, if there is one."""
+    from tonemill.pipelines.storage.paths import place
+
+    try:
+        found = place(word)
+        return found if not word.startswith("-") and found.exists() else None
+    except (TonemillError, OSError):
+        return None  # the command itself raises it
 
 
 def _command(form: Export, form_name: str) -> Callable[..., None]:
@@ -64,7 +75,7 @@ def _command(form: Export, form_name: str) -> Callable[..., None]:
         for name, annotation, default in _FIXED
     ]
     export.__signature__ = inspect.Signature([*fixed, *extra])  # type: ignore[attr-defined]
-    return export
+    return in_stores("run", "uses")(export)
 
 
 _FIXED: Final[list[tuple[str, Any, Any]]] = [

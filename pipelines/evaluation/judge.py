@@ -103,9 +103,9 @@ def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dic
             "`tonemill train classifier CORPUS -o runs/classifier`."
         )
     checkpoint = run.checkpoint(which)
-    model, chosen = loaded_for(to_uri(folder), checkpoint.step, checkpoint.digest, device)
+    model, chosen = loaded_for(to_uri(run.folder), checkpoint.step, checkpoint.digest, device)
     about = {
-        "run": str(folder),
+        "run": str(run.folder),
         "model": run.model,
         "step": checkpoint.step,
         "checkpoint": checkpoint.digest,

@@ -17,6 +17,7 @@ from tonemill.pipelines.evaluation.clip_sets import Member, members_of
 from tonemill.pipelines.evaluation.judge import TABLES
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.sources import scan
+from tonemill.pipelines.storage.paths import as_store, place
 
 ALL: Final = "all"
 
@@ -56,13 +57,14 @@ def open_place(path: Path) -> Place:
         CorpusError: a corpus is not finished or damaged, or a folder holds no audio.
         UsageError: a file holds no vectors.
     """
+    path = place(path)
     if path.suffix in TABLES:
         members = [Member(key, source_key(key) or key, {}) for key in read_vectors([path])]
         return Place(path, "vectors", None, {ALL: members})
     shards = OutputFolder(path, "shards")
-    if path.is_dir() and not shards.description.exists() and not shards.plan.exists():
+    if as_store(path) is None and path.is_dir() and not shards.description.exists() and not shards.plan.exists():
         found = scan.find_audio([str(path)])
-        return Place(path, "folder", None, {ALL: [_of_file(name, Path(place)) for name, place in found.audio]})
+        return Place(path, "folder", None, {ALL: [_of_file(name, Path(file)) for name, file in found.audio]})
     corpus = open_corpus(path)
     return Place(path, "corpus", corpus, {split: members_of(corpus, [split]) for split in corpus.about["splits"]})
 

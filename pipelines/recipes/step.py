@@ -77,6 +77,9 @@ class Step:
     arguments: ClassVar[tuple[str, ...]] = ()
     """Fields that are typed without a flag."""
 
+    in_stores: ClassVar[tuple[str, ...]] = ()
+    """Fields that may be places in object stores; a command refuses them elsewhere."""
+
     hidden: ClassVar[tuple[str, ...]] = ()
     """Fields that `settle` sets; they are keys of the recipe but no flags."""
 

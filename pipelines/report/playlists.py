@@ -14,7 +14,7 @@ from tonemill.pipelines.report.cards import Budget, Card, card_of, read_start, t
 from tonemill.pipelines.report.charts import plain
 from tonemill.pipelines.report.neighbours import Found, KnownNeighbours, Neighbours
 from tonemill.pipelines.report.sampling import Chosen, at_the_edges, by_lot, label_of
-from tonemill.pipelines.report.subject import SOUNDS, Place
+from tonemill.pipelines.report.subject import SOUNDS, Place, to_read
 
 COURSE: Final = 8
 """Sets of clips that a report plays of one run, from the first to the last."""
@@ -118,7 +118,7 @@ def _read(place: Place, chosen: list[Chosen], label: str | None, seconds: float)
 
 def _of_run(place: Place, count: int, seconds: float, budget: Budget, real: Neighbours | None) -> Iterator[Set]:
     clips = place.folder / "clips"
-    sets = sorted(folder for folder in clips.glob("[0-9]*") if folder.is_dir())
+    sets = sorted(folder for folder in _inside(clips) if folder.name.isdecimal() and folder.is_dir())
     if not sets:
         return
     last = sets[-1]
@@ -139,14 +139,18 @@ def _of_run(place: Place, count: int, seconds: float, budget: Budget, real: Neig
 
 
 def _sounds_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix in SOUNDS)
+    return sorted(path for path in _inside(folder) if path.suffix in SOUNDS)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _read_file(path: Path, title: str, seconds: float) -> LoadedClip:
     sounds: dict[str, Waveform] = {}
     trouble: Exception | None = None
     try:
-        sounds = read_start({"audio": files.read(path)}, seconds)
+        sounds = read_start({"audio": files.read(to_read(path))}, seconds)
     except (AudioError, OSError) as error:
         trouble = error
     return LoadedClip(path.stem, title, (), {}, (("file", f"{path.parent.name}/{path.name}"),), sounds, None, trouble)

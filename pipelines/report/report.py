@@ -27,7 +27,7 @@ from tonemill.pipelines.report.playlists import Listening, listen
 from tonemill.pipelines.report.rejects import refusals
 from tonemill.pipelines.report.sampling import by_lot, label_of, numbers
 from tonemill.pipelines.report.subject import Place, open_place
-from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage import commit, paths
 
 TABLE_ROWS: Final = 200
 TABLE_COLUMNS: Final = 12
@@ -184,9 +184,10 @@ def _trained_on(place: Place) -> Place | None:
 
 def _found_from(name: str, folder: Path) -> Path:
     """A place by its name, as it was typed here or in a folder above another place."""
-    if Path(name).exists():
-        return Path(name)
-    return next((above / name for above in folder.resolve().parents if (above / name).exists()), Path(name))
+    typed = paths.place(name)
+    if paths.as_store(folder) is not None or typed.exists():
+        return typed
+    return next((above / name for above in folder.resolve().parents if (above / name).exists()), typed)
 
 
 def _examples(number: int, place: Place) -> Examples:

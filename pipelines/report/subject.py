@@ -73,11 +73,7 @@ class Place:
         """
         if self.kind == "files":
             names = self._file_names[row["key"]]
-            paths = {role: self.folder / name for role, name in names.items()}
-            # A store has no files to stream from.
-            return {
-                role: files.read(path if as_store(path) is None else path.read_bytes()) for role, path in paths.items()
-            }
+            return {role: files.read(to_read(self.folder / name)) for role, name in names.items()}
         found = {}
         for role in self.roles:
             if row.get(f"{role}_offset") is not None:
@@ -114,6 +110,11 @@ class Place:
         where, name = made_by[-1].get("run_uri"), made_by[-1].get("run", "")
         # A run on another machine is known by its name alone.
         return to_path(where) if where else Path(name)
+
+
+def to_read(path: Path) -> Path | bytes:
+    """A file of sound for a reader: its path, or the bytes of one in a store."""
+    return path if as_store(path) is None else path.read_bytes()
 
 
 def open_place(text: str) -> Place:

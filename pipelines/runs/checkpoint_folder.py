@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tonemill.audiotools.errors import RunError
 from tonemill.pipelines.runs.metric_lines import METRICS, read_lines
 from tonemill.pipelines.storage import commit, json_files
+from tonemill.pipelines.storage.paths import kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ class Checkpoint:
         return float(self.state["score"]) if known else None
 
     def whole(self, name: str) -> Path:
-        """A file of it whose bytes are those that were saved.
+        """A file of it whose bytes are those that were saved; of a run in a store, a copy in TMPDIR.
 
         Raises:
             RunError: they are others, or may not be read.
@@ -241,20 +242,29 @@ def _is_state(state: Mapping[str, Any]) -> bool:
 
 def _whole(checkpoint: Checkpoint, name: str) -> Path:
     path = checkpoint.folder / name
+    recorded = checkpoint.state.get(DIGESTS[name])
     try:
-        status = path.stat()
-        found = _digest(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        copy = kept(path)
+        if copy != path and _digest_of(copy) != recorded:
+            # A store's times may be too coarse to tell two versions: fetch it again.
+            copy.unlink(missing_ok=True)
+            copy = kept(path)
+        found = _digest_of(copy)
     except FileNotFoundError:
         raise _Spoilt(f"{path} is missing", name == WEIGHTS) from None
     except OSError as error:
         raise _unreadable(path, error) from error
-    recorded = checkpoint.state.get(DIGESTS[name])
     if recorded is not None and found != recorded:
         if SCORE_STEP not in checkpoint.state:
             # Nothing seals the state of the version before, so the recorded digest may be what is damaged.
             raise _Spoilt(f"{path} is damaged, or the {STATE} beside it is: its SHA-256 is not the recorded one")
         raise _Spoilt(f"{path} is damaged: its SHA-256 is not the recorded one", name == WEIGHTS)
-    return path
+    return copy
+
+
+def _digest_of(path: Path) -> str:
+    status = path.stat()
+    return _digest(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -17,6 +17,7 @@ from tonemill.models.directions import Lean, ParentFacts
 from tonemill.pipelines.runs.checkpoint_folder import CHECKPOINTS, Checkpoint
 from tonemill.pipelines.runs.directions import directions_of
 from tonemill.pipelines.runs.run import USES, Run, open_run
+from tonemill.pipelines.storage import paths
 
 TRAINING_ONLY: Final = "training_only"
 """The key of a parent's record in run.json that renders do without it."""
@@ -122,14 +123,14 @@ def typed_places(texts: Sequence[str]) -> dict[str, Path]:
         UsageError: one has no name.
     """
     pairs = [text.partition("=") for text in texts]
-    for text, (name, equals, place) in zip(texts, pairs, strict=True):
-        if not (name and equals and place):
+    for text, (name, equals, typed) in zip(texts, pairs, strict=True):
+        if not (name and equals and typed):
             raise UsageError(f"--uses is {text!r}; it must be NAME=RUN, as in --uses vocoder=runs/vocoder.")
-    return {name: Path(place) for name, _, place in pairs}
+    return {name: paths.place(typed) for name, _, typed in pairs}
 
 
 def _found(run: Run, name: str, record: Mapping[str, Any], place: Path | None) -> Parent:
-    folder = place or Path(os.path.normpath(run.folder.resolve() / record["run"]))
+    folder = place or paths.beside(run.folder, record["run"])
     mend = f"Name the run with --uses {name}=RUN in render and export, or move it to {folder}."
     if record.get(TRAINING_ONLY):
         mend = f"Training needs it: give --{name.replace('_', '-')} RUN, or move it to {folder}."

@@ -22,6 +22,7 @@ from tonemill.pipelines import config
 from tonemill.pipelines.runs import checkpoint_folder
 from tonemill.pipelines.runs.checkpoint_folder import Checkpoint
 from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.paths import place
 
 SCHEMA: Final = 1
 RUN_TOML: Final = "run.toml"
@@ -185,11 +186,12 @@ def best_of(found: Sequence[Checkpoint]) -> Checkpoint | None:
 
 
 def open_run(folder: Path) -> Run:
-    """Open a run.
+    """Open a run, here or in a store.
 
     Raises:
         RunError: it is not one, or of a schema this version cannot read.
     """
+    folder = place(folder)
     about = json_files.read_json(folder / RUN_JSON)
     if about is None:
         checkpoint_folder.refuse_unreadable(folder / RUN_JSON)

@@ -65,6 +65,7 @@ class Render(BatchStep):
     encoders: Annotated[tuple[str, ...], "Digests of the checkpoints whose arrays it can read; none for all."] = ()
 
     arguments = ("run",)
+    in_stores = ("run", "uses")
     hidden = (
         *(
             "options",
@@ -89,43 +90,46 @@ class Render(BatchStep):
     @classmethod
     def more_flags(cls, words: Sequence[str]) -> MoreFlags | None:
         """The options of the direction that was typed, from run.json; only files of other programs import one."""
-        from pathlib import Path
-
         from tonemill.audiotools.errors import TonemillError
         from tonemill.pipelines.runs.directions import chosen, directions_of
         from tonemill.pipelines.runs.files import opened
         from tonemill.pipelines.runs.run import RUN_JSON
+        from tonemill.pipelines.storage.paths import place
 
-        typed = (Path(word) for word in words if not word.startswith("-"))
-        place = next((str(one) for one in typed if (one / RUN_JSON).is_file() or one.is_file()), None)
-        if place is None:
+        def is_run(word: str) -> bool:
+            try:
+                return not word.startswith("-") and ((place(word) / RUN_JSON).is_file() or place(word).is_file())
+            except (TonemillError, OSError):
+                return False  # the command itself raises it
+
+        run = next((word for word in words if is_run(word)), None)
+        if run is None:
             return MoreFlags(NoOptions, lenient=True)
         name = ""
         for word, following in zip(words, [*words[1:], ""], strict=True):
             flag, equals, value = word.partition("=")
             name = (value if equals else following) if flag == "--as" else name
         try:
-            directions = directions_of(opened(Path(place)))
-            direction = chosen(directions, name, place)
+            directions = directions_of(opened(place(run)))
+            direction = chosen(directions, name, run)
         except TonemillError:
             return MoreFlags(NoOptions, lenient=True)
         lines = [f"--as {one}: {about.help}" for one, about in directions.items()]
         shown = name or next(iter(directions))
-        return MoreFlags(direction.options, f"Options of --as {shown}", f"{place} can render:\n\n" + "\n\n".join(lines))
+        return MoreFlags(direction.options, f"Options of --as {shown}", f"{run} can render:\n\n" + "\n\n".join(lines))
 
     def settle(self) -> Render:
         """Look up checkpoint and direction now, so that the recipe holds them, whatever is trained later."""
-        from pathlib import Path
-
         from tonemill.audiotools.trouble import require_package
         from tonemill.pipelines import config
         from tonemill.pipelines.runs.directions import chosen, directions_of
         from tonemill.pipelines.runs.files import opened
         from tonemill.pipelines.runs.parents import parents_of, trained_with, typed_places
-        from tonemill.pipelines.storage.paths import readable, to_uri
+        from tonemill.pipelines.storage.paths import place, readable, to_uri
 
         require_package("torch", "render")
-        run = opened(Path(self.run))
+        folder = place(self.run)
+        run = opened(folder)
         directions = directions_of(run)
         direction = chosen(directions, self.direction, self.run)
         name = self.direction or next(iter(directions))
@@ -144,13 +148,13 @@ class Render(BatchStep):
         return replace(
             self,
             # The folder's own name; where it is stored is for its reader alone.
-            run=readable(Path(self.run).resolve().name),
+            run=readable(folder.resolve().name),
             # As recorded when the last one was the default: a best one that is the last is the same.
             checkpoint=self.checkpoint or ("last" if checkpoint.step == run.checkpoint().step else "best"),
             direction="" if name == next(iter(directions)) else name,
             batch_size=self.batch_size or (1 if whole else _BATCH),
             options=config.to_dict(options),
-            run_uri=to_uri(self.run),
+            run_uri=to_uri(folder),
             trained_steps=checkpoint.step,
             sha256=checkpoint.digest,
             uses=(),

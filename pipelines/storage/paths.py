@@ -196,6 +196,18 @@ def kept(path: Path) -> Path:
     return copy
 
 
+def beside(folder: Path, relative: str) -> Path:
+    """The place that a relative path names from a folder, on its disk or in its store.
+
+    Raises:
+        UsageError: it is above the bucket.
+    """
+    remote = as_store(folder)
+    if remote is None:
+        return Path(os.path.normpath(folder.resolve() / relative))
+    return place(f"{remote.scheme}://{os.path.normpath(f'{remote.key}/{relative}')}")
+
+
 def inside(folder: Path, name: Any) -> Path:
     """`folder / name`, for a name from a plan or a sidecar, which may be malicious.
 

@@ -62,6 +62,10 @@ class StorePath:
         return PurePosixPath(self.name).suffix
 
     @property
+    def stem(self) -> str:
+        return PurePosixPath(self.name).stem
+
+    @property
     def parent(self) -> StorePath:
         return StorePath(self.scheme, self._words.rpartition("/")[0])
 
@@ -74,6 +78,10 @@ class StorePath:
         if not words.startswith(start):
             raise ValueError(f"{self} is not below {other}")
         return words[len(start) :]
+
+    def resolve(self) -> StorePath:
+        """The path itself: stores have no links."""
+        return self
 
     def mkdir(self, *_: object, **__: object) -> None:
         """Stores have no folders."""

@@ -552,6 +552,29 @@ def test_a_folder_of_files_in_a_bucket_has_the_bytes_of_one_here(
     assert tonemill("report", there, "-o", tmp_path / "page.html").done().line["clips"] > 0
 
 
+@pytest.mark.slow
+def test_a_run_in_a_bucket_renders_into_a_bucket(
+    tonemill: Tonemill, tmp_path: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        write_wav(tmp_path / "raw" / f"{number}.wav", frames=4800, seed=number)
+    tonemill("shard", "corpus", "-q", stdin=tonemill("scan", "raw", "-q").done().out).done()
+    small = ("--length", 4096, "--dim", 2, "--batch-size", 2, "--critic-steps", 1, "--listen-clips", 1, "-q")
+    tonemill("train", "wavegan", "corpus", "-o", "runs/voice", "--steps", 2, *small).done()
+    there = upload(tmp_path / "runs" / "voice", "runs/voice")
+    seeds, s3.share = tonemill("seeds", 4).out, 0.1
+    made = {}
+    for run, out in ((there, "s3://tonemill/rendered"), ("runs/voice", "rendered")):
+        stream = tonemill("render", run, stdin=seeds).done().out
+        made[out] = tonemill("shard", out, "-q", stdin=stream).done().line
+    assert made["s3://tonemill/rendered"]["digest"] == made["rendered"]["digest"]
+    facts = [json.loads(tonemill("inspect", run, "--json").done().out) for run in (there, "runs/voice")]
+    assert facts[0] == facts[1]
+    s3.share = 0.0
+    assert tonemill("report", there, "-o", "page.html").done().line["clips"] > 0
+
+
 @pytest.mark.parametrize("words", [["preview"], ["card"], ["pair", "wet"]], ids=lambda words: words[0])
 def test_what_works_on_folders_only_says_so(
     tonemill: Tonemill, words: list[str], few: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

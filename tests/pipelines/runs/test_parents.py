@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Ended, Tonemill, write_wav
+from faults import FailingStore
 from leaning import install
 from safetensors.numpy import load_file, save_file
+
+from tonemill.audiotools.errors import RunError
+from tonemill.pipelines.runs.parents import parents_of
+from tonemill.pipelines.runs.run import open_run
+from tonemill.pipelines.storage import copies
+from tonemill.pipelines.storage.paths import place
 
 SMALL = ("--length", 4096, "--dim", 2, "--batch-size", 2, "--critic-steps", 1, "--listen-clips", 1, "-q")
 
@@ -98,3 +105,31 @@ def test_a_setting_that_names_no_fitting_run_is_refused(work: Path, tonemill: To
     tonemill(*words).refused(1, "needs --voice")
     tonemill(*words, "--voice", "nowhere").refused(1, "nowhere does not exist")
     assert not (work / "runs/other").exists()
+
+
+def test_a_run_in_a_store_leans_on_the_one_beside_it(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(copies, "_held", {})
+    (tmp_path / "tmp").mkdir()
+    store = FailingStore(tmp_path / "store")
+    for module in ("storage.stores", "storage.store_path"):
+        monkeypatch.setattr(f"tonemill.pipelines.{module}.store_of", lambda scheme: store)
+    shutil.copytree(work / "runs", tmp_path / "store/bucket/runs")
+    far, near = open_run(place("s3://bucket/runs/level")), open_run(work / "runs/level")
+    assert far.about == near.about and far.chosen(None).state == near.chosen(None).state
+    voice = parents_of(far)["voice"]
+    assert voice.run.folder == place("s3://bucket/runs/voice")
+    assert voice.checkpoint.digest == parents_of(near)["voice"].checkpoint.digest
+    copy = far.chosen(None).whole("weights.safetensors")
+    there = tmp_path / "store/bucket/runs/level/checkpoints/00000003/weights.safetensors"
+    whole = there.read_bytes()
+    assert copy.read_bytes() == whole and (tmp_path / "tmp") in copy.parents
+    # A copy of another version that had the same size and time is fetched again; what differs in the store is refused.
+    copy.write_bytes(bytes(len(whole)))
+    assert far.chosen(None).whole("weights.safetensors").read_bytes() == whole
+    there.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(RunError, match=r"s3://bucket/runs/level.*SHA-256 is not the recorded one"):
+        far.chosen(None).whole("weights.safetensors")

@@ -1,4 +1,4 @@
-"""Lengths of time and sizes, as a person says them."""
+"""Lengths of time and sizes in words."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class Phase:
         self._unit = unit
         self._done = 0.0
         self._earlier = 0.0
-        self._begun = self._told = self._recorded = time.monotonic()
+        self._begun = self._printed = self._recorded = time.monotonic()
         self._seen: list[tuple[float, float]] = []
         self.rejects = 0
         self._rejects_under_way = 0
@@ -170,12 +170,12 @@ class Phase:
             self.tell_program("working")
         if self.bar is not None:
             self.bar.update(self.task, completed=self._done, about=f"{self._shown()}  {self.about}")
-        elif not self._progress.quiet and now - self._told > PLAIN_SECONDS:
+        elif not self._progress.quiet and now - self._printed > PLAIN_SECONDS:
             self.line()
 
     def line(self) -> None:
         """Tell the state in one plain line."""
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
         of = f" of {self._total:.0f}" if self._total is not None else ""
         self._progress.show(f"{self._name}: {self._done:.0f}{of} {self._unit}, {self._shown()} {self.about}".rstrip())
 

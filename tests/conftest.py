@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code and what it said."""
+    """How a command ended: its exit code and what it printed."""
 
     code: int
     out: bytes

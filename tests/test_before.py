@@ -203,7 +203,7 @@ def outline(value: Any) -> Any:
 
 
 def head_of_then(head: dict[str, Any]) -> dict[str, Any]:
-    """What a plan says of itself, without what is recorded since of the flags that made it."""
+    """A plan's description of itself, without what is recorded since of the flags that made it."""
     kept = {name: value for name, value in head.items() if name != "shard_seconds"}
     return {**kept, "splitting": {name: value for name, value in head["splitting"].items() if name != "redeal"}}
 
@@ -339,7 +339,7 @@ def test_the_data_is_small_and_names_no_machine() -> None:
         assert '"/' not in text, path
 
 
-# formats: a change that is meant takes its name out of these tests, and the CHANGELOG says what old files need
+# formats: a change that is meant takes its name out of these tests, and the CHANGELOG states what old files need
 
 
 @pytest.mark.parametrize("name", COOKED)

@@ -26,7 +26,7 @@ for hook in sys.argv[2:]:
 def build(source: Path, out: Path, *hooks: str) -> list[str]:
     """Call hooks of the build backend in a tree, as pip does; returns what they printed on stderr and made in `out`."""
     out.mkdir()
-    # Where Python must write no bytecode, setuptools says so as a warning.
+    # Where Python must write no bytecode, setuptools prints a warning.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-P", "-W", "always", "-c", BUILD, str(out), *hooks]
     ended = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, timeout=120)

@@ -65,7 +65,7 @@ def test_a_foreign_step_is_a_stage_like_any_other(foreign: Path, tonemill: Tonem
     assert abs(after + 0.5 * before).max() <= 2**-15
 
 
-def test_an_unknown_step_is_told_what_there_is() -> None:
+def test_an_unknown_step_is_reported_what_there_is() -> None:
     with pytest.raises(UsageError, match=r"no step named 'reverb'\. There are: .*resample"):
         STEPS.module("reverb")
 

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +43,7 @@ def require_reachable(options: Sequence[str], patience: float = REACH_SECONDS) -
         OutputError: one does not; the message has its option and what was tried.
     """
     given = {name.lstrip("-"): value for name, _, value in (option.partition("=") for option in options)}
-    found = {name: given[name] for name in ADDRESSES if name in given}
+    found: dict[str, str] = {name: given[name] for name in ADDRESSES if name in given}
     if file := given.get(SCHEDULER_FILE):
         option = f"{SCHEDULER_FILE}={file}"
         found[option] = _wait(option, lambda: str(json.loads(Path(file).read_text())["address"]), patience)
@@ -50,7 +51,7 @@ def require_reachable(options: Sequence[str], patience: float = REACH_SECONDS) -
         if match := _ADDRESS.fullmatch(address):
             host, port = match[1].strip("[]"), int(match[2])
             option = name if "=" in name else f"{name}={address}"
-            _wait(option, lambda at=(host, port): _connect(at, patience), patience)
+            _wait(option, partial(_connect, (host, port), patience), patience)
 
 
 def _connect(address: tuple[str, int], seconds: float) -> str:

@@ -72,7 +72,7 @@ class Clips:
         outlines: (clips, cells), in decibels.
         measures: by name.
         silent: whether a clip is.
-        wanted: the class of each that its model was asked for, or None.
+        wanted: the class of each that its model was to render, or None.
         tempo_fits: 1 where the estimated tempo equals the field `tempo_bpm`, 0 where not.
         left_out: why clips are missing, and how many.
     """

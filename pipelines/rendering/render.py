@@ -135,6 +135,6 @@ def pick_device(wish: str) -> torch.device:
     if not there[wish]:
         usable = " or ".join(device for device in there if there[device])
         raise UsageError(
-            f"--device is {wish}, which PyTorch cannot use here. Give {usable}; `tonemill doctor` tells more."
+            f"--device is {wish}, which PyTorch cannot use here. Give {usable}; `tonemill doctor` lists the devices."
         )
     return torch.device(wish)

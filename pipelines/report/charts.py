@@ -17,7 +17,7 @@ POINTS: Final = 240
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where, from 0 to the chart's width or height, and what it says."""
+    """A mark on an axis: where, from 0 to the chart's width or height, and its text."""
 
     at: float
     text: str

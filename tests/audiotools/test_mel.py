@@ -60,7 +60,7 @@ def test_distance_is_nought_to_itself_symmetric_and_six_db_for_half_the_level() 
     assert mel_distance(noise, [noise[0] / 2], RATE) == pytest.approx(6.02, abs=0.01)
 
 
-def test_distance_tells_voices_apart_and_spread_says_what_is_near() -> None:
+def test_distance_separates_voices_and_spread_is_small_for_near_ones() -> None:
     voices = ("kick", "snare", "hat", "clap")
     some, others = ({voice: drums(voice, seeds) for voice in voices} for seeds in (range(8), range(8, 16)))
     for voice in voices:

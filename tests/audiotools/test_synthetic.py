@@ -75,7 +75,7 @@ def test_each_voice_sounds_where_such_a_drum_sounds() -> None:
     assert 700 < spectrum_hz["clap"] < 3000 < 7000 < spectrum_hz["hat"]
 
 
-def test_a_kick_falls_in_pitch_and_comes_to_rest_where_it_was_told() -> None:
+def test_a_kick_falls_in_pitch_and_comes_to_rest_where_it_was_set() -> None:
     sound = hit("kick", RATE, 0, {"pitch_hz": 55.0, "decay_ms": 900.0, "drive": 1.0, "click": 0.0})[0]
     crossings = np.flatnonzero(np.diff(np.signbit(sound[: RATE // 2])))
     half_periods_hz = RATE / 2 / np.diff(crossings)

@@ -61,7 +61,7 @@ def test_a_status_has_one_meaning(status: int) -> None:
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "RequestTimeTooSkewed"])
 @pytest.mark.parametrize("status", [400, 403])
-def test_who_we_are_says_nothing_of_an_object(code: str, status: int) -> None:
+def test_who_we_are_is_no_fact_about_an_object(code: str, status: int) -> None:
     assert meaning_of_answer(status, code) == (Kind.TRANSIENT, "identity")
 
 
@@ -73,7 +73,7 @@ def test_a_code_goes_before_its_status() -> None:
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.EIO, Doubtful), (errno.EMFILE, MachineError)])
-def test_libsndfile_s_system_error_is_what_the_disk_says(
+def test_libsndfile_s_system_error_is_what_the_disk_returned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     """libsndfile has one code for every system error when it opens a file; opening the file again gives the reason."""

@@ -36,11 +36,11 @@ Piped = Callable[..., bytes]
 # What is scanned
 
 
-def test_an_empty_folder_is_told(tonemill: Tonemill, tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tonemill: Tonemill, tmp_path: Path) -> None:
     tonemill("scan", tmp_path).refused(1, "There is no audio", "empty", "wav")
 
 
-def test_a_folder_without_audio_tells_what_it_holds(tonemill: Tonemill, tmp_path: Path) -> None:
+def test_a_folder_without_audio_is_reported_with_what_it_holds(tonemill: Tonemill, tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt", "notes"):
         (tmp_path / name).touch()
     tonemill("scan", tmp_path).refused(1, "There is no audio", "2 .txt", "1 no suffix", "flac")

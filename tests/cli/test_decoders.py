@@ -15,7 +15,7 @@ Piped = Callable[..., bytes]
 BY_NAME = {one.name: one for one in CONTAINERS}
 
 
-def test_cut_files_are_kept_if_that_is_asked_for(tonemill: Tonemill, piped: Piped, tmp_path: Path) -> None:
+def test_cut_files_are_kept_if_a_flag_wants_it(tonemill: Tonemill, piped: Piped, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     for name in ("WAV-PCM_16", "FLAC-PCM_16", "NIST-PCM_16"):

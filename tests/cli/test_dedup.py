@@ -105,7 +105,7 @@ def test_order_and_workers_do_not_matter_and_the_cache_needs_no_audio(
     assert contents(tmp_path / "cache") == kept
 
 
-def test_steps_before_it_are_heard(tonemill: Tonemill, hits: Path, piped: Piped) -> None:
+def test_steps_before_it_count(tonemill: Tonemill, hits: Path, piped: Piped) -> None:
     # A tenth of a second from the start of the kick and of its copy, cut by a step.
     stream = piped(["scan", hits / "0.wav", hits / "0_soft.ogg", "-q"], ["slice", "--seconds", 0.1, "--tail", "drop"])
     assert [len(one["steps"]) for one in lines_of(tonemill("dedup", "-q", stdin=stream).done().out)] == [1, 2]
@@ -140,7 +140,7 @@ def test_a_cache_is_held_by_one_and_no_other_folder_is_written_to(
     assert contents(theirs) == {"thesis.txt": b"mine"}
 
 
-def test_a_damaged_cache_is_told_of(tonemill: Tonemill, stream: bytes, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_reported_of(tonemill: Tonemill, stream: bytes, tmp_path: Path) -> None:
     tonemill("dedup", "--cache", tmp_path / "cache", "-q", stdin=stream).done()
     for path in (tmp_path / "cache").glob("*.sketches"):
         path.write_bytes(path.read_bytes()[:100])

@@ -93,7 +93,7 @@ def test_from_two_folders_to_a_model_that_plays(pairs: Path, shell: Shell, tmp_p
     assert (nam["architecture"], len(nam["weights"]), nam["sample_rate"]) == ("WaveNet", 842, RATE)
 
 
-def test_a_run_tells_how_it_does(run: Path) -> None:
+def test_a_run_records_its_figures(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     values = {name: value for line in lines for name, value in line.items()}
     assert {
@@ -128,9 +128,9 @@ def test_figures_of_training_pairs_are_not_called_held_out(
     stream = tonemill("pair", pairs / "di", pairs / "pedal", "-q").done().out
     tonemill("shard", tmp_path / "all", "-q", stdin=stream).done()
     short = ("--network", "fir", "--taps", 64, "--length", 512, "--stability-seconds", 0)
-    said = tonemill("train", "effect", tmp_path / "all", "-o", tmp_path / "r", "--steps", 1, "--batch-size", 1, *short)
+    ended = tonemill("train", "effect", tmp_path / "all", "-o", tmp_path / "r", "--steps", 1, "--batch-size", 1, *short)
     words = "of the split train, which it learns from: none are held out"
-    assert words in said.done().err
+    assert words in ended.done().err
     (figures,) = (tmp_path / "r/clips").glob("*/figures.md")
     assert words in figures.read_text().splitlines()[0]
 
@@ -240,7 +240,7 @@ def test_knobs_that_some_pairs_do_not_tell_are_refused_and_then_left_out(tonemil
 
 
 @pytest.mark.slow
-def test_knobs_are_learned_set_and_asked_for(tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path) -> None:
+def test_knobs_are_learned_set_and_required(tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path) -> None:
     for number, drive in enumerate((2, 5, 8)):
         write_pair(tmp_path, f"r{number}__od_drive={drive}", driven(drive), number)
     sharded(tonemill, tmp_path, tmp_path / "corpus").done()
@@ -265,7 +265,7 @@ def test_knobs_are_learned_set_and_asked_for(tonemill: Tonemill, piped: Callable
 
 
 @pytest.mark.slow
-def test_another_rate_is_resampled_and_said_or_refused(
+def test_another_rate_is_resampled_and_reported_or_refused(
     tonemill: Tonemill, piped: Callable[..., bytes], run: Path, tmp_path: Path
 ) -> None:
     soundfile.write(tmp_path / "fast.wav", notes(2, 5), 2 * RATE)

@@ -19,7 +19,7 @@ NOT_HERE = {
     r"survey serve": "runs until it is stopped; tests/cli/test_survey.py opens its page",
     r"curl": "needs the web",
     r"\.\.\.|SEED|latents rows": "is a sketch",
-    r"doctor": "tells of this machine",
+    r"doctor": "depends on this machine",
     r"pytest|contracts": "is for plug-ins, which tests/models/test_contract.py builds",
 }
 """Commands that are not run here, and why."""

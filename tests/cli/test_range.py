@@ -67,7 +67,7 @@ def test_the_last_call_makes_what_no_range_has_made(
     assert contents(tmp_path / "out") == contents(corpus)
 
 
-def test_a_range_refuses_another_plan_and_updates_when_told(
+def test_a_range_refuses_another_plan_and_updates_when_a_flag_allows_it(
     tonemill: Tonemill, plan: bytes, corpus: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(corpus, tmp_path / "out")

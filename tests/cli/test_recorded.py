@@ -64,7 +64,7 @@ def test_a_corpus_keeps_how_it_was_made(
         assert len(splits(out)) == 13
 
 
-def test_what_moves_to_another_split_is_told(tonemill: Tonemill, stream: bytes, tmp_path: Path) -> None:
+def test_what_moves_to_another_split_is_reported(tonemill: Tonemill, stream: bytes, tmp_path: Path) -> None:
     out = tmp_path / "c"
     tonemill("shard", out, "--valid", 0.3, "--split-seed", 3, *FEW, stdin=stream).done()
     held = Counter(splits(out).values())["valid"]
@@ -85,7 +85,7 @@ def test_a_folder_of_files_keeps_its_bits(tonemill: Tonemill, stream: bytes, tmp
 @pytest.mark.parametrize(
     "flags", [("--split-by", "part"), ("--valid-where", 'part == "dev"', "--test-where", 'part == "test"')]
 )
-def test_a_table_says_where_each_goes(
+def test_a_table_states_where_each_goes(
     tonemill: Tonemill, stream: bytes, more: bytes, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     out = tmp_path / "c"
@@ -186,7 +186,7 @@ def test_the_outermost_folder_can_be_the_group(tonemill: Tonemill, tmp_path: Pat
     assert len(set(where.values())) == 2
 
 
-def test_sources_that_were_renamed_are_told_where_they_are_put_beside(
+def test_sources_that_were_renamed_are_reported_where_they_are_put_beside(
     tonemill: Tonemill, folder: Path, tmp_path: Path
 ) -> None:
     """Equal bytes under other names would be in the corpus twice without another warning."""

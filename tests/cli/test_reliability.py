@@ -125,7 +125,7 @@ def test_wrong_sound_with_right_digests_is_found_by_decoding(
     assert kinds(folder, quick=False) == {f"train/{path.name}": {"undecodable", "unfit"}}
 
 
-def test_verify_tells_people_and_programs(tonemill: Tonemill, copy: Path) -> None:
+def test_verify_reports_to_people_and_programs(tonemill: Tonemill, copy: Path) -> None:
     assert tonemill("verify", copy, "-q").done().line["ok"] is True
     (copy / "train" / "000001.tar").unlink()
     ended = tonemill("verify", copy, "--quick").refused(1, "train/000001.tar: missing", "1 findings")
@@ -172,7 +172,7 @@ def test_repair_touches_only_what_is_broken(tonemill: Tonemill, copy: Path) -> N
     assert (copy / "train" / "000001.tar").read_bytes() == data
 
 
-def test_repair_says_which_source_is_gone_and_joins_what_is_left(
+def test_repair_reports_which_source_is_gone_and_joins_what_is_left(
     tonemill: Tonemill, piped: Piped, tmp_path: Path
 ) -> None:
     for number in range(6):
@@ -197,7 +197,7 @@ def test_repair_says_which_source_is_gone_and_joins_what_is_left(
     assert all(after[name] == before[name] for name in before), "what cannot be made again is not made worse"
 
 
-def test_a_damaged_plan_is_written_anew_by_the_command_that_made_it(
+def test_a_damaged_plan_is_written_again_by_the_command_that_made_it(
     tonemill: Tonemill, plan: bytes, copy: Path, corpus: Path
 ) -> None:
     data = (copy / "plan.parquet").read_bytes()
@@ -234,7 +234,7 @@ def test_trace_makes_an_example_again(tonemill: Tonemill, plan: bytes, tmp_path:
     tonemill("trace", folder, row["key"], "--write", tmp_path / "x.wav").refused(2, ".flac")
 
 
-def test_trace_tells_that_a_source_has_changed(tonemill: Tonemill, piped: Piped, tmp_path: Path) -> None:
+def test_trace_reports_a_source_that_changed(tonemill: Tonemill, piped: Piped, tmp_path: Path) -> None:
     write_wav(tmp_path / "in" / "a.wav", 3000, 1)
     tonemill("shard", tmp_path / "out", "-q", stdin=piped(["scan", tmp_path / "in", "-q"])).done()
     (key,) = [row["key"] for row in table(tmp_path / "out" / "index.parquet")]
@@ -243,7 +243,7 @@ def test_trace_tells_that_a_source_has_changed(tonemill: Tonemill, piped: Piped,
     assert not (tmp_path / "a.flac").exists()
 
 
-def test_diff_says_what_differs_and_why(tonemill: Tonemill, plan: bytes, corpus: Path, tmp_path: Path) -> None:
+def test_diff_reports_what_differs_and_why(tonemill: Tonemill, plan: bytes, corpus: Path, tmp_path: Path) -> None:
     tonemill("shard", tmp_path / "same", *SHARDING, "--shard-seconds", 3, stdin=plan).done()
     assert tonemill("diff", corpus, tmp_path / "same").done().line["same"] is True
     fewer = stream_of(steps(plan, samples=999)[1:])
@@ -316,7 +316,7 @@ def test_append_refuses_what_does_not_fit(
     assert contents(copy) == before
 
 
-def test_update_makes_exactly_the_touched_shards_and_says_why(
+def test_update_makes_exactly_the_touched_shards_and_reports_why(
     tonemill: Tonemill, plan: bytes, copy: Path, tmp_path: Path
 ) -> None:
     recipes = lines_of(plan)

@@ -239,7 +239,7 @@ def test_large_places_are_sampled_within_a_budget(tonemill: Tonemill, corpus: Pa
     assert "more would make the page too large; --megabytes lets it grow." in Page(target).text
 
 
-def test_bad_input_is_told_and_never_fatal(tonemill: Tonemill, piped: Piped, tmp_path: Path) -> None:
+def test_bad_input_is_reported_and_never_fatal(tonemill: Tonemill, piped: Piped, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     soundfile.write(raw / "silent.wav", np.zeros(2000), RATE)

@@ -97,7 +97,7 @@ def test_a_folder_in_use_is_left_alone(tonemill: Tonemill, plan: bytes, tmp_path
         tonemill("shard", tmp_path / "out", stdin=plan).refused(1, "Another command is writing")
 
 
-def test_a_dry_run_says_what_comes_and_touches_nothing(
+def test_a_dry_run_shows_what_comes_and_touches_nothing(
     tonemill: Tonemill, plan: bytes, corpus: Path, tmp_path: Path
 ) -> None:
     ended = tonemill("shard", tmp_path / "out", *SHARDING, "--dry-run", stdin=plan).done()
@@ -153,7 +153,7 @@ def test_members_are_neighbours_and_keys_have_no_dots(corpus: Path) -> None:
             assert number.isdigit()
 
 
-def test_webdataset_reads_back_what_the_index_says(corpus: Path) -> None:
+def test_webdataset_reads_back_what_the_index_has(corpus: Path) -> None:
     rows = {row["key"]: row for row in table(corpus / "index.parquet")}
     urls = sorted(map(str, corpus.rglob("*.tar")))
     for one in webdataset.WebDataset(urls, shardshuffle=False):
@@ -188,7 +188,7 @@ def test_clips_hold_the_sound_of_their_places(raw: Path, corpus: Path) -> None:
         ("FLOAT", ["--format", "wav", "--bits", 32], "FLOAT"),
     ],
 )
-def test_the_depth_follows_the_source_unless_told(
+def test_the_depth_follows_the_source_unless_set(
     tonemill: Tonemill, tmp_path: Path, subtype: str, flags: list[object], kept: str
 ) -> None:
     soundfile.write(tmp_path / "a.wav", noise(500), 8000, subtype=subtype)

@@ -54,7 +54,7 @@ def test_what_was_held_out_stays_held_out(kept: Path, corpus: Path, tonemill: To
     assert "comes from valid" in about.out.decode()
 
 
-def test_a_flag_deals_by_groups_and_says_what_moves(
+def test_a_flag_deals_by_groups_and_reports_what_moves(
     stream: bytes, kept: Path, corpus: Path, tonemill: Tonemill, tmp_path: Path
 ) -> None:
     flags = ("--redeal", "--valid", 0.3, "--split-seed", 2)

@@ -197,7 +197,7 @@ def test_a_closed_pipe_is_quiet_and_no_error(
     assert not [line for line in ended.err.splitlines() if "files" not in line]
 
 
-def test_a_sink_finishes_though_nobody_reads_its_messages(shell: Shell, plan: bytes, tmp_path: Path) -> None:
+def test_a_sink_finishes_though_no_process_reads_its_messages(shell: Shell, plan: bytes, tmp_path: Path) -> None:
     shell("tonemill shard out 2> >(exec true)", stdin=plan).done()
     assert (tmp_path / "out" / "corpus.json").exists()
 
@@ -226,7 +226,7 @@ def test_a_closed_stdout_is_wrong_usage_for_what_writes_a_stream(
     shell(f"tonemill {command} >&-", stdin=plan).refused(2, "standard output is closed")
 
 
-def test_a_full_disk_under_the_stream_is_told(shell: Shell) -> None:
+def test_a_full_disk_under_the_stream_is_reported(shell: Shell) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     shell("tonemill seeds 3 > /dev/full").refused(1, "No space left")

@@ -104,7 +104,7 @@ def test_update_takes_nothing_away_that_a_stream_lacks(
     assert len({*out.glob("train/*.tar")}) > 1 and json.loads((out / "corpus.json").read_text())["examples"] == 4
 
 
-def test_an_empty_place_and_a_folder_that_cannot_be_entered_are_told(
+def test_an_empty_place_and_a_folder_that_cannot_be_entered_are_reported(
     tonemill: Tonemill, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()

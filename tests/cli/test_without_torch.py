@@ -1,4 +1,4 @@
-"""A machine without torch makes corpora; what needs torch says so in a line."""
+"""A machine without torch makes corpora; what needs torch reports it in a line."""
 
 from __future__ import annotations
 
@@ -122,19 +122,19 @@ def test_every_other_command_for_corpora_works(
     ]
     made = run(hidden, *commands)
     assert [code for code, _ in made] == [0] * len(made), made
-    (told,) = (err for words, (_, err) in zip(commands, made, strict=True) if words[0] == "doctor")
-    assert "broken" not in told or "0 broken" in told
+    (printed,) = (err for words, (_, err) in zip(commands, made, strict=True) if words[0] == "doctor")
+    assert "broken" not in printed or "0 broken" in printed
 
 
-def test_what_needs_torch_says_so_in_a_line(tmp_path: Path, corpus: Path, hidden: dict[str, str]) -> None:
+def test_what_needs_torch_is_reported_in_a_line(tmp_path: Path, corpus: Path, hidden: dict[str, str]) -> None:
     commands: list[list[object]] = [
         ["train", "wavegan", corpus, "-o", tmp_path / "run", "--steps", 2, "--dim", 4],
         ["render", tmp_path / "run", "--checkpoint", "last"],
         ["evaluate", corpus, "--against", corpus],
     ]
-    for words, (code, told) in zip(commands, run(hidden, *commands), strict=True):
-        assert code == 1 and told.startswith(f"Error: {words[0]} needs torch"), told
-        assert len(told.splitlines()) == 1 and "`pip install tonemill`" in told
+    for words, (code, printed) in zip(commands, run(hidden, *commands), strict=True):
+        assert code == 1 and printed.startswith(f"Error: {words[0]} needs torch"), printed
+        assert len(printed.splitlines()) == 1 and "`pip install tonemill`" in printed
 
 
 def test_a_sidecar_names_torch_where_something_is_rendered() -> None:

@@ -49,7 +49,7 @@ def test_several_clips_are_numbered(tonemill: Tonemill, plan: bytes, tmp_path: P
     assert all(re.fullmatch(r"(left|right)/\d_(ann|bob)_\d+-\d{4}\.wav", name) for name in names)
 
 
-def test_pairs_are_told_apart_by_role(tonemill: Tonemill, whole: bytes, tmp_path: Path) -> None:
+def test_pairs_are_distinguished_by_role(tonemill: Tonemill, whole: bytes, tmp_path: Path) -> None:
     pairs = [one | {"sources": dict.fromkeys(("dry", "wet"), one["sources"]["audio"])} for one in lines_of(whole)]
     tonemill("write", tmp_path / "out", "-q", stdin=stream_of(pairs[:1])).done()
     assert {Path(name).name for name in sounds(tmp_path / "out")} == {"0_ann_0_dry.wav", "0_ann_0_wet.wav"}

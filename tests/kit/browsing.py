@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, which says of a page what it asked for, what it complained of, and how it looks."""
+"""A headless Chromium for tests, which reports a page's requests, its errors, and its look."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def open_page(driver: Any, path: Path) -> None:
 
 
 def requests(driver: Any) -> list[str]:
-    """Addresses that the page asked for since it was opened, but for itself and what it holds."""
+    """Addresses that the page requested since it was opened, but for itself and what it holds."""
     found = []
     for entry in driver.get_log("performance"):
         message = json.loads(entry["message"])["message"]

@@ -1,4 +1,4 @@
-"""Object stores on loopback, S3's API (moto's) and Google's, and a wire to them that fails as it is told."""
+"""Object stores on loopback, S3's API (moto's) and Google's, and a wire to them that fails as it is set to."""
 
 from __future__ import annotations
 
@@ -194,5 +194,5 @@ def folder_at(uri: str) -> StorePath:
 
 
 def objects_at(root: StorePath) -> dict[str, bytes]:
-    """All that lies below a folder of a store."""
+    """All that is below a folder of a store."""
     return {str(path.relative_to(root)): path.read_bytes() for path in root.below()}

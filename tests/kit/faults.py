@@ -128,14 +128,14 @@ class Answered(Exception):
     def __init__(self, status: int, code: str = "") -> None:
         super().__init__(f"{status} {code}")
         self.response = {
-            "Error": {"Code": code or str(status), "Message": "as it was told to"},
+            "Error": {"Code": code or str(status), "Message": "as it was set to"},
             "ResponseMetadata": {"HTTPStatusCode": status},
         }
 
 
 @dataclass
 class FailingStore:
-    """A store in a local folder, of which a call fails as it is told; it stands for any, in this process.
+    """A store in a local folder, of which a call fails as it is set to; it stands for any, in this process.
 
     Args:
         folder: where its objects are files, by their keys.

@@ -120,7 +120,7 @@ def read_tar(data: bytes, folder: Path) -> None:
 
 
 def read_plan(data: bytes, folder: Path) -> None:
-    """Every path that a plan leads to lies in its folder."""
+    """Every path that a plan leads to is in its folder."""
     (folder / "plan.parquet").write_bytes(data)
     try:
         plan = read_whole(folder / "plan.parquet")

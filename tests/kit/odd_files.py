@@ -25,7 +25,7 @@ class Container:
         suffix: of its name.
         form: libsndfile's name of the container.
         subtype: libsndfile's name of the sample format.
-        length_at: where the header tells the length; None where it does not, or not in one number.
+        length_at: where the header states the length; None where it does not, or not in one number.
         layout: of that number, as `struct` writes it.
         extra: what it counts beside the bytes of sound.
         unknown: what stands there where the length is not known; None where nothing may.

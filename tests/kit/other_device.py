@@ -75,7 +75,7 @@ class OtherDevice:
         return apply
 
     def has(self, tensor: Tensor) -> bool:
-        """Whether a tensor is there; asked from outside the modes, too."""
+        """Whether a tensor is there; also from outside the modes."""
         # The reference keeps the address from being given to another storage.
         return tensor.untyped_storage()._cdata in self._storages
 
@@ -105,7 +105,7 @@ class _Moved(torch.autograd.Function):
 
 
 class _Calls(TorchFunctionMode):
-    """Moves tensors, makes them, and says where they are."""
+    """Moves tensors, makes them, and records where they are."""
 
     def __init__(self, devices: OtherDevice) -> None:
         super().__init__()
@@ -125,24 +125,24 @@ class _Calls(TorchFunctionMode):
             return self._moved(args[0], there=False)
         if func is Tensor.cuda:
             return self._moved(args[0], there=True)
-        asked = [one for one in (*args, *named.values()) if isinstance(one, torch.device | str) and _is_device(one)]
+        wished = [one for one in (*args, *named.values()) if isinstance(one, torch.device | str) and _is_device(one)]
         if func is Tensor.to:
             given = (*args[1:], *named.values())
             like = next((one for one in given if isinstance(one, Tensor)), args[0])
-            wanted = _is_there(asked[0]) if asked else devices.has(like)
+            wanted = _is_there(wished[0]) if wished else devices.has(like)
             dtype = next((one for one in given if isinstance(one, torch.dtype)), like.dtype)
             rest = {key: value for key, value in named.items() if key in ("copy", "memory_format")}
             return self._moved(func(args[0], dtype, **rest), wanted)
         before, devices.inside = devices.inside, any(map(devices.has, _tensors((args, named))))
         try:
-            if not asked:
+            if not wished:
                 return func(*args, **named)
             args, named = _at_home(args, named)
             made = func(*args, **named)
         finally:
             devices.inside = before
         for tensor in _tensors(made):
-            devices.place(tensor, _is_there(asked[0]))
+            devices.place(tensor, _is_there(wished[0]))
         return made
 
     def _moved(self, tensor: Tensor, there: bool) -> Tensor:

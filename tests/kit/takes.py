@@ -299,9 +299,9 @@ class _Player:
     def mixed(self) -> np.ndarray:
         """(1, time), with a noise floor from -90 to -60 dB below the peak."""
         level_db = self.rng.uniform(-90, -60)
-        heard = self.samples / np.abs(self.samples).max()
-        heard = heard + 10 ** (level_db / 20) * self.rng.standard_normal(len(heard))
-        return (0.8 * heard).astype(np.float32)[None]
+        played = self.samples / np.abs(self.samples).max()
+        played = played + 10 ** (level_db / 20) * self.rng.standard_normal(len(played))
+        return (0.8 * played).astype(np.float32)[None]
 
 
 @cache

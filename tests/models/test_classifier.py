@@ -1,4 +1,4 @@
-"""The classifier is the published net, learns what can be told apart, and reports what it mistakes."""
+"""The classifier is the published net, learns what can be distinguished, and reports what it mistakes."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def test_windows_and_hops_last_as_long_at_every_rate(rate: int) -> None:
     mel = DecibelMel(rate, 64)
     assert mel.hop_length == pytest.approx(0.00625 * rate, abs=0.5)
     assert int((mel.window > 0).sum()) == pytest.approx(0.023 * rate, abs=2)
-    assert (mel.filters.amax(dim=0) > 0).all(), "a band hears nothing"
+    assert (mel.filters.amax(dim=0) > 0).all(), "a band is empty"
     model = Classifier(ClassifierConfig(labels=("a", "b"), chunk_seconds=0.4, sample_rate=rate, channels=1))
     assert mel(torch.zeros(1, model.length)).shape == (1, 64, 64)
     assert (mel(torch.zeros(1, model.length)) == -80).all()
 
 
-def test_a_sine_is_heard_in_its_band_at_its_level() -> None:
+def test_a_sine_is_found_in_its_band_at_its_level() -> None:
     mel = DecibelMel(16000, 64)
     hertz = float((mel.filters[:, 30].argmax()) * 16000 / mel.n_fft)
     sine = torch.sin(2 * torch.pi * hertz * torch.arange(16000) / 16000)[None]
     loud, soft = (mel(gain * sine)[0, :, 40:120].mean(dim=1) for gain in (1.0, 0.1))
     assert int(loud.argmax()) == int(soft.argmax()) == 30
-    # The power of a Hann window's main lobe lies in 1.5 bins, more where it is padded.
+    # The power of a Hann window's main lobe is in 1.5 bins, more where it is padded.
     assert 0 < float(loud[30]) < 6
     assert float(loud[30] - soft[30]) == pytest.approx(20, abs=0.01)
 
@@ -95,9 +95,9 @@ def test_it_learns_to_tell_tones_apart_at_any_length_and_level(trained: Classifi
         for gain in (np.float32(1), np.float32(0.01))
     ]
     with torch.inference_mode():
-        said = trained.describe(requests, 4)
-    assert [one["predicted"] for one in said] == ["low"] * 8 + ["high"] * 8
-    for loud, soft in zip(said[::2], said[1::2], strict=True):
+        described = trained.describe(requests, 4)
+    assert [one["predicted"] for one in described] == ["low"] * 8 + ["high"] * 8
+    for loud, soft in zip(described[::2], described[1::2], strict=True):
         np.testing.assert_allclose(loud["embedding"], soft["embedding"], atol=1e-3)
 
 

@@ -309,12 +309,12 @@ def test_a_seed_gives_the_same_sound_beside_any_other(name: str, direction: str)
 def test_a_stream_from_a_seed_is_decided_by_it(name: str, direction: str) -> None:
     model = made(name).eval()
     about = model.directions(model.config)[direction]
-    asked = request(model, direction, 3)
-    seconds = getattr(asked.options, "seconds", None)
+    wanted = request(model, direction, 3)
+    seconds = getattr(wanted.options, "seconds", None)
     samples = about.samples if seconds is None else round(seconds * model.sample_rate)
     with torch.inference_mode():
         sound, again, other = (
-            np.concatenate(list(model.stream(dataclasses.replace(asked, seed=seed))), axis=1) for seed in (3, 3, 4)
+            np.concatenate(list(model.stream(dataclasses.replace(wanted, seed=seed))), axis=1) for seed in (3, 3, 4)
         )
     assert sound.shape == (model.channels, samples) or about.gives_array
     np.testing.assert_array_equal(sound, again)
@@ -326,10 +326,10 @@ def test_a_stream_is_the_same_wherever_it_is_cut(name: str, direction: str) -> N
     """To 1e-5 of full scale, in two channels where it reads them, with the latency that it states."""
     model = made(name).eval()
     about = model.directions(model.config)[direction]
-    asked = request(model, direction, 3, frames=6000, channels=about.channels or 2 * model.channels)
-    given = asked.arrays[about.needs_array] if about.needs_array else asked.audio[AUDIO]
+    wanted = request(model, direction, 3, frames=6000, channels=about.channels or 2 * model.channels)
+    given = wanted.arrays[about.needs_array] if about.needs_array else wanted.audio[AUDIO]
     ratio = about.hop if about.needs_array else Fraction(1, about.hop) if about.gives_array else 1
-    empty = dataclasses.replace(asked, audio={}, arrays={})
+    empty = dataclasses.replace(wanted, audio={}, arrays={})
     assert model.player(empty, len(given)).latency == about.latency
     whole = joined(model, empty, [given], ratio)
     assert whole.shape[1] == math.ceil(given.shape[1] * ratio) and np.isfinite(whole).all()
@@ -338,9 +338,9 @@ def test_a_stream_is_the_same_wherever_it_is_cut(name: str, direction: str) -> N
         np.testing.assert_allclose(joined(model, empty, blocks, ratio), whole, atol=1e-5)
 
 
-def joined(model: Model, asked: Request, blocks: list[np.ndarray], ratio: int | Fraction) -> np.ndarray:
+def joined(model: Model, wanted: Request, blocks: list[np.ndarray], ratio: int | Fraction) -> np.ndarray:
     with torch.inference_mode():
-        return np.concatenate(list(played(model.player(asked, len(blocks[0])), iter(blocks), ratio)), axis=1)
+        return np.concatenate(list(played(model.player(wanted, len(blocks[0])), iter(blocks), ratio)), axis=1)
 
 
 @pytest.mark.parametrize("name", CASES)

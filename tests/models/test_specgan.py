@@ -133,8 +133,8 @@ def drums(seconds: float = 1.024, rate: int = 16000) -> torch.Tensor:
 
 
 def convergence(x: torch.Tensor, magnitude: torch.Tensor) -> float:
-    heard = stft(F.pad(x[..., :16384], (0, 128)), 256, 128).abs()
-    return float(((heard - magnitude).norm(dim=(1, 2)) / magnitude.norm(dim=(1, 2))).mean())
+    spectrogram = stft(F.pad(x[..., :16384], (0, 128)), 256, 128).abs()
+    return float(((spectrogram - magnitude).norm(dim=(1, 2)) / magnitude.norm(dim=(1, 2))).mean())
 
 
 def test_inversion_converges_as_published_and_better_than_the_reference() -> None:

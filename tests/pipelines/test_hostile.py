@@ -29,7 +29,7 @@ from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.tar import TarWriter
 
-# Derandomized, so that a run says of a change and not of luck; `-m slow` looks where nobody has.
+# Derandomized, so that a run depends on the change and not on luck; `-m slow` draws new cases.
 QUICK = settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )
@@ -157,7 +157,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "words"),
     [
         ('"label": "kick"', '"label": 1e999', "more than a number can be"),
         ('"label": "kick"', '"label": NaN', "not JSON"),
@@ -169,10 +169,10 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
     ],
     ids=range(7),
 )
-def test_numbers_and_nests_beyond_reason_are_named(old: str, new: str, says: str) -> None:
+def test_numbers_and_nests_beyond_reason_are_named(old: str, new: str, words: str) -> None:
     line = json.dumps(json.loads(LINES[0])).replace(old, new)
     assert new in line
-    with pytest.raises(TonemillError, match=says):
+    with pytest.raises(TonemillError, match=words):
         for recipe in RecipeReader(io.BytesIO(line.encode() + b"\n")):
             from tonemill.pipelines.planning.planner import expected
 
@@ -258,7 +258,7 @@ def test_a_sidecar_cannot_have_a_persons_file_removed(
     assert mine.read_bytes() == b"mine"
 
 
-def test_a_removal_that_somebody_left_cannot_reach_out(tonemill: Tonemill, corpus: Path, tmp_path: Path) -> None:
+def test_a_removal_that_was_left_cannot_reach_out(tonemill: Tonemill, corpus: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(corpus, tmp_path / "out")
@@ -280,7 +280,7 @@ def tar_of(name: str, kind: bytes, size: int, link: str = "") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "words"),
     [
         (tar_of("a", tarfile.SYMTYPE, 0, "/etc/passwd"), "no file"),
         (tar_of("a", tarfile.LNKTYPE, 0, "../x"), "no file"),
@@ -293,10 +293,10 @@ def tar_of(name: str, kind: bytes, size: int, link: str = "") -> bytes:
     ],
     ids=range(8),
 )
-def test_members_that_are_no_files_or_go_back_are_refused(data: bytes, says: str) -> None:
+def test_members_that_are_no_files_or_go_back_are_refused(data: bytes, words: str) -> None:
     from tonemill.pipelines.storage.tar import members
 
-    with pytest.raises(CorpusError, match=says):
+    with pytest.raises(CorpusError, match=words):
         list(members(io.BytesIO(data)))
 
 

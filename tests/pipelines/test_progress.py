@@ -24,7 +24,7 @@ class Clock:
         return self.now
 
 
-def told(stream: io.StringIO) -> list[dict[str, Any]]:
+def records_of(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -43,7 +43,7 @@ def worked(
             phase.advance(seconds)
             # As the poll of a sink does, some times a second.
             phase.refresh()
-    return told(stream), clock.now - 100.0
+    return records_of(stream), clock.now - 100.0
 
 
 @settings(max_examples=50, deadline=None)
@@ -80,5 +80,5 @@ def test_a_line_has_what_a_program_asks(monkeypatch: pytest.MonkeyPatch) -> None
 def test_messages_are_lines_too() -> None:
     stream = io.StringIO()
     Progress(quiet=True, machine=stream).say("two\nlines")
-    (line,) = told(stream)
+    (line,) = records_of(stream)
     assert line["message"] == "two\nlines"

@@ -180,7 +180,7 @@ def test_a_wrong_length_is_noted_and_all_is_read(
     container.with_length(data, lambda length: lengths.append(length) or length)
     expected = declared(lengths[0]) * size // lengths[0]
     assert header.frames == FRAMES
-    if container.form != "RF64" or declared(1000):  # 0 is how an RF64 file tells that it does not know
+    if container.form != "RF64" or declared(1000):  # 0 is how an RF64 file states an unknown length
         assert header.declared == expected
     np.testing.assert_array_equal(sound_of(path), sound_of(placed(tmp_path, data, container.suffix)))
 
@@ -323,7 +323,7 @@ def test_more_files_than_are_looked_at_are_refused(monkeypatch: pytest.MonkeyPat
     assert "more than 4 files are joined" in refusal(wav * 5).message
 
 
-def test_without_pyav_a_refusal_tells_what_might_read_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_pyav_a_refusal_names_what_might_read_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     whole = np.frombuffer(SOUND.tobytes(), "<f8")
     head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 36 + whole.nbytes, b"WAVE", b"fmt ", 16, 1, 1, RATE, 8 * RATE, 8, 64)

@@ -73,7 +73,7 @@ def test_any_part_can_be_read(start: int, frames: int | None) -> None:
         np.testing.assert_array_equal(files.read(data, start, frames).whole().samples, wave.samples[:, start:end])
 
 
-def test_a_sound_that_flows_is_encoded_as_one_that_lies() -> None:
+def test_a_sound_that_flows_is_encoded_as_one_that_is_whole() -> None:
     wave = noise(2, 50_000)
     flow = Flow(lambda: iter(np.array_split(wave.samples, 7, axis=1)), 44100, 2)
     assert encode(flow, "flac", 16).data == encode(wave, "flac", 16).data

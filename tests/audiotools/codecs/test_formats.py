@@ -120,7 +120,7 @@ def test_an_mp3_that_does_not_tell_its_length_loses_nothing(rate: int, channels:
     for data in (plain, b"ID3\4\0\0\0\0\2\0" + bytes(256) + plain, plain + b"TAG".ljust(128, b"\0")):
         found = files.read(data).whole()
         assert files.probe(data).frames == found.frames
-        # The tag also tells how much of the start and the end the encoder made up.
+        # The tag also states how much of the start and the end the encoder made up.
         extra = found.frames - with_tag.shape[1]
         assert 0 <= extra < 3 * 1152
         errors = [
@@ -138,7 +138,7 @@ def test_an_mp3_with_a_fixed_bit_rate_is_left_to_its_decoder() -> None:
     assert mpeg.with_length(same, (), guessed, sndfile.MP3_SLACK_FRAMES) is None
 
 
-def test_what_lies_between_frames_is_passed_over() -> None:
+def test_what_is_between_frames_is_passed_over() -> None:
     plain = without_tag(mp3(swelling(44100, 1, 6), 44100))
     whole = mpeg.untagged(io.BytesIO(plain))
     assert whole is not None

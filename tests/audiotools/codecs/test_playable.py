@@ -87,7 +87,7 @@ def test_an_outline_shows_level_and_survives_a_few_samples() -> None:
         assert np.isfinite(points(outline_path(np.ones((1, frames), np.float32)))).all()
 
 
-def test_grey_tells_pitch_and_level() -> None:
+def test_grey_shows_pitch_and_level() -> None:
     soft, loud = (sine(1000, 1, level=level).samples for level in (0.01, 0.1))
     image, louder = (_grey(spectrogram_image(samples, RATE)) for samples in (soft, loud))
     rows, columns = image.shape

@@ -38,7 +38,7 @@ def test_si_sdr_of_orthogonal_noise_is_its_ratio_whatever_the_gain(snr_db: float
     )
 
 
-def test_silence_is_told() -> None:
+def test_silence_is_reported() -> None:
     x, nothing = noise(0), np.zeros((1, 8000), np.float32)
     assert fidelity.error_to_signal(nothing, x) == pytest.approx(1)
     assert fidelity.error_to_signal(x, nothing) is None

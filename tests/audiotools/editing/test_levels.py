@@ -78,7 +78,7 @@ def test_the_filter_is_the_standards_table() -> None:
     np.testing.assert_allclose(_k_weighting(48000), [shelf, high_pass], atol=1e-10)
 
 
-def test_a_short_sound_is_one_block_and_says_so() -> None:
+def test_a_short_sound_is_one_block_and_is_reported() -> None:
     """0.1 s of a sine that fills it has nearly the loudness of 5 s of it; silence around it counts."""
     tone = sine(997, 4800, 48000, 0.5)
     short = measure(Waveform(tone, 48000), loudness=True).loudness
@@ -89,7 +89,7 @@ def test_a_short_sound_is_one_block_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("sound", [np.zeros((2, 30000), np.float32), sine(1000, 30000, 48000, 1e-5)])
-def test_what_lies_under_the_gate_has_no_loudness(sound: np.ndarray) -> None:
+def test_what_is_under_the_gate_has_no_loudness(sound: np.ndarray) -> None:
     loudness = measure(Waveform(sound, 48000), loudness=True).loudness
     assert loudness is not None and loudness.lufs is None
 
@@ -143,14 +143,14 @@ def test_above_full_scale_only_flat_tops_are_clipped() -> None:
     assert measure(Waveform(loud.clip(-1.5, 1.5), 44100)).clipping_share == pytest.approx(0.46, abs=0.01)
 
 
-def test_the_share_of_silence_and_dc_are_told() -> None:
+def test_the_share_of_silence_and_dc_are_reported() -> None:
     half = np.concatenate([np.zeros((2, 8000), np.float32), np.full((2, 8000), 0.25, np.float32)], axis=1)
     levels = measure(Waveform(half, 8000))
     assert levels.silence_share == 0.5
     assert levels.dc_offset == pytest.approx(0.125)
 
 
-def test_a_gain_is_what_it_says_in_either_form() -> None:
+def test_a_gain_is_as_written_in_either_form() -> None:
     sound = coloured(5000, 2, 1)
     whole, parts = amplified(Waveform(sound, 8000), -6.0), amplified(flow(sound, 8000, [7, 1000]), -6.0)
     np.testing.assert_array_equal(whole.whole().samples, parts.whole().samples)

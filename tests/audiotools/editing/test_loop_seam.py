@@ -44,7 +44,7 @@ def chords(number: int) -> tuple[Clip, int]:
 
 
 @pytest.mark.parametrize("beats_are_known", [True, False])
-def test_loops_with_30_ms_cut_off_are_told_apart(beats_are_known: bool) -> None:
+def test_loops_with_30_ms_cut_off_are_distinguished(beats_are_known: bool) -> None:
     made = [drums(number) for number in range(20)] + [chords(number) for number in range(12)]
     missing = []
     scores: dict[str, list[float]] = {"whole": [], "cut": []}
@@ -61,7 +61,7 @@ def test_loops_with_30_ms_cut_off_are_told_apart(beats_are_known: bool) -> None:
 
 
 @pytest.mark.skipif(not LOOPS.is_dir(), reason="the loops to try with are not here")
-def test_recorded_loops_are_told_apart_from_cut_ones() -> None:
+def test_recorded_loops_are_distinguished_from_cut_ones() -> None:
     whole, cut = [], []
     with (LOOPS / "tempo.tsv").open() as file:
         for row in csv.DictReader(file, delimiter="\t"):

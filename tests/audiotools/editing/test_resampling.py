@@ -194,7 +194,7 @@ def test_a_rate_below_one_hertz_is_refused(rates: tuple[int, int]) -> None:
         resample_blocks(iter([noise(10)]), *rates)
 
 
-def test_resampy_says_where_its_filter_table_ends() -> None:
+def test_resampy_states_where_its_filter_table_ends() -> None:
     with pytest.raises(UsageError, match="at least 188 Hz"):
         resample(noise(10), 48000, 100, engine="resampy")
     assert resample(noise(48000), 48000, 188, engine="resampy").shape == (1, 188)
@@ -216,7 +216,7 @@ def rows_of_page() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("row", rows_of_page(), ids=lambda row: " ".join(row[:2]))
-def test_each_filter_is_as_good_as_its_row_in_the_documentation_says(row: list[str]) -> None:
+def test_each_filter_is_as_good_as_its_row_in_the_documentation(row: list[str]) -> None:
     rates, filter_name, tiers, aliases, images, ripple, *_ = row
     from_rate, to_rate = map(int, rates.split(" -> "))
     engine, _ = filter_name.split()

@@ -36,7 +36,7 @@ def take(offset: float, level: float = 0.5) -> np.ndarray:
 
 @pytest.mark.parametrize("block", [37, 8000, 1 << 20])
 @pytest.mark.parametrize("level", [0.5, 0.005])
-def test_silence_is_told_from_where_a_recording_rests(level: float, block: int) -> None:
+def test_silence_is_reported_from_where_a_recording_rests(level: float, block: int) -> None:
     clean, raised = (cut(take(offset, level), block) for offset in (0.0, 0.02))
     parts = [loud_part(sound, ground(sound, 1e-3, is_relative=True)) for sound in (clean, raised)]
     assert parts[0] is not None and parts[1] is not None

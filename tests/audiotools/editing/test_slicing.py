@@ -49,7 +49,7 @@ def test_mono_is_the_mean_and_stereo_is_mono_twice() -> None:
         mixed(three, "stereo")
 
 
-def test_windows_far_apart_hold_nothing_of_what_lies_between() -> None:
+def test_windows_far_apart_hold_nothing_of_what_is_between() -> None:
     def blocks() -> Iterator[np.ndarray]:
         for number in range(400):
             yield np.full((1, 1 << 16), number, np.float32)

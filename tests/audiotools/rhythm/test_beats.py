@@ -73,8 +73,8 @@ def test_bars_of_long_recordings_that_drift_are_found_within_ten_milliseconds() 
 
 def test_a_rounded_tempo_is_corrected_by_the_length_of_a_loop() -> None:
     played = perform("rock", 87, 2)
-    heard = onsets(Waveform(played.samples, 22050))
-    found = with_tempo(heard, 87.3, rounding_bpm=0.5)
+    strengths = onsets(Waveform(played.samples, 22050))
+    found = with_tempo(strengths, 87.3, rounding_bpm=0.5)
     assert found.exact
     assert found.tempo_bpm == pytest.approx(87, abs=0.01)
 
@@ -95,8 +95,8 @@ def test_an_attack_is_found_where_it_is(rate: int) -> None:
     samples = np.zeros((1, rate), np.float32)
     at = round(0.437 * rate)
     samples[0, at : at + rate // 20] = np.random.default_rng(0).standard_normal(rate // 20) * 0.3
-    heard = onsets(Waveform(samples, rate))
-    assert float(np.argmax(heard.total)) * heard.hop_seconds == pytest.approx(0.437, abs=0.006)
+    strengths = onsets(Waveform(samples, rate))
+    assert float(np.argmax(strengths.total)) * strengths.hop_seconds == pytest.approx(0.437, abs=0.006)
 
 
 def test_onsets_do_not_depend_on_blocks_or_level() -> None:
@@ -109,7 +109,7 @@ def test_onsets_do_not_depend_on_blocks_or_level() -> None:
     assert np.allclose(whole.strength, quiet.strength, atol=1e-2)
 
 
-def test_silence_and_tones_have_beats_nobody_is_sure_of() -> None:
+def test_silence_and_tones_have_beats_without_confidence() -> None:
     for samples in (np.zeros((1, 44100 * 8), np.float32), sine(220, 44100 * 8, 44100)):
         assert beats_of(Waveform(samples, 44100)).confidence < 0.7
 

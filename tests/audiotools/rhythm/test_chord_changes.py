@@ -1,4 +1,4 @@
-"""Harmony: downbeats told by chords that change with them, whatever drums play on every beat."""
+"""Harmony: downbeats found by chords that change with them, whatever drums play on every beat."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def four_on_the_floor(bars: int, beats_per_bar: int, first: int, chords: float) 
 
 @pytest.mark.parametrize(("beats_per_bar", "first"), [(4, 0), (4, 1), (4, 2), (4, 3), (3, 0), (3, 1), (3, 2)])
 def test_bars_begin_where_chords_change(beats_per_bar: int, first: int) -> None:
-    heard = onsets(four_on_the_floor(8, beats_per_bar, first, 1.0))
+    strengths = onsets(four_on_the_floor(8, beats_per_bar, first, 1.0))
     beats = np.arange(8 * beats_per_bar + 1) * BEAT
-    found = harmony_changes(heard.tones, heard.hop_seconds * TONE_HOPS, beats, beats_per_bar)
+    found = harmony_changes(strengths.tones, strengths.hop_seconds * TONE_HOPS, beats, beats_per_bar)
     assert int(found.argmax()) == first
     assert found.mean() == pytest.approx(0, abs=1e-9)
     assert found[first] > 0.6 * (beats_per_bar - 1)
 
 
 def test_drums_alone_say_nothing_and_so_do_few_bars() -> None:
-    heard = onsets(four_on_the_floor(16, 4, 0, 0.0))
+    strengths = onsets(four_on_the_floor(16, 4, 0, 0.0))
     beats = np.arange(65) * BEAT
-    assert np.abs(harmony_changes(heard.tones, heard.hop_seconds * TONE_HOPS, beats, 4)).max() < 0.7
-    assert not harmony_changes(heard.tones, heard.hop_seconds * TONE_HOPS, beats[:9], 4).any()
+    assert np.abs(harmony_changes(strengths.tones, strengths.hop_seconds * TONE_HOPS, beats, 4)).max() < 0.7
+    assert not harmony_changes(strengths.tones, strengths.hop_seconds * TONE_HOPS, beats[:9], 4).any()
 
 
 def test_a_recording_that_begins_in_mid_bar_is_cut_where_its_chords_change() -> None:

@@ -30,11 +30,11 @@ def test_a_take_has_silence_around_strokes_at_its_bar_lines(seed: int) -> None:
     bar = one.beats_per_bar * 60 / one.tempo_bpm
     assert np.diff(one.bar_lines) == pytest.approx(np.full(len(one.bar_lines) - 1, bar))
     # A hit begins up to 1 ms before its attack, and the analysis has frames of 2 ms.
-    heard = strokes(one)
-    assert heard[0] == pytest.approx(one.begins, abs=0.004)
+    times = strokes(one)
+    assert times[0] == pytest.approx(one.begins, abs=0.004)
     assert level_db(one.samples[0, : int((one.begins - 0.005) * RATE)]) < -58
     # Each rhythm plays on one; timing has a standard deviation of 4 ms.
-    late = [float(np.abs(heard - line).min()) for line in one.bar_lines[:-1]]
+    late = [float(np.abs(times - line).min()) for line in one.bar_lines[:-1]]
     assert np.median(late) < 0.010
     assert one.samples.shape[1] / RATE > one.bar_lines[-1] + 0.5
 

@@ -43,11 +43,11 @@ def test_what_is_stated_rises_with_the_share() -> None:
 
 @pytest.mark.parametrize("beats_per_bar", [1, 2, 3, 4, 5, 6, 7])
 def test_every_meter_is_described(beats_per_bar: int) -> None:
-    heard = onsets(Waveform(loop(120, 2, RATE), RATE))
-    rows = described(Events(heard), np.linspace(0, heard.seconds, 9), beats_per_bar, 0.0)
+    strengths = onsets(Waveform(loop(120, 2, RATE), RATE))
+    rows = described(Events(strengths), np.linspace(0, strengths.seconds, 9), beats_per_bar, 0.0)
     assert rows.shape == (beats_per_bar, COUNT)
     assert np.isfinite(rows).all()
-    assert find_beats(heard, beats_per_bar).tempo_bpm > 0
+    assert find_beats(strengths, beats_per_bar).tempo_bpm > 0
 
 
 def test_bars_are_where_strokes_are() -> None:

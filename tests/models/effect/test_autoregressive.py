@@ -110,7 +110,7 @@ SIZES: tuple[dict[str, int], ...] = ({}, {"context": 1}, {"context": 130, "width
     ("kind", "size"),
     [*product(KINDS, SIZES), *(("linear", {**size, "relative_level": True, "skip": True}) for size in SIZES)],
 )
-def test_the_loop_says_what_the_network_does(kind: str, size: dict[str, int]) -> None:
+def test_the_loop_gives_what_the_network_gives(kind: str, size: dict[str, int]) -> None:
     """Fed its own output, the teacher-forced network predicts that output: to 86 dB below full scale."""
     net, dry = louder(network(representation=kind, **size)), noise(2500)
     wet = net.runner().run(dry)
@@ -122,7 +122,7 @@ def test_the_loop_says_what_the_network_does(kind: str, size: dict[str, int]) ->
     assert (np.abs(forced - wet) < 5e-5).mean() >= (0.99 if kind == "onehot" else 1.0)
 
 
-def test_with_a_skip_the_network_says_the_difference() -> None:
+def test_with_a_skip_the_network_gives_the_difference() -> None:
     net = network(skip=True)
     with torch.no_grad():
         net.layers[-1].weight.zero_()
@@ -138,7 +138,7 @@ def test_with_a_skip_the_network_says_the_difference() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"representation": "mulaw"}, {"relative_level": True}])
-def test_streams_side_by_side_say_what_each_says_alone(settings: dict[str, object]) -> None:
+def test_streams_side_by_side_give_what_each_gives_alone(settings: dict[str, object]) -> None:
     runner = network(**settings).runner()
     dry = np.stack([noise(2300, seed) for seed in range(5)])
     alone = np.stack([runner.run(one) for one in dry])
@@ -224,7 +224,7 @@ def test_a_bin_and_its_residual_give_the_sample_back() -> None:
     assert float(shape.loss(output, code)) < 1e-6
 
 
-def test_scheduled_windows_hold_what_the_closed_loop_says() -> None:
+def test_scheduled_windows_hold_what_the_closed_loop_gives() -> None:
     """With every window chosen, the newest samples are the network's own: one that rings by itself learns from that."""
     net = reading({0: 1.0}, {1: 0.5})
     settings = {"context": 8, "width": 2, "depth": 1, "history_noise": 0.0}

@@ -11,7 +11,7 @@ from benchmarks.seed_effects import CARRIER_HZ, RATE, RELATIVE, carrier_errors, 
 
 
 @pytest.mark.parametrize("off_percent", [0.0, 0.1, -0.2, 1.4, -3.0])
-def test_a_carrier_that_is_off_is_told_by_how_much(off_percent: float) -> None:
+def test_a_carrier_that_is_off_is_reported_by_how_much(off_percent: float) -> None:
     dry = music(2, 1)
     turn = 2 * np.pi * CARRIER_HZ * (1 + off_percent / 100) * np.arange(RATE // 2) / RATE
     for at in (0, RATE // 3, RATE):

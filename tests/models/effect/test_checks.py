@@ -75,7 +75,7 @@ def test_good_pairs_pass(effect: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("doubt", FAILING)
-def test_each_doubt_is_told_and_can_be_overridden(doubt: str) -> None:
+def test_each_doubt_is_reported_and_can_be_overridden(doubt: str) -> None:
     effect, dry, words = FAILING[doubt]
     with pytest.raises(CorpusError, match=words) as raised:
         checked(effect, dry)
@@ -91,13 +91,13 @@ def test_a_dry_that_hardly_plays_is_silence_too() -> None:
     checked(np.tanh, dry, allow=("silence",))
 
 
-def test_all_that_is_found_is_told_at_once() -> None:
+def test_all_that_is_found_is_reported_at_once() -> None:
     with pytest.raises(CorpusError) as raised:
         checked(overdriven_interface, played(3))
     assert "--allow clipping --allow short" in str(raised.value)
 
 
-def test_what_the_corpus_alone_tells() -> None:
+def test_what_follows_from_the_corpus_alone() -> None:
     with pytest.raises(CorpusError, match="tonemill channels"):
         Effect.settle(EffectConfig(), replace(FACTS, channels=2))
     assert Effect.settle(EffectConfig(allow=("stereo",)), replace(FACTS, channels=2)).channels == 2

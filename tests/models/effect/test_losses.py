@@ -41,7 +41,7 @@ def test_pre_emphasis_weighs_an_error_by_its_frequency() -> None:
     assert float(losses.esr(*output)) == pytest.approx(expected, rel=2e-3)
 
 
-def test_the_mulaw_loss_hears_a_quiet_error_beside_a_loud_one() -> None:
+def test_the_mulaw_loss_notices_a_quiet_error_beside_a_loud_one() -> None:
     """An error that is the same share of the sample at -60 dB as at 0 dB weighs by the slope of the curve."""
     quiet, loud = torch.full((1, 100), 1e-4), torch.full((1, 100), 1.0)
     slope = 255 / np.log(256)  # of the curve at 0

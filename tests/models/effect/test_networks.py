@@ -58,7 +58,7 @@ def test_it_has_the_parameters_that_were_published(
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)
-def test_blocks_of_any_size_say_what_the_whole_file_says(name: str, knobs: int) -> None:
+def test_blocks_of_any_size_give_what_the_whole_file_gives(name: str, knobs: int) -> None:
     net, dry, turned = lively(name, knobs), noise(5000), np.array([0.3, -0.8], np.float32)[:knobs]
     whole = played(net.player(turned), dry, dry.size)
     assert whole.std() > 1e-3
@@ -71,7 +71,7 @@ def test_blocks_of_any_size_say_what_the_whole_file_says(name: str, knobs: int) 
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)
-def test_what_is_said_hangs_on_nothing_that_comes_later(name: str, knobs: int) -> None:
+def test_the_output_is_causal(name: str, knobs: int) -> None:
     net, dry, turned = lively(name, knobs), noise(1500), np.zeros(knobs, np.float32)
     other = dry.copy()
     other[900:] = noise(600, 1)
@@ -84,7 +84,7 @@ def test_what_is_said_hangs_on_nothing_that_comes_later(name: str, knobs: int) -
 @pytest.mark.parametrize(
     ("name", "knobs"), [case for case in CASES if case[0] not in ("autoregressive", "compressor", "lstm", "gru")]
 )
-def test_it_hears_as_far_as_it_says(name: str, knobs: int) -> None:
+def test_the_receptive_field_is_as_declared(name: str, knobs: int) -> None:
     net, turned = lively(name, knobs), np.zeros(knobs, np.float32)
     assert net.reach is not None
     dry = noise(net.reach + 50)
@@ -123,7 +123,7 @@ def test_the_step_for_export_is_the_player(name: str, knobs: int) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, knobs in CASES if knobs])
-def test_a_knob_changes_what_is_said(name: str) -> None:
+def test_a_knob_changes_the_output(name: str) -> None:
     net, dry = lively(name, 2), noise(800)
     one, two = (played(net.player(np.array([0.1, at], np.float32)), dry) for at in (-1, 1))
     assert np.abs(one - two).max() > 1e-4

@@ -69,7 +69,7 @@ def test_an_error_of_one_level_stays_in_its_row() -> None:
     assert values["esr_at_minus_60_db"] > 1e6  # the wet is silent there, and the output is not
 
 
-def test_a_wet_that_is_late_is_found_and_said() -> None:
+def test_a_wet_that_is_late_is_found_and_reported() -> None:
     validation = found(model(), lambda dry: np.concatenate([dry[:, :1], dry[:, :-1]], axis=1))
     assert validation.values["esr_late"] < 1e-4
     assert validation.values["esr"] > 1
@@ -79,7 +79,7 @@ def test_a_wet_that_is_late_is_found_and_said() -> None:
     assert b"would be nearer" not in aligned.files["figures.md"]
 
 
-def test_both_truths_are_told_where_a_network_hears_itself() -> None:
+def test_both_errors_are_reported_where_a_network_reads_its_own_output() -> None:
     small = {"context": 8, "width": 8, "depth": 1}
     values = found(model("autoregressive", **small), lambda dry: dry).values
     assert values["esr_teacher_forced"] != values["esr"]

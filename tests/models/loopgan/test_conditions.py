@@ -37,8 +37,8 @@ def test_a_condition_is_a_class_and_numbers_in_their_range() -> None:
     found = conditions.of_batch(config, batch())
     assert found is not None
     assert found.tolist() == [[1, 0, 0, -1], [0, 1, 0, 1], [1, 0, 0, 0], [0, 1, 0, -0.5]]
-    asked = conditions.of_request(config, Request(1, {"key": "D", "tempo": 150}, {}))
-    assert asked is not None and asked.tolist() == [0, 1, 0, 0.75]
+    condition = conditions.of_request(config, Request(1, {"key": "D", "tempo": 150}, {}))
+    assert condition is not None and condition.tolist() == [0, 1, 0, 0.75]
     assert conditions.of_request(settled(label=None, numbers=()), Request(1, {}, {})) is None
 
 
@@ -77,8 +77,8 @@ def test_both_networks_learn_by_conditions_and_a_render_follows_them(features: s
     judged = [one for name, one in model.discriminator.named_parameters() if "condition" in name]
     assert judged and all(one.abs().max() > 0 for one in judged), "they start at 0"
     model.eval()
-    asked = [Request(5, {"key": key, "tempo": 100}, {}) for key in ("C", "D")]
-    inputs = [model.inputs(one) for one in asked]
+    condition = [Request(5, {"key": key, "tempo": 100}, {}) for key in ("C", "D")]
+    inputs = [model.inputs(one) for one in condition]
     stacked = {name: torch.stack([one[name] for one in inputs]) for name in inputs[0]}
     for truncation in (1.0, 0.0):
         one, two = model.render(stacked, "", LoopOptions(truncation))

@@ -156,8 +156,8 @@ def test_one_mel_has_one_digest() -> None:
 
 
 def test_all_three_read_the_mel_of_the_vocoder() -> None:
-    heard = Classifier.settle(ClassifierConfig(label="kit"), facts(mel_of=parent("vocoder", hop_length=128)))
-    assert (heard.hop_length, heard.mel_bands, heard.n_fft) == (128, 64, 512)
+    settled = Classifier.settle(ClassifierConfig(label="kit"), facts(mel_of=parent("vocoder", hop_length=128)))
+    assert (settled.hop_length, settled.mel_bands, settled.n_fft) == (128, 64, 512)
     both = facts(vocoder=parent("vocoder", hop_length=128), features=parent("classifier", hop_length=128))
     assert LoopGAN.settle(LoopGANConfig(features="runs/ears", vocoder="runs/v"), both).hop_length == 128
 

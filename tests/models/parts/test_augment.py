@@ -59,7 +59,7 @@ def test_dither_is_half_a_step_of_16_bits_at_most() -> None:
     assert abs(changed.mean()) < 0.02 / 32768
 
 
-def test_a_change_of_speed_is_two_semitones_at_most_and_is_heard_as_pitch() -> None:
+def test_a_change_of_speed_is_two_semitones_at_most_and_changes_the_pitch() -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE, dtype=np.float64).astype(np.float32)[None]
     for changed in many("speed", tone, 12):
         spectrum = np.abs(np.fft.rfft(changed[0] * np.hanning(changed.shape[1]), 2**18))
@@ -92,7 +92,7 @@ def test_the_loader_changes_clips_by_seed_epoch_and_key(tmp_path: Path, tonemill
     assert first.shape == (3, 1, 4096)
     assert np.array_equal(first, read(0, change).batch(0).audio["audio"])
     assert not np.array_equal(first, read(1, change).batch(0).audio["audio"])
-    assert not np.isin(first.numpy().ravel()[::500], second.numpy().ravel()).any(), "each epoch changes anew"
+    assert not np.isin(first.numpy().ravel()[::500], second.numpy().ravel()).any(), "each epoch draws other changes"
     incoming = batches(read(0, change), 2, pin=False)
     assert np.array_equal(next(incoming).audio["audio"], first)
     with pytest.raises(Exception, match="this model reads"):

@@ -35,7 +35,7 @@ def test_convolution_with_a_ramp_kernel_places_an_impulse() -> None:
     layer.weight.data = torch.arange(25.0)[None, None]
     impulse = torch.zeros(1, 1, 64)
     impulse[..., 20] = 1
-    # output t sees inputs 4t - 10 to 4t + 14, so the impulse at 20 lies at tap 20 - (4t - 10) = 30 - 4t
+    # output t sees inputs 4t - 10 to 4t + 14, so the impulse at 20 is at tap 20 - (4t - 10) = 30 - 4t
     expected = torch.tensor([float(30 - 4 * t) if 0 <= 30 - 4 * t < 25 else 0.0 for t in range(16)])
     torch.testing.assert_close(layer(impulse)[0, 0], expected, atol=1e-4, rtol=0)
 

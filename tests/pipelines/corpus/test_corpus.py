@@ -60,7 +60,7 @@ def test_no_field_is_lost(tmp_path: Path, shard_seconds: float) -> None:
     assert (facts.examples, facts.texts["label"], facts.texts["take"]) == (5, 2, 3)
 
 
-def test_each_example_tells_its_whole_story_and_no_place(tmp_path: Path) -> None:
+def test_each_example_records_its_whole_story_and_no_place(tmp_path: Path) -> None:
     corpus = sharded(tmp_path, 100)
     with tarfile.open(corpus.folder / "train" / "000000.tar") as tar:
         records = [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_each_example_tells_its_whole_story_and_no_place(tmp_path: Path) -> None
     assert str(tmp_path) not in json.dumps(records)
 
 
-def test_the_index_says_where_each_member_lies(tmp_path: Path) -> None:
+def test_the_index_has_the_place_of_each_member(tmp_path: Path) -> None:
     corpus = sharded(tmp_path, 100)
     for row in corpus.index().to_pylist():
         data = (corpus.folder / f"{row['shard']}.tar").read_bytes()
@@ -79,7 +79,7 @@ def test_the_index_says_where_each_member_lies(tmp_path: Path) -> None:
         assert files.read(member).whole().frames == row["samples"]
 
 
-def test_mixed_rates_are_told_and_refused_for_training(tmp_path: Path) -> None:
+def test_mixed_rates_are_reported_and_refused_for_training(tmp_path: Path) -> None:
     corpus = sharded(tmp_path, 100, rate=16000)
     assert corpus.about["sample_rate"] is None
     with pytest.raises(CorpusError, match=r"different sample rate.*tonemill resample"):

@@ -42,10 +42,10 @@ def broken(findings: list[Finding]) -> list[Finding]:
 
 
 def test_this_machine_is_examined_from_head_to_foot(tonemill: Tonemill, tmp_path: Path) -> None:
-    told = tonemill("doctor", tmp_path, "--json").done().line
-    assert told["ok"] is True
-    assert {one["check"] for one in told["findings"]} == set(CHECKS)
-    assert all(one["mend"] for one in told["findings"] if one["state"] in ("warning", "broken"))
+    found_by_name = tonemill("doctor", tmp_path, "--json").done().line
+    assert found_by_name["ok"] is True
+    assert {one["check"] for one in found_by_name["findings"]} == set(CHECKS)
+    assert all(one["mend"] for one in found_by_name["findings"] if one["state"] in ("warning", "broken"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,7 +59,7 @@ def test_it_begins_without_anything_heavy(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "library", "program", "says"),
+    ("check", "library", "program", "words"),
     [
         ("codecs", "soundfile", "raise OSError('sndfile library not found')", "sndfile library not found"),
         ("codecs", "soundfile", "import os; os.abort()", "SIGABRT"),
@@ -74,11 +74,11 @@ def test_it_begins_without_anything_heavy(shell: Shell) -> None:
     ],
 )
 def test_what_cannot_be_loaded_is_a_finding_with_its_mend(
-    away: Take, tmp_path: Path, check: str, library: str, program: str, says: str
+    away: Take, tmp_path: Path, check: str, library: str, program: str, words: str
 ) -> None:
     away(library, program)
     (found, *_) = broken(list(examine(tmp_path, [check])))
-    assert says in f"{found.found} {found.state}"
+    assert words in f"{found.found} {found.state}"
     assert found.mend and found.mend.startswith("pip install")
 
 
@@ -98,9 +98,9 @@ def test_without_pyav_its_formats_are_absent_and_that_is_no_fault(away: Take, tm
 
 def test_a_codec_that_gives_other_sound_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(self_test.LIBSNDFILE, "wav wave", ("WAV", "ULAW", 60.0))
-    told = {one.suffixes: one.error for one in self_test.libsndfile()}
-    assert "dB below the sound, and at least 60" in told.pop("wav wave")
-    assert set(told.values()) == {""}
+    found_by_name = {one.suffixes: one.error for one in self_test.libsndfile()}
+    assert "dB below the sound, and at least 60" in found_by_name.pop("wav wave")
+    assert set(found_by_name.values()) == {""}
     monkeypatch.setitem(self_test.FFMPEG, "aac m4a m4b 3gp", "nothing")
     assert "no decoder nothing" in {one.suffixes: one.error for one in self_test.pyav()}["aac m4a m4b 3gp"]
 
@@ -119,10 +119,10 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     def version(name: str) -> str:
         if name not in other:
             return real(name)
-        told = other[name]
-        if told is None:
+        found_by_name = other[name]
+        if found_by_name is None:
             raise importlib.metadata.PackageNotFoundError(name)
-        return told
+        return found_by_name
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     return other
@@ -159,7 +159,7 @@ def test_an_extra_that_is_not_there_is_absent(versions: dict[str, str | None]) -
     assert of_av() == [("broken", mend)]
 
 
-def test_without_metadata_or_packaging_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_metadata_or_packaging_it_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     assert states(list(examine(Path(), ["packages", "extras", "tested set"]))) == {"broken"}
 
@@ -191,15 +191,15 @@ def test_each_plug_in_that_does_not_load_is_named_with_its_package(away: Take, t
     points += "slice = bad.slice\nother = bad.raises\n[tonemill.models]\ngone = bad.gone\n"
     installed_package(tmp_path / "instead", "bad", BAD, f"[tonemill.steps]\n{points}")
     found = {one.found: one for one in examine(tmp_path, ["plug-ins"]) if one.state != "ok"}
-    told = {text.removeprefix("step ").partition(" of bad")[0]: one for text, one in found.items()}
-    assert set(told) == {*BAD, "slice", "other"}
-    assert {one.state for name, one in told.items() if name != "slice"} == {"broken"}
-    assert told["slice"].state == "warning"
-    assert "needs a licence" in told["raises"].found
-    assert "gain have no line of help" in told["unhelpful"].found
-    assert "must be 'other' too" in told["other"].found
-    assert "SIGABRT" in told["zzz_crashes"].found
-    assert told["raises"].mend == "pip install --upgrade --force-reinstall bad"
+    found_by_name = {text.removeprefix("step ").partition(" of bad")[0]: one for text, one in found.items()}
+    assert set(found_by_name) == {*BAD, "slice", "other"}
+    assert {one.state for name, one in found_by_name.items() if name != "slice"} == {"broken"}
+    assert found_by_name["slice"].state == "warning"
+    assert "needs a licence" in found_by_name["raises"].found
+    assert "gain have no line of help" in found_by_name["unhelpful"].found
+    assert "must be 'other' too" in found_by_name["other"].found
+    assert "SIGABRT" in found_by_name["zzz_crashes"].found
+    assert found_by_name["raises"].mend == "pip install --upgrade --force-reinstall bad"
 
 
 def test_a_package_that_cannot_be_loaded_does_not_take_the_help_with_it(
@@ -238,7 +238,7 @@ def test_little_of_anything_is_a_warning_with_a_mend(monkeypatch: pytest.MonkeyP
     assert (one.state, one.mend) == ("broken", "export TMPDIR=/a/folder/with/room")
 
 
-def test_few_handles_and_short_files_are_told(shell: Shell) -> None:
+def test_few_handles_and_short_files_are_reported(shell: Shell) -> None:
     ended = shell("ulimit -Sn 100; ulimit -f 1000; tonemill doctor --only files").done()
     assert "may hold 100 files open" in ended.out.decode()
     assert "ulimit -n " in ended.out.decode()
@@ -249,7 +249,7 @@ def test_a_check_that_does_not_exist_is_wrong_usage(tonemill: Tonemill) -> None:
     tonemill("doctor", "--only", "soul").refused(2, "--only is 'soul'", "codecs")
 
 
-def test_without_numpy_everything_else_is_still_told(away: Take, shell: Shell, tmp_path: Path) -> None:
+def test_without_numpy_everything_else_is_still_reported(away: Take, shell: Shell, tmp_path: Path) -> None:
     away("numpy", "raise ImportError('no numpy here')")
     ended = shell(f"PYTHONPATH={tmp_path / 'instead'} tonemill doctor --json").refused(1)
     checks = {one["check"]: one["state"] for one in ended.line["findings"]}

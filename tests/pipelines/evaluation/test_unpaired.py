@@ -1,4 +1,4 @@
-"""Evaluating tells copies, silence and distance as they are; labelling touches no sound; errors are in plain words."""
+"""Evaluating reports copies, silence and distance; labelling touches no sound; errors are in plain words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tonemill.pipelines.training.loop import train
 
 @pytest.fixture(scope="module")
 def judge(drums: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A classifier that has hardly learned, which is enough to be asked."""
+    """A classifier that has hardly learned, which is enough to give labels."""
     settings = TrainConfig(steps=1, batch_size=4, listen_every=1, log_every=1)
     config = ClassifierConfig(label="kind", chunk_seconds=0.4)
     return train("classifier", config, settings, drums, tmp_path_factory.mktemp("judges") / "judge", QUIET).run
@@ -64,7 +64,7 @@ def vectors(path: Path, count: int, seed: int, shift: float = 0.0, bad: int = 0)
     return path
 
 
-def test_a_run_tells_how_it_does_on_held_out_clips(judge: Run) -> None:
+def test_a_run_records_its_figures_on_held_out_clips(judge: Run) -> None:
     lines = [json.loads(line) for line in (judge.folder / "metrics.jsonl").read_text().splitlines()]
     (tried,) = [line for line in lines if "accuracy" in line]
     assert tried["validated_on"] == "valid"
@@ -95,7 +95,7 @@ def test_rendering_labels_and_leaves_sounds_as_they_are(drums: Corpus, judge: Ru
     assert all(sum(record["probabilities"]) == pytest.approx(1, abs=1e-4) for record in records)
 
 
-def test_a_changed_sound_loses_what_was_said_of_it(labelled: Path, tonemill: Tonemill, tmp_path: Path) -> None:
+def test_a_changed_sound_loses_its_labels(labelled: Path, tonemill: Tonemill, tmp_path: Path) -> None:
     stream = tonemill("open", labelled).done().out
     tonemill("shard", tmp_path / "same", "-q", stdin=stream).done()
     assert table(tmp_path / "same" / "index.parquet")[0]["predicted"]
@@ -121,7 +121,7 @@ def test_any_rate_and_channels_are_labelled_and_pairs_are_refused(
     assert reject["reason"] == "roles" and "renders from single clips" in reject["message"]
 
 
-def test_a_copy_of_the_training_set_is_told(drums: Corpus, judge: Run, labelled: Path, tonemill: Tonemill) -> None:
+def test_a_copy_of_the_training_set_is_reported(drums: Corpus, judge: Run, labelled: Path, tonemill: Tonemill) -> None:
     found = result(tonemill, labelled, "--against", drums.folder, "--judge", judge.folder, "--all")
     metrics = found["metrics"]
     assert metrics["copies"]["generated"]["value"] == 1
@@ -141,16 +141,16 @@ def test_a_copy_of_the_training_set_is_told(drums: Corpus, judge: Run, labelled:
 
 def test_what_was_written_into_corpora_is_used_again(labelled: Path, judge: Run, tonemill: Tonemill) -> None:
     stored = result(tonemill, labelled, "--against", labelled)
-    asked = result(tonemill, labelled, "--against", labelled, "--judge", judge.folder)
+    measured = result(tonemill, labelled, "--against", labelled, "--judge", judge.folder)
     assert stored["judge"] == {"stored": f"judge@{judge.checkpoint().digest[:16]}"}
     # Of batches of another size the last bits may be others.
-    one, other = (found["metrics"]["frechet"]["generated"] for found in (stored, asked))
+    one, other = (found["metrics"]["frechet"]["generated"] for found in (stored, measured))
     assert one == {name: pytest.approx(value, rel=1e-3, abs=1e-4) for name, value in other.items()}
-    assert "noise" in asked["metrics"]["frechet"] and "noise" not in stored["metrics"]["frechet"]
+    assert "noise" in measured["metrics"]["frechet"] and "noise" not in stored["metrics"]["frechet"]
     assert any("--noise" in note for note in stored["notes"])
 
 
-def test_rates_that_differ_and_silence_are_said(drums: Corpus, judge: Run, tonemill: Tonemill, tmp_path: Path) -> None:
+def test_rates_that_differ_and_silence_are_noted(drums: Corpus, judge: Run, tonemill: Tonemill, tmp_path: Path) -> None:
     for number in range(6):
         write_wav(tmp_path / "raw" / f"{number}.wav", 4000, seed=number, rate=8000)
     soundfile.write(tmp_path / "raw" / "silent.wav", np.zeros(4000), 8000)
@@ -206,7 +206,7 @@ def test_two_clips_have_numbers_but_no_intervals(tonemill: Tonemill, tmp_path: P
     assert any("2 clips are too few for a Fréchet distance in 8 dimensions" in note for note in found["notes"])
 
 
-def test_nothing_but_silence_is_told_as_that(drums: Corpus, tonemill: Tonemill, tmp_path: Path) -> None:
+def test_nothing_but_silence_is_reported_as_that(drums: Corpus, tonemill: Tonemill, tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / "raw").mkdir(exist_ok=True)
         soundfile.write(tmp_path / "raw" / f"{number}.wav", np.zeros(4096), 16000)

@@ -63,7 +63,7 @@ def test_where_a_recipe_stood_changes_no_digest_and_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize("value", [7, {"split": "held out"}, {"group": 3}, {"side": "left"}, ["train"]])
-def test_a_line_that_says_it_otherwise_is_refused(value: object) -> None:
+def test_a_line_that_states_it_otherwise_is_refused(value: object) -> None:
     with pytest.raises(StreamError, match="dealt"):
         parse_recipe({**clip(1).to_json(), "dealt": value})
 

@@ -42,7 +42,7 @@ def made(sources: list[tuple[str, int, int, int, int]], splitting: Splitting) ->
 
 
 def holds(plan: Plan, splitting: Splitting) -> None:
-    """No group straddles, and each stands where its hash says."""
+    """No group straddles, and each stands where its hash puts it."""
     assert straddling(dealt(plan), splitting.group) == {}
     for split, one in dealt(plan):
         assert split == dealt_by_hash(group_of(one, splitting.group), splitting)
@@ -87,7 +87,7 @@ def test_no_group_ever_straddles(
         {row.key: shard.name for shard, rows in zip(p.shards, p.rows, strict=True) for row in rows}
         for p in (plan, grown)
     )
-    assert before.items() <= after.items(), "nobody moves"
+    assert before.items() <= after.items(), "no source moves"
     assert {shard.name: shard.digest for shard in plan.shards}.items() <= {
         shard.name: shard.digest for shard in grown.shards
     }.items()

@@ -51,7 +51,7 @@ def test_a_name_that_nothing_has_is_refused_with_the_nearest() -> None:
     test.refuse_unknown(["kick", "lable"])
 
 
-def test_one_equals_sign_is_told() -> None:
+def test_one_equals_sign_is_reported() -> None:
     with pytest.raises(UsageError, match="== compares"):
         condition('split = "valid"', "--where")
 

@@ -1,4 +1,4 @@
-"""How two recipes differ, in words: each parameter by its name, and nothing for where a file lies."""
+"""How two recipes differ, in words: each parameter by its name, and nothing for the place of a file."""
 
 from __future__ import annotations
 

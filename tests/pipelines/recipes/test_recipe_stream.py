@@ -131,7 +131,7 @@ def test_without_a_digest_the_time_of_change_counts() -> None:
 
 
 def test_a_time_of_change_may_be_text_for_programs_that_round_numbers() -> None:
-    """jq 1.6 and JavaScript read numbers as doubles; without a digest the time of change tells files apart."""
+    """jq 1.6 and JavaScript read numbers as doubles; without a digest the time of change distinguishes files."""
     source = {"uri": "file:///a", "bytes": 3}
     text = Recipe("a.wav", {"audio": {**source, "modified_ns": "1795215320490465611"}})
     number = Recipe("a.wav", {"audio": {**source, "modified_ns": 1795215320490465611}})

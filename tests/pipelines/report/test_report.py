@@ -82,7 +82,7 @@ def _heights(path: str) -> np.ndarray:
     return HEIGHT - np.array([float(one) for one in re.findall(r"V([\d.]+)H", path)])
 
 
-def test_a_curve_goes_where_its_values_go_and_says_what_was_lost() -> None:
+def test_a_curve_goes_where_its_values_go_and_states_what_was_lost() -> None:
     steps = np.arange(1000.0)
     values = steps / 10
     values[::100] = np.nan
@@ -287,7 +287,7 @@ def test_what_was_found_nearest_and_how_it_was_labelled_is_read(tmp_path: Path) 
     _written(tmp_path / "b.json", {**record, "generated": {"place": "corpora/made"}})
     judged = read_judged([tmp_path / "b.json"], [str(tmp_path / "made"), str(tmp_path / "corpora/made")])
     assert judged.metrics[0].figures[0].place == 1
-    # Of a place that the report does not show nobody can hear a clip.
+    # Of a place that the report does not show no clip can be played.
     assert not read_judged([tmp_path / "a.json"], ["corpora/real"]).closest
 
 

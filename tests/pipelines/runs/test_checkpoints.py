@@ -156,7 +156,7 @@ def test_a_run_that_breaks_at_once_names_no_checkpoint(
     assert steps(open_run(tmp_path / "run")) == []
 
 
-def test_a_last_checkpoint_that_is_not_finite_says_so_and_the_mend_holds(
+def test_a_last_checkpoint_that_is_not_finite_is_reported_and_the_mend_holds(
     run: Run, drums: Corpus, tonemill: Tonemill
 ) -> None:
     *_, good, other, bad = run.checkpoints()

@@ -30,7 +30,7 @@ class Together(FailingStore):
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(None, FAR_THREADS), (5, 5)])
-def test_a_store_is_asked_for_many_sources_at_once(
+def test_a_store_gets_requests_for_many_sources_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None, expected: int
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

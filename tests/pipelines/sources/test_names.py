@@ -82,7 +82,7 @@ def test_of_files_that_fit_the_one_that_is_spelt_so_is_meant() -> None:
     }
 
 
-def test_a_folder_above_the_scanned_one_tells_rows_apart() -> None:
+def test_a_folder_above_the_scanned_one_distinguishes_rows() -> None:
     """A table of two songs, of which one is scanned: the other's rows are not given to its files."""
     result = joined("songA/01.wav", "songB/01.wav", found=[("01.wav", "/data/songB/01.wav")], who=["Cy", "Di"])
     assert result.rows["01.wav"][0].values["who"] == "Di"

@@ -121,7 +121,7 @@ def test_one_folder_may_hold_both() -> None:
     assert [pair.dry for pair in pair_by_name(dry, wet).pairs] == ["/x/dry/a.wav"] * 2
 
 
-def test_a_table_says_which_belong_together(tmp_path: Path) -> None:
+def test_a_table_reports_which_belong_together(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("dry,wet,gain,effect\na.wav,x1.wav,0.5,fuzz\na,x2,7,fuzz\n")
     result = pair_by_table(
         read_table(tmp_path / "pairs.csv"), found("a.wav", "b.wav"), found("x1.wav", "x2.wav", root="/w")

@@ -32,14 +32,14 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_file_is_missing_where_its_neighbours_can_be_read(root: Path) -> None:
     gone, good = source(root / "in" / "gone.wav", root), source(root / "good.wav", root)
-    # Nothing else is known of the folder: nobody can say.
+    # Nothing else is known of the folder.
     alone = Reach().verdict(gone, MISSING, time.monotonic())
     assert alone.reason == "unreachable" and isinstance(alone, Doubtful)
     reach = Reach()
     since = time.monotonic()
     reach.read(good)
-    told = reach.verdict(gone, MISSING, since)
-    assert told.reason == "missing" and not isinstance(told, Doubtful)
+    verdict = reach.verdict(gone, MISSING, since)
+    assert verdict.reason == "missing" and not isinstance(verdict, Doubtful)
 
 
 def test_what_was_read_before_is_read_again_for_a_verdict(root: Path) -> None:
@@ -61,8 +61,8 @@ def test_a_folder_that_is_gone_or_empty_may_be_a_disk_that_is_not_mounted(root: 
     shutil.rmtree(root / "in" if left == "folder empty" else root)
     if left != "root gone":
         (root / "in" if left == "folder empty" else root).mkdir()
-    told = reach.verdict(gone, MISSING, 0.0)
-    assert told.reason == "unreachable" and "mounted" in told.message
+    verdict = reach.verdict(gone, MISSING, 0.0)
+    assert verdict.reason == "unreachable" and "mounted" in verdict.message
 
 
 def test_a_link_is_judged_by_its_target(root: Path, tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_a_link_is_judged_by_its_target(root: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_a_fact_needs_no_neighbour(root: Path) -> None:
-    told = Reach().verdict(source(root / "a.wav", root), Settled("missing", "gone for good"), 0.0)
-    assert told.reason == "missing" and not isinstance(told, Doubtful)
+    verdict = Reach().verdict(source(root / "a.wav", root), Settled("missing", "gone for good"), 0.0)
+    assert verdict.reason == "missing" and not isinstance(verdict, Doubtful)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_a_way_leads_through_each_seed_in_equal_steps(tonemill: Tonemill) -> Non
     assert [one["fields"].get("seed_share", 0) for one in way] == [0, 0.25, 0.5, 0.75] * 2 + [0]
 
     def points(many: list[dict[str, Any]]) -> list[np.ndarray]:
-        asked = [Request(one["fields"]["seed"], one["fields"], {}) for one in many]
-        return [drawn(one, lambda seed: np.random.default_rng(seed).standard_normal(64)) for one in asked]
+        requests = [Request(one["fields"]["seed"], one["fields"], {}) for one in many]
+        return [drawn(one, lambda seed: np.random.default_rng(seed).standard_normal(64)) for one in requests]
 
     for one, other in zip(points(plain), points(way)[::4], strict=True):
         assert np.array_equal(one, other)

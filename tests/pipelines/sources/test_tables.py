@@ -129,7 +129,7 @@ def test_lists_stay_lists_and_dates_in_json_stay_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "says"),
+    ("name", "data", "words"),
     [
         ("t.csv", b'path,text,take\na.wav,"No way,1\nb.wav,plain,0\nc.wav,end",3\n', "line 2"),
         ("t.csv", b'path,text\na.wav,"x" y\n', "line 2"),
@@ -147,9 +147,9 @@ def test_lists_stay_lists_and_dates_in_json_stay_text(tmp_path: Path) -> None:
         ("t.csv", b"", "no rows"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path, name: str, data: bytes, says: str) -> None:
+def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path, name: str, data: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=words):
         read_table(tmp_path / name)
 
 

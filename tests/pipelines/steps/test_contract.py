@@ -52,7 +52,7 @@ KINDS: dict[str, dict[str, np.ndarray]] = {
 
 
 def cut(samples: np.ndarray, frames: int) -> Flow:
-    """Sound that comes in blocks of so many frames, which nobody may write to."""
+    """Sound that comes in blocks of so many frames, which may not be written to."""
     samples = samples.copy()
     samples.flags.writeable = False
 
@@ -131,7 +131,7 @@ def test_a_step_gives_examples_or_reasons_and_the_same_ones_again(name: str, kin
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_where_blocks_are_cut_is_not_heard(name: str) -> None:
+def test_where_blocks_are_cut_does_not_matter(name: str) -> None:
     step = step_of(name)
     sounds = KINDS["a pair" if name == "align" else "stereo"]
     large = outcomes(step, {role: cut(one, 1 << 20) for role, one in sounds.items()})

@@ -59,7 +59,7 @@ def only(step: Any, one: Example) -> Example:
     ("step", "expected_peak_db"),
     [(Normalize(peak_db=-1.0), -1), (Normalize(rms_db=-23.01), -20), (Normalize(lufs=-23.0), -20)],
 )
-def test_a_sine_comes_to_the_level_asked_for(step: Normalize, expected_peak_db: float) -> None:
+def test_a_sine_comes_to_the_level_that_is_set(step: Normalize, expected_peak_db: float) -> None:
     """A mono sine of 997 Hz has its RMS and its loudness 3.01 dB below its peak."""
     made = only(step, example(audio=tone(0.03)))
     assert isinstance(made.sounds["audio"], Flow)
@@ -70,7 +70,7 @@ def test_a_sine_comes_to_the_level_asked_for(step: Normalize, expected_peak_db: 
 
 
 @pytest.mark.parametrize("step", [Normalize(rms_db=-3.0), Normalize(lufs=-1.0), Normalize(peak_db=0.0)])
-def test_a_gain_stops_at_full_scale_and_says_so(step: Normalize) -> None:
+def test_a_gain_stops_at_full_scale_and_is_reported(step: Normalize) -> None:
     burst = np.concatenate([tone(0.5, 0.5), tone(0.01, 2)], axis=1)
     made = only(step, example(audio=burst))
     assert np.abs(made.sounds["audio"].whole().samples).max() <= 1
@@ -79,7 +79,7 @@ def test_a_gain_stops_at_full_scale_and_says_so(step: Normalize) -> None:
     assert made.fields["gain_limited"] is (step.peak_db is None)
 
 
-def test_a_gain_that_would_clip_is_rejected_or_allowed_as_told() -> None:
+def test_a_gain_that_would_clip_is_rejected_or_allowed_as_set() -> None:
     with pytest.raises(AudioError, match=r"\+4\.\d+ dB, above 0; --on-clip limit") as caught:
         only(Normalize(rms_db=0.0, on_clip="reject"), example(audio=tone(0.5) + np.float32(0.45)))
     assert caught.value.reason == "clipping"
@@ -98,7 +98,7 @@ def test_noise_is_not_blown_up_and_silence_is_kept_or_dropped() -> None:
         only(Normalize(lufs=-23.0, on_silence="drop"), silence)
 
 
-def test_two_roles_keep_their_ratio_unless_told() -> None:
+def test_two_roles_keep_their_ratio_unless_set() -> None:
     pair = example(dry=tone(0.1), wet=tone(0.4, frequency_hz=300))
     made = only(Normalize(peak_db=-6.0), pair)
     assert peak_db(made.sounds["wet"]) == pytest.approx(-6, abs=0.01)
@@ -153,7 +153,7 @@ def test_trim_cuts_to_the_sample_and_moves_the_start() -> None:
 
 
 @pytest.mark.parametrize(("sides", "frames"), [("both", 4800), ("start", 28800), ("end", 28800)])
-def test_trim_keeps_what_it_is_told_to(sides: Any, frames: int) -> None:
+def test_trim_keeps_what_it_is_reported_to(sides: Any, frames: int) -> None:
     sound = np.concatenate([np.zeros((1, 24000)), tone(0.5, 0.1), np.zeros((1, 24000))], axis=1).astype(np.float32)
     made = only(Trim(keep_ms=0.0, sides=sides), example(audio=sound))
     assert made.sounds["audio"].whole().frames == pytest.approx(frames, abs=3)
@@ -181,7 +181,7 @@ def test_trim_leaves_out_what_holds_nothing_and_cuts_roles_alike() -> None:
         np.testing.assert_array_equal(made.sounds[role].whole().samples, sound[:, 2000:7000])
 
 
-def test_fade_says_what_it_did_even_where_the_sound_is_short() -> None:
+def test_fade_records_what_it_did_even_where_the_sound_is_short() -> None:
     made = only(Fade(in_ms=10.0, out_ms=30.0, shape="cosine"), example(audio=np.ones((2, RATE), np.float32)))
     samples = made.sounds["audio"].whole().samples
     assert (samples[:, 480:-1440] == 1).all() and (samples[:, [0, -1]] == 0).all()
@@ -219,7 +219,7 @@ def test_filter_leaves_out_with_value_and_limit(limits: Any, sound: np.ndarray, 
     assert words in caught.value.message
 
 
-def test_filter_lets_pass_what_fits_as_it_is_and_tells_what_it_measured() -> None:
+def test_filter_lets_pass_what_fits_as_it_is_and_records_what_it_measured() -> None:
     every = Filter(0.5, 2.0, -7.0, -6.0, -10.0, -9.0, 0.1, -60.0, 0.0, 0.01, "peak_db - rms_db < 3.1 and label == 'a'")
     given = Example({"audio": flow(tone(0.5))}, {"label": "a"})
     made = only(every, given)

@@ -66,7 +66,7 @@ def test_stretched_clips_have_an_exact_number_of_samples() -> None:
         ("a_100bpm.wav", {"tempo_bpm": 200}, {"tempo_from": ("name", "field")}, "name"),
     ],
 )
-def test_who_is_asked_for_the_tempo(path: str, fields: dict[str, Any], settings: dict[str, Any], origin: str) -> None:
+def test_where_the_tempo_comes_from(path: str, fields: dict[str, Any], settings: dict[str, Any], origin: str) -> None:
     clips = cut(loop(100, 2, RATE), path, fields, **settings)
     assert len(clips) == 2
     assert clips[0].fields["tempo_from"] == origin
@@ -113,7 +113,7 @@ def test_a_long_recording_gives_a_clip_for_each_bar() -> None:
     assert {round(clip.fields["tempo_bpm"]) for clip in clips} <= set(range(109, 116))
 
 
-def test_an_open_octave_is_told() -> None:
+def test_an_open_octave_is_reported() -> None:
     """Clicks that are all alike, at 84 BPM or 168."""
     time = np.arange(round(0.03 * RATE)) / RATE
     click = (0.5 * np.sin(2 * np.pi * 660 * time) * np.exp(-time / 0.01)).astype(np.float32)

@@ -137,7 +137,7 @@ def test_to_another_https_place_it_is_followed(web: str, tmp_path: Path) -> None
     assert at(f"{web}/to/{web}/a.wav").read_bytes() == (tmp_path / "served" / "a.wav").read_bytes()
 
 
-def test_what_fails_for_a_moment_is_tried_again_and_what_fails_for_good_is_told(
+def test_what_fails_for_a_moment_is_tried_again_and_what_fails_for_good_is_reported(
     tonemill: Tonemill, web: str, tmp_path: Path
 ) -> None:
     write_wav(tmp_path / "served" / "a.wav")

@@ -83,7 +83,7 @@ def test_a_corpus_on_a_disk_without_locks_is_refused(
 def test_another_command_tidies_while_this_one_begins(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """It takes away what is empty, and the lock that nobody held when it looked."""
+    """It takes away what is empty, and the lock that no process held when it looked."""
     lstat, flock, left = Path.lstat, fcntl.flock, [True]
 
     def taken_away(self: Path) -> os.stat_result:

@@ -46,11 +46,11 @@ PLAIN = [
 
 @pytest.mark.parametrize("uri", URIS)
 def test_a_secret_is_blotted_out_and_the_rest_stays(uri: str) -> None:
-    told = without_secrets(f"cannot read {uri!r}.")
-    assert SECRET not in told
-    assert "***" in told
-    assert told.startswith("cannot read '") and told.endswith("'.")
-    assert without_secrets(told) == told
+    shown = without_secrets(f"cannot read {uri!r}.")
+    assert SECRET not in shown
+    assert "***" in shown
+    assert shown.startswith("cannot read '") and shown.endswith("'.")
+    assert without_secrets(shown) == shown
 
 
 @pytest.mark.parametrize("text", PLAIN)
@@ -123,13 +123,13 @@ def test_errors_and_progress_hold_no_secret() -> None:
         assert SECRET not in str(error)
         assert SECRET not in repr(error)
     assert SECRET not in AudioError("network", URIS[0]).message
-    told = io.StringIO()
-    progress = Progress(stream=told, machine=told)
+    shown = io.StringIO()
+    progress = Progress(stream=shown, machine=shown)
     progress.say(URIS[0])
     progress.warn(URIS[2])
     with progress.phase(f"shard {URIS[5]}", 1.0) as phase:
         phase.advance(1.0)
-    assert SECRET not in told.getvalue()
+    assert SECRET not in shown.getvalue()
     with pytest.raises(UsageError) as caught:
         to_path(URIS[0])
     assert SECRET not in str(caught.value)

@@ -213,7 +213,7 @@ def test_verify_finds_and_repair_mends_a_damaged_table(tonemill: Tonemill, copy:
     assert contents(copy) == contents(corpus)
 
 
-def test_repair_mends_a_plan_whose_damage_is_beside_what_it_says(tonemill: Tonemill, copy: Path, corpus: Path) -> None:
+def test_repair_mends_a_plan_whose_damage_is_beside_its_content(tonemill: Tonemill, copy: Path, corpus: Path) -> None:
     flip(copy / "plan.parquet", (copy / "plan.parquet").read_bytes().rindex(b"parquet-cpp"))
     # What belongs to a shard is found and mended in the same run.
     (copy / "train" / "000001.tar").unlink()
@@ -222,7 +222,7 @@ def test_repair_mends_a_plan_whose_damage_is_beside_what_it_says(tonemill: Tonem
     assert contents(copy) == contents(corpus)
 
 
-def test_the_command_that_made_it_mends_a_plan_that_says_other_things(
+def test_the_command_that_made_it_mends_a_plan_with_another_content(
     tonemill: Tonemill, plan: bytes, copy: Path, corpus: Path
 ) -> None:
     """Also where nothing is left that describes the whole; another stream is refused in words."""
@@ -248,17 +248,17 @@ def test_no_reader_holds_a_new_plan_against_the_digest_of_the_old(
         OutputFolder(tmp_path, "shards"),
         make_plan([Recipe("0.wav", {}, {"seed": 0})], Output("shards"), Splitting(), 2.0),
     )
-    old, plan, asked = table_digests.recorded(tmp_path / "plan.parquet"), two_shards(), []
+    old, plan, reads = table_digests.recorded(tmp_path / "plan.parquet"), two_shards(), []
     plan_file.write_plan(OutputFolder(tmp_path, "shards"), plan)
     now = table_digests.recorded
 
     def first_the_old_one(path: Path) -> dict[str, Any] | None:
-        asked.append(path)
-        return old if len(asked) == 1 else now(path)
+        reads.append(path)
+        return old if len(reads) == 1 else now(path)
 
     monkeypatch.setattr(table_digests, "recorded", first_the_old_one)
     assert read_plan(tmp_path / "plan.parquet").digest == plan.digest
-    assert len(asked) == 2
+    assert len(reads) == 2
 
 
 @pytest.mark.parametrize("killed", ["before the plan", "after the plan", "by an older version"])
@@ -401,7 +401,7 @@ def test_fields_that_recipes_give_are_those_that_parsing_finds(tmp_path: Path, m
         given_fields(written(tmp_path, ['{"take"']), ["take"])
 
 
-def test_a_corpus_tells_models_which_numbers_were_given_and_which_measured(
+def test_a_corpus_states_which_numbers_were_given_and_which_measured(
     tonemill: Tonemill, piped: Callable[..., bytes], raw: Path, tmp_path: Path
 ) -> None:
     stages = (["scan", raw / "left", "--fields", "{label}_{speaker}_{take:d}", "-q"], ["measure"])

@@ -26,7 +26,7 @@ def words_of_the_key(study: Study) -> set[str]:
     return found | set(key["anchors"].values()) - {"noise", "gap"}
 
 
-def test_nothing_in_the_folder_tells_what_a_clip_is(study: Study) -> None:
+def test_nothing_in_the_folder_shows_what_a_clip_is(study: Study) -> None:
     words = words_of_the_key(study)
     assert len(words) > 10
     for path in study.files.folder.rglob("*"):
@@ -211,7 +211,7 @@ def test_the_consent_has_its_digest(make_study: Make, tmp_path: Path) -> None:
     assert json.loads(study.files.plan.read_text())["consent"] == text
 
 
-def test_plan_tells_more_of_larger_studies(tonemill: Tonemill) -> None:
+def test_plan_finds_more_with_larger_studies(tonemill: Tonemill) -> None:
     small, large = (
         json.loads(tonemill("survey", "plan", "--json", "--clips", clips, "--difference", 0.6).done().out)
         for clips in (8, 48)

@@ -171,7 +171,7 @@ def test_the_mend_of_a_refused_training_is_taken(drums: Corpus, pairs: Corpus, t
     assert trained("wavegan", drums, folder)[1].checkpoint().step == 2
 
 
-def test_a_run_of_which_no_step_was_saved_binds_nobody(
+def test_a_run_of_which_no_step_was_saved_binds_no_command(
     drums: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Batches: each epoch holds each example once, whoever reads; the n-th batch is always the same."""
+"""Batches: each epoch holds each example once, whichever process reads; the n-th batch is always the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LENGTH = 4096
 
 
 def fingerprints(corpus: Corpus, **options: int) -> list[list[bytes]]:
-    """Three epochs' batches, each example told by its samples."""
+    """Three epochs' batches, each example recognised by its samples."""
     made = Batches(corpus, "train", ("audio",), LENGTH, 8, **options)
     numbers = range(3 * made.examples // 8)
     return [[one.numpy().tobytes() for one in made.batch(number).audio["audio"]] for number in numbers]

@@ -66,7 +66,7 @@ def test_processes_and_devices_change_nothing(corpora: dict[str, Corpus]) -> Non
     assert moved.arrays["latents"].device.type == "meta"
 
 
-def test_a_model_reads_what_a_corpus_has_and_hears_what_it_lacks(corpora: dict[str, Corpus], drums: Corpus) -> None:
+def test_a_model_reads_what_a_corpus_has_and_computes_what_it_lacks(corpora: dict[str, Corpus], drums: Corpus) -> None:
     facts = facts_of(corpora["both"])
     assert facts.arrays == {"latents": ArrayFacts(2, HOP), "embedding": ArrayFacts(2, None)}
     assert not any(name.startswith(("latents", "embedding")) for name in facts.values)

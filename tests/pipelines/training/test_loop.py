@@ -104,7 +104,7 @@ def test_lines_after_the_checkpoint_are_taken_back(drums: Corpus, tmp_path: Path
     assert steps == list(range(1, 9))
 
 
-def test_a_run_tells_everything_about_itself(run: Run) -> None:
+def test_a_run_records_everything_about_itself(run: Run) -> None:
     again = config.read_toml(run.folder / "run.toml")
     assert config.build(TrainConfig, again["train"], "train") == SHORT
     built = config.build(WaveGANConfig, again["model"], "wavegan")
@@ -165,7 +165,7 @@ def test_a_seed_gives_the_same_bytes_whatever_its_neighbours(run: Run) -> None:
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_asked_to_stop_it_saves_first_and_goes_on(drums: Corpus, tmp_path: Path) -> None:
+def test_when_stopped_it_saves_first_and_goes_on(drums: Corpus, tmp_path: Path) -> None:
     settings = dataclasses.replace(SHORT, steps=100_000, checkpoint_every=100_000, listen_every=100_000)
     timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
@@ -189,7 +189,7 @@ def test_a_foreign_folder_is_left_alone(drums: Corpus, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["song.wav"]
 
 
-def test_a_damaged_checkpoint_says_what_to_do(drums: Corpus, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_names_the_mend(drums: Corpus, tmp_path: Path) -> None:
     broken = trained(drums, tmp_path / "run", steps=4)
     weights = broken.checkpoint().weights
     weights.write_bytes(weights.read_bytes()[:1000])

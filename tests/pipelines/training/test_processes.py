@@ -117,7 +117,7 @@ def test_two_processes_learn_what_one_does(drums: Corpus, tmp_path: Path, tonemi
     tonemill("train", "wavegan", drums.folder, "-o", one, *WORDS).done()
     done = together(drums.folder, two)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"run"') == 1, "the first process alone speaks"
+    assert done.stdout.count('"run"') == 1, "the first process alone prints"
     for name in ("discriminator_loss", "generator_loss", "gradient_penalty"):
         assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-5, abs=1e-5), name
     assert tonemill("inspect", two, "--json").done().line["checkpoints"] == [3]

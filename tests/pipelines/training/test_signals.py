@@ -55,7 +55,7 @@ def await_that(holds: Callable[[], bool]) -> None:
 
 
 def is_there(process: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has asked about does not."""
+    """Whether a process runs; one that has ended and that no process has waited for does not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -70,9 +70,9 @@ def test_a_signal_to_the_whole_group_saves_first(
     # `timeout` sends it to the command and to the group that the command is in.
     os.kill(process.pid, number)
     os.killpg(process.pid, number)
-    said = process.communicate(timeout=PATIENCE_SECONDS)[1]
-    assert process.returncode == 130, said
-    assert "saved" in said
+    printed = process.communicate(timeout=PATIENCE_SECONDS)[1]
+    assert process.returncode == 130, printed
+    assert "saved" in printed
     assert open_run(tmp_path / "run").checkpoint().step > 0
     await_that(lambda: not any(is_there(one) for one in loaders))
 

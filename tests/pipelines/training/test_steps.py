@@ -216,16 +216,16 @@ def test_checkpoints_come_by_minutes_too(drums: Corpus, tmp_path: Path) -> None:
 
 def test_listening_keeps_to_its_share(drums: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tonemill.pipelines.training.listener.FREE_SECONDS", 0.0)
-    heard = []
+    listened = []
     listen = Listener.listen
 
     def counted(self: Listener, *words: Any) -> float | None:
-        heard.append(words[0].step)
+        listened.append(words[0].step)
         return listen(self, *words)
 
     monkeypatch.setattr(Listener, "listen", counted)
     trained(drums, tmp_path / "few", listen_every=1, listen_share=1e-9)
-    assert heard == [1, 6], "once to know what it costs, and at the end"
-    heard.clear()
+    assert listened == [1, 6], "once to know what it costs, and at the end"
+    listened.clear()
     trained(drums, tmp_path / "all", listen_every=1, listen_share=1e9)
-    assert heard == [1, 2, 3, 4, 5, 6]
+    assert listened == [1, 2, 3, 4, 5, 6]

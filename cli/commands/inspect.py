@@ -101,7 +101,9 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
         raise UsageError(
             f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
         )
-    index, rejects = read_table(output.index), read_table(output.rejects)
+    # Without its longest columns, which are not shown.
+    index = read_table(output.index, lambda name: not name.endswith(("_sha256", "_offset", "_bytes")))
+    rejects = read_table(output.rejects)
     splits = new_table(f"{folder}", "split", "shards", "examples", "length", "bytes")
     for split, one in about["splits"].items():
         splits.add_row(split, str(one["shards"]), str(one["examples"]), duration(one["seconds"]), size(one["bytes"]))

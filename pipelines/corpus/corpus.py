@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tonemill.audiotools.arrays import in_words, read_npy_part
 from tonemill.audiotools.codecs import files
@@ -20,17 +20,19 @@ from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.pipelines.corpus.array_columns import PLACE_COLUMNS, SHAPE_COLUMNS, is_description_of_arrays
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.origins import Origins
-from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import ARRAY, RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.output_names import INDEX
-from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.parquet import read_table, table_file
 from tonemill.pipelines.storage.paths import place, to_uri
 from tonemill.pipelines.storage.table_digests import as_record
 from tonemill.pipelines.storage.tar import cut_out, members
 
 SCHEMA: Final = 1
+AT_ONCE: Final = 512
+"""Rows of the index that become Python objects at once, so that the first recipe comes soon."""
+
 FOLDER: Final = "folder"
 """What models may learn as a label where no field has that name: where a source lay under its root."""
 
@@ -61,9 +63,18 @@ class Corpus:
         Raises:
             CorpusError: it is damaged, or names shards that no corpus has.
         """
+        table = read_table(self.output.index, known=self._index_record)
+        self._refuse_wrong_schema(table.schema)
+        self._refuse_wrong_rows(table)
+        return table
+
+    @property
+    def _index_record(self) -> dict[str, Any] | None:
+        """Bytes and SHA-256 of the index."""
         files = self.about.get("files")
-        known = as_record(files.get(INDEX)) if isinstance(files, dict) else None
-        table = read_table(self.output.index, known=known)
+        return as_record(files.get(INDEX)) if isinstance(files, dict) else None
+
+    def _refuse_wrong_schema(self, schema: pa.Schema) -> None:
         text, number = pa.types.is_string, pa.types.is_integer
         wanted = {"key": text, "source": text, "split": text, "shard": text, "samples": number, "sample_rate": number}
         parts = [*self.about["roles"], *self.arrays]
@@ -71,15 +82,18 @@ class Corpus:
         wanted |= {f"{name}_sha256": text for name in parts}
         wanted |= {f"{name}_{what}": number for name in self.arrays for what in ("frames", "channels")}
         wanted |= {f"{name}_hop": number for name, facts in self.arrays.items() if facts["hop"] is not None}
-        kinds = dict(zip(table.column_names, table.schema.types, strict=True))
-        wrong = [name for name, fits in wanted.items() if name not in kinds or not fits(kinds[name])]
-        if not wrong and any(table[name].null_count for name in ("key", "source", "split", "shard", "samples")):
-            wrong = ["null"]
-        if not wrong and not all(SHARD_NAME.fullmatch(name) for name in table["shard"].unique().to_pylist()):
-            wrong = ["shard"]
-        if wrong:
-            raise CorpusError(f"{self.output.index} is damaged: see its {wrong[0]}. `tonemill repair` mends it.")
-        return table
+        kinds = dict(zip(schema.names, schema.types, strict=True))
+        if wrong := [name for name, fits in wanted.items() if name not in kinds or not fits(kinds[name])]:
+            raise self._wrong(wrong[0])
+
+    def _refuse_wrong_rows(self, rows: pa.Table | pa.RecordBatch) -> None:
+        if any(rows[name].null_count for name in ("key", "source", "split", "shard", "samples")):
+            raise self._wrong("null")
+        if not all(SHARD_NAME.fullmatch(name) for name in rows["shard"].unique().to_pylist()):
+            raise self._wrong("shard")
+
+    def _wrong(self, what: str) -> CorpusError:
+        return CorpusError(f"{self.output.index} is damaged: see its {what}. `tonemill repair` mends it.")
 
     @property
     def arrays(self) -> dict[str, dict[str, Any]]:
@@ -103,15 +117,16 @@ class Corpus:
         Raises:
             CorpusError: the index or the plan is damaged.
         """
-        table = self.index()
-        several = Counter(source_key(key) for key in table["key"].to_pylist())
         fields, origins = self.fields(), Origins(self.output, self.about["splits"])
-        for batch in table.to_batches(max_chunksize=4096):
-            for row in batch.to_pylist():
+        with table_file(self.output.index, self._index_record) as table:
+            self._refuse_wrong_schema(table.schema)
+            several = _repeated(table.column("key"))
+            rows = (row for batch in table.batches() for row in self._right_rows(batch))
+            for row in rows:
                 if holds is not None and not holds(row):
                     continue
                 stem, number = row["key"].rsplit("-", 1)
-                path = row["source"] if several[stem] == 1 else _numbered(row["source"], number)
+                path = _numbered(row["source"], number) if stem in several else row["source"]
                 sources = {
                     role: {
                         "uri": to_uri(self.output.shard(row["shard"]).tar),
@@ -139,6 +154,11 @@ class Corpus:
                 }
                 known = {name: row[name] for name in fields if row[name] is not None}
                 yield Recipe(path, sources, known, dealt=origins.dealt(row))
+
+    def _right_rows(self, batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+        self._refuse_wrong_rows(batch)
+        for start in range(0, batch.num_rows, AT_ONCE):
+            yield from batch.slice(start, AT_ONCE).to_pylist()
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Key and KEY.json of each example, in the order of the shards; a record holds more than a row of the index.
@@ -208,6 +228,12 @@ def is_field(column: str, roles: Collection[str], arrays: Collection[str] = ()) 
     places = {f"{name}_{what}" for name in (*roles, *arrays) for what in PLACE_COLUMNS}
     places |= {f"{name}_{what}" for name in arrays for what in SHAPE_COLUMNS}
     return column not in RESERVED and column not in places
+
+
+def _repeated(keys: pa.ChunkedArray) -> set[str]:
+    """Keys of the sources that more than one example came of."""
+    counted = pc.value_counts(pc.replace_substring_regex(keys, "-[^-]*$", ""))
+    return set(counted.field("values").filter(pc.greater(counted.field("counts"), 1)).to_pylist())
 
 
 def folder_of(source: str) -> str:

@@ -12,11 +12,12 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tonemill.audiotools.codecs.encoding import CONTAINERS
-from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Shard, Splitting, pack
 from tonemill.pipelines.storage import commit, json_files
-from tonemill.pipelines.storage.parquet import read_metadata, read_row_group, reading
+from tonemill.pipelines.storage import parquet as parquet_files
+from tonemill.pipelines.storage.parquet import footer_bytes, read_metadata, read_row_group, read_row_groups, reading
 from tonemill.pipelines.storage.paths import is_plain
 from tonemill.pipelines.storage.table_digests import held
 
@@ -132,7 +133,8 @@ def with_rows(plan: Plan, path: Path, proved: bool = True) -> Plan:
     try:
         with reading(path):
             copy = held(path) if proved else path
-        return replace(plan, rows=tuple(tuple(read_rows(copy, number, proved)) for number in range(len(plan.shards))))
+        tables = enumerate(read_row_groups(copy, lambda _: True, range(len(plan.shards)), proved))
+        return replace(plan, rows=tuple(tuple(_rows(path, number, table)) for number, table in tables))
     except ValueError as error:
         raise CorpusError(f"{path} is damaged: {error}") from error
 
@@ -143,7 +145,10 @@ def read_rows(path: Path, number: int, proved: bool = True) -> list[Planned]:
     Raises:
         CorpusError: they cannot be read, or a name among them would lead out of the folder.
     """
-    table = read_row_group(path, number, proved)
+    return _rows(path, number, read_row_group(path, number, proved))
+
+
+def _rows(path: Path, number: int, table: pa.Table) -> list[Planned]:
     if table.schema.names != COLUMNS.names or table.schema.types != COLUMNS.types:
         raise CorpusError(f"{path} has other columns than a plan.")
     rows = [
@@ -185,10 +190,21 @@ def write_plan(output: OutputFolder, plan: Plan) -> None:
 
     The corpus's own description cannot hold that digest: a plan names places, and those decide nothing. The old digest
     goes first, so that no reader holds the new file against it, whenever this is killed.
+
+    Raises:
+        UsageError: it has more shards than a reader would take.
     """
-    output.plan_seal.unlink(missing_ok=True)
     with commit.pending(output.plan) as file:
         dump_plan(plan, file)
+        length = footer_bytes(file)
+        if length > parquet_files.MOST_METADATA:
+            longer = sum(shard.seconds for shard in plan.shards) / len(plan.shards) * length
+            raise UsageError(
+                f"This plan has {len(plan.shards)} shards, which no reader takes: the list of them has {length} bytes, "
+                f"and {parquet_files.MOST_METADATA} are the most. Make longer shards: --shard-seconds "
+                f"{math.ceil(1.5 * longer / parquet_files.MOST_METADATA)}."
+            )
+        output.plan_seal.unlink(missing_ok=True)
     json_files.write_sealed(output.plan_seal, {"plan_digest": plan.digest, **commit.fingerprint(output.plan)})
 
 

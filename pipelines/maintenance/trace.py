@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import pyarrow.compute as pc
 
 from tonemill.audiotools.arrays import read_npy
 from tonemill.audiotools.codecs import files
@@ -22,8 +23,11 @@ from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
 from tonemill.pipelines.corpus.sidecar import made_files, source_key
 from tonemill.pipelines.planning.plan import Output, Planned
-from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.parquet import table_file
 from tonemill.pipelines.storage.tar import cut_out
+
+MOST_NEAR: Final = 4
+"""Keys that are named where there is no such example."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +111,12 @@ def trace(folder: Path, key: str) -> Trace:
     output = OutputFolder.open(folder)
     plan = read_plan(output.plan)
     try:
-        rows = read_table(output.index).to_pylist()
-    except CorpusError as error:
+        row, near = _row(output.index, key)
+    except (CorpusError, KeyError) as error:
         raise CorpusError(f"{output.index} cannot be read: {error}. `tonemill repair {folder}` mends it.") from error
-    row = next((one for one in rows if one["key"] == key), None)
     if row is None:
-        near = [one["key"] for one in rows if key and (one["key"].startswith(key) or one["source"] == key)] or [
-            one["key"] for one in rows
-        ]
-        shown = ", ".join(near[:4])
-        raise UsageError(f"{folder} has no example {key!r}; it has {shown}{', ...' if len(near) > 4 else ''}.")
+        shown = ", ".join(near[:MOST_NEAR])
+        raise UsageError(f"{folder} has no example {key!r}; it has {shown}{', ...' if len(near) > MOST_NEAR else ''}.")
     number = next((n for n, shard in enumerate(plan.shards) if shard.name == row["shard"]), None)
     sidecar = output.shard(row["shard"]).read_sidecar()
     planned = [
@@ -125,6 +125,22 @@ def trace(folder: Path, key: str) -> Trace:
     if sidecar is None or not planned:
         raise CorpusError(f"{folder} is damaged at example {key}. `tonemill verify {folder}` lists what is wrong.")
     return Trace(output, row, planned[0], plan.output, sidecar)
+
+
+def _row(index: Path, key: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """The row of an example; where there is none, keys that begin alike or are of that source, or else any."""
+    near: list[str] = []
+    others: list[str] = []
+    with table_file(index) as table:
+        for batch in table.batches():
+            keys, sources = batch.column("key"), batch.column("source")
+            if (found := batch.filter(pc.equal(keys, key))).num_rows:
+                return found.to_pylist()[0], []
+            if key and len(near) <= MOST_NEAR:
+                near += keys.filter(pc.or_(pc.starts_with(keys, key), pc.equal(sources, key))).to_pylist()
+            if len(others) <= MOST_NEAR:
+                others += keys.slice(0, MOST_NEAR + 1).to_pylist()
+    return None, near or others
 
 
 def place_of(output: OutputFolder, sidecar: Mapping[str, Any], row: Mapping[str, Any], role: str) -> Path:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.storage.table_digests import opened
+from tonemill.pipelines.storage.table_digests import opened, version_of
 
 MOST_BYTES: Final = 4 << 30
 """Bytes of one table in memory: the index of some ten million examples."""
@@ -35,6 +36,20 @@ NESTED_ROWS: Final = 256
 
 LONGEST_ROW: Final = 4 << 20
 """Four times the longest recipe."""
+
+MOST_FOOTERS: Final = 4
+"""Footers of tables that a process keeps: that of a plan holds kilobytes for each shard, and is parsed for each."""
+
+_footers: dict[tuple[int, ...] | None, tuple[Any, pa.Schema]] = {}
+"""Parsed footers and their schemas, by version of the file."""
+
+
+class _Opened(NamedTuple):
+    """A Parquet file and its schema, which pyarrow copies, with all of its metadata, each time it is read."""
+
+    file: parquet.ParquetFile
+    schema: pa.Schema
+
 
 Wanted = Callable[[str], bool]
 """Whether a column is read."""
@@ -92,6 +107,54 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
         yield from _batches(file, _parquet(file, path), path)
 
 
+class TableFile:
+    """A table that is open, of which columns and rows can be read one after the other."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path, self._opened = file, path, _parquet(file, path)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._opened.schema
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """All values of a column.
+
+        Raises:
+            CorpusError: it is damaged.
+        """
+        with reading(self._path):
+            return _whole(self._file, self._opened, self._path, wanted=lambda one: one == name)[name]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, some thousand at a time; one batch without rows where there is none.
+
+        Raises:
+            CorpusError: they are damaged.
+        """
+        batches = _batches(self._file, self._opened, self._path)
+        while True:
+            with reading(self._path):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+@contextmanager
+def table_file(path: Path, known: Mapping[str, Any] | None = None) -> Iterator[TableFile]:
+    """Open a table once for several reads; arguments as of `read_table`.
+
+    Raises:
+        CorpusError: it is missing or damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        with reading(path):
+            file = stack.enter_context(opened(path, known=known))
+            table = TableFile(file, path)
+        yield table
+
+
 def read_row_group(path: Path, number: int, proved: bool = True) -> pa.Table:
     """One row group of a Parquet file.
 
@@ -107,20 +170,23 @@ def read_row_group(path: Path, number: int, proved: bool = True) -> pa.Table:
         return _whole(file, _parquet(file, path), path, number)
 
 
-def read_row_groups(path: Path, wanted: Wanted, numbers: Sequence[int] | None = None) -> Iterator[pa.Table]:
+def read_row_groups(
+    path: Path, wanted: Wanted, numbers: Sequence[int] | None = None, proved: bool = True
+) -> Iterator[pa.Table]:
     """Some columns of row groups of a Parquet file, one group after another.
 
     Args:
         path: of the file.
         wanted: which columns are read.
         numbers: of the row groups; None for all.
+        proved: the file's bytes are those that were recorded.
 
     Raises:
         CorpusError: as `read_table`.
     """
-    with reading(path), opened(path) as file:
+    with reading(path), opened(path, proved) as file:
         there = _parquet(file, path)
-        for number in range(there.metadata.num_row_groups) if numbers is None else numbers:
+        for number in range(there.file.metadata.num_row_groups) if numbers is None else numbers:
             yield _whole(file, there, path, number, wanted)
 
 
@@ -131,36 +197,50 @@ def read_metadata(path: Path, key: bytes, proved: bool = True) -> bytes:
         CorpusError: the file is missing or damaged, or has no such key.
     """
     with reading(path), opened(path, proved) as file:
-        found = (_parquet(file, path).schema_arrow.metadata or {}).get(key)
+        found = (_parquet(file, path).schema.metadata or {}).get(key)
         if not found:
             raise CorpusError(f"{path} was not made by tonemill.")
         return bytes(found)
 
 
-def _parquet(file: BinaryIO, path: Path) -> parquet.ParquetFile:
-    # The last eight bytes: the length of the description, and the letters PAR1.
-    size = file.seek(0, 2)
-    file.seek(max(0, size - 8))
-    length = int.from_bytes(file.read(4), "little")
-    if length > min(MOST_METADATA, size):
+def footer_bytes(file: BinaryIO) -> int:
+    """Bytes that a Parquet file announces for its description, in the last eight of its own."""
+    file.seek(max(0, file.seek(0, 2) - 8))
+    return int.from_bytes(file.read(4), "little")
+
+
+def _parquet(file: BinaryIO, path: Path) -> _Opened:
+    length = footer_bytes(file)
+    if length > min(MOST_METADATA, file.seek(0, 2)):
         raise CorpusError(f"{path} is damaged: it announces {length} bytes of description.")
     file.seek(0)
     # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's
     # read_table starts one even with use_threads=False, because it reads through its data sets.
-    return parquet.ParquetFile(file, pre_buffer=False)
+    version = version_of(file)
+    if version in _footers:
+        metadata, schema = _footers[version]
+        return _Opened(parquet.ParquetFile(file, metadata=metadata, pre_buffer=False), schema)
+    there = parquet.ParquetFile(file, pre_buffer=False)
+    schema = there.schema_arrow
+    if version is not None:
+        if len(_footers) >= MOST_FOOTERS:
+            _footers.clear()
+        _footers[version] = there.metadata, schema
+    return _Opened(there, schema)
 
 
 def _whole(
-    file: BinaryIO, there: parquet.ParquetFile, path: Path, number: int | None = None, wanted: Wanted | None = None
+    file: BinaryIO, there: _Opened, path: Path, number: int | None = None, wanted: Wanted | None = None
 ) -> pa.Table:
     return pa.Table.from_batches(list(_batches(file, there, path, number, wanted)))
 
 
 def _batches(
-    file: BinaryIO, there: parquet.ParquetFile, path: Path, number: int | None = None, wanted: Wanted | None = None
+    file: BinaryIO, opened_file: _Opened, path: Path, number: int | None = None, wanted: Wanted | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Unpack in steps, and stop where it becomes too much; at least one batch."""
-    schema, metadata = there.schema_arrow, there.metadata
+    there, schema = opened_file
+    metadata = there.metadata
     if number is not None and not 0 <= number < metadata.num_row_groups:
         raise CorpusError(f"{path} has {metadata.num_row_groups} parts, and no part {number}.")
     numbers = list(range(metadata.num_row_groups)) if number is None else [number]
@@ -179,7 +259,9 @@ def _batches(
         texts = [field.name for field in schema if _is_text(field.type)]
         there, rows = parquet.ParquetFile(file, metadata=metadata, read_dictionary=texts, pre_buffer=False), MOST_ROWS
     columns = None if wanted is None else [name for name in schema.names if wanted(name)]
-    chosen = pa.schema([field for field in schema if wanted is None or wanted(field.name)], schema.metadata)
+    fields = [field for field in schema if wanted is None or wanted(field.name)]
+    # A plan's metadata name every shard: they are not copied for each row group.
+    chosen = pa.schema(fields, schema.metadata if number is None else None)
     total = count = 0
     for packed in there.iter_batches(rows, numbers, columns, use_threads=False):
         length = sum(map(_spelt_bytes, packed.columns))

@@ -152,16 +152,23 @@ def _forget(path: Path) -> bool:
     return True
 
 
+def version_of(file: BinaryIO) -> tuple[int, int, int, int] | None:
+    """Device, number, size and time of a file on a disk; None if it changed so lately that they may not identify it."""
+    try:
+        status = os.fstat(file.fileno())
+    except (OSError, AttributeError):
+        # A file in memory, or in a store.
+        return None
+    if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _digest(file: BinaryIO) -> str:
     """SHA-256 of a file; of one on a disk once for each version of it."""
-    version = None
-    if not isinstance(file, io.BytesIO):
-        status = os.fstat(file.fileno())
-        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if version in _digests:
-            return _digests[version]
-        if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
-            version = None
+    version = version_of(file)
+    if version in _digests:
+        return _digests[version]
     file.seek(0)
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     if version is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,10 @@ SHORT = {
 
 
 def words(folder: Path) -> None:
-    """Thirty words named as spoken digits are, of two speakers and three takes."""
-    for label in range(5):
-        for speaker in ("theo", "jackson", "nicolas"):
-            for take in (2, 3):
-                write_wav(
-                    folder / f"{label}_{speaker}_{take}.wav", 9000 + 100 * label, seed=label + 10 * take, rate=8000
-                )
+    """300 words named as spoken digits are: of ten digits, three speakers and ten takes."""
+    named = product(range(10), ("theo", "jackson", "nicolas"), range(10))
+    for number, (label, speaker, take) in enumerate(named):
+        write_wav(folder / f"{label}_{speaker}_{take}.wav", 9000 + 100 * label, seed=number, rate=8000)
 
 
 def takes(folder: Path) -> None:

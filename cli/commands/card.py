@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tonemill.cli.console import named_place, tell
+from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.sinks import Quiet
 
 
+@in_stores("corpus")
 def command(
     corpus: Annotated[str, typer.Argument(help="A folder that `tonemill shard` made; - takes it from the pipe.")],
     name: Annotated[str | None, typer.Option(help="Of the data set; default: the folder's.")] = None,
@@ -23,9 +24,8 @@ def command(
     """
     from tonemill.pipelines.cards.card import write_card
     from tonemill.pipelines.corpus.corpus import open_corpus
-    from tonemill.pipelines.storage.paths import of_this_machine
 
-    opened = open_corpus(of_this_machine(named_place(corpus, "corpus"), "A card"))
+    opened = open_corpus(named_place(corpus, "corpus"))
     found = write_card(opened, name)
     if not quiet:
         tell(f"{found['card']} and {found['croissant']} describe {found['examples']:,} examples.")

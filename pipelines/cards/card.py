@@ -52,7 +52,7 @@ def _before(readme: Path) -> str:
     """What a person wrote below an earlier card."""
     if not readme.exists():
         return ""
-    text = readme.read_text(encoding="utf-8", errors="replace")
+    text = readme.read_bytes().decode("utf-8", errors="replace")
     if MARK not in text:
         raise OutputError(f"{readme} was not made by `tonemill card`. Move it away, and give the command again.")
     return text.partition(YOURS)[2].lstrip("\n")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from tonemill.pipelines.corpus.corpus import Corpus, folder_of
-from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
+from tonemill.pipelines.corpus.plan_file import read_whole
 from tonemill.pipelines.storage.parquet import read_table
 
 LICENCES: Final = ("licence", "license", "licences", "licenses")
@@ -98,12 +98,9 @@ def facts_of(corpus: Corpus) -> Facts:
         (row["outcome"], row["step"] or "", row["reason"])
         for row in rejects.select(["outcome", "step", "reason"]).to_pylist()
     )
-    plan = read_plan(corpus.output.plan)
-    chains: Counter[str] = Counter()
-    for number, shard in enumerate(plan.shards):
-        if shard.recipes:
-            for planned in read_rows(corpus.output.plan, number):
-                chains[json.dumps(planned.recipe.steps, ensure_ascii=False)] += 1
+    plan = read_whole(corpus.output.plan)
+    steps = (json.dumps(row.recipe.steps, ensure_ascii=False) for rows in plan.rows for row in rows)
+    chains = Counter(steps)
     return Facts(
         corpus,
         columns,

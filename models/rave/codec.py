@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -107,9 +108,10 @@ class Codec(nn.Module):
 
 @lru_cache
 def latency_of(config: RaveConfig) -> Latency:
-    """Of the streams of a settled config, without its weights."""
-    with torch.device("meta"):
-        return Codec(config).latency
+    """Of the streams of a settled config, which kernels and strides decide, whatever its number of channels."""
+    # The meta device would need no weights, but imports a second of PyTorch's decompositions.
+    with torch.random.fork_rng(devices=()):
+        return Codec(replace(config, capacity=1), norm=False).latency
 
 
 class Blocks:

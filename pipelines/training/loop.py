@@ -35,6 +35,7 @@ from tonemill.pipelines.training.beginning import (
 from tonemill.pipelines.training.ends import Clock, finished, interruptible, within_memory
 from tonemill.pipelines.training.facts import facts_of
 from tonemill.pipelines.training.loader import batches
+from tonemill.pipelines.training.precision import TYPES, remark_on
 from tonemill.pipelines.training.processes import Processes, joined
 from tonemill.pipelines.training.record import Record
 from tonemill.pipelines.training.run_folder import begun, earlier_run, held, parents_for
@@ -90,6 +91,8 @@ def train(
             processes.wait()
             saved = run.last() if run is not None else None
             model.to(device)
+            if processes.first and (slow := remark_on(settings.precision, device)) is not None:
+                progress.say(slow)
             if run is None:
                 for remark in model_class.remarks(model_config, facts) if processes.first else ():
                     progress.say(remark)
@@ -191,7 +194,8 @@ class _Training:
         for number, part in enumerate(batch.split(settings.accumulate)):
             self._update.take(number)
             torch.manual_seed(_seed_of(settings.seed, step))
-            with torch.autocast(self._device.type, _dtype(settings.precision), enabled=settings.precision != "fp32"):
+            half = TYPES.get(settings.precision)
+            with torch.autocast(self._device.type, half, enabled=half is not None):
                 for name, loss in model.training_step(part, step, self._update).items():
                     found[name].append(loss)
         self._update.end()
@@ -238,10 +242,6 @@ def _refuse_late_turns(model: Model, settings: TrainConfig) -> None:
             f"--steps is {settings.steps}, and before step {step} comes {name!r}. Train for more steps, or let it come "
             "earlier."
         )
-
-
-def _dtype(precision: str) -> torch.dtype:
-    return torch.float16 if precision == "fp16" else torch.bfloat16
 
 
 def _seed_of(seed: int, what: object) -> int:

@@ -220,7 +220,7 @@ def described(path: Path) -> Any:
         with parquet.ParquetFile(path) as file:
             metadata = file.schema_arrow.metadata or {}
             plan = outline(head_of_then(json.loads(metadata[b"tonemill"]))) if b"tonemill" in metadata else None
-            columns = [(field.name, str(field.type)) for field in file.schema_arrow if field.name not in OF_EACH]
+            columns = [(field.name, str(field.type)) for field in file.schema_arrow]
             return columns, file.metadata.num_rows, file.num_row_groups, plan
     if path.suffix == ".tar":
         with tarfile.open(path) as tar:
@@ -274,9 +274,6 @@ def as_of_then(content: Any, keys: tuple[str, ...]) -> Any:
     return {key: as_of_then(one, ()) if isinstance(one, dict) else one for key, one in kept.items()}
 
 
-OF_EACH = ("padded_samples",)
-"""Fields that each clip has since, and only some had."""
-
 SINCE = (".huggingface.yaml",)
 """Files that corpora have since."""
 
@@ -302,7 +299,7 @@ def placeless(value: Any) -> Any:
             value = {**value, "version": VERSIONS_OF_THEN[value["step"]]}
         value = dict(sorted(comparable(value).items())) if value.get("step") == "render" else value
         places = ("uri", "run_uri", "modified_ns", "dealt")
-        return {key: placeless(one) for key, one in value.items() if key not in (*places, *OF_EACH)}
+        return {key: placeless(one) for key, one in value.items() if key not in places}
     return [placeless(one) for one in value] if isinstance(value, list) else value
 
 
@@ -312,7 +309,6 @@ def assert_near(new: Any, old: Any, where: str) -> None:
     if isinstance(old, dict) and old.get("step") == "render":
         assert comparable(new) == old, where
     elif isinstance(old, dict):
-        new = {key: one for key, one in new.items() if key in old or key not in OF_EACH}
         assert list(new) == list(old), where
         for key in old:
             assert_near(new[key], old[key], f"{where} {key}")

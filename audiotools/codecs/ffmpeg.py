@@ -53,6 +53,9 @@ HINT: Final = "FFmpeg might read it: `pip install 'tonemill[ffmpeg]'`"
 _DEPTHS: Final = {"u8": 16, "s16": 16}
 """Bits that keep a sample format of FFmpeg; all others are deeper, as s32 of 24-bit sound."""
 
+_SKIP_MANUAL: Final = 1 << 29
+"""AV_CODEC_FLAG2_SKIP_MANUAL: samples that a container announces as padding are not taken off."""
+
 _STRICT: Final = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
 
@@ -252,6 +255,9 @@ def _opened(
         if not container.streams.audio:
             raise AudioError("no_frames", "it holds no sound, only pictures or data")
         stream = container.streams.audio[0]
+        if (container.format.name, stream.codec_context.name) == ("caf", "alac"):
+            # Its last packet is as short as its sound, and FFmpeg would take the announced rest off it once more.
+            stream.codec_context.flags2 |= _SKIP_MANUAL
         if options:
             stream.codec_context.options = options
         yield container, stream

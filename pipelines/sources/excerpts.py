@@ -9,7 +9,7 @@ from typing import Final
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.sources.names import Files, Joined, join, name_column
+from tonemill.pipelines.sources.names import Files, Joined, Naming, join, name_column, name_columns
 from tonemill.pipelines.sources.tables import Row, Table
 
 _STARTS: Final = ("start", "onset", "begin", "starttime", "begintime", "startsec", "xmin", "tmin")
@@ -156,7 +156,7 @@ class TableSource:
 
 
 def join_table(table: Table, found: Sequence[tuple[str, str]], column: str | None, excerpts: str | None) -> TableSource:
-    """Join a table with files.
+    """Join a table with files; one of excerpts that names no files belongs to the only file.
 
     Args:
         table: to join.
@@ -169,7 +169,11 @@ def join_table(table: Table, found: Sequence[tuple[str, str]], column: str | Non
         UsageError: a column is missing, or as `names.join`.
     """
     places, files = _places(table, excerpts), Files(found)
-    joined = join(table, files, column, several=places is not None)
+    if column is None and places is not None and len(found) == 1 and not name_columns(table):
+        # As a track of labels, which is of one recording.
+        joined = Joined(Naming(""), {found[0][0]: table.rows}, ())
+    else:
+        joined = join(table, files, column, several=places is not None)
     table.check_names(*joined.naming.used, *((places.start, places.end) if places is not None else ()))
     return TableSource(table, files, joined, places)
 

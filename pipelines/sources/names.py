@@ -236,6 +236,12 @@ def _headless(table: Table, files: Files) -> str:
     return f"Its first line names a file and no columns; --columns {','.join(others)} gives them names. "
 
 
+def name_columns(table: Table) -> list[str]:
+    """Columns that people name files in, those first that are tried first."""
+    by_plain = {plain(name): name for name in reversed(table.columns)}
+    return [by_plain[name] for name in NAME_COLUMNS if name in by_plain]
+
+
 def name_column(table: Table, wanted: str) -> str:
     """The column of a table that is called so.
 
@@ -251,8 +257,7 @@ def name_column(table: Table, wanted: str) -> str:
 
 
 def _candidates(table: Table, files: Files) -> list[Naming]:
-    by_plain = {plain(name): name for name in reversed(table.columns)}
-    found = [by_plain[name] for name in NAME_COLUMNS if name in by_plain]
+    found = name_columns(table)
     if not found:
         raise UsageError(
             f"{table.path} has no column 'path' to join on; it has: {', '.join(table.columns)}. "

@@ -22,7 +22,7 @@ from tonemill.pipelines.recipes.recipe import EXACT, PLAIN_NAME, RESERVED, Recip
 from tonemill.pipelines.sources.decoder import ENDS, PATIENCE, Prober
 from tonemill.pipelines.sources.scan import ARCHIVES, header_entry
 from tonemill.pipelines.storage.output_names import TAR_SUFFIX
-from tonemill.pipelines.storage.paths import place, readable, to_uri
+from tonemill.pipelines.storage.paths import as_store, place, readable, to_uri
 from tonemill.pipelines.storage.tar import cut_out
 
 MOST_TARS: Final = 1_000_000
@@ -70,12 +70,17 @@ def tars_of(typed: Sequence[str]) -> list[Path]:
         typed: paths, globs (`x-*.tar`), braces (`x-{0000..0009}.tar`), or folders that hold tars.
 
     Raises:
-        UsageError: there is none, or one is compressed or no tar.
+        UsageError: there is none, or one is compressed, in a store, or no tar.
     """
     found: list[Path] = []
     for text in typed:
         for name in expanded(text):
             path = place(name)
+            if as_store(path) is not None:
+                raise UsageError(
+                    f"{readable(name)} is in a store, and sounds are read out of the middle of tars on this machine. "
+                    "Copy the tars here, with `aws s3 cp` or `gcloud storage cp`, and open the copies."
+                )
             if re.search(r"[*?\[]", name) and not path.exists():
                 matching = [Path(one) for one in sorted(glob(name, recursive=True))]  # noqa: PTH207  (absolute ones too)
             else:

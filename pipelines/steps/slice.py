@@ -116,8 +116,7 @@ class Slice(Step):
             except AudioError as error:
                 yield Refusal(clip, error)
                 continue
-            # Readers take the fields of the first examples for those of all, so those that need no zeros have 0.
-            yield clip.with_fields({"padded_samples": parts[0].padded}) if "pad" in (self.short, self.tail) else clip
+            yield clip.with_fields({"padded_samples": parts[0].padded}) if parts[0].padded else clip
         if empty:
             raise Filtered(
                 "too_short", f"it is shorter than {length} samples at {rate} Hz; --short pad keeps such sounds"

@@ -136,6 +136,9 @@ def test_cut_files_are_refused(share: float, tmp_path: Path) -> None:
         ("a.wv", "wavpack", "s16p", 16),
         ("a.wv", "wavpack", "s32p", 24),
         ("a.wv", "wavpack", "fltp", 24),
+        ("a.caf", "alac", "s32p", 24),
+        ("a.tta", "tta", "s32", 24),
+        ("a.avi", "pcm_s24le", "s32", 24),
         ("a.mka", "flac", "s32", 24),
         ("a.mka", "flac", "s16", 16),
         ("a.mov", "pcm_s24le", "s32", 24),
@@ -150,6 +153,7 @@ def test_the_depth_is_that_of_the_source(name: str, codec: str, kind: str, bits:
     path = written(tmp_path / name, codec, None, samples, kind=kind)
     assert files.probe(path).bits == bits
     if codec not in ("aac", "libopus"):
+        assert whole(path).shape == samples.shape
         # WavPack's encoder is lossy with some settings, never by more than this.
         assert np.abs(whole(path)[:, :24_000] - samples).max() <= 2.0 ** -(bits - 1) * 2
 

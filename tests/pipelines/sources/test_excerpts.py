@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.excerpts import join_table
 from tonemill.pipelines.sources.tables import read_table
@@ -37,3 +38,18 @@ def test_an_excerpt_is_where_its_row_places_it(tmp_path: Path, columns: str, row
         found = join_table(read_table(table), files, None, typed)
         (one,) = found.recipes(Recipe("day.wav", {"audio": source}, {}))
         assert (one.start, one.frames, one.fields) == (61.5 * RATE, 1.5 * RATE, {"label": "wren"})
+
+
+def test_a_track_of_labels_is_of_the_one_file_that_is_scanned(tmp_path: Path) -> None:
+    """As Audacity exports it: no names of columns, and none of a file."""
+    labels, files = tmp_path / "labels.txt", [("day.wav", "/data/day.wav")]
+    labels.write_text("1.500000\t2.000000\twren\n8.000000\t9.250000\ta robin\n")
+    table = read_table(labels, columns=("start", "end", "label"))
+    source = {"uri": "file:///data/day.wav", "sample_rate": RATE, "channels": 1, "frames": 10 * RATE}
+    found = list(join_table(table, files, None, None).recipes(Recipe("day.wav", {"audio": source}, {})))
+    assert [(one.start / RATE, (one.frames or 0) / RATE, one.fields["label"]) for one in found] == [
+        (1.5, 0.5, "wren"),
+        (8.0, 1.25, "a robin"),
+    ]
+    with pytest.raises(UsageError, match="no column 'path'"):
+        join_table(table, [*files, ("night.wav", "/data/night.wav")], None, None)

@@ -134,3 +134,9 @@ def test_braces_stand_for_what_they_stand_for_in_webdataset() -> None:
     assert [is_pattern(one) for one in ("x.tar", "x-*.tar", "x-{0..9}.tar", "corpora/c")] == [True, True, True, False]
     with pytest.raises(UsageError, match="more than"):
         expanded("x-{0..99999999}.tar")
+
+
+@pytest.mark.parametrize("typed", ["s3://bucket/x.tar", "s3://bucket/x-{00..02}.tar", "gs://bucket/x-*.tar"])
+def test_tars_in_stores_are_to_be_copied_first(typed: str) -> None:
+    with pytest.raises(UsageError, match=r"is in a store.*Copy the tars here"):
+        tars_of([typed])

@@ -271,8 +271,7 @@ def test_resample_and_slice_say_what_they_changed() -> None:
     made = only(Resample(16000, channels="mono"), example(audio=np.repeat(tone(0.5), 2, axis=0)))
     assert (made.fields["sample_rate_from"], made.fields["channels_from"]) == (RATE, 2)
     first, last = Slice(seconds=0.75, tail="pad").apply(made)
-    assert [clip.fields["padded_samples"] for clip in (first, last)] == [0, 8000]
-    assert all("padded_samples" not in clip.fields for clip in Slice(seconds=0.75).apply(made))
+    assert "padded_samples" not in first.fields and last.fields["padded_samples"] == 8000
     assert only(Resample(RATE), example(audio=tone(0.5))).fields == {}
 
 

@@ -23,7 +23,7 @@ SHORT = {
     "classifier": "--batch-size 4 --steps 2",
     "effect": "--length 1024 --preset nano --batch-size 2 --steps 2",
     "vocoder": "--width 16 --batch-size 2 --steps 2",
-    "rave": "--architecture v2-small --length 16384 --capacity 4 --latent-dim 8 --batch-size 2 --steps 2",
+    "rave": "--architecture v2-small --length 16896 --capacity 4 --latent-dim 8 --batch-size 2 --steps 2",
     "prior": "--length 8192 --width 8 --batch-size 2 --steps 2",
     "loopgan": "--width 4 --batch-size 2 --steps 2",
     "diffusion": "--length 16384 --channels-per-level 8 --factors 16 --items 1 --attentions 0 --head-dim 8 "

@@ -83,7 +83,7 @@ CASES: Final[dict[str, Case]] = {
     "classifier": Case({"label": "folder"}, {"label": "folder", "chunk_seconds": 0.4}),
     "effect": Case(
         {"network": "wavenet", "length": 8192},
-        {"network": "wavenet", "preset": "nano", "length": 1024},
+        {"network": "wavenet", "preset": "nano", "length": 1024, "allow": ("short",)},
         16,
         200,
         "pairs",

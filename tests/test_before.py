@@ -250,7 +250,7 @@ CHANGED = {
 
 SETTINGS = (
     *("overfit", "accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience"),
-    "loop",
+    *("loop", "film"),
 )
 """Settings that have come since, or have moved from the model's to those of training."""
 
@@ -258,7 +258,7 @@ VERSIONS = ("torch",)
 """Packages whose version is noted only where they were used, since."""
 
 FIGURES = re.compile(
-    r"learning_rate/|gradient_norm/|critic_held_out|critic_generated|compared_with|validated_on|mel_spread_db"
+    r"learning_rate/|gradient_norm/|critic_held_out|critic_generated|compared_with|validated_on|mel_spread_db|aliasing_db"
 )
 """Figures that are logged since, or only of two clips and more."""
 

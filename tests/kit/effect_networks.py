@@ -23,7 +23,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "wavenet": {"preset": "feather"},
 }
 """Every network, small; a new one adds itself."""
-WITH_KNOBS: dict[str, dict[str, Any]] = {"autoregressive": {"relative_level": True, "skip": True}}
+WITH_KNOBS: dict[str, dict[str, Any]] = {
+    "autoregressive": {"relative_level": True, "skip": True},
+    "chain": {"film": True},
+    "wavenet": {"film": True},
+}
 """Settings that are tried beside knobs."""
 CASES = [
     (name, knobs)

@@ -54,7 +54,7 @@ def layout_of(network: Network) -> Layout:
     Raises:
         UsageError: the format cannot hold it, or a weight is not finite.
     """
-    if isinstance(network, WaveNet) and network.stacks[0].layers[0].mix.in_channels == 1:
+    if isinstance(network, WaveNet) and not network.knobs:
         architecture, config, weights = "WaveNet", _wavenet_config(network.shape), _wavenet_weights(network)
     elif isinstance(network, LSTM) and network.cells.input_size == 1 and not network.config.skip:
         architecture, config, weights = "LSTM", _lstm_config(network), _lstm_weights(network)

@@ -65,16 +65,18 @@ def read(data: bytes) -> Amp:
 
 
 def _content(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    levels = measured(lambda dry: played(network.player(np.zeros(0, np.float32)), dry), sample_rate)
-    metadata = {**metadata, **levels._asdict()}
     if isinstance(network, Packed):
-        models = [
+        models: list[dict[str, Any]] = [
             {"max_value": size, "model": _content(one, sample_rate, metadata)} for size, one in network.members.items()
         ]
         layout = Layout(CONTAINER_VERSION, CONTAINER, {"submodels": models}, [])
+        about = models[-1]["model"]["metadata"]
     else:
+        # First, since it refuses networks that a file cannot hold, as those with knobs.
         layout = layout_of(network)
-    return {**layout._asdict(), "metadata": metadata, "sample_rate": sample_rate}
+        levels = measured(lambda dry: played(network.player(np.zeros(0, np.float32)), dry), sample_rate)
+        about = {**metadata, **levels._asdict()}
+    return {**layout._asdict(), "metadata": about, "sample_rate": sample_rate}
 
 
 def _read_container(content: Mapping[str, Any]) -> Amp:

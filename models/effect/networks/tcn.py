@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tonemill.models.effect.film import EMBEDDED, FiLM, knob_embedding
 from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, silence_before
 from tonemill.models.parts.settings import require_least
 from tonemill.models.parts.streaming import appended
@@ -32,21 +33,6 @@ class TCNConfig:
 
     def __post_init__(self) -> None:
         require_least(self, blocks=1, growth=1, kernel_size=2, tcn_channels=1)
-
-
-class FiLM(nn.Module):
-    """Gain and bias of each channel, from the embedded knobs, or learned constants without knobs."""
-
-    def __init__(self, embedded: int, channels: int) -> None:
-        super().__init__()
-        self.adaptor = nn.Linear(embedded, 2 * channels) if embedded else None
-        if self.adaptor is None:
-            self.steady = nn.Parameter(torch.cat([torch.ones(channels), torch.zeros(channels)]))
-
-    def forward(self, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
-        both = self.steady[None] if self.adaptor is None else self.adaptor(embedding)
-        gain, bias = both.chunk(2, dim=1)
-        return gain, bias
 
 
 class Block(nn.Module):
@@ -84,14 +70,8 @@ class TCN(Network):
     def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()
         self.config = config
-        embedded = 32 if knobs else 0
-        self.embed = (
-            nn.Sequential(
-                nn.Linear(knobs, 16), nn.ReLU(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, embedded), nn.ReLU()
-            )
-            if knobs
-            else None
-        )
+        self.embed = knob_embedding(knobs)
+        embedded = EMBEDDED if knobs else 0
         widths = [1] + [config.tcn_channels] * config.blocks
         self.blocks: Any = nn.ModuleList(
             Block(widths[n], config, config.growth**n, embedded) for n in range(config.blocks)

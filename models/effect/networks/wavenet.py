@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tonemill.models.effect.film import EMBEDDED, FiLM, knob_embedding
 from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, silence_before
 from tonemill.models.parts.streaming import appended
 
@@ -85,31 +86,49 @@ class WaveNetConfig:
         Literal["standard", "lite", "feather", "nano", "a2-full", "a2-lite"],
         "Size: 13801, 6553, 3025, 841, 12145 or 1870 parameters; the two a2 are the newer layout.",
     ] = "standard"
+    film: Annotated[
+        bool, "Knobs set gain and bias of each layer's channels: nearer from few settings. Else they are inputs of it."
+    ] = False
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: StackShape, kernel: int, dilation: int, condition: int) -> None:
+    def __init__(self, shape: StackShape, kernel: int, dilation: int, condition: int, embedded: int) -> None:
         super().__init__()
         channels = shape.channels
         self.conv = nn.Conv1d(channels, channels, kernel, dilation=dilation)
         self.mix = nn.Conv1d(condition, channels, 1, bias=False)
         self.one = nn.Conv1d(channels, channels, 1)
+        self.film = FiLM(embedded, channels) if embedded else None
         self.slope = shape.slope
 
-    def forward(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, condition: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
         z = self.conv(h)
         z = z + self.mix(condition[..., -z.shape[-1] :])
+        if self.film is not None:
+            gain, bias = self.film(embedding)
+            z = (1 + gain[:, :, None]) * z + bias[:, :, None]
         a = torch.tanh(z) if self.slope is None else functional.leaky_relu(z, self.slope)
         return h[..., -a.shape[-1] :] + self.one(a), a
 
+    def folded(self, knobs: np.ndarray, embedding: Tensor | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weight and bias of the convolution, and weight of the dry signal, with knobs that stand still."""
+        conv, bias, mix = _array(self.conv.weight), _bias(self.conv), _array(self.mix.weight)
+        assert bias is not None
+        bias = bias + mix[:, 1:, 0] @ knobs.astype(np.float32)
+        if self.film is None:
+            return conv, bias, mix[:, :1]
+        gain, shift = (_array(one[0]) for one in self.film(embedding))
+        scale = 1 + gain[:, None, None]
+        return scale * conv, scale[:, 0, 0] * bias + shift, scale * mix
+
 
 class Stack(nn.Module):
-    def __init__(self, shape: StackShape, inputs: int, condition: int) -> None:
+    def __init__(self, shape: StackShape, inputs: int, condition: int, embedded: int) -> None:
         super().__init__()
         self.shape = shape
         self.rechannel = nn.Conv1d(inputs, shape.channels, 1, bias=False)
         self.layers: Any = nn.ModuleList(
-            Layer(shape, kernel, dilation, condition)
+            Layer(shape, kernel, dilation, condition, embedded)
             for kernel, dilation in zip(shape.kernels, shape.dilations, strict=True)
         )
         self.head = nn.Conv1d(shape.channels, shape.head, shape.head_kernel, bias=shape.head_bias)
@@ -120,10 +139,12 @@ class Stack(nn.Module):
         layers = zip(self.shape.kernels, self.shape.dilations, strict=True)
         return sum((kernel - 1) * dilation for kernel, dilation in layers) + self.shape.head_kernel - 1
 
-    def forward(self, x: Tensor, condition: Tensor, head: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, condition: Tensor, head: Tensor | None, embedding: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         h = self.rechannel(x)
         for layer in self.layers:
-            h, a = layer(h, condition)
+            h, a = layer(h, condition, embedding)
             head = a if head is None else head[..., -a.shape[-1] :] + a
         return h, self.head(head)
 
@@ -137,9 +158,13 @@ class WaveNet(Network):
         super().__init__()
         self.config = config
         self.shape = shape or PRESETS[config.preset]
+        self.knobs = knobs
+        film = bool(knobs) and config.film
+        self.embed = knob_embedding(knobs) if film else None
         inputs = [1, *(stack.channels for stack in self.shape.stacks)]
+        condition, embedded = (1, EMBEDDED) if film else (1 + knobs, 0)
         self.stacks: Any = nn.ModuleList(
-            Stack(shape, width, 1 + knobs) for shape, width in zip(self.shape.stacks, inputs, strict=False)
+            Stack(shape, width, condition, embedded) for shape, width in zip(self.shape.stacks, inputs, strict=False)
         )
 
     @property
@@ -154,11 +179,11 @@ class WaveNet(Network):
         return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
-        x = dry[:, None]
-        condition = torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1)
-        head: Any = None
+        x, head = dry[:, None], None
+        condition, embedding = self._conditions(dry, knobs)
         for stack in self.stacks:
-            x, head = stack(x, condition, head)
+            x, head = stack(x, condition, head, embedding)
+        assert head is not None
         return self.shape.head_scale * head[:, 0]
 
     def pasts(self) -> list[tuple[int, ...]]:
@@ -172,13 +197,13 @@ class WaveNet(Network):
     def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
         waiting, kept = iter(pasts), []
         x = dry[:, None]
-        condition = torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1)
         head: Any = None
+        condition, embedding = self._conditions(dry, knobs)
         for stack in self.stacks:
             h = stack.rechannel(x)
             for layer in stack.layers:
                 both, past = appended(next(waiting), h)
-                h, a = layer(both, condition)
+                h, a = layer(both, condition, embedding)
                 head = a if head is None else head + a
                 kept.append(past)
             both, past = appended(next(waiting), head)
@@ -186,10 +211,22 @@ class WaveNet(Network):
             x, head = h, stack.head(both)
         return self.shape.head_scale * head[:, 0], kept
 
+    def _conditions(self, dry: Signals, knobs: Knobs) -> tuple[Tensor, Tensor | None]:
+        """What each layer reads beside the layer before it, and the embedding of the knobs, with FiLM."""
+        x = dry[:, None]
+        if self.embed is not None:
+            return x, self.embed(knobs)
+        return torch.cat([x, knobs[:, :, None].expand(-1, -1, dry.shape[1])], dim=1), None
+
+    @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.program import Program
 
-        program = Program()
+        program, embedding = Program(), None
+        if self.embed is not None:
+            where = next(self.parameters()).device
+            embedding = self.embed(torch.tensor(knobs, dtype=torch.float32, device=where)[None])
+            knobs = knobs[:0]
         x, head = 0, -1
         previous: Any = None
         for number, stack in enumerate(self.stacks):
@@ -202,10 +239,9 @@ class WaveNet(Network):
                 program.convolve(head, summed, _array(previous.head.weight), _bias(previous.head))
             for layer in stack.layers:
                 a, after = program.buffer(stack.shape.channels), program.buffer(stack.shape.channels)
-                mix = _array(layer.mix.weight)
-                steady = _array(layer.conv.bias) + mix[:, 1:, 0] @ knobs.astype(np.float32)
-                program.convolve(h, a, _array(layer.conv.weight), steady, layer.conv.dilation[0])
-                program.convolve(0, a, mix[:, :1], None, base=a)
+                weight, bias, mix = layer.folded(knobs, embedding)
+                program.convolve(h, a, weight, bias, layer.conv.dilation[0])
+                program.convolve(0, a, mix, None, base=a)
                 program.tanh(a) if layer.slope is None else program.leak(
                     a, np.full(stack.shape.channels, layer.slope, np.float32)
                 )

@@ -250,7 +250,7 @@ CHANGED = {
 
 SETTINGS = (
     *("overfit", "accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience"),
-    *("loop", "film"),
+    *("loop", "film", "devices", "cache", "cache_gigabytes"),
 )
 """Settings that have come since, or have moved from the model's to those of training."""
 

@@ -78,7 +78,7 @@ def make_plan(
     if splitting.ends or (dealing.may_cut and (lacking or not dealt["train"]) and not may_lack_splits):
         dealt, splitting = _ends_held_out(dealt, splitting, output)
     if not may_lack_splits and (dealing.ruled or not dealing.keeps):
-        _refuse_empty_splits(dealt, splitting, any_kept=bool(dealing.kept))
+        _refuse_empty_splits(dealt, splitting, any_kept=dealing.keeps and bool(dealing.kept))
     elif dealing.typed and not may_lack_splits and dealing.there < sum(map(len, dealt.values())):
         _refuse_idle_shares(splitting)
     if shard_count is not None:

@@ -119,6 +119,16 @@ def test_dealt_by_flags_the_clips_of_one_group_stay_together() -> None:
     assert {split for split, _ in rows} == {"train", "valid"}
 
 
+def test_held_out_examples_dealt_again_to_one_side_are_refused() -> None:
+    """One hash with one seed: what fell below 0.3 falls below 0.5 too."""
+    clips = [clip(number, None, f"g{number}") for number in range(200)]
+    first = dealt(planned(clips, Splitting(valid=0.3)))
+    held_out = [clip(number, "valid", f"g{number}") for number in range(200) if first[f"{number}.wav"] == "valid"]
+    with pytest.raises(CorpusError, match="train split came out empty.*--split-seed"):
+        planned(held_out, Splitting(valid=0.5), Dealing())
+    assert {*dealt(planned(held_out, Splitting(valid=0.5, seed=1), Dealing())).values()} == {"train", "valid"}
+
+
 def test_shares_that_would_deal_nothing_are_refused() -> None:
     for splitting in (Splitting(valid=0.2), Splitting(valid_where="x == 1"), Splitting(seed=4)):
         with pytest.raises(UsageError, match="--redeal"):

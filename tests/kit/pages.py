@@ -57,8 +57,8 @@ def hits(folder: Path) -> None:
 
 
 def loops(folder: Path) -> None:
-    """Two packs of twelve loops of two bars, in stereo, with their tempo in their names."""
-    for number in range(24):
+    """Two packs of fifty loops of two bars, in stereo, with their tempo in their names."""
+    for number in range(100):
         name, pattern = list(PATTERNS.items())[number % len(PATTERNS)]
         place = folder / f"pack{number % 2}" / f"{name}{number}_120.wav"
         place.parent.mkdir(parents=True, exist_ok=True)

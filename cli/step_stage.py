@@ -34,8 +34,8 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
             tell(notice)
         reader, out, fitting = RecipeReader(stdin(name)), stdout(), Fitting(settled)
         for recipe in reader:
-            fitting.take(recipe)
-            write_recipe(recipe.then(record), out)
+            for one in fitting.take(recipe):
+                write_recipe(one.then(record), out)
         fitting.close()
         if reader.fits:
             # Write a trailer only after a complete stream: after a cut one it would hide the cut.

@@ -268,9 +268,8 @@ def as_of_then(content: Any, keys: tuple[str, ...]) -> Any:
     if isinstance(content, list):
         lines = [as_of_then(line, keys) for line in content]
         return [line for line in lines if line.keys() - {"step"}]
-    kept = {
-        key: one for key, one in content.items() if key not in (*keys, *SETTINGS, *VERSIONS) and not FIGURES.match(key)
-    }
+    gone = {*keys, *SETTINGS, *VERSIONS, *SINCE}
+    kept = {key: one for key, one in content.items() if key not in gone and not FIGURES.match(key)}
     return {key: as_of_then(one, ()) if isinstance(one, dict) else one for key, one in kept.items()}
 
 

@@ -137,6 +137,7 @@ def describe(output: OutputFolder, plan: Plan, keep_transient: bool = False) -> 
         about["keep_transient"] = True
     if output.kind == "shards":
         json_files.write_json(output.folder / LOADERS, {"configs": configs(about["splits"])})
+        about["files"][LOADERS] = commit.fingerprint(output.folder / LOADERS)
     record = about if output.kind == "shards" else {name: about[name] for name in about if name != "shards"}
     json_files.write_sealed(output.description, record)
     return about

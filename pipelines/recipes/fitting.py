@@ -27,10 +27,14 @@ class Fitting:
         self._fields: set[str] = set()
         self._is_open = False
         self._fits = False
+        self._held: list[Recipe] = []
         self._unfit: UsageError | None = None
 
-    def take(self, recipe: Recipe) -> None:
+    def take(self, recipe: Recipe) -> list[Recipe]:
         """Check the next recipe: one that the step can work on is enough, for the others are rejected one by one.
+
+        Returns:
+            The recipes that may be passed on now: none before one fits, then all that were held back.
 
         Raises:
             UsageError: the step cannot work on any of the first `MOST_UNFIT`.
@@ -44,6 +48,14 @@ class Fitting:
                 self._unfit = self._unfit or error
                 if self._recipes == MOST_UNFIT:
                     raise self._unfit from None
+        self._note_fields(recipe)
+        self._held.append(recipe)
+        if not self._fits:
+            return []
+        ready, self._held = self._held, []
+        return ready
+
+    def _note_fields(self, recipe: Recipe) -> None:
         if self._needed <= self._fields or self._is_open:
             return
         self._fields |= recipe.fields.keys()

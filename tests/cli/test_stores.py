@@ -91,8 +91,8 @@ def test_a_corpus_in_a_bucket_has_the_bytes_of_one_in_a_folder(
     assert objects("whole") == contents(expected)
     puts = s3.counted["PUT"]
     tonemill("shard", "s3://tonemill/whole", *FLAGS, stdin=few).done()
-    # The lease, the tables of the whole and the description; no shard.
-    assert s3.counted["PUT"] - puts == 4
+    # The lease, the tables of the whole, the file for loaders and the description; no shard.
+    assert s3.counted["PUT"] - puts == 5
     assert not [path for path in scratch(place("s3://tonemill/whole")).rglob("*") if commit.TEMPORARY in path.name]
 
     stream = tonemill("open", "s3://tonemill/whole").done().out

@@ -180,7 +180,7 @@ PIPES: dict[str, str] = {
 def commands_of(page: str) -> Iterator[str]:
     """The commands in the blocks of a page, a line each, without prompts and remarks."""
     for block in re.findall(r"```(?:sh|console)\n(.*?)```", page, re.DOTALL):
-        lines = re.sub(r"(\||\\)\n\s*", lambda match: "| " if match[1] == "|" else " ", block).splitlines()
+        lines = re.sub(r"(\||\\)\n\s*", lambda match: "| " if match[1] == "|" else "", block).splitlines()
         is_session = any(line.startswith("$ ") for line in lines)
         for line in lines:
             if is_session and not line.startswith("$ "):

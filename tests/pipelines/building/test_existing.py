@@ -34,6 +34,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counting(existing, "sizes_below", "listing")
     counting(plan_file, "read_metadata", "head")
     counting(plan_file, "read_row_group", "part")
+    counting(plan_file, "read_row_groups", "parts")
     return counted
 
 

@@ -124,7 +124,7 @@ def test_held_out_examples_dealt_again_to_one_side_are_refused() -> None:
     clips = [clip(number, None, f"g{number}") for number in range(200)]
     first = dealt(planned(clips, Splitting(valid=0.3)))
     held_out = [clip(number, "valid", f"g{number}") for number in range(200) if first[f"{number}.wav"] == "valid"]
-    with pytest.raises(CorpusError, match="train split came out empty.*--split-seed"):
+    with pytest.raises(CorpusError, match=r"train split came out empty.*--split-seed"):
         planned(held_out, Splitting(valid=0.5), Dealing())
     assert {*dealt(planned(held_out, Splitting(valid=0.5, seed=1), Dealing())).values()} == {"train", "valid"}
 

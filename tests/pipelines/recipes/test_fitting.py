@@ -20,9 +20,11 @@ PAIR = Recipe("b.wav", {"dry": SOURCE, "wet": SOURCE})
 @pytest.mark.parametrize("recipes", [[PAIR], [PAIR, ALONE], [ALONE, PAIR], [ALONE, ALONE, PAIR, ALONE]])
 def test_one_recipe_that_fits_is_enough(recipes: list[Recipe]) -> None:
     held = Fitting(STEPS.module("align").STEP())
-    for recipe in recipes:
-        held.take(recipe)
+    passed = [held.take(recipe) for recipe in recipes]
     held.close()
+    assert [one for some in passed for one in some] == recipes
+    # What may be refused is not written: a sink behind would take it for sound.
+    assert not any(passed[: recipes.index(PAIR)])
 
 
 def test_a_stream_of_which_nothing_fits_is_refused_at_its_end_or_after_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,10 @@ def test_some_sources_of_a_shard_make_the_tar_that_they_alone_would_have_made(tm
     ]
     data, _, offsets = written(parts)
     (tmp_path / "all.tar").write_bytes(data)
-    rows = [{"key": name[:21], "audio_offset": at} for (name, _), at in zip(parts, offsets, strict=True)]
+    rows = [
+        {"key": name[:21], "audio_offset": at, "audio_bytes": len(part), "audio_sha256": "-"}
+        for (name, part), at in zip(parts, offsets, strict=True)
+    ]
     left = runs(tmp_path / "all.tar", rows)
     chosen = [f"{source:016x}" for source in (0, 2, 3)]
     out = io.BytesIO()

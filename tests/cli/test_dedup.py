@@ -151,7 +151,8 @@ def test_nothing_piped_in(shell: Shell) -> None:
     shell("tonemill dedup <&-").refused(2, "reads recipes from a pipe")
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 8])
 def test_killed_at_random_moments_it_goes_on_and_ends_the_same(
     tonemill: Tonemill, tmp_path: Path, environment: dict[str, str], kills: int
 ) -> None:

@@ -487,6 +487,7 @@ def flipped(folder: Path, name: str) -> Path:
     return folder / name
 
 
+@pytest.mark.slow
 def test_verify_finds_in_a_bucket_what_it_finds_in_a_folder(
     tonemill: Tonemill, expected: Path, tmp_path: Path, s3: Wire
 ) -> None:
@@ -541,6 +542,7 @@ def test_tools_read_a_bucket_as_a_folder(tonemill: Tonemill, expected: Path, tmp
         assert objects("read") == contents(here)
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_in_a_bucket_has_the_bytes_of_one_here(
     tonemill: Tonemill, few: bytes, tmp_path: Path, s3: Wire
 ) -> None:

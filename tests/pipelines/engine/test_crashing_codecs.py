@@ -99,6 +99,7 @@ def test_each_kind_of_end_is_one_reject_with_its_reason(raw: Path, shell: Shell,
     assert len(sounds[0]) == GOOD and sounds[0] == sounds[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("codec")
 def test_a_decoder_that_hangs_is_given_up_and_tried_again_by_the_next_run(
     raw: Path, shell: Shell, tmp_path: Path

@@ -151,6 +151,7 @@ def test_an_engine_is_started_again_when_its_server_was_killed(works: Path) -> N
     assert not left_of(works, 4)()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_the_middle_ends_the_command_and_its_workers(works: Path) -> None:
     processes: list[int] = []
 

@@ -60,6 +60,7 @@ def test_an_engine_that_doubles_is_found_out(tmp_path: Path) -> None:
     assert f"{SHARDS} done twice" in found.summary()
 
 
+@pytest.mark.slow
 def test_an_engine_that_loses_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "faulty_runners.py").write_text(FAULTY)
     monkeypatch.syspath_prepend(tmp_path)

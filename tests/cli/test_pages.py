@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Shell
-from pages import BESIDE, FILES, PIPES, commands_of, needed, shortened
+from pages import BESIDE, FILES, commands_of, making, needed, shortened
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{one.name}" for one in (ROOT / "docs").glob("*.md"))]
@@ -41,7 +41,11 @@ def test_commands_are_found_whole() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run_one_after_another(page: str, shell: Shell, tmp_path: Path) -> None:
-    ran = 0
+    commands = [
+        one
+        for one in commands_of((ROOT / page).read_text())
+        if not any(re.search(pattern, one) for pattern in NOT_HERE)
+    ]
 
     def make(name: str) -> None:
         place = tmp_path / name
@@ -53,7 +57,7 @@ def test_the_commands_of_a_page_run_one_after_another(page: str, shell: Shell, t
                 make(BESIDE[name])
             FILES[name](place)
         else:
-            run(PIPES[name])
+            run(making(commands, name))
 
     def run(command: str) -> None:
         for name in needed(command):
@@ -62,9 +66,5 @@ def test_the_commands_of_a_page_run_one_after_another(page: str, shell: Shell, t
         allowed = (0, 1) if DIFFERENT.search(command) else (0,)
         assert ended.code in allowed, f"{shortened(command)}\n{ended.err[-3000:]}"
 
-    for command in commands_of((ROOT / page).read_text()):
-        if any(re.search(pattern, command) for pattern in NOT_HERE):
-            continue
+    for command in commands:
         run(command)
-        ran += 1
-    print(f"{page}: {ran} commands")

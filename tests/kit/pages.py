@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -23,7 +23,8 @@ SHORT = {
     "classifier": "--batch-size 4 --steps 2",
     "effect": "--length 1024 --preset nano --batch-size 2 --steps 2",
     "vocoder": "--width 16 --batch-size 2 --steps 2",
-    "rave": "--architecture v2-small --length 16896 --capacity 4 --latent-dim 8 --batch-size 2 --steps 2",
+    "rave": "--architecture v2-small --length 16896 --capacity 4 --latent-dim 8 --fine-tune-after 1 "
+    "--batch-size 2 --steps 2",
     "prior": "--length 8192 --width 8 --batch-size 2 --steps 2",
     "loopgan": "--width 4 --batch-size 2 --steps 2",
     "diffusion": "--length 16384 --channels-per-level 8 --factors 16 --items 1 --attentions 0 --head-dim 8 "
@@ -40,8 +41,8 @@ def words(folder: Path) -> None:
 
 
 def takes(folder: Path) -> None:
-    """Six of three seconds, 16 kHz."""
-    for number in range(6):
+    """Forty of three seconds, 16 kHz."""
+    for number in range(40):
         write_wav(folder / f"{number}.wav", 3 * RATE, seed=number, rate=RATE)
 
 
@@ -105,6 +106,11 @@ def names(path: Path) -> None:
     path.write_text("\n".join(["fname,split", *(",".join(one) for one in zip(files, parts, strict=True))]) + "\n")
 
 
+def spoken(form: str) -> Callable[[Path], None]:
+    """A table without names of columns, with a line for each of the forty takes of `wavs`."""
+    return lambda path: (path.write_text("".join(f"{form.format(name=name)}\n" for name in range(40))), None)[1]
+
+
 def stems(folder: Path) -> None:
     for name in ("song1/drums/1", "song1/bass/1", "song2/drums/1"):
         write_wav(folder / f"{name}.wav", seed=len(name))
@@ -124,11 +130,14 @@ FILES: dict[str, Callable[[Path], None]] = {
     "drums.wav": sound(2),
     "guitar.wav": sound(2),
     "sounds.csv": table,
-    "metadata.csv": names,
+    "clips.csv": names,
+    "wavs": takes,
+    "metadata.csv": spoken("{name}|text {name}|words of {name}"),
+    "kaldi/text": spoken("{name} words of {name}"),
 }
 """What makes each folder or file of sounds that a page names."""
 
-BESIDE = {"sounds.csv": "sounds", "metadata.csv": "clips"}
+BESIDE = {"sounds.csv": "sounds", "clips.csv": "clips", "metadata.csv": "wavs", "kaldi/text": "wavs"}
 """The folder that a table is about."""
 
 CLIPS = "tonemill resample --rate 16000 --channels mono | tonemill slice --samples 16384 --short pad"
@@ -157,13 +166,13 @@ PIPES: dict[str, str] = {
     "runs/vocoder": "tonemill train vocoder corpora/loops -o runs/vocoder",
     "runs/classifier": "tonemill train classifier corpora/real -o runs/classifier --label label",
     "runs/amp": "tonemill train effect corpora/amp -o runs/amp",
-    "renders/wavegan": "tonemill seeds 12 | tonemill render runs/digits | tonemill write renders/wavegan",
-    "renders/loopgan": "tonemill seeds 12 --seed 9 | tonemill render runs/digits | tonemill write renders/loopgan",
-    "corpora/generated": "tonemill seeds 12 | tonemill render runs/drums | tonemill shard corpora/generated",
-    "corpora/drums-generated": "tonemill seeds 12 | tonemill render runs/drums | "
+    "renders/wavegan": "tonemill seeds 24 | tonemill render runs/digits | tonemill write renders/wavegan",
+    "renders/loopgan": "tonemill seeds 24 --seed 9 | tonemill render runs/digits | tonemill write renders/loopgan",
+    "corpora/generated": "tonemill seeds 24 | tonemill render runs/drums | tonemill shard corpora/generated",
+    "corpora/drums-generated": "tonemill seeds 24 | tonemill render runs/drums | "
     "tonemill shard corpora/drums-generated",
     **{
-        f"corpora/{name}": f"tonemill seeds 12 | tonemill render runs/{name} | tonemill shard corpora/{name}"
+        f"corpora/{name}": f"tonemill seeds 24 | tonemill render runs/{name} | tonemill shard corpora/{name}"
         for name in ("wavegan", "specgan")
     },
     "runs/wavegan": "tonemill train wavegan corpora/digits -o runs/wavegan",
@@ -200,6 +209,12 @@ def needed(command: str) -> Iterator[str]:
 
 def shortened(command: str) -> str:
     """A command whose trainings end after a moment."""
-    short = re.sub(r"(tonemill train (\w+)[^|]*)", lambda match: f"{match[1].rstrip()} {SHORT[match[2]]} ", command)
-    short = re.sub(r"tonemill seeds \d+", "tonemill seeds 12", short)
-    return re.sub(r" --(fine-tune-after|minutes|decay-steps) \S+", "", short)
+    short = re.sub(r" --(fine-tune-after|minutes|decay-steps) \S+", "", command)
+    short = re.sub(r"(tonemill train (\w+)[^|]*)", lambda match: f"{match[1].rstrip()} {SHORT[match[2]]} ", short)
+    return re.sub(r"tonemill seeds \d+", "tonemill seeds 24", short)
+
+
+def making(commands: Sequence[str], name: str) -> str:
+    """The command that makes a corpus or run: the page's own, or else the one of `PIPES`."""
+    own = (one for one in commands if re.search(rf"(?:shard|write|-o) {re.escape(name)}(?![\w-])", one))
+    return next(own, PIPES[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Tonemill
+from conftest import Shell, Tonemill
 
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.training import launcher
@@ -74,10 +75,12 @@ def test_after_another_process_has_ended_gradients_stay_those_of_this_one(monkey
 
 
 @pytest.mark.slow
-def test_devices_learn_what_one_process_does(drums: Corpus, tmp_path: Path, tonemill: Tonemill) -> None:
+def test_devices_learn_what_one_process_does(drums: Corpus, tmp_path: Path, tonemill: Tonemill, shell: Shell) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     tonemill("train", "wavegan", drums.folder, "-o", one, *WORDS).done()
-    done = tonemill("train", "wavegan", drums.folder, "-o", two, *WORDS, "--devices", 2, "--device", "cpu").done()
+    words = map(str, ("train", "wavegan", drums.folder, "-o", two, *WORDS, "--devices", 2, "--device", "cpu"))
+    # The command starts itself again for each process.
+    done = shell(f"tonemill {shlex.join(words)}", timeout=300).done()
     assert done.line["step"] == 3
     assert losses(two, "generator_loss") == pytest.approx(losses(one, "generator_loss"), rel=1e-5, abs=1e-5)
     # One process goes on with it.

@@ -354,7 +354,17 @@ def test_two_commands_on_one_bucket(
     other = folder / leases.LEASES / "together-0.json"
     other.put(tmp_path / "lease")
     tonemill("shard", where, "--planned", "--range", "1:2", "-q").done()
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(0.5):
+            other.put(tmp_path / "lease")
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
     tonemill("shard", where, "--planned", "-q").refused(1, "Another command is writing", "together-0")
+    done.set()
+    renewing.join()
     other.unlink()
     tonemill("shard", where, "--planned", "-q").done()
     assert objects("held") == contents(expected)

@@ -211,6 +211,7 @@ def shortened(command: str) -> str:
     """A command whose trainings end after a moment."""
     short = re.sub(r" --(fine-tune-after|minutes|decay-steps) \S+", "", command)
     short = re.sub(r"(tonemill train (\w+)[^|]*)", lambda match: f"{match[1].rstrip()} {SHORT[match[2]]} ", short)
+    short = short.replace("--task autoencode", "--task autoencode --compression 16")
     return re.sub(r"tonemill seeds \d+", "tonemill seeds 24", short)
 
 

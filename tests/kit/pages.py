@@ -181,7 +181,6 @@ PIPES: dict[str, str] = {
         f"{name}.json": f"tonemill evaluate corpora/generated --against corpora/real --json > {name}.json"
         for name in "ab"
     },
-    "study.answers": "tonemill survey simulate study --listeners 2 -o study.answers",
 }
 """The pipe that makes each corpus, run or file that a page names and no command before has made."""
 

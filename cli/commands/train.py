@@ -164,6 +164,11 @@ def _run(
 
     place = named_place(corpus, "corpus")
     if settings.devices > 1 and not is_launched():
+        if "train" not in sys.argv[1:]:
+            raise UsageError(
+                "--devices starts its command again in each process, which in `tonemill run` is the whole pipe. Make "
+                "the corpus first, and train with `tonemill train` itself."
+            )
         words = [str(place) if word == "-" else word for word in sys.argv[1:]]
         # The first of them prints.
         raise typer.Exit(launch(words, settings.devices, tell))

@@ -23,7 +23,7 @@ from typing import IO, Final, TypeVar, cast
 
 from tonemill.audiotools.errors import MachineError
 from tonemill.audiotools.trouble import is_of_machine, machine_error
-from tonemill.pipelines.storage.locks import is_without_locks
+from tonemill.pipelines.storage.locks import exclusively
 from tonemill.pipelines.storage.paths import scratch, scratch_root, undisturbed
 from tonemill.pipelines.storage.store_path import StorePath
 
@@ -129,18 +129,11 @@ def _guarded(home: Path) -> Iterator[bool]:
 
     Yields True; False if the file system has no locks.
     """
-    with (home / LOCK).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if not is_without_locks(error):
-                raise
-            yield False
-            return
+    with exclusively(home / LOCK) as file:
         # The last holder may have deleted the file after it was opened here.
-        if (home / LOCK).stat().st_ino != os.fstat(file.fileno()).st_ino:
+        if file is not None and (home / LOCK).stat().st_ino != os.fstat(file.fileno()).st_ino:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(home / LOCK))
-        yield True
+        yield file is not None
 
 
 def _sweep(home: Path) -> None:

@@ -6,8 +6,10 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
 WORKER_SECONDS: Final = 10.0
 """How long to wait for the workers of a killed command to release its folder."""
@@ -22,6 +24,24 @@ WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 def is_without_locks(error: OSError) -> bool:
     """Whether a lock was refused because the file system has none."""
     return error.errno in WITHOUT_LOCKS
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[BinaryIO | None]:
+    """Wait for the exclusive lock of a file, which is made if it is missing.
+
+    Yields:
+        the file, locked; None if the file system has no locks.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if not is_without_locks(error):
+                raise
+            yield None
+            return
+        yield file
 
 
 def take(file: TextIO, path: Path, together: bool) -> bool:

@@ -7,12 +7,9 @@ that hold equal shards share it, and it is compared with that when it is made an
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -21,7 +18,7 @@ from tonemill.audiotools.trouble import is_of_machine, machine_error
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.run import TrainConfig
 from tonemill.pipelines.storage.commit import fingerprint
-from tonemill.pipelines.storage.locks import is_without_locks
+from tonemill.pipelines.storage.locks import exclusively
 from tonemill.pipelines.storage.output_names import TAR_SUFFIX
 from tonemill.pipelines.storage.paths import as_store
 
@@ -79,12 +76,13 @@ class ShardCache:
         """Make sure of a whole copy; False where there is no room."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._locked() as locked:
+            # So that processes do not fetch one shard twice.
+            with exclusively(self._folder / LOCK) as lock:
                 if _is_whole(copy, digest, size):
                     os.utime(copy)
                     return True
                 copy.unlink(missing_ok=True)
-                if locked:
+                if lock is not None:
                     # Only who holds the lock makes parts; these are of processes that were killed.
                     for part in self._folder.glob(f"{PART}*"):
                         part.unlink(missing_ok=True)
@@ -111,7 +109,7 @@ class ShardCache:
             if not _is_whole(part, digest, size):
                 raise CorpusError(
                     f"{there} is not what its sidecar promises. `tonemill verify {self._output.folder}` lists what is "
-                    "damaged, `tonemill repair` makes it again."
+                    f"damaged, `tonemill repair {self._output.folder}` makes it again."
                 )
             part.replace(copy)
         finally:
@@ -129,19 +127,6 @@ class ShardCache:
                 path.unlink(missing_ok=True)
                 room += found[path].st_size
         return room >= size
-
-    @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        """Hold the cache, so that processes do not fetch one shard twice; False on a file system without locks."""
-        with (self._folder / LOCK).open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                if not is_without_locks(error):
-                    raise
-                yield False
-                return
-            yield True
 
 
 def _is_whole(copy: Path, digest: str, size: int) -> bool:

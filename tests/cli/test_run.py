@@ -93,3 +93,8 @@ def test_a_dry_run_gives_a_reason_for_each_shard(tonemill: Tonemill, raw: Path, 
     cut = tonemill("slice", "--seconds", 0.5, stdin=stream).done().out
     assert "steps none -> slice" in tonemill("shard", tmp_path / "c", "-n", "--update", stdin=cut).done().err
     assert json.loads(ended.out)["dry_run"] is True
+
+
+def test_several_processes_do_not_run_the_whole_pipe_again(tonemill: Tonemill, tmp_path: Path) -> None:
+    words = f"train wavegan {tmp_path / 'corpus'} -o {tmp_path / 'run'} --steps 1 --devices 2"
+    tonemill("run", words).refused(2, "--devices", "`tonemill train` itself")

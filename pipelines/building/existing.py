@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import read_plan, with_rows
+from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.storage import folders
 from tonemill.pipelines.storage.output_names import MARK
@@ -23,6 +23,7 @@ class ExistingFolder:
 
     def __init__(self, output: OutputFolder) -> None:
         self.output = output
+        self._file: PlanFile | None = None
         self._plan: Plan | None = None
         self._read: tuple[int, ...] = ()
 
@@ -38,7 +39,8 @@ class ExistingFolder:
             return None
         now = (status.st_size, status.st_mtime_ns, status.st_ino)
         if now != self._read:
-            self._plan, self._read = read_plan(self.output.plan), now
+            file = PlanFile(self.output.plan)
+            self._plan, self._file, self._read = file.plan, file, now
         return self._plan
 
     def whole_plan(self) -> Plan | None:
@@ -48,8 +50,8 @@ class ExistingFolder:
             CorpusError: the plan is damaged.
         """
         plan = self.plan()
-        if plan is not None and len(plan.rows) != len(plan.shards):
-            self._plan = plan = with_rows(plan, self.output.plan)
+        if plan is not None and self._file is not None and len(plan.rows) != len(plan.shards):
+            self._plan = plan = self._file.whole()
         return plan
 
     def recorded(self) -> Plan | None:

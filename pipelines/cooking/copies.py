@@ -15,11 +15,11 @@ from tonemill.audiotools.errors import Doubtful
 from tonemill.audiotools.reject_reasons import TRANSIENT
 from tonemill.pipelines.cooking.cook import cook
 from tonemill.pipelines.cooking.journal import Journal
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.planning.plan import Planned, digest_of, pack
 from tonemill.pipelines.planning.splits import CLUSTER, LEFT_OUT
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.reach import reach, sources_of
-from tonemill.pipelines.storage.parquet import read_row_groups
 
 
 def settled(rows: Sequence[Planned], plan_file: Path, journal: Journal) -> list[Planned]:
@@ -96,8 +96,9 @@ def _verdict(other: Planned, position: int, journal: Journal) -> str:
 def _clusters(plan_file: Path, *_: int) -> dict[str, list[Planned]]:
     """The recipes of a plan that are in a cluster of copies, by cluster."""
     found: dict[str, list[Planned]] = defaultdict(list)
-    for table in read_row_groups(plan_file, lambda name: name in ("key", "name", "recipe")):
-        for key, name, text in zip(*(table[column].to_pylist() for column in ("key", "name", "recipe")), strict=True):
+    columns = ("key", "name", "recipe")
+    for table in PlanFile(plan_file).tables(columns):
+        for key, name, text in zip(*(table[column].to_pylist() for column in columns), strict=True):
             if f'"{CLUSTER}":' in text:
                 cluster = json.loads(text)["fields"].get(CLUSTER)
                 found[str(cluster)].append(Planned(0, key, name, 0, 0.0, pack(text)))

@@ -8,11 +8,10 @@ from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import read_plan
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.planning.splits import group_to_pass_on, has_group
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.storage.parquet import read_row_groups
 
 
 class Origins:
@@ -50,9 +49,10 @@ def _groups_of_shards(output: OutputFolder) -> Iterator[tuple[str, dict[str, str
     """The groups of each shard's sources by their keys, with the name of the shard."""
     if not output.plan.exists():
         return
-    plan = read_plan(output.plan)
+    plan_file = PlanFile(output.plan)
+    plan = plan_file.plan
     by = plan.splitting.group
-    tables = read_row_groups(output.plan, lambda column: column in ("key", "recipe"))
+    tables = plan_file.tables(("key", "recipe"))
     try:
         for shard, table in zip(plan.shards, tables, strict=True):
             records = json.loads(f"[{','.join(table['recipe'].to_pylist())}]")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -52,26 +54,74 @@ def dump_plan(plan: Plan, file: BinaryIO) -> None:
             writer.write_table(_table(shard, rows), row_group_size=len(rows))
 
 
-def read_plan(path: Path, proved: bool = True) -> Plan:
-    """A plan without its rows.
+class PlanFile:
+    """A plan's file, and which of its rows are those of a shard.
 
     Args:
-        path: of its file.
+        path: of the file.
         proved: the file's bytes are those that were recorded.
-
-    Raises:
-        CorpusError: there is no plan, or one that this version cannot read.
     """
-    text = read_metadata(path, b"tonemill", proved)
-    try:
-        about = json.loads(text)
-        if about["schema"] == SCHEMA:
-            return _plan(about)
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise CorpusError(f"{path} is not a plan: {error}.") from error
-    raise CorpusError(
-        f"{path} has schema {about['schema']!r}; this tonemill reads {SCHEMA}. Use the one that wrote it."
-    )
+
+    def __init__(self, path: Path, proved: bool = True) -> None:
+        self._path, self._proved = path, proved
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan without its rows.
+
+        Raises:
+            CorpusError: there is no plan, or one that this version cannot read.
+        """
+        text = read_metadata(self._path, b"tonemill", self._proved)
+        try:
+            about = json.loads(text)
+            if about["schema"] == SCHEMA:
+                return _plan(about)
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise CorpusError(f"{self._path} is not a plan: {error}.") from error
+        raise CorpusError(
+            f"{self._path} has schema {about['schema']!r}; this tonemill reads {SCHEMA}. Use the one that wrote it."
+        )
+
+    def tables(self, columns: Collection[str], numbers: Sequence[int] | None = None) -> Iterator[pa.Table]:
+        """Some columns of the rows of one shard after another.
+
+        Args:
+            columns: their names, of `COLUMNS`.
+            numbers: of the shards; None for all.
+
+        Raises:
+            CorpusError: they are missing or damaged.
+        """
+        yield from read_row_groups(self._path, lambda name: name in columns, numbers, self._proved)
+
+    def rows(self, number: int) -> list[Planned]:
+        """The recipes of one shard, in order.
+
+        Raises:
+            CorpusError: they cannot be read, or a name among them would lead out of the folder.
+        """
+        return _rows(self._path, number, read_row_group(self._path, number, self._proved))
+
+    def whole(self) -> Plan:
+        """The plan with all its rows.
+
+        Raises:
+            CorpusError: as `plan` and `rows`.
+        """
+        path, plan = self._path, self.plan
+        try:
+            with reading(path):
+                copy = held(path) if self._proved else path
+            tables = enumerate(read_row_groups(copy, lambda _: True, range(len(plan.shards)), self._proved))
+            return replace(plan, rows=tuple(tuple(_rows(path, number, table)) for number, table in tables))
+        except ValueError as error:
+            raise CorpusError(f"{path} is damaged: {error}") from error
+
+
+def read_plan(path: Path, proved: bool = True) -> Plan:
+    """A plan without its rows; arguments and errors as of `PlanFile`."""
+    return PlanFile(path, proved).plan
 
 
 def _plan(about: dict[str, Any]) -> Plan:
@@ -111,41 +161,13 @@ def _require(fits: object, what: str, found: object) -> None:
 
 
 def read_whole(path: Path, proved: bool = True) -> Plan:
-    """A plan with all its rows.
-
-    Raises:
-        CorpusError: as `read_plan`.
-    """
-    return with_rows(read_plan(path, proved), path, proved)
-
-
-def with_rows(plan: Plan, path: Path, proved: bool = True) -> Plan:
-    """A plan that was read, with all its rows.
-
-    Args:
-        plan: without rows.
-        path: of its file.
-        proved: every byte is held against its digest first.
-
-    Raises:
-        CorpusError: as `read_plan`.
-    """
-    try:
-        with reading(path):
-            copy = held(path) if proved else path
-        tables = enumerate(read_row_groups(copy, lambda _: True, range(len(plan.shards)), proved))
-        return replace(plan, rows=tuple(tuple(_rows(path, number, table)) for number, table in tables))
-    except ValueError as error:
-        raise CorpusError(f"{path} is damaged: {error}") from error
+    """A plan with all its rows; arguments and errors as of `PlanFile`."""
+    return PlanFile(path, proved).whole()
 
 
 def read_rows(path: Path, number: int, proved: bool = True) -> list[Planned]:
-    """The recipes of one shard, in order.
-
-    Raises:
-        CorpusError: they cannot be read, or a name among them would lead out of the folder.
-    """
-    return _rows(path, number, read_row_group(path, number, proved))
+    """The recipes of one shard, in order; arguments and errors as of `PlanFile`."""
+    return PlanFile(path, proved).rows(number)
 
 
 def _rows(path: Path, number: int, table: pa.Table) -> list[Planned]:

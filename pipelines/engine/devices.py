@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.recipes.recipe import recipe_of
 from tonemill.pipelines.recipes.step import STEPS, BatchStep, load_steps
 from tonemill.pipelines.storage.output_names import PLAN
-from tonemill.pipelines.storage.parquet import read_row_groups
 
 CPU: Final = "cpu"
 
@@ -27,7 +27,7 @@ def devices_of(home: Path, numbers: Sequence[int]) -> frozenset[str]:
         return frozenset()
     known, batched, found = frozenset(STEPS.names()), dict[str, bool](), set[str]()
     seen: set[str] = set()
-    for table in read_row_groups(home / PLAN, lambda column: column == "recipe", numbers):
+    for table in PlanFile(home / PLAN).tables(("recipe",), numbers):
         lines = [line or "" for line in table["recipe"].to_pylist()]
         names = known.intersection(_STEP_NAME.findall("\n".join(lines)))
         for name in names - batched.keys():

@@ -16,12 +16,12 @@ from tonemill.audiotools.waveform import Waveform
 from tonemill.models.contract import Model, Request
 from tonemill.models.directions import FIELDS
 from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.evaluation.vectors import read_vectors
 from tonemill.pipelines.rendering.render import at_rate, describe, loaded_for
 from tonemill.pipelines.runs.directions import directions_of
 from tonemill.pipelines.runs.metric_lines import METRICS, last_metrics
 from tonemill.pipelines.runs.run import open_run
-from tonemill.pipelines.storage.parquet import read_row_groups
 from tonemill.pipelines.storage.paths import to_uri
 
 TABLES: Final = (".parquet", ".npz")
@@ -129,7 +129,7 @@ def trained_by(corpus: Corpus, judge: Judge) -> set[str]:
     digest, found = judge.about.get("checkpoint"), set[str]()
     if digest is None:
         return found
-    for table in read_row_groups(corpus.output.plan, lambda column: column == "recipe"):
+    for table in PlanFile(corpus.output.plan).tables(("recipe",)):
         for text in table["recipe"].filter(pc.match_substring(table["recipe"], digest)).to_pylist():
             steps = json.loads(text).get("steps", [])
             found |= {str(step.get("run")) for step in steps if digest in step.get("trained_with", {}).values()}

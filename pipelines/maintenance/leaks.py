@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.plan_file import read_plan
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.planning.splits import CLUSTER, group_of, has_group
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.storage.parquet import read_row_groups
 
 EXACT: Final = 400_000
 """With more recipes than this, `leaks` can be limited to a part of the groups."""
@@ -50,13 +49,14 @@ def leaks(plan_file: Path, most: int = EXACT, shown: int = 20) -> list[Leak]:
     Raises:
         CorpusError: it is no plan, or a damaged one.
     """
-    plan = read_plan(plan_file)
+    file = PlanFile(plan_file)
+    plan = file.plan
     if len({shard.split for shard in plan.shards}) < 2:
         return []
     one_in = -(-plan.recipes // most)
     by = plan.splitting.group
     kinds = {None: _Kind(one_in), by: _Kind(one_in), CLUSTER: _Kind(one_in)}
-    for split, recipe in _recipes(plan_file, [shard.split for shard in plan.shards]):
+    for split, recipe in _recipes(plan_file, file):
         for group, kind in kinds.items():
             if has_group(recipe, group):
                 kind.enter(group_of(recipe, group), split, recipe.path)
@@ -85,12 +85,12 @@ class _Kind:
             self.several.setdefault(name, {before: where}).setdefault(split, path)
 
 
-def _recipes(plan_file: Path, splits: list[str]) -> Iterator[tuple[str, Recipe]]:
+def _recipes(path: Path, file: PlanFile) -> Iterator[tuple[str, Recipe]]:
     """Every recipe as far as groups need it, with its split; a million in seconds, for a plan was checked before."""
     try:
-        for split, table in zip(splits, read_row_groups(plan_file, lambda name: name == "recipe"), strict=True):
+        for shard, table in zip(file.plan.shards, file.tables(("recipe",)), strict=True):
             for record in json.loads(f"[{','.join(table['recipe'].to_pylist())}]"):
                 fields, dealt = record.get("fields", {}), record.get("dealt", {})
-                yield split, Recipe(record["path"], record["sources"], fields, dealt=dealt)
+                yield shard.split, Recipe(record["path"], record["sources"], fields, dealt=dealt)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorpusError(f"{plan_file} is damaged: {error}.") from error
+        raise CorpusError(f"{path} is damaged: {error}.") from error

@@ -20,7 +20,7 @@ from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.cooking.cook import cook
 from tonemill.pipelines.corpus.array_columns import arrays_of, encoded_array, parts_of
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.corpus.sidecar import made_files, source_key
 from tonemill.pipelines.planning.plan import Output, Planned
 from tonemill.pipelines.storage.parquet import table_file
@@ -109,7 +109,8 @@ def trace(folder: Path, key: str) -> Trace:
         CorpusError: plan, index or sidecar cannot be read.
     """
     output = OutputFolder.open(folder)
-    plan = read_plan(output.plan)
+    plan_file = PlanFile(output.plan)
+    plan = plan_file.plan
     try:
         row, near = _row(output.index, key)
     except (CorpusError, KeyError) as error:
@@ -119,9 +120,8 @@ def trace(folder: Path, key: str) -> Trace:
         raise UsageError(f"{folder} has no example {key!r}; it has {shown}{', ...' if len(near) > MOST_NEAR else ''}.")
     number = next((n for n, shard in enumerate(plan.shards) if shard.name == row["shard"]), None)
     sidecar = output.shard(row["shard"]).read_sidecar()
-    planned = [
-        one for one in (read_rows(output.plan, number) if number is not None else []) if one.key == source_key(key)
-    ]
+    rows = plan_file.rows(number) if number is not None else []
+    planned = [one for one in rows if one.key == source_key(key)]
     if sidecar is None or not planned:
         raise CorpusError(f"{folder} is damaged at example {key}. `tonemill verify {folder}` lists what is wrong.")
     return Trace(output, row, planned[0], plan.output, sidecar)

@@ -15,7 +15,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.waveform import Flow
 from tonemill.pipelines.corpus.corpus import is_field, open_corpus, read_table
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
+from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan
 from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.paths import as_store, place, to_path
@@ -100,9 +100,9 @@ class Place:
         """The run whose model rendered these examples, at the path that their first recipe names; None if none did."""
         if self.kind == "run" or not self.output.plan.exists():
             return None
-        plan = read_plan(self.output.plan)
-        number = next((number for number, shard in enumerate(plan.shards) if shard.recipes), None)
-        rows = read_rows(self.output.plan, number) if number is not None else []
+        plan_file = PlanFile(self.output.plan)
+        number = next((number for number, shard in enumerate(plan_file.plan.shards) if shard.recipes), None)
+        rows = plan_file.rows(number) if number is not None else []
         steps = rows[0].recipe.steps if rows else []
         made_by = [step for step in steps if step.get("step") == "render"]
         if not made_by:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.exchange import ArrayFacts, CorpusFacts, Range
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, is_field
-from tonemill.pipelines.storage.parquet import read_row_groups
+from tonemill.pipelines.corpus.plan_file import PlanFile
 
 MOST_VALUES: Final = 10_000
 """A field with more distinct values than this is no label."""
@@ -105,7 +105,7 @@ def given_fields(plan_file: Path, names: Iterable[str]) -> set[str]:
     missing, found = set(names), set[str]()
     if not missing:
         return found
-    for table in read_row_groups(plan_file, lambda column: column == "recipe"):
+    for table in PlanFile(plan_file).tables(("recipe",)):
         try:
             new = {name for name in missing if _gives(table["recipe"], name)}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:

@@ -13,6 +13,7 @@ from tonemill.pipelines.building import existing
 from tonemill.pipelines.building.existing import ExistingFolder
 from tonemill.pipelines.corpus import plan_file
 from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.plan_file import PlanFile
 
 FLAGS = ("--shard-seconds", 1, "-q", "--workers", 1)
 
@@ -33,8 +34,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     counting(existing, "sizes_below", "listing")
     counting(plan_file, "read_metadata", "head")
-    counting(plan_file, "read_row_group", "part")
-    counting(plan_file, "read_row_groups", "parts")
+    counting(PlanFile, "rows", "part")
+    counting(PlanFile, "whole", "parts")
     return counted
 
 

@@ -133,7 +133,7 @@ def command_of(name: str, function: Callable[..., Any], doc: str | None, lenient
     kind, colon, rest = text.partition(": ")
     single = typer.Typer(add_completion=False)
     passing = {"ignore_unknown_options": True, "allow_extra_args": True} if lenient else {}
-    kind, text = (kind, rest) if colon and kind in KINDS else ("", text)
+    kind, text = (kind, rest[:1].upper() + rest[1:]) if colon and kind in KINDS else ("", text)
     streams = kind in ("Source", "Step") or name in ("dedup", "select")
     single.command(name, help=escaped(text), context_settings=passing, cls=PipedCommand)(
         guarded(mutable(function), name, streams)

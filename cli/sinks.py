@@ -37,7 +37,7 @@ Beam = Annotated[
 DecodeSeconds = Annotated[
     float, typer.Option(min=0.1, help="A decoder that gives no sound for so long is given up, and its source rejected.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
 ProgressKind = Annotated[
     Literal["auto", "none", "jsonl"], typer.Option("--progress", help="For people, none, or lines of JSON on stderr.")
 ]

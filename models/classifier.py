@@ -64,11 +64,11 @@ class ClassifierConfig:
     dropout: Annotated[float, "Share of the embedding hidden in training."] = 0.5
     mask: Annotated[float, "Largest share of bands, and of frames, hidden in training."] = 0.15
     learning_rate: Annotated[float, "Of Adam."] = 1e-3
-    n_fft: Annotated[int | None, "Samples of a transform; from --mel-of."] = None
-    hop_length: Annotated[int | None, "Samples from one frame to the next; from --mel-of."] = None
-    mel_bands: Annotated[int | None, "Bands, 64 or more; from --mel-of."] = None
-    low_hz: Annotated[float, "Where the lowest band begins; from --mel-of."] = 0.0
-    high_hz: Annotated[float | None, "Where the highest band ends; from --mel-of."] = None
+    n_fft: Annotated[int | None, "Samples of a transform; default: those of --mel-of."] = None
+    hop_length: Annotated[int | None, "Samples from one frame to the next; default: those of --mel-of."] = None
+    mel_bands: Annotated[int | None, "Bands, 64 or more; default: those of --mel-of."] = None
+    low_hz: Annotated[float, "Where the lowest band begins; --mel-of decides."] = 0.0
+    high_hz: Annotated[float | None, "Where the highest band ends; default: as in --mel-of."] = None
     sample_rate: Annotated[int | None, "Of the audio, in hertz; default: the corpus's."] = None
     channels: Annotated[int | None, "Of the audio, which are averaged; default: the corpus's."] = None
 

@@ -28,7 +28,9 @@ SEED_TIME = 16  # time steps that the generator starts from and the discriminato
 @dataclass(frozen=True)
 class WaveGANConfig(AdversarialConfig):
     length: Annotated[int, "Samples of a clip: a power of two, such as 16384, 32768 or 65536."] = 16384
-    post_filter: Annotated[int | None, "Samples of a learned filter after the generator; the paper's has 512."] = None
+    post_filter: Annotated[
+        int | None, "Samples of a learned filter after the generator, 512 in the paper; default: no filter."
+    ] = None
     phase_shuffle: Annotated[int, "Largest shift, in samples, of phase shuffle; 0 turns it off."] = 2
     phase_shuffle_per: Annotated[Literal["batch", "example"], "What shares one shift; the paper's: batch."] = "batch"
 

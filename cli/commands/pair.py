@@ -39,7 +39,7 @@ def command(
     digest: Annotated[
         Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")
     ] = "sha256",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")] = False,
 ) -> None:
     from tonemill.pipelines.sources import pairs, scan
     from tonemill.pipelines.sources.tables import columns_of, read_table

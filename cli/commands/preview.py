@@ -20,7 +20,7 @@ def command(
         int, typer.Option("--recipes", "-n", min=1, help="Recipes to cook, from the start of the stream.")
     ] = 5,
     clips: Annotated[int, typer.Option(min=1, help="Clips of each recipe, at most.")] = 4,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")] = False,
 ) -> None:
     """Cook the first recipes of a stream into a folder: WAVs, a picture of each clip, and index.html with both.
 

@@ -34,7 +34,7 @@ def command(
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each clip, at most.")] = 10.0,
     megabytes: Annotated[float, typer.Option(min=0.1, help="Of sound and pictures, at most.")] = 6.0,
     title: Annotated[str | None, typer.Option(help="Of the page; the places' names if not given.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")] = False,
 ) -> None:
     """Make one HTML file on which to look at and listen to corpora, runs and renders, alone or side by side.
 

@@ -60,7 +60,7 @@ def command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads; one per core if not given, 16 for files in a store.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")] = False,
 ) -> None:
     from tonemill.pipelines.sources import scan
     from tonemill.pipelines.sources.excerpts import join_table

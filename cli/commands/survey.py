@@ -16,7 +16,7 @@ Names = list[str]
 Files = list[Path]
 
 Folder = Annotated[Path, typer.Argument(help="The study's folder, which `tonemill survey make` made.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
 ListenerSpread = Annotated[float, typer.Option(min=0, help="SD, in points, of what listeners make of one system.")]
 ClipSpread = Annotated[float, typer.Option(min=0, help="SD, in points, of the clips of one system.")]
 RestSpread = Annotated[float, typer.Option(min=0.3, help="SD, in points, of all else; rounding alone has 0.29.")]

@@ -241,12 +241,19 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
     ("output", Annotated[Path, typer.Option("-o", "--output", help="The run's folder.")], inspect.Parameter.empty),
     (
         "config_file",
-        Annotated[Path | None, typer.Option("--config", help="Settings in TOML, such as a run's run.toml.")],
+        Annotated[
+            Path | None, typer.Option("--config", help="Settings in TOML, such as a run's run.toml; default: none.")
+        ],
         None,
     ),
     (
         "init_from",
-        Annotated[Path | None, typer.Option(help="Start from the weights of this run, or of another program's file.")],
+        Annotated[
+            Path | None,
+            typer.Option(
+                help="Start from the weights of this run, or of another program's file; default: random ones."
+            ),
+        ],
         None,
     ),
     ("quiet", Quiet, False),

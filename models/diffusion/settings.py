@@ -63,13 +63,19 @@ class DiffusionConfig:
     precondition: Annotated[bool, "Add the network to the exact answer for Gaussian sound of the same spectrum."] = True
     label: Annotated[str | None, "Metadata field with the class of each clip; default: no classes."] = None
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
-    numbers: Annotated[tuple[str, ...], "Metadata fields with numbers of each clip, as a drive."] = ()
-    number_low: Annotated[tuple[float, ...], "The least value of each; the corpus decides."] = ()
-    number_high: Annotated[tuple[float, ...], "The largest value of each; the corpus decides."] = ()
-    embedding: Annotated[str | None, "Array of each clip that it is made for, as an embedding of its words."] = None
-    embedding_rows: Annotated[int | None, "Numbers of a frame of it; the corpus decides."] = None
-    embedding_hop: Annotated[int | None, "Samples for a frame of it, where it has some; the corpus decides."] = None
-    caption: Annotated[str | None, "Metadata field with words on each clip, which an encoder learns to read."] = None
+    numbers: Annotated[tuple[str, ...], "Metadata fields with numbers of each clip, as a drive; default: none."] = ()
+    number_low: Annotated[tuple[float, ...], "The least value of each; default: that of the corpus."] = ()
+    number_high: Annotated[tuple[float, ...], "The largest value of each; default: that of the corpus."] = ()
+    embedding: Annotated[
+        str | None, "Array beside each clip to learn from, as an embedding of its words; default: none."
+    ] = None
+    embedding_rows: Annotated[int | None, "Numbers in a frame of --embedding; default: those of the corpus."] = None
+    embedding_hop: Annotated[int | None, "Samples of sound per frame of --embedding; default: those of the corpus."] = (
+        None
+    )
+    caption: Annotated[
+        str | None, "Metadata field with words on each clip, which an encoder learns to read; default: none."
+    ] = None
     caption_bytes: Annotated[int, "Bytes of a caption that are read."] = 64
     caption_blocks: Annotated[int, "Transformer blocks of the encoder of captions."] = 4
     cross_attentions: Annotated[

@@ -26,7 +26,7 @@ _NETWORKS: Final = f"What learns: {', '.join(NETWORKS.names())}."
 class EffectConfig(LossConfig):
     network: Annotated[str, _NETWORKS] = "wavenet"
     length: Annotated[int, "Samples of each training clip that are scored, after what the network needs before."] = 8192
-    learning_rate: Annotated[float | None, "Adam's; the network's own if left out."] = None
+    learning_rate: Annotated[float | None, "Adam's; default: the network's own."] = None
     decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = (
         6000
     )
@@ -37,15 +37,16 @@ class EffectConfig(LossConfig):
     knobs: Annotated[
         tuple[str, ...], "Numeric fields that become inputs; default: all that came with the pairs and vary."
     ] = ()
-    knob_low: Annotated[tuple[float, ...], "The least value of each knob, from the corpus."] = ()
-    knob_high: Annotated[tuple[float, ...], "The largest value of each knob, from the corpus."] = ()
-    allow: Annotated[tuple[str, ...], f"Train in spite of this: {', '.join(DOUBTS)}."] = ()
+    knob_low: Annotated[tuple[float, ...], "The least value of each knob; default: that of the corpus."] = ()
+    knob_high: Annotated[tuple[float, ...], "The largest value of each knob; default: that of the corpus."] = ()
+    allow: Annotated[tuple[str, ...], f"Train in spite of any of {', '.join(DOUBTS)}; default: refuse them."] = ()
     validate_seconds: Annotated[float, "Of held-out pairs that are played each time; 0: all of them."] = 60.0
     stability_seconds: Annotated[
-        float | None, "Of silence and of noise on which its output must stay bounded; 60, or 5 if it feeds back."
+        float | None,
+        "Of silence and of noise on which its output must stay bounded; default: 60, or 5 if it feeds back.",
     ] = None
-    sample_rate: Annotated[int | None, "In hertz; the corpus decides."] = None
-    channels: Annotated[int | None, "The corpus decides; each is played as a signal of its own."] = None
+    sample_rate: Annotated[int | None, "In hertz; default: the corpus's."] = None
+    channels: Annotated[int | None, "Each is played as a signal of its own; default: the corpus's."] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,7 +126,7 @@ def settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[
         if corpus.given[name].missing:
             raise CorpusError(
                 f"{corpus.given[name].missing} examples of {corpus.name} have no value for the knob {name!r}. "
-                f"Leave them out with `tonemill select '{name} is not None'` in the pipe that makes it, name others "
+                f"Leave them out with `tonemill select '{name} != None'` in the pipe that makes it, name others "
                 "with --knobs, or train without with --no-conditioning."
             )
     return {

@@ -30,7 +30,7 @@ def settled_conditions(config: LoopGANConfig, corpus: CorpusFacts) -> LoopGANCon
     Raises:
         CorpusError: a field is missing, or the same throughout; the message names the mend.
     """
-    train = f"tonemill train loopgan {corpus.name} -o runs/loops"
+    train = f"tonemill train loopgan {corpus.name} -o RUN"
     if config.label is not None:
         config = replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
     numbers = settled_numbers(config.numbers, corpus.numbers, corpus, train)
@@ -38,7 +38,7 @@ def settled_conditions(config: LoopGANConfig, corpus: CorpusFacts) -> LoopGANCon
         if corpus.numbers[name].missing:
             raise CorpusError(
                 f"{corpus.numbers[name].missing} examples of {corpus.name} have no {name}. Leave them out: "
-                f"`tonemill open {corpus.name} | tonemill select '{name} is not None' | tonemill shard NEW`."
+                f"`tonemill open {corpus.name} | tonemill select '{name} != None' | tonemill shard NEW`."
             )
     return replace(config, **numbers)
 

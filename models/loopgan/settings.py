@@ -51,9 +51,11 @@ class LoopGANConfig(MelConfig):
     label: Annotated[str | None, "Field with the class of each loop, as its kit or key; default: no classes."] = None
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
     label_dropout: Annotated[float, "Share of loops trained without their label, to render without one."] = 0.1
-    numbers: Annotated[tuple[str, ...], "Fields with numbers that loops are made to have, as tempo_bpm_from."] = ()
-    number_low: Annotated[tuple[float, ...], "The least value of each, from the corpus."] = ()
-    number_high: Annotated[tuple[float, ...], "The largest value of each, from the corpus."] = ()
+    numbers: Annotated[
+        tuple[str, ...], "Fields with numbers that loops are made to have, as tempo_bpm_from; default: none."
+    ] = ()
+    number_low: Annotated[tuple[float, ...], "The least value of each; default: that of the corpus."] = ()
+    number_high: Annotated[tuple[float, ...], "The largest value of each; default: that of the corpus."] = ()
     loss: Annotated[
         Literal["hinge", "logistic"] | None, "Of both networks; default: hinge, or logistic with --features none."
     ] = None

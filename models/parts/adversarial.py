@@ -151,7 +151,7 @@ class Adversarial(Model):
         config = settled(config, corpus, name)
         if config.label is None:
             return replace(config, labels=())
-        train = f"tonemill train {name} {corpus.name}"
+        train = f"tonemill train {name} {corpus.name} -o RUN"
         return replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
 
     @classmethod

@@ -42,7 +42,7 @@ def settled_numbers(
         if name in corpus.texts:
             raise CorpusError(
                 f"{name!r} is text in {corpus.name}, for some of its values are no finite numbers. Mend the table, and "
-                f"make the corpus again: `tonemill scan FOLDER --table TABLE | tonemill shard {corpus.name}`."
+                f"take it over: `tonemill scan FOLDER --table TABLE | ... | tonemill shard {corpus.name} --update`."
             )
         if name not in known:
             there = f"it has {', '.join(known)}" if known else "it has none"

@@ -24,9 +24,9 @@ KERNEL: Final = 3
 
 @dataclass(frozen=True)
 class PriorConfig:
-    codec: Annotated[str | None, "A run that decodes the frames to audio, as of rave; without it frames come out."] = (
-        None
-    )
+    codec: Annotated[
+        str | None, "A run that decodes the frames to audio, as of rave; default: none, and frames come out."
+    ] = None
     length: Annotated[int | None, "Samples of audio that a training example's frames are of; default: 4 seconds."] = (
         None
     )

@@ -195,8 +195,9 @@ def open_corpus(folder: Path) -> Corpus:
             raise CorpusError(
                 f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
             )
-        what = "is no corpus" if folder.is_dir() else "does not exist"
-        raise CorpusError(f"{folder} {what}. Make one with `tonemill scan FOLDER | tonemill shard {folder}`.")
+        if folder.exists():
+            raise CorpusError(f"{folder} is no corpus. Make one with `tonemill scan FOLDER | tonemill shard NEW`.")
+        raise CorpusError(f"{folder} does not exist. Make it with `tonemill scan FOLDER | tonemill shard {folder}`.")
     if not isinstance(about, dict) or (about.get("schema") == SCHEMA and not _is_description(about)):
         raise CorpusError(f"{output.description} is damaged. `tonemill repair {folder}` mends it.")
     if about.get("schema") != SCHEMA:

@@ -70,7 +70,7 @@ def compare_pairs(
         what = "no pairs" if against is None else f"no key in common with {against}, nor was it made from it"
         raise CorpusError(
             f"{rendered} has {what}. Render the very examples: `tonemill open {against or 'PAIRS'} | "
-            f"tonemill render RUN | tonemill shard {rendered}`, or leave --paired out to compare them as sets."
+            "tonemill render RUN | tonemill shard NEW`, or leave --paired out to compare them as sets."
         )
     kept = {one.key for one in chosen(members_of(corpus, list(corpus.about["splits"])), most, seed)}
     pairs = [pair for pair in pairs if pair.key in kept]

@@ -114,7 +114,7 @@ def evaluate(
         if len(clips) < 2:
             raise CorpusError(
                 f"Of the {name.replace('_', ' ')} clips {len(clips)} can be used, and sets need at least two; some "
-                "hundreds are useful. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill shard`."
+                "hundreds are useful. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill shard NEW`."
             )
     with progress.phase("compare", len(measured) - 1, "sets") as phase:
         metrics, more = compare(measured, who, notes, phase)
@@ -161,7 +161,7 @@ def _chosen_judge(
         if found is None:
             notes.append(
                 "Without a judge only the sound itself is compared. `--judge runs/classifier` adds the rest; "
-                "`tonemill train classifier CORPUS` makes one."
+                "`tonemill train classifier CORPUS -o runs/classifier` makes one."
             )
         return found
     judge = judge_of_run(run, options.checkpoint, options.device, stored)

@@ -40,8 +40,8 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class TrainConfig:
     """How to train, whatever the model."""
 
-    steps: Annotated[int | None, "Stop after so many batches."] = None
-    minutes: Annotated[float | None, "Stop after so many minutes of training."] = None
+    steps: Annotated[int | None, "Stop after so many batches; default: no limit."] = None
+    minutes: Annotated[float | None, "Stop after so many minutes of training; default: no limit."] = None
     batch_size: Annotated[int, "Examples in a step."] = 64
     accumulate: Annotated[int, "Split each batch into so many parts, to need less memory; same gradients."] = 1
     clip_norm: Annotated[float, "Gradients of a larger norm are shortened to it; 0: never."] = 0.0
@@ -52,10 +52,14 @@ class TrainConfig:
     device: Annotated[Device, "Where to compute; auto takes an accelerator if there is one."] = "auto"
     devices: Annotated[int, "Train in so many processes on this machine, on an accelerator each, or on its CPU."] = 1
     precision: Annotated[Literal["fp32", "bf16", "fp16"], "Of most of the arithmetic."] = "fp32"
-    ema: Annotated[float | None, "Render with a running average of the weights, of this decay, as 0.999."] = None
+    ema: Annotated[
+        float | None,
+        "Render with a running average of the weights, of this decay, as 0.999; default: the last weights.",
+    ] = None
     split: Annotated[str, "The part of the corpus to train on."] = "train"
     overfit: Annotated[
-        int | None, "Train on so many examples alone and listen to the same: a check that all of it can learn."
+        int | None,
+        "Train on so many examples alone and listen to the same, a check that all of it can learn; default: all.",
     ] = None
     checkpoint_every: Annotated[int, "Steps between checkpoints."] = 500
     checkpoint_minutes: Annotated[float | None, "Most minutes between checkpoints."] = 10.0
@@ -65,10 +69,16 @@ class TrainConfig:
     listen_share: Annotated[
         float, "Most of the time that listening may take after its first minute; sets are left out to keep to it."
     ] = 0.1
-    patience: Annotated[int | None, "Stop after so many scores in a row that are no better than the best."] = None
+    patience: Annotated[
+        int | None, "Stop after so many scores in a row that are no better than the best; default: never."
+    ] = None
     log_every: Annotated[int, "Steps between lines of metrics.jsonl."] = 10
-    loader_workers: Annotated[int | None, "Processes that decode; none on a CPU, 4 beside an accelerator."] = None
-    cache: Annotated[str | None, "A folder for copies of whole shards of a corpus that is in an object store."] = None
+    loader_workers: Annotated[int | None, "Processes that decode; default: none on a CPU, 4 beside an accelerator."] = (
+        None
+    )
+    cache: Annotated[
+        str | None, "A folder for copies of whole shards of a corpus that is in an object store; default: no copies."
+    ] = None
     cache_gigabytes: Annotated[float, "Most that the copies take; other shards are read where they are."] = 50.0
 
     def __post_init__(self) -> None:
@@ -195,8 +205,9 @@ def open_run(folder: Path) -> Run:
     about = json_files.read_json(folder / RUN_JSON)
     if about is None:
         checkpoint_folder.refuse_unreadable(folder / RUN_JSON)
-        what = "is no run" if folder.exists() else "does not exist"
-        raise RunError(f"{folder} {what}. Make one with `tonemill train MODEL CORPUS -o {folder}`.")
+        if folder.exists():
+            raise RunError(f"{folder} is no run. Make one with `tonemill train MODEL CORPUS -o NEW`.")
+        raise RunError(f"{folder} does not exist. Make it with `tonemill train MODEL CORPUS -o {folder}`.")
     if about.get("schema") != SCHEMA:
         raise RunError(
             f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."

@@ -38,7 +38,7 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
         if corpus.about[what] is None:
             raise CorpusError(
                 f"{corpus.name} holds examples of different {what.replace('_', ' ')}. Rebuild it with "
-                f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {corpus.name}`."
+                f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {corpus.name} --overwrite`."
             )
     arrays = {name: _array_facts(corpus, name) for name, one in corpus.arrays.items() if _all_have(corpus, one)}
     table, roles, values, texts = corpus.index(), tuple(corpus.about["roles"]), {}, {}

@@ -8,8 +8,10 @@ from conftest import Tonemill
 from typer.testing import CliRunner
 
 from tonemill.cli.app import Stages, command_of
+from tonemill.models.contract import load_model
 from tonemill.models.effect.model import Effect
 from tonemill.models.effect.settings import config_of_network
+from tonemill.models.plugins import MODELS
 from tonemill.pipelines.config import settings
 from tonemill.pipelines.runs.run import TrainConfig
 
@@ -25,6 +27,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", [name for name in STAGES.summaries() if name not in ("train", "survey")])
 def test_every_command_can_be_quiet(name: str) -> None:
     made = STAGES.make(name, [])
+    assert made.help[:1].isupper()
     assert any("-q" in one.opts and "--quiet" in one.opts for one in made.params)
 
 
@@ -35,6 +38,15 @@ def test_help_of_training_shows_each_default_also_those_of_the_model(tonemill: T
         if default not in (None, ()):
             word = str(default).lower() if setting.kind is bool else default
             assert any(setting.flag in line and f"[default: {word}]" in line for line in lines), setting.flag
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_a_setting_without_a_default_states_in_words_what_is_done(name: str) -> None:
+    model = load_model(name)
+    for config in (TrainConfig, *(model.variants().values() or [model.config_of({})])):
+        for setting in settings(config):
+            if setting.default in (None, ()) and setting.name not in model.usual:
+                assert "default: " in setting.help, (config.__name__, setting.flag)
 
 
 def test_help_keeps_brackets() -> None:

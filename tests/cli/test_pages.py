@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Shell
-from pages import BESIDE, FILES, commands_of, making, needed, shortened
+from pages import Workplace, commands_of, needed, shortened
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{one.name}" for one in (ROOT / "docs").glob("*.md"))]
@@ -24,9 +24,6 @@ NOT_HERE = {
     r"pytest|contracts": "is for plug-ins, which tests/models/test_contract.py builds",
 }
 """Commands that are not run here, and why."""
-
-DIFFERENT = re.compile(r"tonemill diff|--fail-if")
-"""Exit code 1 is what the page shows, or what so young a model gets."""
 
 
 def test_commands_are_found_whole() -> None:
@@ -48,24 +45,6 @@ def test_the_commands_of_a_page_run_one_after_another(page: str, shell: Shell, t
         if not any(re.search(pattern, one) for pattern in NOT_HERE)
     ]
 
-    def make(name: str) -> None:
-        place = tmp_path / name
-        if place.exists():
-            return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if name in FILES:
-            if name in BESIDE:
-                make(BESIDE[name])
-            FILES[name](place)
-        else:
-            run(making(commands, name))
-
-    def run(command: str) -> None:
-        for name in needed(command):
-            make(name)
-        ended = shell(shortened(command), timeout=600)
-        allowed = (0, 1) if DIFFERENT.search(command) else (0,)
-        assert ended.code in allowed, f"{shortened(command)}\n{ended.err[-3000:]}"
-
+    workplace = Workplace(tmp_path, lambda command: shell(command, timeout=600), commands)
     for command in commands:
-        run(command)
+        workplace.run(command)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -67,36 +65,3 @@ def sound_of(study: Study, one: str) -> tuple[np.ndarray, int, bytes]:
     flac = base64.b64decode(text.split('"')[3])
     samples, rate = soundfile.read(io.BytesIO(flac), always_2d=True)
     return samples, rate, flac
-
-
-def answers_to(study: Study, listener: int = 1, score: int = 3, **changes: Any) -> dict[str, Any]:
-    """What the page hands over when all is answered alike; attention trials are obeyed."""
-    order = study.plan["orders"][(listener - 1) % len(study.plan["orders"])]
-    trials = [
-        {
-            **trial,
-            "answers": dict.fromkeys(study.questions, trial.get("answer", score)),
-            "ms": dict.fromkeys(study.questions, 4000),
-            "rounds": 2.5,
-            "seconds": 1.0,
-            "changes": 0,
-        }
-        for trial in order
-    ]
-    record = {
-        "tonemill_survey": 1,
-        "study": study.digest,
-        "session": f"00000000-0000-4000-8000-{listener:012d}",
-        "listener": listener,
-        "consent": {"digest": study.plan["consent_digest"], "at": "2026-01-01T00:00:00Z"},
-        "facts": {"alias": "Ann", "age": "25 to 39"},
-        "headphones": {"wears": "headphones"},
-        "browser": "Chrome/1",
-        "sample_rate": 16000,
-        "latency_ms": 20,
-        "started": "2026-01-01T00:00:00Z",
-        "finished": "2026-01-01T00:10:00Z",
-        "comment": "",
-        "trials": trials,
-    }
-    return json.loads(json.dumps({**record, **changes}))

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from conftest import Tonemill
+from listeners import answers_to
 
 from tonemill.pipelines.survey.exclusions import RULES, reasons
 from tonemill.pipelines.survey.study import Study
 
-from .conftest import Make, answers_to
+from .conftest import Make
 
 
 @pytest.fixture(scope="module")

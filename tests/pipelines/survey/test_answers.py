@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from conftest import Tonemill, contents
+from listeners import answers_to
 
 from tonemill.pipelines.survey.answers import MOST_BYTES, NotAnswers, read_session
 from tonemill.pipelines.survey.server import server_of
 from tonemill.pipelines.survey.study import Study, open_study
 
-from .conftest import Make, answers_to
+from .conftest import Make
 
 Change = Callable[[dict[str, Any]], Any]
 

@@ -140,8 +140,10 @@ def caf(raw: io.BufferedIOBase, size: int) -> Extent:
                 return Extent(announced, announced, frame_bytes, ((0, behind.next_at),), behind.next_at)
             if behind.has_sound:
                 return Extent(refusal=_SECOND)
-            # Packets of varying size are found through a table, which does not list the bytes behind it.
-            if not frame_bytes or behind.are_chunks or is_known_end(raw, end, size):
+            if not frame_bytes:
+                # Packets of varying size are found through a table, which does not list the bytes behind it.
+                return _of_packets(raw, max(padded, behind, key=lambda one: one.ends_at), announced, size)
+            if behind.are_chunks or is_known_end(raw, end, size):
                 return Extent(announced, announced, frame_bytes)
             if not can_be_sound(raw, end, size, floats):
                 return Extent(announced, announced, frame_bytes, left_bytes=size - end)
@@ -151,6 +153,15 @@ def caf(raw: io.BufferedIOBase, size: int) -> Extent:
     return Extent()
 
 
+def _of_packets(raw: io.BufferedIOBase, behind: _Behind, announced: int, size: int) -> Extent:
+    if behind.is_cut:
+        return Extent(was_cut=True, is_useless=True)
+    at = behind.ends_at
+    if is_known_end(raw, at, size):
+        return Extent(announced, announced)
+    return Extent(announced, announced, parts=((0, at),), left_bytes=size - at)
+
+
 class _Behind(NamedTuple):
     """The bytes behind the sound of a CAF file.
 
@@ -158,11 +169,15 @@ class _Behind(NamedTuple):
         are_chunks: there are only chunks, or no bytes.
         has_sound: one of the chunks is a second chunk of sound.
         next_at: byte offset of another file; 0 if there is none.
+        ends_at: byte offset behind the last whole chunk.
+        is_cut: the table of packets is not whole.
     """
 
     are_chunks: bool
     has_sound: bool = False
     next_at: int = 0
+    ends_at: int = 0
+    is_cut: bool = False
 
 
 def _behind_caf(raw: io.BufferedIOBase, at: int, size: int) -> _Behind:
@@ -178,13 +193,16 @@ def _behind_caf(raw: io.BufferedIOBase, at: int, size: int) -> _Behind:
             break
         name, length = struct.unpack(">4sq", head)
         if not all(32 <= letter < 127 for letter in name) or length < 0:
-            return _Behind(at > first and is_known_end(raw, at, size))
+            return _Behind(at > first and is_known_end(raw, at, size), ends_at=at)
         if at + 12 + length > size:
-            return _Behind(name in (b"free", b"info", b"pakt", b"strg", b"mark", b"regn", b"kuki", b"uuid", b"chan"))
+            return _Behind(name in _CAF_CHUNKS, ends_at=at, is_cut=name == b"pakt")
         if name == b"data":
             return _Behind(True, has_sound=True)
         at += 12 + length
-    return _Behind(at > first or at >= size)
+    return _Behind(at > first or at >= size, ends_at=at)
+
+
+_CAF_CHUNKS: Final = (b"free", b"info", b"pakt", b"strg", b"mark", b"regn", b"kuki", b"uuid", b"chan")
 
 
 def au(raw: io.BufferedIOBase, size: int) -> Extent:

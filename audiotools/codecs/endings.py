@@ -6,8 +6,8 @@ import io
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tonemill.audiotools.codecs import chunked, flac, mpeg, riff, streams
-from tonemill.audiotools.codecs.extent import Extent
+from tonemill.audiotools.codecs import chunked, flac, framed, mpeg, packets, riff, streams
+from tonemill.audiotools.codecs.extent import FORMS, MOST_TAGS, Extent, tag_length
 from tonemill.audiotools.codecs.spliced import Part, Spliced
 
 MOST_LINKS: Final = 1000
@@ -55,6 +55,10 @@ def endings(raw: io.BufferedIOBase, size: int) -> Endings:
     window = raw
     for _ in range(MOST_LINKS):
         one = _extent(window, size - start)
+        if one.left_bytes and (following := _behind_tags(window, size - start - one.left_bytes)):
+            one = replace(
+                one, parts=one.parts or ((0, size - start - one.left_bytes),), next_at=following, left_bytes=0
+            )
         extents.append(one)
         links.append(_moved(one.parts or (((0, size - start),) if start else ()), start))
         if one.refusal or not one.next_at:
@@ -62,6 +66,30 @@ def endings(raw: io.BufferedIOBase, size: int) -> Endings:
         start += one.next_at
         window = Spliced(raw, ((start, size),), owns=False)
     return Endings(tuple(links), tuple(extents), f"more than {MOST_LINKS} files are joined in it")
+
+
+def _behind_tags(raw: io.BufferedIOBase, at: int) -> int:
+    """Where another file of this kind begins, behind tags that begin at a place; 0 if none does."""
+    raw.seek(0)
+    own = _signature(raw.read(12))
+    for _ in range(MOST_TAGS):
+        raw.seek(at)
+        head = raw.read(64)
+        if _signature(head[:12]) == own:
+            return at
+        if not (length := tag_length(head)):
+            break
+        at += length
+    return 0
+
+
+def _signature(form: bytes) -> tuple[object, ...]:
+    """What the first bytes of files of one kind have in common."""
+    if form[4:8] == b"ftyp":
+        return (b"ftyp",)
+    if frame := framed.parser_of(form):
+        return (frame,)
+    return form[:4], form[8:] if form[:4] in FORMS else b""
 
 
 def _moved(parts: tuple[Part, ...], places: int) -> tuple[Part, ...]:
@@ -86,6 +114,8 @@ def _extent(raw: io.BufferedIOBase, size: int) -> Extent:
         return riff.extent(raw, size)
     if form[:4] == b"FORM" and form[8:] in (b"AIFF", b"AIFC"):
         return chunked.aiff(raw, size)
+    if form[:4] == b"RIFF" and form[8:] == b"AVI ":
+        return packets.avi(raw, size)
     for magic, extent in (
         (b"caff", chunked.caf),
         (b".snd", chunked.au),
@@ -93,11 +123,20 @@ def _extent(raw: io.BufferedIOBase, size: int) -> Extent:
         (b"NIST_1A\n", chunked.sphere),
         (b"OggS", streams.ogg),
         (b"fLaC", flac.extent),
-        (b"\x1a\x45\xdf\xa3", streams.matroska),
-        (b"TTA1", streams.tta),
+        (packets.EBML, packets.matroska),
+        (b"wvpk", packets.wavpack),
+        (b"TTA1", packets.true_audio),
+        (packets.ASF[:12], packets.asf),
+        (b"FLV\1", packets.flash),
+        (b"\0\0\1\xba", packets.program_stream),
+        (b".RMF", packets.real_media),
+        (b"DSD ", packets.direct_stream),
+        (b"MAC ", packets.monkeys_audio),
     ):
         if form.startswith(magic):
             return extent(raw, size)
     if form[4:8] == b"ftyp":
         return streams.mp4(raw, size)
-    return streams.mp3(raw, size) if form[0] == 0xFF and form[1] & 0xE6 == 0xE2 else Extent()
+    if form[0] == 0xFF and form[1] & 0xE6 == 0xE2:
+        return streams.mp3(raw, size)
+    return framed.extent(raw, size) or Extent()

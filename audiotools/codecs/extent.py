@@ -2,7 +2,8 @@
 
 Decoders trust the length in the header, and stop there without a warning. For each container the announced length is
 compared with the file: a file that is shorter was cut; in a longer one the length wrapped or was never written, or a
-second stream follows. `riff`, `chunked`, `flac` and `streams` read the containers.
+second stream follows. `riff`, `chunked`, `flac`, `streams`, `packets` and `framed` read
+the containers.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Extent:
         unit: of `announced` and `present`, where they are not bytes.
         was_cut: it lacks an end that cannot be counted in bytes.
         is_useless: of a cut file; nothing shows which part of it is there.
+        counted: (samples per channel, their rate in hertz) of a file without a header, whose frames were counted.
     """
 
     announced: int | None = None
@@ -59,6 +61,7 @@ class Extent:
     unit: str = "bytes"
     was_cut: bool = False
     is_useless: bool = False
+    counted: tuple[int, int] | None = None
 
     @property
     def missing(self) -> int:
@@ -161,13 +164,13 @@ def is_known_end(raw: io.BufferedIOBase, at: int, size: int) -> bool:
             return True
         raw.seek(at)
         head = raw.read(64)
-        if not (length := _tag_length(head)):
+        if not (length := tag_length(head)):
             break
         at += length
     return head.startswith(_TAGS) or (size - at < MOST_PADDING and not any(head) and not any(raw.read()))
 
 
-def _tag_length(head: bytes) -> int:
+def tag_length(head: bytes) -> int:
     """Bytes of a tag that states its length or has a fixed one: APE, ID3v1 or ID3v2; 0 for other bytes."""
     if head.startswith(b"APETAGEX") and len(head) >= 32:
         return 32 + int.from_bytes(head[12:16], "little")

@@ -20,6 +20,7 @@ from jaxtyping import Float32
 
 from tonemill.audiotools.codecs import ffmpeg, sndfile
 from tonemill.audiotools.codecs.endings import Endings, endings
+from tonemill.audiotools.codecs.extent import Extent
 from tonemill.audiotools.codecs.signatures import Kind, kind_of
 from tonemill.audiotools.codecs.spliced import Part, opened_raw
 from tonemill.audiotools.errors import AudioError, Doubtful
@@ -128,7 +129,10 @@ def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
         raise AudioError("unsupported", found.refusal)
     if found.is_cut and (not keep_cut or found.extents[-1].is_useless):
         raise AudioError("truncated", found.missing)
-    links = [_Link(parts, _header(source, parts, kind)) for parts in found.links]
+    links = [
+        _Link(parts, _counted(_header(source, parts, kind), one))
+        for parts, one in zip(found.links, found.extents, strict=True)
+    ]
     one = links[0].header
     if len(links) == 1:
         declared = None if one.frames is None else found.extents[0].declared(one.frames)
@@ -144,6 +148,14 @@ def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
     total = None if None in lengths else sum(length or 0 for length in lengths)
     bits = max(link.header.bits for link in links)
     return replace(one, frames=total, bits=bits, declared=one.frames), links
+
+
+def _counted(header: Header, extent: Extent) -> Header:
+    """The header with the length that counted frames give, at the rate to which they are decoded: HE-AAC doubles it."""
+    if extent.counted is None or not extent.counted[1]:
+        return header
+    samples, rate = extent.counted
+    return replace(header, frames=samples * header.sample_rate // rate)
 
 
 def _looked_at(source: Source) -> tuple[Endings, Kind | None]:

@@ -1,4 +1,4 @@
-"""Find the end of the sound in an Ogg, MP3, MP4, Matroska or TTA file, also in files joined into one."""
+"""Find the end of the sound in an Ogg, MP3 or MP4 file, also in files joined into one."""
 
 from __future__ import annotations
 
@@ -140,51 +140,3 @@ _BOXES: Final = frozenset(
 def _is_name(name: bytes) -> bool:
     """Whether four bytes can name a box: letters, and the sign of copyright before those of QuickTime."""
     return all(32 <= letter < 127 or letter == 0xA9 for letter in name)
-
-
-_SEGMENT: Final = b"\x18\x53\x80\x67"
-
-
-def matroska(raw: io.BufferedIOBase, size: int) -> Extent:
-    """The extent of a Matroska or WebM file (RFC 8794, RFC 9559): it ends with its segments, if they state a length."""
-    raw.seek(0)
-    head = raw.read(64)
-    end, length = 0, _length(head, 4)
-    if length is not None:
-        end = 4 + length[0] + length[1]
-    for _ in range(MOST_CHUNKS):
-        raw.seek(end)
-        head = raw.read(12)
-        length = _length(head, 4) if head[:4] == _SEGMENT else None
-        if length is None:
-            break
-        end += 4 + length[0] + length[1]
-    raw.seek(end)
-    # FFmpeg reads on in a second file of this kind; an unknown length is to the end of the file.
-    is_read = raw.read(4) in (b"\x1a\x45\xdf\xa3", _SEGMENT)
-    return Extent() if is_read or end <= len(head) else ended(raw, end, size)
-
-
-def _length(head: bytes, at: int) -> tuple[int, int] | None:
-    """(bytes of a length, length) of an element; None where it is unknown."""
-    if len(head) <= at or not head[at]:
-        return None
-    count = 9 - head[at].bit_length()
-    value = int.from_bytes(head[at : at + count]) & (1 << 7 * count) - 1
-    return None if value == (1 << 7 * count) - 1 else (count, value)
-
-
-def tta(raw: io.BufferedIOBase, size: int) -> Extent:
-    """The extent of a True Audio file: its header has the number of samples, its table the bytes of each frame."""
-    raw.seek(0)
-    head = raw.read(22)
-    if len(head) < 22:
-        return Extent()
-    rate, samples = struct.unpack("<II", head[10:18])
-    frame = rate * 256 // 245
-    count = -(-samples // frame) if frame else 0
-    table = raw.read(min(4 * count, size))
-    if not count or len(table) < 4 * count:
-        return Extent()
-    end = 22 + 4 * count + 4 + sum(struct.unpack(f"<{count}I", table))
-    return ended(raw, end, size) if end <= size else Extent()

@@ -6,8 +6,11 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 RATE = 16000
@@ -89,3 +92,72 @@ CONTAINERS = (
     Container("opus", "OGG", "OPUS"),
     Container("mp3", "MP3", "MPEG_LAYER_III"),
 )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One kind of file that FFmpeg reads.
+
+    Args:
+        suffix: of its name.
+        codec: FFmpeg's name of it.
+        form: FFmpeg's name of the container.
+        rate: of its sound, in hertz.
+    """
+
+    suffix: str
+    codec: str
+    form: str
+    rate: int = 48000
+
+    def data(self, folder: Path, sound: np.ndarray | None = None) -> bytes:
+        """A healthy file with some samples (time,), or a second of a tone in noise; written in a folder."""
+        av = pytest.importorskip("av")
+        try:
+            av.Codec(self.codec, "w")
+        except av.error.FFmpegError:
+            pytest.skip(f"this FFmpeg has no {self.codec}")
+        if sound is None:
+            noise = np.random.default_rng(3).standard_normal(self.rate)
+            sound = 0.25 * np.sin(np.arange(self.rate) / 20) + 0.02 * noise
+        samples = np.round(32767 * sound).astype(np.int16)[None]
+        path = folder / f"packed.{self.suffix}"
+        with av.open(str(path), "w", format=self.form) as container:
+            stream = container.add_stream(self.codec, rate=self.rate, layout="mono")
+            if self.codec in ("wmav2", "mp2", "ac3", "eac3", "aac"):
+                stream.bit_rate = 128_000
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = self.rate, 0, Fraction(1, self.rate)
+            form = stream.codec_context.format or stream.codec_context.codec.audio_formats[0]
+            stream.format = form.name
+            fifo = av.AudioFifo()
+            for one in av.AudioResampler(format=form.name, layout="mono", rate=self.rate).resample(frame):
+                fifo.write(one)
+            size = {"flac": 4608}.get(self.codec, stream.codec_context.frame_size) or 4096
+            while (one := fifo.read(size, partial=True)) is not None:
+                for packet in stream.encode(one):
+                    container.mux(packet)
+            for packet in stream.encode(None):
+                container.mux(packet)
+        return path.read_bytes()
+
+
+PACKED = [
+    Packed("m4a", "aac", "ipod"),
+    Packed("mov", "pcm_s24le", "mov"),
+    Packed("webm", "libopus", "webm"),
+    Packed("mka", "flac", "matroska"),
+    Packed("caf", "alac", "caf"),
+    Packed("tta", "tta", "tta"),
+    Packed("wv", "wavpack", "wv"),
+    Packed("wma", "wmav2", "asf"),
+    Packed("avi", "pcm_s16le", "avi"),
+    Packed("flv", "aac", "flv", 44100),
+    Packed("mpg", "mp2", "mpeg"),
+    Packed("ra", "ac3", "rm"),
+    Packed("aac", "aac", "adts"),
+    Packed("mp2", "mp2", "mp2"),
+    Packed("ac3", "ac3", "ac3"),
+    Packed("eac3", "eac3", "eac3"),
+    Packed("amr", "libopencore_amrnb", "amr", 8000),
+]

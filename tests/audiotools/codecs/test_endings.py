@@ -19,7 +19,6 @@ from tonemill.audiotools.errors import AudioError
 BY_NAME = {one.name: one for one in CONTAINERS}
 WITH_LENGTH = [one for one in CONTAINERS if one.length_at is not None]
 OF_EACH_SUFFIX = {one.suffix: one for one in reversed(CONTAINERS)}
-FFMPEGS = [("m4a", "aac", "ipod"), ("webm", "libopus", "webm"), ("tta", "tta", "tta")]
 UNCHANGED: dict[str, Callable[[bytes], bytes]] = {
     "healthy": lambda data: data,
     "zeros behind": lambda data: data + bytes(5000),
@@ -46,28 +45,6 @@ def refusal(source: files.Source) -> AudioError:
     with pytest.raises(AudioError) as caught:
         sound_of(source)
     return caught.value
-
-
-def encoded(path: Path, codec: str, format: str) -> bytes:
-    """A second of sound in a container that FFmpeg reads."""
-    av = pytest.importorskip("av")
-    rate = 48000
-    with av.open(str(path), "w", format=format) as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.layout, stream.format = "mono", {"libopus": "s16", "aac": "fltp"}.get(codec, "s16")
-        samples = (8000 * np.sin(np.arange(rate) / 20)).astype(np.int16)[None]
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate = rate
-        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate)
-        fifo = av.AudioFifo()
-        for one in resampler.resample(frame):
-            fifo.write(one)
-        while (one := fifo.read(stream.codec_context.frame_size or 4096, partial=True)) is not None:
-            for packet in stream.encode(one):
-                container.mux(packet)
-        for packet in stream.encode(None):
-            container.mux(packet)
-    return path.read_bytes()
 
 
 def test_every_suffix_that_is_read_has_a_container_here() -> None:
@@ -140,20 +117,6 @@ def test_another_kind_of_file_behind_the_sound_is_never_lost_in_silence(first: C
     assert header.left_bytes in (len(data), len(data) + 1) or header.frames == 2 * FRAMES, header
     if header.left_bytes:
         np.testing.assert_array_equal(sound_of(first.data() + data), sound_of(first.data()))
-
-
-@pytest.mark.parametrize("behind", ["WAV-PCM_16", "MP3", "OGG"])
-@pytest.mark.parametrize(("container", "codec", "format"), FFMPEGS)
-def test_behind_what_ffmpeg_reads_too(container: str, codec: str, format: str, behind: str, tmp_path: Path) -> None:
-    whole = encoded(tmp_path / f"a.{container}", codec, format)
-    more = next(one.data() for name, one in BY_NAME.items() if name.startswith(behind))
-    # Tags of some kinds may follow each other, and a file behind them.
-    for between in (b"", b"TAG".ljust(128, b"x"), b"APETAGEX" + struct.pack("<IIII", 2000, 8, 0, 0) + bytes(16)):
-        header = files.probe(whole + between + more)
-        # FFmpeg puts a tag of its own behind the sound of a TTA.
-        assert 0 <= header.left_bytes - len(between) - len(more) < 200
-        assert sound_of(whole + between + more).shape == sound_of(whole).shape
-        assert files.probe(whole + between).left_bytes == 0
 
 
 @pytest.mark.parametrize("container", WITH_LENGTH, ids=named)

@@ -136,6 +136,8 @@ def asf(raw: io.BufferedIOBase, size: int) -> Extent:
             return Extent(at + length, size, parts=((0, whole),))
         ends = ends or head[:16] == _ASF_DATA
         at += length
+        if at >= size:
+            break
     else:
         return Extent()
     return _ends_at(raw, at, size, ASF) if ends else Extent()

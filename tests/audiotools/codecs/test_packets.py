@@ -90,6 +90,8 @@ def test_a_broadcast_without_lengths_is_left_to_its_decoder(tmp_path: Path) -> N
     at = data.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")) + 16
     data[at : at + 8] = bytes(8)
     assert packets.asf(io.BytesIO(data), len(data)).parts == ()
+    data[at : at + 8] = b"\xff" * 8
+    assert packets.asf(io.BytesIO(data), len(data)).is_cut
 
 
 @pytest.mark.parametrize(

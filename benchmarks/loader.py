@@ -31,7 +31,8 @@ import soundfile
 import torch
 
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
-from tonemill.pipelines.training.loader import Batches, batches
+from tonemill.pipelines.training.loader import Batches
+from tonemill.pipelines.training.loader_processes import batches
 
 LENGTH, BATCH_SIZE = 16384, 64
 

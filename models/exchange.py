@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -102,6 +102,14 @@ class Batch:
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, from which `to` copies while the device computes; a `DataLoader` calls it."""
         return self._each(lambda x: x.pin_memory())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Batch]) -> Batch:
+        """The batch whose consecutive parts these are."""
+        audio = {name: torch.cat([one.audio[name] for one in parts]) for name in parts[0].audio}
+        fields = {name: [value for one in parts for value in one.fields[name]] for name in parts[0].fields}
+        arrays = {name: torch.cat([one.arrays[name] for one in parts]) for name in parts[0].arrays}
+        return cls(audio, fields, arrays, parts[0].first, parts[0].whole)
 
     @property
     def device(self) -> torch.device:

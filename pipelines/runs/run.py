@@ -30,6 +30,15 @@ RUN_JSON: Final = "run.json"
 USES: Final = "uses"
 """The key of run.json that holds the runs that a run leans on, by the setting that names each."""
 
+ORDER: Final = "order"
+"""Key of run.json: the order in which examples are read (`training/order.py`); runs of before record none."""
+
+PERMUTED: Final = "permutation"
+"""Name of the order of a run that began with a corpus on this machine, and of runs of before."""
+
+STREAMED: Final = "streams"
+"""Name of the order of a run that began with a corpus in an object store."""
+
 SCORE: Final = "score"
 """The key of run.json that holds by what checkpoints are compared."""
 
@@ -132,6 +141,11 @@ class Run:
     @property
     def model_config(self) -> dict[str, Any]:
         return dict(self.about["model_config"])
+
+    @property
+    def order(self) -> str:
+        """The order in which it reads examples, wherever its corpus is by now."""
+        return str(self.about.get(ORDER, PERMUTED))
 
     @property
     def score(self) -> Score:

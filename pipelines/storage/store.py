@@ -122,4 +122,6 @@ def _entry(found: dict[str, Any]) -> Entry:
         from datetime import datetime
 
         when = datetime.fromisoformat(when)
-    return Entry(int(found["size"]), 0 if when is None else round(when.timestamp() * 1000) * 1_000_000)
+    # The store of one process lists seconds, and dates single objects.
+    seconds = when if isinstance(when, float) or when is None else when.timestamp()
+    return Entry(int(found["size"]), round((seconds or 0.0) * 1000) * 1_000_000)

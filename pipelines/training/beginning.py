@@ -15,15 +15,27 @@ from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.checkpoint_folder import WEIGHTS
 from tonemill.pipelines.runs.checkpoints import AVERAGE, read_tensors, refuse_saved_not_finite
 from tonemill.pipelines.runs.files import FileRun
-from tonemill.pipelines.runs.run import Run, TrainConfig
+from tonemill.pipelines.runs.run import PERMUTED, STREAMED, Run, TrainConfig
+from tonemill.pipelines.storage.paths import as_store
 from tonemill.pipelines.training.loader import Batches, examples_of
 from tonemill.pipelines.training.shard_cache import cache_of
 
 
+def order_for(corpus: Corpus) -> str:
+    """The order in which a new run reads a corpus."""
+    return PERMUTED if as_store(corpus.folder) is None else STREAMED
+
+
 def batches_for(
-    model: Model, corpus: Corpus, settings: TrainConfig, first: int = 0, rank: int = 0, ranks: int = 1
+    model: Model,
+    corpus: Corpus,
+    settings: TrainConfig,
+    first: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    order: str = PERMUTED,
 ) -> Batches:
-    """The training batches of a model from a number on; of each the rows of a rank.
+    """The training batches of a model from a number on, in the order of a name; of each the rows of a rank.
 
     Raises:
         CorpusError: the corpus has none for it.
@@ -43,6 +55,7 @@ def batches_for(
         most=settings.overfit,
         augmentation=model.augmentation,
         tars=cache_of(corpus, settings),
+        streamed=order == STREAMED,
     )
 
 
@@ -52,7 +65,14 @@ def examples_for(model: Model, corpus: Corpus, settings: TrainConfig) -> Iterato
     return examples_of(corpus, settings.split, model.roles, model.arrays, settings.overfit, tars)
 
 
-def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.device, source: Run | None) -> str | None:
+def begin(
+    model: Model,
+    corpus: Corpus,
+    settings: TrainConfig,
+    device: torch.device,
+    source: Run | None,
+    order: str = PERMUTED,
+) -> str | None:
     """Bring a new model, on its device, to where its first step begins.
 
     Args:
@@ -62,6 +82,7 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
         device: of the model.
         source: a run whose weights are taken where names and shapes agree; its averages, where it has some. The rest
             is fitted.
+        order: of the examples, as `batches_for` takes it.
 
     Returns:
         what was taken and what was not, in words; None without a source.
@@ -72,7 +93,7 @@ def begin(model: Model, corpus: Corpus, settings: TrainConfig, device: torch.dev
     """
     # First, since the message of a model names the mend for examples of another length.
     model.check_examples(examples_for(model, corpus, settings))
-    dataset = batches_for(model, corpus, settings)
+    dataset = batches_for(model, corpus, settings, order=order)
     taken = {} if source is None else _weights_of(source, model)
     fitted: set[str] = set()
     if len(taken) < len(model.state_dict()):
@@ -163,5 +184,8 @@ def _part(name: str) -> str:
 
 def epoch_of(dataset: Batches, batch_size: int) -> Iterator[Batch]:
     """Batches that hold each example once, and the first ones again where the last batch is not full."""
-    for number in range(math.ceil(dataset.examples / batch_size)):
-        yield dataset.batch(number)
+    try:
+        for number in range(math.ceil(dataset.examples / batch_size)):
+            yield dataset.batch(number)
+    finally:
+        dataset.close()

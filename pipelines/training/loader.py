@@ -1,36 +1,29 @@
 """From a corpus to batches: every epoch another order, and the n-th batch always the same.
 
-The order is a permutation of all examples, drawn from seed and epoch; batch n is a slice of the permutations laid end
-to end. So it depends on neither the number of loader processes nor on how often training was interrupted, and going on
-at step n costs nothing. Examples are read at their offsets in the tars, which the index holds.
+Batch n is a slice of the epochs' orders laid end to end (`order.py`). So it depends on neither the number of loader
+processes nor on how often training was interrupted, and going on at step n costs nothing. Examples are read at their
+offsets in the tars, which the index holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Augment, Batch, Request
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, Tars, array_of, folder_of, samples_of
-
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
-LOOK_SECONDS: Final = 0.5
-"""Between looks whether the parent is there; PyTorch's own look comes only when a process waits for work."""
+from tonemill.pipelines.storage.paths import as_store, sizes_below
+from tonemill.pipelines.training.order import Order, Permuted, Place, Streamed
+from tonemill.pipelines.training.shard_ranges import ShardRanges
 
 
 class Batches(IterableDataset[Batch]):
@@ -52,6 +45,7 @@ class Batches(IterableDataset[Batch]):
         most: examples of the split that are used, the first ones of its index; None for all.
         augmentation: random changes of the audio; arrays stay as they are.
         tars: opens shards; None opens those of the corpus itself.
+        streamed: in the order `Streamed`, whose examples are read in ranges of shards; else each is read at its place.
 
     Raises:
         CorpusError: the split is empty, its examples are too short or lack an array, or a shard is not what its sidecar
@@ -74,10 +68,12 @@ class Batches(IterableDataset[Batch]):
         most: int | None = None,
         augmentation: Augment | None = None,
         tars: Tars | None = None,
+        streamed: bool = False,
     ) -> None:
         super().__init__()
         self._folder = corpus.folder
-        self._tars = tars
+        self._ranges = ShardRanges(corpus, tars) if streamed else None
+        self._tars = self._ranges or tars
         self._roles = roles
         self._augmentation = augmentation
         self._length = length if augmentation is None else augmentation.read_length
@@ -100,26 +96,56 @@ class Batches(IterableDataset[Batch]):
         self._check(corpus, split)
         self._rows = self._rows.slice(0, most)
         self.examples = self._rows.num_rows
+        self._order: Order = Permuted(self.examples, seed)
+        if streamed:
+            self._order = Streamed(self._rows, (*roles, *arrays), seed)
+
+    @property
+    def parts(self) -> int:
+        """Into so many parts loader processes may divide a batch; 1 where each makes whole batches.
+
+        Rows of a batch are in the order of their streams. So a process that makes the same part of each batch reads the
+        same few streams, and no other reads them.
+        """
+        return 1 if self._ranges is None else min(self._order.streams, self._share)
+
+    @property
+    def _share(self) -> int:
+        """Rows of a batch for this rank."""
+        return self._batch_size // self._ranks
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         lane, lanes = (worker.id, worker.num_workers) if worker else (0, 1)
-        number = self._first + lane
+        number = self._first
+        if self.parts > 1:
+            while True:
+                yield self.batch(number, lane, lanes)
+                number += 1
+        number += lane
         while True:
             yield self.batch(number)
             number += lanes
 
-    def batch(self, number: int) -> Batch:
-        """The rows of this rank of the batch of a number."""
+    def close(self) -> None:
+        """Let go of what was read ahead; a batch reads it again."""
+        if self._ranges is not None:
+            self._ranges.close()
+
+    def batch(self, number: int, part: int = 0, parts: int = 1) -> Batch:
+        """The rows of this rank of the batch of a number; one of so many parts of them."""
+        whole = range(number * self._batch_size, (number + 1) * self._batch_size)
+        places = [(place // self.examples, self._at(place)) for place in whole]
+        places.sort(key=lambda one: one[1].stream)
+        first, end = (self._rank * self._share + self._share * one // parts for one in (part, part + 1))
+        places = places[first:end]
+        if self._ranges is not None:
+            self._ranges.prepare(one for _, one in places)
         audio: dict[str, list[np.ndarray]] = {role: [] for role in self._roles}
         arrays: dict[str, list[np.ndarray]] = {name: [] for name in self._hops}
         fields: dict[str, list[Any]] = {}
-        share = self._batch_size // self._ranks
-        first = number * self._batch_size + self._rank * share
-        for place in range(first, first + share):
-            epoch, position = divmod(place, self.examples)
-            row = int(_permutation(self.examples, self._seed, epoch)[position])
-            record = {name: self._rows[name][row].as_py() for name in self._wanted}
+        for epoch, place in places:
+            record = {name: self._rows[name][place.row].as_py() for name in self._wanted}
             start = self._crop(record, epoch)
             clips: Mapping[str, np.ndarray] = {role: self._read(record, role, start) for role in self._roles}
             if self._augmentation is not None:
@@ -130,7 +156,10 @@ class Batches(IterableDataset[Batch]):
                 arrays[name].append(self._read_array(record, name, start))
             for name, value in _with_folder(record, self._fields).items():
                 fields.setdefault(name, []).append(value)
-        return Batch(_stacked(audio), fields, _stacked(arrays), self._rank * share, self._batch_size)
+        return Batch(_stacked(audio), fields, _stacked(arrays), first, self._batch_size)
+
+    def _at(self, place: int) -> Place:
+        return self._order.at(*divmod(place, self.examples))
 
     def _crop(self, record: dict[str, Any], epoch: int) -> int:
         spare = self._usable(record) - self._length
@@ -176,9 +205,12 @@ class Batches(IterableDataset[Batch]):
             )
         # NumPy's view of a column of texts would import pandas.
         counts = {one["values"]: one["counts"] for one in pc.value_counts(self._rows["shard"]).to_pylist()}
+        # A listing of a store is one request, and a look at each of its objects one each; a web server has no listing.
+        store = as_store(corpus.folder)
+        sizes = None if store is None or store.scheme == "https" else sizes_below(corpus.folder / split)
         for shard in corpus.shards(split):
             tar = corpus.output.shard(shard["shard"]).tar
-            size = tar.stat().st_size if tar.exists() else None
+            size = _bytes_of(tar) if sizes is None else sizes.get(tar)
             # A tar that was cut between two members still reads as a whole, shorter one.
             if size != shard["bytes"] or counts.get(shard["shard"]) != shard["examples"]:
                 what = "is missing" if size is None else f"has {size} of {shard['bytes']} bytes"
@@ -210,6 +242,13 @@ class Batches(IterableDataset[Batch]):
                 )
 
 
+def _bytes_of(tar: Path) -> int | None:
+    try:
+        return int(tar.stat().st_size)
+    except FileNotFoundError:
+        return None
+
+
 def _refuse_missing(corpus: Corpus, arrays: Sequence[str]) -> None:
     for name in arrays:
         if name not in corpus.arrays or isinstance(corpus.arrays[name]["hop"], list):
@@ -222,49 +261,6 @@ def _refuse_missing(corpus: Corpus, arrays: Sequence[str]) -> None:
 
 def _stacked(parts: Mapping[str, Sequence[np.ndarray]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.stack(ones)) for name, ones in parts.items()}
-
-
-def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:
-    """Iterate over a dataset with so many processes that decode ahead; the batches are the same for any number.
-
-    The processes outlive a signal to their whole group (of Ctrl-C, `timeout`, Slurm, Kubernetes), so that training can
-    save, and end with the process that reads from them, however that ends.
-    """
-    if processes == 0:
-        return iter(dataset)
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        num_workers=processes,
-        prefetch_factor=2,
-        pin_memory=pin,
-        worker_init_fn=_serve,
-        # A server that forks would be ended by such a signal.
-        multiprocessing_context="fork" if sys.platform == "linux" else None,
-    )
-    # A process inherits what is blocked, and lets it through when it is deaf to it: no moment is left in between.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _serve(_: int) -> None:
-    """Make this process, which decodes, deaf to signals that stop training, and let it end with its parent."""
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid is not None:
-        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has ended: another process then stands in the parent's place."""
-    while os.getppid() == parent:
-        time.sleep(LOOK_SECONDS)
-    os._exit(1)
 
 
 def examples_of(
@@ -281,6 +277,8 @@ def examples_of(
         CorpusError: one cannot be read.
     """
     _refuse_missing(corpus, arrays)
+    if as_store(corpus.folder) is not None:
+        tars = ShardRanges(corpus, tars)
     table, fields = corpus.index(), corpus.fields()
     for number, record in enumerate(table.filter(pc.equal(table["split"], split)).slice(0, most).to_pylist()):
         audio = {role: samples_of(corpus.folder, record, role, tars=tars) for role in roles}
@@ -295,8 +293,3 @@ def examples_of(
 def _with_folder(record: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """The fields of an example, and the folder of its source where no field has that name."""
     return {FOLDER: folder_of(record["source"]), **{name: record[name] for name in fields}}
-
-
-@lru_cache(maxsize=2)
-def _permutation(examples: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed % 2**63, epoch]).permutation(examples)

@@ -30,11 +30,12 @@ from tonemill.pipelines.training.beginning import (
     begin,
     epoch_of,
     examples_for,
+    order_for,
     refuse_small_batches,
 )
 from tonemill.pipelines.training.ends import Clock, finished, interruptible, within_memory
 from tonemill.pipelines.training.facts import facts_of
-from tonemill.pipelines.training.loader import batches
+from tonemill.pipelines.training.loader_processes import batches
 from tonemill.pipelines.training.precision import TYPES, remark_on
 from tonemill.pipelines.training.processes import Processes, joined
 from tonemill.pipelines.training.record import Record
@@ -96,11 +97,12 @@ def train(
             if run is None:
                 for remark in model_class.remarks(model_config, facts) if processes.first else ():
                     progress.say(remark)
-                taken = begin(model, corpus, settings, device, init_from) if processes.first else None
+                order = order_for(corpus)
+                taken = begin(model, corpus, settings, device, init_from, order) if processes.first else None
                 if taken is not None:
                     progress.say(taken)
                 if processes.first:
-                    begun(folder, name, model_config, settings, corpus, model, parents)
+                    begun(folder, name, model_config, settings, corpus, model, parents, order)
                 processes.copy_from_first(model.state_dict().values())
                 run = open_run(folder)
             if processes.first:
@@ -146,7 +148,8 @@ class _Training:
     def go(self) -> Trained:
         """Train until a limit, a signal, or a score that no longer improves."""
         state, settings, device, processes = self._state, self._settings, self._device, self._processes
-        dataset = batches_for(state.model, self._corpus, settings, state.step, processes.rank, processes.count)
+        ranks = (processes.rank, processes.count)
+        dataset = batches_for(state.model, self._corpus, settings, state.step, *ranks, order=self._run.order)
         loaders = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
         with (
             self._progress.phase(f"train {self._run.folder}", settings.steps, "steps") as phase,
@@ -210,7 +213,7 @@ class _Training:
         self._progress.say(f"Step {state.step + 1}: {name}.")
         state.model.eval()
         torch.manual_seed(_seed_of(settings.seed, name))
-        dataset = batches_for(state.model, self._corpus, settings)
+        dataset = batches_for(state.model, self._corpus, settings, order=self._run.order)
         examples = examples_for(state.model, self._corpus, settings)
         with torch.no_grad(), state.turning(name):
             if self._processes.first:

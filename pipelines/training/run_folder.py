@@ -17,6 +17,7 @@ from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.directions import described, settings_of
 from tonemill.pipelines.runs.parents import Parent, chosen_parents, parents_of
 from tonemill.pipelines.runs.run import (
+    ORDER,
     RUN_JSON,
     RUN_TOML,
     SCHEMA,
@@ -88,6 +89,7 @@ def begun(
     corpus: Corpus,
     model: Model,
     parents: Mapping[str, Parent],
+    order: str,
 ) -> Run:
     """Begin the run of a folder, in place of one of which no step was saved."""
     train_config, model_settings = config.to_dict(settings), config.to_dict(model_config)
@@ -102,6 +104,7 @@ def begun(
         "train_config": train_config,
         "corpus": corpus.name,
         "corpus_digest": corpus.about["digest"],
+        ORDER: order,
         **described(model.directions(model_config), model.exports(model_config)),
         **({USES: {setting: one.recorded(folder) for setting, one in parents.items()}} if parents else {}),
         SCORE: model.score._asdict(),

@@ -26,12 +26,16 @@ pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
 pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.corpus.corpus import open_corpus
+from tonemill.models.contract import Batch
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.corpus.plan_file import read_whole
 from tonemill.pipelines.storage import commit, copies, leases, stores
+from tonemill.pipelines.storage import s3 as s3_store
 from tonemill.pipelines.storage.paths import as_store, kept, place, scratch
 from tonemill.pipelines.storage.store_path import StorePath
+from tonemill.pipelines.training import order
 from tonemill.pipelines.training.loader import Batches
+from tonemill.pipelines.training.loader_processes import batches
 from tonemill.pipelines.training.shard_cache import ShardCache
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -599,3 +603,30 @@ def test_what_works_on_folders_only_says_so(
     monkeypatch.chdir(tmp_path)
     tonemill(words[0], "s3://tonemill/any", *words[1:], stdin=few).refused(2, "folders of this machine")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("ranks", "processes"), [(1, 0), pytest.param(2, 1, marks=pytest.mark.slow)])
+def test_streams_lose_no_example_to_a_store_that_stalls_cuts_and_is_busy(
+    expected: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch, ranks: int, processes: int
+) -> None:
+    upload(expected, "streamed")
+    monkeypatch.setattr(order, "RANGE_BYTES", 4000)
+    monkeypatch.setattr(stores, "ATTEMPTS", 30)
+    monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.001)
+    # Clients of their own, which wait less for an answer than the server stalls.
+    monkeypatch.setattr(s3_store, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(stores, "_stores", {})
+    corpus = open_corpus(place("s3://tonemill/streamed"))
+
+    def made(of: Corpus, **more: int) -> Batches:
+        return Batches(of, "train", ("audio",), 500, 4, seed=3, streamed=True, **more)
+
+    alone = made(open_corpus(expected))
+    parts = [made(corpus, rank=rank, ranks=ranks) for rank in range(ranks)]
+    s3.share, s3.kinds, s3.seconds, s3.among = 0.3, ("error", "cut", "drop", "slow"), 0.6, ".tar"
+    incoming = [batches(part, processes, pin=False) for part in parts]
+    for number in range(5):
+        whole = Batch.joined([next(one) for one in incoming])
+        assert np.array_equal(whole.audio["audio"], alone.batch(number).audio["audio"])
+    s3.share = 0.0
+    assert s3.counted["slow"] and s3.counted["error"] and s3.counted["cut"]

@@ -12,7 +12,8 @@ from conftest import Tonemill, write_wav
 from tonemill.models.parts import augment
 from tonemill.models.parts.augment import CHANGES, Augmentation
 from tonemill.pipelines.corpus.corpus import open_corpus
-from tonemill.pipelines.training.loader import Batches, batches
+from tonemill.pipelines.training.loader import Batches
+from tonemill.pipelines.training.loader_processes import batches
 
 RATE = 16000
 

@@ -14,7 +14,8 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
-from tonemill.pipelines.training.loader import Batches, batches
+from tonemill.pipelines.training.loader import Batches
+from tonemill.pipelines.training.loader_processes import batches
 
 LENGTH = 4096
 

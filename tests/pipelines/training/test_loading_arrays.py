@@ -19,7 +19,8 @@ from tonemill.pipelines.engine import engine
 from tonemill.pipelines.planning.plan import Output, Splitting
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.training.facts import facts_of
-from tonemill.pipelines.training.loader import Batches, batches, examples_of
+from tonemill.pipelines.training.loader import Batches, examples_of
+from tonemill.pipelines.training.loader_processes import batches
 
 LENGTH = 4 * HOP
 

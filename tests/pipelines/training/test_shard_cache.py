@@ -4,74 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from making import shard_folder
+from counted_store import Counted
 
-from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import CorpusError
-from tonemill.audiotools.synthetic import hit
-from tonemill.audiotools.waveform import Waveform
-from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
-from tonemill.pipelines.storage import stores
-from tonemill.pipelines.storage.paths import place
-from tonemill.pipelines.storage.store import Fsspec
-from tonemill.pipelines.storage.store_path import StorePath
+from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.training import shard_cache
 from tonemill.pipelines.training.loader import Batches
 from tonemill.pipelines.training.shard_cache import ShardCache
 
 LENGTH = 4096
-
-
-class Counted(Fsspec):
-    """A store in this process that counts requests of shards, and may return damaged ones."""
-
-    def __init__(self) -> None:
-        super().__init__("memory")
-        self.counted: Counter[str] = Counter()
-        self.damaged = False
-
-    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        self.counted["read"] += key.endswith(".tar")
-        return super().read(key, start, end)
-
-    def fetch(self, key: str, target: Path) -> None:
-        self.counted["fetched"] += key.endswith(".tar")
-        super().fetch(key, target)
-        if self.damaged:
-            target.write_bytes(target.read_bytes()[:-512] + bytes(512 * [1]))
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """A corpus of two shards or more in a folder."""
-    folder = tmp_path_factory.mktemp("here")
-    for seed in range(64):
-        path = folder / f"raw/snare/{seed}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(Waveform(hit("snare", 16000, seed, {}), 16000), "wav", 16).data)
-    return shard_folder(folder / "raw", folder / "corpus", valid=0.1)
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
-    store = Counted()
-    monkeypatch.setitem(stores._stores, (os.getpid(), "memory"), store)
-    shard_cache._checked.clear()
-    yield store
-
-
-@pytest.fixture
-def there(here: Corpus, store: Counted) -> Corpus:
-    """The same in a store."""
-    for path in sorted(path for path in here.folder.rglob("*") if path.is_file()):
-        StorePath("memory", f"corpora/{path.relative_to(here.folder)}").put(path)
-    return open_corpus(place("memory://corpora"))
 
 
 def epoch(corpus: Corpus, cache: ShardCache | None = None) -> np.ndarray:

@@ -91,7 +91,8 @@ def refuse_lacking(unread: int, *searched: Found) -> None:
 
 def seconds_in_words(seconds: dict[str, float]) -> str:
     """The outcome of every second that was read, in words."""
-    behind = "; `slice --tail pad` or keep takes the ends" if seconds["left_behind"] > 0.05 * seconds["read"] else ""
+    much = seconds["left_behind"] > 0.05 * seconds["read"]
+    behind = "; ends that `slice` leaves behind are taken by --tail pad or keep" if much else ""
     return (
         f"{duration(seconds['read'])} read = {duration(seconds['stored'])} stored + "
         f"{duration(seconds['left_behind'])} left behind + {duration(seconds['rejected'])} rejected + "

@@ -27,6 +27,9 @@ MOST_SEEN: Final = 500
 AUDIO: Final = "s of audio"
 """The unit of work that is sound."""
 
+STORED: Final = "s to store"
+"""The same, where only what is stored counts: what `slice` leaves behind, say, does not."""
+
 
 class Progress:
     """Where phases are shown.
@@ -80,10 +83,10 @@ class Progress:
             self.machine = None
 
     @contextmanager
-    def phase(self, name: str, total: float | None, unit: str = AUDIO) -> Iterator[Phase]:
-        """Show one piece of work, of `total` units, until the block ends."""
+    def phase(self, name: str, total: float | None, unit: str = AUDIO, shown: str = "") -> Iterator[Phase]:
+        """Show one piece of work, of `total` units, until the block ends; people read `shown` for the unit."""
         name = without_secrets(name)
-        phase = Phase(self, name, total, unit)
+        phase = Phase(self, name, total, unit, shown or unit)
         if self.quiet or self.stream is None:
             yield phase
             phase.tell_program("done")
@@ -94,7 +97,7 @@ class Progress:
             phase.tell_program("done")
             return
         with _bar(self.stream) as bar:
-            phase.bar, phase.task = bar, bar.add_task(name, total=total, unit=unit, about="")
+            phase.bar, phase.task = bar, bar.add_task(name, total=total, unit=phase.shown, about="")
             yield phase
             phase.tell_program("done")
 
@@ -125,11 +128,12 @@ def open_progress(kind: Literal["auto", "none", "jsonl"], file: Path | None = No
 class Phase:
     """Work under way; `advance` it as things get done."""
 
-    def __init__(self, progress: Progress, name: str, total: float | None, unit: str) -> None:
+    def __init__(self, progress: Progress, name: str, total: float | None, unit: str, shown: str) -> None:
         self._progress = progress
         self._name = name
         self._total = total
         self._unit = unit
+        self.shown = shown
         self._done = 0.0
         self._earlier = 0.0
         self._begun = self._printed = self._recorded = time.monotonic()
@@ -177,7 +181,7 @@ class Phase:
         """Tell the state in one plain line."""
         self._printed = time.monotonic()
         of = f" of {self._total:.0f}" if self._total is not None else ""
-        self._progress.show(f"{self._name}: {self._done:.0f}{of} {self._unit}, {self._shown()} {self.about}".rstrip())
+        self._progress.show(f"{self._name}: {self._done:.0f}{of} {self.shown}, {self._shown()} {self.about}".rstrip())
 
     def tell_program(self, state: Literal["begun", "working", "done"]) -> None:
         """Tell the state in one line of JSON."""

@@ -30,6 +30,9 @@ def command(
     columns: Annotated[
         str | None, typer.Option(help="Names for the columns of a --table whose first line is a row, as dry,wet.")
     ] = None,
+    join: Annotated[
+        str | None, typer.Option(help="The columns of a --table that hold names of files, as input,output.")
+    ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="How wet names are made, as '{name}_{effect}_{gain}'; numbers become fields.")
     ] = None,
@@ -44,12 +47,13 @@ def command(
     from tonemill.pipelines.sources import pairs, scan
     from tonemill.pipelines.sources.tables import columns_of, read_table
 
-    if table is None and (rename or columns is not None):
-        raise UsageError("--rename and --columns are for the columns of a --table. Give one.")
+    if table is None and (rename or columns is not None or join is not None):
+        raise UsageError("--rename, --columns and --join are for the columns of a --table. Give one.")
     searched = [scan.find_audio([place]) for place in (dry, wet) if place is not None]
     found = pairs.sides(searched[0]) if wet is None and table is None else (searched[0], searched[-1])
     if table is not None:
-        matched = pairs.pair_by_table(read_table(table, rename or (), ("dry", "wet"), columns_of(columns)), *found)
+        likely = [word for words in pairs.SIDES.values() for word in words]
+        matched = pairs.pair_by_table(read_table(table, rename or (), likely, columns_of(columns)), *found, join)
     elif wet is not None and Path(dry).is_file():
         matched = pairs.pair_with_one(*found, pattern)
     else:

@@ -20,7 +20,7 @@ from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.planning.plan import Plan
-from tonemill.pipelines.progress import Phase, Progress
+from tonemill.pipelines.progress import STORED, Phase, Progress
 from tonemill.pipelines.recipes.step import packages_of
 from tonemill.pipelines.storage import folders, json_files
 from tonemill.pipelines.storage.paths import inside, sizes_below
@@ -75,7 +75,8 @@ def produce(build: Build) -> dict[str, Any]:
         if state.todo:
             check(build.engine)
         prepare(build, state)
-        with build.progress.phase(f"{'shard' if output.kind == 'shards' else 'write'} {folder}", plan.seconds) as phase:
+        name = f"{'shard' if output.kind == 'shards' else 'write'} {folder}"
+        with build.progress.phase(name, plan.seconds, shown=STORED) as phase:
             cook_shards(output.home, plan, state.todo, build.engine, phase, build.tolerance)
         return describe(output, plan, build.tolerance.transient)
 

@@ -12,8 +12,15 @@ from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.names import Files, Joined, Naming, join, name_column, name_columns
 from tonemill.pipelines.sources.tables import Row, Table
 
-_STARTS: Final = ("start", "onset", "begin", "starttime", "begintime", "startsec", "xmin", "tmin")
-_ENDS: Final = ("end", "offset", "stop", "endtime", "stoptime", "endsec", "xmax", "tmax")
+_STARTS: Final = (
+    *("start", "onset", "begin", "starttime", "begintime", "startsec", "xmin", "tmin", "segmentstart", "clipstart"),
+    *("eventonset", "eventstart", "onsettime", "timestart", "startat"),
+)
+_ENDS: Final = (
+    *("end", "offset", "stop", "endtime", "stoptime", "endsec", "xmax", "tmax", "segmentend", "clipend"),
+    *("eventoffset", "eventend", "offsettime", "timeend", "endat"),
+)
+"""Columns of where a row ends, in the order of those of where it begins."""
 _LENGTHS: Final = ("duration", "length", "dur")
 _SECONDS_OF: Final = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),

@@ -20,7 +20,9 @@ NAME_COLUMNS: Final = (
     *("path", "file", "filename", "filepath", "name", "fname", "slicefilename", "soundfile", "audiofile"),
     *("audiofilename", "audiofilepath", "audiopath", "audio", "wav", "wavpath", "wavfile", "relativepath", "uri"),
     *("clip", "clipname", "recording", "track", "sound", "key", "id", "fileid", "trackid", "clipid", "utteranceid"),
-    *("uttid", "recordingid", "soundid", "stem", "basename", "url", "link", "beginfile"),
+    *("uttid", "recordingid", "soundid", "stem", "basename", "url", "link", "beginfile", "wavfilename", "wavname"),
+    *("relpath", "relativefilepath", "fullpath", "filelocation", "samplepath", "soundpath", "trackpath", "clippath"),
+    *("segmentid", "sampleid", "videoid", "ytid", "itemname", "item"),
 )
 """Columns that people name files in, as `tables.plain` spells them; those that stand first are tried first."""
 
@@ -308,7 +310,8 @@ def _refuse_double(table: Table, path: str, rows: Sequence[Row], naming: Naming)
             values = " and ".join(repr(table.fields(one).get(name)) for one in (first, row))
             raise UsageError(
                 f"{table.path} has two rows for {path}: {table.where(first)} and {table.where(row)}, whose {name} is "
-                f"{values}. Leave one out, or name folders in the table."
+                f"{values}. Leave one out, name folders in the table, or name the columns of where a row begins and "
+                "ends in its file (--excerpts START,END)."
             )
 
 

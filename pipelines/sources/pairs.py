@@ -15,11 +15,16 @@ from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.metadata import check_names
 from tonemill.pipelines.sources.names import Files, Naming, name_column
 from tonemill.pipelines.sources.scan import Found, describe
+from tonemill.pipelines.sources.separated import plain
 from tonemill.pipelines.sources.tables import Row, Table
 from tonemill.pipelines.storage.paths import readable
 
 DRY_WORDS: Final = ("dry", "in", "input", "di", "clean", "source")
 WET_WORDS: Final = ("wet", "out", "output", "amp", "target", "processed", "reamped", "fx")
+SIDES: Final = {"dry": DRY_WORDS, "wet": tuple(word for word in WET_WORDS if word not in ("amp", "fx"))}
+"""Names of columns, alone or before one of `_KINDS`; those of an amplifier and of an effect hold its name."""
+
+_KINDS: Final = ("path", "file", "filename", "name", "wav", "audio")
 _MARK: Final = r"(?:^|(?<=[\W_]))(?:{})(?=$|[\W_])"
 _DRY: Final = re.compile(_MARK.format("|".join(DRY_WORDS)), re.IGNORECASE)
 _WET: Final = re.compile(_MARK.format("|".join(WET_WORDS)), re.IGNORECASE)
@@ -153,15 +158,21 @@ def sides(found: Found) -> tuple[Found, Found]:
     return dry, wet
 
 
-def pair_by_table(table: Table, dry: Found, wet: Found) -> Matched:
-    """Match files by a table with columns dry and wet; its other columns become fields.
+def pair_by_table(table: Table, dry: Found, wet: Found, joined: str | None = None) -> Matched:
+    """Match files by a table with columns of dry and of wet names; its other columns become fields.
 
     A name may be spelt as `names.Files` takes it, or be the path of a file that is stored beside the table.
+
+    Args:
+        table: with both columns.
+        dry: files that it may name.
+        wet: likewise.
+        joined: `DRY,WET`, its columns of names; None for those with usual names, as input and output.
 
     Raises:
         UsageError: the table lacks a column, or a name in it fits no file, several, or a wet one twice.
     """
-    columns = {side: name_column(table, side) for side in ("dry", "wet")}
+    columns = _columns(table, joined)
     table.check_names(*columns.values())
     known = {"dry": Files(dry.audio), "wet": Files(wet.audio)}
     places = {side: dict(found.audio) for side, found in (("dry", dry), ("wet", wet))}
@@ -185,6 +196,27 @@ def pair_by_table(table: Table, dry: Found, wet: Found) -> Matched:
     taken = {place for pair in pairs for place in (pair.dry, pair.wet)}
     lonely = [path for side in (dry, wet) for path, place in side.audio if place not in taken]
     return Matched(tuple(pairs), tuple(lonely))
+
+
+def _columns(table: Table, joined: str | None) -> dict[str, str]:
+    """The columns of dry and of wet names."""
+    if joined is not None:
+        dry, comma, wet = joined.partition(",")
+        if not comma or not dry or not wet:
+            raise UsageError(f"--join is {joined!r}; it must be DRY,WET, as in --join input,output.")
+        return {"dry": name_column(table, dry), "wet": name_column(table, wet)}
+    columns: dict[str, str] = {}
+    for side, words in SIDES.items():
+        names = [f"{word}{kind}" for kind in ("", *_KINDS) for word in words]
+        by_plain = {plain(name): name for name in reversed(table.columns)}
+        found = next((by_plain[name] for name in names if name in by_plain), None)
+        if found is None:
+            raise UsageError(
+                f"{table.path} has no column {side!r}; it has: {', '.join(table.columns)}. "
+                "--join DRY,WET names the two that hold the names of files."
+            )
+        columns[side] = found
+    return columns
 
 
 def _meant(table: Table, row: Row, side: str, name: str, files: Files, places: Mapping[str, str]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
@@ -52,7 +55,7 @@ class Table:
 
     def where(self, row: Row) -> str:
         """A row in words for a message."""
-        return f"{'row' if self.path.suffix in ('.parquet', '.json') else 'line'} {row.line}"
+        return f"{'row' if _suffix(self.path) in ('.parquet', '.json') else 'line'} {row.line}"
 
     def fields(self, row: Row, *without: str | None) -> dict[str, Any]:
         """The fields of a row: its columns under their new names, but for some."""
@@ -82,7 +85,8 @@ def read_table(
     Text stays text unless it is a number that is written the same way again: `007`, `1_1`, `12e4` and `1.10` are text.
 
     Args:
-        path: of the file; its suffix decides the format. The separator of a text file is found from its content.
+        path: of the file; its suffix decides the format, that before .gz, .bz2, .xz or .zst where it is compressed.
+            The separator of a text file is found from its content.
         renamed: `OLD=NEW` for columns that become fields under other names, `OLD=` for those that are left out.
         names: columns that it likely has, in the spelling of `plain`: they decide where the separator is in doubt.
         columns: of a text file whose first line is a row.
@@ -90,14 +94,14 @@ def read_table(
     Raises:
         UsageError: the file cannot be read; the message has the line and the reason.
     """
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     if columns and suffix in _READERS:
         raise UsageError(f"--columns is for text whose first line is a row; {path} names its columns itself.")
     try:
         found, rows = (
             _READERS[suffix](path, names) if suffix in _READERS else _as_separated(path, suffix, names, columns)
         )
-    except (OSError, CorpusError, ValueError, RecursionError, csv.Error) as error:
+    except (OSError, EOFError, CorpusError, ValueError, RecursionError, csv.Error, lzma.LZMAError) as error:
         raise UsageError(f"--table {path} cannot be read: {str(error).rstrip('.')[:300]}.") from error
     if not rows:
         raise UsageError(f"--table {path} cannot be read: it is empty, or has a line of column names and no rows.")
@@ -147,7 +151,7 @@ def _of_records(records: Sequence[tuple[int, Any]]) -> tuple[list[str], list[Row
 
 
 def _json_lines(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
-    text = decoded(path.read_bytes())
+    text = decoded(_content(path))
     if text.lstrip().startswith("["):
         return _json(path, names)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -162,7 +166,7 @@ def _json_lines(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]
 
 def _json(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
     """An array of objects, an object with an object or a value for each name, lines of objects, or as pandas writes."""
-    text = decoded(path.read_bytes())
+    text = decoded(_content(path))
     try:
         record = json.loads(text)
     except ValueError:
@@ -208,8 +212,32 @@ def _parquet(path: Path, names: Sequence[str]) -> tuple[list[str], list[Row]]:
 
 def _as_separated(path: Path, suffix: str, names: Sequence[str], columns: Sequence[str]) -> tuple[list[str], list[Row]]:
     own = "\t" if suffix in (".tsv", ".tab") else ","
-    header, rows = separated(path.read_bytes(), own, names, columns)
+    header, rows = separated(_content(path), own, names, columns)
     return header, [Row(line, values) for line, values in rows]
+
+
+def _suffix(path: Path) -> str:
+    """The suffix of the format, without that of a compression."""
+    return Path(path.stem if path.suffix.lower() in _COMPRESSED else path.name).suffix.lower()
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, decompressed if its name ends so."""
+    return _COMPRESSED.get(path.suffix.lower(), bytes)(path.read_bytes())
+
+
+def _from_zstandard(data: bytes) -> bytes:
+    import pyarrow as pa
+
+    return bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read())
+
+
+_COMPRESSED: Final[dict[str, Callable[[bytes], bytes]]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+    ".zst": _from_zstandard,
+}
 
 
 def _is_known(value: Any) -> bool:
@@ -224,7 +252,17 @@ def _as_json(value: Any) -> Any:
         return {str(name): _as_json(one) for name, one in value.items()}
     if isinstance(value, int) and abs(value) >= EXACT:
         return str(value)
+    if isinstance(value, bytes):
+        return _text_of(value)
     return value if isinstance(value, str | int | float | bool | None) and value == value else str(value)
+
+
+def _text_of(value: bytes) -> str:
+    """Bytes of a Parquet table as the text that they are, or in hexadecimal digits."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
 
 
 _READERS: Final[dict[str, Callable[[Path, Sequence[str]], tuple[list[str], list[Row]]]]] = {

@@ -139,6 +139,19 @@ def test_a_table_reports_which_belong_together(tmp_path: Path) -> None:
         pair_by_table(read_table(tmp_path / "none.csv"), found("a.wav"), found("x1.wav"))
 
 
+@pytest.mark.parametrize(
+    ("columns", "joined"),
+    [("dry,wet", None), ("Input,Output", None), ("clean_file,target_path", None), ("di,reamped", None), ("a,b", "a,b")],
+)
+def test_columns_of_names_are_found_as_people_call_them(tmp_path: Path, columns: str, joined: str | None) -> None:
+    (tmp_path / "t.csv").write_text(f"{columns},amp\nriff,riff loud,vox\n")
+    table = read_table(tmp_path / "t.csv")
+    (pair,) = pair_by_table(table, found("riff.wav"), found("riff loud.flac"), joined).pairs
+    assert (pair.dry, pair.wet, pair.fields) == ("/x/riff.wav", "/x/riff loud.flac", {"amp": "vox"})
+    with pytest.raises(UsageError, match="--join"):
+        pair_by_table(table, found("riff.wav"), found("riff loud.flac"), "a")
+
+
 def test_all_wets_of_a_dry_stay_in_one_split() -> None:
     def pair(wet: str) -> Recipe:
         return Recipe(wet, {"dry": {"uri": "file:///d", "sha256": "d"}, "wet": {"uri": wet, "sha256": wet}})

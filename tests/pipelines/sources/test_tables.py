@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
-from collections.abc import Sequence
+import lzma
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +165,29 @@ def test_columns_are_named_once_and_only_where_the_table_names_none(tmp_path: Pa
     for typed in ("path,path", "path,,label", ""):
         with pytest.raises(UsageError, match="--columns path,text"):
             columns_of(typed)
+
+
+def zstandard(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as packed:
+        packed.write(data)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "packed"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("ZST", zstandard)]
+)
+def test_a_compressed_table_is_read_as_what_it_holds(
+    tmp_path: Path, suffix: str, packed: Callable[[bytes], bytes]
+) -> None:
+    lines = "".join(f"{json.dumps(row)}\n" for row in ROWS)
+    for name, text in (("t.csv", CSV), ("t.tsv", TABS), ("t.jsonl", lines), ("t.json", json.dumps(ROWS))):
+        assert values(tmp_path / f"{name}.{suffix}", packed(text.encode())) == ROWS
+    (tmp_path / f"t.csv.{suffix}").write_bytes(packed(CSV.encode())[:-9])
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_table(tmp_path / f"t.csv.{suffix}")
+
+
+def test_bytes_of_parquet_become_their_text(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"path": ["a.wav", "b.wav"], "code": [b"kick", b"\xff\x01"]}), tmp_path / "t.parquet")
+    assert [row.values["code"] for row in read_table(tmp_path / "t.parquet").rows] == ["kick", "ff01"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -11,6 +12,14 @@ from tonemill.audiotools.errors import UsageError
 SEED: Final = "seed"
 AUDIO: Final = "audio"
 FIELDS: Final = "fields"
+
+
+_NUMBER: Final = re.compile(r"\s*[-+]?[0-9]{1,300}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?\s*")
+
+
+def as_number(value: Any) -> Any:
+    """The number that a text writes, as of a table whose cells are not written the same way again; else the value."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
 class Bounds(NamedTuple):
@@ -57,6 +66,7 @@ class RequestField(NamedTuple):
             UsageError: names the range, or the texts.
         """
         if self.low is not None and self.high is not None:
+            value = as_number(value)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not self.low <= value <= self.high:
                 shown = f"{value:g}" if is_number else repr(value)

@@ -58,6 +58,7 @@ class CorpusFacts:
         texts: for each metadata field of text, how many examples have none.
         examples: how many there are.
         numbers: as `given`, for every numeric metadata field.
+        spelt: for each metadata field of text whose every value writes a number, as `1.50`, the values.
     """
 
     name: str
@@ -71,6 +72,7 @@ class CorpusFacts:
     texts: Mapping[str, int] = field(default_factory=dict)
     examples: int = 0
     numbers: Mapping[str, Range] = field(default_factory=dict)
+    spelt: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def holds(self) -> str:

@@ -196,7 +196,8 @@ def settled_conditions(config: Any, corpus: CorpusFacts) -> Any:
 
 def missing_conditions(config: DiffusionConfig, corpus: CorpusFacts) -> list[str]:
     """How many examples lack a field that clips are made for, in words."""
-    counts = {name: corpus.given[name].missing for name in config.numbers}
+    known = {**corpus.spelt, **corpus.given}
+    counts = {name: known[name].missing for name in config.numbers}
     if config.caption is not None:
         counts[config.caption] = corpus.texts[config.caption]
     return [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
-from tonemill.models.directions import Direction, Export, Score
+from tonemill.models.directions import Direction, Export, Score, as_number
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
 from tonemill.models.effect.playing import ChannelPlayers, PackedPlayOptions, PlayOptions, direction_of
@@ -207,7 +207,7 @@ class Effect(Model):
         """
         found = []
         for name, low, high in self._knob_ranges():
-            value = settings.get(name)
+            value = as_number(settings.get(name))
             if isinstance(value, bool) or not isinstance(value, int | float):
                 what = "is not set" if value is None else f"is {value!r}, no number"
                 raise UsageError(

@@ -110,27 +110,26 @@ def settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[
     if not config.conditioning:
         return {"knobs": (), "knob_low": (), "knob_high": ()}
     varying = sorted(name for name, about in corpus.given.items() if about.low < about.high)
+    known = {**corpus.spelt, **corpus.given}
     for name in config.knobs:
-        if name not in corpus.given:
+        if name not in known:
             raise CorpusError(
                 f"{corpus.name} holds no numbers named {name!r} that came with the pairs; it has "
                 f"{', '.join(corpus.given) or 'none'}. Name them in the files (riff__fuzz_drive=0.7.wav) or in the "
                 "table of `tonemill pair --table`."
             )
-        if name not in varying:
-            raise CorpusError(
-                f"{name!r} is {corpus.given[name].low:g} in all of {corpus.name}: nothing can be learned of it."
-            )
+        if known[name].low == known[name].high:
+            raise CorpusError(f"{name!r} is {known[name].low:g} in all of {corpus.name}: nothing can be learned of it.")
     names = config.knobs or tuple(varying)
     for name in names:
-        if corpus.given[name].missing:
+        if known[name].missing:
             raise CorpusError(
-                f"{corpus.given[name].missing} examples of {corpus.name} have no value for the knob {name!r}. "
+                f"{known[name].missing} examples of {corpus.name} have no value for the knob {name!r}. "
                 f"Leave them out with `tonemill select '{name} != None'` in the pipe that makes it, name others "
                 "with --knobs, or train without with --no-conditioning."
             )
     return {
         "knobs": names,
-        "knob_low": tuple(corpus.given[name].low for name in names),
-        "knob_high": tuple(corpus.given[name].high for name in names),
+        "knob_low": tuple(known[name].low for name in names),
+        "knob_high": tuple(known[name].high for name in names),
     }

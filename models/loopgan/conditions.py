@@ -34,10 +34,11 @@ def settled_conditions(config: LoopGANConfig, corpus: CorpusFacts) -> LoopGANCon
     if config.label is not None:
         config = replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
     numbers = settled_numbers(config.numbers, corpus.numbers, corpus, train)
+    known = {**corpus.spelt, **corpus.numbers}
     for name in config.numbers:
-        if corpus.numbers[name].missing:
+        if known[name].missing:
             raise CorpusError(
-                f"{corpus.numbers[name].missing} examples of {corpus.name} have no {name}. Leave them out: "
+                f"{known[name].missing} examples of {corpus.name} have no {name}. Leave them out: "
                 f"`tonemill open {corpus.name} | tonemill select '{name} != None' | tonemill shard NEW`."
             )
     return replace(config, **numbers)

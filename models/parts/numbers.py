@@ -27,7 +27,7 @@ class NumberSettings(Protocol):
 def settled_numbers(
     names: Sequence[str], known: Mapping[str, Range], corpus: CorpusFacts, train: str
 ) -> dict[str, Any]:
-    """The settings `number_low` and `number_high` of fields, each a tuple of floats.
+    """The settings `number_low` and `number_high` of fields, each a tuple of floats; text of a number counts as one.
 
     Args:
         names: of the fields.
@@ -38,8 +38,9 @@ def settled_numbers(
     Raises:
         CorpusError: a field is missing, is text, or is the same throughout; the message names the mend.
     """
+    known = {**corpus.spelt, **known}
     for name in names:
-        if name in corpus.texts:
+        if name in corpus.texts and name not in known:
             raise CorpusError(
                 f"{name!r} is text in {corpus.name}, for some of its values are no finite numbers. Mend the table, and "
                 f"take it over: `tonemill scan FOLDER --table TABLE | ... | tonemill shard {corpus.name} --update`."
@@ -68,6 +69,6 @@ def number_fields(config: NumberSettings, required: bool = False) -> dict[str, R
     return {name: RequestField(low, high, required=required) for name, low, high in number_ranges(config)}
 
 
-def scaled_number(value: Number, low: Number, high: Number) -> float:
-    """A number on the scale on which the least is -1 and the largest 1."""
+def scaled_number(value: Number | str, low: Number, high: Number) -> float:
+    """A number, or the text of one, on the scale on which the least is -1 and the largest 1."""
     return 2 * (float(value) - low) / (high - low) - 1

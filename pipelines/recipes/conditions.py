@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.models.directions import as_number
 
 LONGEST: Final = 10_000
 """Characters of a condition; it may come from a plan that another person wrote."""
@@ -44,7 +45,6 @@ _ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Mod: _of_numbers(operator.mod),
 }
 _FUNCTIONS: Final[dict[str, Callable[[Any], Any]]] = {"int": int, "float": float, "str": str, "len": len, "abs": abs}
-_NUMBER: Final = re.compile(r"\s*[-+]?[0-9]{1,300}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?\s*")
 _METHODS: Final = frozenset({"startswith", "endswith", "lower", "upper"})
 
 
@@ -157,7 +157,7 @@ def _value(node: ast.expr, fields: Mapping[str, Any]) -> Any:
         case ast.UnaryOp(op=ast.Not()):
             return not _value(node.operand, fields)
         case ast.UnaryOp():
-            return -_as_number(_value(node.operand, fields))
+            return -as_number(_value(node.operand, fields))
         case ast.BinOp():
             return _ARITHMETIC[type(node.op)](*_alike(_value(node.left, fields), _value(node.right, fields)))
         case ast.Compare():
@@ -166,7 +166,7 @@ def _value(node: ast.expr, fields: Mapping[str, Any]) -> Any:
             return getattr(str(_value(method.value, fields)), method.attr)(*(_value(a, fields) for a in node.args))
         case ast.Call(func=ast.Name() as function):
             values = [_value(argument, fields) for argument in node.args]
-            return _FUNCTIONS[function.id](*(map(_as_number, values) if function.id == "abs" else values))
+            return _FUNCTIONS[function.id](*(map(as_number, values) if function.id == "abs" else values))
     raise AssertionError(f"_check let {ast.dump(node)} pass")
 
 
@@ -182,11 +182,9 @@ def _compare(node: ast.Compare, fields: Mapping[str, Any]) -> bool:
 
 def _alike(one: Any, other: Any) -> tuple[Any, Any]:
     """Two values; where one is a number and the other the text of one, two numbers."""
-    if isinstance(one, str) and _is_number(other) and _NUMBER.fullmatch(one):
-        return float(one), other
-    if isinstance(other, str) and _is_number(one) and _NUMBER.fullmatch(other):
-        return one, float(other)
-    return one, other
+    if _is_number(one):
+        return one, as_number(other)
+    return (as_number(one), other) if _is_number(other) else (one, other)
 
 
 def _is_in(item: Any, whole: Any) -> bool:
@@ -194,10 +192,6 @@ def _is_in(item: Any, whole: Any) -> bool:
     if isinstance(whole, list | tuple):
         return any(operator.eq(*_alike(item, one)) for one in whole)
     return item in whole
-
-
-def _as_number(value: Any) -> Any:
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
 def _is_number(value: Any) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonemill.audiotools.errors import CorpusError
+from tonemill.models.directions import as_number
 from tonemill.models.exchange import ArrayFacts, CorpusFacts, Range
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, is_field
 from tonemill.pipelines.corpus.plan_file import PlanFile
@@ -59,7 +61,17 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
     given_names = given_fields(corpus.output.plan, numbers)
     given = {name: range_ for name, range_ in numbers.items() if name in given_names}
     return CorpusFacts(
-        corpus.name, roles, rate, channels, values, given, arrays, texts=texts, examples=examples, numbers=numbers
+        corpus.name,
+        roles,
+        rate,
+        channels,
+        values,
+        given,
+        arrays,
+        texts=texts,
+        examples=examples,
+        numbers=numbers,
+        spelt={name: range_ for name in texts if (range_ := _spelt(table[name], texts[name])) is not None},
     )
 
 
@@ -90,6 +102,17 @@ def _numbers(corpus: Corpus, table: pa.Table) -> dict[str, Range]:
                 low, high = float(about["min"].as_py()), float(about["max"].as_py())
                 found[name] = Range(low, high, table[name].null_count)
     return found
+
+
+def _spelt(column: pa.ChunkedArray, missing: int) -> Range | None:
+    """The range of texts that all write a finite number; None where one does not, or all are empty."""
+    low, high = math.inf, -math.inf
+    for text in column.unique().to_pylist():
+        number = as_number(text) if text else None
+        if isinstance(number, str) or (number is not None and not math.isfinite(number)):
+            return None
+        low, high = (low, high) if number is None else (min(low, number), max(high, number))
+    return Range(low, high, missing) if low <= high else None
 
 
 def given_fields(plan_file: Path, names: Iterable[str]) -> set[str]:

@@ -124,6 +124,10 @@ def test_knobs_are_the_numbers_that_came_with_the_pairs_and_vary() -> None:
     with pytest.raises(UsageError, match=r"--set tone=0\.5"):
         one.turned({"drive": 1.0})
     assert Effect.settle(EffectConfig(knobs=("tone",)), replace(FACTS, given=given)).knobs == ("tone",)
+    spelt = replace(FACTS, given=given, spelt={"gain": Range(1.0, 9.0, 0)})
+    assert "gain" not in Effect.settle(EffectConfig(), spelt).knobs
+    assert Effect.settle(EffectConfig(knobs=("gain",)), spelt).knob_high == (9.0,)
+    assert one.turned({"drive": "10.0", "tone": "0.50"}) == pytest.approx([1, 0])
     assert Effect.settle(EffectConfig(conditioning=False), replace(FACTS, given=given)).knobs == ()
     with pytest.raises(CorpusError, match="nothing can be learned"):
         Effect.settle(EffectConfig(knobs=("take",)), replace(FACTS, given=given))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.diffusion.settings import VARIANTS
 from tonemill.models.exchange import CorpusFacts, Range
 from tonemill.models.loopgan.settings import LoopGANConfig
@@ -40,6 +40,17 @@ def test_fields_that_teach_nothing_are_refused_with_the_mend(name: str, words: s
     with pytest.raises(CorpusError, match=words) as refused:
         settled_numbers((name,), KNOWN, CORPUS, "tonemill train loopgan corpora/x")
     assert "`tonemill train loopgan corpora/x`" in str(refused.value)
+
+
+def test_text_that_writes_numbers_counts_as_numbers() -> None:
+    """A table's `007` and `1.50` stay text, for they would not be written so again."""
+    spelt = CorpusFacts("corpora/x", ("audio",), 16000, 1, {}, texts={"gain": 0}, spelt={"gain": Range(-3, 5, 0)})
+    assert settled_numbers(("gain",), KNOWN, spelt, "train") == {"number_low": (-3.0,), "number_high": (5.0,)}
+    assert [scaled_number(value, -3, 5) for value in ("-3", "1.00", "5")] == [-1, 0, 1]
+    field = number_fields(LoopGANConfig(numbers=("gain",), number_low=(-3.0,), number_high=(5.0,)))["gain"]
+    field.check("gain", "1.50", "a run")
+    with pytest.raises(UsageError, match="from -3 to 5"):
+        field.check("gain", "7.0", "a run")
 
 
 def test_a_field_of_text_is_refused_with_the_mend() -> None:

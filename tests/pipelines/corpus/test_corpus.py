@@ -24,8 +24,8 @@ from tonemill.pipelines.sources import scan
 from tonemill.pipelines.training.facts import facts_of
 
 FIELDS = (
-    {"label": "kick", "take": 1},
-    {"label": "snare", "tempo_bpm": 120.5},
+    {"label": "kick", "take": 1, "drive": "0.50"},
+    {"label": "snare", "tempo_bpm": 120.5, "drive": "007"},
     {"label": 7, "take": "last", "loud": True},
     {},
     {"big": 2**70, "nested": {"a": [1]}},
@@ -50,14 +50,15 @@ def sharded(folder: Path, shard_seconds: float, rate: int = 8000) -> Corpus:
 def test_no_field_is_lost(tmp_path: Path, shard_seconds: float) -> None:
     corpus = sharded(tmp_path, shard_seconds)
     opened = {recipe.path: recipe.fields for recipe in corpus.recipes()}
-    assert opened["0.wav"] == {"label": "kick", "take": "1"}
-    assert opened["1.wav"] == {"label": "snare", "tempo_bpm": 120.5}
+    assert opened["0.wav"] == {"label": "kick", "take": "1", "drive": "0.50"}
+    assert opened["1.wav"] == {"label": "snare", "tempo_bpm": 120.5, "drive": "007"}
     assert opened["2.wav"] == {"label": "7", "take": "last", "loud": True}
     assert opened["3.wav"] == {}
     assert str(opened["4.wav"]["big"]) == str(2**70)
     facts = facts_of(corpus)
     assert facts.values["label"] == ("7", "kick", "snare")
     assert (facts.examples, facts.texts["label"], facts.texts["take"]) == (5, 2, 3)
+    assert facts.spelt["drive"] == (0.5, 7, 3) and "drive" not in facts.given, "a number where it is named as one"
 
 
 def test_each_example_records_its_whole_story_and_no_place(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@
     python -m benchmarks.scale sound --hours 10 --kinds wav --workers 2
     python -m benchmarks.scale sound --store           # also into moto's S3 server on loopback
     python -m benchmarks.scale files --count 100000    # scan and plan so many files, links to a hundred
+    python -m benchmarks.scale plans                   # plans of ten thousand and a hundred thousand sources
+    python -m benchmarks.scale plans --counts 1000000  # of a million
 
 One-minute 48 kHz stereo sources become mono 44.1 kHz two-second FLAC clips. Ten sources are hard-linked under as many
 names as the hours need. Each stage runs alone, from file to file, so that each has its own numbers; the plain loop is
@@ -12,18 +14,25 @@ that of `benchmarks.shard`, with as many processes, and where ffmpeg is installe
     wall, CPU   seconds of whole processes; CPU is user and system time of all that they started
     peak        resident memory of the largest process
     speed       seconds of sound per second of wall
+
+`plans` makes a stream of synthetic recipes; "again" is the same command once more, "append" that with 1,000 others. A
+task is a process of its own, which opens the plan and reads a shard ("start"), and then fifty others ("shard", the
+median), both in CPU time; "read" are the bytes that it reads up to the end of its first shard.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import Pool
@@ -170,6 +179,89 @@ def files(folder: Path, count: int) -> None:
         print(f"| {what} | {cost.wall:.1f} | {cost.cpu:.1f} | {1000 * cost.cpu / count:.3f} | {cost.peak_mb:.0f} |")
 
 
+def stream_of(target: Path, first: int, count: int) -> None:
+    """Recipes of one-minute sources in two hundred folders, and two steps."""
+    from tonemill.pipelines.recipes.recipe import Recipe
+    from tonemill.pipelines.recipes.recipe_stream import write_stream
+
+    def recipes() -> Iterator[Recipe]:
+        steps = [
+            {"step": "resample", "version": 1, "rate": 44100, "channels": "mono", "engine": "soxr", "quality": "high"},
+            {
+                "step": "slice",
+                "version": 1,
+                "seconds": 2.0,
+                "samples": None,
+                "hop_seconds": None,
+                "short": "drop",
+                "tail": "drop",
+            },
+        ]
+        for number in range(first, first + count):
+            name = f"{number % 200:03d}/{number:08d}.wav"
+            facts = {"bytes": 11_520_044, "sample_rate": 48000, "channels": 2, "frames": 2_880_000, "subtype": "PCM_16"}
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            source = {"uri": f"file:///recordings/{name}", "modified_ns": 17 * 10**17, "sha256": digest, **facts}
+            yield Recipe(name, {"audio": source}, {"label": f"{number % 200:03d}"}, steps)
+
+    with target.open("wb") as file:
+        write_stream(recipes(), file)
+
+
+def task(plan: Path) -> dict[str, float]:
+    """What a worker spends on the plan: milliseconds of CPU, and MB that it reads."""
+    from tonemill.pipelines.corpus.plan_file import PlanFile
+
+    def spent(act: Callable[[], object]) -> float:
+        begun = time.process_time()
+        act()
+        return 1000 * (time.process_time() - begun)
+
+    before = _bytes_read()
+    file = PlanFile(plan)
+    start = spent(lambda: (file.shard(0), file.rows(0)))
+    read = (_bytes_read() - before) / 1e6
+    numbers = np.random.default_rng(1).integers(0, file.count, 50).tolist()
+    shards = [spent(lambda number=number: (file.shard(number), file.rows(number))) for number in numbers]
+    return {"shards": file.count, "start": start, "shard": statistics.median(shards), "read": read}
+
+
+def _bytes_read() -> int:
+    line = Path("/proc/self/io").read_text().splitlines()[0]
+    return int(line.split()[1])
+
+
+def plans(folder: Path, counts: list[int]) -> None:
+    print(
+        "| sources | shards | plan, MB | what | wall, s | CPU, s | peak, MB |\n|--:|--:|--:|---|--:|--:|--:|",
+        flush=True,
+    )
+    tasks: list[str] = []
+    for count in counts:
+        streams, corpus = [folder / "all.jsonl", folder / "more.jsonl"], folder / f"{count}"
+        # Not here: a process's peak counts what its parent held when it was started.
+        with Pool(1) as pool:
+            pool.starmap(stream_of, [(streams[0], 0, count), (streams[1], count, 1000)])
+        command = [TONEMILL, "shard", str(corpus), "--range", "0:0", "-q"]
+        costs = {"plan": run(command, streams[0]), "again": run(command, streams[0])}
+        size = (corpus / "plan.parquet").stat().st_size / 1e6
+        words = [sys.executable, "-m", "benchmarks.scale", "task", str(corpus / "plan.parquet")]
+        several = [json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout) for _ in range(5)]
+        found = {name: statistics.median(one[name] for one in several) for name in several[0]}
+        costs["append"] = run([*command, "--append"], streams[1])
+        for what, cost in costs.items():
+            print(
+                f"| {count:,} | {found['shards']:,.0f} | {size:.1f} | {what} | {cost.wall:.1f} | {cost.cpu:.1f} "
+                f"| {cost.peak_mb:.0f} |",
+                flush=True,
+            )
+        costs_of_task = " | ".join(f"{found[name]:.2f}" for name in ("start", "shard", "read"))
+        tasks.append(f"| {count:,} | {found['shards']:,.0f} | {costs_of_task} |")
+        shutil.rmtree(corpus)
+    print("\n| sources | shards | start, ms | shard, ms | read, MB |\n|--:|--:|--:|--:|--:|")
+    print("\n".join(tasks), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     what = parser.add_subparsers(dest="what", required=True)
@@ -180,7 +272,10 @@ def main() -> None:
     one.add_argument("--store", action="store_true", help="also into an S3 server on loopback")
     many = what.add_parser("files")
     many.add_argument("--count", type=int, default=100_000)
-    for parsed in (one, many):
+    planned = what.add_parser("plans")
+    planned.add_argument("--counts", nargs="+", type=int, default=[10_000, 100_000])
+    what.add_parser("task").add_argument("plan", type=Path)
+    for parsed in (one, many, planned):
         parsed.add_argument("--folder", type=Path, help="where to work")
     loop = what.add_parser("loop")
     loop.add_argument("given", nargs=3)
@@ -189,8 +284,13 @@ def main() -> None:
         raw, out, workers = options.given
         run_loop(Path(raw), Path(out), int(workers))
         return
+    if options.what == "task":
+        print(json.dumps(task(options.plan)))
+        return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        if options.what == "files":
+        if options.what == "plans":
+            plans(Path(name), options.counts)
+        elif options.what == "files":
             files(Path(name), options.count)
         else:
             sound(Path(name), options.hours, options.kinds, options.workers, options.store)

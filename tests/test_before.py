@@ -27,6 +27,7 @@ from pyarrow import parquet
 from safetensors.numpy import load_file
 
 from tonemill.models.earlier import comparable
+from tonemill.pipelines.corpus.plan_file import read_plan
 
 COOKED = [name for name in COMMANDS if name.startswith(("corpora/", "files/", "renders/"))]
 CORPORA = [name for name in COOKED if name.startswith("corpora/")]
@@ -203,8 +204,12 @@ def outline(value: Any) -> Any:
 
 
 def head_of_then(head: dict[str, Any]) -> dict[str, Any]:
-    """A plan's description of itself, without what is recorded since of the flags that made it."""
-    kept = {name: value for name, value in head.items() if name != "shard_seconds"}
+    """A plan's description of itself, without what is recorded since of the flags that made it.
+
+    Since schema 2 the shards are listed behind the rows, in tables of their own.
+    """
+    gone = ("shard_seconds", "schema", "shards", "at_once")
+    kept = {name: value for name, value in head.items() if name not in gone}
     return {**kept, "splitting": {name: value for name, value in head["splitting"].items() if name != "redeal"}}
 
 
@@ -221,7 +226,9 @@ def described(path: Path) -> Any:
             metadata = file.schema_arrow.metadata or {}
             plan = outline(head_of_then(json.loads(metadata[b"tonemill"]))) if b"tonemill" in metadata else None
             columns = [(field.name, str(field.type)) for field in file.schema_arrow]
-            return columns, file.metadata.num_rows, file.num_row_groups, plan
+            # A plan had a row group for each shard.
+            groups = file.num_row_groups if plan is None else None
+            return columns, file.metadata.num_rows, groups, plan
     if path.suffix == ".tar":
         with tarfile.open(path) as tar:
             heads = [(one.name, one.mtime, one.mode, one.uid, one.uname, one.type, one.pax_headers) for one in tar]
@@ -237,6 +244,7 @@ def described(path: Path) -> Any:
 
 CHANGED = {
     "state.json": ("score_step", "optimizers_sha256", "scaler", "seal", "best_score", "since_best", "turned"),
+    "plan.json": ("end",),
     "run.json": ("directions", "exports", "renders_from", "makes", "score"),
     "run.toml": (),
     "metrics.jsonl": (),
@@ -360,7 +368,9 @@ def test_the_plan_is_that_of_then(before: Path, again: Path, name: str) -> None:
         assert recipes[0] == recipes[1]
         assert one == other
     heads = [json.loads(parquet.read_schema(path).metadata[b"tonemill"]) for path in (new, old)]
-    assert head_of_then(heads[0]) == heads[1]
+    assert head_of_then(heads[0]) == head_of_then(heads[1])
+    assert [head["schema"] for head in heads] == [2, 1]
+    assert read_plan(new).shards == read_plan(old).shards
     assert about(again / name)["plan_digest"] == about(before / name)["plan_digest"]
 
 

@@ -17,7 +17,6 @@ from tonemill.pipelines.building.build import Build, claim, clear, cook_shards, 
 from tonemill.pipelines.building.existing import ExistingFolder
 from tonemill.pipelines.building.state import look
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import plan_is_whole
 from tonemill.pipelines.engine.engine import check
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.storage import folders, json_files
@@ -65,9 +64,10 @@ def existing_plan(found: ExistingFolder) -> Plan:
         CorpusError: the folder has no plan, or it is damaged.
     """
     output = found.output
-    if output.plan.exists() and not plan_is_whole(output):
-        raise CorpusError(f"{output.plan} is damaged. Pipe the recipes in again, without --planned.")
-    plan = found.plan()
+    try:
+        plan = found.plan()
+    except CorpusError as error:
+        raise CorpusError(f"{error} Pipe the recipes in again, without --planned.") from error
     if plan is None:
         raise CorpusError(
             f"{output.folder} holds no plan. Pipe recipes into this command with --range 0:0, which writes it."

@@ -97,7 +97,7 @@ def _clusters(plan_file: Path, *_: int) -> dict[str, list[Planned]]:
     """The recipes of a plan that are in a cluster of copies, by cluster."""
     found: dict[str, list[Planned]] = defaultdict(list)
     columns = ("key", "name", "recipe")
-    for table in PlanFile(plan_file).tables(columns):
+    for table in PlanFile(plan_file).batches(columns):
         for key, name, text in zip(*(table[column].to_pylist() for column in columns), strict=True):
             if f'"{CLUSTER}":' in text:
                 cluster = json.loads(text)["fields"].get(CLUSTER)

@@ -29,15 +29,15 @@ from tonemill.pipelines.corpus.array_columns import (
 )
 from tonemill.pipelines.corpus.environment import environment
 from tonemill.pipelines.corpus.layout import ShardFiles
-from tonemill.pipelines.corpus.plan_file import read_plan, read_rows
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.corpus.shard_tables import Tally, fits_a_column
 from tonemill.pipelines.corpus.sidecar import commit_tables
-from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
+from tonemill.pipelines.planning.plan import Output, Planned, Shard
 from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.recipes.step import packages_of
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.output_names import PLAN
-from tonemill.pipelines.storage.paths import kept, scratch
+from tonemill.pipelines.storage.paths import scratch
 
 NEIGHBOURS: Final = 4
 """Shards on each side whose sources are tried, if no source of this shard can be read."""
@@ -51,20 +51,19 @@ def cook_shard(home: Path, number: int) -> None:
         MachineError: this machine lacks room, memory or handles, or can read no source any more.
         Stopped: the user stopped the command.
     """
-    local_plan = kept(home / PLAN)
-    status = local_plan.stat()
+    status = (home / PLAN).stat()
     plan = _plan_as_of(home / PLAN, status.st_size, status.st_mtime_ns, status.st_ino)
-    shard = plan.shards[number]
+    shard = plan.shard(number)
     files = ShardFiles(home / shard.name)
     files.base.parent.mkdir(parents=True, exist_ok=True)
     with journal_of(home, number) as journal:
         try:
-            rows = read_rows(local_plan, number)
-            doubts = Doubts(rows, partial(_others, local_plan, len(plan.shards), number))
+            rows = plan.rows(number)
+            doubts = Doubts(rows, partial(_others, plan, number))
             while True:
                 shelf = _shelf(home, files, plan.output)
                 try:
-                    tally = _fill(shelf, shard, plan.output, rows, number, journal, local_plan, doubts)
+                    tally = _fill(shelf, shard, plan.output, rows, number, journal, home / PLAN, doubts)
                     if doubts.cook_again():
                         continue
                     doubts.settle(tally.rejects)
@@ -84,17 +83,17 @@ def _shelf(home: Path, files: ShardFiles, output: Output) -> Shelf:
     return FileShelf(home.parent, scratch(files.base.parent), output.container)
 
 
-def _others(plan: Path, shards: int, number: int) -> Iterator[Planned]:
+def _others(plan: PlanFile, number: int) -> Iterator[Planned]:
     """Recipes of the `NEIGHBOURS` shards before and after a shard, the nearest first."""
     for step in range(1, NEIGHBOURS + 1):
-        for other in {(number + step) % shards, (number - step) % shards} - {number}:
-            yield from read_rows(plan, other)
+        for other in {(number + step) % plan.count, (number - step) % plan.count} - {number}:
+            yield from plan.rows(other)
 
 
 @lru_cache(maxsize=2)
-def _plan_as_of(path: Path, *_: int) -> Plan:
-    """The plan without rows: it names every shard, so a process reads it once, and again only if its file changes."""
-    return read_plan(path)
+def _plan_as_of(path: Path, *_: int) -> PlanFile:
+    """The plan's file: a process reads its end once, and again only if the file changes."""
+    return PlanFile(path)
 
 
 def _fill(

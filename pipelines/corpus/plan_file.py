@@ -1,10 +1,12 @@
-"""Read and write plan.parquet: a row group per shard, so that a worker reads its own rows and nothing else."""
+"""Read and write plan.parquet, so that a worker reads its own shard's rows and little else, however many shards."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
-import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,57 +15,142 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from tonemill.audiotools.codecs.encoding import CONTAINERS
-from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Shard, Splitting, pack
+from tonemill.pipelines.corpus.plan_content import COLUMNS, SHARD_COLUMNS, plan_of, require, rows_of, table_of
+from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.storage import commit, json_files
-from tonemill.pipelines.storage import parquet as parquet_files
-from tonemill.pipelines.storage.parquet import footer_bytes, read_metadata, read_row_group, read_row_groups, reading
-from tonemill.pipelines.storage.paths import is_plain
+from tonemill.pipelines.storage.parquet import read_row_group, read_row_groups, reading
+from tonemill.pipelines.storage.parts_file import PartsFile, PartsWriter
 from tonemill.pipelines.storage.table_digests import held
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+"""Of new plans: the shards are listed in tables beside the rows, and the file's parts have digests of their own."""
 
-COLUMNS: Final = pa.schema(
-    [
-        ("shard", pa.string()),
-        ("position", pa.int32()),
-        ("key", pa.string()),
-        ("name", pa.string()),
-        ("clips", pa.int64()),
-        ("seconds", pa.float64()),
-        ("recipe", pa.string()),
-    ]
-)
+EARLIER: Final = 1
+"""With a row group for each shard, and all shards in the footer."""
+
+AT_ONCE: Final = 4096
+"""Rows of a row group, and of a table of shards."""
+
+MOST_TEXT: Final = 16 << 20
+"""Characters of recipes in a row group, beyond which it ends sooner."""
+
+ABOUT: Final = b"tonemill"
 
 
-def dump_plan(plan: Plan, file: BinaryIO) -> None:
-    """Write a plan with its rows; the caller moves the file into place."""
+def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any] | None:
+    """Write a plan with its rows; the caller moves the file into place.
+
+    Args:
+        plan: with its rows.
+        file: open for writing.
+        schema: `EARLIER` to write what earlier versions wrote.
+
+    Returns:
+        Bytes and SHA-256 of the end of the file; None of schema `EARLIER`.
+    """
     about = {
-        "schema": SCHEMA,
+        "schema": schema,
         "output": asdict(plan.output),
         "splitting": plan.splitting.to_json(),
         "grown": plan.grown,
         **({"shard_seconds": plan.shard_seconds} if plan.shard_seconds is not None else {}),
-        "shards": [asdict(shard) for shard in plan.shards],
     }
-    schema = COLUMNS.with_metadata({"tonemill": json.dumps(about)})
-    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for shard, rows in zip(plan.shards, plan.rows, strict=True):
-            writer.write_table(_table(shard, rows), row_group_size=len(rows))
+    if schema == EARLIER:
+        about["shards"] = [asdict(shard) for shard in plan.shards]
+        with parquet.ParquetWriter(file, COLUMNS.with_metadata({ABOUT: json.dumps(about)}), compression="zstd") as old:
+            for shard, rows in zip(plan.shards, plan.rows, strict=True):
+                old.write_table(table_of([(shard.name, row) for row in rows]), row_group_size=len(rows))
+        return None
+    about |= {"shards": len(plan.shards), "at_once": AT_ONCE}
+    with PartsWriter(file, COLUMNS.with_metadata({ABOUT: json.dumps(about)})) as writer:
+        for group in _groups(plan):
+            writer.group(table_of(group))
+        firsts = itertools.accumulate((shard.recipes for shard in plan.shards), initial=0)
+        listed = [{**asdict(shard), "first": first} for shard, first in zip(plan.shards, firsts, strict=False)]
+        for start in range(0, len(listed), AT_ONCE):
+            writer.table(pa.Table.from_pylist(listed[start : start + AT_ONCE], SHARD_COLUMNS))
+        return writer.close()
+
+
+def _groups(plan: Plan) -> Iterator[list[tuple[str, Planned]]]:
+    """The rows of each row group, with the names of their shards."""
+    group, text = list[tuple[str, Planned]](), 0
+    for shard, rows in zip(plan.shards, plan.rows, strict=True):
+        for row in rows:
+            group.append((shard.name, row))
+            text += len(row.line)
+            if len(group) == AT_ONCE or text > MOST_TEXT:
+                yield group
+                group, text = [], 0
+    if group:
+        yield group
 
 
 class PlanFile:
     """A plan's file, and which of its rows are those of a shard.
 
+    Only what is read is held against its digest. A plan of schema `EARLIER` has a row group for each shard.
+
     Args:
         path: of the file.
-        proved: the file's bytes are those that were recorded.
+        proved: what is read has the digest that was recorded.
     """
 
     def __init__(self, path: Path, proved: bool = True) -> None:
         self._path, self._proved = path, proved
+        self._held: tuple[object, pa.Table] = None, pa.table({})
+        self._listed: tuple[int, pa.Table] = -1, pa.table({})
+
+    @cached_property
+    def _file(self) -> PartsFile:
+        return PartsFile(self._path, self._proved)
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        text = self._file.note(ABOUT)
+        if text is None:
+            raise CorpusError(f"{self._path} was not made by tonemill.")
+        with self._understood():
+            about: dict[str, Any] = json.loads(text)
+            if about["schema"] not in (EARLIER, SCHEMA):
+                raise CorpusError(
+                    f"{self._path} has schema {about['schema']!r}; this tonemill reads {EARLIER} and {SCHEMA}. Use the "
+                    "one that wrote it."
+                )
+            if about["schema"] == SCHEMA:
+                for name, least in (("shards", 0), ("at_once", 1)):
+                    require(type(about[name]) is int and about[name] >= least, name, about[name])
+                tables = self._file.tables
+                require(tables == -(-about["shards"] // about["at_once"]), "number of tables", tables)
+            return about
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise CorpusError(f"{self._path} is not a plan: {error}.") from error
+
+    @property
+    def _is_earlier(self) -> bool:
+        return bool(self._about["schema"] == EARLIER)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return self._file.starts()
+
+    @property
+    def count(self) -> int:
+        """How many shards it has."""
+        return len(self.plan.shards) if self._is_earlier else int(self._about["shards"])
+
+    @cached_property
+    def output(self) -> Output:
+        """What cooking it leaves."""
+        with self._understood():
+            return plan_of(self._about, ()).output
 
     @cached_property
     def plan(self) -> Plan:
@@ -72,16 +159,38 @@ class PlanFile:
         Raises:
             CorpusError: there is no plan, or one that this version cannot read.
         """
-        text = read_metadata(self._path, b"tonemill", self._proved)
-        try:
-            about = json.loads(text)
-            if about["schema"] == SCHEMA:
-                return _plan(about)
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise CorpusError(f"{self._path} is not a plan: {error}.") from error
-        raise CorpusError(
-            f"{self._path} has schema {about['schema']!r}; this tonemill reads {SCHEMA}. Use the one that wrote it."
-        )
+        about = self._about
+        with self._understood():
+            if self._is_earlier:
+                return plan_of(about, tuple(Shard(**shard) for shard in about["shards"]))
+            shards, rows = list[Shard](), 0
+            for number in range(self._file.tables):
+                for record in self._table_of_shards(number).to_pylist():
+                    require(record.pop("first") == rows, "first row of a shard", record["name"])
+                    shards.append(Shard(**record))
+                    rows += shards[-1].recipes
+            require(len(shards) == self.count and rows == self._starts[-1], "number of shards", len(shards))
+            return plan_of(about, tuple(shards))
+
+    def shard(self, number: int) -> Shard:
+        """One shard; of the list of all no more is read than the table that it is in.
+
+        Raises:
+            CorpusError: there is no such shard, or it is damaged.
+        """
+        if self._is_earlier:
+            return self.plan.shards[self._known(number)]
+        return self._entry(number)[0]
+
+    def rows(self, number: int) -> list[Planned]:
+        """The recipes of one shard, in order.
+
+        Raises:
+            CorpusError: they cannot be read, or a name among them would lead out of the folder.
+        """
+        if self._is_earlier:
+            return rows_of(self._path, number, read_row_group(self._path, number, self._proved))
+        return self._checked(number, *self._entry(number))
 
     def tables(self, columns: Collection[str], numbers: Sequence[int] | None = None) -> Iterator[pa.Table]:
         """Some columns of the rows of one shard after another.
@@ -93,71 +202,110 @@ class PlanFile:
         Raises:
             CorpusError: they are missing or damaged.
         """
-        yield from read_row_groups(self._path, lambda name: name in columns, numbers, self._proved)
+        if self._is_earlier:
+            yield from read_row_groups(self._path, lambda name: name in columns, numbers, self._proved)
+            return
+        for number in range(self.count) if numbers is None else numbers:
+            shard, first = self._entry(number)
+            yield self._slice(first, shard.recipes, tuple(columns))
 
-    def rows(self, number: int) -> list[Planned]:
-        """The recipes of one shard, in order.
+    def batches(self, columns: Collection[str]) -> Iterator[pa.Table]:
+        """Some columns of all rows, some thousand at a time, whichever shards they are of.
 
         Raises:
-            CorpusError: they cannot be read, or a name among them would lead out of the folder.
+            CorpusError: they are missing or damaged.
         """
-        return _rows(self._path, number, read_row_group(self._path, number, self._proved))
+        if self._is_earlier:
+            yield from self.tables(columns)
+            return
+        for number in range(len(self._starts) - 1):
+            yield self._file.group(number, columns)
 
     def whole(self) -> Plan:
-        """The plan with all its rows.
+        """The plan with all its rows; of one in a store a copy is kept here, which later commands find too.
 
         Raises:
             CorpusError: as `plan` and `rows`.
         """
-        path, plan = self._path, self.plan
+        path = self._path
         try:
+            if not self._is_earlier:
+                self._file.copy()
+                return replace(self.plan, rows=tuple(tuple(rows) for rows in self._all_rows()))
             with reading(path):
                 copy = held(path) if self._proved else path
-            tables = enumerate(read_row_groups(copy, lambda _: True, range(len(plan.shards)), self._proved))
-            return replace(plan, rows=tuple(tuple(_rows(path, number, table)) for number, table in tables))
+            tables = enumerate(read_row_groups(copy, lambda _: True, range(self.count), self._proved))
+            return replace(self.plan, rows=tuple(tuple(rows_of(path, number, table)) for number, table in tables))
         except ValueError as error:
             raise CorpusError(f"{path} is damaged: {error}") from error
+
+    def _all_rows(self) -> Iterator[list[Planned]]:
+        first = 0
+        for number, shard in enumerate(self.plan.shards):
+            yield self._checked(number, shard, first)
+            first += shard.recipes
+
+    def _checked(self, number: int, shard: Shard, first: int) -> list[Planned]:
+        table = self._slice(first, shard.recipes)
+        rows = rows_of(self._path, number, table)
+        if table.num_rows and table["shard"].unique().to_pylist() != [shard.name]:
+            raise CorpusError(f"{self._path} is damaged: it has rows of other shards among those of {shard.name}.")
+        return rows
+
+    def _known(self, number: int) -> int:
+        if not 0 <= number < self.count:
+            raise CorpusError(f"{self._path} has {self.count} shards, and no shard {number}.")
+        return number
+
+    def _entry(self, number: int) -> tuple[Shard, int]:
+        """A shard of the list, and the number of its first row."""
+        place, at = divmod(self._known(number), self._about["at_once"])
+        record = self._table_of_shards(place).slice(at, 1).to_pylist()[0]
+        with self._understood():
+            first = record.pop("first")
+            require(type(first) is int and first >= 0, "first row", first)
+            return plan_of(self._about, (Shard(**record),)).shards[0], first
+
+    def _table_of_shards(self, number: int) -> pa.Table:
+        place, table = self._listed
+        if place != number:
+            table, at_once = self._file.table(number), self._about["at_once"]
+            if (
+                table.schema.names != SHARD_COLUMNS.names
+                or table.schema.types != SHARD_COLUMNS.types
+                or table.num_rows != min(at_once, self.count - number * at_once)
+            ):
+                raise CorpusError(f"{self._path} is damaged: its list of shards is another.")
+            self._listed = number, table
+        return table
+
+    def _slice(self, first: int, count: int, columns: tuple[str, ...] | None = None) -> pa.Table:
+        """Rows by their numbers; the row group of the last of them is kept."""
+        starts = self._starts
+        if first + count > starts[-1]:
+            raise CorpusError(f"{self._path} has {starts[-1]} rows, and no row {first + count - 1}.")
+        pieces, end = list[pa.Table](), first + count
+        group = max(0, bisect.bisect_right(starts, first) - 1)
+        while first < end:
+            table = self._group(group, columns)
+            pieces.append(table.slice(first - starts[group], end - first))
+            group += 1
+            first = starts[group]
+        return pa.concat_tables(pieces) if pieces else self._file.schema.empty_table()
+
+    def _group(self, number: int, columns: tuple[str, ...] | None) -> pa.Table:
+        what, table = self._held
+        if what != (number, columns):
+            table = self._file.group(number, columns)
+            if table.num_rows != self._starts[number + 1] - self._starts[number]:
+                raise CorpusError(f"{self._path} is damaged: it announces another number of rows than it has.")
+            self._held = (number, columns), table
+        return table
 
 
 def read_plan(path: Path, proved: bool = True) -> Plan:
     """A plan without its rows; arguments and errors as of `PlanFile`."""
     return PlanFile(path, proved).plan
-
-
-def _plan(about: dict[str, Any]) -> Plan:
-    """The plan that a file describes, which anyone may have written: names become paths, numbers become loops."""
-    output, splitting = Output(**about["output"]), Splitting(**about.get("splitting", {}))
-    _require(output.kind in ("shards", "files"), "kind of output", output.kind)
-    _require(output.container in CONTAINERS, "container", output.container)
-    _require(output.bits in (None, 16, 24, 32), "bits", output.bits)
-    for name in ("valid", "test"):
-        share = getattr(splitting, name)
-        _require(type(share) in (int, float) and 0 <= share <= 1, name, share)
-    for name in ("valid_where", "test_where", "split_by", "group"):
-        _require(isinstance(getattr(splitting, name), str | None), name, getattr(splitting, name))
-    _require(type(splitting.seed) is int, "seed", splitting.seed)
-    for name in ("ends", "redeal"):
-        _require(type(getattr(splitting, name)) is bool, name, getattr(splitting, name))
-    shard_seconds = about.get("shard_seconds")
-    _require(
-        shard_seconds is None or (type(shard_seconds) in (int, float) and 0 < shard_seconds < math.inf),
-        "shard_seconds",
-        shard_seconds,
-    )
-    shards = tuple(Shard(**shard) for shard in about["shards"])
-    for shard in shards:
-        _require(type(shard.name) is str and SHARD_NAME.fullmatch(shard.name), "shard", shard.name)
-        _require(type(shard.digest) is str, "digest", shard.digest)
-        _require(type(shard.seconds) in (int, float) and 0 <= shard.seconds < math.inf, "seconds", shard.seconds)
-        for name in ("recipes", "clips", "bytes"):
-            _require(type(getattr(shard, name)) is int and getattr(shard, name) >= 0, name, getattr(shard, name))
-    _require(len({shard.name for shard in shards}) == len(shards), "shard", "of one name twice")
-    return Plan(output, shards, (), splitting, about.get("grown") is True, shard_seconds)
-
-
-def _require(fits: object, what: str, found: object) -> None:
-    if not fits:
-        raise ValueError(f"its {what} is {str(found)[:80]!r}")
 
 
 def read_whole(path: Path, proved: bool = True) -> Plan:
@@ -170,64 +318,17 @@ def read_rows(path: Path, number: int, proved: bool = True) -> list[Planned]:
     return PlanFile(path, proved).rows(number)
 
 
-def _rows(path: Path, number: int, table: pa.Table) -> list[Planned]:
-    if table.schema.names != COLUMNS.names or table.schema.types != COLUMNS.types:
-        raise CorpusError(f"{path} has other columns than a plan.")
-    rows = [
-        Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], pack(row["recipe"] or ""))
-        for row in table.to_pylist()
-    ]
-    for position, row in enumerate(rows):
-        if (
-            None in (row.clips, row.seconds)
-            or not row.packed
-            or row.position != position
-            or not _are_names(row.key, row.name)
-        ):
-            raise CorpusError(f"{path} is damaged at recipe {position} of part {number}, {str(row.name)[:80]!r}.")
-    return rows
-
-
-def _are_names(key: object, name: object) -> bool:
-    return isinstance(key, str) and KEY.fullmatch(key) is not None and is_plain(name)
-
-
-def _table(shard: Shard, rows: tuple[Planned, ...]) -> pa.Table:
-    return pa.Table.from_pydict(
-        {
-            "shard": [shard.name] * len(rows),
-            "position": [row.position for row in rows],
-            "key": [row.key for row in rows],
-            "name": [row.name for row in rows],
-            "clips": [row.clips for row in rows],
-            "seconds": [row.seconds for row in rows],
-            "recipe": [row.line for row in rows],
-        },
-        schema=COLUMNS,
-    )
-
-
-def write_plan(output: OutputFolder, plan: Plan) -> None:
-    """Write a plan with its rows, and beside it the digest of its file.
+def write_plan(output: OutputFolder, plan: Plan, schema: int = SCHEMA) -> None:
+    """Write a plan with its rows, and beside it the digests of its file and of that file's end.
 
     The corpus's own description cannot hold that digest: a plan names places, and those decide nothing. The old digest
     goes first, so that no reader holds the new file against it, whenever this is killed.
-
-    Raises:
-        UsageError: it has more shards than a reader would take.
     """
     with commit.pending(output.plan) as file:
-        dump_plan(plan, file)
-        length = footer_bytes(file)
-        if length > parquet_files.MOST_METADATA:
-            longer = sum(shard.seconds for shard in plan.shards) / len(plan.shards) * length
-            raise UsageError(
-                f"This plan has {len(plan.shards)} shards, which no reader takes: the list of them has {length} bytes, "
-                f"and {parquet_files.MOST_METADATA} are the most. Make longer shards: --shard-seconds "
-                f"{math.ceil(1.5 * longer / parquet_files.MOST_METADATA)}."
-            )
+        end = dump_plan(plan, file, schema)
         output.plan_seal.unlink(missing_ok=True)
-    json_files.write_sealed(output.plan_seal, {"plan_digest": plan.digest, **commit.fingerprint(output.plan)})
+    seal = {"plan_digest": plan.digest, **commit.fingerprint(output.plan), **({"end": end} if end is not None else {})}
+    json_files.write_sealed(output.plan_seal, seal)
 
 
 def plan_is_whole(output: OutputFolder) -> bool:

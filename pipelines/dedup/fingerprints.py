@@ -28,7 +28,7 @@ from tonemill.pipelines.building.tolerance import Tolerance
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import journal_of
 from tonemill.pipelines.cooking.status import Stopped, begin, stopping, under_way
-from tonemill.pipelines.corpus.plan_file import dump_plan, read_plan, read_rows
+from tonemill.pipelines.corpus.plan_file import PlanFile, dump_plan
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output, digest_of
 from tonemill.pipelines.planning.planner import make_plan
@@ -164,9 +164,10 @@ def fingerprint_shard(home: Path, number: int) -> None:
         OutputError: it cannot be written.
         Stopped: the command was interrupted.
     """
-    shard = read_plan(home / PLAN).shards[number]
+    plan = PlanFile(home / PLAN)
+    shard = plan.shard(number)
     base = home.parent / f"{shard.digest[:32]}"
-    rows = read_rows(home / PLAN, number)
+    rows = plan.rows(number)
     made: list[dict[str, Any]] = []
     begin(number)
     with journal_of(home, number) as journal, commit.Part(base.with_suffix(".sketches")) as part:

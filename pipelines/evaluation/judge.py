@@ -129,7 +129,7 @@ def trained_by(corpus: Corpus, judge: Judge) -> set[str]:
     digest, found = judge.about.get("checkpoint"), set[str]()
     if digest is None:
         return found
-    for table in PlanFile(corpus.output.plan).tables(("recipe",)):
+    for table in PlanFile(corpus.output.plan).batches(("recipe",)):
         for text in table["recipe"].filter(pc.match_substring(table["recipe"], digest)).to_pylist():
             steps = json.loads(text).get("steps", [])
             found |= {str(step.get("run")) for step in steps if digest in step.get("trained_with", {}).values()}

@@ -17,7 +17,7 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.environment import other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
+from tonemill.pipelines.corpus.plan_file import EARLIER, SCHEMA, plan_is_whole, write_plan
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
@@ -97,13 +97,15 @@ def _mended_plan(report: Report) -> Plan:
     sealed = json_files.read_sealed(output.plan_seal)
     if plan is None and sealed is not None:
         plan = unproved_plan(output.plan)
+    # A plan of an earlier version has the digest of what that version wrote.
+    schema = SCHEMA if sealed is None or "end" in sealed else EARLIER
     if plan is not None:
         with folder_of_copies() as place:
             copy = OutputFolder(place, "shards")
-            write_plan(copy, plan)
+            write_plan(copy, plan, schema)
             same = sealed is None or commit.fingerprint(copy.plan) == {key: sealed[key] for key in ("bytes", "sha256")}
         if same and (sealed is not None or _is_described(report, plan)):
-            write_plan(output, plan)
+            write_plan(output, plan, schema)
             return plan
     raise CorpusError(
         f"{output.plan} is damaged, and only this file names the sources. Give the command that made "

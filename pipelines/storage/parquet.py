@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -117,6 +117,26 @@ class TableFile:
     def schema(self) -> pa.Schema:
         return self._opened.schema
 
+    def note(self, key: bytes) -> bytes | None:
+        """The bytes under a key in the metadata of the schema or of the footer; None if there are none."""
+        return (self._opened.schema.metadata or {}).get(key) or (self._opened.file.metadata.metadata or {}).get(key)
+
+    def rows_of_groups(self) -> list[int]:
+        """How many rows each row group has."""
+        metadata = self._opened.file.metadata
+        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+    def group(self, number: int, wanted: Wanted | None, held: BinaryIO | io.RawIOBase) -> pa.Table:
+        """One row group, from a file that has its bytes at the same places.
+
+        Raises:
+            CorpusError: it is damaged.
+        """
+        with reading(self._path):
+            metadata, schema = self._opened.file.metadata, self._opened.schema
+            there = _Opened(parquet.ParquetFile(held, metadata=metadata, pre_buffer=False), schema)
+            return _whole(cast(BinaryIO, held), there, self._path, number, wanted)
+
     def column(self, name: str) -> pa.ChunkedArray:
         """All values of a column.
 
@@ -188,19 +208,6 @@ def read_row_groups(
         there = _parquet(file, path)
         for number in range(there.file.metadata.num_row_groups) if numbers is None else numbers:
             yield _whole(file, there, path, number, wanted)
-
-
-def read_metadata(path: Path, key: bytes, proved: bool = True) -> bytes:
-    """The bytes under a key of a Parquet file's schema metadata.
-
-    Raises:
-        CorpusError: the file is missing or damaged, or has no such key.
-    """
-    with reading(path), opened(path, proved) as file:
-        found = (_parquet(file, path).schema.metadata or {}).get(key)
-        if not found:
-            raise CorpusError(f"{path} was not made by tonemill.")
-        return bytes(found)
 
 
 def footer_bytes(file: BinaryIO) -> int:

@@ -128,7 +128,7 @@ def given_fields(plan_file: Path, names: Iterable[str]) -> set[str]:
     missing, found = set(names), set[str]()
     if not missing:
         return found
-    for table in PlanFile(plan_file).tables(("recipe",)):
+    for table in PlanFile(plan_file).batches(("recipe",)):
         try:
             new = {name for name in missing if _gives(table["recipe"], name)}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:

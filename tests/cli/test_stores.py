@@ -27,8 +27,13 @@ pytest.importorskip("moto", reason="tests of stores need tonemill[test]")
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch
+from tonemill.pipelines.corpus import plan_file
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_whole
+from tonemill.pipelines.planning.plan import Output, Splitting
+from tonemill.pipelines.planning.planner import make_plan
+from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.storage import commit, copies, leases, stores
 from tonemill.pipelines.storage import s3 as s3_store
 from tonemill.pipelines.storage.paths import as_store, kept, place, scratch
@@ -169,16 +174,44 @@ def test_a_table_of_a_bucket_comes_once(expected: Path, s3: Wire) -> None:
     assert index.equals(open_corpus(expected).index()) and s3.counted["GET"] == 1
     plan = corpus.folder / "plan.parquet"
     there = read_whole(expected / "plan.parquet")
-    for before in range(2):
+    for _ in range(2):
         s3.counted.clear()
         assert read_whole(plan) == there
         wanted = s3.counted["GET"]
-        # The plan is read only the first time; where the copy was another one, its digest is requested once more.
+        # The plan is copied only the first time, and its end compared each time.
         s3.counted.clear()
         assert read_whole(plan) == there
-        assert s3.counted["GET"] == wanted - 1 - before
+        assert s3.counted["GET"] == wanted - 1 == 2
         # What was copied from another version, of one size and one time in the store's whole seconds, is no copy.
         kept(plan).write_bytes(bytes(kept(plan).stat().st_size))
+
+
+def test_a_worker_reads_its_own_part_of_a_plan_in_a_bucket(
+    s3: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four requests: the record, the end, the list that the shard is in, and its row group."""
+    monkeypatch.setattr(plan_file, "AT_ONCE", 4)
+    source = {"audio": {"uri": "file:///x.wav", "frames": 8000, "sample_rate": 8000, "channels": 1}}
+    recipes = [Recipe(f"{number}.wav", source, {"text": f"{number}" * 2000}) for number in range(200)]
+    made = make_plan(recipes, Output("shards"), Splitting(), 2.0)
+    local = OutputFolder(tmp_path, "shards")
+    plan_file.write_plan(local, made)
+    far = place(str(upload(tmp_path, "parts"))) / "plan.parquet"
+    bytes_read: list[int] = []
+    real = StorePath.read
+
+    def read(path: StorePath, start: int, end: int) -> bytes:
+        bytes_read.append(end - start)
+        return real(path, start, end)
+
+    monkeypatch.setattr(StorePath, "read", read)
+    s3.counted.clear()
+    file = plan_file.PlanFile(far)
+    assert file.shard(50) == made.shards[50] and tuple(file.rows(50)) == made.rows[50]
+    assert s3.counted["GET"] == 4 and len(bytes_read) == 3
+    assert sum(bytes_read) < local.plan.stat().st_size / 3
+    for number in range(100):
+        assert tuple(file.rows(number)) == made.rows[number]
 
 
 def test_a_model_trains_on_what_a_bucket_holds(tonemill: Tonemill, few: bytes, expected: Path, s3: Wire) -> None:

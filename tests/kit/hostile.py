@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,13 +20,15 @@ from pyarrow import parquet
 from tonemill.audiotools.codecs import files, sndfile
 from tonemill.audiotools.errors import AudioError, TonemillError
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import dump_plan, read_whole
+from tonemill.pipelines.corpus.plan_content import SHARD_COLUMNS
+from tonemill.pipelines.corpus.plan_file import SCHEMA, dump_plan, read_whole
 from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files
 from tonemill.pipelines.planning.plan import Output, Plan, Splitting
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_stream
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.parts_file import PartsWriter
 from tonemill.pipelines.storage.paths import is_plain
 from tonemill.pipelines.storage.tar import cut_out, members
 
@@ -184,7 +187,7 @@ def findings() -> list[Path]:
 
 
 def described_otherwise(plan: bytes, change: Callable[[str], str], columns: dict[str, list[object]]) -> bytes:
-    """A plan's file with another description, or other columns; the file itself is whole."""
+    """A file of a plan of schema 1 with another description, or other columns; the file itself is whole."""
     table = parquet.read_table(io.BytesIO(plan))
     for name, values in columns.items():
         if name == "nothing":
@@ -197,7 +200,33 @@ def described_otherwise(plan: bytes, change: Callable[[str], str], columns: dict
     return out.getvalue()
 
 
-def small_plan() -> tuple[bytes, Plan]:
+def listed_otherwise(
+    plan: Plan, about: Callable[[str], str], shards: Callable[[str], str], columns: dict[str, list[object]]
+) -> bytes:
+    """A plan's file with another description, another list of shards or other columns, and true digests of all parts.
+
+    Args:
+        plan: with its rows.
+        about: changes the description, as JSON.
+        shards: changes the list of shards, as JSON.
+        columns: instead of those of the rows.
+    """
+    whole = io.BytesIO()
+    dump_plan(plan, whole)
+    rows = parquet.read_table(whole)
+    for name, values in columns.items():
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, rows.schema.field(name).type))
+    text = about(rows.schema.metadata[b"tonemill"].decode())
+    listed = json.loads(shards(json.dumps([{**asdict(shard), "first": 0} for shard in plan.shards])))
+    out = io.BytesIO()
+    with PartsWriter(out, rows.schema.with_metadata({"tonemill": text})) as writer:
+        writer.group(rows)
+        writer.table(pa.Table.from_pylist(listed, SHARD_COLUMNS))
+        writer.close()
+    return out.getvalue()
+
+
+def small_plan(schema: int = SCHEMA) -> tuple[bytes, Plan]:
     """The file of a plan of three recipes in one shard."""
     lines = [
         {
@@ -214,5 +243,5 @@ def small_plan() -> tuple[bytes, Plan]:
     stream = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     plan = make_plan(RecipeReader(io.BytesIO(stream)), Output("files"), Splitting(), 60.0)
     out = io.BytesIO()
-    dump_plan(plan, out)
+    dump_plan(plan, out, schema)
     return out.getvalue(), plan

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pytest
 from broken_audio import encoded
 from conftest import Tonemill, contents, lines_of, noise, stream_of
-from hostile import READERS, described_otherwise, findings, mutated, small_plan, with_other_values
+from hostile import READERS, described_otherwise, findings, listed_otherwise, mutated, small_plan, with_other_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError, StreamError, TonemillError, UsageError
 from tonemill.pipelines.corpus.corpus import open_corpus
-from tonemill.pipelines.corpus.plan_file import read_whole
+from tonemill.pipelines.corpus.plan_file import EARLIER, read_rows, read_whole
 from tonemill.pipelines.corpus.shard_tables import index_table
 from tonemill.pipelines.recipes.conditions import condition
 from tonemill.pipelines.recipes.recipe_stream import LONGEST_LINE, RecipeReader
@@ -36,6 +36,7 @@ QUICK = settings(
 LONG = settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 PLAN_FILE, PLAN = small_plan()
+EARLIER_FILE, _ = small_plan(EARLIER)
 
 
 def small_tar() -> bytes:
@@ -78,7 +79,7 @@ STREAM = stream_of([json.loads(line) for line in LINES])
 WHOLE: dict[str, list[bytes]] = {
     "stream": [STREAM],
     "tar": [small_tar()],
-    "plan": [PLAN_FILE],
+    "plan": [PLAN_FILE, EARLIER_FILE],
     "index": [small_index()],
     "sidecar": [json.dumps(SIDECAR).encode()],
     "audio": [
@@ -99,8 +100,13 @@ def look(name: str, place: Path, how: settings) -> None:
     if name in ("stream", "sidecar"):
         choices += [with_other_values(whole.decode()).map(str.encode) for whole in WHOLE[name]]
     if name == "plan":
-        about = parquet.read_schema(io.BytesIO(PLAN_FILE)).metadata[b"tonemill"].decode()
-        choices.append(with_other_values(about).map(lambda text: described_otherwise(PLAN_FILE, lambda _: text, {})))
+        about, now = (
+            parquet.read_schema(io.BytesIO(file)).metadata[b"tonemill"].decode() for file in (EARLIER_FILE, PLAN_FILE)
+        )
+        choices += [
+            with_other_values(about).map(lambda text: described_otherwise(EARLIER_FILE, lambda _: text, {})),
+            with_other_values(now).map(lambda text: listed_otherwise(PLAN, lambda _: text, str, {})),
+        ]
 
     @how
     @given(st.one_of(choices))
@@ -236,9 +242,24 @@ LEADS_OUT: dict[str, tuple[Callable[[str], str], dict[str, list[object]]]] = {
 
 @pytest.mark.parametrize("how", LEADS_OUT)
 def test_a_plan_that_leads_out_of_its_folder_is_refused(tmp_path: Path, how: str) -> None:
-    (tmp_path / "plan.parquet").write_bytes(described_otherwise(PLAN_FILE, *LEADS_OUT[how]))
-    with pytest.raises(CorpusError):
-        read_whole(tmp_path / "plan.parquet")
+    change, columns = LEADS_OUT[how]
+    (tmp_path / "plan.parquet").write_bytes(listed_otherwise(PLAN, str, str, {}))
+    assert read_whole(tmp_path / "plan.parquet") == PLAN
+    for data in (described_otherwise(EARLIER_FILE, change, columns), listed_otherwise(PLAN, change, change, columns)):
+        (tmp_path / "plan.parquet").write_bytes(data)
+        with pytest.raises(CorpusError, match=r"not a plan|is damaged"):
+            read_whole(tmp_path / "plan.parquet")
+
+
+@pytest.mark.parametrize("numbers", [(1, 0), (1, -1), (-1, 1), (0, 1), (2, 1), (1 << 62, 1 << 62), (1, 1.0), (True, 1)])
+def test_numbers_of_shards_that_are_not_true_are_refused(tmp_path: Path, numbers: tuple[object, object]) -> None:
+    def other(text: str) -> str:
+        return json.dumps({**json.loads(text), "shards": numbers[0], "at_once": numbers[1]})
+
+    (tmp_path / "plan.parquet").write_bytes(listed_otherwise(PLAN, other, str, {}))
+    for read in (read_whole, lambda path: read_rows(path, 0)):
+        with pytest.raises(CorpusError):
+            read(tmp_path / "plan.parquet")
 
 
 def test_a_sidecar_cannot_have_a_persons_file_removed(

@@ -11,7 +11,6 @@ from conftest import Tonemill
 
 from tonemill.pipelines.building import existing
 from tonemill.pipelines.building.existing import ExistingFolder
-from tonemill.pipelines.corpus import plan_file
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile
 
@@ -33,7 +32,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         monkeypatch.setattr(module, name, call)
 
     counting(existing, "sizes_below", "listing")
-    counting(plan_file, "read_metadata", "head")
+    counting(existing, "PlanFile", "head")
     counting(PlanFile, "rows", "part")
     counting(PlanFile, "whole", "parts")
     return counted

@@ -89,7 +89,8 @@ def test_shards_are_balanced_and_lose_nothing(lengths: list[float], shard_second
 
 def test_a_plan_survives_its_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
     plan = make_plan([recipe(f"{i}\n.wav", seed=i) for i in range(50)], Output("files", "ogg", 16), Splitting(0.5), 9)
-    dump_plan(plan, tmp_path / "plan.parquet")
+    with (tmp_path / "plan.parquet").open("wb") as file:
+        dump_plan(plan, file)
     read = read_plan(tmp_path / "plan.parquet")
     assert (read.digest, read.output, read.shards) == (plan.digest, plan.output, plan.shards)
     for number, rows in enumerate(plan.rows):

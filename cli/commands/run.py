@@ -27,12 +27,24 @@ def command(
     ],
 ) -> None:
     from tonemill.cli.console import stdin
+    from tonemill.pipelines.engine.engine import WITH_GRAPH
 
     if pipe == "-":
         pipe = stdin("run -").read(1 << 20).decode()
     elif "|" not in pipe and Path(pipe).is_file():
         pipe = Path(pipe).read_text()
     stages = [_ready(words) for words in stages_of(pipe)]
+    token = WITH_GRAPH.set(False)
+    try:
+        code = _through(stages)
+    finally:
+        WITH_GRAPH.reset(token)
+    if code:
+        raise typer.Exit(code)
+
+
+def _through(stages: list[tuple[Any, Any]]) -> int:
+    """Run stages one after the other; the exit code of the last that failed."""
     code, source = 0, None
     for number, (made, context) in enumerate(stages):
         is_last = number == len(stages) - 1
@@ -48,8 +60,7 @@ def command(
                 break
             source = os.fdopen(os.dup(target.fileno()), "rb")
             source.seek(0)
-    if code:
-        raise typer.Exit(code)
+    return code
 
 
 def stages_of(text: str) -> list[list[str]]:

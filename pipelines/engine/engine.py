@@ -1,14 +1,16 @@
 """Cook the shards of a plan that are not done, on worker processes of this machine or on a Beam runner.
 
-Both run the same Beam graph (`beam`). By default, our own runner gives the graph's elements to a pool of workers; a
-codec that crashes ends one worker, and its shard is given to another. Any other runner runs the graph in a process of
-its own. If a codec ends that process, it is started again, and the shards in progress then come first, one at a time.
+Both run the same Beam graph (`beam`), but for the pool within `tonemill run`. By default, our own runner gives the
+graph's elements to a pool of workers; a codec that crashes ends one worker, and its shard is given to another. Any
+other runner runs the graph in a process of its own. If a codec ends that process, it is started again, and the shards
+in progress then come first, one at a time.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,11 @@ OURS: Final = "--direct_running_mode=multi_processing"
 
 COOK: Final = "tonemill.pipelines.cooking.shard:cook_shard"
 """The function that cooks and commits one shard: module and name."""
+
+
+WITH_GRAPH: Final = ContextVar("WITH_GRAPH", default=True)
+"""Whether the pool gets its shards by way of the graph. `tonemill run` is to cost little, and the import of Beam for a
+graph that our runner walks over the same shards costs a second of CPU time."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,12 @@ def run(
             devices = devices_of(home, todo)
             job["devices"] = sorted(devices)
             with WorkerPool(min(engine.workers, len(todo)), job, home, watch, among) as pool:
-                from tonemill.pipelines.engine import beam
+                if WITH_GRAPH.get():
+                    from tonemill.pipelines.engine import beam
 
-                beam.run_in_pool(home, todo, work, pool.do)
+                    beam.run_in_pool(home, todo, work, pool.do)
+                else:
+                    pool.do(todo)
             _require(todo, pending)
         else:
             with WorkerPool(1, {**job, "devices": []}, home, watch, among) as pool:
@@ -131,7 +141,8 @@ def check(engine: Engine) -> None:
 def start() -> None:
     """Start the server of workers and the import of Beam early: both take long and run beside the command."""
     start_server()
-    threading.Thread(target=_import_beam, daemon=True).start()
+    if WITH_GRAPH.get():
+        threading.Thread(target=_import_beam, daemon=True).start()
 
 
 def _import_beam() -> None:

@@ -17,6 +17,7 @@ wet. A part is a function of a `Place` that gives lines to print; another issue 
                  the first thousand
     outside      what a training takes besides its steps and besides importing torch
     rave, diffusion, loopgan   of their own benchmarks
+    library      four captures of effects that train at once, beside one alone (`benchmarks.library`)
 """
 
 from __future__ import annotations
@@ -283,6 +284,16 @@ def loopgan(place: Place) -> list[str]:
     return [", ".join(f"{name} {value}" for name, value in row.items()) for row in rows]
 
 
+def library(place: Place) -> list[str]:
+    """Of `benchmarks.library`."""
+    import torch
+
+    from benchmarks.library import library as rows_of
+
+    rows = rows_of(torch.device(place.device), place.small, place.work / "library")
+    return [f"{what}: {value:.3g} {unit}".rstrip() for what, value, unit in rows]
+
+
 PARTS: Final[dict[str, Callable[[Place], Sequence[str]]]] = {
     "contract": contract,
     **{name: partial(step_rates, name) for name in CASES},
@@ -292,6 +303,7 @@ PARTS: Final[dict[str, Callable[[Place], Sequence[str]]]] = {
     "rave": rave,
     "diffusion": diffusion,
     "loopgan": loopgan,
+    "library": library,
 }
 """Each gives lines to print; the first of them asks most of the device."""
 

@@ -160,6 +160,43 @@ class Update(Protocol):
 
 
 @runtime_checkable
+class UpdateAtOnce(Protocol):
+    """One optimizer update of several models that share no weights: one backward, and each one's step."""
+
+    def __call__(self, optimizer: str, losses: Sequence[Tensor]) -> None: ...
+
+
+@runtime_checkable
+class TrainsAtOnce(Protocol):
+    """The class of a model, several of which can learn at once where that is faster than one after another."""
+
+    @classmethod
+    def trains_at_once(cls, config: Any) -> bool:
+        """Whether models of a settled config can."""
+        ...
+
+    @classmethod
+    def training_steps(
+        cls, models: Sequence[Any], batches: Sequence[Batch], step: int, update: UpdateAtOnce
+    ) -> list[dict[str, Tensor]]:
+        """Learn from one batch each: each model what `training_step` alone would teach it.
+
+        Args:
+            models: of this class and of one shape.
+            batches: of each model, of the same size, on the models' device.
+            step: of all, counted from 1. Torch's generator is seeded once, for each model draws the same numbers.
+            update: of all of them.
+
+        Returns:
+            the named losses of each model, scalars without gradients.
+
+        Raises:
+            UsageError: their shapes differ.
+        """
+        ...
+
+
+@runtime_checkable
 class Augment(Protocol):
     """Random changes of the clips of an example, where they are read; it can be pickled."""
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 from tonemill.pipelines.progress import Progress, open_progress
 from tonemill.pipelines.runs.run import TrainConfig
+
+if TYPE_CHECKING:
+    from tonemill.pipelines.training.loop import Trained
 
 
 class Models(LazyGroup):
@@ -66,6 +69,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         output: Path,
         config_file: Path | None,
         init_from: Path | None,
+        each: str | None,
         quiet: bool,
         progress: Literal["auto", "none", "jsonl"],
         progress_file: Path | None,
@@ -89,7 +93,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
         # Of several processes that train one run, only the first one prints.
         shown = open_progress(progress, progress_file, quiet or int(os.environ.get("RANK", "0")) > 0)
-        _run(name, model_config, settings, corpus, output, init_from, shown)
+        _run(name, model_config, settings, corpus, output, init_from, each, shown)
 
     fixed = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
@@ -153,17 +157,16 @@ def _run(
     corpus: str,
     output: Path,
     init_from: Path | None,
+    each: str | None,
     progress: Progress,
 ) -> None:
-    import json
-
     from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.runs.directions import directions_of
     from tonemill.pipelines.runs.files import opened as opened_run
     from tonemill.pipelines.training.launcher import is_launched, launch
 
     place = named_place(corpus, "corpus")
-    if settings.devices > 1 and not is_launched():
+    if settings.devices > 1 and each is None and not is_launched():
         if "train" not in sys.argv[1:]:
             raise UsageError(
                 "--devices starts its command again in each process, which in `tonemill run` is the whole pipe. Make "
@@ -176,6 +179,17 @@ def _run(
 
     opened = open_corpus(place)
     earlier = opened_run(init_from) if init_from else None
+    if each is not None:
+        from tonemill.pipelines.training.library import train_each
+
+        several = train_each(name, model_config, settings, opened, output, each, progress, earlier)
+        if several[0].interrupted:
+            tell(f"Stopped at step {min(one.step for one in several)} and saved; the same command goes on from there.")
+            raise typer.Exit(130)
+        for one in several:
+            progress.say(f"{one.run.folder}: {_best_in_words(one)}")
+            _print(one)
+        return
     trained = train(name, model_config, settings, opened, output, progress, earlier)
     if not trained.first:
         # Threads of gloo may abort a process that ends by Python's own way (torch 2.13); nothing is left to do here.
@@ -184,21 +198,31 @@ def _run(
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
     progress.say(f"{output}: trained {name} to step {trained.step}; {output / 'clips'} has clips and pictures. Use it:")
-    best = trained.run.checkpoint("best")
     if trained.tired:
         progress.say(f"  It stopped, for {settings.patience} scores in a row were no better than the best.")
-    if best.score is not None:
-        score = trained.run.score
-        progress.say(f"  The best step is {best.step}: its {score.name} is {score.in_words(best.score)}.")
+    if trained.run.checkpoint("best").score is not None:
+        progress.say(f"  {_best_in_words(trained)}")
     for way, direction in directions_of(trained.run).items():
         progress.say(f"  {_pipe(output, way, direction)}")
         if direction.gives == FIELDS:
             progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
+    _print(trained)
+
+
+def _best_in_words(trained: Trained) -> str:
+    best, score = trained.run.checkpoint("best"), trained.run.score
+    if best.score is None:
+        return f"trained to step {trained.step}."
+    return f"The best step is {best.step}: its {score.name} is {score.in_words(best.score)}."
+
+
+def _print(trained: Trained) -> None:
+    """One line for the next command of a pipe."""
+    import json
+
     if sys.stdout is not None:
-        checkpoint = trained.run.checkpoint()
-        typer.echo(
-            json.dumps({"run": str(output), "model": name, "step": trained.step, "checkpoint": checkpoint.digest})
-        )
+        run, digest = trained.run, trained.run.checkpoint().digest
+        typer.echo(json.dumps({"run": str(run.folder), "model": run.model, "step": trained.step, "checkpoint": digest}))
 
 
 def _pipe(run: Path, name: str, direction: Direction) -> str:
@@ -252,6 +276,16 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
             Path | None,
             typer.Option(
                 help="Start from the weights of this run, or of another program's file; default: random ones."
+            ),
+        ],
+        None,
+    ),
+    (
+        "each",
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="FIELD", help="Train a run for each value of this field, side by side, in OUTPUT/VALUE."
             ),
         ],
         None,

@@ -14,6 +14,7 @@ from torch import Tensor
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import Direction, Export, Score, as_number
+from tonemill.models.effect.at_once import losses_of_each
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
 from tonemill.models.effect.playing import ChannelPlayers, PackedPlayOptions, PlayOptions, direction_of
@@ -25,6 +26,7 @@ from tonemill.models.effect.settings import (
     refuse_doubtful_corpora,
     settled_knobs,
 )
+from tonemill.models.exchange import UpdateAtOnce
 from tonemill.models.parts.settings import settled
 
 
@@ -103,12 +105,21 @@ class Effect(Model):
         return rate * 0.05 ** min(1.0, (step - 1) / config.decay_steps) if config.decay_steps else rate
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
-        config = self.config
-        pairs = self._pairs(batch)
-        if config.level_augment_db:
-            gain = 10 ** (-config.level_augment_db / 20 * batch.draw(torch.rand, self.channels).flatten()[:, None])
-            pairs = replace(pairs, dry=gain * pairs.dry, wet=gain * pairs.wet)
-        return self.network.training_step(pairs, step, self.loss, update)
+        return self.network.training_step(self._pairs(batch, self._gain(batch)), step, self.loss, update)
+
+    @classmethod
+    def trains_at_once(cls, config: Any) -> bool:
+        return bool(NETWORKS.module(config.network).NETWORK.at_once)
+
+    @classmethod
+    def training_steps(
+        cls, models: Sequence[Any], batches: Sequence[Batch], step: int, update: UpdateAtOnce
+    ) -> list[dict[str, Tensor]]:
+        gain = models[0]._gain(batches[0])
+        pairs = [model._pairs(batch, gain) for model, batch in zip(models, batches, strict=True)]
+        losses = losses_of_each([model.network for model in models], pairs, models[0].loss)
+        update("network", [one["loss"] for one in losses])
+        return [{name: value.detach() for name, value in one.items()} for one in losses]
 
     def validate(self, held_out: Iterable[Request]) -> Validation | None:
         from tonemill.models.effect.validation import judged
@@ -224,12 +235,21 @@ class Effect(Model):
     def _member(self, options: PlayOptions) -> Network:
         return self.network.member(options.size if isinstance(options, PackedPlayOptions) else None)
 
-    def _pairs(self, batch: Batch) -> Pairs:
+    def _gain(self, batch: Batch) -> Tensor | None:
+        """The drawn gains of `--level-augment-db`, (batch * channels, 1); None where there are none."""
+        if not self.config.level_augment_db:
+            return None
+        drawn = batch.draw(torch.rand, self.channels).flatten()[:, None]
+        return torch.as_tensor(10 ** (-self.config.level_augment_db / 20 * drawn))
+
+    def _pairs(self, batch: Batch, gain: Tensor | None) -> Pairs:
         """The batch with every channel as a pair of its own: (batch * channels, time)."""
-        dry, wet = batch.audio["dry"], batch.audio["wet"]
-        rows = [{name: values[n] for name, values in batch.fields.items()} for n in range(len(dry))]
+        dry, wet = (batch.audio[role].flatten(0, 1) for role in ("dry", "wet"))
+        rows = [{name: values[n] for name, values in batch.fields.items()} for n in range(len(batch))]
         knobs = torch.from_numpy(np.stack([self.turned(row) for row in rows])).to(dry.device)
-        return Pairs(dry.flatten(0, 1), wet.flatten(0, 1), knobs.repeat_interleave(dry.shape[1], 0))
+        if gain is not None:
+            dry, wet = gain * dry, gain * wet
+        return Pairs(dry, wet, knobs.repeat_interleave(self.channels, 0))
 
 
 def _adam(network: Network, rate: float) -> torch.optim.Optimizer:

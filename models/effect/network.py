@@ -84,6 +84,9 @@ class Network(nn.Module):
     feeds_back: ClassVar[bool] = False
     """Whether its past output is an input; then `forward` needs the true wet signal."""
 
+    at_once: ClassVar[bool] = False
+    """Whether `torch.vmap` computes the losses of several of them at once: without loops over samples and RNNs."""
+
     config: Any
 
     @property
@@ -125,11 +128,14 @@ class Network(nn.Module):
 
     def training_step(self, pairs: Pairs, step: int, loss: BlockLoss, update: Update) -> dict[str, Tensor]:
         """Train on one batch of clips; returns losses by name."""
-        output = self.after_warm_up(pairs.dry, pairs.knobs)
-        losses = loss.parts(output, pairs.wet[:, self.warm_up :])
-        total = loss.total(losses)
-        update("network", total)
-        return {name: value.detach() for name, value in {"loss": total, **losses}.items()}
+        losses = self.losses(pairs, loss)
+        update("network", losses["loss"])
+        return {name: value.detach() for name, value in losses.items()}
+
+    def losses(self, pairs: Pairs, loss: BlockLoss) -> dict[str, Tensor]:
+        """Losses on one batch of clips by name, with `loss`, which training minimises."""
+        parts = loss.parts(self.after_warm_up(pairs.dry, pairs.knobs), pairs.wet[:, self.warm_up :])
+        return {"loss": loss.total(parts), **parts}
 
     def fit(self, pairs: Iterable[Recorded]) -> None:
         """Set first weights from whole pairs of dry and wet, once, before training; `pairs` may stay unread."""

@@ -6,40 +6,30 @@ interrupted and goes on learns, on a CPU, bit for bit what an uninterrupted one 
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tonemill.audiotools.errors import RunError, UsageError
-from tonemill.models.contract import Batch, Model, build_model, load_model
+from tonemill.audiotools.errors import RunError
+from tonemill.models.contract import Batch
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Phase, Progress
 from tonemill.pipelines.rendering.render import pick_device
-from tonemill.pipelines.runs import checkpoint_folder, checkpoints
-from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
+from tonemill.pipelines.runs import checkpoints
+from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.allocator import keep_memory
-from tonemill.pipelines.training.beginning import (
-    batches_for,
-    begin,
-    epoch_of,
-    examples_for,
-    order_for,
-    refuse_small_batches,
-)
-from tonemill.pipelines.training.ends import Clock, finished, interruptible, within_memory
-from tonemill.pipelines.training.facts import facts_of
+from tonemill.pipelines.training.beginning import batches_for, epoch_of, examples_for
+from tonemill.pipelines.training.ends import Clock, finished, interruptible
 from tonemill.pipelines.training.loader_processes import batches
-from tonemill.pipelines.training.precision import TYPES, remark_on
+from tonemill.pipelines.training.opening import opened, wanted
 from tonemill.pipelines.training.processes import Processes, joined
 from tonemill.pipelines.training.record import Record
-from tonemill.pipelines.training.run_folder import begun, earlier_run, held, parents_for
+from tonemill.pipelines.training.stepping import Learner, seed_of, step_each
 from tonemill.pipelines.training.updater import Updater
 
 
@@ -74,44 +64,12 @@ def train(
         UsageError: settings do not fit each other, or the model.
     """
     keep_memory()
-    model_class = load_model(name)
-    parents = parents_for(model_class, model_config, folder)
-    facts = replace(facts_of(corpus), parents={setting: one.facts() for setting, one in parents.items()})
-    model_config = model_class.settle(model_config, facts)
-    with joined(pick_device(settings.device), settings.batch_size, settings.devices) as (processes, device):
-        refuse_small_batches(model_class, name, settings, processes.count)
-        loaded = {
-            setting: checkpoints.load_for_rendering(one.run, one.checkpoint, device) for setting, one in parents.items()
-        }
-        torch.manual_seed(_seed_of(settings.seed, "weights"))
-        model = build_model(model_class, model_config, loaded)
-        _refuse_late_turns(model, settings)
-        with held(folder) if processes.first else nullcontext(), within_memory(folder, settings):
-            run = earlier_run(folder, name, model_class, model_config, settings, corpus)
-            # All have looked before the first one begins the run.
-            processes.wait()
-            saved = run.last() if run is not None else None
-            model.to(device)
-            if processes.first and (slow := remark_on(settings.precision, device)) is not None:
-                progress.say(slow)
-            if run is None:
-                for remark in model_class.remarks(model_config, facts) if processes.first else ():
-                    progress.say(remark)
-                order = order_for(corpus)
-                taken = begin(model, corpus, settings, device, init_from, order) if processes.first else None
-                if taken is not None:
-                    progress.say(taken)
-                if processes.first:
-                    begun(folder, name, model_config, settings, corpus, model, parents, order)
-                processes.copy_from_first(model.state_dict().values())
-                run = open_run(folder)
-            if processes.first:
-                checkpoint_folder.sweep(run.folder)
-            scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-            state = checkpoints.State(model, model.optimizers(), settings.ema, scaler)
-            if saved is not None:
-                state.load(saved)
-            return _Training(state, run, settings, corpus, device, progress, processes).go()
+    run = wanted(name, model_config, settings, corpus, folder)
+    with (
+        joined(pick_device(settings.device), settings.batch_size, settings.devices) as (processes, device),
+        opened(run, device, progress, init_from, processes) as (state, begun),
+    ):
+        return _Training(state, begun, settings, run.corpus, device, progress, processes).go()
 
 
 class _Training:
@@ -189,20 +147,8 @@ class _Training:
             yield record
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step: the parts of a batch, each with the same randomness."""
-        model, step, settings = self._state.model, self._state.step + 1, self._settings
-        model.train()
-        self._update.begin(model, step)
-        found: dict[str, list[Tensor]] = defaultdict(list)
-        for number, part in enumerate(batch.split(settings.accumulate)):
-            self._update.take(number)
-            torch.manual_seed(_seed_of(settings.seed, step))
-            half = TYPES.get(settings.precision)
-            with torch.autocast(self._device.type, half, enabled=half is not None):
-                for name, loss in model.training_step(part, step, self._update).items():
-                    found[name].append(loss)
-        self._update.end()
-        return {name: losses[0] if len(losses) == 1 else torch.stack(losses).mean() for name, losses in found.items()}
+        learner = Learner(self._state.model, self._update, self._state.step + 1)
+        return step_each([learner], [batch], self._settings, self._device)[0]
 
     def _turn(self, record: Record | None) -> None:
         """What the model does once before this step, if it was not done before the run was interrupted."""
@@ -212,7 +158,7 @@ class _Training:
             return
         self._progress.say(f"Step {state.step + 1}: {name}.")
         state.model.eval()
-        torch.manual_seed(_seed_of(settings.seed, name))
+        torch.manual_seed(seed_of(settings.seed, name))
         dataset = batches_for(state.model, self._corpus, settings, order=self._run.order)
         examples = examples_for(state.model, self._corpus, settings)
         with torch.no_grad(), state.turning(name):
@@ -230,22 +176,3 @@ class _Training:
         """Whether so many scores in a row were no better than the best."""
         patience = self._settings.patience
         return patience is not None and self._state.since_best >= patience
-
-
-def _refuse_late_turns(model: Model, settings: TrainConfig) -> None:
-    """Refuse a training that ends before a turn of the model, which would leave it unfinished.
-
-    Raises:
-        UsageError: names the turn and its step.
-    """
-    late = {step: name for step, name in model.turns().items() if settings.steps is not None and step > settings.steps}
-    if late and settings.minutes is None:
-        step, name = min(late.items())
-        raise UsageError(
-            f"--steps is {settings.steps}, and before step {step} comes {name!r}. Train for more steps, or let it come "
-            "earlier."
-        )
-
-
-def _seed_of(seed: int, what: object) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {what}".encode()).digest()[:8], "big") >> 1

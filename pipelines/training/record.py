@@ -27,18 +27,27 @@ class Record:
         corpus: that real clips come from.
         device: of the model.
         phase: that shows figures while it goes.
+        label: of the run among several that the phase shows.
     """
 
     def __init__(
-        self, state: State, run: Run, settings: TrainConfig, corpus: Corpus, device: torch.device, phase: Phase
+        self,
+        state: State,
+        run: Run,
+        settings: TrainConfig,
+        corpus: Corpus,
+        device: torch.device,
+        phase: Phase,
+        label: str = "",
     ) -> None:
         self._state = state
         self._run = run
         self._settings = settings
         self._device = device
         self._phase = phase
-        self._metrics = Metrics(run.folder, state.step, phase.say)
-        self._listener = Listener(run.folder, corpus, settings, state.model, self._metrics, phase.say)
+        self._label = f"{label}: " if label else ""
+        self._metrics = Metrics(run.folder, state.step, self._say)
+        self._listener = Listener(run.folder, corpus, settings, state.model, self._metrics, self._say)
         self._saved = state.step if run.checkpoints() else None
         self._saved_at = time.monotonic()
 
@@ -84,7 +93,10 @@ class Record:
         refuse_runaway(self._metrics.write(self._state.step, self._state.seconds), self._state.step, self._run)
         best = self._state.best_score
         shown = [self._turns(), self._metrics.line(), "" if best is None else f"best score {best:.3g}"]
-        self._phase.about = "  ".join(one for one in shown if one)
+        self._phase.about = self._label + "  ".join(one for one in shown if one)
+
+    def _say(self, text: str) -> None:
+        self._phase.say(f"{self._label}{text}")
 
     def _turns(self) -> str:
         """Which phase the model is in, named by the turn that began it, and the next turn; empty where it has none."""

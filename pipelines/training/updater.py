@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -77,7 +77,14 @@ class Updater:
         Raises:
             RunError: gradients were not finite too many times in a row.
         """
-        chosen = self._optimizers[optimizer]
+        update_at_once([self], optimizer, [loss])
+
+    def scaled(self, optimizer: str, loss: Tensor) -> Tensor:
+        """A loss as `backward` takes it; with the first part, gradients from before are forgotten.
+
+        Raises:
+            RunError: the optimizer steps more than once with a batch that is split.
+        """
         self._calls[optimizer] += 1
         if self._parts > 1 and self._calls[optimizer] > 1:
             raise RunError(
@@ -85,15 +92,21 @@ class Updater:
                 "--accumulate 1."
             )
         if self._part == 0:
-            chosen.zero_grad(set_to_none=True)
-        # Backward runs in the types that forward chose; PyTorch advises against autocast around it
-        # (https://docs.pytorch.org/docs/stable/amp.html).
-        with torch.autocast(self._device, enabled=False):
-            self._scaler.scale(loss / self._parts).backward()
-            if self._part == self._parts - 1:
-                self._step(optimizer, chosen)
-        # Within a step autocast keeps weights in half precision, which now are those from before the update.
-        torch.clear_autocast_cache()
+            self._optimizers[optimizer].zero_grad(set_to_none=True)
+        return self._scaler.scale(loss / self._parts)
+
+    def step(self, optimizer: str) -> None:
+        """Step an optimizer, if the gradients of the last part are there.
+
+        Raises:
+            RunError: gradients were not finite too many times in a row.
+        """
+        if self._part == self._parts - 1:
+            self._step(optimizer, self._optimizers[optimizer])
+
+    @property
+    def device(self) -> str:
+        return self._device
 
     def end(self) -> None:
         """Adapt the scale of losses, once for all updates of a step."""
@@ -127,3 +140,25 @@ class Updater:
                 f"The gradients of {name} were not finite {self._in_a_row[name]} times in a row, and --skip-non-finite "
                 f"is {self._most_skipped}. Try a lower --learning-rate, --clip-norm 1 or --precision fp32."
             )
+
+
+def update_at_once(updaters: Sequence[Updater], optimizer: str, losses: Sequence[Tensor]) -> None:
+    """One backward for losses of several models, which share no weights, and then each one's optimizer step.
+
+    Args:
+        updaters: of each model.
+        optimizer: of all, by name.
+        losses: of each model.
+
+    Raises:
+        RunError: gradients were not finite too many times in a row.
+    """
+    first, *others = (one.scaled(optimizer, loss) for one, loss in zip(updaters, losses, strict=True))
+    # Backward runs in the types that forward chose; PyTorch advises against autocast around it
+    # (https://docs.pytorch.org/docs/stable/amp.html).
+    with torch.autocast(updaters[0].device, enabled=False):
+        sum(others, start=first).backward()
+        for one in updaters:
+            one.step(optimizer)
+    # Within a step autocast keeps weights in half precision, which now are those from before the update.
+    torch.clear_autocast_cache()

@@ -76,7 +76,7 @@ def dry(folder: Path) -> None:
 
 def wet(suffix: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        source = folder.parent / ("di" if folder.name == "pedal" else "dry")
+        source = folder.parent / ("di" if folder.name.startswith("pedal") else "dry")
         if not source.exists():
             dry(source)
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +85,11 @@ def wet(suffix: str) -> Callable[[Path], None]:
             soundfile.write(folder / f"{path.stem}{suffix}.wav", np.tanh(4 * samples), rate)
 
     return make
+
+
+def pedals(folder: Path) -> None:
+    for name in ("fuzz", "drive"):
+        wet(f"__{name}")(folder)
 
 
 def sound(seconds: float, rate: int = RATE) -> Callable[[Path], None]:
@@ -126,6 +131,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "di": dry,
     "dry": dry,
     "pedal": wet(""),
+    "pedals": pedals,
     "wet": wet("__fuzz"),
     "stems": stems,
     "drums.wav": sound(2),

@@ -35,6 +35,7 @@ class Links:
 class Chain(Network):
     Config: ClassVar[type] = ChainConfig
     learning_rate = 4e-3
+    at_once = True
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()

@@ -48,6 +48,7 @@ def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Shorter:
 class FIR(Network):
     Config: ClassVar[type] = FIRConfig
     learning_rate = 1e-5
+    at_once = True
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()

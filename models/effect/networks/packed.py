@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.contract import Update
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Pairs, Shorter, Signals
 from tonemill.models.effect.networks.wavenet import WaveNet, WaveNetConfig, one_stack
@@ -38,6 +37,7 @@ class PackedConfig:
 class Packed(Network):
     Config: ClassVar[type] = PackedConfig
     learning_rate = 4e-3
+    at_once = True
     weight_decay = 3.17e-7
 
     def __init__(self, config: Any, knobs: int = 0, members: Mapping[float, Network] | None = None) -> None:
@@ -76,15 +76,13 @@ class Packed(Network):
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         return self._scored(self.largest, dry, knobs)
 
-    def training_step(self, pairs: Pairs, step: int, loss: BlockLoss, update: Update) -> dict[str, Tensor]:
+    def losses(self, pairs: Pairs, loss: BlockLoss) -> dict[str, Tensor]:
         wet = pairs.wet[:, self.warm_up :]
         totals = {
             f"loss_{size:g}": loss(self._scored(part, pairs.dry, pairs.knobs), wet)
             for size, part in self.members.items()
         }
-        total = sum(totals.values(), start=wet.new_zeros(()))
-        update("network", total)
-        return {name: value.detach() for name, value in {"loss": total, **totals}.items()}
+        return {"loss": sum(totals.values(), start=wet.new_zeros(())), **totals}
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         return self.largest.player(knobs)

@@ -46,6 +46,7 @@ class PolynomialConfig:
 class Polynomial(Network):
     Config: ClassVar[type] = PolynomialConfig
     learning_rate = 1e-5
+    at_once = True
 
     peak: Tensor
 

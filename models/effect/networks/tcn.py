@@ -66,6 +66,7 @@ class Block(nn.Module):
 class TCN(Network):
     Config: ClassVar[type] = TCNConfig
     learning_rate = 1e-3
+    at_once = True
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
         super().__init__()

@@ -152,6 +152,7 @@ class Stack(nn.Module):
 class WaveNet(Network):
     Config: ClassVar[type] = WaveNetConfig
     learning_rate = 4e-3
+    at_once = True
 
     def __init__(self, config: Any, knobs: int = 0, shape: Shape | None = None) -> None:
         """The preset's shape, or another."""

@@ -26,7 +26,8 @@ from tonemill.pipelines.rendering.render import render
 from tonemill.pipelines.runs.checkpoints import load_for_rendering
 from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
 from tonemill.pipelines.training.listener import Listener
-from tonemill.pipelines.training.loop import Updater, train
+from tonemill.pipelines.training.loop import train
+from tonemill.pipelines.training.updater import Updater
 
 TINY = WaveGANConfig(length=4096, dim=2, critic_steps=2)
 SHORT = TrainConfig(steps=8, batch_size=4, checkpoint_every=4, listen_every=4, listen_clips=2, log_every=1, ema=0.9)

@@ -19,7 +19,7 @@ from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update,
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.runs.run import Run, TrainConfig
-from tonemill.pipelines.training import loop
+from tonemill.pipelines.training import loop, opening
 from tonemill.pipelines.training.listener import Listener
 from tonemill.pipelines.training.updater import Updater
 
@@ -89,7 +89,7 @@ SETTINGS = TrainConfig(steps=6, batch_size=4, listen_every=100, listen_clips=2, 
 
 @pytest.fixture(autouse=True)
 def line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "load_model", lambda _: Line)
+    monkeypatch.setattr(opening, "load_model", lambda _: Line)
     for name in ("scores", "calls"):
         monkeypatch.setattr(Line, name, [])
     monkeypatch.setattr(Line, "spoilt", set())

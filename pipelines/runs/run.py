@@ -66,9 +66,9 @@ class TrainConfig:
         "Render with a running average of the weights, of this decay, as 0.999; default: the last weights.",
     ] = None
     split: Annotated[str, "The part of the corpus to train on."] = "train"
-    where: Annotated[str | None, "Learn from, and be judged on, only examples that fit, as 'effect == \"fuzz\"'."] = (
-        None
-    )
+    where: Annotated[
+        str | None, "Learn from, and be judged on, examples that fit, as 'effect == \"fuzz\"'; default: all."
+    ] = None
     overfit: Annotated[
         int | None,
         "Train on so many examples alone and listen to the same, a check that all of it can learn; default: all.",

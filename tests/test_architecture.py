@@ -98,7 +98,7 @@ def test_a_module_stays_in_its_room(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_says_what_it_is_for_and_can_be_read_at_one_sitting(path: Path) -> None:
+def test_a_module_states_what_it_is_for_and_can_be_read_at_one_sitting(path: Path) -> None:
     text = path.read_text()
     doc = ast.get_docstring(ast.parse(text))
     assert doc, "it opens with no sentence"
@@ -186,7 +186,7 @@ def test_no_module_imports_what_another_keeps_to_itself() -> None:
 
 
 def test_names_of_output_files_are_spelt_once() -> None:
-    """`output_names` spells them, and `OutputFolder` says where each file is."""
+    """`output_names` spells them, and `OutputFolder` has the place of each file."""
     from tonemill.pipelines.storage import output_names
 
     home = ROOT / "pipelines/storage/output_names.py"

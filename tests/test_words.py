@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.words import FOLDERS, count, files_now, folder_of
 
-CEILINGS = {"audiotools": 0, "models": 0, "pipelines": 1, "cli": 0, "benchmarks": 0, "docs": 1, "tests": 35}
+CEILINGS = {"audiotools": 0, "models": 0, "pipelines": 1, "cli": 0, "benchmarks": 0, "docs": 1, "tests": 10}
 """Lower a number when you have mended lines of its folder; `python -m benchmarks.words` prints the counts."""
 
 

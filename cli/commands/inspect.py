@@ -141,9 +141,10 @@ def _all_refused(output: OutputFolder) -> tuple[dict[str, Any], list[Table]] | N
         return None
     rejects = read_table(output.rejects)
     reasons = Counter(rejects["reason"].to_pylist())
-    title = new_table(f"{output.folder}: every source was refused", "", "count")
-    title.add_row("refused", str(rejects.num_rows))
-    return {"examples": 0, "reasons": dict(reasons.most_common())}, [title, *_rejects(rejects)]
+    account = new_table(str(output.folder), "what", "count")
+    account.add_row("examples", "0, for every source was refused")
+    account.add_row("refused", str(rejects.num_rows))
+    return {"examples": 0, "reasons": dict(reasons.most_common())}, [account, *_rejects(rejects)]
 
 
 def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:

@@ -86,8 +86,8 @@ def command(
     if staying:
         others = ", ".join(done.equal_elsewhere[:5])
         shown.say(
-            f"Not removed: {others}{', ...' if len(staying) > 5 else ''}, {len(staying)} in all, which have the bytes "
-            "of a source that was. `--sha256 DIGEST` removes every copy; `sha256sum FILE` prints the digest."
+            f"Not removed: {others}{', ...' if len(staying) > 5 else ''}, {len(staying)} in all, whose bytes are "
+            "those of a removed source. `--sha256 DIGEST` removes every copy; `sha256sum FILE` prints the digest."
         )
     for one in learned if done.sources else ():
         shown.say(one.in_words())

@@ -19,7 +19,7 @@ from tonemill.cli.app import LazyGroup, command_of
 from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
-from tonemill.models.directions import AUDIO, FIELDS, SEED, Direction
+from tonemill.models.directions import AUDIO, FIELDS, Direction
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 from tonemill.pipelines.progress import Progress, open_progress
@@ -116,7 +116,7 @@ def _choice(model: Any, words: Sequence[str]) -> dict[str, str]:
     if not model.chooser:
         return {}
     typed: dict[str, str] = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         flag, equals, value = word.partition("=")
         typed[flag] = value if equals else following
     file: Mapping[str, Any] = {}
@@ -226,10 +226,17 @@ def _print(trained: Trained) -> None:
 
 
 def _pipe(run: Path, name: str, direction: Direction) -> str:
-    """A pipe that renders in one direction."""
-    from_files = AUDIO in direction.needs and direction.gives == AUDIO
-    source = "seeds 16" if direction.needs == (SEED,) else "scan FOLDER" if from_files else "open CORPUS"
-    sink = "write FOLDER" if direction.gives == AUDIO else "shard NEW"
+    """A pipe that renders in one direction; a corpus of arrays is named as they are, in capitals."""
+    if direction.from_seeds:
+        source = "seeds 16"
+    elif direction.needs_array:
+        source = f"open {direction.needs_array.upper()}"
+    else:
+        source = "scan FOLDER" if direction.gives == AUDIO else "open CORPUS"
+    if direction.gives == AUDIO:
+        sink = "write FOLDER"
+    else:
+        sink = f"shard {direction.gives.upper() if direction.gives_array else 'NEW'}"
     chosen = "" if name in ("render", "describe") else f" --as {name}"
     return f"tonemill {source} | tonemill render {run}{chosen} | tonemill {sink}"
 

@@ -171,7 +171,7 @@ def settled_conditions(config: Any, corpus: CorpusFacts) -> Any:
     Raises:
         CorpusError: a field or an array is missing, or does not vary; the message names the mend.
     """
-    train = f"tonemill train diffusion {corpus.name} -o RUN"
+    train = f"tonemill train diffusion {corpus.name} -o RUN --minutes 60"
     labels = settled_labels(config.label, config.labels, corpus, train) if config.label is not None else ()
     numbers = settled_numbers(config.numbers, corpus.given, corpus, train)
     if config.caption is not None and config.caption not in corpus.texts:

@@ -124,7 +124,8 @@ class Diffusion(Model):
         except ValueError as error:
             what = "above the bands of --factor" if self.config.task == "upsample" else "in it"
             raise CorpusError(
-                f"There is only silence {what}, so there is nothing to learn. Look at the corpus: `tonemill report`."
+                f"There is only silence {what}, so there is nothing to learn. Look at the corpus: "
+                "`tonemill report CORPUS -o report.html`."
             ) from error
         if moments:
             self.task.fit(torch.stack(moments).mean(dim=0))

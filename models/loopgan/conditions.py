@@ -30,7 +30,7 @@ def settled_conditions(config: LoopGANConfig, corpus: CorpusFacts) -> LoopGANCon
     Raises:
         CorpusError: a field is missing, or the same throughout; the message names the mend.
     """
-    train = f"tonemill train loopgan {corpus.name} -o RUN"
+    train = f"tonemill train loopgan {corpus.name} -o RUN --minutes 60"
     if config.label is not None:
         config = replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
     numbers = settled_numbers(config.numbers, corpus.numbers, corpus, train)

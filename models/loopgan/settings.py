@@ -163,7 +163,7 @@ def _one_mel(config: LoopGANConfig, corpus: CorpusFacts) -> dict[str, Any]:
         raise CorpusError(
             f"--vocoder and --features read two mels, of the digests {' and '.join(digests.values())}: {differing}. "
             f"Train the features on the vocoder's: `tonemill train classifier {corpus.name} --mel-of {config.vocoder} "
-            "-o runs/ears`."
+            "-o runs/ears --steps 1000`."
         )
     taken = next(iter(found.values()), {})
     for name, value in taken.items():

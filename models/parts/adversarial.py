@@ -66,7 +66,7 @@ class AdversarialConfig:
         if not 0 <= self.label_dropout < 1:
             raise UsageError(f"--label-dropout is {self.label_dropout}; it must be from 0 up to, not including, 1.")
         if self.labels and self.label is None:
-            raise UsageError(f"--labels is {', '.join(self.labels)}, but --label does not say which field has them.")
+            raise UsageError(f"--labels is {', '.join(self.labels)}, but there is no --label, the field that has them.")
 
 
 class LatentGenerator(nn.Module):
@@ -151,7 +151,7 @@ class Adversarial(Model):
         config = settled(config, corpus, name)
         if config.label is None:
             return replace(config, labels=())
-        train = f"tonemill train {name} {corpus.name} -o RUN"
+        train = f"tonemill train {name} {corpus.name} -o RUN --minutes 60"
         return replace(config, labels=settled_labels(config.label, config.labels, corpus, train))
 
     @classmethod

@@ -60,6 +60,6 @@ def settled(
     if channels not in (None, corpus.channels):
         raise CorpusError(
             f"{corpus.name} holds audio with {corpus.channels} channel(s), but --channels is {channels}. "
-            f"Leave --channels out: `tonemill train {model} {corpus.name} -o RUN`."
+            f"Leave --channels out: `tonemill train {model} {corpus.name} -o RUN --minutes 60`."
         )
     return replace(config, sample_rate=corpus.sample_rate, channels=corpus.channels, **decided)

@@ -328,8 +328,8 @@ class Rave(Model):
     def _check_channels(self, channels: int) -> None:
         if channels % self.channels or not channels:
             raise UsageError(
-                f"audio has {channels} channel(s), but this run encodes {self.channels} together. Put `tonemill "
-                f"channels` into the pipe, as `tonemill channels {'mean' if self.channels == 1 else 'stereo'}`."
+                f"audio has {channels} channel(s), but this run encodes {self.channels} together. Put "
+                f"`tonemill channels {'mean' if self.channels == 1 else 'stereo'}` into the pipe."
             )
 
 

@@ -281,7 +281,7 @@ def _failed(outcome: Outcome, error: Exception, step: str) -> Outcome:
         return replace(outcome, error=unopenable(error), step=step)
     if isinstance(error, MemoryError):
         raise MachineError(
-            f"{outcome.planned.recipe.path}: this machine has not the memory for {step}. Give fewer --workers, or put "
-            "`tonemill slice` before what needs all of a file. What was finished stays; the same command goes on."
+            f"{outcome.planned.recipe.path}: this machine has too little memory for {step}. Give fewer --workers, or "
+            "put `tonemill slice` before what needs all of a file. What was finished stays; the same command goes on."
         ) from error
     return replace(outcome, error=AudioError("step_failed", f"{type(error).__name__}: {error}"[:500]), step=step)

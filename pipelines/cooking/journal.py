@@ -111,12 +111,14 @@ class Journal:
         found = self._against.get(position, [])
         seen = [what for what in found if what != SUSPECT]
         if HUNG in seen:
-            raise AudioError("hung", "its decoder gave no sound for so long that it was given up")
+            raise AudioError("hung", "its decoder gave no sound within --decode-seconds")
         if len(seen) < 2:
             return
         if seen[-1] == signal.SIGKILL.name:
-            raise AudioError("killed", "the worker was killed twice while it was at it: it ran out of memory, probably")
-        raise AudioError("crashed", f"the worker ended with {seen[-1]} twice while it was at it")
+            raise AudioError(
+                "killed", "workers that read it were killed twice: the machine ran out of memory, probably"
+            )
+        raise AudioError("crashed", f"workers that read it ended twice, with {seen[-1]}")
 
     def close(self, finished: bool) -> None:
         """Clear the source in progress; remove the file if the shard is finished or there are no entries."""

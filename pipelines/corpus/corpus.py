@@ -93,7 +93,7 @@ class Corpus:
             raise self._wrong("shard")
 
     def _wrong(self, what: str) -> CorpusError:
-        return CorpusError(f"{self.output.index} is damaged: see its {what}. `tonemill repair` mends it.")
+        return CorpusError(f"{self.output.index} is damaged: see its {what}. `tonemill repair {self.folder}` mends it.")
 
     @property
     def arrays(self) -> dict[str, dict[str, Any]]:
@@ -178,7 +178,9 @@ class Corpus:
                                     raise CorpusError(f"{member.name} is no record")
                                 yield member.name.removesuffix(".json"), record
                 except (OSError, ValueError, CorpusError) as error:
-                    raise CorpusError(f"{tar} cannot be read: {error}. `tonemill repair` mends it.") from error
+                    raise CorpusError(
+                        f"{tar} cannot be read: {error}. `tonemill repair {self.folder}` mends it."
+                    ) from error
 
 
 def open_corpus(folder: Path) -> Corpus:
@@ -280,7 +282,7 @@ def samples_of(
         return files.read(data, start, frames).whole().samples
     except AudioError as error:
         raise CorpusError(
-            f"{record['key']} in {tar} cannot be read: {error}. Remove that tar and shard again."
+            f"{record['key']} in {tar} cannot be read: {error}. `tonemill repair {folder}` makes it again."
         ) from error
 
 

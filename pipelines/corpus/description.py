@@ -195,7 +195,7 @@ def _whole_table(output: OutputFolder, sidecar: Mapping[str, Any], name: str) ->
         data = b""
     if {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} != sidecar["tables"][name]:
         # What is damaged must not be taken over into the tables of the whole, which would make it look right.
-        raise CorpusError(f"{path} is damaged. `tonemill repair` makes it again.")
+        raise CorpusError(f"{path} is damaged. `tonemill repair {output.folder}` makes it again.")
     return table_in(data, path)
 
 

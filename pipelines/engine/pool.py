@@ -223,7 +223,7 @@ class WorkerPool:
             self._idle_ends += 1
             if self._idle_ends == MOST_IDLE_ENDS * self._count:
                 raise OutputError(
-                    f"A worker ended with {what} while it was at no source, as {self._idle_ends - 1} before it"
+                    f"A worker ended with {what} while it read no source, as did {self._idle_ends - 1} before it"
                     f"{': ' + words if (words := self._server.last_words()) else ''}. What was finished stays; give "
                     "the same command again to go on."
                 )

@@ -100,7 +100,7 @@ def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dic
     if not describing:
         raise RunError(
             f"{folder} is a run of {run.model}, which makes sound and cannot judge it. Train one that can: "
-            "`tonemill train classifier CORPUS -o runs/classifier`."
+            "`tonemill train classifier CORPUS -o runs/classifier --steps 1000`."
         )
     checkpoint = run.checkpoint(which)
     model, chosen = loaded_for(to_uri(run.folder), checkpoint.step, checkpoint.digest, device)

@@ -161,7 +161,7 @@ def _chosen_judge(
         if found is None:
             notes.append(
                 "Without a judge only the sound itself is compared. `--judge runs/classifier` adds the rest; "
-                "`tonemill train classifier CORPUS -o runs/classifier` makes one."
+                "`tonemill train classifier CORPUS -o runs/classifier --steps 1000` makes one."
             )
         return found
     judge = judge_of_run(run, options.checkpoint, options.device, stored)
@@ -171,7 +171,8 @@ def _chosen_judge(
     if runs:
         notes.append(
             f"The judge is the network through whose features {', '.join(sorted(runs))} was trained, so its numbers "
-            "favour these clips. Judge by another: `tonemill train classifier CORPUS -o runs/other --seed 1`."
+            "favour these clips. Judge by another: `tonemill train classifier CORPUS -o runs/other --seed 1 "
+            "--steps 1000`."
         )
     if "accuracy" not in judge.about:
         notes.append("The judge has never been tried on held-out clips; train it on a corpus with --valid.")
@@ -196,7 +197,7 @@ def _dealt(place: Place, options: Options, notes: list[str]) -> tuple[list[Membe
     if min(len(reference), len(held_out)) < 2:
         raise CorpusError(
             f"{place.path} gives {len(reference)} real clips to compare with and {len(held_out)} held out; at least "
-            "two of each are needed, and some hundreds say something. Shard more, with --valid 0.2."
+            "two of each are needed, and some hundreds are useful. Shard more, with --valid 0.2."
         )
     return chosen(reference, options.most, options.seed), chosen(held_out, options.most, options.seed)
 

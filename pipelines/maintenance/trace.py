@@ -162,9 +162,11 @@ def stored(output: OutputFolder, sidecar: Mapping[str, Any], row: Mapping[str, A
         with path.open("rb") as file:
             data = cut_out(file, row.get(f"{role}_offset", 0), row.get(f"{role}_bytes", 1 << 62))
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror}. `tonemill repair` makes it again.") from error
+        raise CorpusError(
+            f"{path} cannot be read: {error.strerror}. `tonemill repair {output.folder}` makes it again."
+        ) from error
     if hashlib.sha256(data).hexdigest() != row[f"{role}_sha256"]:
-        raise CorpusError(f"{row['key']} in {path} is damaged. `tonemill repair` makes it again.")
+        raise CorpusError(f"{row['key']} in {path} is damaged. `tonemill repair {output.folder}` makes it again.")
     return data
 
 

@@ -248,7 +248,7 @@ def _refuse_other_output(old: Plan, wished: Plan) -> None:
     if old.splitting != wished.splitting:
         raise OutputError(
             f"The folder was dealt with {_dealt(old)}, and this command would deal with {_dealt(wished)}, so that a "
-            "group could come to stand in two splits. Leave these flags out: --append takes those of the folder."
+            "group could end up in two splits. Leave these flags out: --append takes those of the folder."
         )
 
 
@@ -318,7 +318,7 @@ def _refuse_straddling(plan: Plan) -> None:
         for places in straddling(recipes, group or None).values():
             raise OutputError(
                 f"This would put {what} into two splits ({', '.join(places)}): what is learnt from one would show in "
-                "the other. Leave the new one out with `tonemill select` or `tonemill dedup`, or say --overwrite."
+                "the other. Leave the new one out with `tonemill select` or `tonemill dedup`, or give --overwrite."
             )
 
 

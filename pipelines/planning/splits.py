@@ -272,7 +272,7 @@ class Groups:
         return (
             f"{self._chooser(its if its != 'train' else others)} would put {one} into {its} and {other} into {others}, "
             f"though they have {what}: what is learnt from one would show in the other. Choose both or "
-            "neither, leave one out with `tonemill select`, or say --group path to deal them by name alone."
+            "neither, leave one out with `tonemill select`, or give --group path to deal them by name alone."
         )
 
     def _chooser(self, split: str) -> str:

@@ -94,7 +94,7 @@ class RecipeReader:
         raise StreamError(
             f"{self._name[0].upper() + self._name[1:]} holds {self.recipes} recipes, but {announced}: a stage before "
             "this one failed or cut it. Mend that stage, choose recipes with `tonemill select`, "
-            "or say --partial if it was cut on purpose."
+            "or give --partial if it was cut on purpose."
         )
 
 

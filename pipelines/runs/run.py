@@ -105,7 +105,7 @@ class TrainConfig:
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be 0 or more.")
         if self.ema is not None and not 0 < self.ema < 1:
-            raise UsageError(f"--ema is {self.ema}; it must lie between 0 and 1, as 0.999.")
+            raise UsageError(f"--ema is {self.ema}; it must be between 0 and 1, as 0.999.")
 
 
 FREE: Final = frozenset(
@@ -192,8 +192,8 @@ class Run:
         folders = checkpoint_folder.listed(self.folder)
         if not folders:
             raise RunError(
-                f"{self.folder} holds no checkpoint yet. Train it with "
-                f"`tonemill train {self.model} {self.about['corpus']} -o {self.folder}`."
+                f"{self.folder} holds no checkpoint yet. Train it with `tonemill train {self.model} "
+                f"{self.about['corpus']} -o {self.folder} --config {self.folder}/run.toml`."
             )
         if which == "best":
             # All must be whole, for a damaged state may be that of the best.
@@ -223,8 +223,8 @@ def open_run(folder: Path) -> Run:
     if about is None:
         checkpoint_folder.refuse_unreadable(folder / RUN_JSON)
         if folder.exists():
-            raise RunError(f"{folder} is no run. Make one with `tonemill train MODEL CORPUS -o NEW`.")
-        raise RunError(f"{folder} does not exist. Make it with `tonemill train MODEL CORPUS -o {folder}`.")
+            raise RunError(f"{folder} is no run. Make one with `tonemill train MODEL CORPUS -o NEW --minutes 60`.")
+        raise RunError(f"{folder} does not exist. Make it with `tonemill train MODEL CORPUS -o {folder} --minutes 60`.")
     if about.get("schema") != SCHEMA:
         raise RunError(
             f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."

@@ -123,7 +123,7 @@ class TableSource:
         if end is not None and places.is_length:
             end += begin
         if begin < 0 or (end is not None and end <= begin):
-            raise self._refusal(row, f"an excerpt from {begin:g} to {end:g} s is none")
+            raise self._refusal(row, f"an excerpt cannot go from {begin:g} to {end:g} s")
         first = round(begin * rate)
         if end is None:
             return first, None

@@ -94,7 +94,7 @@ def pair_by_name(dry: Found, wet: Found, pattern: str | None = None) -> Matched:
         dry_names, wet_names = (_some([path for path, _ in side.audio]) for side in (dry, wet))
         raise CorpusError(
             f"No wet file fits a dry one. Dry: {dry_names}. Wet: {wet_names}. Names must be the same but for words "
-            "like dry and wet, or NAME__EFFECT; --pattern or --table say otherwise."
+            "like dry and wet, or NAME__EFFECT; else give --pattern or --table."
         )
     return Matched(tuple(pairs), tuple(lonely))
 

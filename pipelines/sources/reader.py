@@ -115,7 +115,7 @@ def bring(source: dict[str, Any]) -> files.Source:
             raise AudioError(reason, str(unread.get("message")))
         raise AudioError(
             reason if reason in TRANSIENT else "unreachable",
-            f"it could not be read when it was scanned ({unread.get('message')}); scan again, and say --update",
+            f"it could not be read when it was scanned ({unread.get('message')}); scan again, and give --update",
         )
     try:
         place = to_path(source["uri"])

@@ -69,7 +69,7 @@ class Align(Step):
         if self.max_latency_ms > 5000:
             raise UsageError(f"--max-latency-ms is {self.max_latency_ms:g}; it must be at most 5000.")
         if not 0 <= self.min_confidence <= 1:
-            raise UsageError(f"--min-confidence is {self.min_confidence}; it must lie from 0 to 1.")
+            raise UsageError(f"--min-confidence is {self.min_confidence}; it must be from 0 to 1.")
 
     @property
     def corrections(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ class Dc(Step):
 
     def __post_init__(self) -> None:
         if self.high_pass_hz is not None and not 0.1 <= self.high_pass_hz <= 1000:
-            raise UsageError(f"--high-pass-hz is {self.high_pass_hz}; it must lie from 0.1 to 1000, as in 10.")
+            raise UsageError(f"--high-pass-hz is {self.high_pass_hz}; it must be from 0.1 to 1000, as in 10.")
 
     def apply(self, example: Example) -> Iterator[Example]:
         from tonemill.audiotools.editing.rest import high_passed, means, without

@@ -46,9 +46,9 @@ class Filter(Step):
         for name, value in limits.items():
             low, high = (0, 1) if name in ("max_silence", "max_clipping", "max_dc") else (-1e9, 1e9)
             if name != "where" and not low <= value <= high:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must lie from {low:g} to {high:g}.")
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be from {low:g} to {high:g}.")
         if not -200 <= self.silence_db <= 0:
-            raise UsageError(f"--silence-db is {self.silence_db}; it must lie from -200 to 0, as in --silence-db -60.")
+            raise UsageError(f"--silence-db is {self.silence_db}; it must be from -200 to 0, as in --silence-db -60.")
         if self.where is not None:
             from tonemill.pipelines.recipes.conditions import condition
 

@@ -50,14 +50,14 @@ class Loops(Step):
                 raise UsageError(f"{flag} is {value}; it must be 1 or more.")
         for flag, tempo in (("--bpm", self._typed_bpm()), ("--target-bpm", self.target_bpm)):
             if tempo is not None and not 20 <= tempo <= 400:
-                raise UsageError(f"{flag} is {tempo:g}; it must lie from 20 to 400.")
+                raise UsageError(f"{flag} is {tempo:g}; it must be from 20 to 400.")
         if not 1 < self.max_stretch <= 4:
             raise UsageError(f"--max-stretch is {self.max_stretch}; it must be above 1 and at most 4.")
         for flag, share in (("--min-confidence", self.min_confidence), ("--min-loopability", self.min_loopability)):
             if not 0 <= share <= 1:
-                raise UsageError(f"{flag} is {share}; it must lie from 0 to 1.")
+                raise UsageError(f"{flag} is {share}; it must be from 0 to 1.")
         if not 0 <= self.seam_ms <= 1000:
-            raise UsageError(f"--seam-ms is {self.seam_ms}; it must lie from 0 to 1000.")
+            raise UsageError(f"--seam-ms is {self.seam_ms}; it must be from 0 to 1000.")
         unknown = [name for name in self.tempo_from if name not in ORIGINS]
         if unknown or not self.tempo_from:
             raise UsageError(f"--tempo-from is {', '.join(unknown) or 'empty'}; it can be {', '.join(ORIGINS)}.")
@@ -74,7 +74,7 @@ class Loops(Step):
         if beats.confidence < self.min_confidence:
             raise Filtered(
                 "tempo",
-                f"{_words(about)} is less certain than --min-confidence {self.min_confidence:g}; --bpm would say it",
+                f"{_words(about)} is less certain than --min-confidence {self.min_confidence:g}; state it with --bpm",
                 **about,
             )
         bars = beats.bars(self.beats_per_bar, self.bars)

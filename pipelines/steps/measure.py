@@ -23,7 +23,7 @@ class Measure(Step):
 
     def __post_init__(self) -> None:
         if not -200 <= self.silence_db <= 0:
-            raise UsageError(f"--silence-db is {self.silence_db}; it must lie from -200 to 0, as in --silence-db -60.")
+            raise UsageError(f"--silence-db is {self.silence_db}; it must be from -200 to 0, as in --silence-db -60.")
 
     def apply(self, example: Example) -> Iterator[Example]:
         from tonemill.pipelines.steps._levels import as_fields, levels_of

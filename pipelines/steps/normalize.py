@@ -46,9 +46,9 @@ class Normalize(Step):
             raise UsageError("normalize needs one of --peak-db, --rms-db and --lufs, as in --peak-db -1.")
         for flag, value in (*targets.items(), ("--ceiling-db", self.ceiling_db)):
             if value is not None and not -200 <= value <= 0:
-                raise UsageError(f"{flag} is {value}; it must lie from -200 to 0, as in {flag} -1.")
+                raise UsageError(f"{flag} is {value}; it must be from -200 to 0, as in {flag} -1.")
         if not 0 <= self.max_gain_db <= 200:
-            raise UsageError(f"--max-gain-db is {self.max_gain_db}; it must lie from 0 to 200, as in --max-gain-db 40.")
+            raise UsageError(f"--max-gain-db is {self.max_gain_db}; it must be from 0 to 200, as in --max-gain-db 40.")
 
     def apply(self, example: Example) -> Iterator[Example]:
         from tonemill.audiotools.editing.levels import amplified

@@ -230,7 +230,7 @@ class Render(BatchStep):
             AudioError: roles: it lacks a seed, audio or an array, or its rate is refused; condition: it lacks a field.
         """
         if SEED in self.needs and not isinstance(example.fields.get("seed"), int):
-            raise AudioError("roles", f"{self.run} renders from seeds; make recipes with `tonemill seeds`")
+            raise AudioError("roles", f"{self.run} renders from seeds; `tonemill seeds 16` makes some")
         if AUDIO in self.needs:
             self._check_sound(example)
         for name in self.needs:

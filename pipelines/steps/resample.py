@@ -26,7 +26,7 @@ class Resample(Step):
 
     def __post_init__(self) -> None:
         if not 1 <= self.rate <= 1_536_000:
-            raise UsageError(f"--rate is {self.rate} Hz; it must lie from 1 to 1536000, as in --rate 44100.")
+            raise UsageError(f"--rate is {self.rate} Hz; it must be from 1 to 1536000, as in --rate 44100.")
 
     def apply(self, example: Example) -> Iterator[Example]:
         from tonemill.pipelines.steps._mixing import converted

@@ -53,11 +53,11 @@ class Slice(Step):
         if (self.seconds, self.samples, self.hop_seconds) != (None, None, None):
             raise UsageError("slice --at silence cuts clips as long as they are: leave --seconds and --samples out.")
         if not -200 <= self.silence_db < 0:
-            raise UsageError(f"--silence-db is {self.silence_db}; it must lie from -200 to below 0.")
+            raise UsageError(f"--silence-db is {self.silence_db}; it must be from -200 to below 0.")
         if not 0 < self.silence_seconds < float("inf"):
             raise UsageError(f"--silence-seconds is {self.silence_seconds}; it must be more than 0.")
         if not 0 <= self.keep_ms <= 500 * self.silence_seconds:
-            raise UsageError(f"--keep-ms is {self.keep_ms}; it must lie from 0 to half of --silence-seconds.")
+            raise UsageError(f"--keep-ms is {self.keep_ms}; it must be from 0 to half of --silence-seconds.")
         if not 0 <= self.min_seconds < float("inf"):
             raise UsageError(f"--min-seconds is {self.min_seconds}; it must be 0 or more.")
 

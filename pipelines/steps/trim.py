@@ -29,7 +29,7 @@ class Trim(Step):
     def __post_init__(self) -> None:
         if not -200 <= self.threshold_db < 0:
             raise UsageError(
-                f"--threshold-db is {self.threshold_db}; it must lie from -200 to below 0, as in --threshold-db -60."
+                f"--threshold-db is {self.threshold_db}; it must be from -200 to below 0, as in --threshold-db -60."
             )
         for flag, value in (("--keep-ms", self.keep_ms), ("--min-seconds", self.min_seconds)):
             if not 0 <= value < float("inf"):

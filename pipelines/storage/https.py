@@ -97,6 +97,6 @@ def _refused() -> PermissionError:
 
 def _entry(headers: Message, length: str) -> Entry:
     if not str(headers.get(length, "")).isdigit():
-        raise OSError(errno.EIO, "the server does not tell how long the file is")
+        raise OSError(errno.EIO, "the server does not state the length of the file")
     when = headers.get("Last-Modified")
     return Entry(int(headers[length]), 0 if when is None else round(parsedate_to_datetime(when).timestamp()) * 10**9)

@@ -273,7 +273,7 @@ def _batches(
     for packed in there.iter_batches(rows, numbers, columns, use_threads=False):
         length = sum(map(_spelt_bytes, packed.columns))
         if length > LONGEST_ROW * max(1, packed.num_rows):
-            raise CorpusError(f"{path} has rows of {length // packed.num_rows} bytes. It was made to do harm.")
+            raise CorpusError(f"{path} has rows of {length // packed.num_rows} bytes. It is damaged or malicious.")
         _refuse_more(total + length, path)
         batch = _spelt(packed, chosen)
         total += batch.nbytes

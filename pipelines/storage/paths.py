@@ -215,7 +215,9 @@ def inside(folder: Path, name: Any) -> Path:
         CorpusError: the path is outside the folder.
     """
     if not is_plain(name):
-        raise CorpusError(f"{folder} names a file {name!r}, which does not lie in it. It was made to do harm.")
+        raise CorpusError(
+            f"{folder} names a file {name!r} outside of it. It is damaged or malicious; nothing was read."
+        )
     return folder / name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from itertools import count
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from advice import ELSEWHERE, FILLINGS, NAMES, PLACEHOLDER, ROOT, advised, commands_in, completed, missing
-from advice_material import BESIDE, FILES, PIPES
+from advice_material import BESIDE, FILES, PIPES, READ, TRAINED
 from conftest import Ended, Shell, Tonemill
 from pages import Workplace
 
@@ -87,11 +88,30 @@ def test_a_command_that_a_message_recommends_works(
     workplace = Workplace(folder, start, files=FILES, pipes=PIPES, beside=BESIDE)
     for name in getattr(FILLINGS.get(command), "needs", ()):
         workplace.make(name)
+    (folder / "report.html").unlink(missing_ok=True)  # A report of another kind is not replaced.
     line = completed(command, KINDS).replace("NEW", f"new/{next(NUMBERS)}")
     if "KEY" in line:
         workplace.make("corpora/digits")
         line = line.replace("KEY", key_of(folder / "corpora/digits"))
     workplace.run(line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", TRAINED)
+def test_the_pipes_that_training_prints_work(model: str, start: Callable[[str], Ended], folder: Path) -> None:
+    workplace = Workplace(folder, start, files=FILES, pipes=PIPES, beside=BESIDE)
+    trained = workplace.run(f"tonemill train {model} {TRAINED[model]} -o new/{model}")
+    pipes = [line.strip() for line in trained.err.splitlines() if line.startswith("  tonemill ")]
+    assert pipes
+    stands = {
+        **NAMES,
+        "CORPUS": TRAINED[model].partition(" ")[0],
+        "FOLDER": "dry" if model == "effect" else "raw",
+        **READ,
+    }
+    for pipe in pipes:
+        line = re.sub(r"(?<=write )FOLDER|(?<=shard )[A-Z]+", f"new/{next(NUMBERS)}", pipe)
+        workplace.run(PLACEHOLDER.sub(lambda match: stands[match[0]], line))
 
 
 def key_of(corpus: Path) -> str:

@@ -24,9 +24,17 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
 
 
-@pytest.mark.parametrize("name", [name for name in STAGES.summaries() if name not in ("train", "survey")])
-def test_every_command_can_be_quiet(name: str) -> None:
-    made = STAGES.make(name, [])
+GROUPS = ("train", "survey")
+COMMANDS = [(name,) for name in STAGES.summaries() if name not in GROUPS] + [
+    (group, name) for group in GROUPS for name in STAGES.make(group, []).list_commands(None)
+]
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_every_command_can_be_quiet(names: tuple[str, ...]) -> None:
+    made = STAGES
+    for name in names:
+        made = made.make(name, [])
     assert made.help[:1].isupper()
     assert any("-q" in one.opts and "--quiet" in one.opts for one in made.params)
 

@@ -110,7 +110,7 @@ def test_a_name_of_a_list_that_is_of_no_file_becomes_a_reject(tonemill: Tonemill
     tonemill("scan", folder / "b" / "gone.wav").refused(2, "no file or folder")
 
 
-def test_an_empty_pipe_of_names_is_told(tonemill: Tonemill) -> None:
+def test_an_empty_pipe_of_names_is_reported(tonemill: Tonemill) -> None:
     ended = tonemill("scan", "-", stdin=b"")
     ended.refused(2, "no names")
 
@@ -137,7 +137,7 @@ def test_fields_come_from_names(tonemill: Tonemill, folder: Path) -> None:
     assert fields["3_cy.flac"] == {}
 
 
-def test_names_that_do_not_fit_are_told_with_an_example(tonemill: Tonemill, folder: Path) -> None:
+def test_names_that_do_not_fit_are_reported_with_an_example(tonemill: Tonemill, folder: Path) -> None:
     err = tonemill("scan", folder, "--fields", "{room}/{take}_{who}").done().err
     assert "1 of 4 files do not fit --fields '{room}/{take}_{who}', as 3_cy.flac." in err
     tonemill("scan", folder, "--fields", "{room}/{take}_{who}", "--unmatched", "refuse").refused(1, "3_cy.flac")
@@ -172,7 +172,7 @@ def test_labels_of_a_table_keep_their_zeros(tonemill: Tonemill, folder: Path, tm
     assert scanned(tonemill, folder, "--table", tmp_path / "t.csv")[0]["fields"] == {"label": "007"}
 
 
-def test_rows_and_files_without_each_other_are_told_with_an_example(
+def test_rows_and_files_without_each_other_are_reported_with_an_example(
     tonemill: Tonemill, folder: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "t.csv"

@@ -237,7 +237,7 @@ def test_a_cache_loses_no_example_to_a_store_that_fails_half_of_the_time(
     assert sum(s3.counted[kind] for kind in s3.kinds)
 
 
-def test_a_source_that_changes_or_goes_is_told(tonemill: Tonemill, tmp_path: Path, s3: Wire) -> None:
+def test_a_source_that_changes_or_goes_is_reported(tonemill: Tonemill, tmp_path: Path, s3: Wire) -> None:
     for name, seed in {"kept.wav": 0, "other.wav": 1, "gone.wav": 2}.items():
         write_wav(tmp_path / "raw" / name, seed=seed)
     root = upload(tmp_path / "raw", "changing")
@@ -328,7 +328,7 @@ def test_what_fails_for_a_moment_is_tried_again(
 
 
 @pytest.mark.slow
-def test_what_fails_for_good_says_so_and_the_same_command_goes_on(
+def test_what_fails_for_good_is_reported_and_the_same_command_goes_on(
     tonemill: Tonemill, few: bytes, expected: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "ATTEMPTS", 2)
@@ -630,7 +630,7 @@ def test_a_run_in_a_bucket_renders_into_a_bucket(
 
 
 @pytest.mark.parametrize("words", [["preview"], ["pair", "wet"]], ids=lambda words: words[0])
-def test_what_works_on_folders_only_says_so(
+def test_what_works_on_folders_only_states_so(
     tonemill: Tonemill, words: list[str], few: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -122,7 +122,9 @@ NAMES = {
     "«corpus.name»": "corpora/digits",
     **dict.fromkeys(("«self.sample_rate»", "«parent.sample_rate»", "«rate»"), "16000"),
     **dict.fromkeys(("NEW", "OTHER", "LATENTS", "LOOK"), "NEW"),
-    **dict.fromkeys(("«folder»", "«found.folder»", "«output.folder»", "«self._output.folder»"), "corpora/b"),
+    **dict.fromkeys(
+        ("«folder»", "«found.folder»", "«output.folder»", "«self._output.folder»", "«self.folder»"), "corpora/b"
+    ),
     "«ready.folder.parent»": "corpora/b",
 }
 """What stands for a placeholder wherever no filling of its own does; NEW is a folder that is not there."""
@@ -224,19 +226,22 @@ FILLINGS: dict[str, Filling] = {
         {"FOLDER": "corpora/real", "«folder»": "NEW"}, more="--clips 6"
     ),
     "tonemill survey simulate «folder»": Filling({"«folder»": "study"}),
-    "tonemill train diffusion «corpus.name» -o RUN": Filling({"RUN": "NEW"}),
-    "tonemill train MODEL CORPUS -o «folder»": Filling({"«folder»": "NEW"}),
-    "tonemill train classifier «corpus.name» --mel-of «config.vocoder» -o runs/ears": Filling(
+    "tonemill train diffusion «corpus.name» -o RUN --minutes 60": Filling({"RUN": "NEW"}),
+    "tonemill train MODEL CORPUS -o «folder» --minutes 60": Filling({"«folder»": "NEW"}),
+    "tonemill train classifier «corpus.name» --mel-of «config.vocoder» -o runs/ears --steps 1000": Filling(
         {"«corpus.name»": "corpora/digits", "«config.vocoder»": "runs/vocoder"}
     ),
-    "tonemill train loopgan «corpus.name» -o RUN": Filling({"«corpus.name»": "corpora/bars", "RUN": "NEW"}),
-    "tonemill train «model» «corpus.name» -o RUN": Filling({"«model»": "specgan", "RUN": "NEW"}),
-    "tonemill train «name» «corpus.name» -o RUN": Filling({"«name»": "wavegan", "RUN": "NEW"}),
-    "tonemill train «parent.model» «corpus.name» --mel-of runs/vocoder -o runs/ears": Filling(
+    "tonemill train loopgan «corpus.name» -o RUN --minutes 60": Filling(
+        {"«corpus.name»": "corpora/bars", "RUN": "NEW"}
+    ),
+    "tonemill train «model» «corpus.name» -o RUN --minutes 60": Filling({"«model»": "specgan", "RUN": "NEW"}),
+    "tonemill train «name» «corpus.name» -o RUN --minutes 60": Filling({"«name»": "wavegan", "RUN": "NEW"}),
+    "tonemill train «parent.model» «corpus.name» --mel-of runs/vocoder -o runs/ears --steps 1000": Filling(
         {"«parent.model»": "classifier", "«corpus.name»": "corpora/digits"}
     ),
-    "tonemill train «self.model» «self.about['corpus']» -o «self.folder»": Filling(
-        {"«self.model»": "wavegan", "«self.about['corpus']»": "corpora/digits", "«self.folder»": "NEW"}
+    "tonemill train «self.model» «self.about['corpus']» -o «self.folder» --config «self.folder»/run.toml": Filling(
+        {"«self.model»": "wavegan", "«self.about['corpus']»": "corpora/digits", "«self.folder»": "runs/begun"},
+        needs=("runs/begun",),
     ),
     "tonemill «given[0]»": Filling({"«given[0]»": "resample"}),
     "tonemill «mend»": Filling({"«mend»": "resample --rate 16000"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -51,8 +52,14 @@ def answers(folder: Path) -> None:
         (folder / f"{listener}.json").write_text(json.dumps(answers_to(study, listener)))
 
 
+def begun(run: Path) -> None:
+    """A run that was stopped before its first checkpoint."""
+    shutil.copytree(run.parent / "a", run, ignore=shutil.ignore_patterns("checkpoints"))
+
+
 FILES = {
     **pages.FILES,
+    "runs/begun": begun,
     "named": named,
     "tars": lambda folder: archive(folder / "sounds.tar"),
     "tars/sounds.tar": archive,
@@ -60,7 +67,7 @@ FILES = {
     "pairs.csv": pairs,
     "answers": answers,
 }
-BESIDE = {**pages.BESIDE, "knobs": "dry", "pairs.csv": "wet", "answers": "study"}
+BESIDE = {**pages.BESIDE, "knobs": "dry", "pairs.csv": "wet", "answers": "study", "runs/begun": "runs/a"}
 PIPES = {
     **pages.PIPES,
     "corpora/there": "tonemill scan oneshots | tonemill channels mean | tonemill shard corpora/there",
@@ -70,8 +77,28 @@ PIPES = {
     "tonemill shard corpora/knobs --valid 0.3",
     "runs/knobs": "tonemill train effect corpora/knobs -o runs/knobs",
     "runs/rave": "tonemill train rave corpora/loops -o runs/rave",
+    "corpora/latents": "tonemill open corpora/loops | tonemill render runs/rave --as encode | "
+    "tonemill shard corpora/latents",
+    "corpora/mels": "tonemill open corpora/loops | tonemill render runs/vocoder --as encode | "
+    "tonemill shard corpora/mels",
     "study": "tonemill survey make real=corpora/real generated=corpora/generated -o study --clips 6 "
     "--questions quality",
     "study.collected.json": "tonemill survey collect study answers",
     "study.rehearsal.json": "tonemill survey simulate study",
 }
+
+TRAINED = {
+    "wavegan": "corpora/digits",
+    "specgan": "corpora/digits",
+    "classifier": "corpora/real",
+    "effect": "corpora/amp",
+    "vocoder": "corpora/loops",
+    "rave": "corpora/loops",
+    "prior": "corpora/latents --codec runs/rave",
+    "loopgan": "corpora/bars",
+    "diffusion": "corpora/loops",
+}
+"""The corpus of each model whose printed pipes are run, and what else it needs."""
+
+READ = {"LATENTS": "corpora/latents", "MEL": "corpora/mels"}
+"""The corpus of each array that a printed pipe reads."""

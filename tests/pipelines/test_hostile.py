@@ -287,7 +287,7 @@ def test_a_removal_that_was_left_cannot_reach_out(tonemill: Tonemill, corpus: Pa
     staged = tmp_path / "out" / ".tonemill-removal"
     staged.mkdir()
     (staged / "gone.json").write_text('["../mine"]')
-    tonemill("remove", tmp_path / "out", "--source", "x", "-q").refused(1, "made to do harm")
+    tonemill("remove", tmp_path / "out", "--source", "x", "-q").refused(1, "malicious")
     assert (tmp_path / "mine.tar").read_bytes() == b"mine"
 
 

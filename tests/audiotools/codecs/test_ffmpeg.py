@@ -1,4 +1,4 @@
-"""Formats that FFmpeg reads: the sound comes back at its place and level, and without PyAV an error says what to do."""
+"""Formats that FFmpeg reads: the sound comes back at its place and level, and without PyAV an error names it."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_integers_of_64_bits_are_read(tmp_path: Path) -> None:
 
 
 def mp3(sound: np.ndarray) -> bytes:
-    """Without the frame that tells its length."""
+    """Without the frame that states its length."""
     buffer = io.BytesIO()
     soundfile.write(buffer, sound, RATE, format="MP3", subtype="MPEG_LAYER_III")
     data = buffer.getvalue()
@@ -245,7 +245,7 @@ def test_of_joined_m4a_all_is_read_and_a_cut_one_is_truncated(tmp_path: Path) ->
     assert refused.value.reason == "truncated"
 
 
-def test_a_file_with_two_sounds_tells_so(tmp_path: Path) -> None:
+def test_a_file_with_two_sounds_states_so(tmp_path: Path) -> None:
     first, second = sweep(200, 400, RATE, RATE, 0.5), sweep(2000, 4000, RATE, RATE, 0.25)
     with av.open(str(tmp_path / "a.mka"), "w") as container:
         streams = [container.add_stream("flac", rate=RATE, layout="mono", format="s16") for _ in range(2)]
@@ -261,7 +261,7 @@ def test_a_file_with_two_sounds_tells_so(tmp_path: Path) -> None:
     assert np.abs(whole(tmp_path / "a.mka")[:, :RATE] - first).max() < 2**-14
 
 
-def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_pyav_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioError, match=r"pip install 'tonemill\[ffmpeg\]'") as refused:

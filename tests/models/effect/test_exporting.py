@@ -42,7 +42,7 @@ def player_output(net: Network, dry: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "settings", "numbers"), NAM)
-def test_a_nam_file_loads_back_bit_equal_and_says_the_same(name: str, settings: dict[str, Any], numbers: int) -> None:
+def test_a_nam_file_loads_back_bit_equal_and_gives_the_same(name: str, settings: dict[str, Any], numbers: int) -> None:
     net, dry = stirred(name, settings), noise(6000)
     data = nam.written(net, 44_100, {"name": "test"})
     content = json.loads(data)
@@ -178,7 +178,7 @@ def blocks(name: str, dry: np.ndarray, knobs: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("name", "knobs"), ALL)
-def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
+def test_onnx_gives_what_the_player_gives(name: str, knobs: int) -> None:
     runtime = pytest.importorskip("onnxruntime")
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
     data = graph.onnx_bytes(net, knobs, 44_100)
@@ -197,7 +197,7 @@ def test_onnx_says_what_the_player_says(name: str, knobs: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(("name", "knobs"), ALL)
-def test_torchscript_says_what_the_player_says(name: str, knobs: int) -> None:
+def test_torchscript_gives_what_the_player_gives(name: str, knobs: int) -> None:
     net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
     loaded = torch.jit.load(io.BytesIO(graph.torchscript_bytes(net, knobs)))
     output, state = [], loaded.rest

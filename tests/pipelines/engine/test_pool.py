@@ -91,7 +91,7 @@ def test_a_crash_costs_the_shard_of_one_worker_who_is_replaced(works: Path) -> N
 
 
 def test_workers_that_end_at_no_source_end_the_command(works: Path) -> None:
-    with pytest.raises(OutputError, match=r"exit code 3 while it was at no source.*what a library complains of"):
+    with pytest.raises(OutputError, match=r"exit code 3 while it read no source.*what a library complains of"):
         engine.run(works, left_of(works, 1), engine.Engine(1), lambda _: None, "works:end_idle")
     assert len(list(works.glob("0*.json"))) == pool.MOST_IDLE_ENDS
 

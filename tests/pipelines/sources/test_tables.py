@@ -84,17 +84,17 @@ def test_every_dialect_gives_the_same_rows(tmp_path: Path, name: str, data: byte
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("bars.csv", '0|"Yes," she said|4\n1|said "no|12\n'),
-        ("tabs.tsv", '0\t"Yes," she said\t4\n1\tsaid "no\t12\n'),
-        ("commas.csv", '0,"""Yes,"" she said",4\n1,said "no,12\n'),
+        ("bars.csv", '0|"Yes," she sang|4\n1|sang "no|12\n'),
+        ("tabs.tsv", '0\t"Yes," she sang\t4\n1\tsang "no\t12\n'),
+        ("commas.csv", '0,"""Yes,"" she sang",4\n1,sang "no,12\n'),
     ],
 )
 def test_a_table_without_names_of_columns_has_those_that_are_given(tmp_path: Path, name: str, data: str) -> None:
     """As LJ Speech has them."""
     found = values(tmp_path / name, data, ("path", "text", "words"))
     assert found == [
-        {"path": 0, "text": '"Yes," she said', "words": 4},
-        {"path": 1, "text": 'said "no', "words": 12},
+        {"path": 0, "text": '"Yes," she sang', "words": 4},
+        {"path": 1, "text": 'sang "no', "words": 12},
     ]
 
 
@@ -111,7 +111,7 @@ def test_an_object_of_values_gives_each_name_its_value(tmp_path: Path) -> None:
 
 def test_cells_between_tabs_are_as_they_stand(tmp_path: Path) -> None:
     """As Common Voice writes them: quotation marks are text, balanced or not."""
-    sentences = ['"Hello," she said', "plain", '"No way', 'end"', '"all of it"']
+    sentences = ['"Hello," she sang', "plain", '"No way', 'end"', '"all of it"']
     text = "".join(f"{number}.wav\t{sentence}\t{number}\n" for number, sentence in enumerate(sentences))
     found = values(tmp_path / "t.tsv", f"path\tsentence\tvotes\n{text}")
     assert [(row["sentence"], row["votes"]) for row in found] == list(zip(sentences, range(5), strict=True))

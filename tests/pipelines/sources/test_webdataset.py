@@ -81,7 +81,7 @@ def test_each_sound_becomes_a_recipe_with_its_fields(tmp_path: Path, form: int) 
     assert (dict(opened.passed_over), opened.renamed, opened.soundless) == ({"npy": 1}, {"path": "tar_path"}, 1)
 
 
-def test_several_sounds_of_a_key_are_told_apart_and_a_dry_and_a_wet_are_a_pair(tmp_path: Path) -> None:
+def test_several_sounds_of_a_key_are_distinguished_and_a_dry_and_a_wet_are_a_pair(tmp_path: Path) -> None:
     stems = {
         "1.bass.wav": sound("WAV"),
         "1.drums.wav": sound("WAV"),

@@ -194,7 +194,7 @@ def test_a_turn_that_was_saved_before_a_kill_is_not_repeated(
 
 
 def test_steps_that_end_before_a_turn_are_refused(drums: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--steps is 2, and before step 4 comes 'halve'"):
+    with pytest.raises(UsageError, match=r"--steps is 2, but 'halve' comes only before step 4"):
         trained(drums, tmp_path / "run", steps=2)
     assert not (tmp_path / "run").exists()
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.planning.file_names import file_names
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard, digest_of
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard
 from tonemill.pipelines.planning.planner import expected, grouped, key_of, shard_of
+from tonemill.pipelines.planning.seats import Seat, seats_of
 from tonemill.pipelines.planning.splits import CLUSTER, straddling
 from tonemill.pipelines.recipes.differences import differences
-from tonemill.pipelines.recipes.recipe import SPLITS
+from tonemill.pipelines.recipes.recipe import SPLITS, Recipe
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,6 @@ class Grown:
         return "sources: " + ", ".join(parts) + (twins if self.twins else "")
 
 
-@dataclass(frozen=True)
-class _Seat:
-    """A recipe and where it sits: its digest, its split, and its shard where that is known."""
-
-    row: Planned
-    digest: str
-    split: str
-    shard: str | None = None
-
-
 def grow(
     old: Plan,
     wished: Plan,
@@ -82,21 +73,22 @@ def grow(
     """
     if mode == "append":
         _refuse_other_output(old, wished)
-    there, kept, new = _matched(_seats(old), _seats(wished))
+    sought = seats_of(wished, mode == "append")
+    there, kept, new = _matched(seats_of(old, mode == "append"), sought)
     changed, moved = 0, Counter[tuple[str, str]]()
     if mode == "append":
         _refuse_known_sources(kept, new)
-        _refuse_other_sound(old, [seat.row for seat in new])
+        _refuse_other_sound([*there, *kept], new)
         seats, gone = [*there, *kept], 0
     else:
         there, kept, new = _without_unread(there, kept, new)
         replaced, new = _replaced(kept, new)
         changed = len(replaced)
         # What the stream lacks may be there; what it has in another split has moved.
-        held = {row.recipe.path for rows in wished.rows for row in rows}
+        held = {seat.path for seat in sought}
         taken = {seat.row.key for seat in replaced}
         rest = [seat for seat in kept if seat.row.key not in taken]
-        stay = [seat for seat in rest if lacks and seat.row.recipe.path not in held]
+        stay = [seat for seat in rest if lacks and seat.path not in held]
         seats, gone = [*there, *replaced, *stay], len(rest) - len(stay)
         moved = _moved(kept, new)
     used = {seat.row.key for seat in seats}
@@ -106,8 +98,8 @@ def grow(
         plan = replace(plan, grown=old.grown)
     _refuse_straddling(plan)
     several = sum(moved.values())
-    known = {_extent(seat) for seat in seats if seat.row.recipe.sources}
-    twins = sum(_extent(seat) in known for seat in new)
+    known = {seat.extent for seat in seats if seat.extent}
+    twins = sum(seat.extent in known for seat in new)
     return Grown(plan, len(there), len(new) - several, changed, gone - several, moved, twins)
 
 
@@ -115,21 +107,13 @@ def regrown(old: Plan, wished: Plan) -> Plan | None:
     """The old plan, where it has grown or shrunk since and still holds exactly what the stream does; else None."""
     if not old.grown or old.output != wished.output or old.splitting != wished.splitting:
         return None
-    _, kept, new = _matched(_seats(old), _seats(wished))
+    _, kept, new = _matched(seats_of(old), seats_of(wished))
     return old if not kept and not new else None
 
 
-def _seats(plan: Plan) -> list[_Seat]:
-    return [
-        _Seat(row, digest_of(row.recipe.canonical()), shard.split, shard.name)
-        for shard, rows in zip(plan.shards, plan.rows, strict=True)
-        for row in rows
-    ]
-
-
-def _matched(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], list[_Seat], list[_Seat]]:
+def _matched(old: Sequence[Seat], new: Sequence[Seat]) -> tuple[list[Seat], list[Seat], list[Seat]]:
     """Old seats whose recipe is in the stream too, with the stream's own places of things; the rest of both."""
-    waiting: dict[tuple[str, str], list[_Seat]] = defaultdict(list)
+    waiting: dict[tuple[bytes, str], list[Seat]] = defaultdict(list)
     for seat in sorted(new, key=lambda seat: seat.row.key, reverse=True):
         waiting[seat.digest, seat.split].append(seat)
     both, rest = [], []
@@ -143,14 +127,14 @@ def _matched(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], l
     return both, rest, sorted(left, key=lambda seat: (seat.row.key, seat.digest))
 
 
-def _replaced(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], list[_Seat]]:
+def _replaced(old: Sequence[Seat], new: Sequence[Seat]) -> tuple[list[Seat], list[Seat]]:
     """Seats taken over by a changed recipe of the same path and split, and the recipes that found none."""
-    free: dict[tuple[str, str], list[_Seat]] = defaultdict(list)
+    free: dict[tuple[str, str], list[Seat]] = defaultdict(list)
     for seat in reversed(old):
-        free[seat.row.recipe.path, seat.split].append(seat)
+        free[seat.path, seat.split].append(seat)
     taken, rest = [], []
     for seat in new:
-        seats = free[seat.row.recipe.path, seat.split]
+        seats = free[seat.path, seat.split]
         if seats:
             place = seats.pop()
             row = replace(seat.row, key=place.row.key, position=place.row.position)
@@ -160,14 +144,14 @@ def _replaced(old: Sequence[_Seat], new: Sequence[_Seat]) -> tuple[list[_Seat], 
     return taken, rest
 
 
-def _moved(old: Sequence[_Seat], new: Sequence[_Seat]) -> Counter[tuple[str, str]]:
+def _moved(old: Sequence[Seat], new: Sequence[Seat]) -> Counter[tuple[str, str]]:
     """Sources that were there and are in another split now, by both splits."""
-    splits: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    splits: dict[tuple[str, bytes], list[str]] = defaultdict(list)
     for seat in old:
-        splits[seat.row.recipe.path, *_contents(seat)].append(seat.split)
+        splits[seat.path, seat.contents].append(seat.split)
     moved: Counter[tuple[str, str]] = Counter()
     for seat in new:
-        before = splits[seat.row.recipe.path, *_contents(seat)]
+        before = splits[seat.path, seat.contents]
         other = next((split for split in before if split != seat.split), None)
         if other is not None:
             before.remove(other)
@@ -175,25 +159,23 @@ def _moved(old: Sequence[_Seat], new: Sequence[_Seat]) -> Counter[tuple[str, str
     return moved
 
 
-def _without_unread(
-    there: list[_Seat], kept: list[_Seat], new: list[_Seat]
-) -> tuple[list[_Seat], list[_Seat], list[_Seat]]:
+def _without_unread(there: list[Seat], kept: list[Seat], new: list[Seat]) -> tuple[list[Seat], list[Seat], list[Seat]]:
     """Old seats that the stream holds, the rest of both; a source that `scan` could not read changes nothing there."""
-    unread = {seat.row.recipe.path for seat in new if seat.row.recipe.is_unread}
-    stay = [seat for seat in kept if seat.row.recipe.path in unread]
-    held = {seat.row.recipe.path for seat in stay}
+    unread = {seat.path for seat in new if seat.is_unread}
+    stay = [seat for seat in kept if seat.path in unread]
+    held = {seat.path for seat in stay}
     return (
         [*there, *stay],
-        [seat for seat in kept if seat.row.recipe.path not in unread],
-        [seat for seat in new if not (seat.row.recipe.is_unread and seat.row.recipe.path in held)],
+        [seat for seat in kept if seat.path not in unread],
+        [seat for seat in new if not (seat.is_unread and seat.path in held)],
     )
 
 
-def _keyed(new: Sequence[_Seat], used: set[str]) -> list[_Seat]:
+def _keyed(new: Sequence[Seat], used: set[str]) -> list[Seat]:
     """New sources under keys that no other has had."""
     seats = []
     for seat in new:
-        path, occurrence = seat.row.recipe.path, 0
+        path, occurrence = seat.path, 0
         while (key := key_of(path, occurrence)) in used:
             occurrence += 1
         used.add(key)
@@ -201,14 +183,14 @@ def _keyed(new: Sequence[_Seat], used: set[str]) -> list[_Seat]:
     return sorted(seats, key=lambda seat: seat.row.key)
 
 
-def _planned(old: Plan, wished: Plan, seats: list[_Seat], new: list[_Seat], shard_seconds: float) -> Plan:
+def _planned(old: Plan, wished: Plan, seats: list[Seat], new: list[Seat], shard_seconds: float) -> Plan:
     """Shards of old seats under their names, and after them shards of new ones."""
     if old.output.kind == "files":
         # Names depend on all that is there: a new one may make an old one longer.
-        names = file_names({seat.row.key: seat.row.recipe.path for seat in [*seats, *new]})
+        names = file_names({seat.row.key: seat.path for seat in [*seats, *new]})
         seats = [replace(seat, row=replace(seat.row, name=names[seat.row.key])) for seat in seats]
         new = [replace(seat, row=replace(seat.row, name=names[seat.row.key])) for seat in new]
-    by_shard: dict[str, list[_Seat]] = defaultdict(list)
+    by_shard: dict[str, list[Seat]] = defaultdict(list)
     for seat in seats:
         by_shard[str(seat.shard)].append(seat)
     for split in SPLITS:
@@ -260,66 +242,55 @@ def _dealt(plan: Plan) -> str:
     return plan.splitting.in_words() or "none of --valid, --test, --group and their like"
 
 
-def _refuse_known_sources(old: Sequence[_Seat], new: Sequence[_Seat]) -> None:
+def _refuse_known_sources(old: Sequence[Seat], new: Sequence[Seat]) -> None:
     """Refuse to append a source that is there with other steps or fields: it would be there twice."""
-    known = {(seat.row.recipe.path, *_contents(seat)): seat for seat in old}
+    known = {(seat.path, seat.contents): seat for seat in old}
     for seat in new:
-        twin = known.get((seat.row.recipe.path, *_contents(seat)))
+        twin = known.get((seat.path, seat.contents))
         if twin is not None:
             why = ", ".join(differences(twin.row.recipe, seat.row.recipe)) or "another split"
             raise OutputError(
-                f"{seat.row.recipe.path} is there already, made otherwise: {why}. Append with the same steps and "
+                f"{seat.path} is there already, made otherwise: {why}. Append with the same steps and "
                 "fields, or use --update to rebuild what changed."
             )
 
 
-def _extent(seat: _Seat) -> tuple[Any, ...]:
-    """What a seat reads, whatever it is called."""
-    return seat.row.recipe.start, seat.row.recipe.frames, *_contents(seat)
-
-
-def _contents(seat: _Seat) -> Iterator[str]:
-    for role, source in sorted(seat.row.recipe.sources.items()):
-        yield f"{role} {source.get('sha256') or source.get('modified_ns')} {source.get('offset')}"
-
-
-def _refuse_other_sound(old: Plan, new: Sequence[Planned]) -> None:
+def _refuse_other_sound(old: Sequence[Seat], new: Sequence[Seat]) -> None:
     """Refuse what would make a corpus of one rate, number of channels and set of roles one of two."""
-    before, after = (_sounds(rows) for rows in ([row for rows in old.rows for row in rows], new))
-    for what in ("roles", "Hz", "channels"):
-        if len(before[what]) == 1 and not after[what] <= before[what]:
-            there = " and ".join(map(str, before[what]))
-            more = " and ".join(map(str, sorted(after[what] - before[what], key=str)))
+    before, after = ({seat.sound for seat in seats if seat.sound is not None} for seats in (old, new))
+    for place, what in enumerate(("roles", "Hz", "channels")):
+        had, adds = ({sound[place] for sound in sounds} for sounds in (before, after))
+        if len(had) == 1 and not adds <= had:
+            there = " and ".join(map(str, had))
+            more = " and ".join(map(str, sorted(adds - had, key=str)))
             raise OutputError(
                 f"What is there has {there} {what} and this would add {more}, which no model reads in one batch. "
                 "`tonemill resample --rate R --channels mono` before the sink makes them fit; or name another folder."
             )
 
 
-def _sounds(rows: Sequence[Planned]) -> dict[str, set[str | int]]:
-    found: dict[str, set[str | int]] = {"roles": set(), "Hz": set(), "channels": set()}
-    for row in rows:
-        estimate = expected(row.recipe)
-        if estimate.clips and row.recipe.sources:
-            found["roles"].add("/".join(sorted(row.recipe.sources)))
-            found["Hz"].add(estimate.sample_rate)
-            found["channels"].add(estimate.channels)
-    return found
-
-
 def _refuse_straddling(plan: Plan) -> None:
     """A condition, a cluster of copies or another corpus can tie a new source to one that was dealt elsewhere."""
-    recipes = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]
     tied = {CLUSTER: "copies of one recording"}
     by_choice = (plan.splitting.valid_where, plan.splitting.test_where, plan.splitting.split_by)
-    if by_choice != (None, None, None) or (not plan.splitting.ends and any(recipe.dealt for _, recipe in recipes)):
+    comes_dealt = not plan.splitting.ends and any(recipe.dealt for _, recipe in _dealt_recipes(plan, "dealt"))
+    if by_choice != (None, None, None) or comes_dealt:
         tied[plan.splitting.group or ""] = "a group"
     for group, what in tied.items():
+        recipes = _dealt_recipes(plan, group if group == CLUSTER else "")
         for places in straddling(recipes, group or None).values():
             raise OutputError(
                 f"This would put {what} into two splits ({', '.join(places)}): what is learnt from one would show in "
                 "the other. Leave the new one out with `tonemill select` or `tonemill dedup`, or give --overwrite."
             )
+
+
+def _dealt_recipes(plan: Plan, name: str) -> Iterator[tuple[str, Recipe]]:
+    """The recipes of a plan with their splits, one after another; with a name those alone whose line has it."""
+    for shard, rows in zip(plan.shards, plan.rows, strict=True):
+        for row in rows:
+            if f'"{name}' in row.line:
+                yield shard.split, row.recipe
 
 
 def without(old: Plan, keys: set[str]) -> Plan:
@@ -328,7 +299,7 @@ def without(old: Plan, keys: set[str]) -> Plan:
     Raises:
         CorpusError: nothing would be left.
     """
-    seats = [seat for seat in _seats(old) if seat.row.key not in keys]
+    seats = [seat for seat in seats_of(old) if seat.row.key not in keys]
     if not seats:
         raise CorpusError("Nothing would be left. Delete the folder instead.")
     return _planned(old, replace(old, grown=True), seats, [], 1.0)

@@ -9,7 +9,8 @@ import hashlib
 import re
 import shlex
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from tonemill.pipelines.recipes.recipe import SPLITS, Recipe, recipe_of
@@ -94,7 +95,6 @@ class Planned:
     clips: int
     seconds: float
     packed: bytes
-    _recipe: Recipe | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def line(self) -> str:
@@ -104,10 +104,13 @@ class Planned:
     @property
     def recipe(self) -> Recipe:
         """What to cook."""
-        if self._recipe is None:
-            object.__setattr__(self, "_recipe", recipe_of(self.line))
-        assert self._recipe is not None
-        return self._recipe
+        return _unpacked(self.packed)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(packed: bytes) -> Recipe:
+    """A recipe; those of a shard or so are kept as objects, for all of a plan would fill the memory."""
+    return recipe_of(unpack(packed))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter, defaultdict
 
@@ -95,6 +96,13 @@ def test_a_plan_survives_its_file(tmp_path) -> None:  # type: ignore[no-untyped-
     assert (read.digest, read.output, read.shards) == (plan.digest, plan.output, plan.shards)
     for number, rows in enumerate(plan.rows):
         assert tuple(read_rows(tmp_path / "plan.parquet", number)) == rows
+
+
+def test_a_plan_whose_recipes_were_all_read_holds_few_of_them() -> None:
+    """A recipe takes ten times as much memory as its packed line."""
+    plan = make_plan([recipe(f"{i}.wav", seed=i) for i in range(3000)], Output("shards"), Splitting(), 9)
+    assert len({row.recipe.path for rows in plan.rows for row in rows}) == 3000
+    assert sum(type(one) is Recipe for one in gc.get_objects()) < 2000
 
 
 def test_an_output_option_changes_every_digest() -> None:

@@ -1,0 +1,94 @@
+"""The recipes of a plan as what is asked of them when another stream is fitted in, which a million of fit in memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from tonemill.pipelines.planning.plan import Plan, Planned, digest_of
+from tonemill.pipelines.planning.planner import expected
+from tonemill.pipelines.recipes.recipe import Recipe
+
+
+class Sound(NamedTuple):
+    """What a recipe leaves, as far as one batch needs it alike; few differ."""
+
+    roles: str
+    rate: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A recipe, where it sits, and what is asked of it: a million of them fit in memory, for none holds the recipe.
+
+    Args:
+        row: its recipe, packed.
+        digest: of its canonical text.
+        split: where it sits.
+        path: of its source.
+        contents: digest of the contents of its sources.
+        extent: digest of these and of the part that it reads; empty where it has no sources.
+        sound: its roles, rate and channels; None where nothing is expected of it, or that was not wanted.
+        is_unread: `scan` could not read its source.
+        shard: where that is known.
+    """
+
+    row: Planned
+    digest: bytes
+    split: str
+    path: str
+    contents: bytes
+    extent: bytes
+    sound: Sound | None
+    is_unread: bool
+    shard: str | None = None
+
+
+def seats_of(plan: Plan, with_sound: bool = False) -> list[Seat]:
+    """All recipes of a plan, in order.
+
+    Args:
+        plan: with its rows.
+        with_sound: also what each is expected to leave, for which its steps must be installed here.
+    """
+    return [
+        _seat(row, sys.intern(shard.split), shard.name, with_sound)
+        for shard, rows in zip(plan.shards, plan.rows, strict=True)
+        for row in rows
+    ]
+
+
+def _seat(row: Planned, split: str, shard: str, with_sound: bool) -> Seat:
+    recipe = row.recipe
+    contents = "\n".join(_contents(recipe))
+    extent = _short(f"{recipe.start} {recipe.frames} {contents}") if recipe.sources else b""
+    digest = bytes.fromhex(digest_of(recipe.canonical()))
+    sound = _sound(recipe) if with_sound else None
+    return Seat(row, digest, split, recipe.path, _short(contents), extent, sound, recipe.is_unread, shard)
+
+
+def _short(text: str) -> bytes:
+    """Half of a digest, which tells a million texts apart."""
+    return bytes.fromhex(digest_of(text)[:32])
+
+
+def _sound(recipe: Recipe) -> Sound | None:
+    estimate = expected(recipe)
+    if not estimate.clips or not recipe.sources:
+        return None
+    return _shared(Sound("/".join(sorted(recipe.sources)), estimate.sample_rate, estimate.channels))
+
+
+@lru_cache(maxsize=1 << 12)
+def _shared(sound: Sound) -> Sound:
+    """The same object for equal ones."""
+    return sound
+
+
+def _contents(recipe: Recipe) -> Iterator[str]:
+    for role, source in sorted(recipe.sources.items()):
+        yield f"{role} {source.get('sha256') or source.get('modified_ns')} {source.get('offset')}"

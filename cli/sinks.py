@@ -130,12 +130,12 @@ def output(
     """
     from tonemill.pipelines.planning.plan import Output
 
-    before = made.output if made is not None else Output(kind, usual)
+    before = made.output if made is not None else Output(kind, usual, states_none=kind == "shards")
     container = container or before.container
     bits = (before.bits if container == before.container else None) if bits is None else bits or None
     if bits not in (None, 16, 24) and not (bits == 32 and container == "wav"):
         raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
-    return Output(kind, container, bits)
+    return Output(kind, container, bits, before.states_none)
 
 
 def engine(workers: int | None, runner: str | None, beam: list[str] | None, decode_seconds: float = 60.0) -> Engine:

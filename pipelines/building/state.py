@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +72,7 @@ def _lines(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance
         elif before[shard.name] == shard.digest:
             yield f"{shard.name} is made again: {_lacking(output, shard.name, tolerance)}"
         elif made.output != plan.output:
-            why = of_records("output", asdict(made.output), asdict(plan.output))
+            why = of_records("output", made.output.to_json(), plan.output.to_json())
             yield f"{shard.name} is made again: {'; '.join(why)}"
         else:
             yield f"{shard.name} is made again: {_why(old_rows.get(shard.name, ()), plan.rows[number], homes)}"

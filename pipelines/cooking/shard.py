@@ -34,7 +34,7 @@ from tonemill.pipelines.corpus.shard_tables import Tally, fits_a_column
 from tonemill.pipelines.corpus.sidecar import commit_tables
 from tonemill.pipelines.planning.plan import Output, Planned, Shard
 from tonemill.pipelines.recipes.example import Example
-from tonemill.pipelines.recipes.step import packages_of
+from tonemill.pipelines.recipes.step import load_steps, packages_of
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.paths import scratch
@@ -204,18 +204,23 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
         "peak_db": 20 * math.log10(peak) if peak else None,
         "clipped_samples": sum(one.clipped for one in encoded.values()),
     }
-    about = {"roles": sorted(encoded), **row, **example.fields, "recipe": planned.recipe.lineage()}
+    stated = {**(_none_fields(planned.recipe.steps) if output.states_none else {}), **example.fields}
+    about = {"roles": sorted(encoded), **row, **stated, "recipe": planned.recipe.lineage()}
     del about["split"], about["shard"]
     if example.arrays:
         about["arrays"] = array_records(example.arrays)
     where = shelf.put(Piece(str(row["key"]), names[planned.key], encoded, about, arrays))
     # What a step measures may be a list of hundreds of numbers, as an embedding.
     given = planned.recipe.fields
-    fields = {name: value for name, value in example.fields.items() if fits_a_column(value, name in given)}
+    fields = {name: value for name, value in stated.items() if fits_a_column(value, name in given)}
     tally.roles |= encoded.keys()
     tally.arrays |= arrays.keys()
     tally.examples.append({**row, **fields, **where, **shapes})
     return outcome
+
+
+def _none_fields(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for step in load_steps(steps) for name, value in step.none_fields.items()}
 
 
 def _refuse_unfit_arrays(example: Example, frames: int, shapes: Mapping[str, Any]) -> None:

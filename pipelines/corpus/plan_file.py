@@ -52,7 +52,7 @@ def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any
     """
     about = {
         "schema": schema,
-        "output": asdict(plan.output),
+        "output": plan.output.to_json(),
         "splitting": plan.splitting.to_json(),
         "grown": plan.grown,
         **({"shard_seconds": plan.shard_seconds} if plan.shard_seconds is not None else {}),

@@ -160,7 +160,7 @@ def compare(a: Side, b: Side, decode: int) -> Difference:
         CorpusError: a stored example is damaged.
     """
     found = Difference()
-    found.output = _of_records(asdict(a.plan.output), asdict(b.plan.output))
+    found.output = _of_records(a.plan.output.to_json(), b.plan.output.to_json())
     found.splitting = _of_records(asdict(a.plan.splitting), asdict(b.plan.splitting))
     _sources(a, b, found)
     _examples(a, b, found, decode)

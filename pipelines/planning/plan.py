@@ -21,17 +21,25 @@ KEY: Final = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Output:
-    """What cooking a plan leaves; part of every shard's digest.
+    """What cooking a plan leaves; all but `states_none` is part of every shard's digest.
 
     Args:
         kind: `shards` of a corpus, or `files` in a folder.
         container: flac, wav or ogg.
         bits: None for as many as the source holds.
+        states_none: every example states the fields that a step gives to some, as `Step.none_fields` has them. Readers
+            that take the fields of the first examples for those of all (Hugging Face `datasets`) would not see them.
+            Plans of before lack it, and their shards keep their bytes.
     """
 
     kind: Literal["shards", "files"]
     container: str = "flac"
     bits: int | None = None
+    states_none: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What a plan records: what later versions added stands there only where it is used."""
+        return {name: value for name, value in asdict(self).items() if name != "states_none" or value}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -187,7 +187,9 @@ def shard_digest(output: Output, planned: Sequence[Planned], digests: Sequence[s
     # A file's name depends on what else is in the plan; a member's of a tar does not.
     named = output.kind == "files"
     lines = [f"{row.key} {digest} {row.name if named else ''}" for row, digest in zip(planned, digests, strict=True)]
-    return digest_of("\n".join([json.dumps(asdict(output)), *lines]))
+    # A plan takes `states_none` from the one before it, so that no shard can be of two kinds; plans of before lack it.
+    options = {"kind": output.kind, "container": output.container, "bits": output.bits}
+    return digest_of("\n".join([json.dumps(options), *lines]))
 
 
 def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:

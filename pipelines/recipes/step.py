@@ -101,6 +101,11 @@ class Step:
     gives_fields: ClassVar[tuple[str, ...] | None] = None
     """Every field that it may add, without the name of a role; None where that is not known before it is applied."""
 
+    @property
+    def none_fields(self) -> Mapping[str, Any]:
+        """Fields that it gives to some examples only, with what stands for none of it in the others."""
+        return {}
+
     @classmethod
     def more_flags(cls, words: Sequence[str]) -> MoreFlags | None:
         """Flags beside those of the fields, for what was typed after the step's name; None where there are none."""

@@ -61,6 +61,10 @@ class Slice(Step):
         if not 0 <= self.min_seconds < float("inf"):
             raise UsageError(f"--min-seconds is {self.min_seconds}; it must be 0 or more.")
 
+    @property
+    def none_fields(self) -> dict[str, Any]:
+        return {"padded_samples": 0} if self.at is None and "pad" in (self.short, self.tail) else {}
+
     def to_json(self) -> dict[str, Any]:
         # Recipes of clips of one length are as they were before there were others.
         record = super().to_json()

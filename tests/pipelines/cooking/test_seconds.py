@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +14,14 @@ from conftest import Tonemill
 from pyarrow import parquet
 
 from tonemill.audiotools.waveform import Waveform
+from tonemill.pipelines.building.build import Build, produce
 from tonemill.pipelines.cooking.seconds import of_source
+from tonemill.pipelines.engine.engine import Engine
+from tonemill.pipelines.planning.plan import Output, Splitting
+from tonemill.pipelines.planning.planner import make_plan
+from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.example import Example
-from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.recipes.recipe import Recipe, parse_recipe
 
 RATE = 1000
 SOURCE = {"uri": "file:///a", "sample_rate": RATE, "channels": 1, "frames": 10 * RATE}
@@ -105,3 +112,22 @@ def test_what_remove_leaves_adds_up_though_clips_of_it_were_refused(
     all_of, rest = (tonemill("inspect", tmp_path / name, "--json").done().line for name in ("all", "rest"))
     assert all_of["seconds_ledger"] == rest["seconds_ledger"]
     assert rest["seconds_ledger"] == {"read": 7, "stored": 5, "left_behind": 1, "rejected": 0, "filtered": 1}
+
+
+def test_each_clip_states_its_zeros_but_in_a_corpus_of_before(
+    tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """Readers that take the fields of the first examples for those of all would not see what only the last has."""
+    (tmp_path / "in").mkdir()
+    for number, seconds in enumerate((2.0, 2.5)):
+        noise = 0.1 * np.random.default_rng(number).standard_normal(round(seconds * RATE))
+        soundfile.write(tmp_path / "in" / f"{number}.wav", noise, RATE)
+    stream = piped(["scan", tmp_path / "in", "-q"], ["slice", "--seconds", 1, "--tail", "pad"])
+    first = parse_recipe(json.loads(stream.splitlines()[0]))
+    before = make_plan([first], Output("shards"), Splitting(), 600)
+    produce(Build(tmp_path / "before", before, Engine(1), Progress(quiet=True)))
+    for name, flag, expected in (("new", "--update", [0, 0, 0, 0, RATE // 2]), ("before", "--append", [RATE // 2])):
+        tonemill("shard", tmp_path / name, "-q", flag, stdin=stream).done()
+        with tarfile.open(tmp_path / name / "train" / f"{'000000' if name == 'new' else '000001'}.tar") as tar:
+            about = [json.load(tar.extractfile(one)) for one in tar if one.name.endswith(".json")]  # type: ignore[arg-type]
+        assert sorted(one["padded_samples"] for one in about if "padded_samples" in one) == expected

@@ -272,6 +272,7 @@ def test_resample_and_slice_say_what_they_changed() -> None:
     assert (made.fields["sample_rate_from"], made.fields["channels_from"]) == (RATE, 2)
     first, last = Slice(seconds=0.75, tail="pad").apply(made)
     assert "padded_samples" not in first.fields and last.fields["padded_samples"] == 8000
+    assert Slice(seconds=0.75, tail="pad").none_fields == {"padded_samples": 0} and not Slice(seconds=0.75).none_fields
     assert only(Resample(RATE), example(audio=tone(0.5))).fields == {}
 
 

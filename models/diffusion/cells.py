@@ -1,14 +1,21 @@
 """The exact denoiser of Gaussian sound whose level is known in each cell of time and frequency, as of a mel.
 
 It is that of `baseline` with a variance for each cell of a short-time spectrum, not for each band of the whole corpus:
-a time-varying Wiener filter. (SpecGrad shapes the noise by such a filter; Koizumi et al., 2022,
-https://arxiv.org/abs/2203.16749, section 3.) What the network adds is scaled by the deviation that remains in its cell,
-so a cell without sound stays without, which a network alone would have to learn to -60 dB.
+a time-varying Wiener filter. Noise is shaped by the same levels, so that soft cells are learned as early as loud ones
+(PriorGrad; Lee et al., 2022, https://arxiv.org/abs/2106.06406, section 3; by a time-varying filter: SpecGrad; Koizumi
+et al., 2022, https://arxiv.org/abs/2203.16749, section 3). What the network adds, and its loss, are in units of what
+remains in a cell: so a pause stays a pause, which a network alone would have to learn to -60 dB.
+
+Cells overlap, so shaped noise leaks from a loud cell into its neighbours. With P the variance of sound and N that of
+noise in a cell, a mix x_s = a x + b e has the expected slope and remaining variance
+
+    E[u | x_s] = (a a' P + b b' N) / (a^2 P + b^2 N) x_s        Var[u | x_s] = P N / (a^2 P + b^2 N)
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -25,6 +32,7 @@ from tonemill.models.parts.spectra import inverse_stft, stft
 Clips = Float[Tensor, "batch channels time"]
 Spectrum = Complex[Tensor, "batch channels frames bins"]
 Power = Float[Tensor, "batch frames bins"]
+Cellwise = Float[Tensor, "batch 1 _ bins"]
 
 RAYLEIGH: Final = 4 / math.pi
 """The variance of a Gaussian coefficient over its squared mean magnitude."""
@@ -32,12 +40,18 @@ RAYLEIGH: Final = 4 / math.pi
 WINDOW_POWER: Final = 0.375
 """The mean square of a Hann window."""
 
+LEAST_POWER: Final = 1e-12
+"""Of a cell, over the mean of the corpus: -120 dB."""
+
+LEAK_BINS: Final = 3
+"""On either side of a bin, that a Hann window reaches."""
+
 POWER_ROUNDS: Final = 5
 SEARCH_ROUNDS: Final = 60
 
 
 class Cells:
-    """Gaussian sound by its variance in each cell.
+    """Clips by their variance in each cell.
 
     Args:
         power: of each cell, in units in which white noise of variance 1 has 1; all channels have the same.
@@ -45,8 +59,15 @@ class Cells:
     """
 
     def __init__(self, power: Power, hop_length: int) -> None:
-        self._power, self._hop = power.float(), hop_length
-        self._n_fft = 2 * (power.shape[2] - 1)
+        self._hop, self._n_fft = hop_length, 2 * (power.shape[2] - 1)
+        self._power = power.float().clamp(min=LEAST_POWER)
+        self._leaked = _leaked(self._power, self._n_fft, hop_length)
+
+    def shaped(self, noise: Clips) -> Clips:
+        """White noise with the level of each cell."""
+        with torch.autocast(noise.device.type, enabled=False):
+            power, _ = self._of_frames(noise.shape[-1])
+            return self._signal(power.sqrt() * self._spectrum(noise), noise.shape[-1])
 
     def denoised(self, x: Clips, added: Clips, level: Levels, objective: Objective) -> Clips:
         """The expected slope, and what a network adds to it in units of the deviation that remains.
@@ -57,24 +78,32 @@ class Cells:
             level: of each item.
             objective: which slope.
         """
-        mix = Mix(*(one[..., None] for one in mix_at(objective, level.float())))
         with torch.autocast(x.device.type, enabled=False):
-            spectrum, power = self._spectrum(x), self._of_frames(x.shape[-1])
-            variance = _variance(mix, power)
-            gain = (mix.signal * mix.signal_slope * power + mix.noise * mix.noise_slope) / variance
-            return self._signal(gain * spectrum + (power / variance).sqrt() * self._spectrum(added), x.shape[-1])
+            mix, power, noise, variance = self._mixed(x.shape[-1], mix_at(objective, level.float()))
+            gain = (mix.signal * mix.signal_slope * power + mix.noise * mix.noise_slope * noise) / variance
+            remaining = (power * noise / variance).sqrt()
+            return self._signal(gain * self._spectrum(x) + remaining * self._spectrum(added), x.shape[-1])
 
     def whitened(self, x: Clips, level: Levels, objective: Objective) -> Clips:
-        """Noisy sound with the same level in all cells, which a network reads more easily (EDM, section 5)."""
-        mix = Mix(*(one[..., None] for one in mix_at(objective, level.float())))
-        with torch.autocast(x.device.type, enabled=False):
-            variance = _variance(mix, self._of_frames(x.shape[-1]))
-            return self._signal(variance.rsqrt() * self._spectrum(x), x.shape[-1])
+        """Noisy sound with the same level in all cells, which a network reads more easily (EDM, section 5).
 
-    def colored(self, noise: Clips, level: float, objective: Objective) -> Clips:
-        """White noise with the levels that noisy sound has."""
-        power = self._of_frames(noise.shape[-1])
-        return self._signal(_variance(mix_of(objective, level), power).sqrt() * self._spectrum(noise), noise.shape[-1])
+        What leaks into a cell that is silent stays within 20 dB.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            _, _, noise, variance = self._mixed(x.shape[-1], mix_at(objective, level.float()))
+            return self._signal((variance + 0.01 * noise).rsqrt() * self._spectrum(x), x.shape[-1])
+
+    def loss(self, error: Clips) -> Float[Tensor, "batch"]:
+        """The mean squared error of slopes over all cells, each in units of its noise."""
+        with torch.autocast(error.device.type, enabled=False):
+            _, noise = self._of_frames(error.shape[-1])
+            squares = self._spectrum(error).abs().square() / noise
+            return squares.mean(dim=(1, 2, 3)) / (WINDOW_POWER * self._n_fft)
+
+    def expected_loss(self, samples: int, level: Levels, objective: Objective) -> Float[Tensor, "batch"]:
+        """The loss of the expected slope at each level, for sound that is Gaussian; 1 where nothing leaks."""
+        _, power, _, variance = self._mixed(samples, mix_at(objective, level.float()))
+        return (power / variance).mean(dim=(1, 2, 3))
 
     def even(self, noise: Clips, level: float, objective: Objective) -> Clips:
         """White noise brought to where each cell has the mean magnitude of noisy sound, by Griffin-Lim.
@@ -82,7 +111,7 @@ class Cells:
         The magnitudes of noise are random (Rayleigh's distribution), and what is sampled of noise keeps that.
         Griffin-Lim leaves the phases to chance and not the levels.
         """
-        variance = _variance(mix_of(objective, level), self._of_frames(noise.shape[-1]))
+        *_, variance = self._mixed(noise.shape[-1], mix_of(objective, level))
         mean = (variance * (WINDOW_POWER * self._n_fft / RAYLEIGH)).sqrt()
         spectrum = self._spectrum(noise)
         found = griffin_lim(mean.expand_as(spectrum), spectrum.angle(), self._hop, SEARCH_ROUNDS)
@@ -98,17 +127,45 @@ class Cells:
         first = (self._n_fft - self._hop) // 2
         return inverse_stft(spectrum, self._hop)[..., first : first + samples]
 
-    def _of_frames(self, samples: int) -> Float[Tensor, "batch 1 frames bins"]:
-        """As many frames as sound of a length has; those after the last are like it."""
-        missing = -(-samples // self._hop) - self._power.shape[1]
-        if missing <= 0:
-            return self._power[:, None, : self._power.shape[1] + missing]
-        return torch.cat([self._power, self._power[:, -1:].expand(-1, missing, -1)], dim=1)[:, None]
+    def _of_frames(self, samples: int) -> tuple[Cellwise, Cellwise]:
+        """The variances of sound and of shaped noise; as many frames as sound of a length has."""
+        frames = -(-samples // self._hop)
+        return _as_long(self._power, frames), _as_long(self._leaked, frames)
+
+    def _mixed(self, samples: int, mix: Mix) -> tuple[Mix, Cellwise, Cellwise, Cellwise]:
+        """A mix for each cell, the variances of sound and of noise, and that of noisy sound."""
+        power, noise = self._of_frames(samples)
+        mix = Mix(*(one[..., None] if isinstance(one, Tensor) else one for one in mix))
+        return mix, power, noise, mix.signal**2 * power + mix.noise**2 * noise
 
 
-def _variance(mix: Mix, power: Tensor) -> Tensor:
-    found: Tensor = mix.signal**2 * power + mix.noise**2
-    return found
+def _as_long(power: Power, frames: int) -> Cellwise:
+    """Frames after the last one are like it."""
+    missing = frames - power.shape[1]
+    if missing <= 0:
+        return power[:, None, :frames]
+    return torch.cat([power, power[:, -1:].expand(-1, missing, -1)], dim=1)[:, None]
+
+
+def _leaked(power: Power, n_fft: int, hop_length: int) -> Power:
+    """The variance in each cell of noise that was shaped to a power: of the cells around it, by how much they share."""
+    kernel = _overlap(n_fft, hop_length).to(power.device)
+    frames, bins = (size // 2 for size in kernel.shape)
+    around = F.pad(power[:, None], (bins, bins, frames, frames), mode="replicate")
+    return F.conv2d(around, kernel[None, None])[:, 0]
+
+
+@cache
+def _overlap(n_fft: int, hop_length: int) -> Float[Tensor, "frames bins"]:
+    """The share of the power of a cell that each of the cells around it shows; they sum to 1."""
+    frames, middle = -(-n_fft // hop_length), n_fft // 4
+    bins = min(LEAK_BINS, middle)
+    with torch.inference_mode(False):
+        spectrum = torch.zeros(1, 4 * frames + 1, n_fft // 2 + 1, dtype=torch.complex64)
+        spectrum[0, 2 * frames, middle] = 1
+        shown = stft(inverse_stft(spectrum, hop_length), n_fft, hop_length)[0].abs().square()
+        shown = shown[frames : 3 * frames + 1, middle - bins : middle + bins + 1]
+        return shown / shown.sum()
 
 
 class CellPower(nn.Module):
@@ -146,7 +203,9 @@ class CellPower(nn.Module):
         """In units of the audio's own variance."""
         with torch.autocast(mel.device.type, enabled=False):
             bands = mel.float().transpose(1, 2)
-            sizes, found = 10**bands, 10 ** ((bands - self.widths) @ self.lines)
+            # The least value of a band means that it is silent.
+            sizes = 10**bands - LOG_FLOOR
+            sizes, found = sizes * (sizes > LOG_FLOOR / 100), 10 ** ((bands - self.widths) @ self.lines)
             total = self.filters.sum(dim=1).clamp(min=1e-9)
             for _ in range(POWER_ROUNDS):
                 ratio = sizes / (found @ self.filters).clamp(min=LOG_FLOOR / 10)

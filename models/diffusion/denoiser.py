@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from tonemill.models.diffusion.baseline import GaussianDenoiser
 from tonemill.models.diffusion.cells import Cells, Power
 from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
-from tonemill.models.diffusion.noising import Levels
+from tonemill.models.diffusion.noising import Levels, mix_of
 from tonemill.models.diffusion.settings import Decoding, DiffusionConfig, Sampling
 from tonemill.models.diffusion.tasks import TaskSeen
 from tonemill.models.diffusion.unet import NOTHING, Context, UNet
@@ -111,6 +112,11 @@ class Denoiser(nn.Module):
         power = None if about.power is None else about.power / self.gaussian.deviation.square()
         return Seen(self.context(rows, about.injected), about.appended, power)
 
+    def noise(self, white: Clips, seen: Seen) -> Clips:
+        """The noise that clips are mixed with: white, or where levels of cells are known, with these."""
+        cells = self._cells(seen)
+        return white if cells is None else cells.shaped(white)
+
     def colored(self, noise: Clips, level: float, seen: Seen, even: bool = False) -> Clips:
         """White noise as it is at a level where sampling begins.
 
@@ -120,10 +126,16 @@ class Denoiser(nn.Module):
             seen: what it begins with.
             even: each cell of known level has just that.
         """
-        if seen.power is None or not self.config.precondition:
-            return self.gaussian.colored(noise, level, self.config.objective)
-        cells = Cells(seen.power, self.hop)
-        return (cells.even if even else cells.colored)(noise, level, self.config.objective)
+        cells, objective = self._cells(seen), self.config.objective
+        if cells is None:
+            return self.gaussian.colored(noise, level, objective)
+        if even:
+            return cells.even(noise, level, objective)
+        mix = mix_of(objective, level)
+        return math.hypot(mix.signal, mix.noise) * cells.shaped(noise)
+
+    def _cells(self, seen: Seen) -> Cells | None:
+        return Cells(seen.power, self.hop) if seen.power is not None and self.config.precondition else None
 
     def context(self, rows: Rows, injected: Float[Tensor, "batch _ _"] | None = None) -> Context:
         """What the network reads of conditions.
@@ -149,8 +161,8 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Clips, level: Levels, seen: Seen) -> Clips:
         """The slope of noisy clips at a level for each."""
-        cells = Cells(seen.power, self.hop) if seen.power is not None and self.config.precondition else None
-        read = x if cells is None else cells.whitened(x, level, self.config.objective)
+        cells, objective = self._cells(seen), self.config.objective
+        read = x if cells is None else cells.whitened(x, level, objective)
         if seen.appended is not None:
             missing = x.shape[-1] - seen.appended.shape[-1]
             read = torch.cat([read, F.pad(seen.appended, (0, missing))], dim=1)
@@ -158,9 +170,26 @@ class Denoiser(nn.Module):
         if not self.config.precondition:
             return found
         if cells is not None:
-            return cells.denoised(x, found, level, self.config.objective)
-        remaining = self.gaussian.loss(level, self.config.objective).sqrt()
-        return self.gaussian.expected(x, level, self.config.objective) + remaining[:, None, None] * found
+            return cells.denoised(x, found, level, objective)
+        remaining = self.gaussian.loss(level, objective).sqrt()
+        return self.gaussian.expected(x, level, objective) + remaining[:, None, None] * found
+
+    def expected(self, x: Clips, level: Levels, seen: Seen) -> Clips:
+        """The slope that is expected of Gaussian sound with the corpus's spectrum, or with the levels of cells."""
+        cells, objective = self._cells(seen), self.config.objective
+        if cells is None:
+            return self.gaussian.expected(x, level, objective)
+        return cells.denoised(x, torch.zeros_like(x), level, objective)
+
+    def loss(self, error: Clips, seen: Seen) -> Float[Tensor, "batch"]:
+        """The mean squared error of slopes of each item; where levels of cells are known, in units of their noise."""
+        cells = self._cells(seen)
+        return error.square().mean(dim=(1, 2)) if cells is None else cells.loss(error)
+
+    def expected_loss(self, samples: int, level: Levels, seen: Seen) -> Float[Tensor, "batch"]:
+        """The loss that `expected` has at each level, where sound is Gaussian."""
+        cells, objective = self._cells(seen), self.config.objective
+        return self.gaussian.loss(level, objective) if cells is None else cells.expected_loss(samples, level, objective)
 
     def sampling(self, rows: Rows, about: TaskSeen, options: Sampling, circular: bool = False) -> Guided:
         """The denoiser that a sampler calls, guided towards the conditions where that was wanted.

@@ -141,19 +141,18 @@ class Diffusion(Model):
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         config, gaussian = self.config, self.denoiser.gaussian
         code, made = self.task.taken(self._clips(batch))
-        with torch.no_grad():
-            clean, level = made / gaussian.deviation, self.task.each(draw_levels(batch, config.levels))
-            noise = self.task.split(batch.draw(torch.randn, self._rows, clean.shape[-1]))
-            mix = mix_at(config.objective, level)
-            noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
+        clean, level = made / gaussian.deviation, self.task.each(draw_levels(batch, config.levels))
         conditions, about = self.denoiser.conditions, self.task.seen(code)
         whole = {name: one.of_batch(batch) for name, one in conditions.items()}
         rows = dropped(conditions, whole, batch, config.condition_dropout)
         seen = self.denoiser.seen({name: self.task.each(one) for name, one in rows.items()}, about)
-        found = self.denoiser(noisy, level, seen)
-        loss = (found - slope).square().mean()
+        with torch.no_grad():
+            noise = self.denoiser.noise(self.task.split(batch.draw(torch.randn, self._rows, clean.shape[-1])), seen)
+            mix = mix_at(config.objective, level)
+            noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
+        loss = self.denoiser.loss(self.denoiser(noisy, level, seen) - slope, seen).mean()
         update(OPTIMIZER, loss)
-        expected = gaussian.loss(level, config.objective).mean()
+        expected = self.denoiser.expected_loss(clean.shape[-1], level, seen).mean()
         return {"loss": loss.detach(), "loss_over_expected": (loss / expected).detach()}
 
     def validate(self, held_out: Iterable[Request]) -> Validation | None:

@@ -14,7 +14,7 @@ from scipy.signal import firwin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.models.diffusion.cells import CellPower, Power
+from tonemill.models.diffusion.cells import CellPower, Cells, Power
 from tonemill.models.diffusion.settings import AutoencodeConfig, DiffusionConfig, UpsampleConfig, VocodeConfig
 from tonemill.models.diffusion.unet import Residual
 from tonemill.models.parts.layers import SameConv1d
@@ -159,8 +159,8 @@ class FromMel(Whole):
     follows; the network adds to that. So a pause stays a pause.
     """
 
-    mel_mean: Tensor
-    mel_deviation: Tensor
+    band_mean: Tensor
+    band_deviation: Tensor
     appended = 1
 
     def __init__(self, config: VocodeConfig, sample_rate: int, channels: int) -> None:
@@ -168,8 +168,8 @@ class FromMel(Whole):
         self.apart = channels
         self.log_mel, self.hop = LogMel(config, sample_rate), config.hop_length
         self.power = CellPower(self.log_mel)
-        self.register_buffer("mel_mean", torch.zeros(config.mel_bands))
-        self.register_buffer("mel_deviation", torch.ones(config.mel_bands))
+        self.register_buffer("band_mean", torch.zeros(config.mel_bands))
+        self.register_buffer("band_deviation", torch.ones(config.mel_bands))
         self.reach = -(-config.n_fft // config.hop_length)
         edge = (config.n_fft - config.hop_length) // 2
         self.raise_rate = nn.ConvTranspose1d(config.mel_bands, 1, config.n_fft, self.hop, edge, bias=False)
@@ -183,12 +183,12 @@ class FromMel(Whole):
 
     def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
-        scaled = (code - self.mel_mean[:, None]) / self.mel_deviation[:, None]
+        scaled = (code - self.band_mean[:, None]) / self.band_deviation[:, None]
         return TaskSeen(appended=self.raise_rate(scaled), power=self.power(code))
 
     def fit(self, moments: Float[Tensor, "_ rows"]) -> None:
-        self.mel_mean.copy_(moments[0])
-        self.mel_deviation.copy_(deviations(moments))
+        self.band_mean.copy_(moments[0])
+        self.band_deviation.copy_(deviations(moments))
 
 
 class FromLatents(Whole):
@@ -202,15 +202,15 @@ class FromLatents(Whole):
         channels: of the sound.
     """
 
-    level_mean: Tensor
-    level_deviation: Tensor
+    band_mean: Tensor
+    band_deviation: Tensor
 
     def __init__(self, config: AutoencodeConfig, sample_rate: int, channels: int) -> None:
         super().__init__()
         self.level_bands = config.stated_bands
         if self.level_bands:
-            self.register_buffer("level_mean", torch.zeros(self.level_bands))
-            self.register_buffer("level_deviation", torch.ones(self.level_bands))
+            self.register_buffer("band_mean", torch.zeros(self.level_bands))
+            self.register_buffer("band_deviation", torch.ones(self.level_bands))
             mel = MelConfig(max(16, 4 * config.compression), config.compression, self.level_bands)
             self.log_mel = LogMel(mel, sample_rate)
             self.power = CellPower(self.log_mel)
@@ -233,11 +233,13 @@ class FromLatents(Whole):
         # Norms of the encoder need more than one frame.
         frames = max(2, -(-audio.shape[-1] // self.hop))
         audio = F.pad(audio, (0, frames * self.hop - audio.shape[-1]))
-        learned = self.encoder(audio).float()
         if not self.level_bands:
-            return learned
-        levels = (self._levels(audio) - self.level_mean[:, None]) / self.level_deviation[:, None]
-        return torch.cat([levels, learned], dim=1)
+            return self.encoder(audio).float()
+        levels = self._levels(audio)
+        # In units of the levels, so that it sees what is soft, too.
+        cells, clean = Cells(self.power(levels), self.hop), torch.zeros(len(audio), device=audio.device)
+        learned = self.encoder(cells.whitened(audio, clean, "v")).float()
+        return torch.cat([(levels - self.band_mean[:, None]) / self.band_deviation[:, None], learned], dim=1)
 
     def _levels(self, audio: Clips) -> Float[Tensor, "batch level_bands frames"]:
         """The log-mel spectrogram of the mean power of all channels."""
@@ -250,7 +252,7 @@ class FromLatents(Whole):
 
     def _stated(self, code: Code) -> Float[Tensor, "batch level_bands frames"]:
         """The log-mel spectrogram in a code."""
-        return code[:, : self.level_bands] * self.level_deviation[:, None] + self.level_mean[:, None]
+        return code[:, : self.level_bands] * self.band_deviation[:, None] + self.band_mean[:, None]
 
     def seen(self, code: Code | None) -> TaskSeen:
         assert code is not None
@@ -262,8 +264,8 @@ class FromLatents(Whole):
     def fit(self, moments: Float[Tensor, "_ _"]) -> None:
         if not self.level_bands:
             return
-        self.level_mean.copy_(moments[0])
-        self.level_deviation.copy_(deviations(moments))
+        self.band_mean.copy_(moments[0])
+        self.band_deviation.copy_(deviations(moments))
 
 
 def deviations(moments: Float[Tensor, "_ rows"]) -> Float[Tensor, "rows"]:

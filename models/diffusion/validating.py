@@ -38,14 +38,12 @@ def judged(denoiser: Denoiser, clips: Iterable[tuple[Clip, Seen]]) -> Validation
     baselines: list[Tensor] = []
     for number, (clip, seen) in enumerate(clips):
         drawn = np.random.default_rng(number).standard_normal((len(LEVELS), *clip.shape), np.float32)
-        clean, noise = clip.expand(len(LEVELS), -1, -1), torch.from_numpy(drawn).to(device)
+        clean, about = clip.expand(len(LEVELS), -1, -1), seen.repeated(len(LEVELS))
+        noise = denoiser.noise(torch.from_numpy(drawn).to(device), about)
         mix = mix_at(objective, level)
         noisy, slope = mix.mixed(clean, noise), mix.slope(clean, noise)
-        for found, kept in (
-            (denoiser(noisy, level, seen.repeated(len(LEVELS))), losses),
-            (denoiser.gaussian.expected(noisy, level, objective), baselines),
-        ):
-            kept.append((found - slope).square().mean(dim=(1, 2)).cpu())
+        for judge, kept in ((denoiser, losses), (denoiser.expected, baselines)):
+            kept.append(denoiser.loss(judge(noisy, level, about) - slope, about).cpu())
     if not losses:
         return None
     loss, baseline = torch.stack(losses).mean(dim=0), torch.stack(baselines).mean(dim=0)

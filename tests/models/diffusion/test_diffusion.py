@@ -327,7 +327,7 @@ def test_half_of_a_code_are_levels_and_none_of_a_run_that_knew_none() -> None:
     assert MODEL.settle(AutoencodeConfig(), CorpusFacts("corpora/loops", ("audio",), RATE, 1)).level_bands == 16
     earlier = dataclasses.replace(CODED["autoencode"], level_bands=None)
     assert MODEL.directions(earlier)["decode"].options is Reading
-    assert not any("level" in name for name in MODEL(earlier).task.state_dict())
+    assert not any("band" in name for name in MODEL(earlier).task.state_dict())
 
 
 def test_a_code_states_levels_of_bands_of_a_corpus() -> None:
@@ -341,7 +341,7 @@ def test_a_code_states_levels_of_bands_of_a_corpus() -> None:
     levels = code[:, :2]
     torch.testing.assert_close(levels.mean(dim=(0, 2)), torch.zeros(2), atol=1e-3, rtol=0)
     torch.testing.assert_close(levels.std(dim=(0, 2)), torch.ones(2), atol=1e-2, rtol=0)
-    apart = (levels[0::2] - levels[1::2]).mean(dim=(0, 2)) * model.task.level_deviation
+    apart = (levels[0::2] - levels[1::2]).mean(dim=(0, 2)) * model.task.band_deviation
     torch.testing.assert_close(20 * apart, torch.full((2,), 20.0), atol=0.5, rtol=0)
 
 

@@ -30,6 +30,7 @@ from tonemill.models.parts.mel import LOG_FLOOR, LogMel
 from tonemill.models.parts.spectra import inverse_stft, stft
 
 Clips = Float[Tensor, "batch channels time"]
+Known = Float[Tensor, "batch channels _"]
 Spectrum = Complex[Tensor, "batch channels frames bins"]
 Power = Float[Tensor, "batch frames bins"]
 Cellwise = Float[Tensor, "batch 1 _ bins"]
@@ -47,7 +48,13 @@ LEAK_BINS: Final = 3
 """On either side of a bin, that a Hann window reaches."""
 
 POWER_ROUNDS: Final = 5
-SEARCH_ROUNDS: Final = 60
+SEARCH_ROUNDS: Final = 120
+SEARCH_PARTS: Final = 12
+
+LEAST_SHARE: Final = 0.1
+"""Of a line between the middles of bands, that a bin has at least."""
+
+MOST_GAIN: Final = 10.0
 
 
 class Cells:
@@ -105,18 +112,35 @@ class Cells:
         _, power, _, variance = self._mixed(samples, mix_at(objective, level.float()))
         return (power / variance).mean(dim=(1, 2, 3))
 
-    def even(self, noise: Clips, level: float, objective: Objective) -> Clips:
-        """White noise brought to where each cell has the mean magnitude of noisy sound, by Griffin-Lim.
+    def searched(self, noise: Clips, known: Known | None = None) -> Clips:
+        """White noise brought to where each cell has the mean magnitude of sound, by Griffin-Lim.
 
         The magnitudes of noise are random (Rayleigh's distribution), and what is sampled of noise keeps that.
         Griffin-Lim leaves the phases to chance and not the levels.
+
+        Args:
+            noise: white.
+            known: what was found before for the first samples, which the rest is to fit.
         """
-        *_, variance = self._mixed(noise.shape[-1], mix_of(objective, level))
-        mean = (variance * (WINDOW_POWER * self._n_fft / RAYLEIGH)).sqrt()
-        spectrum = self._spectrum(noise)
-        found = griffin_lim(mean.expand_as(spectrum), spectrum.angle(), self._hop, SEARCH_ROUNDS)
-        first = (self._n_fft - self._hop) // 2
-        return found[..., first : first + noise.shape[-1]]
+        samples, first = noise.shape[-1], (self._n_fft - self._hop) // 2
+        power, _ = self._of_frames(samples)
+        mean = (power * (WINDOW_POWER * self._n_fft / RAYLEIGH)).sqrt()
+        # Each part but the last is followed by a return to what is known.
+        parts = 1 if known is None else SEARCH_PARTS
+        for _ in range(parts):
+            if known is not None:
+                noise = torch.cat([known, noise[..., known.shape[-1] :]], dim=-1)
+            spectrum = self._spectrum(noise)
+            found = griffin_lim(mean.expand_as(spectrum), spectrum.angle(), self._hop, SEARCH_ROUNDS // parts)
+            noise = found[..., first : first + samples]
+        return noise
+
+    def raised(self, x: Clips, level: float, objective: Objective) -> Clips:
+        """Clean sound with the levels that noisy sound has."""
+        _, power, _, variance = self._mixed(x.shape[-1], mix_of(objective, level))
+        # Where noise that leaks is far above the sound, a gain would bring up what leaked in the search.
+        gain = (variance / power).sqrt().clamp(max=MOST_GAIN)
+        return self._signal(gain * self._spectrum(x), x.shape[-1])
 
     def _spectrum(self, x: Clips) -> Spectrum:
         spare = self._n_fft - self._hop
@@ -171,8 +195,9 @@ def _overlap(n_fft: int, hop_length: int) -> Float[Tensor, "frames bins"]:
 class CellPower(nn.Module):
     """The variance of each cell of a log-mel spectrogram.
 
-    Between the middles of bands magnitudes are a line in the logarithm, which is then made to have just these bands by
-    rounds of multiplication (Richardson, 1972; Lucy, 1974): so a low band with one loud bin has its neighbours soft.
+    Magnitudes are those of the least sum of squares that have these bands, where they are not negative or far below a
+    line in the logarithm between the middles of bands; rounds of multiplication then make them have just these bands
+    (Richardson, 1972; Lucy, 1974).
 
     Args:
         log_mel: that computes them.
@@ -181,6 +206,7 @@ class CellPower(nn.Module):
     lines: Tensor
     widths: Tensor
     filters: Tensor
+    solution: Tensor
 
     def __init__(self, log_mel: LogMel) -> None:
         super().__init__()
@@ -197,6 +223,7 @@ class CellPower(nn.Module):
         self.register_buffer("lines", torch.from_numpy(lines), persistent=False)
         self.register_buffer("widths", torch.from_numpy(np.log10(widths)), persistent=False)
         self.register_buffer("filters", log_mel.filters, persistent=False)
+        self.register_buffer("solution", torch.linalg.pinv(log_mel.filters), persistent=False)
         self._energy = WINDOW_POWER * log_mel.n_fft
 
     def forward(self, mel: Float[Tensor, "batch bands frames"]) -> Power:
@@ -205,7 +232,8 @@ class CellPower(nn.Module):
             bands = mel.float().transpose(1, 2)
             # The least value of a band means that it is silent.
             sizes = 10**bands - LOG_FLOOR
-            sizes, found = sizes * (sizes > LOG_FLOOR / 100), 10 ** ((bands - self.widths) @ self.lines)
+            sizes = sizes * (sizes > LOG_FLOOR / 100)
+            found = torch.maximum(sizes @ self.solution, LEAST_SHARE * 10 ** ((bands - self.widths) @ self.lines))
             total = self.filters.sum(dim=1).clamp(min=1e-9)
             for _ in range(POWER_ROUNDS):
                 ratio = sizes / (found @ self.filters).clamp(min=LOG_FLOOR / 10)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.models.diffusion.baseline import GaussianDenoiser
-from tonemill.models.diffusion.cells import Cells, Power
+from tonemill.models.diffusion.cells import Cells, Known, Power
 from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
 from tonemill.models.diffusion.noising import Levels, mix_of
 from tonemill.models.diffusion.settings import Decoding, DiffusionConfig, Sampling
@@ -117,22 +117,24 @@ class Denoiser(nn.Module):
         cells = self._cells(seen)
         return white if cells is None else cells.shaped(white)
 
-    def colored(self, noise: Clips, level: float, seen: Seen, even: bool = False) -> Clips:
-        """White noise as it is at a level where sampling begins.
-
-        Args:
-            noise: white.
-            level: from 0 to 1.
-            seen: what it begins with.
-            even: each cell of known level has just that.
-        """
+    def colored(self, noise: Clips, level: float, seen: Seen) -> Clips:
+        """White noise as it is at a level where sampling begins."""
         cells, objective = self._cells(seen), self.config.objective
         if cells is None:
             return self.gaussian.colored(noise, level, objective)
-        if even:
-            return cells.even(noise, level, objective)
         mix = mix_of(objective, level)
         return math.hypot(mix.signal, mix.noise) * cells.shaped(noise)
+
+    def searched(self, noise: Clips, seen: Seen, known: Known | None = None) -> Clips | None:
+        """Clean clips of known levels with phases by Griffin-Lim, see `Cells.searched`; None without such levels."""
+        cells = self._cells(seen)
+        return None if cells is None else cells.searched(noise, known)
+
+    def raised(self, x: Clips, level: float, seen: Seen) -> Clips:
+        """What was searched, with the levels that noisy clips have."""
+        cells = self._cells(seen)
+        assert cells is not None
+        return cells.raised(x, level, self.config.objective)
 
     def _cells(self, seen: Seen) -> Cells | None:
         return Cells(seen.power, self.hop) if seen.power is not None and self.config.precondition else None
@@ -237,14 +239,18 @@ class Guided:
         towards, away = self._denoiser(x.repeat(2, 1, 1), levels, both).chunk(2)
         return torch.lerp(away, towards, options.guidance)
 
-    @property
-    def even(self) -> bool:
-        """Sampling begins with noise of which phases alone are random."""
-        return begins_at(self._options) < 1
+    def begun(self, noise: Clips, level: float, known: Known | None = None) -> tuple[Clips, Clips | None]:
+        """White noise as it is at the level where sampling begins, and what was searched of it, if anything was.
 
-    def colored(self, noise: Clips, level: float) -> Clips:
-        """White noise as it is at the level where sampling begins."""
-        return self._denoiser.colored(noise, level, self._seen, self.even)
+        Args:
+            noise: white.
+            level: where sampling begins; below 1 phases are searched for the known levels.
+            known: what was searched before for the first samples.
+        """
+        sound = self._denoiser.searched(noise, self._seen, known) if begins_at(self._options) < 1 else None
+        if sound is None:
+            return self._denoiser.colored(noise, level, self._seen), None
+        return self._denoiser.raised(sound, level, self._seen), sound
 
     def part(self, first: int, last: int, hop: int) -> Guided:
         """The same for a part of the clips.

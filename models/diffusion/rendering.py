@@ -83,7 +83,7 @@ class Rendering:
         elif isinstance(denoiser, WindowedDenoiser):
             x = Chained([denoiser.coloring(levels[0])]).whole(noise())
         else:
-            x = denoiser.colored(noise(), levels[0])
+            x, _ = denoiser.begun(noise(), levels[0])
         if direction not in MENDING:
             x = sampled(denoiser, x, levels, objective, options.sampler)[..., :samples]
             x = circularly_resampled(x, wanted) if circular else x

@@ -180,16 +180,13 @@ class WindowedDenoiser:
 
     def coloring(self, level: float) -> Overlapping:
         """From white noise to that of the level where sampling begins."""
-        before: list[Columns] = []
+        before: list[Columns | None] = [None]
 
         def colored(window: Columns, number: int) -> Columns:
-            denoiser = self._part(number)
-            if before and denoiser.even:
-                # Phases that were searched for each window alone cancel by half a decibel where windows overlap.
-                known = before[0][..., self._windows.step :]
-                window = torch.cat([known, window[..., known.shape[-1] :]], dim=-1)
-            before[:] = [denoiser.colored(window, level)]
-            return before[0]
+            # Phases that were searched for each window alone cancel where windows overlap.
+            x, sound = self._part(number).begun(window, level, before[0])
+            before[:] = [None if sound is None else sound[..., self._windows.step :]]
+            return x
 
         return Overlapping(self._windows, colored)
 

@@ -38,11 +38,11 @@ def test_noise_has_the_levels_of_its_cells() -> None:
     assert levels[0] < -100 and levels[1] == pytest.approx(20, abs=0.5)
 
 
-def test_even_noise_has_the_level_of_each_cell() -> None:
-    """Magnitudes of white noise deviate by half of their mean (Rayleigh: 0.52); even ones by less than 0.3."""
+def test_searched_sound_has_the_level_of_each_cell() -> None:
+    """Magnitudes of white noise deviate by half of their mean (Rayleigh: 0.52); searched ones by less than 0.3."""
     noise = torch.randn(8, 1, 6400, generator=torch.Generator().manual_seed(0))
     cells, shares = Cells(torch.full((8, 100, 129), 4.0), HOP), []
-    for made in (cells.shaped(noise), cells.even(noise, 0.3, "v")):
+    for made in (cells.shaped(noise), cells.searched(noise)):
         assert made.shape == noise.shape
         sizes = stft(made, 256, HOP).abs()[..., 8:-8, 4:-4]
         shares.append(float(sizes.std() / sizes.mean()))

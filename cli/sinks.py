@@ -114,7 +114,12 @@ def found_in(folder: Path, kind: Literal["shards", "files"]) -> ExistingFolder:
 
 
 def output(
-    kind: Literal["shards", "files"], container: str | None, bits: int | None, usual: str, made: Plan | None
+    kind: Literal["shards", "files"],
+    container: str | None,
+    bits: int | None,
+    usual: str,
+    made: Plan | None,
+    quality: float | None = None,
 ) -> Output:
     """The container and bits of a sink's output, from its flags and the folder's plan.
 
@@ -124,10 +129,12 @@ def output(
         bits: as typed; 0 for those of the source.
         usual: the container of a new folder.
         made: the folder's plan, for values that were not typed; None for a new folder.
+        quality: as typed.
 
     Raises:
-        UsageError: the container does not hold so many bits.
+        UsageError: the container does not hold so many bits, or has no quality to choose.
     """
+    from tonemill.audiotools.codecs.encoding import LOSSY
     from tonemill.pipelines.planning.plan import Output
 
     before = made.output if made is not None else Output(kind, usual, states_none=kind == "shards")
@@ -135,7 +142,11 @@ def output(
     bits = (before.bits if container == before.container else None) if bits is None else bits or None
     if bits not in (None, 16, 24) and not (bits == 32 and container == "wav"):
         raise UsageError(f"--bits is {bits}; it must be 16 or 24, or 32 with --format wav.")
-    return Output(kind, container, bits, before.states_none)
+    if quality is None:
+        quality = before.quality if container == before.container else None
+    elif container not in LOSSY:
+        raise UsageError(f"--quality is for --format {', '.join(LOSSY)}; {container} keeps the sound as it is.")
+    return Output(kind, container, bits, before.states_none, quality)
 
 
 def engine(workers: int | None, runner: str | None, beam: list[str] | None, decode_seconds: float = 60.0) -> Engine:

@@ -20,8 +20,11 @@ from tonemill.audiotools.codecs.sndfile import plainly
 from tonemill.audiotools.errors import AudioError
 from tonemill.audiotools.waveform import Sound, Waveform
 
-CONTAINERS: Final = ("flac", "wav", "ogg")
+CONTAINERS: Final = ("flac", "wav", "ogg", "opus", "mp3")
 """The containers that `encode` writes."""
+
+LOSSY: Final = {"ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III")}
+"""libsndfile's names of containers and codecs for which `bits` means nothing, and which clip nothing themselves."""
 
 SPILL_BYTES: Final = 32 << 20
 """Encoded sound of which more waits on disk: a minute and a half of 96 kHz stereo."""
@@ -68,23 +71,28 @@ class Encoded:
             yield piece
 
 
-def encode(sound: Sound, container: str, bits: int = 16, spill: Path | None = None) -> Encoded:
+def encode(
+    sound: Sound, container: str, bits: int = 16, spill: Path | None = None, quality: float | None = None
+) -> Encoded:
     """Encode a sound block by block; samples beyond full scale are clipped and counted, never wrapped.
 
     Equal samples give equal bytes, in every container.
 
     Args:
         sound: any number of channels that the container holds.
-        container: `flac`, `wav` or `ogg` (Vorbis, where `bits` means nothing, and which clips nothing itself).
+        container: one of `CONTAINERS`; `ogg` is Vorbis, and `opus` is in Ogg.
         bits: 16 or 24; `wav` also takes 32, which is float and clips nothing.
         spill: folder on whose disk more than `SPILL_BYTES` wait; if not given, all of it stays in memory.
+        quality: of a lossy container, from 0 (small) to 1 (near to the sound); None for the codec's usual one.
 
     Raises:
         AudioError: not_finite: the samples hold NaN or infinite values; unsupported: the container cannot hold it.
     """
     import soundfile
 
-    subtype = "VORBIS" if container == "ogg" else "FLOAT" if bits == 32 else f"PCM_{bits}"
+    form, subtype = LOSSY.get(container, (container.upper(), "FLOAT" if bits == 32 else f"PCM_{bits}"))
+    # libsndfile counts from the best to the smallest.
+    effort: dict[str, Any] = {} if quality is None or container not in LOSSY else {"compression_level": 1 - quality}
     content: Any = io.BytesIO()
     # What is in memory already is never more when encoded, and a clip has no need of a file that may move to a disk.
     if spill is not None and not (isinstance(sound, Waveform) and sound.samples.nbytes < SPILL_BYTES):
@@ -92,11 +100,12 @@ def encode(sound: Sound, container: str, bits: int = 16, spill: Path | None = No
     frames, peak, highest, lowest, clipped = 0, 0.0, 0.0, 0.0, 0
     try:
         file = soundfile.SoundFile(
-            content, "w", sound.sample_rate, sound.channels, subtype=subtype, format=container.upper()
+            content, "w", sound.sample_rate, sound.channels, subtype=subtype, format=form, **effort
         )
     except (soundfile.LibsndfileError, ValueError) as error:
         what = f"{sound.channels} channels at {sound.sample_rate} Hz"
-        raise AudioError("unsupported", f"{container} cannot hold {what}: {plainly(error)}") from error
+        mend = "; put `tonemill resample --rate 48000` before it" if container in ("opus", "mp3") else ""
+        raise AudioError("unsupported", f"{container} cannot hold {what}: {plainly(error)}{mend}") from error
     with file:
         for block in sound.blocks():
             frames += block.shape[1]
@@ -113,7 +122,7 @@ def encode(sound: Sound, container: str, bits: int = 16, spill: Path | None = No
             # libsndfile's Vorbis encoder keeps a whole write on its stack.
             for first in range(0, len(samples), 1 << 16):
                 file.write(samples[first : first + (1 << 16)])
-    if container == "ogg":
+    if form == "OGG":
         content.seek(0)
         content = io.BytesIO(with_fixed_ogg_serial(content.read()))
     elif subtype == "FLOAT":

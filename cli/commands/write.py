@@ -17,7 +17,13 @@ from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, found_in, output, si
 def command(
     folder: Annotated[Path, typer.Argument(help="The folder to make.")],
     format: Annotated[
-        Literal["wav", "flac", "ogg"] | None, typer.Option(help="Kind of file; wav if not given.")
+        Literal["wav", "flac", "ogg", "opus", "mp3"] | None, typer.Option(help="Kind of file; wav if not given.")
+    ] = None,
+    quality: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of ogg, opus and mp3, from 0 (small) to 1; the codec's usual one if not given."
+        ),
     ] = None,
     bits: Bits = None,
     shard_seconds: ShardSeconds = None,
@@ -30,6 +36,6 @@ def command(
 
     found = found_in(place(folder), "files")
     made = found.recorded()
-    wished = output("files", format, bits, "wav", made)
+    wished = output("files", format, bits, "wav", made, quality)
     seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 60.0
     sink("write", found, "folder", Wishes(wished, Splitting(), seconds, mode=options.mode), options)

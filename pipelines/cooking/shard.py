@@ -174,7 +174,10 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
     bits = (output.bits or example.bits) if example.sounds else ARRAY_BITS
     try:
         rate = example.sample_rate
-        encoded = {role: encode(sound, output.container, bits, shelf.spill) for role, sound in example.sounds.items()}
+        encoded = {
+            role: encode(sound, output.container, bits, shelf.spill, output.quality)
+            for role, sound in example.sounds.items()
+        }
         arrays = {name: encoded_array(array) for name, array in example.arrays.items()}
         lengths = {one.frames for one in encoded.values()} if encoded or not arrays else {example.samples or 0}
         if len(lengths) != 1:

@@ -17,7 +17,11 @@ LONGEST: Final = 180
 
 # Of both sets of ASCII and Latin-1, what breaks lines, and what turns the direction of writing.
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_DRIVE: Final = re.compile(r"^([A-Za-z]):")
+_FORBIDDEN: Final = re.compile(r'[<>:"|?*\\]')
+"""What Windows and exFAT take in no name; folders of audio go from one system to another."""
+
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(?=\.|$)", re.IGNORECASE)
+"""What is a device there, with any suffix."""
 
 _NUMBERED: Final = re.compile(r"(.*)-\d+", re.DOTALL)
 
@@ -35,7 +39,7 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
 
     Returns:
         `kicks/01` for `kicks/01.wav`; where two sources would share that, `kicks/01.wav` and `kicks/01.flac`; where
-        they still would, their keys are appended.
+        they still would, as `A/01.wav` and `a/01.wav` on many disks, the names without suffix with their keys.
     """
     stems = {key: plain_name(path) for key, path in paths.items()}
     counts = Counter(name.casefold() for name in stems.values())
@@ -53,11 +57,12 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
             or any(f"{folded}.{container}" in folders for container in CONTAINERS)
         )
 
-    return {key: f"{name}~{key}" if is_taken(name) else name for key, name in names.items()}
+    return {key: f"{stems[key]}~{key}" if is_taken(name) else name for key, name in names.items()}
 
 
 def _safe(path: str) -> str:
-    """A relative path without `..`, drives, control characters, leading dots or parts that are too long."""
-    parts = [_CONTROLS.sub("_", part) for part in _DRIVE.sub(r"\1_", path.replace("\\", "_")).split("/")]
-    kept = [part.lstrip(".") or "_" for part in parts if part not in ("", ".", "..")]
-    return "/".join(part.encode()[:LONGEST].decode(errors="ignore") for part in kept) or "_"
+    """A relative path that any system takes: no `..`, no control characters, no leading dots, no part too long."""
+    parts = [_FORBIDDEN.sub("_", _CONTROLS.sub("_", part)) for part in path.split("/") if part not in ("", ".", "..")]
+    kept = [_DEVICE.sub(r"\1_", part.lstrip(".").encode()[:LONGEST].decode(errors="ignore")) for part in parts]
+    # A dot or a blank at the end is dropped there.
+    return "/".join(re.sub(r"[. ]$", "_", part) or "_" for part in kept) or "_"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tonemill.audiotools.codecs.encoding import LOSSY
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.planning.file_names import file_names
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
@@ -224,8 +225,8 @@ def _alike(old: Sequence[Planned], new: Sequence[Planned]) -> bool:
 def _refuse_other_output(old: Plan, wished: Plan) -> None:
     if old.output != wished.output:
         raise OutputError(
-            f"The folder holds {_stored(old)}, and this command would add {_stored(wished)}. Give --format and --bits "
-            "as in the folder, or name another folder."
+            f"The folder holds {_stored(old)}, and this command would add {_stored(wished)}. Give --format, --bits "
+            "and --quality as in the folder, or name another folder."
         )
     if old.splitting != wished.splitting:
         raise OutputError(
@@ -235,7 +236,10 @@ def _refuse_other_output(old: Plan, wished: Plan) -> None:
 
 
 def _stored(plan: Plan) -> str:
-    return f"{plan.output.container} with {plan.output.bits or 'the bits of the source'}"
+    output = plan.output
+    if output.container in LOSSY:
+        return f"{output.container} of {'usual quality' if output.quality is None else f'quality {output.quality:g}'}"
+    return f"{output.container} with {output.bits or 'the bits of the source'}"
 
 
 def _dealt(plan: Plan) -> str:

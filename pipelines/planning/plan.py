@@ -25,21 +25,24 @@ class Output:
 
     Args:
         kind: `shards` of a corpus, or `files` in a folder.
-        container: flac, wav or ogg.
+        container: flac or wav; of lossy ones ogg, and in folders of files opus and mp3.
         bits: None for as many as the source holds.
         states_none: every example states the fields that a step gives to some, as `Step.none_fields` has them. Readers
             that take the fields of the first examples for those of all (Hugging Face `datasets`) would not see them.
             Plans of before lack it, and their shards keep their bytes.
+        quality: of a lossy container, from 0 to 1; None for the codec's usual one.
     """
 
     kind: Literal["shards", "files"]
     container: str = "flac"
     bits: int | None = None
     states_none: bool = False
+    quality: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What a plan records: what later versions added stands there only where it is used."""
-        return {name: value for name, value in asdict(self).items() if name != "states_none" or value}
+        usual = {"states_none": False, "quality": None}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
+from tonemill.audiotools.codecs.encoding import LOSSY
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.ends import are_too_few, parts_of
@@ -188,7 +189,7 @@ def shard_digest(output: Output, planned: Sequence[Planned], digests: Sequence[s
     named = output.kind == "files"
     lines = [f"{row.key} {digest} {row.name if named else ''}" for row, digest in zip(planned, digests, strict=True)]
     # A plan takes `states_none` from the one before it, so that no shard can be of two kinds; plans of before lack it.
-    options = {"kind": output.kind, "container": output.container, "bits": output.bits}
+    options = {name: value for name, value in output.to_json().items() if name != "states_none"}
     return digest_of("\n".join([json.dumps(options), *lines]))
 
 
@@ -289,7 +290,7 @@ def grouped(rows: Sequence[T], shard_seconds: float, seconds_of: Callable[[T], f
 
 def _expected_bytes(estimate: Estimate, output: Output) -> int:
     # Of one-minute recordings and drum loops, FLAC left 50 to 75 % and Vorbis about 8 %.
-    kept = {"flac": 0.65, "ogg": 0.08}.get(output.container, 1.0)
+    kept = {"flac": 0.65, **dict.fromkeys(LOSSY, 0.08)}.get(output.container, 1.0)
     samples = estimate.clips * estimate.frames * estimate.channels
     return round(samples * (output.bits or 16) / 8 * kept)
 

@@ -46,7 +46,9 @@ class Trim(Step):
         found = [loud_part(sound, where) for sound, where in zip(example.sounds.values(), grounds, strict=True)]
         loud = [one for one in found if one is not None]
         if not loud:
-            raise Filtered("silent", f"it never rises above {self.threshold_db:g} dB of {self._reference}")
+            # Any other sound reaches its own peak.
+            below = f"it never rises above {self.threshold_db:g} dB of full scale"
+            raise Filtered("silent", below if self.relative_to == "full-scale" else "it is silence from end to end")
         longest = max(where.frames for where in grounds)
         # Roles stay beside each other: all are cut where the first of them begins and the last of them ends.
         first = max(0, min(begin for begin, _ in loud) - keep) if self.sides != "end" else 0
@@ -63,10 +65,6 @@ class Trim(Step):
         start_seconds = example.start_seconds + first / rate
         cut = {"trimmed_start_seconds": first / rate, "trimmed_end_seconds": (longest - end) / rate}
         yield example.with_sounds(sounds, start_seconds=start_seconds).with_fields(_added(example, cut))
-
-    @property
-    def _reference(self) -> str:
-        return "full scale" if self.relative_to == "full-scale" else "its peak"
 
 
 def _added(example: Example, seconds: dict[str, float]) -> dict[str, float]:

@@ -64,6 +64,20 @@ def test_the_same_stream_gives_the_same_bytes(tonemill: Tonemill, plan: bytes, t
     assert all(soundfile.info(tmp_path / "a" / name).format == kind.upper() for name in sounds(tmp_path / "a"))
 
 
+def test_a_lossy_file_has_the_quality_that_was_wished(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
+    stream = tonemill("resample", "--rate", 48000, stdin=stream_of(lines_of(plan)[:2])).done().out
+    sizes = []
+    for kind, quality in (("mp3", 0.1), ("mp3", 0.9), ("opus", 0.5)):
+        folder = tmp_path / f"{kind}{quality}"
+        tonemill("write", folder, "--format", kind, "--quality", quality, "-q", stdin=stream).done()
+        assert {Path(name).suffix for name in sounds(folder)} == {f".{kind}"}
+        sizes.append(sum((folder / name).stat().st_size for name in sounds(folder)))
+        # What is there already keeps its quality where none is named.
+        assert tonemill("write", folder, "-q", stdin=stream).done().line["bytes"] == sizes[-1]
+    assert sizes[0] < 0.8 * sizes[1]
+    tonemill("write", tmp_path / "x", "--quality", 0.5, stdin=stream).refused(2, "--quality is for --format ogg")
+
+
 def test_the_folder_is_marked_as_ours(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
     tonemill("write", tmp_path / "out", "-q", stdin=plan).done()
     mark = json.loads((tmp_path / "out" / "tonemill.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,11 @@ def test_a_round_trip_is_exact_to_half_a_step(container: str, bits: int, error: 
     np.testing.assert_allclose(decoded.samples, wave.samples.clip(-1, top), atol=error * 2.01, rtol=0)
 
 
-@pytest.mark.parametrize(("container", "bits"), [("flac", 16), ("wav", 16), ("wav", 32), ("ogg", 16)])
+@pytest.mark.parametrize(
+    ("container", "bits"), [("flac", 16), ("wav", 16), ("wav", 32), ("ogg", 16), ("opus", 16), ("mp3", 16)]
+)
 def test_equal_samples_give_equal_bytes(container: str, bits: int) -> None:
-    wave = noise(2, 70_000)
+    wave = replace(noise(2, 70_000), sample_rate=48000)
     assert encode(wave, container, bits).data == encode(wave, container, bits).data
 
 
@@ -52,6 +55,26 @@ def test_ogg_pages_still_have_valid_checksums(tmp_path: Path) -> None:
     assert decoded.frames == 44100
     error = decoded.samples - wave.samples
     assert 10 * np.log10(np.mean(error**2) / np.mean(wave.samples**2)) < -25
+
+
+@pytest.mark.parametrize("container", ["ogg", "opus", "mp3"])
+def test_more_quality_is_nearer_and_larger(container: str) -> None:
+    time = np.arange(48000) / 48000
+    sweep = 0.5 * np.sin(2 * np.pi * (100 * time + 3000 * time**2)) + 0.01 * np.random.default_rng(0).normal(size=48000)
+    wave = Waveform(sweep[None].astype(np.float32), 48000)
+    sizes, errors_db = [], []
+    for quality in (0.1, 0.9):
+        encoded = encode(wave, container, quality=quality)
+        decoded = files.read(encoded.data).whole()
+        assert decoded.frames == encoded.frames == 48000
+        sizes.append(encoded.size)
+        errors_db.append(10 * np.log10(np.mean((decoded.samples - wave.samples) ** 2) / np.mean(wave.samples**2)))
+    assert sizes[1] > 1.3 * sizes[0] and errors_db[1] < errors_db[0] - 2 and errors_db[1] < -25
+
+
+def test_a_rate_that_a_codec_has_not_is_refused_with_the_mend() -> None:
+    with pytest.raises(AudioError, match="tonemill resample --rate 48000"):
+        encode(noise(1, 1000), "opus")
 
 
 def test_overshoot_is_clipped_and_never_wraps() -> None:

@@ -121,7 +121,7 @@ def test_what_is_expected_follows_the_steps() -> None:
     assert expected(Recipe("a", {"audio": {"uri": "file:///x"}}, steps=steps)).clips == 0
 
 
-NAMES = st.lists(st.text(st.sampled_from("abAB./-01\\\n\x00é"), min_size=1, max_size=12), min_size=1, max_size=30)
+NAMES = st.lists(st.text(st.sampled_from("abAB./-01\\\n\x00é: ?"), min_size=1, max_size=12), min_size=1, max_size=30)
 
 
 @settings(max_examples=300)
@@ -133,6 +133,32 @@ def test_no_file_name_leaves_the_folder_or_meets_another(paths: list[str]) -> No
         parts = name.split("/")
         assert not name.startswith("/") and not {"", ".", ".."} & set(parts)
         assert not any(part.startswith(".") or "\0" in part or "\n" in part for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        *(
+            ("CON.wav", "CON_"),
+            ("nul.take.wav", "nul_.take"),
+            ("aux/com1.wav", "aux_/com1_"),
+            ("console.wav", "console"),
+        ),
+        *(
+            ('a?b*"<x>|.wav', "a_b___x__"),
+            ("C:/kick.wav", "C_/kick"),
+            ("4:4.wav", "4_4"),
+            ("back\\slash.wav", "back_slash"),
+        ),
+        *(("end. /x.wav", "end._/x"), ("end .wav", "end_"), ("....wav", "wav"), ("Ça va, été.wav", "Ça va, été")),
+    ],
+)
+def test_file_names_are_such_as_any_system_takes(path: str, name: str) -> None:
+    assert file_names({"1": path}) == {"1": name}
+
+
+def test_names_that_differ_in_case_alone_end_in_their_keys_before_the_suffix() -> None:
+    assert list(file_names({"1": "A/01.wav", "2": "a/01.wav"}).values()) == ["A/01~1", "a/01~2"]
 
 
 def test_file_names_stay_what_people_gave() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, samples_of
 from tonemill.pipelines.corpus.sidecar import source_key
 from tonemill.pipelines.evaluation.judge import Judge
+from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.rendering.render import at_rate
 
@@ -152,14 +152,12 @@ def chosen(members: Sequence[Member], count: int, seed: int) -> list[Member]:
     """At most `count` of them, by a hash of seed and key, so that a larger choice holds the smaller one."""
     if len(members) <= count:
         return list(members)
-    return sorted(members, key=lambda one: hashlib.sha256(f"{seed} {one.key}".encode()).digest())[:count]
+    return sorted(members, key=lambda one: number_of(f"{seed} {one.key}"))[:count]
 
 
 def halves(members: Sequence[Member], seed: int) -> tuple[list[Member], list[Member]]:
     """Two halves, by a hash of seed and source, so that no source is in both."""
-    sources = sorted(
-        {one.source for one in members}, key=lambda source: hashlib.sha256(f"{seed} {source}".encode()).digest()
-    )
+    sources = sorted({one.source for one in members}, key=lambda source: number_of(f"{seed} {source}"))
     first = set(sources[: len(sources) // 2])
     return [one for one in members if one.source in first], [one for one in members if one.source not in first]
 

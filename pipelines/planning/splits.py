@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError, UsageError
+from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.plan import Splitting
 from tonemill.pipelines.planning.unions import Unions
@@ -102,8 +103,7 @@ def _named_split(recipe: Recipe, field: str) -> str:
 
 def dealt_by_hash(group: str, splitting: Splitting) -> str:
     """The split of a group."""
-    text = f"{splitting.seed}\0{group}"
-    at = int.from_bytes(hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
+    at = number_of(f"{splitting.seed}\0{group}") / 2**64
     if at < splitting.test:
         return "test"
     return "valid" if at < splitting.test + splitting.valid else "train"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.arrays import read_npy
 from tonemill.audiotools.errors import AudioError, UsageError
+from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.metadata import check_names
 
@@ -106,7 +106,7 @@ def _rows(file: Path) -> list[list[float]]:
 
 def _seed(seed: int, index: int) -> int:
     # 48 bits.
-    return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:6], "big")
+    return number_of(f"{seed}:{index}", 6)
 
 
 def _check(fields: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from tonemill.pipelines.cooking.cook import cook
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, open_corpus, samples_of
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.sidecar import source_key
+from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.planning.splits import Splitting
@@ -243,7 +243,7 @@ def _refuse(system: System, found: int, wanted: int, what: str) -> Any:
 def _in_turn(candidates: Sequence[Candidate], seed: int) -> Iterator[Candidate]:
     """All of them: one of each stratum, then the next of each, within a stratum by a hash."""
     strata: dict[str, list[Candidate]] = defaultdict(list)
-    for one in sorted(candidates, key=lambda one: hashlib.sha256(f"{seed} {one.match} {one.source}".encode()).digest()):
+    for one in sorted(candidates, key=lambda one: number_of(f"{seed} {one.match} {one.source}")):
         strata[one.stratum].append(one)
     for rank in range(max(map(len, strata.values()), default=0)):
         yield from (some[rank] for _, some in sorted(strata.items()) if rank < len(some))

@@ -7,7 +7,6 @@ offsets in the tars, which the index holds.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Augment, Batch, Request
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, Tars, array_of, folder_of, samples_of
+from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.storage.paths import as_store, sizes_below
 from tonemill.pipelines.training.order import Order, Permuted, Place, Streamed
 from tonemill.pipelines.training.shard_ranges import ShardRanges
@@ -169,8 +169,7 @@ class Batches(IterableDataset[Batch]):
 
     def _entropy(self, record: Mapping[str, Any], epoch: int) -> int:
         """A number that follows from the run's seed, the epoch and the example."""
-        digest = hashlib.sha256(f"{self._seed} {epoch} {record['key']}".encode()).digest()
-        return int.from_bytes(digest[:8], "big")
+        return number_of(f"{self._seed} {epoch} {record['key']}")
 
     def _usable(self, record: Mapping[str, Any]) -> int:
         """Samples of an example that all it is read by have."""

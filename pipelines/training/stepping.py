@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tonemill.models.contract import Batch, Model
+from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.runs.run import TrainConfig
 from tonemill.pipelines.training.precision import TYPES
 from tonemill.pipelines.training.updater import Updater, update_at_once
@@ -77,7 +77,7 @@ def step_at_once(
 
 def seed_of(seed: int, what: object) -> int:
     """A seed for something in a run of a seed: a step, or a name."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {what}".encode()).digest()[:8], "big") >> 1
+    return number_of(f"{seed} {what}") >> 1
 
 
 def _autocast(settings: TrainConfig, device: torch.device) -> torch.autocast:

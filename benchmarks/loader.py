@@ -1,20 +1,21 @@
 """Measure the training loader's examples per second against bare tarfile and soundfile reading of the same corpus.
 
-    python -m benchmarks.loader                # about half a minute; --corpus FOLDER for one of your own
+    python -m benchmarks.loader                # about a minute; --corpus FOLDER for one of your own
 
 Without `--corpus` it makes one: 3000 mono FLAC clips of 16384 samples at 16 kHz. The bare loop goes through the tars
 from start to end, decodes each member and stacks batches; it neither shuffles nor crops, and is what sequential
-reading allows. The loader reads every example from its place, in a shuffled order. All take turns; where processes
-decode ahead, the time to start them counts.
+reading allows. The loader reads every example from its place, in a shuffled order, or in the order of streams, as it
+does from an object store. All take turns; where processes decode ahead, the time to start and to end them counts.
 
-    examples/s  by the wall clock and by CPU time of this process (other processes' is not counted), medians
-    ratio       of examples/s by the wall clock, against the bare loop
+    examples/s  by the wall clock, and by CPU time of this process and of those that it started, medians
+    ratio       against the bare loop
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,7 @@ import soundfile
 import torch
 
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.training.allocator import keep_memory
 from tonemill.pipelines.training.loader import Batches
 from tonemill.pipelines.training.loader_processes import batches
 
@@ -73,38 +75,49 @@ def bare(corpus: Corpus, wanted: int) -> int:
                             return done
 
 
-def loaded(corpus: Corpus, processes: int, wanted: int) -> int:
-    dataset = Batches(corpus, "train", ("audio",), LENGTH, BATCH_SIZE)
+def loaded(dataset: Batches, processes: int, wanted: int) -> int:
     return sum(len(batch.audio["audio"]) for batch in islice(batches(dataset, processes, False), wanted // BATCH_SIZE))
 
 
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 def measure(corpus: Corpus, wanted: int, rounds: int) -> None:
+    # As training does, and for all contenders.
+    keep_memory()
+    permuted, streamed = (
+        Batches(corpus, "train", ("audio",), LENGTH, BATCH_SIZE, streamed=streamed) for streamed in (False, True)
+    )
     contenders: dict[str, Callable[[], int]] = {
         "bare tarfile and soundfile, in order": partial(bare, corpus, wanted),
-        "loader, in this process": partial(loaded, corpus, 0, wanted),
-        "loader, 1 process": partial(loaded, corpus, 1, wanted),
-        "loader, 2 processes": partial(loaded, corpus, 2, wanted),
+        "loader, in this process": partial(loaded, permuted, 0, wanted),
+        "loader, 1 process": partial(loaded, permuted, 1, wanted),
+        "loader, 2 processes": partial(loaded, permuted, 2, wanted),
+        "streams, in this process": partial(loaded, streamed, 0, wanted),
+        "streams, 2 processes": partial(loaded, streamed, 2, wanted),
     }
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, contender in contenders.items():
-            wall, cpu = time.perf_counter(), time.process_time()
+            streamed.close()
+            wall, cpu = time.perf_counter(), cpu_seconds()
             count = contender()
-            one = count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
+            one = count / (time.perf_counter() - wall), count / (cpu_seconds() - cpu)
             if turn:  # the first fills the page cache
                 taken[name].append(one)
-    print("| | examples/s, wall | examples/s, CPU | ratio |\n|---|--:|--:|--:|")
+    print("| | examples/s, wall | examples/s, CPU | ratio, wall | ratio, CPU |\n|---|--:|--:|--:|--:|")
     medians = {name: [statistics.median(side) for side in zip(*some, strict=True)] for name, some in taken.items()}
-    against = next(iter(medians.values()))[0]
+    against = next(iter(medians.values()))
     for name, (wall, cpu) in medians.items():
-        of_process = f"{cpu:,.0f}" if "processes" not in name and "1 process" not in name else ""
-        print(f"| {name} | {wall:,.0f} | {of_process} | {wall / against:.2f} |")
+        print(f"| {name} | {wall:,.0f} | {cpu:,.0f} | {wall / against[0]:.2f} | {cpu / against[1]:.2f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", type=Path, help="with clips of 16384 samples or more")
-    parser.add_argument("--examples", type=int, default=2560, help="read by each contender (default 2560)")
+    parser.add_argument("--examples", type=int, default=6400, help="read by each contender (default 6400)")
     parser.add_argument("--rounds", type=int, default=5, help="of every contender (default 5)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -101,6 +101,10 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         return self._each(lambda x: x.to(device, non_blocking=True))
 
+    def copy(self) -> Batch:
+        """A batch in memory of its own."""
+        return self._each(torch.clone)
+
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, from which `to` copies while the device computes; a `DataLoader` calls it."""
         return self._each(lambda x: x.pin_memory())

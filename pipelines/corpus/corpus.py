@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -257,6 +258,11 @@ class Tars(Protocol):
         """The tar of a shard."""
 
 
+@lru_cache(maxsize=4096)
+def _tar_of(folder: Path, shard: str) -> Path:
+    return OutputFolder(folder, "shards").shard(shard).tar
+
+
 def samples_of(
     folder: Path,
     record: Mapping[str, Any],
@@ -275,11 +281,11 @@ def samples_of(
         frames: how many; None for all.
         tars: opens its shard; None opens it in the folder.
     """
-    tar = OutputFolder(folder, "shards").shard(record["shard"]).tar
+    tar = _tar_of(folder, record["shard"])
     with tar.open("rb") if tars is None else tars.open(record["shard"]) as file:
         data = cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
     try:
-        return files.read(data, start, frames).whole().samples
+        return files.decode(data, start, record["samples"] - start if frames is None else frames)
     except AudioError as error:
         raise CorpusError(
             f"{record['key']} in {tar} cannot be read: {error}. `tonemill repair {folder}` makes it again."
@@ -305,7 +311,7 @@ def array_of(
     Raises:
         CorpusError: it is damaged, or shorter.
     """
-    tar = OutputFolder(folder, "shards").shard(record["shard"]).tar
+    tar = _tar_of(folder, record["shard"])
     place, size = record[f"{name}_offset"], record[f"{name}_bytes"]
     with tar.open("rb") if tars is None else tars.open(record["shard"]) as file:
 

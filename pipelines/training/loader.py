@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tonemill.audiotools.errors import CorpusError
@@ -22,6 +21,7 @@ from tonemill.models.contract import Augment, Batch, Request
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, Tars, array_of, folder_of, samples_of
 from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.storage.paths import as_store, sizes_below
+from tonemill.pipelines.training.batch_memory import BatchMemory, Stacks
 from tonemill.pipelines.training.order import Order, Permuted, Place, Streamed
 from tonemill.pipelines.training.shard_ranges import ShardRanges
 
@@ -91,11 +91,13 @@ class Batches(IterableDataset[Batch]):
         self._fields = corpus.fields()
         places = [f"{name}_{what}" for name in (*roles, *arrays) for what in ("offset", "bytes")]
         lengths = [f"{name}_frames" for name in arrays]
-        self._wanted = ["key", "shard", "source", "samples", *places, *lengths, *self._fields]
+        wanted = ["key", "shard", "source", "samples", *places, *lengths, *self._fields]
         self.examples = self._rows.num_rows
         self._check(corpus, split)
         self._rows = self._rows.slice(0, most)
         self.examples = self._rows.num_rows
+        self._columns = {name: self._rows[name].combine_chunks() for name in wanted}
+        self._memory = BatchMemory()
         self._order: Order = Permuted(self.examples, seed)
         if streamed:
             self._order = Streamed(self._rows, (*roles, *arrays), seed)
@@ -141,22 +143,21 @@ class Batches(IterableDataset[Batch]):
         places = places[first:end]
         if self._ranges is not None:
             self._ranges.prepare(one for _, one in places)
-        audio: dict[str, list[np.ndarray]] = {role: [] for role in self._roles}
-        arrays: dict[str, list[np.ndarray]] = {name: [] for name in self._hops}
+        audio, arrays = (Stacks(len(places), self._memory) for _ in range(2))
         fields: dict[str, list[Any]] = {}
-        for epoch, place in places:
-            record = {name: self._rows[name][place.row].as_py() for name in self._wanted}
+        for row, (epoch, place) in enumerate(places):
+            record = {name: column[place.row].as_py() for name, column in self._columns.items()}
             start = self._crop(record, epoch)
             clips: Mapping[str, np.ndarray] = {role: self._read(record, role, start) for role in self._roles}
             if self._augmentation is not None:
                 clips = self._augmentation(clips, np.random.default_rng(self._entropy(record, epoch)))
             for role, clip in clips.items():
-                audio[role].append(clip)
+                audio.put(role, row, clip)
             for name in self._hops:
-                arrays[name].append(self._read_array(record, name, start))
+                arrays.put(name, row, self._read_array(record, name, start))
             for name, value in _with_folder(record, self._fields).items():
                 fields.setdefault(name, []).append(value)
-        return Batch(_stacked(audio), fields, _stacked(arrays), first, self._batch_size)
+        return Batch(audio.tensors, fields, arrays.tensors, first, self._batch_size)
 
     def _at(self, place: int) -> Place:
         return self._order.at(*divmod(place, self.examples))
@@ -256,10 +257,6 @@ def _refuse_missing(corpus: Corpus, arrays: Sequence[str]) -> None:
                 f"{corpus.name} holds {what} {name}, but {corpus.holds}. Make a corpus in which every example has one "
                 "of the same hop."
             )
-
-
-def _stacked(parts: Mapping[str, Sequence[np.ndarray]]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.stack(ones)) for name, ones in parts.items()}
 
 
 def examples_of(

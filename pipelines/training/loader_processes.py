@@ -15,6 +15,7 @@ from typing import Final
 from torch.utils.data import DataLoader
 
 from tonemill.models.contract import Batch
+from tonemill.pipelines.training.batch_memory import AHEAD, AHEAD_OF_PARTS
 from tonemill.pipelines.training.loader import Batches
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
@@ -39,7 +40,7 @@ def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:
         dataset,
         batch_size=None,
         num_workers=processes,
-        prefetch_factor=4 if parted else 2,
+        prefetch_factor=AHEAD_OF_PARTS if parted else AHEAD,
         pin_memory=pin and not parted,
         worker_init_fn=_serve,
         # A server that forks would be ended by such a signal.
@@ -49,7 +50,10 @@ def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         incoming = iter(loader)
-        return _joined(incoming, processes, pin) if parted else incoming
+        if parted:
+            return _joined(incoming, processes, pin)
+        # Pinned memory holds copies already.
+        return incoming if pin else (batch.copy() for batch in incoming)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

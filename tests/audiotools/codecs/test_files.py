@@ -96,6 +96,18 @@ def test_any_part_can_be_read(start: int, frames: int | None) -> None:
         np.testing.assert_array_equal(files.read(data, start, frames).whole().samples, wave.samples[:, start:end])
 
 
+@pytest.mark.parametrize(("container", "bits"), [("flac", 16), ("flac", 24), ("wav", 16), ("ogg", 16)])
+def test_a_member_of_a_shard_is_decoded_as_any_file_is(container: str, bits: int) -> None:
+    sound = np.random.default_rng(0).uniform(-0.9, 0.9, (2, 140_000)).astype(np.float32)
+    data = encode(Waveform(sound, 44100), container, bits).data
+    for start, frames in ((0, 140_000), (5, 17), (1000, 139_000)):
+        read = files.read(data, start, frames).whole().samples
+        assert np.array_equal(files.decode(data, start, frames), read) and read.shape == (2, frames)
+    for wrong in (data[: len(data) // 2], b"RIFF" + bytes(100)):
+        with pytest.raises(AudioError):
+            files.decode(wrong, 0, 140_000)
+
+
 def test_a_sound_that_flows_is_encoded_as_one_that_is_whole() -> None:
     wave = noise(2, 50_000)
     flow = Flow(lambda: iter(np.array_split(wave.samples, 7, axis=1)), 44100, 2)

@@ -14,6 +14,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from tonemill.audiotools.errors import CorpusError
 from tonemill.models.contract import Batch
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.training.batch_memory import SLOTS
 from tonemill.pipelines.training.loader import Batches
 from tonemill.pipelines.training.loader_processes import batches
 
@@ -60,6 +61,16 @@ def test_any_number_of_ranks_and_processes_reads_one_order(drums: Corpus, ranks:
             assert np.array_equal(np.concatenate([one.audio["audio"] for one in shares]), whole.audio["audio"])
             for name, values in whole.fields.items():
                 assert [value for one in shares for value in one.fields[name]] == values
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_batches_that_are_kept_stay_as_they_are(drums: Corpus, streamed: bool) -> None:
+    """Though loader processes use memory again, for several batches ahead."""
+    made = Batches(drums, "train", ("audio",), LENGTH, 8, streamed=streamed)
+    incoming = batches(made, 2, pin=False)
+    kept = [next(incoming) for _ in range(3 * SLOTS)]
+    for number, batch in enumerate(kept):
+        assert np.array_equal(batch.audio["audio"], made.batch(number).audio["audio"])
 
 
 def test_longer_examples_are_cropped_inside_themselves(drums: Corpus) -> None:

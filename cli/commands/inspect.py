@@ -39,7 +39,8 @@ def command(
     from rich.console import Console
 
     from tonemill.audiotools.codecs.files import is_audio
-    from tonemill.pipelines.storage.output_names import TAR_SUFFIX
+    from tonemill.pipelines.sources.scan import ARCHIVES
+    from tonemill.pipelines.sources.webdataset import tars_of
     from tonemill.pipelines.storage.paths import place as place_of
 
     path = place_of(place)
@@ -55,8 +56,10 @@ def command(
         facts, tables = of_stream(stdin("inspect -"), "the pipe")
     elif path.is_file() and is_audio(path):
         facts, tables = of_file(path)
-    elif path.is_file() and path.suffix == TAR_SUFFIX:
-        facts, tables = of_tar(path)
+    elif path.is_file() and path.name.lower().endswith(ARCHIVES):
+        facts, tables = of_tar(*tars_of([str(path)]))
+    elif path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        raise UsageError(f"{place} is a table of metadata. `tonemill scan FOLDER --table TABLE` joins it with files.")
     elif path.is_file():
         facts, tables = _stream_or_model(path, place)
     elif (path / "run.json").exists():
@@ -85,6 +88,7 @@ def _output(path: Path, typed: str) -> OutputFolder:
         raise UsageError(
             f"{typed} is neither a corpus, a run, a folder that `tonemill write` made, a saved stream, a tar, nor an "
             "audio file."
+            + (" `tonemill scan FOLDER | tonemill inspect -` counts the audio in a folder." if path.is_dir() else "")
         ) from None
 
 

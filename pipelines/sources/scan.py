@@ -33,7 +33,22 @@ from tonemill.pipelines.storage.stores import cut_short
 SAMPLED: Final = 40
 """Files that are looked for among all, where it is in doubt whether anything can be read."""
 
-ARCHIVES: Final = (TAR_SUFFIX, ".tar.gz", ".tgz", ".zip")
+ARCHIVES: Final = (
+    *(
+        TAR_SUFFIX,
+        ".tar.gz",
+        ".tgz",
+        ".tar.zst",
+        ".tzst",
+        ".tar.bz2",
+        ".tbz2",
+        ".tar.xz",
+        ".txz",
+        ".zip",
+        ".7z",
+        ".rar",
+    ),
+)
 """Suffixes of what holds files, and is no sound."""
 
 CHUNK: Final = 64

@@ -92,7 +92,7 @@ def tars_of(typed: Sequence[str]) -> list[Path]:
         if one.suffix.lower() != TAR_SUFFIX:
             raise UsageError(
                 f"{one} is no plain tar, and sounds are read out of the middle of it. Unpack it: `gunzip` makes a tar "
-                "of a .tar.gz, and `tonemill scan` reads the folder that `unzip` makes of a .zip."
+                "of a .tar.gz, `unzstd` of a .tar.zst; `tonemill scan` reads the folder that `unzip` makes of a .zip."
             )
     return list(dict.fromkeys(found))
 

@@ -91,3 +91,15 @@ def test_reasons_are_explained(tonemill: Tonemill, folder: Path) -> None:
     # The reason itself, its message and its way on, where nothing came of the few sources that there were.
     tonemill("shard", folder / "none", "-q", stdin=stream).refused(1, "shorter than 24000 samples", "--short pad")
     assert lines_of(stream)[0]["path"] == "short.wav"
+
+
+def test_what_cannot_be_shown_is_named_with_the_command_that_reads_it(
+    tonemill: Tonemill, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("path,label\na.wav,kick\n")
+    tonemill("inspect", tmp_path / "x.csv").refused(2, "tonemill scan FOLDER --table TABLE")
+    for name, mend in (("x.tar.gz", "gunzip"), ("x.tar.zst", "unzstd"), ("x.zip", "unzip")):
+        (tmp_path / name).write_bytes(b"PK\3\4")
+        tonemill("inspect", tmp_path / name).refused(2, mend)
+        tonemill("scan", tmp_path / name).refused(2, "is an archive and no sound")
+    tonemill("inspect", tmp_path).refused(2, "`tonemill scan FOLDER | tonemill inspect -`")

@@ -183,6 +183,7 @@ FILLINGS: dict[str, Filling] = {
         {"...": "recordings", "«flag»": "--rate 44100 --channels mono", "«corpus.name»": "corpora/there"}, needs=INSTEAD
     ),
     "tonemill scan FOLDER --fields '{label}_{take}' | ... | tonemill shard OTHER": Filling({"FOLDER": "named"}),
+    "tonemill scan FOLDER --table TABLE": Filling({"FOLDER": "sounds", "TABLE": "sounds.csv"}),
     "tonemill scan FOLDER --table TABLE | ... | tonemill shard «corpus.name» --update": Filling(
         {"FOLDER": "sounds", "TABLE": "sounds.csv", "«corpus.name»": "corpora/there"}, needs=INSTEAD
     ),

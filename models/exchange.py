@@ -200,6 +200,42 @@ class TrainsAtOnce(Protocol):
         ...
 
 
+class Measured(NamedTuple):
+    """A candidate after its share of the time.
+
+    Args:
+        score: of its best checkpoint, the smaller the better.
+        figures: of `search_figures`.
+    """
+
+    score: float
+    figures: Mapping[str, float]
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """The class of a model with several candidates for one task, of which a search keeps the best."""
+
+    @classmethod
+    def candidates(cls, config: Any, corpus: CorpusFacts) -> Mapping[str, Any]:
+        """Configs to try, by names that can be folders; what they share is taken from a config that is not settled."""
+        ...
+
+    @classmethod
+    def paced(cls, config: Any, steps: int) -> Any:
+        """A config for a training that ends after about so many steps."""
+        ...
+
+    def search_figures(self) -> Mapping[str, float]:
+        """Figures of a trained model by headings of a table, as `x real time`; measured here and now."""
+        ...
+
+    @classmethod
+    def chosen(cls, candidates: Mapping[str, Measured]) -> tuple[str, str]:
+        """The name of the best one, and a sentence that gives the reason."""
+        ...
+
+
 @runtime_checkable
 class Augment(Protocol):
     """Random changes of the clips of an example, where they are read; it can be pickled."""

@@ -47,10 +47,10 @@ ORDER = {
         export validation model""",
     "models/prior": "settings linear network frames generation validation model",
     "models/effect": """representations aliasing streaming losses network film recurrent networks at_once settings
-        validation export checks playing model""",
+        validation search export checks playing model""",
     "pipelines": """config progress humanize hashing storage recipes planning sources corpus cards cooking engine
         building runs rendering steps dedup maintenance training evaluation report survey doctor""",
-    "cli": """console options step_stage findings outcomes trace_table inspected sinks app commands start""",
+    "cli": """console options step_stage findings outcomes trace_table inspected sinks trained app commands start""",
 }
 """In each folder, what may be imported by what stands behind it."""
 

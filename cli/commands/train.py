@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -19,14 +19,11 @@ from tonemill.cli.app import LazyGroup, command_of
 from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
-from tonemill.models.directions import AUDIO, FIELDS, Direction
+from tonemill.cli.trained import print_run, say_each, say_trained
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 from tonemill.pipelines.progress import Progress, open_progress
 from tonemill.pipelines.runs.run import TrainConfig
-
-if TYPE_CHECKING:
-    from tonemill.pipelines.training.loop import Trained
 
 
 class Models(LazyGroup):
@@ -70,6 +67,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         config_file: Path | None,
         init_from: Path | None,
         each: str | None,
+        search: bool,
         quiet: bool,
         progress: Literal["auto", "none", "jsonl"],
         progress_file: Path | None,
@@ -91,8 +89,13 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
                     "it out."
                 )
         model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
+        if search:
+            _refuse_beside_search(model, typed, each, init_from)
         # Of several processes that train one run, only the first one prints.
         shown = open_progress(progress, progress_file, quiet or int(os.environ.get("RANK", "0")) > 0)
+        if search:
+            _search(name, model_config, settings, corpus, output, shown)
+            return
         _run(name, model_config, settings, corpus, output, init_from, each, shown)
 
     fixed = [
@@ -161,7 +164,6 @@ def _run(
     progress: Progress,
 ) -> None:
     from tonemill.pipelines.corpus.corpus import open_corpus
-    from tonemill.pipelines.runs.directions import directions_of
     from tonemill.pipelines.runs.files import opened as opened_run
     from tonemill.pipelines.training.launcher import is_launched, launch
 
@@ -186,9 +188,7 @@ def _run(
         if several[0].interrupted:
             tell(f"Stopped at step {min(one.step for one in several)} and saved; the same command goes on from there.")
             raise typer.Exit(130)
-        for one in several:
-            progress.say(f"{one.run.folder}: {_best_in_words(one)}")
-            _print(one)
+        say_each(several, progress)
         return
     trained = train(name, model_config, settings, opened, output, progress, earlier)
     if not trained.first:
@@ -197,48 +197,38 @@ def _run(
     if trained.interrupted:
         tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
         raise typer.Exit(130)
-    progress.say(f"{output}: trained {name} to step {trained.step}; {output / 'clips'} has clips and pictures. Use it:")
-    if trained.tired:
-        progress.say(f"  It stopped, for {settings.patience} scores in a row were no better than the best.")
-    if trained.run.checkpoint("best").score is not None:
-        progress.say(f"  {_best_in_words(trained)}")
-    for way, direction in directions_of(trained.run).items():
-        progress.say(f"  {_pipe(output, way, direction)}")
-        if direction.gives == FIELDS:
-            progress.say(f"  tonemill evaluate GENERATED --against REAL --judge {output}")
-    _print(trained)
+    say_trained(trained, settings, progress)
 
 
-def _best_in_words(trained: Trained) -> str:
-    best, score = trained.run.checkpoint("best"), trained.run.score
-    if best.score is None:
-        return f"trained to step {trained.step}."
-    return f"The best step is {best.step}: its {score.name} is {score.in_words(best.score)}."
+def _refuse_beside_search(model: Any, typed: Mapping[str, Any], each: str | None, init_from: Path | None) -> None:
+    """Refuse what a search chooses or does not do.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    shared = {one.name for owner in (TrainConfig, model.Config) for one in config.settings(owner)}
+    own = [name for name, value in typed.items() if value not in (None, []) and name not in shared - {model.chooser}]
+    flags = [*own, *(["each"] if each is not None else []), *(["init_from"] if init_from is not None else [])]
+    if flags:
+        raise UsageError(
+            f"--search tries candidates with settings of their own. Leave --{flags[0].replace('_', '-')} out, or train "
+            "without --search."
+        )
 
 
-def _print(trained: Trained) -> None:
-    """One line for the next command of a pipe."""
-    import json
+def _search(name: str, model_config: Any, settings: TrainConfig, corpus: str, output: Path, progress: Progress) -> None:
+    """Try candidates, print what was measured, and keep the best."""
+    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.training.search import search
 
-    if sys.stdout is not None:
-        run, digest = trained.run, trained.run.checkpoint().digest
-        typer.echo(json.dumps({"run": str(run.folder), "model": run.model, "step": trained.step, "checkpoint": digest}))
-
-
-def _pipe(run: Path, name: str, direction: Direction) -> str:
-    """A pipe that renders in one direction; a corpus of arrays is named as they are, in capitals."""
-    if direction.from_seeds:
-        source = "seeds 16"
-    elif direction.needs_array:
-        source = f"open {direction.needs_array.upper()}"
-    else:
-        source = "scan FOLDER" if direction.gives == AUDIO else "open CORPUS"
-    if direction.gives == AUDIO:
-        sink = "write FOLDER"
-    else:
-        sink = f"shard {direction.gives.upper() if direction.gives_array else 'NEW'}"
-    chosen = "" if name in ("render", "describe") else f" --as {name}"
-    return f"tonemill {source} | tonemill render {run}{chosen} | tonemill {sink}"
+    opened = open_corpus(named_place(corpus, "corpus"))
+    found = search(name, model_config, settings, opened, output, progress)
+    if found.run is None:
+        tell(f"Stopped after {len(found.measured)} candidates; the same command goes on from there.")
+        raise typer.Exit(130)
+    for line in [*found.table(found.run.score.name), found.reason]:
+        progress.say(line)
+    print_run(found.run)
 
 
 def _merged(owner: type, file: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,6 +286,16 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
             ),
         ],
         None,
+    ),
+    (
+        "search",
+        Annotated[
+            bool,
+            typer.Option(
+                "--search", help="Give each candidate of the model an equal share of --minutes, and keep the best."
+            ),
+        ],
+        False,
     ),
     ("quiet", Quiet, False),
     ("progress", ProgressKind, "auto"),

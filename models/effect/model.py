@@ -26,7 +26,7 @@ from tonemill.models.effect.settings import (
     refuse_doubtful_corpora,
     settled_knobs,
 )
-from tonemill.models.exchange import UpdateAtOnce
+from tonemill.models.exchange import Measured, UpdateAtOnce
 from tonemill.models.parts.settings import settled
 
 
@@ -120,6 +120,30 @@ class Effect(Model):
         losses = losses_of_each([model.network for model in models], pairs, models[0].loss)
         update("network", [one["loss"] for one in losses])
         return [{name: value.detach() for name, value in one.items()} for one in losses]
+
+    @classmethod
+    def candidates(cls, config: Any, corpus: CorpusFacts) -> Mapping[str, Any]:
+        from tonemill.models.effect import search
+
+        # A network may have defaults of its own.
+        values = {one.name: (getattr(config, one.name), one.default) for one in fields(EffectConfig)}
+        shared = {name: value for name, (value, usual) in values.items() if name != "network" and value != usual}
+        return search.configs(shared, len(settled_knobs(config, corpus)["knobs"]))
+
+    @classmethod
+    def paced(cls, config: Any, steps: int) -> Any:
+        return replace(config, decay_steps=steps)
+
+    def search_figures(self) -> Mapping[str, float]:
+        from tonemill.models.effect import search
+
+        return search.figures(self.network, self.sample_rate, len(self.config.knobs))
+
+    @classmethod
+    def chosen(cls, candidates: Mapping[str, Measured]) -> tuple[str, str]:
+        from tonemill.models.effect import search
+
+        return search.chosen(candidates)
 
     def validate(self, held_out: Iterable[Request]) -> Validation | None:
         from tonemill.models.effect.validation import judged

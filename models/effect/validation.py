@@ -139,7 +139,7 @@ def judged(
     values |= plain.ratios()
     most = max(peak, 1e-3), max(driven, 1e-3)
     values |= _stability(network, rate, stability_seconds, most, knobs.size)
-    values |= _aliasing(network, rate, knobs.size)
+    values |= aliasing_of(network, rate, knobs.size)
     word = next(word for bound, word in VERDICTS if values["esr"] < bound)
     words = f"ESR {values['esr']:.3g} over {played_seconds:.1f} s of pairs, {word}"
     return Validation(values["esr"], values, _files(values, shown, rate), words)
@@ -206,7 +206,7 @@ def _stability(network: Network, rate: int, seconds: float, most: tuple[float, f
     return largest if first == math.inf else {**largest, "runaway_seconds": first}
 
 
-def _aliasing(network: Network, rate: int, knobs: int) -> dict[str, float]:
+def aliasing_of(network: Network, rate: int, knobs: int) -> dict[str, float]:
     """The figure with all knobs in the middle; none where nothing sounds."""
     settling = max(rate // 10, network.reach or 0)
     found = aliasing_db(lambda dry: played(network.player(np.zeros(knobs, np.float32)), dry), rate, settling)

@@ -145,7 +145,7 @@ FILLINGS: dict[str, Filling] = {
         {"«shlex.quote('/another/disk')»": "recordings"}, more="--only folder"
     ),
     "tonemill evaluate --json": Filling(more="corpora/generated --against corpora/real"),
-    "tonemill evaluate GENERATED --against REAL --judge «output»": Filling({"«output»": "runs/classifier"}),
+    "tonemill evaluate GENERATED --against REAL --judge «folder»": Filling({"«folder»": "runs/classifier"}),
     "tonemill filter --where": Filling(more="'peak_db < 0'"),
     "tonemill inspect CORPUS KEY": Filling({"KEY": "KEY"}),
     "tonemill loops --bpm 120": Filling(before=LOOPS),

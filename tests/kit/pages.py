@@ -225,6 +225,8 @@ def _shorter(training: re.Match[str]) -> str:
 
 def shortened(command: str) -> str:
     """A command whose trainings end after two steps, if they end at all: a model may need --steps or --minutes."""
+    if "--search" in command:
+        return re.sub(r"--minutes \S+", "--minutes 0.05 --batch-size 2", command)
     short = re.sub(r" --minutes \S+", " --steps 2", command)
     short = re.sub(r" --(fine-tune-after|decay-steps) \S+", "", short)
     short = re.sub(r"(tonemill train (\w+)[^|]*)", _shorter, short)

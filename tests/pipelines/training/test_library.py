@@ -9,11 +9,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
-from conftest import RATE, Tonemill
+from conftest import Tonemill
 from making import QUIET
 from safetensors.torch import load_file
 
@@ -21,7 +19,7 @@ from tonemill.audiotools.errors import CorpusError, OutputError, RunError, Usage
 from tonemill.models.contract import load_model
 from tonemill.models.effect.settings import config_of_network
 from tonemill.models.wavegan import WaveGANConfig
-from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
+from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
 from tonemill.pipelines.training import library
 from tonemill.pipelines.training.library import folder_name, train_each
@@ -32,31 +30,12 @@ from tonemill.pipelines.training.record import Record
 SHORT = TrainConfig(
     steps=12, batch_size=2, clip_norm=1.0, checkpoint_every=4, listen_every=1000, listen_clips=1, log_every=2, ema=0.9
 )
-EFFECTS = {"fuzz": lambda x: np.tanh(20 * x), "drive": lambda x: 0.8 * np.tanh(4 * x), "A&B": lambda x: np.abs(x)}
 
 
 def settings_of(network: str = "wavenet", **more: Any) -> Any:
     own = {"wavenet": {"preset": "nano"}, "fir": {"taps": 64}}.get(network, {})
     wanted = {"length": 64, "stability_seconds": 0.0, "allow": ("short", "noise", "silence", "offset"), **own, **more}
     return config_of_network(network)(**wanted)
-
-
-@pytest.fixture(scope="module")
-def captures(tonemill: Tonemill, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Four clips of each of three effects, which differ in their keys and so in their crops."""
-    folder = tmp_path_factory.mktemp("captures")
-    draws = np.random.default_rng(0)
-    for source in ("riff", "solo", "lick", "hook"):
-        dry = np.repeat(draws.uniform(-0.5, 0.5, 2 * RATE // 4), 4)
-        for role in ("dry", "wet"):
-            (folder / role).mkdir(exist_ok=True)
-        soundfile.write(folder / "dry" / f"{source}.wav", dry, RATE)
-        for name, effect in EFFECTS.items():
-            soundfile.write(folder / "wet" / f"{source}__{name}.wav", 0.9 * effect(dry), RATE)
-    stream = tonemill("pair", folder / "dry", folder / "wet", "-q").done().out
-    stream = tonemill("slice", "--seconds", 2, stdin=stream).done().out
-    tonemill("shard", folder / "corpus", "-q", "--valid", 0, stdin=stream).done()
-    return open_corpus(folder / "corpus")
 
 
 @pytest.fixture

@@ -127,11 +127,15 @@ def find_beats(onsets: Onsets, beats_per_bar: int = 4) -> Beats:
     # The masses of ways that agree on the tempo are added.
     together = np.abs(np.log2(tempi[:, None] / tempi)) < SAME_TEMPO_OCTAVES
     masses = together @ share
+    octaves = _octaves(events.pulse_bpm) if events.pulse_bpm is not None else []
+    if len(octaves) > 1:
+        of_pulse = (np.abs(np.log2(tempi[:, None] / octaves)) < SAME_TEMPO_OCTAVES).any(axis=1)
+        masses = np.where(of_pulse, masses, 0.0) if of_pulse.any() else masses
     best = int(np.argmax(masses))
     confidence = stated(float(masses[best]))
     others = _tempo_candidates(tempi, masses, together, confidence)
     way, phase = each[int(np.argmax(np.where(together[best], share, 0.0)))]
-    if events.pulse_bpm is not None and len(octaves := _octaves(events.pulse_bpm)) > 1:
+    if len(octaves) > 1:
         first = min(octaves, key=lambda tempo: abs(np.log2(tempo / way.tempo_bpm)))
         others = (first, *(tempo for tempo in octaves if tempo != first))
         confidence = min(confidence, 1 / len(octaves))
@@ -149,9 +153,9 @@ def find_beats(onsets: Onsets, beats_per_bar: int = 4) -> Beats:
 
 
 def _octaves(pulse_bpm: float) -> list[float]:
-    """The tempi at which strokes that are all alike may be counted: each a beat, every second, or two to a beat."""
+    """The tempi at which strokes that are all alike may be counted: one, two or four to a beat, or one to two beats."""
     low, high = USUAL_BPM_RANGE
-    return [pulse_bpm * factor for factor in (1.0, 0.5, 2.0) if low <= pulse_bpm * factor <= high]
+    return [pulse_bpm * factor for factor in (1.0, 0.5, 0.25, 2.0) if low <= pulse_bpm * factor <= high]
 
 
 def _loop_like(way: Way, phase: int, ways: list[Way], events: Events, beats_per_bar: int) -> Way | None:

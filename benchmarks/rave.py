@@ -8,7 +8,8 @@ All take turns; each figure is the least of several, in CPU time on a CPU and in
 
 x real time      131,072 samples at 48 kHz to latents and back, first weights, weight norms fused on both sides
 of a product     multiplications a second of that, over those of a product of two 2048 x 2048 matrices
-streamed block   2048 samples (128 with `live`) through a player; the plain model has no stream
+streamed block   2048 samples (128 with `live`) through a player, and through the exported file as nn~ plays it, on a
+                 CPU; the plain model has no stream
 training step    phase 1, 131,072 samples a clip: forward, losses, backward, Adam; the plain one computes what the
                  reference does
 bf16             autocast, where the processor has units for it
@@ -28,8 +29,10 @@ from torch import Tensor
 
 from benchmarks.plain_rave import PlainRave, Version
 from tonemill.models.contract import Batch
+from tonemill.models.parts.portable import loaded_script
 from tonemill.models.rave.codec import Codec
 from tonemill.models.rave.cost import cost_of
+from tonemill.models.rave.export import written
 from tonemill.models.rave.model import Rave
 from tonemill.models.rave.player import ForwardPlayer
 from tonemill.models.rave.settings import VARIANTS
@@ -63,6 +66,8 @@ def rave(device: torch.device, small: bool = False) -> list[str]:
                 works[f"{version} forward bf16"] = _in_halves(works[f"{version} forward"], device)
         for name, block in BLOCKS.items():
             works[f"{name} block"] = _block(_codec(name, device), block)
+            if device.type == "cpu":
+                works[f"{name} block by nn~"] = _host_block(_codec(name, device), block)
             if halves:
                 works[f"{name} block bf16"] = _in_halves(_block(_codec(name, device), block), device)
         found = _least(works, device, turns)
@@ -89,7 +94,7 @@ def _rows(found: Mapping[str, float], samples: int, halves: bool) -> list[str]:
             faster = found[f"{version} forward"] / found[f"{version} forward bf16"]
             rows.append(f"| {version} in bf16 | {faster * ours:.1f} x real time | | {faster:.2f} of fp32 | 1.8 |")
     for name, block in BLOCKS.items():
-        for kind, factor in (("", 1.0), (" bf16", 0.5)):
+        for kind, factor in (("", 1.0), (" by nn~", 1.0), (" bf16", 0.5)):
             if f"{name} block{kind}" in found:
                 goal = f"{factor * (14 if block == 2048 else 1.4):g} ms"
                 rows.append(
@@ -120,6 +125,12 @@ def _block(codec: Codec, samples: int) -> Work:
     player = ForwardPlayer(codec, 1, len(codec.axes.mean), 0.0, 0.0)
     block = (0.1 * np.random.default_rng(0).standard_normal((1, samples))).astype(np.float32)
     return lambda: player.push(block)
+
+
+def _host_block(codec: Codec, samples: int) -> Work:
+    played = loaded_script(written(codec, "nn-tilde", 8, RATE))
+    block = 0.1 * torch.randn(1, 1, samples)
+    return lambda: played.forward(block)
 
 
 def _step(version: str, device: torch.device, samples: int) -> Work:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import warnings
+from functools import cache
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,8 @@ FEW_COLUMNS: Final = 16
 """Of output, up to which a matrix product is faster than a convolution (measured with 96 to 1536 channels)."""
 
 Signal = Float[Tensor, "batch _ _"]
+Count = Any
+"""An int; sizes are tensors while a graph is traced."""
 
 
 def convolved(x: Signal, conv: nn.Conv1d, left: int = 0, right: int = 0) -> Signal:
@@ -27,9 +31,18 @@ def convolved(x: Signal, conv: nn.Conv1d, left: int = 0, right: int = 0) -> Sign
     return F.conv1d(x, conv.weight, conv.bias, stride, left if equal else 0, dilation, conv.groups)
 
 
-def short_convolved(x: Signal, conv: nn.Conv1d, columns: int) -> Signal:
-    """The first columns of what the layer gives, of a block that `is_short`, in the time of reading weights once."""
+def block_convolved(x: Signal, conv: nn.Conv1d, columns: Count) -> Signal:
+    """The first columns of what the layer gives of a block of a stream.
+
+    Weights are most of what a convolution of few columns reads: a matrix product then reads them once.
+    """
     (taps,), (stride,), (dilation,), (batch, channels, _) = conv.kernel_size, conv.stride, conv.dilation, x.shape
+    if _is_scripted(x):
+        count = torch.as_tensor(columns)
+        found: Signal = _script().convolved(x, conv.weight, conv.bias, stride, dilation, conv.groups, count)
+        return found
+    if not is_short(x, columns):
+        return convolved(x, conv)[..., :columns]
     last = x.stride(2)
     strides = (x.stride(0), last * stride, x.stride(1), last * dilation)
     gathered = x.as_strided((batch, columns, channels, taps), strides, x.storage_offset())
@@ -44,7 +57,10 @@ def short_convolved(x: Signal, conv: nn.Conv1d, columns: int) -> Signal:
 def spread(x: Signal, conv: nn.ConvTranspose1d) -> Signal:
     """Every input times the kernel, added up, without bias."""
     (taps,), (stride,) = conv.kernel_size, conv.stride
-    if taps != 2 * stride or not is_short(x, 1):
+    if taps == 2 * stride and _is_scripted(x):
+        found: Signal = _script().spread(x, conv.weight, stride)
+        return found
+    if taps != 2 * stride or not is_short(x, x.shape[-1]):
         return F.conv_transpose1d(x, conv.weight, None, stride)
     # Kernels of neighbours overlap by half.
     each = (x.transpose(1, 2) @ conv.weight.flatten(1)).unflatten(2, (-1, 2, stride))
@@ -52,12 +68,53 @@ def spread(x: Signal, conv: nn.ConvTranspose1d) -> Signal:
     return F.pad(first, (0, stride)) + F.pad(second, (stride, 0))
 
 
-def is_short(x: Signal, stride: int) -> bool:
-    """Whether weights are most of what a convolution reads; never in a graph, which is for blocks of any length."""
+def is_short(x: Signal, columns: Count) -> bool:
+    """Whether weights are most of what a convolution to so many columns reads; never in a graph of operations."""
     if torch.is_grad_enabled() or x.device.type != "cpu" or _is_traced():
         return False
-    return len(x) * (x.shape[-1] // stride) <= FEW_COLUMNS
+    return len(x) * columns <= FEW_COLUMNS
 
 
 def _is_traced() -> bool:
     return torch.jit.is_tracing() or torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
+
+
+def _is_scripted(x: Signal) -> bool:
+    """Whether TorchScript is made, whose graph is for blocks of any length and chooses by their length."""
+    return torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export() and x.device.type == "cpu"
+
+
+SCRIPT: Final = f"""
+def convolved(
+    x: Tensor, weight: Tensor, bias: Optional[Tensor], stride: int, dilation: int, groups: int, count: Tensor
+) -> Tensor:
+    batch, taps, columns = x.size(0), weight.size(2), int(count)
+    if batch * columns > {FEW_COLUMNS}:
+        return torch.conv1d(x, weight, bias, [stride], [0], [dilation], groups)[:, :, :columns]
+    last = x.stride(2)
+    strides = [x.stride(0), last * stride, x.stride(1), last * dilation]
+    gathered = x.as_strided([batch, columns, x.size(1), taps], strides, x.storage_offset())
+    if groups == 1:
+        return torch.nn.functional.linear(gathered.flatten(2), weight.flatten(1), bias).transpose(1, 2)
+    by_group = gathered.reshape([batch * columns, groups, -1]).transpose(0, 1)
+    weights = weight.reshape([groups, -1, by_group.size(2)]).transpose(1, 2)
+    each = torch.matmul(by_group, weights).transpose(0, 1).reshape([batch, columns, -1])
+    return (each if bias is None else each + bias).transpose(1, 2)
+
+def spread(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    if x.size(0) * x.size(2) > {FEW_COLUMNS}:
+        return torch.conv_transpose1d(x, weight, None, [stride])
+    each = torch.matmul(x.transpose(1, 2), weight.flatten(1)).unflatten(2, [-1, 2, stride])
+    first = each.select(3, 0).permute(0, 2, 1, 3).flatten(2)
+    second = each.select(3, 1).permute(0, 2, 1, 3).flatten(2)
+    return torch.nn.functional.pad(first, [0, stride]) + torch.nn.functional.pad(second, [stride, 0])
+"""
+"""What `block_convolved` and `spread` do; a text, for which no hook of Python's imports matters."""
+
+
+@cache
+def _script() -> Any:
+    with warnings.catch_warnings():
+        # torch deprecates the format, which nn~ still reads.
+        warnings.simplefilter("ignore")
+        return torch.jit.CompilationUnit(SCRIPT)

@@ -112,7 +112,10 @@ def traced(graph: nn.Module, inputs: Sequence[Tensor]) -> Any:
     """A graph as TorchScript; torch deprecates the format, and this is the one place that uses it."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.jit.trace(graph, tuple(inputs), check_trace=False)
+        found = torch.jit.trace(graph, tuple(inputs), check_trace=False)
+        # Files hold no functions that a graph calls, as those of `convolving`.
+        torch._C._jit_pass_inline(found.graph)
+        return found
 
 
 def script_bytes(module: Any) -> bytes:

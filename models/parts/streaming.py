@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.parts.convolving import convolved, is_short, short_convolved, spread
+from tonemill.models.parts.convolving import block_convolved, convolved, spread
 
 Signal = Float[Tensor, "batch _ _"]
 """(batch, channels, time); a layer may change the last two."""
@@ -160,10 +160,7 @@ class Conv(Streaming):
         _refuse_parts(x, self.stride)
         x, counted = begun(x, state[1:], self.input_delay)
         both, past = appended(state[0], x)
-        columns = x.shape[-1] // self.stride
-        short = is_short(x, self.stride)
-        sound = short_convolved(both, self.conv, columns) if short else convolved(both, self.conv)[..., :columns]
-        return sound, [past, *counted]
+        return block_convolved(both, self.conv, x.shape[-1] // self.stride), [past, *counted]
 
 
 class ConvTranspose(Streaming):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from tonemill.models.parts.convolving import FEW_COLUMNS, convolved, is_short, short_convolved, spread
+from tonemill.models.parts.convolving import FEW_COLUMNS, block_convolved, convolved, is_short, spread
+from tonemill.models.parts.portable import loaded_script, script_bytes, traced
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -24,7 +25,7 @@ def test_both_ways_are_the_layer(batch: int, taps: int, stride: int, dilation: i
         for left, right in ((2, 2), (3, 0), (1, -1)):
             padded = conv(nn.functional.pad(x, (left, right)))
             torch.testing.assert_close(convolved(x, conv, left, right), padded, atol=1e-6, rtol=0)
-        torch.testing.assert_close(short_convolved(x, conv, 4), wanted[..., :4], atol=1e-6, rtol=0)
+        torch.testing.assert_close(block_convolved(x, conv, 4), wanted[..., :4], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("taps", "stride"), [(4, 2), (8, 4), (2, 1), (3, 2)])
@@ -32,15 +33,39 @@ def test_a_short_block_is_spread_as_the_layer_does(taps: int, stride: int) -> No
     conv = nn.ConvTranspose1d(6, 4, taps, stride, bias=False)
     x = torch.randn(2, 6, 3)
     with torch.inference_mode():
-        assert is_short(x, 1)
+        assert is_short(x, 3)
         torch.testing.assert_close(spread(x, conv), conv(x), atol=1e-6, rtol=0)
 
 
 def test_long_blocks_graphs_and_training_take_the_layer_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    short, long = torch.zeros(1, 2, FEW_COLUMNS), torch.zeros(1, 2, FEW_COLUMNS + 1)
-    assert not is_short(short, 1)
+    x = torch.zeros(1, 2, 1)
+    assert not is_short(x, FEW_COLUMNS)
     with torch.inference_mode():
-        assert is_short(short, 1) and not is_short(long, 1) and is_short(long.repeat(1, 1, 2), 3)
-        assert not is_short(short.repeat(2, 1, 1), 1)
+        assert is_short(x, FEW_COLUMNS) and not is_short(x, FEW_COLUMNS + 1)
+        assert not is_short(x.repeat(2, 1, 1), FEW_COLUMNS)
         monkeypatch.setattr("torch.jit.is_tracing", lambda: True)
-        assert not is_short(short, 1)
+        assert not is_short(x, FEW_COLUMNS)
+
+
+class Step(nn.Module):
+    """A convolution and one back up, of a block of any length."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.down = nn.Conv1d(6, 4, 8, 4, groups=groups)
+        self.up = nn.ConvTranspose1d(4, 6, 8, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return spread(block_convolved(x, self.down, x.shape[-1] // 4 - 1), self.up)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_torchscript_chooses_by_the_length_of_a_block(groups: int) -> None:
+    """Traced with one length, it takes any; a short block has a matrix product in place of a convolution."""
+    step = Step(groups).eval()
+    script = loaded_script(script_bytes(traced(step, (torch.randn(1, 6, 16),))))
+    with torch.no_grad():
+        for batch, frames in ((1, 3), (1, 40), (3, 4), (2, 9)):
+            x = torch.randn(batch, 6, 4 * frames)
+            torch.testing.assert_close(script(x), step.up(step.down(x)), atol=1e-5, rtol=0)
+    assert "aten::as_strided" in str(script.graph)

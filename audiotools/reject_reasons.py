@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 
@@ -12,11 +14,17 @@ class Reason(NamedTuple):
         meaning: for a person, as the end of "rejected, for ...".
         mend: what to do about it; commands stand in backquotes.
         passes: it is of the moment and not of the bytes, so the next run tries such sources again.
+        by_step: what to do about a reject of a certain step, where `mend` is about several.
     """
 
     meaning: str
     mend: str
     passes: bool = False
+    by_step: Mapping[str, str] = MappingProxyType({})
+
+    def mend_of(self, step: str | None) -> str:
+        """What to do about a reject of a step; None where steps differ."""
+        return self.by_step.get(step or "", self.mend)
 
 
 TABLE: Final[dict[str, Reason]] = {
@@ -58,7 +66,15 @@ TABLE: Final[dict[str, Reason]] = {
     "too_short": Reason(
         "there is less sound than the command wants",
         "`tonemill slice --seconds 1 --short pad` (or keep) takes sources shorter than a clip; of `filter`, `trim` and "
-        "`align`, --min-seconds is the limit.",
+        "`align`, --min-seconds is the limit, of `loops` --bars, of `within` --start-seconds.",
+        by_step={
+            "slice": "`tonemill slice --seconds 1 --short pad` (or keep) takes sources shorter than a clip.",
+            "loops": "Ask for fewer bars (`tonemill loops --bars 1`), or state the tempo (`tonemill loops --bpm 120`).",
+            "filter": "Lower --min-seconds of `filter`, or leave it out.",
+            "trim": "Lower --min-seconds of `trim`, or its --threshold-db.",
+            "align": "Lower --min-seconds of `align`.",
+            "within": "Lower --start-seconds of `within`.",
+        },
     ),
     "too_long": Reason(
         "there is more sound than the command allows",
@@ -76,7 +92,13 @@ TABLE: Final[dict[str, Reason]] = {
     "silent": Reason(
         "it holds more silence than the command allows, or nothing else",
         "Raise --max-silence of `filter`, or lower --threshold-db of `trim` or --silence-db of `slice`, if it is "
-        "not silence but quiet.",
+        "not silence but quiet; leave --on-silence drop of `normalize` out.",
+        by_step={
+            "filter": "Raise --max-silence of `filter`, or lower its --silence-db, if it is not silence but quiet.",
+            "trim": "Lower --threshold-db of `trim`, if it is not silence but quiet.",
+            "slice": "Lower --silence-db of `slice`, if it is not silence but quiet.",
+            "normalize": "Leave --on-silence drop out, and `normalize` keeps silence as it is.",
+        },
     ),
     "clipping": Reason(
         "it was clipped before it came here, or a gain would clip it",
@@ -103,7 +125,12 @@ TABLE: Final[dict[str, Reason]] = {
         "Drones and pads have none: take them without --min-loopability.",
     ),
     "condition": Reason(
-        "its fields do not fit the condition", "The message shows the values; `tonemill filter --where` holds it."
+        "its fields do not fit the condition",
+        "The message shows the values; `tonemill filter --where` holds the condition, or `render` needs a field.",
+        by_step={
+            "filter": "The message shows the values, and --where of `filter` has the condition.",
+            "render": "Give the field to all of them, as the message shows, or scan sources that have it.",
+        },
     ),
     "duplicate": Reason(
         "a copy of it is kept instead",

@@ -155,6 +155,6 @@ def of_example(output: OutputFolder, key: str) -> Shown:
         table.add_row(f"{row['outcome']}: {row['reason']}", clip, f"{row['message']} ({row['step']})")
     facts = {"source": key, "examples": [row["key"] for row in examples], "refused": rejects}
     mends = new_table("what to do", "reason", "")
-    for reason in dict.fromkeys(row["reason"] for row in rejects):
-        mends.add_row(reason, TABLE[reason].mend if reason in TABLE else "")
+    for reason, step in dict.fromkeys((row["reason"], row["step"]) for row in rejects):
+        mends.add_row(reason, TABLE[reason].mend_of(step) if reason in TABLE else "")
     return facts, [table, *([mends] if rejects else [])]

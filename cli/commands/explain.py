@@ -19,11 +19,11 @@ def command(
             typer.echo(f"{name:<13}{one.meaning}")
         return
     # What the summary of a sink shows is taken too: `rejected: truncated (read)`.
-    name = reason.rpartition(": ")[2].partition(" ")[0].strip()
+    name, _, step = reason.rpartition(": ")[2].partition(" ")
     if name not in TABLE:
         near = difflib.get_close_matches(name, TABLE, 1)
         meant = f"; {near[0]!r} is the nearest" if near else ""
         raise UsageError(f"There is no reason {name!r}{meant}. `tonemill explain` lists all.")
     one = TABLE[name]
     passing = " It may pass, so the next run of the same command tries such sources again." if one.passes else ""
-    typer.echo(f"{name}: {one.meaning}.{passing}\n{one.mend}")
+    typer.echo(f"{name}: {one.meaning}.{passing}\n{one.mend_of(step.strip('() '))}")

@@ -100,7 +100,7 @@ def _other_plan(folder: Path, state: State, plan: Plan) -> str:
     if any(step["step"] == "render" for rows in plan.rows for row in rows[:1] for step in row.recipe.steps):
         again = sum(plan.shards[number].recipes for number in state.todo)
         return (
-            f"{folder} holds renders of another command: another run or checkpoint, other seeds or other options. Name "
+            f"{folder} holds renders of another run or checkpoint, of other seeds or options, or something else. Name "
             f"another folder, or give --overwrite to render {again} of {sum(s.recipes for s in plan.shards)} again."
         )
     return (

@@ -163,7 +163,9 @@ def _nothing_came(output: OutputFolder, about: dict[str, Any]) -> str:
     rows = read_table(output.rejects).to_pylist()
     lines = [f"Not one example came of {about['ledger']['sources']} sources ({reasons}).", *messages_of(rows)]
     if len({row["reason"] for row in rows}) == 1 and (reason := TABLE.get(rows[0]["reason"])):
-        lines.append(f"{reason.mend} {output.rejects} has all of them.")
+        steps = {row["step"] for row in rows}
+        mend = reason.mend_of(next(iter(steps)) if len(steps) == 1 else None)
+        lines.append(f"{mend} {output.rejects} has all of them.")
     else:
         lines.append(f"{output.rejects} has the reason of each, and `tonemill explain REASON` what to do.")
     return "\n".join(lines)

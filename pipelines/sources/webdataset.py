@@ -78,7 +78,7 @@ def tars_of(typed: Sequence[str]) -> list[Path]:
             path = place(name)
             if as_store(path) is not None:
                 raise UsageError(
-                    f"{readable(name)} is in a store, and sounds are read out of the middle of tars on this machine. "
+                    f"{readable(name)} is in a store; of tars there, `open` reads only those of a corpus. "
                     "Copy the tars here, with `aws s3 cp` or `gcloud storage cp`, and open the copies."
                 )
             if re.search(r"[*?\[]", name) and not path.exists():

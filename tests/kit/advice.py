@@ -148,6 +148,7 @@ FILLINGS: dict[str, Filling] = {
     "tonemill evaluate GENERATED --against REAL --judge «folder»": Filling({"«folder»": "runs/classifier"}),
     "tonemill filter --where": Filling(more="'peak_db < 0'"),
     "tonemill inspect CORPUS KEY": Filling({"KEY": "KEY"}),
+    "tonemill loops --bars 1": Filling(before=LOOPS),
     "tonemill loops --bpm 120": Filling(before=LOOPS),
     "tonemill open CORPUS | tonemill render RUN --as encode | tonemill shard LATENTS": Filling(
         {"CORPUS": "corpora/loops", "RUN": "runs/rave"}

@@ -1,4 +1,4 @@
-"""The recipes of a plan as what is asked of them when another stream is fitted in, which a million of fit in memory."""
+"""What a plan must have of each of its recipes when it grows, small enough that a million of them fit in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sound(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A recipe, where it sits, and what is asked of it: a million of them fit in memory, for none holds the recipe.
+    """A recipe packed, its split, and what a growing plan compares: a million of these fit in memory.
 
     Args:
         row: its recipe, packed.
@@ -72,7 +72,7 @@ def _seat(row: Planned, split: str, shard: str, with_sound: bool) -> Seat:
 
 
 def _short(text: str) -> bytes:
-    """Half of a digest, which tells a million texts apart."""
+    """Half of a digest, enough to distinguish a million texts."""
     return bytes.fromhex(digest_of(text)[:32])
 
 

@@ -131,12 +131,10 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
             found.named.add(place)
             by_identity.setdefault(place, (readable(Path(place).name), place))
     found.audio = sorted(by_identity.values())
-    archives = [one for one in found.named if one.lower().endswith(ARCHIVES)]
-    if archives and not is_list:
-        raise UsageError(
-            f"{readable(archives[0])} is an archive and no sound. `tonemill open FILE` reads the audio in a .tar; "
-            "unpack others."
-        )
+    archives = [] if is_list else sorted(one for one in found.named if one.lower().endswith(ARCHIVES))
+    if archives:
+        name = readable(archives[0])
+        raise UsageError(f"{name} is an archive and no sound. `tonemill open FILE` reads a .tar; unpack others.")
     if not found.audio:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(8))
         kinds = files.DECODABLE | (ffmpeg.SUFFIXES if ffmpeg.loads() else frozenset())

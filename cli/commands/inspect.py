@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,10 @@ def _output(path: Path, typed: str) -> OutputFolder:
 
 
 def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
-    from tonemill.pipelines.corpus.corpus import open_corpus
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tonemill.pipelines.corpus.corpus import is_field, open_corpus
     from tonemill.pipelines.storage.json_files import read_json
     from tonemill.pipelines.storage.parquet import read_table
 
@@ -105,8 +109,10 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
         raise UsageError(
             f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
         )
-    # Without its longest columns, which are not shown.
-    index = read_table(output.index, lambda name: not name.endswith(("_sha256", "_offset", "_bytes")))
+    roles, arrays = [*about["roles"]], about.get("arrays", {})
+    # Of the columns that tonemill writes itself these alone are shown.
+    shown = ("seconds", "peak_db")
+    index = read_table(output.index, lambda name: name in shown or is_field(name, roles, arrays))
     rejects = read_table(output.rejects)
     splits = new_table(f"{folder}", "split", "shards", "examples", "length", "bytes")
     for split, one in about["splits"].items():
@@ -118,19 +124,20 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
         value = about[what]
         words = "mixed" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
         sound.add_row(what, words or "none")
-    lengths, peaks = index["seconds"].to_pylist(), [peak for peak in index["peak_db"].to_pylist() if peak is not None]
-    sound.add_row("clip length", f"{min(lengths):.3f} to {max(lengths):.3f} s")
+    shortest, longest = pc.min_max(index["seconds"]).as_py().values()
+    sound.add_row("clip length", f"{shortest:.3f} to {longest:.3f} s")
+    peaks = index["peak_db"].cast(pa.float64())
+    least, most = pc.min_max(peaks).as_py().values()
     silent = "silence" if about["roles"] else "no sound"
-    sound.add_row("peak", f"{min(peaks):.1f} to {max(peaks):.1f} dB" if peaks else silent)
-    sound.add_row("clips beyond full scale", str(sum(peak > 0 for peak in peaks)))
+    sound.add_row("peak", silent if least is None else f"{least:.1f} to {most:.1f} dB")
+    sound.add_row("clips beyond full scale", str(pc.sum(pc.greater(peaks, 0)).as_py() or 0))
     account = new_table("ledger", "", "read", "kept", "rejected", "filtered")
     account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
     account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
     if seconds := about.get("seconds_ledger"):
         sound.add_row("of what was read", seconds_in_words(seconds))
     about = {**about, "straddling": straddling}
-    arrays = about.get("arrays", {})
-    fields = _fields(index, [*about["roles"]], arrays)
+    fields = _fields(index, roles, arrays)
     return about, [splits, *groups, sound, *_arrays(arrays, about["sample_rate"]), *fields, account, *_rejects(rejects)]
 
 
@@ -153,23 +160,17 @@ def _all_refused(output: OutputFolder) -> tuple[dict[str, Any], list[Table]] | N
 
 def _groups(output: OutputFolder) -> tuple[dict[str, int], list[Table]]:
     """Count groups that are in more than one split, by kind; 0 is expected for the kind that the plan was split by."""
-    from tonemill.pipelines.corpus.plan_file import read_whole
-    from tonemill.pipelines.planning.splits import CLUSTER, straddling
+    from tonemill.pipelines.maintenance.leaks import leaks
 
-    plan = read_whole(output.plan)
-    if len({shard.split for shard in plan.shards}) < 2:
+    # Each of them counts: no part of the groups stands for all.
+    found = leaks(output.plan, most=sys.maxsize, shown=1)
+    if not found:
         return {}, []
-    dealt = [(shard.split, row.recipe) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows]
-    kinds = {None: "equal bytes", plan.splitting.group: plan.splitting.group or "equal bytes"}
-    if any(CLUSTER in recipe.fields for _, recipe in dealt):
-        kinds[CLUSTER] = CLUSTER
-    found = {name: straddling(dealt, group) for group, name in kinds.items()}
     table = new_table("groups in more than one split", "group", "how many", "for example")
-    for name, groups in found.items():
-        chosen = " (dealt by)" if name == (plan.splitting.group or "equal bytes") else ""
-        first = ", ".join(next(iter(groups.values()))) if groups else ""
-        table.add_row(f"{name}{chosen}", str(len(groups)), first)
-    return {name: len(groups) for name, groups in found.items()}, [table]
+    for leak in found:
+        first = ", ".join(leak.examples[0]) if leak.examples else ""
+        table.add_row(f"{leak.group}{' (dealt by)' if leak.dealt_by else ''}", str(leak.count), first)
+    return {leak.group: leak.count for leak in found}, [table]
 
 
 def _arrays(arrays: dict[str, Any], sample_rate: int | None) -> list[Table]:
@@ -192,14 +193,22 @@ def _fields(index: Any, roles: list[str], arrays: dict[str, Any]) -> list[Table]
         return []
     table = new_table("fields", "field", "values", "most frequent")
     for name in names:
-        counts = Counter(
-            ", ".join(map(str, value)) if isinstance(value, list) else value
-            for value in index[name].to_pylist()
-            if value is not None
-        )
-        frequent = ", ".join(f"{value} ({count})" for value, count in counts.most_common(5))
-        table.add_row(name, str(len(counts)), frequent)
+        different, most = _counted(index[name])
+        table.add_row(name, str(different), ", ".join(f"{value} ({count})" for value, count in most))
     return [table]
+
+
+def _counted(column: Any) -> tuple[int, list[tuple[Any, int]]]:
+    """How many different values a column has, and the five that are most frequent."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(column.type):
+        lists = Counter(", ".join(map(str, value)) for value in column.to_pylist() if value is not None)
+        return len(lists), lists.most_common(5)
+    counts = pc.value_counts(column.drop_null())
+    order = (-counts.field("counts").to_numpy()).argsort(kind="stable")[:5]
+    return len(counts), [(one["values"], one["counts"]) for one in counts.take(order).to_pylist()]
 
 
 def _rejects(rejects: Any) -> list[Table]:

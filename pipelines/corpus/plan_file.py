@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError
@@ -182,6 +183,20 @@ class PlanFile:
             return self.plan.shards[self._known(number)]
         return self._entry(number)[0]
 
+    def find(self, name: str) -> int | None:
+        """The number of the shard of a name; None if there is none.
+
+        Raises:
+            CorpusError: the list of shards is damaged.
+        """
+        if self._is_earlier:
+            return next((number for number, shard in enumerate(self.plan.shards) if shard.name == name), None)
+        for number in range(self._file.tables):
+            place = pc.index(self._table_of_shards(number)["name"], name).as_py()
+            if place >= 0:
+                return int(number * self._about["at_once"] + place)
+        return None
+
     def rows(self, number: int) -> list[Planned]:
         """The recipes of one shard, in order.
 
@@ -311,11 +326,6 @@ def read_plan(path: Path, proved: bool = True) -> Plan:
 def read_whole(path: Path, proved: bool = True) -> Plan:
     """A plan with all its rows; arguments and errors as of `PlanFile`."""
     return PlanFile(path, proved).whole()
-
-
-def read_rows(path: Path, number: int, proved: bool = True) -> list[Planned]:
-    """The recipes of one shard, in order; arguments and errors as of `PlanFile`."""
-    return PlanFile(path, proved).rows(number)
 
 
 def write_plan(output: OutputFolder, plan: Plan, schema: int = SCHEMA) -> None:

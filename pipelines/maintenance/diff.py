@@ -178,15 +178,19 @@ def _sources(a: Side, b: Side, found: Difference) -> None:
             here, several = (b, found.only_in_b) if one is None else (a, found.only_in_a)
             several.add(here.sources[key][1].recipe.path)
             continue
+        line, refused = one[1].line, (a.rejects.get(key), b.rejects.get(key))
+        if one[0] == other[0] and line == other[1].line and refused[0] == refused[1]:
+            # Most are the same; a million of them are not parsed.
+            continue
         path = one[1].recipe.path
         if one[0] != other[0]:
             found.moved.add({"source": path, "a": one[0], "b": other[0]})
-        if one[1].line != other[1].line and (changes := differences(one[1].recipe, other[1].recipe)):
+        if line != other[1].line and (changes := differences(one[1].recipe, other[1].recipe)):
             found.recipes.add({"source": path, "changes": changes})
             # Another content differs from source to source; that it does is one kind of change.
             found.changes.update({change.partition(" (")[0] for change in changes})
-        if a.rejects.get(key) != b.rejects.get(key):
-            found.refused.add({"source": path, "a": a.rejects.get(key), "b": b.rejects.get(key)})
+        if refused[0] != refused[1]:
+            found.refused.add({"source": path, "a": refused[0], "b": refused[1]})
 
 
 def _is_compared(column: str) -> bool:

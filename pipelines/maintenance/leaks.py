@@ -56,33 +56,48 @@ def leaks(plan_file: Path, most: int = EXACT, shown: int = 20) -> list[Leak]:
     one_in = -(-plan.recipes // most)
     by = plan.splitting.group
     kinds = {None: _Kind(one_in), by: _Kind(one_in), CLUSTER: _Kind(one_in)}
-    for split, recipe in _recipes(plan_file, file):
-        for group, kind in kinds.items():
-            if has_group(recipe, group):
-                kind.enter(group_of(recipe, group), split, recipe.path)
+    # Paths of groups that straddle are read in a second pass: those of all others would fill the memory.
+    for enter in (_Kind.meet, _Kind.name):
+        for split, recipe in _recipes(plan_file, file):
+            for group, kind in kinds.items():
+                if has_group(recipe, group):
+                    enter(kind, group_of(recipe, group), split, recipe.path)
+        if not any(kind.straddle for kind in kinds.values()):
+            break
     found = []
     for group, kind in kinds.items():
         if group == CLUSTER and not kind.first and group != by:
             continue
-        places = [tuple(f"{split}: {path}" for split, path in one.items()) for one in kind.several.values()]
+        several = [one for one in kind.places.values() if len(one) > 1]
+        places = [tuple(f"{split}: {path}" for split, path in one.items()) for one in several]
         found.append(Leak(group or "equal bytes", group == by, len(places), tuple(places[:shown]), one_in))
     return found
 
 
 class _Kind:
-    """Groups of one kind: where each was seen first, and those seen elsewhere too."""
+    """Groups of one kind: the split that each was seen in first, and paths of those seen elsewhere too.
+
+    Args:
+        one_in: only one group in so many is looked at.
+    """
 
     def __init__(self, one_in: int) -> None:
         self._one_in = one_in
-        self.first: dict[str, tuple[str, str]] = {}
-        self.several: dict[str, dict[str, str]] = {}
+        self.first: dict[int, str] = {}
+        self.straddle: set[int] = set()
+        self.places: dict[str, dict[str, str]] = {}
 
-    def enter(self, name: str, split: str, path: str) -> None:
+    def meet(self, name: str, split: str, _: str) -> None:
+        """First pass: which groups are in more than one split, by hashes of their names."""
         if self._one_in > 1 and zlib.crc32(name.encode("utf-8", "backslashreplace")) % self._one_in:
             return
-        before, where = self.first.setdefault(name, (split, path))
-        if before != split:
-            self.several.setdefault(name, {before: where}).setdefault(split, path)
+        if self.first.setdefault(hash(name), split) != split:
+            self.straddle.add(hash(name))
+
+    def name(self, name: str, split: str, path: str) -> None:
+        """Second pass: their names, and a path in each split."""
+        if hash(name) in self.straddle:
+            self.places.setdefault(name, {}).setdefault(split, path)
 
 
 def _recipes(path: Path, file: PlanFile) -> Iterator[tuple[str, Recipe]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.arrays import read_npy
 from tonemill.audiotools.codecs import files
@@ -89,12 +91,23 @@ class Job:
 
 @dataclass
 class Checked:
-    """What was found in a shard."""
+    """What was found in a shard.
+
+    Args:
+        job: what was looked at.
+        findings: everything that is not as it was made.
+        notes: what is as it was meant, and worth knowing.
+        examples: how many it has.
+        sidecar: its content, and
+        tables: its tables by name, where these are whole.
+    """
 
     job: Job
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     examples: int = 0
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
 
     def find(self, path: Path, kind: str, message: str) -> None:
         self.findings.append(Finding(str(path.relative_to(self.job.output.folder)), kind, message, self.job.name))
@@ -141,15 +154,18 @@ def _check(job: Job, quick: bool) -> Checked:
     if not all(whole[path] for path in tables):
         # A damaged table proves nothing about other files.
         return checked
-    index, rejects = (read_table(path).to_pylist() for path in tables)
-    _counts(checked, sidecar, index, rejects)
+    index, rejects = (
+        read_table(path, known=sidecar["tables"][name]) for path, name in zip(tables, ("index", "rejects"), strict=True)
+    )
+    checked.sidecar, checked.tables = sidecar, {"index": index, "rejects": rejects}
+    _counts(checked, sidecar, index, rejects.to_pylist())
     if not whole.get(tar, True) and tar.is_file():
-        _name_damaged(checked, tar, index)
+        _name_damaged(checked, tar, index.to_pylist())
     if not quick:
         if "files" in sidecar:
-            _check_files(checked, sidecar, index, whole)
+            _check_files(checked, sidecar, index.to_pylist(), whole)
         elif tar.is_file():
-            _check_tar(checked, tar, index)
+            _check_tar(checked, tar, index.to_pylist())
     return checked
 
 
@@ -173,15 +189,16 @@ def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
             )
 
 
-def _counts(checked: Checked, sidecar: Mapping[str, Any], index: list[dict[str, Any]], rejects: list[Any]) -> None:
+def _counts(checked: Checked, sidecar: Mapping[str, Any], index: pa.Table, rejects: list[Any]) -> None:
     """Tables, ledger and plan against each other."""
     job, path = checked.job, checked.job.files.sidecar
-    ledger, kept = sidecar["ledger"], {source_key(row["key"]) for row in index}
+    keys, lengths = (index[name].to_pylist() if index.num_rows else [] for name in ("key", "seconds"))
+    ledger, kept = sidecar["ledger"], set(map(source_key, keys))
     clips = Counter(row["outcome"] for row in rejects if row["clip"] is not None and row["key"] in kept)
     facts = [
-        ("examples", sidecar["examples"], len(index)),
-        ("seconds", sidecar["seconds"], round(math.fsum(row["seconds"] for row in index), 6)),
-        ("examples of the ledger", ledger["examples"], len(index)),
+        ("examples", sidecar["examples"], len(keys)),
+        ("seconds", sidecar["seconds"], round(math.fsum(lengths), 6)),
+        ("examples of the ledger", ledger["examples"], len(keys)),
         ("sources kept", ledger["kept"], len(kept)),
         ("clips rejected", ledger["clips_rejected"], clips["rejected"]),
         ("clips filtered", ledger["clips_filtered"], clips["filtered"]),

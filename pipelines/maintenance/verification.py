@@ -14,7 +14,7 @@ import pyarrow as pa
 from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import together, totals
-from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
+from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
 from tonemill.pipelines.corpus.sidecar import made_files
@@ -28,6 +28,9 @@ from tonemill.pipelines.storage.leases import LEASES
 from tonemill.pipelines.storage.output_names import CARD, CROISSANT, LOADERS, SIDECAR_SUFFIX, STAGED
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import AT_ONCE, as_store, mapped, sizes_below
+
+Part = tuple[Mapping[str, Any], Mapping[str, pa.Table]]
+"""The sidecar of a shard, and its tables by name."""
 
 
 @dataclass
@@ -100,6 +103,7 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int | None = 
         )
         for number, name in enumerate(names)
     ]
+    shards: list[Part] = []
     with (
         progress.phase(f"verify {folder}", sum(sizes), "bytes") as phase,
         ThreadPoolExecutor(workers or (AT_ONCE if far else os.cpu_count() or 1)) as pool,
@@ -107,12 +111,13 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int | None = 
         for job, checked in zip(jobs, pool.map(lambda job: shard_check.check(job, quick), jobs), strict=True):
             report.findings += checked.findings
             report.notes += checked.notes
+            shards.append((checked.sidecar, checked.tables))
             report.shards += 1
             report.examples += checked.examples
             report.bytes += job.size
             phase.rejects = len(report.findings)
             phase.advance(job.size)
-    _whole(report)
+    _whole(report, shards)
     _orphans(report, names)
     return report
 
@@ -187,8 +192,8 @@ def _names(report: Report) -> list[str]:
     return sorted(name for name in found if SHARD_NAME.fullmatch(name))
 
 
-def _whole(report: Report) -> None:
-    """The tables and totals of the whole, against those of the shards."""
+def _whole(report: Report, shards: Sequence[Part]) -> None:
+    """The tables and totals of the whole, against those of the shards, which were read once."""
     about, output, plan = report.about, report.output, report.plan
     if about is None:
         return
@@ -206,16 +211,8 @@ def _whole(report: Report) -> None:
         report.find(output.removed, "damaged", str(error))
     if plan is None or any(one.shard is not None for one in report.findings):
         return
-    shards = [output.shard(shard.name) for shard in plan.shards]
-    sidecars = mapped(report.folder, lambda files: files.read_sidecar() or {}, shards)
-
-    def tables_of(name: str) -> list[pa.Table]:
-        def read(one: tuple[ShardFiles, Mapping[str, Any]]) -> pa.Table:
-            return read_table(one[0].table(name), known=one[1]["tables"][name])
-
-        return mapped(report.folder, read, list(zip(shards, sidecars, strict=True)))
-
-    tables = together(tables_of("index"), tables_of("rejects"))
+    sidecars = [sidecar for sidecar, _ in shards]
+    tables = together(*([tables[name] for _, tables in shards] for name in ("index", "rejects")))
     for path, table in zip((output.index, output.rejects), tables, strict=True):
         try:
             same = read_table(path).equals(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -146,13 +146,14 @@ class TableFile:
         with reading(self._path):
             return _whole(self._file, self._opened, self._path, wanted=lambda one: one == name)[name]
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows, some thousand at a time; one batch without rows where there is none.
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows, or some columns of them, some thousand at a time; one batch without rows where there is none.
 
         Raises:
             CorpusError: they are damaged.
         """
-        batches = _batches(self._file, self._opened, self._path)
+        wanted = None if columns is None else lambda name: name in columns
+        batches = _batches(self._file, self._opened, self._path, wanted=wanted)
         while True:
             with reading(self._path):
                 batch = next(batches, None)

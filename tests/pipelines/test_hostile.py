@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from tonemill.audiotools.errors import CorpusError, StreamError, TonemillError, UsageError
 from tonemill.pipelines.corpus.corpus import open_corpus
-from tonemill.pipelines.corpus.plan_file import EARLIER, read_rows, read_whole
+from tonemill.pipelines.corpus.plan_file import EARLIER, PlanFile, read_whole
 from tonemill.pipelines.corpus.shard_tables import index_table
 from tonemill.pipelines.recipes.conditions import condition
 from tonemill.pipelines.recipes.recipe_stream import LONGEST_LINE, RecipeReader
@@ -257,7 +257,7 @@ def test_numbers_of_shards_that_are_not_true_are_refused(tmp_path: Path, numbers
         return json.dumps({**json.loads(text), "shards": numbers[0], "at_once": numbers[1]})
 
     (tmp_path / "plan.parquet").write_bytes(listed_otherwise(PLAN, other, str, {}))
-    for read in (read_whole, lambda path: read_rows(path, 0)):
+    for read in (read_whole, lambda path: PlanFile(path).rows(0)):
         with pytest.raises(CorpusError):
             read(tmp_path / "plan.parquet")
 

@@ -16,7 +16,7 @@ from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.cooking.status import refused, rejected, under_way
-from tonemill.pipelines.corpus.plan_file import dump_plan, read_rows
+from tonemill.pipelines.corpus.plan_file import PlanFile, dump_plan
 from tonemill.pipelines.dedup.fingerprints import fingerprint_shard
 from tonemill.pipelines.planning.plan import Output, Planned, Splitting
 from tonemill.pipelines.planning.planner import make_plan
@@ -66,7 +66,7 @@ def test_a_source_counts_while_it_is_read_and_stored(home: Path, monkeypatch: py
 
     monkeypatch.setattr(shard, "encode", noted)
     cook_shard(home, 0)
-    paths = [row.recipe.path for row in read_rows(home / PLAN, 0)]
+    paths = [row.recipe.path for row in PlanFile(home / PLAN).rows(0)]
     sound = [number + 1.0 for number, path in enumerate(paths) if path != "2.wav"]
     assert seen == pytest.approx([seconds for seconds in sound for _ in range(2)])
     assert under_way[0] == pytest.approx(3.0)

@@ -26,7 +26,6 @@ from tonemill.pipelines.corpus.plan_file import (
     dump_plan,
     plan_is_whole,
     read_plan,
-    read_rows,
     read_whole,
     write_plan,
 )
@@ -75,6 +74,8 @@ def test_each_shard_has_its_own_rows_in_either_format(tmp_path: Path, schema: in
     for number in reversed(range(len(plan.shards))):
         assert file.shard(number) == plan.shards[number]
         assert tuple(file.rows(number)) == plan.rows[number]
+        assert file.find(plan.shards[number].name) == number
+    assert file.find("test/000000") is None
     lines = [[row.line for row in rows] for rows in plan.rows]
     assert [table["recipe"].to_pylist() for table in file.tables(("key", "recipe"))] == lines
     some = [len(lines) - 1, 0]
@@ -201,7 +202,7 @@ def test_the_footer_is_parsed_once_for_all_shards(tmp_path: Path, monkeypatch: p
     opened = parquet.ParquetFile
     monkeypatch.setattr(parquet, "ParquetFile", opening)
     for number in range(SOURCES):
-        assert tuple(read_rows(output.plan, number)) == plan.rows[number]
+        assert tuple(PlanFile(output.plan).rows(number)) == plan.rows[number]
     assert len([one for one in made if one.get("metadata") is None]) == 1
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.pipelines.corpus.plan_file import dump_plan, read_plan, read_rows
+from tonemill.pipelines.corpus.plan_file import PlanFile, dump_plan, read_plan
 from tonemill.pipelines.planning.file_names import file_names
 from tonemill.pipelines.planning.plan import Output, Plan
 from tonemill.pipelines.planning.planner import Splitting, expected, make_plan
@@ -95,7 +95,7 @@ def test_a_plan_survives_its_file(tmp_path) -> None:  # type: ignore[no-untyped-
     read = read_plan(tmp_path / "plan.parquet")
     assert (read.digest, read.output, read.shards) == (plan.digest, plan.output, plan.shards)
     for number, rows in enumerate(plan.rows):
-        assert tuple(read_rows(tmp_path / "plan.parquet", number)) == rows
+        assert tuple(PlanFile(tmp_path / "plan.parquet").rows(number)) == rows
 
 
 def test_a_plan_whose_recipes_were_all_read_holds_few_of_them() -> None:

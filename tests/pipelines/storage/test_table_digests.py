@@ -20,7 +20,7 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus import plan_file
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import read_plan, read_rows, read_whole
+from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan, read_whole
 from tonemill.pipelines.maintenance.leaks import leaks
 from tonemill.pipelines.maintenance.search import search
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard, Splitting, pack
@@ -148,7 +148,7 @@ def test_a_file_is_hashed_once_in_each_version(tmp_path: Path, monkeypatch: pyte
     plan_file.write_plan(OutputFolder(tmp_path, "shards"), plan)
     monkeypatch.setattr(table_digests.hashlib, "file_digest", counted)
     for _ in range(3):
-        assert [row.key for row in read_rows(path, 1)] == [row.key for row in plan.rows[1]]
+        assert [row.key for row in PlanFile(path).rows(1)] == [row.key for row in plan.rows[1]]
     assert len(hashed) == 1
     path.write_bytes(path.read_bytes()[:-1])
     for _ in range(2):

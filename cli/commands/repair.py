@@ -35,7 +35,7 @@ def command(
     stop_on_termination()
     shown = open_progress(progress, progress_file, quiet)
     who = engine(workers, runner, beam)
-    check(who)
+    check(who, shown.say)
     done = repair(place, quick, who, shown)
     for name in done.shards:
         why = {one.kind for one in done.before.findings if one.shard == name}

@@ -73,7 +73,7 @@ def produce(build: Build) -> dict[str, Any]:
     with folders.locked(folder, say=build.progress.say):
         state = claim(build)
         if state.todo:
-            check(build.engine)
+            check(build.engine, build.progress.say)
         prepare(build, state)
         name = f"{'shard' if output.kind == 'shards' else 'write'} {folder}"
         with build.progress.phase(name, plan.seconds, shown=STORED) as phase:

@@ -94,7 +94,7 @@ def cook_portion(build: Build, portion: Portion) -> dict[str, Any]:
     with _held_with_plan(build):
         state = look(build.folder_found, plan, build.tolerance, numbers)
         if state.todo:
-            check(build.engine)
+            check(build.engine, build.progress.say)
             clear(output, plan, state)
         seconds = sum(plan.shards[number].seconds for number in numbers)
         end = numbers.start + len(numbers)

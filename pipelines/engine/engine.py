@@ -18,6 +18,7 @@ from typing import Any, Final
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.engine.devices import devices_of
+from tonemill.pipelines.engine.liveness import glance
 from tonemill.pipelines.engine.pool import UnderWay, WorkerPool
 from tonemill.pipelines.engine.server import start_server
 from tonemill.pipelines.sources import decoder
@@ -126,8 +127,12 @@ def _require(numbers: Collection[int], pending: Callable[[], Collection[int]]) -
         raise OutputError(f"{len(missing)} shards were not committed, though the runner reports success.")
 
 
-def check(engine: Engine) -> None:
+def check(engine: Engine, say: Callable[[str], None] | None = None) -> None:
     """Check the runner and the options before any file is changed.
+
+    Args:
+        engine: workers and runner.
+        say: prints a line, where a cluster does not answer yet.
 
     Raises:
         UsageError: Beam cannot use them; the message has Beam's reason.
@@ -136,6 +141,8 @@ def check(engine: Engine) -> None:
         from tonemill.pipelines.engine import beam
 
         beam.check(engine.workers, engine.runner, engine.options)
+        if say is not None:
+            glance(engine.options, say)
 
 
 def start() -> None:

@@ -23,6 +23,9 @@ CLUSTER_SECONDS: Final = 300.0
 REACH_SECONDS: Final = 40.0
 """Seconds that a cluster may take to answer: one that is being started is waited for."""
 
+GLANCE_SECONDS: Final = 0.5
+"""Seconds after which a person reads that a cluster is waited for."""
+
 ADDRESSES: Final = ("job_endpoint", "flink_master", "spark_master_url", "dask_client_address")
 """Beam's options that hold the address of a job service, of a master or of a scheduler."""
 
@@ -52,6 +55,19 @@ def require_reachable(options: Sequence[str], patience: float = REACH_SECONDS) -
             host, port = match[1].strip("[]"), int(match[2])
             option = name if "=" in name else f"{name}={address}"
             _wait(option, partial(_connect, (host, port), patience), patience)
+
+
+def glance(options: Sequence[str], say: Callable[[str], None]) -> None:
+    """Print which cluster does not answer yet; `require_reachable` waits for it later, in the process of the runner.
+
+    Args:
+        options: of Beam.
+        say: prints a line.
+    """
+    try:
+        require_reachable(options, GLANCE_SECONDS)
+    except OutputError as error:
+        say(f"{str(error).partition(', for ')[0]}, so far. The command waits for it, {REACH_SECONDS:g} s at most.")
 
 
 def _connect(address: tuple[str, int], seconds: float) -> str:

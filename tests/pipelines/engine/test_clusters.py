@@ -19,6 +19,7 @@ import pytest
 from conftest import Tonemill, contents
 
 from tonemill.audiotools.errors import OutputError
+from tonemill.pipelines.engine import liveness
 from tonemill.pipelines.engine.liveness import require_reachable
 
 PRISM = Path(__file__).parents[4] / "shared" / "prism" / "prism.xz"
@@ -74,6 +75,16 @@ def test_an_address_where_nothing_answers_is_named(name: str) -> None:
     with listening() as port:
         require_reachable([f"--{name}={scheme}127.0.0.1:{port}", "--parallelism=2"], patience=0.1)
     require_reachable([f"--{name}=[auto]"], patience=0.1)
+
+
+def test_a_person_reads_at_once_which_cluster_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "GLANCE_SECONDS", 0.05)
+    option, lines = f"--job_endpoint=127.0.0.1:{closed_port()}", list[str]()
+    liveness.glance([option], lines.append)
+    assert len(lines) == 1 and option.removeprefix("--") in lines[0] and "refused" in lines[0] and "40 s" in lines[0]
+    with listening() as port:
+        liveness.glance([f"--job_endpoint=127.0.0.1:{port}"], lines.append)
+    assert len(lines) == 1
 
 
 def test_a_scheduler_s_file_is_waited_for(tmp_path: Path) -> None:

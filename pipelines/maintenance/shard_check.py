@@ -91,16 +91,7 @@ class Job:
 
 @dataclass
 class Checked:
-    """What was found in a shard.
-
-    Args:
-        job: what was looked at.
-        findings: everything that is not as it was made.
-        notes: what is as it was meant, and worth knowing.
-        examples: how many it has.
-        sidecar: its content, and
-        tables: its tables by name, where these are whole.
-    """
+    """What was found in a shard; its sidecar, and its tables by name, where these are whole."""
 
     job: Job
     findings: list[Finding] = field(default_factory=list)

@@ -34,7 +34,7 @@ class Endings:
         last = self.extents[-1]
         if last.missing:
             return f"it ends {last.missing} {last.unit} before the sound that its header announces"
-        return "it ends without what its kind has at the end"
+        return "it ends within a frame" if last.counted else "it ends without what its kind has at the end"
 
     @property
     def is_cut(self) -> bool:

@@ -68,6 +68,8 @@ def test_a_cut_file_is_refused_or_what_is_there_is_kept(one: Packed, tmp_path: P
     with pytest.raises(AudioError) as refused:
         sound_of(path)
     assert refused.value.reason == "truncated"
+    if one.form in ("adts", "mp2", "ac3", "eac3", "amr"):
+        assert refused.value.message == "it ends within a frame"
     if one.form in ("ipod", "mov", "caf"):
         return  # their tables of packets are gone, or count those that are
     kept = sound_of(path, keep_cut=True)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from tonemill.audiotools.comparison import confidence
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.audiotools.pictures.clips import save_confusion_picture
+from tonemill.audiotools.pictures.confusion import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import FIELDS, Direction, Lean, Score
 from tonemill.models.parts.mel import (

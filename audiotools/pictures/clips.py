@@ -1,13 +1,13 @@
-"""Pictures for people: waveform and spectrogram, beats and bar lines, dry against wet, what is taken for what."""
+"""Pictures for people: waveform and spectrogram, beats and bar lines, dry against wet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 
 from tonemill.audiotools.mel import FLOOR_DB, mel_of_hz, mel_spectrogram_db
 from tonemill.audiotools.pictures.spectrograms import TICKS_HZ
@@ -62,28 +62,6 @@ def strongest_attack(samples: Float32[np.ndarray, "channels time"], sample_rate:
     reach = max(2, round(ZOOM_MS / 1000 * sample_rate))
     rises = np.abs(np.diff(mono))
     return int(np.clip(rises.argmax() if rises.size else 0, reach, max(reach, len(mono) - reach))), reach
-
-
-def save_confusion_picture(file: BytesIO, counts: Int[np.ndarray, "true predicted"], labels: Sequence[str]) -> None:
-    """Draw how often each class was taken for each, as shares of the true class, and save a PNG."""
-    from matplotlib.figure import Figure
-
-    size = min(16.0, 2.5 + 0.42 * len(labels))
-    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    places, small = range(len(labels)), 9 if len(labels) <= 30 else 5
-    axes.set_xticks(places, labels, rotation=90, fontsize=small)
-    axes.set_yticks(places, labels, fontsize=small)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    for row, column in zip(*np.nonzero(counts), strict=True) if len(labels) <= 30 else ():
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour)
-    right, total = int(np.trace(counts)), int(counts.sum())
-    axes.set_title(f"{right} of {total} right", fontsize=10)
-    figure.savefig(file, format="png", metadata={"Software": None})
 
 
 def _draw_beats(axes: Any, seconds: float, tempo_bpm: int | float | None, beats_per_bar: int) -> None:

@@ -69,6 +69,22 @@ class Corpus:
         self._refuse_wrong_rows(table)
         return table
 
+    def rows(self, split: str) -> pa.Table:
+        """The rows of the index that are of a split, in its order.
+
+        Raises:
+            CorpusError: as `index`.
+        """
+        table = self.index()
+        if not table.num_rows:
+            return table
+        # A comparison with a text, and `to_numpy`, would import pandas where that is installed: 0.2 s.
+        splits = table["split"].combine_chunks().dictionary_encode()
+        names = splits.dictionary.to_pylist()
+        codes = np.frombuffer(splits.indices.buffers()[1], np.int32)[: len(splits)]
+        rows = np.flatnonzero(codes == (names.index(split) if split in names else -1))
+        return table.take(pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)]))
+
     @property
     def _index_record(self) -> dict[str, Any] | None:
         """Bytes and SHA-256 of the index."""

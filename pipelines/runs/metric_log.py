@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from tonemill.audiotools.pictures.png import pixels_of
 from tonemill.pipelines.runs.metric_lines import METRICS, encoded, read_lines
 from tonemill.pipelines.storage import commit
 
@@ -40,7 +40,8 @@ class Metrics:
         self._last: dict[str, float] = {}
         self._board: Any = None
         with self._board_may_fail():
-            from torch.utils.tensorboard import SummaryWriter
+            with _hidden("boto3", "fsspec"):
+                from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
@@ -71,7 +72,12 @@ class Metrics:
         """Show a picture in TensorBoard."""
         with self._board_may_fail() as board:
             if board is not None:
-                board.add_image(name, pixels_of(png), step, dataformats="HWC")
+                from tensorboard.compat.proto.summary_pb2 import Summary
+
+                # `add_image` takes pixels, and would compress them again.
+                image = Summary.Image(colorspace=3, encoded_image_string=png)
+                image.width, image.height = (int.from_bytes(png[place : place + 4]) for place in (16, 20))
+                board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def add_clips(
         self, name: str, clips: Sequence[Float32[np.ndarray, "channels _"]], sample_rate: int, step: int
@@ -110,3 +116,15 @@ class Metrics:
                 f"TensorBoard cannot be written ({type(error).__name__}: {error}); training goes on without it. "
                 "`tonemill doctor` shows what is installed."
             )
+
+
+@contextmanager
+def _hidden(*modules: str) -> Iterator[None]:
+    """Let no import find some modules: TensorBoard imports those of stores, and a run is on this machine."""
+    new = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(new))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in new:
+            del sys.modules[name]

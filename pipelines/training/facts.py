@@ -52,7 +52,8 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
             if len(distinct) <= MOST_VALUES:
                 values[name] = tuple(sorted(map(str, distinct.to_pylist())))
             if pa.types.is_string(column.type):
-                texts[name] = column.null_count + pc.sum(pc.equal(column, "")).as_py()
+                # Compared with a text, it would import pandas where that is installed.
+                texts[name] = len(column) - (pc.sum(pc.binary_length(column).cast(pa.bool_())).as_py() or 0)
     folders = {folder_of(source) for source in table["source"].unique().to_pylist()}
     if len(folders) <= MOST_VALUES:
         values.setdefault(FOLDER, tuple(sorted(folders)))

@@ -85,9 +85,8 @@ class Batches(IterableDataset[Batch]):
         _refuse_missing(corpus, arrays)
         self._hops: dict[str, int | None] = {name: corpus.arrays[name]["hop"] for name in arrays}
         self._grid = math.lcm(*(hop for hop in self._hops.values() if hop is not None))
-        table = corpus.index()
         # One chunk per column: picking a row out of many chunks is a search in each.
-        self._rows = table.filter(pc.equal(table["split"], split)).combine_chunks()
+        self._rows = corpus.rows(split).combine_chunks()
         self._fields = corpus.fields()
         places = [f"{name}_{what}" for name in (*roles, *arrays) for what in ("offset", "bytes")]
         lengths = [f"{name}_frames" for name in arrays]
@@ -275,8 +274,8 @@ def examples_of(
     _refuse_missing(corpus, arrays)
     if as_store(corpus.folder) is not None:
         tars = ShardRanges(corpus, tars)
-    table, fields = corpus.index(), corpus.fields()
-    for number, record in enumerate(table.filter(pc.equal(table["split"], split)).slice(0, most).to_pylist()):
+    fields = corpus.fields()
+    for number, record in enumerate(corpus.rows(split).slice(0, most).to_pylist()):
         audio = {role: samples_of(corpus.folder, record, role, tars=tars) for role in roles}
         values = {
             name: array_of(corpus.folder, record, name, tars=tars)

@@ -30,9 +30,10 @@ from benchmarks.plain_unet import PlainUNet
 from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.models.contract import Batch, Request
 from tonemill.models.diffusion import MODEL
-from tonemill.models.diffusion.model import OPTIMIZER, Diffusion, adamw
+from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
 from tonemill.models.diffusion.settings import VARIANTS, DiffusionConfig, Generating, UpsampleConfig
 from tonemill.models.diffusion.unet import UNet
+from tonemill.models.parts.optimizers import adamw
 from tonemill.models.parts.spectra import stft
 from tonemill.models.vocoder.model import Vocoder, distance
 from tonemill.models.vocoder.settings import VocosConfig
@@ -187,7 +188,8 @@ def speed(samples: int = 2**16, sample_rate: int = 48000) -> list[str]:
         works[f"{name} call"] = _call(net, x, level)
         works[f"{name} training step"] = _step(net, x, level, torch.optim.AdamW(net.parameters(), 1e-4))
         if name == "ours":
-            works[f"{name} training step"] = _step(net, x, level, adamw(net.parameters(), 1e-4, 1e-2))
+            ours = adamw(net.parameters(), 1e-4, (0.95, 0.999), 1e-6, 1e-2)
+            works[f"{name} training step"] = _step(net, x, level, ours)
             works["bf16 call"] = _call(net, x, level, torch.bfloat16)
     spent: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(7):

@@ -38,6 +38,7 @@ from tonemill.models.parts.mel import (
     hop_length_at,
     mel_of_parent,
 )
+from tonemill.models.parts.optimizers import adam
 from tonemill.models.parts.settings import settled
 
 WIDTHS: Final = (1, 128, 128, 256, 256, 256, 256)
@@ -231,7 +232,7 @@ class Classifier(Model):
         return self.network.maps(mel, TAPS)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"network": torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)}
+        return {"network": adam(self.network.parameters(), lr=self.config.learning_rate)}
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         mono = batch.audio["audio"].mean(dim=1)

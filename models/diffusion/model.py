@@ -33,6 +33,7 @@ from tonemill.models.diffusion.tasks import Rows, task_of
 from tonemill.models.diffusion.validating import judged
 from tonemill.models.directions import AUDIO, Direction, Lean, Score
 from tonemill.models.parts.codec import DECODE, decoded, decoded_blocks
+from tonemill.models.parts.optimizers import adamw
 from tonemill.models.parts.seeded import given_latent, other_seed
 from tonemill.models.parts.settings import settled
 
@@ -132,7 +133,8 @@ class Diffusion(Model):
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config
-        return {OPTIMIZER: adamw(self.parameters(), config.learning_rate, config.weight_decay)}
+        # The other settings are of audio-diffusion-pytorch-trainer.
+        return {OPTIMIZER: adamw(self.parameters(), config.learning_rate, (0.95, 0.999), 1e-6, config.weight_decay)}
 
     def learning_rate(self, optimizer: str, step: int) -> float:
         """It rises in `warm_up` steps, and stays."""
@@ -288,16 +290,6 @@ class Diffusion(Model):
     @property
     def _rendering(self) -> Rendering:
         return Rendering(self.denoiser, self.task, self.length, self.sample_rate, self._hop)
-
-
-def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with the other settings of audio-diffusion-pytorch-trainer.
-
-    Fused, weights and moments are read once: one after another its operations take 40 % of a step of one clip on a CPU.
-    """
-    weights = list(parameters)
-    fused = all(weight.device.type in ("cpu", "cuda") for weight in weights)
-    return torch.optim.AdamW(weights, learning_rate, (0.95, 0.999), 1e-6, weight_decay, fused=fused)
 
 
 def _computed(blocks: Iterator[Float[Tensor, "batch _ _"]]) -> Iterator[Float[np.ndarray, "channels _"]]:

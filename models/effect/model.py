@@ -27,6 +27,7 @@ from tonemill.models.effect.settings import (
     settled_knobs,
 )
 from tonemill.models.exchange import Measured, UpdateAtOnce
+from tonemill.models.parts.optimizers import adam
 from tonemill.models.parts.settings import settled
 
 
@@ -277,7 +278,7 @@ class Effect(Model):
 
 
 def _adam(network: Network, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=network.weight_decay)
+    return adam(network.parameters(), lr=rate, weight_decay=network.weight_decay)
 
 
 def _in_words(network: Network) -> str:

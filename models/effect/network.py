@@ -78,7 +78,7 @@ class Network(nn.Module):
     learning_rate: ClassVar[float]
     """Of Adam, where `--learning-rate` is not given."""
 
-    weight_decay: ClassVar[int | float] = 0
+    weight_decay: ClassVar[float] = 0.0
     """Of Adam: this part of the weights is added to their gradients."""
 
     feeds_back: ClassVar[bool] = False

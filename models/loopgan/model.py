@@ -27,6 +27,7 @@ from tonemill.models.parts.circular import turned
 from tonemill.models.parts.griffin_lim import griffin_lim
 from tonemill.models.parts.layers import frozen
 from tonemill.models.parts.mel import LogMel
+from tonemill.models.parts.optimizers import adam
 from tonemill.models.parts.seeded import around_circle, drawn, drawn_latent
 from tonemill.models.parts.spectra import BandStatistics
 
@@ -137,7 +138,7 @@ class LoopGAN(Model):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         learned = [one for one in self.discriminator.parameters() if one.requires_grad]
         parts = {"generator": list(self.generator.parameters()), "discriminator": learned}
-        return {name: torch.optim.Adam(part, self.config.learning_rate, (0.0, 0.99)) for name, part in parts.items()}
+        return {name: adam(part, self.config.learning_rate, (0.0, 0.99)) for name, part in parts.items()}
 
     def training_step(self, batch: Batch, step: int, update: Update) -> dict[str, Tensor]:
         """Both networks learn from the same generated loops, which are made, and seen by frozen features, once."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tonemill.models.parts.discriminators import Judgement
+from tonemill.models.parts.optimizers import adam
 
 Logits = Float[Tensor, "batch"]
 Scalar = Float[Tensor, ""]
@@ -160,7 +161,7 @@ _LEAST_SQUARES: Final = (least_squares_discriminator_loss, least_squares_generat
 
 
 def _adam(beta1: float, beta2: float) -> Callable[..., Any]:
-    return partial(torch.optim.Adam, betas=(beta1, beta2), eps=1e-8)
+    return partial(adam, betas=(beta1, beta2), eps=1e-8)
 
 
 ADVERSARIAL_LOSSES: Final[dict[str, AdversarialLoss]] = {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import SEED, Direction, Score
 from tonemill.models.parts.codec import DECODE, decoded, decoded_blocks
+from tonemill.models.parts.optimizers import adam
 from tonemill.models.parts.seeded import other_seed
 from tonemill.models.players import Blocks
 from tonemill.models.prior.frames import FrameModel
@@ -69,7 +70,7 @@ class Prior(Model):
         self.frames.linear.fit(batch.arrays[self.config.array].transpose(1, 2) for batch in batches)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"prior": torch.optim.Adam(self.frames.parameters(), self.config.learning_rate)}
+        return {"prior": adam(self.frames.parameters(), self.config.learning_rate)}
 
     def learning_rate(self, optimizer: str, step: int) -> float:
         warm_up = self.config.learning_rate_warm_up

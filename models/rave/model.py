@@ -18,6 +18,7 @@ from tonemill.models.parts import adversarial_losses as losses
 from tonemill.models.parts.augment import Augmentation
 from tonemill.models.parts.discriminators import Judgement, MultiPeriod, MultiScale, Several, strided_stack
 from tonemill.models.parts.layers import frozen
+from tonemill.models.parts.optimizers import adam
 from tonemill.models.parts.settings import settled
 from tonemill.models.players import Player
 from tonemill.models.rave.codec import Audio, Codec, latency_of
@@ -117,10 +118,8 @@ class Rave(Model):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config, betas = self.config, (0.5, 0.9)
         return {
-            "codec": torch.optim.Adam(self.codec.parameters(), config.learning_rate, betas),
-            "discriminator": torch.optim.Adam(
-                self.discriminator.parameters(), config.discriminator_learning_rate, betas
-            ),
+            "codec": adam(self.codec.parameters(), config.learning_rate, betas),
+            "discriminator": adam(self.discriminator.parameters(), config.discriminator_learning_rate, betas),
         }
 
     def learning_rate(self, optimizer: str, step: int) -> float:

@@ -24,6 +24,7 @@ from tonemill.models.parts.discriminators import MultiPeriod, MultiScale, MultiS
 from tonemill.models.parts.griffin_lim import griffin_lim
 from tonemill.models.parts.layers import frozen
 from tonemill.models.parts.mel import LogMel
+from tonemill.models.parts.optimizers import adam
 from tonemill.models.parts.settings import settled
 from tonemill.models.parts.spectra import multi_resolution_distance, quarter_hops
 from tonemill.models.vocoder.generators import Audio, Generator, MelGAN, Mels, Vocos
@@ -119,10 +120,8 @@ class Vocoder(Model):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config
         return {
-            "generator": torch.optim.Adam(self.generator.parameters(), config.learning_rate, (0.8, 0.99)),
-            "discriminator": torch.optim.Adam(
-                self.discriminator.parameters(), config.discriminator_learning_rate, (0.5, 0.9)
-            ),
+            "generator": adam(self.generator.parameters(), config.learning_rate, (0.8, 0.99)),
+            "discriminator": adam(self.discriminator.parameters(), config.discriminator_learning_rate, (0.5, 0.9)),
         }
 
     def learning_rate(self, optimizer: str, step: int) -> float:

@@ -313,8 +313,7 @@ class Classifier(Model):
             peak = float(np.abs(mono).max(initial=0))
             mono = mono / np.float32(peak) if peak > 0 else mono
         mono = np.pad(mono, (0, max(0, self.length - len(mono))))
-        count = math.ceil(len(mono) / self.length)
-        starts = np.linspace(0, len(mono) - self.length, count).round().astype(int)
+        starts = np.linspace(0, len(mono) - self.length, math.ceil(len(mono) / self.length)).round().astype(int)
         return np.stack([mono[start : start + self.length] for start in starts])
 
     def validate(self, held_out: Iterable[Request]) -> Validation:

@@ -194,10 +194,14 @@ def assert_alike(found: Path, wished: Path) -> None:
         assert np.abs(new[name][0] - old[name][0]).max() <= 1, name
 
 
+RETYPED = {"fused": "NoneType", "weight_decay": "int"}
+"""Types that settings of Adam had; its step is fused since, and goes on unfused in runs of then."""
+
+
 def outline(value: Any) -> Any:
     """Keys and types of JSON, without its values."""
     if isinstance(value, dict):
-        return {key: outline(one) for key, one in value.items()}
+        return {key: RETYPED.get(key, outline(one)) for key, one in value.items()}
     if isinstance(value, list):
         return sorted({json.dumps(outline(one)) for one in value})
     return type(value).__name__
@@ -247,7 +251,7 @@ def described(path: Path) -> Any:
 CHANGED = {
     "state.json": ("score_step", "optimizers_sha256", "scaler", "seal", "best_score", "since_best", "turned"),
     "plan.json": ("end",),
-    "run.json": ("directions", "exports", "renders_from", "makes", "score"),
+    "run.json": ("directions", "exports", "renders_from", "makes", "score", "order"),
     "run.toml": (),
     "metrics.jsonl": (),
     "corpus.json": ("seconds_ledger",),
@@ -260,7 +264,7 @@ CHANGED = {
 
 SETTINGS = (
     *("overfit", "accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience"),
-    *("loop", "film", "devices", "cache", "cache_gigabytes"),
+    *("loop", "film", "devices", "cache", "cache_gigabytes", "where"),
 )
 """Settings that have come since, or have moved from the model's to those of training."""
 

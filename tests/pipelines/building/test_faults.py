@@ -52,7 +52,7 @@ def cooked_here(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (build, repair):
         monkeypatch.setattr(module, "run", run)
     for module in (build, shard_range):
-        monkeypatch.setattr(module, "check", lambda engine: None)
+        monkeypatch.setattr(module, "check", lambda engine, say=None: None)
     monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.0)
     Reach.__init__(reach)
 

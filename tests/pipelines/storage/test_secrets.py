@@ -157,20 +157,21 @@ def _outcome():  # type: ignore[no-untyped-def]
 def test_a_corpus_made_before_is_shown_without_its_secrets(
     tonemill: Tonemill, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from tonemill.pipelines.planning.plan import unpack
     from tonemill.pipelines.recipes import recipe
 
     (key, *_) = [
         json.loads(line)["sources"]["audio"]["key"] for line in tonemill("open", corpus).done().out.splitlines()[:1]
     ]
     monkeypatch.setattr(recipe, "holds_secrets", lambda text: False)
-    real = recipe.recipe_of
 
-    def old(text: str) -> recipe.Recipe:
-        made = real(text)
+    def old(packed: bytes) -> recipe.Recipe:
+        made = recipe.recipe_of(unpack(packed))
         made.sources["audio"]["uri"] = URIS[0]
         return made
 
-    monkeypatch.setattr("tonemill.pipelines.planning.plan.recipe_of", old)
+    # Below the cache of recipes that are unpacked.
+    monkeypatch.setattr("tonemill.pipelines.planning.plan._unpacked", old)
     for words in (["trace", corpus, key], ["trace", corpus, key, "--json"]):
         ended = tonemill(*words).done()
         assert SECRET not in ended.err + ended.out.decode()

@@ -124,6 +124,9 @@ def _call(plain: PlainRave, audio: Tensor) -> Work:
 def _block(codec: Codec, samples: int) -> Work:
     player = ForwardPlayer(codec, 1, len(codec.axes.mean), 0.0, 0.0)
     block = (0.1 * np.random.default_rng(0).standard_normal((1, samples))).astype(np.float32)
+    # Until latents have come through, less is computed.
+    while not np.any(player.push(block)):
+        pass
     return lambda: player.push(block)
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.plain_rave import PlainRave, Version
 from tonemill.models.contract import Batch
 from tonemill.models.parts.portable import loaded_script
-from tonemill.models.rave.codec import Codec
+from tonemill.models.rave.codec import TRACED_AFTER, Codec
 from tonemill.models.rave.cost import cost_of
 from tonemill.models.rave.export import written
 from tonemill.models.rave.model import Rave
@@ -124,9 +124,9 @@ def _call(plain: PlainRave, audio: Tensor) -> Work:
 def _block(codec: Codec, samples: int) -> Work:
     player = ForwardPlayer(codec, 1, len(codec.axes.mean), 0.0, 0.0)
     block = (0.1 * np.random.default_rng(0).standard_normal((1, samples))).astype(np.float32)
-    # Until latents have come through, less is computed.
-    while not np.any(player.push(block)):
-        pass
+    # Until latents have come through, less is computed; and blocks that repeat become TorchScript.
+    for _ in range(2 * TRACED_AFTER + player.latency // samples):
+        player.push(block)
     return lambda: player.push(block)
 
 

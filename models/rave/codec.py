@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from tonemill.models.parts.portable import traced
 from tonemill.models.parts.streaming import Chain, State
 from tonemill.models.rave.decoder import Decoder
 from tonemill.models.rave.encoder import encoder
@@ -21,6 +22,12 @@ from tonemill.models.rave.settings import RaveConfig
 
 MOST_FRAMES: Final = 64
 """Latent frames computed at once, so that memory does not grow with the block."""
+
+MOST_LIVE: Final = 4
+"""Latent frames of a block, of all signals side by side, up to which its step becomes TorchScript."""
+
+TRACED_AFTER: Final = 64
+"""Blocks of one length."""
 
 Audio = Float[Tensor, "batch channels time"]
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
@@ -126,7 +133,7 @@ class Blocks:
     """
 
     def __init__(self, step: Step, state: State, multiple: int, late: int, empty: Tensor) -> None:
-        self._step, self._state, self._multiple, self._late = step, state, multiple, late
+        self._step, self._state, self._multiple, self._late = Repeated(step, multiple), state, multiple, late
         self._waiting = empty
 
     def push(self, x: Tensor) -> list[Tensor]:
@@ -143,3 +150,49 @@ class Blocks:
             if kept.shape[-1]:
                 outputs.append(kept)
         return outputs
+
+
+class Repeated:
+    """A step that becomes TorchScript when short blocks of one length repeat, as those of a live signal do.
+
+    Python between the operations takes as long as they do where a block is of few frames; tracing takes as long as some
+    hundred blocks.
+
+    Args:
+        step: of a codec.
+        multiple: columns of a frame of the input.
+    """
+
+    def __init__(self, step: Step, multiple: int) -> None:
+        self._step, self._multiple = step, multiple
+        self._shape: torch.Size | None = None
+        self._blocks = 0
+        self._graph: Any = None
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if x.shape != self._shape:
+            self._shape, self._blocks, self._graph = x.shape, 0, None
+        self._blocks += 1
+        if (
+            self._blocks == TRACED_AFTER
+            and x.device.type == "cpu"
+            and len(x) * x.shape[-1] <= MOST_LIVE * self._multiple
+        ):
+            self._graph = traced(_Stepped(self._step), (x, *state))
+        if self._graph is None:
+            return self._step(x, state)
+        output, *state = self._graph(x, *state)
+        return output, state
+
+
+class _Stepped(nn.Module):
+    """A step as a module; the state in a row of arguments."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.codec = getattr(step, "__self__", None)
+        self.step = step
+
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        output, after = self.step(x, list(state))
+        return (output, *after)

@@ -80,8 +80,9 @@ def _least_seconds(codec: Codec, frames: int) -> float:
     block = (0.1 * draws).astype(np.float32)
     found: list[float] = []
     spent = 0.0
-    # The first block fills caches.
-    player.push(block)
+    # The first blocks fill caches, and give no sound until latents have come through.
+    for _ in range(2 + player.latency // block.shape[1]):
+        player.push(block)
     while len(found) < 2 or spent < LEAST_SECONDS:
         begin = time.perf_counter()
         player.push(block)

@@ -113,6 +113,23 @@ def test_a_stream_is_the_whole_file_wherever_it_is_cut(name: str, causal: bool, 
         assert not stream[:, : player.latency].any()
 
 
+@pytest.mark.parametrize(("name", "causal"), [("v2", False), ("live", True)])
+def test_short_blocks_that_repeat_are_the_same_as_torchscript(
+    name: str, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To 1e-5 of full scale, or of what is louder; and a block of another length after them."""
+    one, streams = codec(name, causal), []
+    hop = one.hop_length
+    audio = (0.3 * np.random.default_rng(1).standard_normal((1, 12 * hop))).astype(np.float32)
+    for after in (3, 1000):
+        monkeypatch.setattr("tonemill.models.rave.codec.TRACED_AFTER", after)
+        player = ForwardPlayer(one, 1, one.config.latent_dim, 0.0, 0.0)
+        pieces = [player.push(block) for block in np.split(audio[:, : 10 * hop], 10, axis=1)]
+        assert (player._encoding._blocks._step._graph is None) == (after == 1000)
+        streams.append(np.concatenate([*pieces, player.push(audio[:, 10 * hop :]), player.flush()], axis=1))
+    np.testing.assert_allclose(*streams, atol=1e-5 * max(1.0, float(np.abs(streams[1]).max())))
+
+
 def test_memory_of_a_stream_of_latents_does_not_grow_with_the_sound() -> None:
     """Of two minutes it holds as much as of half a one, to 1 %."""
     block, peaks = (0.3 * np.random.default_rng(3).standard_normal((1, 50_000))).astype(np.float32), []

@@ -48,7 +48,7 @@ def command(
     from tonemill.pipelines.sources.tables import columns_of, read_table
 
     if table is None and (rename or columns is not None or join is not None):
-        raise UsageError("--rename, --columns and --join are for the columns of a --table. Give one.")
+        raise UsageError("--rename, --columns and --join are about the columns of a table. Name it: --table FILE.")
     searched = [scan.find_audio([place]) for place in (dry, wet) if place is not None]
     found = pairs.sides(searched[0]) if wet is None and table is None else (searched[0], searched[-1])
     if table is not None:

@@ -31,7 +31,9 @@ def command(
     if not first:
         if reader.failed is not None:
             reader.require_whole()
-        raise StreamError("The stream holds no recipes; `tonemill scan FOLDER | tonemill preview LOOK` makes some.")
+        raise StreamError(
+            "No recipe came through the pipe. To preview a folder: `tonemill scan FOLDER | tonemill preview LOOK`."
+        )
     from tonemill.pipelines.cooking.preview import PAGE, preview
 
     counts = {"recipes": 0, "clips": 0, "refused": 0}

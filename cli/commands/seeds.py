@@ -42,7 +42,8 @@ def command(
         raise UsageError(f"{' and '.join(chosen)} do not go together. Give one of them.")
     if amount is not None and vary is None:
         raise UsageError(
-            f"--amount {amount:g} is a distance from a seed: `tonemill seeds 8 --vary SEED --amount {amount:g}`."
+            f"--amount {amount:g} needs --vary, the seed from which it is a distance: "
+            f"`tonemill seeds 8 --vary SEED --amount {amount:g}`."
         )
     fields = assignments(set_ or [], "--set")
     if latents is not None:

@@ -231,8 +231,9 @@ class Diffusion(Model):
             )
         if guidance != 1 and not self.config.condition_dropout:
             raise UsageError(
-                f"--guidance is {guidance:g}, but this model was trained with --condition-dropout 0 and has no "
-                "answer without conditions to go away from. Leave it out, or train with --condition-dropout 0.1."
+                f"--guidance is {guidance:g}, but this model was trained with --condition-dropout 0: never without "
+                "conditions, which guidance compares with. Leave it out, or train another run with "
+                "--condition-dropout 0.1."
             )
 
     @torch.inference_mode()

@@ -52,7 +52,9 @@ def other_seed(request: Request) -> tuple[int, float]:
     if not isinstance(other, int) or isinstance(other, bool) or other < 0:
         raise UsageError(f"{SEED_TO} is {other!r}; it must be a seed, a whole number of at least 0.")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise UsageError(f"{SEED_SHARE} is {share!r}; it must be from 0 to 1, the share of the way to {SEED_TO}.")
+        raise UsageError(
+            f"The field {SEED_SHARE} is {share!r}; it must be from 0 to 1: how far from seed to {SEED_TO}."
+        )
     return other, float(share)
 
 

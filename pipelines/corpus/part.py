@@ -62,7 +62,7 @@ def part_of(corpus: Corpus, text: str, flag: str) -> Part:
     table = Part(corpus.folder, corpus.about, fits).index()
     if not table.num_rows:
         raise CorpusError(
-            f"{flag} {text!r}: no example of {corpus.name} fits. `tonemill inspect {corpus.name}` has them."
+            f"{flag} {text!r}: no example of {corpus.name} fits. Fields and values: `tonemill inspect {corpus.name}`."
         )
     splits, shards = Counter(table["split"].to_pylist()), Counter(table["shard"].to_pylist())
     arrays = {

@@ -66,7 +66,7 @@ def read_removals(folder: Path) -> Removals:
         raise CorpusError(
             f"{folder / REMOVED} is damaged. It alone lists the sources that were removed and may not come back. "
             f"Restore the file from a copy of your own; or delete the file, and give `tonemill remove {folder} ...` "
-            "again for each of those sources."
+            "again for each of those sources: the file holds no names, so you must know them."
         )
     return Removals(frozenset(record["marks"]))
 

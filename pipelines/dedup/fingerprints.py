@@ -112,7 +112,9 @@ class Entry:
         except OSError as error:
             raise OutputError(f"{self.place} cannot be read: {error.strerror or error}.") from error
         if len(data) != 4 * blocks + self.samples:
-            raise OutputError(f"{self.place} is damaged. Remove the cache's folder, and the next command rebuilds it.")
+            raise OutputError(
+                f"{self.place} is damaged. Remove this folder and give the same command again: {self.place.parent}"
+            )
         levels = np.frombuffer(data, "<f4", blocks).astype(np.float32)
         sketch = np.frombuffer(data, np.int8, offset=4 * blocks)
         measures = {name: getattr(self, name) for name in _MEASURES}

@@ -197,7 +197,7 @@ def _dealt(place: Place, options: Options, notes: list[str]) -> tuple[list[Membe
     if min(len(reference), len(held_out)) < 2:
         raise CorpusError(
             f"{place.path} gives {len(reference)} real clips to compare with and {len(held_out)} held out; at least "
-            "two of each are needed, and some hundreds are useful. Shard more, with --valid 0.2."
+            "two of each are needed, and some hundreds are useful. Make a corpus of more clips, with --valid 0.2."
         )
     return chosen(reference, options.most, options.seed), chosen(held_out, options.most, options.seed)
 

@@ -117,8 +117,8 @@ def _loaded(
     digests = {name: parent.checkpoint.digest for name, parent in parents_of(run, places).items()}
     if checkpoint.digest != digest or (parents is not None and digests != dict(parents)):
         raise RunError(
-            f"{checkpoint.folder} is not the checkpoint that the recipe names. Give the command that makes the recipes "
-            "again."
+            f"{checkpoint.folder} is not the checkpoint that the recipe names: the run, or one that it uses, has "
+            "changed since. Give the whole pipe that made the recipes again, from its source to its sink."
         )
     return load_for_rendering(run, checkpoint, torch.device(device), places)
 

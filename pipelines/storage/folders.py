@@ -76,7 +76,9 @@ def locked(
             if not take(file, folder / LOCK, together):
                 file.seek(0)
                 brief = not file.read().isdigit()
-                raise InUse(f"Another command is writing to {folder}. Wait for it, or name another folder.", brief)
+                raise InUse(
+                    f"Another command is writing to {folder}. Wait until it has ended, or name another folder.", brief
+                )
         except OSError as error:
             if sole or not is_without_locks(error):
                 raise _lockless(folder, error) from error

@@ -128,7 +128,9 @@ def joined(device: torch.device, batch_size: int, wished: int = 1) -> Iterator[t
         raise UsageError(f"{count} processes cannot share the device mps. Train with --device cpu, or in one process.")
     if device.type == "cuda":
         if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
-            raise UsageError(f"{count} processes need a device each; this machine has {torch.cuda.device_count()}.")
+            raise UsageError(
+                f"--devices is {count}, but this machine has {torch.cuda.device_count()} GPU(s), one for each."
+            )
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

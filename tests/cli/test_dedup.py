@@ -144,7 +144,9 @@ def test_a_damaged_cache_is_reported_of(tonemill: Tonemill, stream: bytes, tmp_p
     tonemill("dedup", "--cache", tmp_path / "cache", "-q", stdin=stream).done()
     for path in (tmp_path / "cache").glob("*.sketches"):
         path.write_bytes(path.read_bytes()[:100])
-    tonemill("dedup", "--cache", tmp_path / "cache", "-q", stdin=stream).refused(1, "damaged", "rebuilds it")
+    tonemill("dedup", "--cache", tmp_path / "cache", "-q", stdin=stream).refused(
+        1, "damaged", "Remove this folder", str(tmp_path / "cache")
+    )
 
 
 def test_nothing_piped_in(shell: Shell) -> None:

@@ -70,4 +70,4 @@ def test_what_is_not_ours_is_not_touched(tonemill: Tonemill, piped: Piped, tmp_p
     (tmp_path / "look/song.wav").write_bytes(b"x")
     tonemill("preview", tmp_path / "look", stdin=stream).refused(1, "no preview")
     assert (tmp_path / "look/song.wav").read_bytes() == b"x"
-    tonemill("preview", tmp_path / "none", stdin=b"").refused(1, "no recipes")
+    tonemill("preview", tmp_path / "none", stdin=b"").refused(1, "No recipe came through")

@@ -197,7 +197,9 @@ def _lstm_config(network: Recurrent) -> dict[str, Any]:
 
 def _lstm_shape(config: Mapping[str, Any]) -> LSTM:
     if config.get("input_size", 1) != 1:
-        raise ValueError(f"its input size is {config['input_size']}; 1 is supported here")
+        raise ValueError(
+            f"its LSTM reads {config['input_size']} signals at once (input_size); only one, the sound, is supported"
+        )
     network = LSTM(RecurrentConfig(hidden_size=config["hidden_size"], layers=config["num_layers"]))
     network.silence = 0  # the state in the file is at rest
     with torch.no_grad():

@@ -261,7 +261,7 @@ def test_a_request_for_the_corpus_fails(tmp_path: Path, store: FailingStore, str
         failed += bool(ended)
         if ended:
             ended = outcome(out, plan)
-        # A lease stays where the store refuses to remove it; the next command removes it, for no process holds its lock.
+        # A lease stays where the store refuses to remove it. No process holds its lock, so the next command removes it.
         found = {path: data for path, data in contents(there).items() if LEASES not in path}
         assert not ended and found == expected, (ended, answer, calls[call : call + 1])
         if len(calls) <= call:

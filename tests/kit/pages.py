@@ -231,6 +231,8 @@ def shortened(command: str) -> str:
     short = re.sub(r" --(fine-tune-after|decay-steps) \S+", "", short)
     short = re.sub(r"(tonemill train (\w+)[^|]*)", _shorter, short)
     short = short.replace("--task autoencode", "--task autoencode --compression 16")
+    # Only these two have presets.
+    short = re.sub(r"(--network (?!wavenet|chain)\w+[^|]*?) --preset nano", r"\1", short)
     return re.sub(r"tonemill seeds \d+", "tonemill seeds 24", short)
 
 

@@ -36,36 +36,21 @@ def block_convolved(x: Signal, conv: nn.Conv1d, columns: Count) -> Signal:
 
     Weights are most of what a convolution of few columns reads: a matrix product then reads them once.
     """
-    (taps,), (stride,), (dilation,), (batch, channels, _) = conv.kernel_size, conv.stride, conv.dilation, x.shape
-    if _is_scripted(x):
-        count = torch.as_tensor(columns)
-        found: Signal = _script().convolved(x, conv.weight, conv.bias, stride, dilation, conv.groups, count)
-        return found
-    if not is_short(x, columns):
+    (stride,), (dilation,) = conv.stride, conv.dilation
+    if not is_short(x, columns) and not _is_scripted(x):
         return convolved(x, conv)[..., :columns]
-    last = x.stride(2)
-    strides = (x.stride(0), last * stride, x.stride(1), last * dilation)
-    gathered = x.as_strided((batch, columns, channels, taps), strides, x.storage_offset())
-    if conv.groups == 1:
-        return F.linear(gathered.flatten(2), conv.weight.flatten(1), conv.bias).transpose(1, 2)
-    groups = gathered.reshape(batch * columns, conv.groups, -1).transpose(0, 1)
-    weights = conv.weight.reshape(conv.groups, -1, groups.shape[2]).transpose(1, 2)
-    each = (groups @ weights).transpose(0, 1).reshape(batch, columns, -1)
-    return (each if conv.bias is None else each + conv.bias).transpose(1, 2)
+    count = torch.as_tensor(columns)
+    found: Signal = _script().convolved(x, conv.weight, conv.bias, stride, dilation, conv.groups, count)
+    return found
 
 
 def spread(x: Signal, conv: nn.ConvTranspose1d) -> Signal:
     """Every input times the kernel, added up, without bias."""
     (taps,), (stride,) = conv.kernel_size, conv.stride
-    if taps == 2 * stride and _is_scripted(x):
-        found: Signal = _script().spread(x, conv.weight, stride)
-        return found
-    if taps != 2 * stride or not is_short(x, x.shape[-1]):
+    if taps != 2 * stride or not (is_short(x, x.shape[-1]) or _is_scripted(x)):
         return F.conv_transpose1d(x, conv.weight, None, stride)
-    # Kernels of neighbours overlap by half.
-    each = (x.transpose(1, 2) @ conv.weight.flatten(1)).unflatten(2, (-1, 2, stride))
-    first, second = (each[:, :, :, half].permute(0, 2, 1, 3).flatten(2) for half in (0, 1))
-    return F.pad(first, (0, stride)) + F.pad(second, (stride, 0))
+    found: Signal = _script().spread(x, conv.weight, stride)
+    return found
 
 
 def is_short(x: Signal, columns: Count) -> bool:
@@ -109,7 +94,10 @@ def spread(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     second = each.select(3, 1).permute(0, 2, 1, 3).flatten(2)
     return torch.nn.functional.pad(first, [0, stride]) + torch.nn.functional.pad(second, [stride, 0])
 """
-"""What `block_convolved` and `spread` do; a text, for which no hook of Python's imports matters."""
+"""`block_convolved` and `spread` of few columns. TorchScript that is made of them chooses by the length of a block.
+
+A text, for which no hook of Python's imports matters.
+"""
 
 
 @cache

@@ -277,9 +277,10 @@ def refuse_saved_not_finite(checkpoint: Checkpoint, weights: Mapping[str, Tensor
 
 def _unfit(checkpoint: Checkpoint, error: Exception) -> RunError:
     """The error for a checkpoint whose files are those that were saved."""
+    reason = " ".join(str(error).split()).rstrip(". ")
     return RunError(
-        f"{checkpoint.folder} is whole, and does not fit the model of this tonemill: {error}. Use the version that "
-        "wrote it, which run.json names."
+        f"{checkpoint.folder} is whole, and does not fit the model of this tonemill: {reason}. Train again into "
+        "another folder, or use the tonemill that wrote it (run.json names its version)."
     )
 
 

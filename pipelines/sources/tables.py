@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import lzma
+import zlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
@@ -101,7 +102,7 @@ def read_table(
         found, rows = (
             _READERS[suffix](path, names) if suffix in _READERS else _as_separated(path, suffix, names, columns)
         )
-    except (OSError, EOFError, CorpusError, ValueError, RecursionError, csv.Error, lzma.LZMAError) as error:
+    except (OSError, EOFError, CorpusError, ValueError, RecursionError, csv.Error, lzma.LZMAError, zlib.error) as error:
         raise UsageError(f"--table {path} cannot be read: {str(error).rstrip('.')[:300]}.") from error
     if not rows:
         raise UsageError(f"--table {path} cannot be read: it is empty, or has a line of column names and no rows.")

@@ -188,6 +188,14 @@ def test_a_compressed_table_is_read_as_what_it_holds(
         read_table(tmp_path / f"t.csv.{suffix}")
 
 
+def test_a_compressed_table_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(CSV.encode()))
+    data[10] |= 6  # The first block behind the header has a kind that does not exist.
+    (tmp_path / "t.csv.gz").write_bytes(data)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_table(tmp_path / "t.csv.gz")
+
+
 def test_bytes_of_parquet_become_their_text(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"path": ["a.wav", "b.wav"], "code": [b"kick", b"\xff\x01"]}), tmp_path / "t.parquet")
     assert [row.values["code"] for row in read_table(tmp_path / "t.parquet").rows] == ["kick", "ff01"]

@@ -104,8 +104,9 @@ def encode(
         )
     except (soundfile.LibsndfileError, ValueError) as error:
         what = f"{sound.channels} channels at {sound.sample_rate} Hz"
-        mend = "; put `tonemill resample --rate 48000` before it" if container in ("opus", "mp3") else ""
-        raise AudioError("unsupported", f"{container} cannot hold {what}: {plainly(error)}{mend}") from error
+        raise AudioError(
+            "unsupported", f"{container} cannot hold {what}: {plainly(error)}{_mend(sound, container)}"
+        ) from error
     with file:
         for block in sound.blocks():
             frames += block.shape[1]
@@ -128,6 +129,16 @@ def encode(
     elif subtype == "FLOAT":
         blank_peak_time(content)
     return Encoded(content, content.seek(0, os.SEEK_END), frames, peak, clipped)
+
+
+def _mend(sound: Sound, container: str) -> str:
+    """What to do about a sound that a container cannot hold, behind the reason."""
+    if sound.channels > _MOST_CHANNELS.get(container, sound.channels):
+        return "; put `tonemill channels mean` before it"
+    return "; put `tonemill resample --rate 48000` before it" if container in ("opus", "mp3") else ""
+
+
+_MOST_CHANNELS: Final = {"mp3": 2, "flac": 8}
 
 
 def _quantised(block: Float32[np.ndarray, "channels time"], bits: int) -> np.ndarray:

@@ -72,9 +72,12 @@ def test_more_quality_is_nearer_and_larger(container: str) -> None:
     assert sizes[1] > 1.3 * sizes[0] and errors_db[1] < errors_db[0] - 2 and errors_db[1] < -25
 
 
-def test_a_rate_that_a_codec_has_not_is_refused_with_the_mend() -> None:
+def test_a_rate_or_layout_that_a_codec_has_not_is_refused_with_the_mend() -> None:
     with pytest.raises(AudioError, match="tonemill resample --rate 48000"):
         encode(noise(1, 1000), "opus")
+    for container, channels in (("mp3", 3), ("flac", 9)):
+        with pytest.raises(AudioError, match="tonemill channels mean"):
+            encode(noise(channels, 1000), container)
 
 
 def test_overshoot_is_clipped_and_never_wraps() -> None:

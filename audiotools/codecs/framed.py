@@ -163,10 +163,6 @@ def _walked(raw: io.BufferedIOBase, start: int, size: int, parser: Parser, magic
     raw.seek(at)
     if magic and raw.read(len(magic)) == magic:
         return Extent(parts=((0, at),), next_at=at, counted=counted)
-    left = 0 if is_known_end(raw, at, size) or _is_rest(raw, at, size) else size - at
+    # A byte alone is no other file.
+    left = 0 if size - at < 2 or is_known_end(raw, at, size) else size - at
     return Extent(parts=((0, at),), left_bytes=left, counted=counted)
-
-
-def _is_rest(raw: io.BufferedIOBase, at: int, size: int) -> bool:
-    """Whether fewer bytes are left than the header of a frame."""
-    return size - at < 2

@@ -34,20 +34,8 @@ SAMPLED: Final = 40
 """Files that are looked for among all, where it is in doubt whether anything can be read."""
 
 ARCHIVES: Final = (
-    *(
-        TAR_SUFFIX,
-        ".tar.gz",
-        ".tgz",
-        ".tar.zst",
-        ".tzst",
-        ".tar.bz2",
-        ".tbz2",
-        ".tar.xz",
-        ".txz",
-        ".zip",
-        ".7z",
-        ".rar",
-    ),
+    *(TAR_SUFFIX, ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
+    *(".zip", ".7z", ".rar"),
 )
 """Suffixes of what holds files, and is no sound."""
 

@@ -41,6 +41,7 @@ def command(
 
     from tonemill.audiotools.codecs.files import is_audio
     from tonemill.pipelines.sources.scan import ARCHIVES
+    from tonemill.pipelines.sources.tables import suffix_of
     from tonemill.pipelines.sources.webdataset import tars_of
     from tonemill.pipelines.storage.paths import place as place_of
 
@@ -59,7 +60,7 @@ def command(
         facts, tables = of_file(path)
     elif path.is_file() and path.name.lower().endswith(ARCHIVES):
         facts, tables = of_tar(*tars_of([str(path)]))
-    elif path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+    elif path.is_file() and suffix_of(path) in (".csv", ".tsv", ".tab", ".parquet"):
         raise UsageError(f"{place} is a table of metadata. `tonemill scan FOLDER --table TABLE` joins it with files.")
     elif path.is_file():
         facts, tables = _stream_or_model(path, place)

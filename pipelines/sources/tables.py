@@ -56,7 +56,7 @@ class Table:
 
     def where(self, row: Row) -> str:
         """A row in words for a message."""
-        return f"{'row' if _suffix(self.path) in ('.parquet', '.json') else 'line'} {row.line}"
+        return f"{'row' if suffix_of(self.path) in ('.parquet', '.json') else 'line'} {row.line}"
 
     def fields(self, row: Row, *without: str | None) -> dict[str, Any]:
         """The fields of a row: its columns under their new names, but for some."""
@@ -95,7 +95,7 @@ def read_table(
     Raises:
         UsageError: the file cannot be read; the message has the line and the reason.
     """
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if columns and suffix in _READERS:
         raise UsageError(f"--columns is for text whose first line is a row; {path} names its columns itself.")
     try:
@@ -217,7 +217,7 @@ def _as_separated(path: Path, suffix: str, names: Sequence[str], columns: Sequen
     return header, [Row(line, values) for line, values in rows]
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
     """The suffix of the format, without that of a compression."""
     return Path(path.stem if path.suffix.lower() in _COMPRESSED else path.name).suffix.lower()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -97,7 +98,10 @@ def test_what_cannot_be_shown_is_named_with_the_command_that_reads_it(
     tonemill: Tonemill, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "x.csv").write_text("path,label\na.wav,kick\n")
-    tonemill("inspect", tmp_path / "x.csv").refused(2, "tonemill scan FOLDER --table TABLE")
+    (tmp_path / "x.tab").write_text("path\tlabel\na.wav\tkick\n")
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"path,label\na.wav,kick\n"))
+    for name in ("x.csv", "x.tab", "x.csv.gz"):
+        tonemill("inspect", tmp_path / name).refused(2, "tonemill scan FOLDER --table TABLE")
     for name, mend in (("x.tar.gz", "gunzip"), ("x.tar.zst", "unzstd"), ("x.zip", "unzip")):
         (tmp_path / name).write_bytes(b"PK\3\4")
         tonemill("inspect", tmp_path / name).refused(2, mend)

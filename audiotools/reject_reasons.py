@@ -68,7 +68,8 @@ TABLE: Final[dict[str, Reason]] = {
         "`tonemill slice --seconds 1 --short pad` (or keep) takes sources shorter than a clip; of `filter`, `trim` and "
         "`align`, --min-seconds is the limit, of `loops` --bars, of `within` --start-seconds.",
         by_step={
-            "slice": "`tonemill slice --seconds 1 --short pad` (or keep) takes sources shorter than a clip.",
+            "slice": "`tonemill slice --seconds 1 --short pad` (or keep) takes sources shorter than a clip; with "
+            "--at silence, lower --min-seconds.",
             "loops": "Ask for fewer bars (`tonemill loops --bars 1`), or state the tempo (`tonemill loops --bpm 120`).",
             "filter": "Lower --min-seconds of `filter`, or leave it out.",
             "trim": "Lower --min-seconds of `trim`, or its --threshold-db.",

@@ -15,6 +15,8 @@ def test_the_page_has_the_table() -> None:
 
 def test_a_hint_is_about_the_step_that_refused() -> None:
     assert "--bars" in TABLE["too_short"].mend_of("loops") and "slice" not in TABLE["too_short"].mend_of("loops")
+    # `slice --at silence` has no clips of one length that could be padded.
+    assert "--at silence" in TABLE["too_short"].mend_of("slice")
     assert TABLE["too_short"].mend_of(None) == TABLE["too_short"].mend_of("read") == TABLE["too_short"].mend
     for reason in TABLE.values():
         for step, mend in reason.by_step.items():

@@ -82,7 +82,8 @@ def ac3(head: bytes) -> Frame | None:
             return None
         hertz, kbps = (48000, 44100, 32000)[code], _AC3_KBPS[size_code // 2]
         words = kbps * 96000 // hertz + (size_code & 1 if hertz == 44100 else 0)
-        return Frame(2 * words, 1536, hertz)
+        # Streams of 9 and 10 are at half and at a quarter of the rate, as FFmpeg reads them.
+        return Frame(2 * words, 1536, hertz >> max(0, stream - 8))
     if stream > 16:
         return None
     size = 2 * (((head[2] & 7) << 8 | head[3]) + 1)

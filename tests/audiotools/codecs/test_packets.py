@@ -87,6 +87,18 @@ def test_a_quiet_beginning_makes_no_false_length(one: Packed, tmp_path: Path) ->
     assert frames == sound_of(path).shape[1] == pytest.approx(15 * one.rate, abs=2048)
 
 
+def test_frames_of_ac3_at_half_the_rate_are_counted_at_it(tmp_path: Path) -> None:
+    one = next(one for one in PACKED if one.form == "ac3")
+    data = bytearray(one.data(tmp_path))
+    at = 0
+    while frame := framed.ac3(bytes(data[at : at + 10])):
+        data[at + 5] = 9 << 3 | data[at + 5] & 7
+        at += frame.size
+    path = placed(tmp_path, bytes(data), one)
+    header = files.probe(path)
+    assert (header.sample_rate, header.frames) == (one.rate // 2, sound_of(path).shape[1])
+
+
 def test_a_broadcast_without_lengths_is_left_to_its_decoder(tmp_path: Path) -> None:
     data = bytearray(next(one for one in PACKED if one.form == "asf").data(tmp_path))
     at = data.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")) + 16

@@ -34,7 +34,7 @@ def summary(folder: str, about: dict[str, Any]) -> str:
             f"clips: {ledger['clips']} cut = {ledger['examples']} kept + {ledger['clips_rejected']} rejected "
             f"+ {ledger['clips_filtered']} filtered"
         )
-    if seconds := about.get("seconds_ledger"):
+    if (seconds := about.get("seconds_ledger")) and seconds["read"]:
         lines.append(f"sound: {seconds_in_words(seconds)}")
     lines += [f"  {count} {reason}" for reason, count in Counter(about["refused_by"]).most_common()]
     if about["gain_limited"]:

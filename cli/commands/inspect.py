@@ -135,7 +135,7 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     account = new_table("ledger", "", "read", "kept", "rejected", "filtered")
     account.add_row("sources", *(str(ledger[name]) for name in ("sources", "kept", "rejected", "filtered")))
     account.add_row("clips", *(str(ledger[name]) for name in ("clips", "examples", "clips_rejected", "clips_filtered")))
-    if seconds := about.get("seconds_ledger"):
+    if (seconds := about.get("seconds_ledger")) and seconds["read"]:
         sound.add_row("of what was read", seconds_in_words(seconds))
     about = {**about, "straddling": straddling}
     fields = _fields(index, roles, arrays)

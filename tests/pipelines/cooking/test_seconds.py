@@ -14,8 +14,10 @@ from conftest import Tonemill
 from pyarrow import parquet
 
 from tonemill.audiotools.waveform import Waveform
+from tonemill.cli.outcomes import summary
 from tonemill.pipelines.building.build import Build, produce
 from tonemill.pipelines.cooking.seconds import of_source
+from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output, Splitting
 from tonemill.pipelines.planning.planner import make_plan
@@ -88,6 +90,17 @@ def test_a_corpus_counts_what_slice_left_behind(
     stream = piped(["scan", tmp_path / "in", "-q"], ["slice", "--seconds", 1, "--tail", "pad"])
     ended = tonemill("shard", tmp_path / "d", "--workers", 1, stdin=stream).done()
     assert "6.0 s stored + 0.0 s left behind" in ended.err
+
+
+def test_where_nothing_was_read_as_from_seeds_no_sum_of_it_is_printed(
+    tonemill: Tonemill, piped: Callable[..., bytes], tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
+    tonemill("shard", tmp_path / "c", "-q", stdin=piped(["scan", tmp_path / "a.wav", "-q"])).done()
+    about = open_corpus(tmp_path / "c").about
+    assert "sound: 1.0 s read" in summary("c", about)
+    about["seconds_ledger"] = dict.fromkeys(about["seconds_ledger"], 0.0)
+    assert "sound:" not in summary("c", about)
 
 
 def test_what_remove_leaves_adds_up_though_clips_of_it_were_refused(

@@ -31,6 +31,7 @@ from tonemill.pipelines.runs.checkpoints import load_for_rendering
 from tonemill.pipelines.runs.run import FREE, RUN_JSON, Run, TrainConfig, open_run
 from tonemill.pipelines.storage import folders, json_files
 from tonemill.pipelines.training.beginning import batches_for
+from tonemill.pipelines.training.ends import within_memory
 from tonemill.pipelines.training.facts import facts_of
 from tonemill.pipelines.training.loop import train
 from tonemill.pipelines.training.opening import Wanted, wanted
@@ -223,7 +224,8 @@ class _Search:
         folder = self._folder / CANDIDATES / name
         if "steps" not in record:
             run = wanted(self._name, candidate, self._settings, self._corpus, folder)
-            record["steps"] = steps_within(float(self._settings.minutes or 0.0), run, device)
+            with within_memory(folder, self._settings):
+                record["steps"] = steps_within(float(self._settings.minutes or 0.0), run, device)
             self._write()
         paced = self._kind.paced(candidate, record["steps"])
         trained = train(self._name, paced, self._settings, self._corpus, folder, self._progress)

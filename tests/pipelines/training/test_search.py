@@ -107,6 +107,22 @@ def test_a_search_that_is_killed_goes_on(
     assert open_run(tmp_path).checkpoint("best").score == found.measured[found.kept].score
 
 
+def test_a_candidate_that_does_not_fit_the_memory_leaves_the_others(
+    captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps_within = module.steps_within
+
+    def starved(minutes: float, run: Any, device: Any) -> int:
+        if run.folder.name == "fir-64":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return steps_within(minutes, run, device)
+
+    monkeypatch.setattr(module, "steps_within", starved)
+    found = searched(captures, tmp_path)
+    assert found.kept == "fir-4"
+    assert found.failed["fir-64"].startswith("There is not enough memory for --batch-size 2.")
+
+
 def test_a_signal_ends_it(captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = loop.step_each
 

@@ -90,7 +90,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
                 )
         model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
         if search:
-            _refuse_beside_search(model, typed, each, init_from)
+            _refuse_beside_search(model, model_config, typed, each, init_from)
         # Of several processes that train one run, only the first one prints.
         shown = open_progress(progress, progress_file, quiet or int(os.environ.get("RANK", "0")) > 0)
         if search:
@@ -200,20 +200,33 @@ def _run(
     say_trained(trained, settings, progress)
 
 
-def _refuse_beside_search(model: Any, typed: Mapping[str, Any], each: str | None, init_from: Path | None) -> None:
+def _refuse_beside_search(
+    model: Any, model_config: Any, typed: Mapping[str, Any], each: str | None, init_from: Path | None
+) -> None:
     """Refuse what a search chooses or does not do.
 
     Raises:
         UsageError: names the flag.
     """
     shared = {one.name for owner in (TrainConfig, model.Config) for one in config.settings(owner)}
-    own = [name for name, value in typed.items() if value not in (None, []) and name not in shared - {model.chooser}]
+    chosen = {model.chooser, *_paced(model, model_config)}
+    own = [name for name, value in typed.items() if value not in (None, []) and name not in shared - chosen]
     flags = [*own, *(["each"] if each is not None else []), *(["init_from"] if init_from is not None else [])]
     if flags:
         raise UsageError(
             f"--search tries candidates with settings of their own. Leave --{flags[0].replace('_', '-')} out, or train "
             "without --search."
         )
+
+
+def _paced(model: Any, model_config: Any) -> set[str]:
+    """Settings that follow from the steps that fit a candidate's minutes."""
+    from tonemill.models.exchange import Searchable
+
+    if not isinstance(model, Searchable):
+        return set()
+    few, many = (config.to_dict(model.paced(model_config, steps)) for steps in (1, 2))
+    return {name for name in few if few[name] != many[name]}
 
 
 def _search(name: str, model_config: Any, settings: TrainConfig, corpus: str, output: Path, progress: Progress) -> None:

@@ -157,7 +157,7 @@ def test_the_command_prints_the_table_and_the_reason(captures: Corpus, tonemill:
     done = tonemill(*command, "--where", "effect == 'A&B'").done()
     assert "parameters" in done.err and " is kept: " in done.err
     assert json.loads(done.out)["run"] == str(tmp_path / "pedal")
-    for flags in (("--network", "fir"), ("--preset", "nano"), ("--each", "effect")):
+    for flags in (("--network", "fir"), ("--preset", "nano"), ("--decay-steps", 6000), ("--each", "effect")):
         refused = tonemill(*command, *flags)
         assert refused.code == 2
         assert f"Leave {flags[0]} out" in refused.err

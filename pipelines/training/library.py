@@ -9,7 +9,9 @@ A killed training may have saved some runs and not yet others, so those behind g
 
 from __future__ import annotations
 
+import keyword
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -220,7 +222,7 @@ def _settings_of_each(settings: TrainConfig, corpus: Corpus, field: str) -> list
     """The values of a field over the examples to learn from, and the settings that train each alone.
 
     Raises:
-        CorpusError: there are none, or too many.
+        CorpusError: there are none, or too many, or a condition cannot name the field.
     """
     from tonemill.pipelines.corpus.part import part_of
 
@@ -230,8 +232,15 @@ def _settings_of_each(settings: TrainConfig, corpus: Corpus, field: str) -> list
     known = set(whole.fields()) | {FOLDER}
     if field not in known:
         raise CorpusError(f"{corpus.name} has no field {field!r} for --each; it has {', '.join(sorted(known))}.")
+    if not field.isidentifier() or keyword.iskeyword(field):
+        name = re.sub(r"\W", "_", f"my_{field}")
+        raise CorpusError(
+            f"{field!r} is no name that a condition can have, as --each needs it. Read the table that has it with "
+            f"--rename '{field}={name}'."
+        )
     if field in rows.column_names:
-        values = {value for value in rows[field].to_pylist() if value is not None}
+        # An empty text is none, as everywhere, and would name no folder.
+        values = {value for value in rows[field].to_pylist() if value not in (None, "")}
     else:
         values = {folder_of(source) for source in rows["source"].to_pylist()}
     if not 0 < len(values) <= MOST:

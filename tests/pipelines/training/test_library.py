@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Tonemill
+from conftest import RATE, Tonemill, write_wav
 from making import QUIET
 from safetensors.torch import load_file
 
@@ -19,7 +19,7 @@ from tonemill.audiotools.errors import CorpusError, OutputError, RunError, Usage
 from tonemill.models.contract import load_model
 from tonemill.models.effect.settings import config_of_network
 from tonemill.models.wavegan import WaveGANConfig
-from tonemill.pipelines.corpus.corpus import Corpus
+from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
 from tonemill.pipelines.training import library
 from tonemill.pipelines.training.library import folder_name, train_each
@@ -178,6 +178,21 @@ def test_folders_are_named_by_values() -> None:
         "%2E.",
         "%C3%BCber",
     ]
+
+
+def test_empty_texts_are_no_values_and_names_are_such_as_conditions_have(tonemill: Tonemill, tmp_path: Path) -> None:
+    rows = [{"path": f"{n}.wav", "kind": kind, "class": "x", "the kind": kind} for n, kind in enumerate(("", "a", "b"))]
+    for row in rows:
+        write_wav(tmp_path / "raw" / row["path"], RATE)
+    (tmp_path / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    stream = tonemill("scan", tmp_path / "raw", "--table", tmp_path / "table.jsonl", "-q").done().out
+    tonemill("shard", tmp_path / "corpus", "-q", stdin=stream).done()
+    corpus = open_corpus(tmp_path / "corpus")
+    found = library._settings_of_each(SHORT, corpus, "kind")
+    assert [(value, one.where) for value, one in found] == [("a", "kind == 'a'"), ("b", "kind == 'b'")]
+    for field, renamed in (("class", "class=my_class"), ("the kind", "the kind=my_the_kind")):
+        with pytest.raises(CorpusError, match=f"--each.*--rename '{renamed}'"):
+            library._settings_of_each(SHORT, corpus, field)
 
 
 def test_the_command_trains_a_run_for_each_value(captures: Corpus, tonemill: Tonemill, tmp_path: Path) -> None:

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +32,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.signal import lfilter
 
+from benchmarks.step_rates import rate_of
 from tonemill.audiotools.synthetic import loop
 from tonemill.models.effect.settings import config_of_network
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
@@ -67,14 +67,6 @@ def captures(folder: Path) -> Corpus:
     text = " | ".join(f"{TONEMILL} {stage}" for stage in stages)
     subprocess.run(["bash", "-o", "pipefail", "-c", text], check=True, stdout=subprocess.DEVNULL)
     return open_corpus(folder / "corpus")
-
-
-def rate_of(runs: Sequence[Run]) -> float:
-    """Steps a second of runs that trained side by side, without their first third."""
-    lines = [json.loads(line) for line in (runs[0].folder / "metrics.jsonl").read_text().splitlines()]
-    timed = [(line["step"], line["seconds"]) for line in lines if "seconds" in line]
-    (first, begin), (last, end) = timed[len(timed) // 3], timed[-1]
-    return float((last - first) / (end - begin))
 
 
 def apart(one: Run, other: Run) -> float:
@@ -118,9 +110,9 @@ def library(device: torch.device, small: bool, work: Path) -> list[tuple[str, fl
         found = train_each("effect", config, settings, corpus, work / name, "effect", quiet, at_once=at_once)
         return [one.run for one in found]
 
-    rows.append(("alone", rate_of([alone(base, "alone")]), "steps/s"))
+    rows.append(("alone", rate_of(alone(base, "alone").folder), "steps/s"))
     for name, at_once in (("at once", True), ("in turn", False)):
-        rows.append((f"four {name}", rate_of(four(base, name, at_once)), "steps/s of each"))
+        rows.append((f"four {name}", rate_of(four(base, name, at_once)[0].folder), "steps/s of each"))
     begin = time.perf_counter()
     four(replace(base, steps=steps), "whole", None)
     rows.append((f"four of {steps} steps, whole", time.perf_counter() - begin, "s"))

@@ -227,8 +227,7 @@ def _settings_of_each(settings: TrainConfig, corpus: Corpus, field: str) -> list
     from tonemill.pipelines.corpus.part import part_of
 
     whole = corpus if settings.where is None else part_of(corpus, settings.where, "--where")
-    table = whole.index()
-    rows = table.filter([one == settings.split for one in table["split"].to_pylist()])
+    rows = whole.rows(settings.split)
     known = set(whole.fields()) | {FOLDER}
     if field not in known:
         raise CorpusError(f"{corpus.name} has no field {field!r} for --each; it has {', '.join(sorted(known))}.")

@@ -1,6 +1,6 @@
 """Digits spoken by a GAN that has learned for minutes, and what a judge of other recordings takes them for.
 
-    python -m benchmarks.speedrun DIGITS                               # eight minutes on an accelerator
+    python -m benchmarks.speedrun DIGITS                               # 6.5 minutes of training, on an accelerator
     python -m benchmarks.speedrun DIGITS --device cpu --small          # in minutes, to see that it runs
 
 DIGITS holds files named DIGIT_SPEAKER_NUMBER.wav, as those of the Free Spoken Digit Dataset (8 kHz). They are resampled

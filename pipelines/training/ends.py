@@ -29,6 +29,11 @@ def finished(step: int, seconds: float, settings: TrainConfig) -> bool:
     )
 
 
+def is_tired(since_best: int, settings: TrainConfig) -> bool:
+    """Whether so many scores in a row were no better than the best."""
+    return settings.patience is not None and since_best >= settings.patience
+
+
 def refuse_runaway(values: Mapping[str, float], step: int, run: Run) -> None:
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:

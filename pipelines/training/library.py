@@ -31,8 +31,8 @@ from tonemill.pipelines.runs import checkpoints
 from tonemill.pipelines.runs.run import RUN_JSON, Run, TrainConfig
 from tonemill.pipelines.training.allocator import keep_memory
 from tonemill.pipelines.training.beginning import batches_for
-from tonemill.pipelines.training.ends import Clock, finished, interruptible
-from tonemill.pipelines.training.loader_processes import batches
+from tonemill.pipelines.training.ends import Clock, finished, interruptible, is_tired
+from tonemill.pipelines.training.loader_processes import batches, processes_for
 from tonemill.pipelines.training.loop import Trained
 from tonemill.pipelines.training.opening import Wanted, opened, wanted
 from tonemill.pipelines.training.record import Record
@@ -123,7 +123,7 @@ class _Member:
 
     @property
     def tired(self) -> bool:
-        return self.settings.patience is not None and self.state.since_best >= self.settings.patience
+        return is_tired(self.state.since_best, self.settings)
 
     def is_over(self, seconds: float) -> bool:
         return self.error is not None or self.tired or finished(self.state.step, seconds, self.settings)
@@ -190,9 +190,8 @@ class _Library:
 
     def _incoming(self, group: Sequence[_Member]) -> Iterator[tuple[Batch, ...]]:
         """A batch for each of a group, from their next step on; loader processes are dealt to all of them."""
-        device, wished = self._device, self._settings.loader_workers
-        processes = wished if wished is not None else 4 * (device.type != "cpu")
-        each = math.ceil(processes / len(group))
+        device = self._device
+        each = math.ceil(processes_for(self._settings, device) / len(group))
         sets = [
             batches_for(one.state.model, one.wanted.corpus, one.settings, one.state.step, order=one.run.order)
             for one in group

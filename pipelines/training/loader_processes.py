@@ -12,15 +12,22 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+import torch
 from torch.utils.data import DataLoader
 
 from tonemill.models.contract import Batch
+from tonemill.pipelines.runs.run import TrainConfig
 from tonemill.pipelines.training.batch_memory import AHEAD, AHEAD_OF_PARTS
 from tonemill.pipelines.training.loader import Batches
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 LOOK_SECONDS: Final = 0.5
 """Between looks whether the parent is there; PyTorch's own look comes only when a process waits for work."""
+
+
+def processes_for(settings: TrainConfig, device: torch.device) -> int:
+    """How many are wanted."""
+    return settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
 
 
 def batches(dataset: Batches, processes: int, pin: bool) -> Iterator[Batch]:

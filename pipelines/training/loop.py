@@ -24,8 +24,8 @@ from tonemill.pipelines.runs import checkpoints
 from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.allocator import keep_memory
 from tonemill.pipelines.training.beginning import batches_for, epoch_of, examples_for
-from tonemill.pipelines.training.ends import Clock, finished, interruptible
-from tonemill.pipelines.training.loader_processes import batches
+from tonemill.pipelines.training.ends import Clock, finished, interruptible, is_tired
+from tonemill.pipelines.training.loader_processes import batches, processes_for
 from tonemill.pipelines.training.opening import opened, wanted
 from tonemill.pipelines.training.processes import Processes, joined
 from tonemill.pipelines.training.record import Record
@@ -108,7 +108,6 @@ class _Training:
         state, settings, device, processes = self._state, self._settings, self._device, self._processes
         ranks = (processes.rank, processes.count)
         dataset = batches_for(state.model, self._corpus, settings, state.step, *ranks, order=self._run.order)
-        loaders = settings.loader_workers if settings.loader_workers is not None else 4 * (device.type != "cpu")
         with (
             self._progress.phase(f"train {self._run.folder}", settings.steps, "steps") as phase,
             interruptible() as interrupted,
@@ -116,7 +115,7 @@ class _Training:
         ):
             phase.reach(state.step, counted=False)
             over = processes.any(self._is_over(), device)
-            incoming = batches(dataset, loaders, pin=device.type == "cuda")
+            incoming = batches(dataset, processes_for(settings, device), pin=device.type == "cuda")
             while not over:
                 self._turn(record)
                 losses = processes.averaged(self._step(next(incoming).to(device)))
@@ -173,6 +172,4 @@ class _Training:
         return finished(self._state.step, self._clock.seconds, self._settings) or self._is_tired()
 
     def _is_tired(self) -> bool:
-        """Whether so many scores in a row were no better than the best."""
-        patience = self._settings.patience
-        return patience is not None and self._state.since_best >= patience
+        return is_tired(self._state.since_best, self._settings)

@@ -126,7 +126,7 @@ class TableFile:
         metadata = self._opened.file.metadata
         return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
-    def group(self, number: int, wanted: Wanted | None, held: BinaryIO | io.RawIOBase) -> pa.Table:
+    def group(self, number: int, wanted: Wanted | None, held: io.RawIOBase) -> pa.Table:
         """One row group, from a file that has its bytes at the same places.
 
         Raises:

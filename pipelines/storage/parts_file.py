@@ -22,7 +22,7 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.storage.parquet import MOST_AT_ONCE, TableFile, reading, table_in
 from tonemill.pipelines.storage.paths import as_store, kept
-from tonemill.pipelines.storage.table_digests import Window, not_as_written, opened
+from tonemill.pipelines.storage.table_digests import not_as_written, opened, window
 
 PARTS: Final = b"tonemill.parts"
 """Key of the list of parts in the footer."""
@@ -160,7 +160,7 @@ class PartsFile:
         """
         before = self._groups[number - 1].end if number else 0
         with reading(self._path):
-            held = Window(self._bytes(before, self._groups[number]), before, self._size)
+            held = window(self._bytes(before, self._groups[number]), before, self._size)
             wanted = None if columns is None else lambda name: name in columns
             return self._table.group(number, wanted, held)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import os
 import stat
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from tonemill.pipelines.storage.ranged_file import RangedFile
 from tonemill.pipelines.storage.store import Entry
 from tonemill.pipelines.storage.stores import most_seconds, persist, store_of
 
@@ -126,9 +125,10 @@ class StorePath:
     def rglob(self, pattern: str) -> Iterator[StorePath]:
         return iter([path for path in self.below() if fnmatchcase(path.name, pattern)])
 
-    def open(self, mode: str = "rb") -> io.RawIOBase:
+    def open(self, mode: str = "rb") -> RangedFile:
         assert mode == "rb", mode
-        return _Reader(self, self.entry().bytes)
+        size = self.entry().bytes
+        return RangedFile(size, _Ahead(self, size).read)
 
     def read_bytes(self) -> bytes:
         return self._persist(f"reading {self}", lambda: store_of(self.scheme).read(self.key))
@@ -168,44 +168,17 @@ class StorePath:
                 raise
 
 
-class _Reader(io.RawIOBase):
-    """An object as a file: a read after a seek fetches only its own bytes; sequential reads fetch ahead."""
+class _Ahead:
+    """Bytes of an object: what is read in order is fetched ahead, and of what is read elsewhere its own bytes alone."""
 
     def __init__(self, path: StorePath, size: int) -> None:
-        super().__init__()
         self._path, self._size = path, size
-        self._at = self._first = 0
-        self._held = b""
-        self._ahead = 0
+        self._first, self._held, self._ahead = 0, b"", 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size is None or size < 0 else min(self._size, self._at + size)
-        start, last = self._at, self._first + len(self._held)
+    def read(self, start: int, end: int) -> bytes:
+        last = self._first + len(self._held)
         if not self._first <= start <= end <= last:
             self._ahead = min(AHEAD_BYTES, max(2 * self._ahead, 1 << 16)) if start == last else 0
             self._held = self._path.read(start, min(self._size, max(end, start + self._ahead)))
             self._first = start
-        data = self._held[start - self._first : end - self._first] if end > start else b""
-        self._at = max(start, end)
-        return data
-
-    def readall(self) -> bytes:
-        return self.read()
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        return self._held[start - self._first : end - self._first]

@@ -33,6 +33,7 @@ from tonemill.pipelines.storage.output_names import (
     SIDECAR_SUFFIX,
 )
 from tonemill.pipelines.storage.paths import as_store, kept
+from tonemill.pipelines.storage.ranged_file import RangedFile
 
 _OF_SHARD: Final = re.compile(r"(\d{6,12})\.(index|rejects)\.parquet")
 
@@ -178,10 +179,10 @@ def _end_of(path: Path, known: Mapping[str, Any]) -> BinaryIO | None:
     remote = as_store(path)
     if remote is None or remote.entry().bytes != size or count > MOST_FETCHED:
         return None
-    return cast(BinaryIO, Window(remote.read(size - count, size), size - count, size))
+    return cast(BinaryIO, window(remote.read(size - count, size), size - count, size))
 
 
-class Window(io.RawIOBase):
+def window(data: bytes, first: int, size: int) -> RangedFile:
     """A file of which only some bytes are there, at their places; zeros stand before them, and nothing behind.
 
     Args:
@@ -190,35 +191,11 @@ class Window(io.RawIOBase):
         size: of the file.
     """
 
-    def __init__(self, data: bytes, first: int, size: int) -> None:
-        super().__init__()
-        self._data, self._first, self._size, self._at = data, first, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._size, self._at + size)
+    def bytes_of(start: int, end: int) -> bytes:
         # Arrow reads the last 64 KiB of any file, and uses of them the footer.
-        zeros = bytes(max(0, min(end, self._first) - self._at))
-        data = zeros + self._data[max(0, self._at - self._first) : max(0, end - self._first)]
-        self._at += len(data)
-        return data
+        return bytes(max(0, min(end, first) - start)) + data[max(0, start - first) : max(0, end - first)]
 
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+    return RangedFile(size, bytes_of)
 
 
 def _forget(path: Path) -> bool:

@@ -7,15 +7,15 @@ ranges of about 8 MiB (`order.RANGE_BYTES`), in the order in which the streams o
 
 from __future__ import annotations
 
-import io
-import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import BinaryIO, cast
 
 from tonemill.pipelines.corpus.corpus import Corpus, Tars
 from tonemill.pipelines.storage.paths import as_store
+from tonemill.pipelines.storage.ranged_file import RangedFile
 from tonemill.pipelines.training.order import RANGE_BYTES, Place, Range
 
 
@@ -62,7 +62,7 @@ class ShardRanges:
         Raises:
             OSError, when it is read: the store cannot be read.
         """
-        return cast(BinaryIO, _File(self, shard, self._sizes[shard]))
+        return cast(BinaryIO, RangedFile(self._sizes[shard], partial(self.read, shard)))
 
     def read(self, shard: str, start: int, end: int) -> bytes:
         """Bytes of a shard from `start` to before `end`."""
@@ -94,30 +94,3 @@ class ShardRanges:
 
 def _covers(one: Range, shard: str, start: int, end: int) -> bool:
     return one.shard == shard and one.start <= start and end <= one.end
-
-
-class _File(io.RawIOBase):
-    """A shard whose bytes come from ranges."""
-
-    def __init__(self, ranges: ShardRanges, shard: str, size: int) -> None:
-        super().__init__()
-        self._ranges, self._shard, self._size, self._at = ranges, shard, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._size, self._at + size)
-        data = self._ranges.read(self._shard, self._at, end) if end > self._at else b""
-        self._at += len(data)
-        return data

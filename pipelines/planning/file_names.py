@@ -20,7 +20,7 @@ _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 _FORBIDDEN: Final = re.compile(r'[<>:"|?*\\]')
 """What Windows and exFAT take in no name; folders of audio go from one system to another."""
 
-_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(?=\.|$)", re.IGNORECASE)
+_DEVICE: Final = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(?=\.|$)", re.IGNORECASE)
 """What is a device there, with any suffix."""
 
 _NUMBERED: Final = re.compile(r"(.*)-\d+", re.DOTALL)

@@ -143,6 +143,7 @@ def test_no_file_name_leaves_the_folder_or_meets_another(paths: list[str]) -> No
             ("nul.take.wav", "nul_.take"),
             ("aux/com1.wav", "aux_/com1_"),
             ("console.wav", "console"),
+            ("Falcon/beacon.nul.wav", "Falcon/beacon.nul"),
         ),
         *(
             ('a?b*"<x>|.wav', "a_b___x__"),

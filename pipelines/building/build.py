@@ -86,10 +86,12 @@ def claim(build: Build) -> State:
 
     Raises:
         OutputError: the folder was made by another plan, which this one may not replace.
+        CorpusError: that plan has damaged rows, and they may be what makes it another.
     """
     plan, found = build.plan, build.folder_found
     state = look(found, plan, build.tolerance)
     if state.made is not None and state.made.digest not in (plan.digest, build.instead_of) and not build.overwrite:
+        found.whole_plan()
         raise OutputError(_other_plan(build.folder, state, plan))
     for line in describe_changes(found, plan, state, build.tolerance):
         build.progress.say(line)

@@ -86,7 +86,7 @@ def take_in(
         try:
             return found.whole_plan() if wishes.mode != "overwrite" else None
         except CorpusError:
-            return None  # produce() replaces a damaged plan, or raises an error that describes the damage
+            return None  # `claim` raises an error that describes the damage; a plan that is the same is written again
 
     is_append = wishes.mode == "append"
     dealing = Dealing(

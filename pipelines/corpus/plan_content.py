@@ -54,6 +54,9 @@ def plan_of(about: dict[str, Any], shards: tuple[Shard, ...]) -> Plan:
     require(output.kind in ("shards", "files"), "kind of output", output.kind)
     require(output.container in CONTAINERS, "container", output.container)
     require(output.bits in (None, 16, 24, 32), "bits", output.bits)
+    quality = output.quality
+    require(quality is None or (type(quality) in (int, float) and 0 <= quality <= 1), "quality", quality)
+    require(type(output.states_none) is bool, "states_none", output.states_none)
     for name in ("valid", "test"):
         share = getattr(splitting, name)
         require(type(share) in (int, float) and 0 <= share <= 1, name, share)

@@ -256,6 +256,14 @@ def test_a_list_of_shards_that_is_not_true_is_refused(
             PlanFile(tmp_path / "plan.parquet").rows(0)
 
 
+@pytest.mark.parametrize("value", [{"quality": "best"}, {"quality": 1.5}, {"quality": math.nan}, {"states_none": "no"}])
+def test_an_output_that_no_command_writes_is_refused(tmp_path: Path, value: dict[str, Any]) -> None:
+    with (tmp_path / "plan.parquet").open("wb") as file:
+        dump_plan(replace(planned(), output=Output("files", "ogg", **value)), file)
+    with pytest.raises(CorpusError, match=f"not a plan: its {next(iter(value))} is"):
+        read_plan(tmp_path / "plan.parquet")
+
+
 @pytest.mark.slow
 def test_half_a_million_shards(tmp_path: Path) -> None:
     """Of a recipe each: each is read within 50 ms of CPU, without the others."""

@@ -246,6 +246,19 @@ def test_the_command_that_made_it_mends_a_plan_with_another_content(
     assert contents(copy) == contents(corpus)
 
 
+def test_rows_of_a_plan_that_are_damaged_are_named_where_another_stream_needs_them(
+    tonemill: Tonemill, plan: bytes, copy: Path, corpus: Path
+) -> None:
+    flip(copy / "plan.parquet", 9)
+    before = contents(copy)
+    for mode in ([], ["--append"], ["--update"]):
+        fewer = stream_of(lines_of(plan)[1:2])
+        tonemill("shard", copy, "-q", *mode, stdin=fewer).refused(1, "plan.parquet", "damaged", "repair")
+        assert contents(copy) == before
+    tonemill("shard", copy, *SHARDING, stdin=plan).done()
+    assert contents(copy) == contents(corpus)
+
+
 # A plan that is being written
 
 

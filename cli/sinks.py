@@ -132,7 +132,7 @@ def output(
         quality: as typed.
 
     Raises:
-        UsageError: the container does not hold so many bits, or has no quality to choose.
+        UsageError: the container does not hold so many bits, or has no such quality.
     """
     from tonemill.audiotools.codecs.encoding import LOSSY
     from tonemill.pipelines.planning.plan import Output
@@ -146,6 +146,8 @@ def output(
         quality = before.quality if container == before.container else None
     elif container not in LOSSY:
         raise UsageError(f"--quality is for --format {', '.join(LOSSY)}; {container} keeps the sound as it is.")
+    elif not 0 <= quality <= 1:
+        raise UsageError(f"--quality is {quality}; it must be from 0 to 1.")
     return Output(kind, container, bits, before.states_none, quality)
 
 

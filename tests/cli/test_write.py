@@ -76,6 +76,9 @@ def test_a_lossy_file_has_the_quality_that_was_wished(tonemill: Tonemill, plan: 
         assert tonemill("write", folder, "-q", stdin=stream).done().line["bytes"] == sizes[-1]
     assert sizes[0] < 0.8 * sizes[1]
     tonemill("write", tmp_path / "x", "--quality", 0.5, stdin=stream).refused(2, "--quality is for --format ogg")
+    wrong = tonemill("write", tmp_path / "x", "--format", "ogg", "--quality", "nan", stdin=stream)
+    wrong.refused(2, "--quality is nan")
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_folder_is_marked_as_ours(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ LONGEST_ROW: Final = 4 << 20
 """Four times the longest recipe."""
 
 MOST_FOOTERS: Final = 4
-"""Footers of tables that a process keeps: that of a plan holds kilobytes for each shard, and is parsed for each."""
+"""Footers of tables that a process keeps: that of an earlier plan has kilobytes for each shard."""
 
 _footers: dict[tuple[int, ...] | None, tuple[Any, pa.Schema]] = {}
 """Parsed footers and their schemas, by version of the file."""
@@ -211,15 +211,12 @@ def read_row_groups(
             yield _whole(file, there, path, number, wanted)
 
 
-def footer_bytes(file: BinaryIO) -> int:
-    """Bytes that a Parquet file announces for its description, in the last eight of its own."""
-    file.seek(max(0, file.seek(0, 2) - 8))
-    return int.from_bytes(file.read(4), "little")
-
-
 def _parquet(file: BinaryIO, path: Path) -> _Opened:
-    length = footer_bytes(file)
-    if length > min(MOST_METADATA, file.seek(0, 2)):
+    size = file.seek(0, 2)
+    # The last eight bytes are the length of the footer, and a mark.
+    file.seek(max(0, size - 8))
+    length = int.from_bytes(file.read(4), "little")
+    if length > min(MOST_METADATA, size):
         raise CorpusError(f"{path} is damaged: it announces {length} bytes of description.")
     file.seek(0)
     # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's
@@ -268,7 +265,7 @@ def _batches(
         there, rows = parquet.ParquetFile(file, metadata=metadata, read_dictionary=texts, pre_buffer=False), MOST_ROWS
     columns = None if wanted is None else [name for name in schema.names if wanted(name)]
     fields = [field for field in schema if wanted is None or wanted(field.name)]
-    # A plan's metadata name every shard: they are not copied for each row group.
+    # The metadata of an earlier plan name every shard: they are not copied for each row group.
     chosen = pa.schema(fields, schema.metadata if number is None else None)
     total = count = 0
     for packed in there.iter_batches(rows, numbers, columns, use_threads=False):

@@ -41,7 +41,7 @@ def command(
 
     from tonemill.audiotools.codecs.files import is_audio
     from tonemill.pipelines.sources.scan import ARCHIVES
-    from tonemill.pipelines.sources.tables import suffix_of
+    from tonemill.pipelines.sources.unpacking import suffix_of
     from tonemill.pipelines.sources.webdataset import tars_of
     from tonemill.pipelines.storage.paths import place as place_of
 

@@ -6,13 +6,16 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Final
 
 from tonemill.pipelines.recipes.recipe import EXACT
 
 BLANKS: Final = " "
 """The separator of tables whose cells stand between blanks, of which the last may hold more."""
+
+UNNAMED: Final = "path"
+"""What a first column without a name is called: pandas and R write names of rows so, as an index of file names."""
 
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", BLANKS: "blanks"}
 _UNQUOTED: Final = ("\t", "|")
@@ -39,7 +42,7 @@ def separated(data: bytes, own: str, names: Sequence[str], columns: Sequence[str
     Raises:
         ValueError: it cannot be read; the message has the line and the reason.
     """
-    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+    if data.startswith(b"\xd0\xcf\x11\xe0"):
         raise ValueError("it is a workbook; save its sheet as CSV")
     lines = io.StringIO(decoded(data), newline=None).read().split("\n")
     first = 0
@@ -68,11 +71,15 @@ def separated(data: bytes, own: str, names: Sequence[str], columns: Sequence[str
             )
     for place, name in reversed(list(enumerate(header))):
         column = [cells[place] for _, cells in table]
-        if not name and (not any(column) or column == [str(n) for n in range(len(column))]):
-            # Separators at the ends of lines, or the row numbers that pandas writes.
+        if not name and (
+            not any(column) or (place == 0 and _counts_rows(column, set(map(plain, header)) & set(names)))
+        ):
+            # Separators at the ends of lines, or numbers of rows.
             for _, cells in table:
                 del cells[place]
             del header[place]
+    if header[:1] == [""] and UNNAMED not in map(plain, header):
+        header[0] = UNNAMED
     if "" in header or len(set(header)) < len(header):
         bad = next(name for name in header if not name or header.count(name) > 1)
         what = f"two columns are called {bad!r}" if bad else f"column {header.index('') + 1} has no name"
@@ -84,12 +91,24 @@ def separated(data: bytes, own: str, names: Sequence[str], columns: Sequence[str
     ]
 
 
+def _counts_rows(column: Sequence[str], names: Set[str]) -> bool:
+    """Whether a first column without a name numbers the rows, as pandas (from 0) and R (from 1) write them.
+
+    Numbers with gaps are those of a part of a table, unless no other column names files.
+    """
+    if len(set(column)) < len(column) or not all(map(_INTEGER.fullmatch, column)):
+        return False
+    return bool(names) or [int(one) - int(column[0]) for one in column] == list(range(len(column)))
+
+
 def decoded(data: bytes) -> str:
-    """Text in UTF-8 or UTF-16, with a mark of its order or without.
+    """Text in UTF-8, UTF-16 or UTF-32; UTF-16 with a mark of its order or without.
 
     Raises:
         ValueError: it is in another encoding; the message has the line.
     """
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return data.decode("utf-32")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     head = data[:4096]
@@ -154,7 +173,7 @@ def _cells(lines: Sequence[str], first: int, separator: str, columns: int) -> It
     """Line numbers and cells.
 
     Cells between tabs or bars are as they stand, for what writes them (Common Voice, LJ Speech) does not quote; unless
-    all that begin with a quotation mark are quoted by the rules of CSV, and one of them had to be.
+    all that begin with a quotation mark are quoted by the rules of CSV, and one of them had to be or names a column.
     """
     numbered = [(number, line) for number, line in enumerate(lines[first:], first + 1) if line.strip()]
     if separator == BLANKS:
@@ -162,7 +181,9 @@ def _cells(lines: Sequence[str], first: int, separator: str, columns: int) -> It
         return
     if separator in _UNQUOTED:
         text = "\n".join(lines[first:])
-        quoted = list(csv.reader(io.StringIO(text), delimiter=separator)) if _is_quoted(text, separator) else []
+        quoted = (
+            list(csv.reader(io.StringIO(text), delimiter=separator)) if _is_quoted(text, separator, columns) else []
+        )
         if len({len(cells) for cells in quoted if cells}) != 1:
             yield from ((number, line.split(separator)) for number, line in numbered)
             return
@@ -184,11 +205,13 @@ def _cells(lines: Sequence[str], first: int, separator: str, columns: int) -> It
         ) from error
 
 
-def _is_quoted(text: str, separator: str) -> bool:
+def _is_quoted(text: str, separator: str, columns: int) -> bool:
     mark = re.escape(separator)
     begun = re.findall(rf'(?:^|(?<=[{mark}\n]))"[^{mark}\n]*', text)
     quoted = re.findall(rf'(?:^|(?<=[{mark}\n]))"(?:[^"\n]|"")*"(?=[{mark}\n]|$)', text)
-    return bool(quoted) and any('""' in one[1:-1] or separator in one for one in quoted) and len(quoted) == len(begun)
+    is_name_quoted = not columns and text.split("\n", 1)[0].startswith('"')
+    had_to = is_name_quoted or any('""' in one[1:-1] or separator in one for one in quoted)
+    return bool(quoted) and had_to and len(quoted) == len(begun)
 
 
 def _kind(texts: Sequence[str]) -> Callable[[str], Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tonemill.pipelines.sources.tables import columns_of, read_table
 
 def values(path: Path, data: bytes | str, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return [dict(row.values) for row in read_table(path, columns=columns).rows]
+    return [dict(row.values) for row in read_table(path, names=("path",), columns=columns).rows]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,14 @@ TABS = 'path\ttext\ttake\na.wav\tsay "x", y\t3\nb.wav\tnaïve; \u2014\t12\n'
         ("tabs.txt", TABS.encode("utf-16-be")),
         ("semicolons.tsv", SEMICOLONS.encode()),
         ("pandas.csv", f",{CSV}".replace("\r\na", "\r\n0,a").replace("\r\nb", "\r\n1,b").encode()),
+        ("part.csv", f",{CSV}".replace("\r\na", "\r\n4,a").replace("\r\nb", "\r\n9,b").encode()),
+        ("r.csv", f'"",{CSV}'.replace("\r\na", '\r\n"1",a').replace("\r\nb", '\r\n"2",b').encode()),
+        ("index.csv", CSV.removeprefix("path").encode()),
+        ("utf32.csv", CSV.encode("utf-32")),
+        ("packed.csv", gzip.compress(CSV.encode())),
+        ("rows.csv", json.dumps(ROWS, indent=1).encode()),
+        ("rows.txt", "\n".join(map(json.dumps, ROWS)).encode()),
+        ("by-name-within.json", json.dumps({"version": 2, "clips": {row["path"]: row for row in ROWS}}).encode()),
         ("trailing.csv", SEMICOLONS.replace("\n", ";\n").encode()),
         ("array.json", json.dumps(ROWS).encode()),
         ("array.jsonl", json.dumps(ROWS).encode()),
@@ -123,12 +133,46 @@ def test_blanks_behind_separators_belong_to_them(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("letter", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_only_line_ends_end_lines(tmp_path: Path, letter: str) -> None:
+    """Text has characters that Python takes for ends of lines too; JSON and CSV do not."""
+    row = {"path": "a.wav", "text": f"one{letter}two"}
+    line = json.dumps(row, ensure_ascii=False).replace("\\u000b", letter).replace("\\u001c", letter)
+    assert values(tmp_path / "t.csv", f"path,text\na.wav,one{letter}two\n") == [row]
+    if ord(letter) > 31:
+        assert values(tmp_path / "t.jsonl", f"{line}\n") == values(tmp_path / "t.json", f"{line}\n") == [row]
+
+
+def test_cells_of_r_are_quoted_where_its_columns_are(tmp_path: Path) -> None:
+    found = values(tmp_path / "t.tsv", '"path"\t"text"\t"take"\n"a.wav"\t"one two"\t3\n')
+    assert found == [{"path": "a.wav", "text": "one two", "take": 3}]
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_arrow_is_read(tmp_path: Path, kind: str) -> None:
+    """As Feather and as Hugging Face `datasets` write it."""
+    table, sink = pa.Table.from_pylist(ROWS), pa.BufferOutputStream()
+    with (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert values(tmp_path / "t.arrow", bytes(sink.getvalue())) == ROWS
+    with pytest.raises(UsageError, match="damaged"):
+        values(tmp_path / "t.arrow", bytes(sink.getvalue())[:-200])
+
+
 def test_lists_stay_lists_and_dates_in_json_stay_text(tmp_path: Path) -> None:
     line = {"path": "a.wav", "tags": ["kick", "808"], "day": "2020-01-02", "more": {"x": [1]}, "none": None}
     expected = {name: value for name, value in line.items() if name != "none"}
     assert values(tmp_path / "t.jsonl", json.dumps(line)) == [expected]
     parquet.write_table(pa.Table.from_pylist([{**line, "more": {"x": [1]}}]), tmp_path / "t.parquet")
     assert [dict(row.values) for row in read_table(tmp_path / "t.parquet").rows] == [expected]
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return sink.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +184,12 @@ def test_lists_stay_lists_and_dates_in_json_stay_text(tmp_path: Path) -> None:
         ("t.csv", b"path,text,text\na.wav,b,c\n", "two columns are called 'text'"),
         ("t.csv", b"path,,text\na.wav,b,c\n", "column 2 has no name"),
         ("t.csv", b"path,text\na.wav,caf\xe9\n", "iconv -f cp1252 -t utf-8"),
-        ("t.xlsx", b"PK\x03\x04", "save its sheet as CSV"),
+        ("t.xlsx", zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "save its sheet as CSV"),
+        ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "save its sheet as CSV"),
+        ("t.zip", zipped({"a.csv": b"path\n", "b.csv": b"path\n"}), "zip of 2 files"),
+        ("t.zip", b"PK\x03\x04", "damaged"),
+        ("t.json", b'{"a.wav": {"take": 1}, "a.wav": {"take": 2}}', "has 'a.wav' twice"),
+        ("t.jsonl", b'{"path": "a", "take": 1}\n{"path": "b", "take": 1, "take": 2}\n', "line 2: .* has 'take' twice"),
         ("t.csv", b"0.wav,yes,yes\n1.wav,no,yes\n", "--columns NAME,NAME"),
         ("t.json", b'{"images": [{"id": 1}], "sounds": [{"id": 2}]}', "2 lists of objects"),
         ("t.json", b"3", "neither an array"),
@@ -160,6 +209,7 @@ def test_columns_are_named_once_and_only_where_the_table_names_none(tmp_path: Pa
     (tmp_path / "t.csv").write_text("a.wav,kick,3\n")
     with pytest.raises(UsageError, match="line 1 has 3 cells and --columns names 2"):
         read_table(tmp_path / "t.csv", columns=("path", "label"))
+    (tmp_path / "t.jsonl").write_text('{"path": "a.wav"}\n')
     with pytest.raises(UsageError, match="names its columns itself"):
         read_table(tmp_path / "t.jsonl", columns=("path", "label"))
     for typed in ("path,path", "path,,label", ""):
@@ -175,7 +225,14 @@ def zstandard(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "packed"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("ZST", zstandard)]
+    ("suffix", "packed"),
+    [
+        ("gz", gzip.compress),
+        ("bz2", bz2.compress),
+        ("xz", lzma.compress),
+        ("ZST", zstandard),
+        ("zip", lambda data: zipped({"t.csv": data})),
+    ],
 )
 def test_a_compressed_table_is_read_as_what_it_holds(
     tmp_path: Path, suffix: str, packed: Callable[[bytes], bytes]
@@ -194,6 +251,11 @@ def test_a_compressed_table_that_is_damaged_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv.gz").write_bytes(data)
     with pytest.raises(UsageError, match="cannot be read"):
         read_table(tmp_path / "t.csv.gz")
+
+
+def test_what_is_no_number_of_json_is_text_or_left_out(tmp_path: Path) -> None:
+    found = values(tmp_path / "t.json", '[{"path": "a", "x": NaN, "y": -Infinity, "z": [1.5, NaN]}]')
+    assert found == [{"path": "a", "y": "-inf", "z": [1.5, "nan"]}]
 
 
 def test_bytes_of_parquet_become_their_text(tmp_path: Path) -> None:

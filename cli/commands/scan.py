@@ -38,7 +38,10 @@ def command(
     ] = None,
     excerpts: Annotated[
         str | None,
-        typer.Option(help="START,END: columns of where a row begins and ends in its file, in seconds; none: no such."),
+        typer.Option(
+            help="START,END: columns of where a row begins and ends in its file; START,END,ms or samples: in that "
+            "unit, where their names have none; none: no such."
+        ),
     ] = None,
     unmatched: Annotated[
         Literal["tell", "refuse"], typer.Option(help="What becomes of files without fields, and rows without files.")

@@ -265,11 +265,20 @@ def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting, a
     for split, wish in wished.items():
         if wish and not dealt[split]:
             counts = ", ".join(f"{len(rows)} {name}" for name, rows in dealt.items())
-            raise CorpusError(
-                f"The {split} split came out empty ({counts} recipes): there are too few groups for such shares. "
-                "Raise the share, choose by --valid-where, hold out the end of each with --ends, deal by another "
-                "--group, or try another --split-seed."
-            )
+            raise CorpusError(f"The {split} split came out empty ({counts} recipes): {_why_empty(split, splitting)}")
+
+
+def _why_empty(split: str, splitting: Splitting) -> str:
+    conditions = {"valid": splitting.valid_where, "test": splitting.test_where}
+    if (text := conditions.get(split)) is not None:
+        return f"--{split}-where {text!r} holds for none of them."
+    by_condition = [f"--{name}-where {text!r}" for name, text in conditions.items() if text is not None]
+    if split == "train" and by_condition:
+        return f"{' and '.join(by_condition)} hold for all of them."
+    return (
+        "there are too few groups for such shares. Raise the share, choose by --valid-where, hold out the end of each "
+        "with --ends, deal by another --group, or try another --split-seed."
+    )
 
 
 def grouped(rows: Sequence[T], shard_seconds: float, seconds_of: Callable[[T], float]) -> list[list[T]]:

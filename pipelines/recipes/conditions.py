@@ -88,11 +88,12 @@ class Condition:
             raise UsageError(f"{self._flag} {self._text!r}: {unknown_name(name, known)}")
 
 
-def unknown_name(name: str, known: Collection[str]) -> str:
-    """The message for a field name that no example has."""
+def unknown_name(name: str, known: Collection[str], in_condition: bool = True) -> str:
+    """The message for a field name that no example has, typed in a condition or by itself."""
     alike = difflib.get_close_matches(name, sorted(known), 1)
-    meant = f"; {alike[0]!r} is the nearest" if alike else f"; there are: {', '.join(sorted(known))}"
-    return f"nothing has a field {name!r}{meant}. A text stands in quotation marks, as 'label == \"{name}\"'."
+    meant = f"{alike[0]!r} is the nearest" if alike else f"there are: {', '.join(sorted(known)) or 'none'}"
+    quoted = f" A text stands in quotation marks, as 'label == \"{name}\"'." if in_condition else ""
+    return f"nothing has a field {name!r}; {meant}.{quoted}"
 
 
 def condition(text: str, flag: str) -> Condition:

@@ -83,7 +83,8 @@ class Fitting:
                 f"{step_name(type(self._step))} needs the field {name!r}, and no stage before it writes it. "
                 f"`tonemill {given[0]}` does: put that stage before `tonemill {step_name(type(self._step))}`."
             )
-        raise UsageError(f"{step_name(type(self._step))} cannot work: {unknown_name(name, self._fields)}")
+        words = unknown_name(name, self._fields, in_condition=hasattr(self._step, "where"))
+        raise UsageError(f"{step_name(type(self._step))} cannot work: {words}")
 
     def _check_roles(self, recipe: Recipe) -> None:
         roles, arrays = {*recipe.sounds}, {*recipe.arrays}

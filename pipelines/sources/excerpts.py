@@ -14,11 +14,11 @@ from tonemill.pipelines.sources.tables import Row, Table
 
 _STARTS: Final = (
     *("start", "onset", "begin", "starttime", "begintime", "startsec", "xmin", "tmin", "segmentstart", "clipstart"),
-    *("eventonset", "eventstart", "onsettime", "timestart", "startat"),
+    *("eventonset", "eventstart", "onsettime", "timestart", "startat", "from", "segstart"),
 )
 _ENDS: Final = (
     *("end", "offset", "stop", "endtime", "stoptime", "endsec", "xmax", "tmax", "segmentend", "clipend"),
-    *("eventoffset", "eventend", "offsettime", "timeend", "endat"),
+    *("eventoffset", "eventend", "offsettime", "timeend", "endat", "to", "segend"),
 )
 """Columns of where a row ends, in the order of those of where it begins."""
 _LENGTHS: Final = ("duration", "length", "dur")
@@ -41,11 +41,23 @@ def _measured(name: str) -> tuple[str, float | None]:
 
 @dataclass(frozen=True)
 class _Places:
-    """Columns of where a row begins and of where it ends, or of how long it is."""
+    """Columns of where a row begins and of where it ends, or of how long it is.
+
+    Args:
+        start: column of where it begins.
+        end: column of where it ends, or of how long it is.
+        is_length: which of these.
+        unit: of both, as it was typed; None where their names have it.
+    """
 
     start: str
     end: str
     is_length: bool
+    unit: str | None = None
+
+    def seconds_of(self, column: str) -> float | None:
+        """Seconds in one of the unit of a column; None for samples."""
+        return _SECONDS_OF[self.unit] if self.unit is not None else _measured(column)[1]
 
 
 @dataclass
@@ -118,8 +130,8 @@ class TableSource:
         if not rate:
             # It is rejected when it is cooked, with the reason; and nothing of it is taken for the excerpt.
             return 0, 0
-        begin = self._seconds(row, places.start, rate) or 0.0
-        end = self._seconds(row, places.end, rate)
+        begin = self._seconds(row, places.start, places, rate) or 0.0
+        end = self._seconds(row, places.end, places, rate)
         if end is not None and places.is_length:
             end += begin
         if begin < 0 or (end is not None and end <= begin):
@@ -138,11 +150,11 @@ class TableSource:
             frames = whole - first
         return first, frames
 
-    def _seconds(self, row: Row, column: str, rate: int) -> float | None:
+    def _seconds(self, row: Row, column: str, places: _Places, rate: int) -> float | None:
         value = row.values.get(column)
         if value is None:
             return None
-        unit = _measured(column)[1] or 1 / rate
+        unit = places.seconds_of(column) or 1 / rate
         try:
             if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
                 hours, minutes, rest = clock.groups("0")
@@ -158,7 +170,8 @@ class TableSource:
     def _refusal(self, row: Row, why: str) -> UsageError:
         return UsageError(
             f"{self.table.path}, {self.table.where(row)}: {why}. If these columns are not where a row begins and ends "
-            "in its file, --excerpts none makes fields of them, and --excerpts START,END names others."
+            "in its file, --excerpts none makes fields of them, and --excerpts START,END names others; where they "
+            "are not in seconds, --excerpts START,END,samples or START,END,ms reads them."
         )
 
 
@@ -169,8 +182,8 @@ def join_table(table: Table, found: Sequence[tuple[str, str]], column: str | Non
         table: to join.
         found: (path under its root, path or URI) of each file.
         column: that holds file names; None for the one with a usual name.
-        excerpts: `START,END`, the columns of where a row begins and ends; `none` if the table has no
-            such columns; None for those with usual names.
+        excerpts: `START,END`, the columns of where a row begins and ends, or `START,END,UNIT`; `none` if the table
+            has no such columns; None for those with usual names.
 
     Raises:
         UsageError: a column is missing, or as `names.join`.
@@ -189,13 +202,15 @@ def _places(table: Table, excerpts: str | None) -> _Places | None:
     if excerpts == "none":
         return None
     if excerpts is not None:
-        begun, comma, ended = excerpts.partition(",")
-        if not comma:
+        words = excerpts.split(",")
+        unit = words.pop() if len(words) > 2 and words[-1] in _SECONDS_OF else None
+        if len(words) < 2:
             raise UsageError(
-                f"--excerpts is {excerpts!r}; it must be START,END, as in --excerpts onset,offset, or none."
+                f"--excerpts is {excerpts!r}; it must be START,END, as in --excerpts onset,offset, with a unit if it "
+                "is not seconds (onset,offset,ms; onset,offset,samples), or none."
             )
-        first, last = name_column(table, begun), name_column(table, ended)
-        return _Places(first, last, _measured(last)[0] in _LENGTHS)
+        first, last = name_column(table, words[0]), name_column(table, ",".join(words[1:]))
+        return _Places(first, last, _measured(last)[0] in _LENGTHS, unit)
     kept = (name for name in reversed(table.columns) if table.renamed.get(name, name) == name)
     by_plain = {_measured(name)[0]: name for name in kept}
     start: str | None = next((name for name in _STARTS if name in by_plain), None)

@@ -26,6 +26,7 @@ RATE = 8000
         ("start_sample,end_sample", f"{61.5 * RATE:.0f},{63 * RATE}"),
         ("Begin Time (s),End Time (s)", "61.5,63"),
         ("start_seconds,end_seconds", "61.5,63"),
+        ("from,to", "61.5,63"),
         ("start,end", "1:01.5,1:03"),
         ("start,end", "00:01:01.500,00:01:03.000"),
     ],
@@ -38,6 +39,36 @@ def test_an_excerpt_is_where_its_row_places_it(tmp_path: Path, columns: str, row
         found = join_table(read_table(table), files, None, typed)
         (one,) = found.recipes(Recipe("day.wav", {"audio": source}, {}))
         assert (one.start, one.frames, one.fields) == (61.5 * RATE, 1.5 * RATE, {"label": "wren"})
+
+
+@pytest.mark.parametrize(
+    ("typed", "row"),
+    [
+        ("t0,t1,ms", "61500,63000"),
+        ("t0,t1,samples", f"{61.5 * RATE:.0f},{63 * RATE}"),
+        ("t0,t1,s", "61.5,63"),
+        ("t0,length,sample", f"{61.5 * RATE:.0f},{1.5 * RATE:.0f}"),
+    ],
+)
+def test_a_unit_is_typed_behind_the_columns(tmp_path: Path, typed: str, row: str) -> None:
+    table, files = tmp_path / "t.csv", [("day.wav", "/data/day.wav")]
+    begun, ended, _ = typed.split(",")
+    table.write_text(f"path,{begun},{ended}\nday.wav,{row}\n")
+    source = {"uri": "file:///data/day.wav", "sample_rate": RATE, "channels": 1, "frames": 100 * RATE}
+    (one,) = join_table(read_table(table), files, None, typed).recipes(Recipe("day.wav", {"audio": source}, {}))
+    assert (one.start, one.frames) == (61.5 * RATE, 1.5 * RATE)
+
+
+def test_samples_that_are_read_as_seconds_are_refused_with_the_way_to_say_so(tmp_path: Path) -> None:
+    table, files = tmp_path / "t.csv", [("day.wav", "/data/day.wav")]
+    table.write_text("path,start,end\nday.wav,4000,8000\n")
+    source = {"uri": "file:///data/day.wav", "sample_rate": RATE, "channels": 1, "frames": 100 * RATE}
+    found = join_table(read_table(table), files, None, None)
+    with pytest.raises(UsageError, match="--excerpts START,END,samples"):
+        list(found.recipes(Recipe("day.wav", {"audio": source}, {})))
+    for typed in ("start", "start,", "start,finish", "start,end,furlongs"):
+        with pytest.raises(UsageError, match=r"START,END|no column"):
+            join_table(read_table(table), files, None, typed)
 
 
 def test_a_track_of_labels_is_of_the_one_file_that_is_scanned(tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner;
 Beam = Annotated[
     list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=in_memory; may be repeated.")
 ]
+Work = Annotated[
+    Path | None,
+    typer.Option(help="A new folder, or a place in a store, for finished pieces: a killed command goes on from there."),
+]
 DecodeSeconds = Annotated[
     float, typer.Option(min=0.1, help="A decoder that gives no sound for so long is given up, and its source rejected.")
 ]

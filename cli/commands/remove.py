@@ -12,7 +12,7 @@ import typer
 
 from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.cli.console import in_stores, stop_on_termination
-from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
+from tonemill.cli.sinks import Beam, ProgressFile, ProgressKind, Quiet, Runner, engine
 
 if TYPE_CHECKING:
     from tonemill.pipelines.maintenance.trained_runs import Learned
@@ -34,6 +34,11 @@ def command(
     runs: Annotated[
         Path | None, typer.Option(help="Name the training runs below this folder that have learned from the corpus.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that rewrite shards; this one if not given.")
+    ] = None,
+    runner: Runner = None,
+    beam: Beam = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the sources and touch nothing.")] = False,
     quiet: Quiet = False,
     progress: ProgressKind = "auto",
@@ -47,6 +52,7 @@ def command(
     """
     from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.corpus.layout import OutputFolder
+    from tonemill.pipelines.engine.engine import check
     from tonemill.pipelines.maintenance.removal import digests_of, remove
     from tonemill.pipelines.maintenance.search import search
     from tonemill.pipelines.planning.planner import key_of
@@ -67,10 +73,13 @@ def command(
     if dry_run:
         _tell(corpus, means)
         return
+    who = engine(workers, runner, beam) if workers is not None or runner is not None or beam else None
+    if who is not None:
+        check(who, shown.say)
     stop_on_termination()
     contents = [digest.lower() for digest in sha256 or ()]
     learned = _learned(corpus, runs)
-    done = remove(corpus, means, source or (), contents, where is not None)
+    done = remove(corpus, means, source or (), contents, where is not None, who, shown)
     keys = [row.key for row in done.sources] + [key_of(path, 0) for path in source or ()]
     staying = set(done.equal_elsewhere)
     digests = [] if staying else digests_of(done.sources)

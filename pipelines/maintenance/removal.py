@@ -11,26 +11,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.cooking.seconds import decoded_of, of_source
 from tonemill.pipelines.corpus.array_columns import arrays_of, roles_of
 from tonemill.pipelines.corpus.description import describe, keeps_transient
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
-from tonemill.pipelines.corpus.plan_file import read_plan, read_whole, write_plan
+from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan, read_whole, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, read_removals, write_removals
 from tonemill.pipelines.corpus.shard_copy import local_shard
 from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import SECONDS, commit_tables, is_done, source_key
 from tonemill.pipelines.corpus.splicing import Run, offset_columns, runs, splice
+from tonemill.pipelines.engine.engine import Engine
+from tonemill.pipelines.engine.pieces import answers, commit_answer, job_of_piece, work_folder
 from tonemill.pipelines.planning.growth import without
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard, digest_of
+from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.moving import copy_file, remove_folder
 from tonemill.pipelines.storage.output_names import GONE, STAGED
 from tonemill.pipelines.storage.parquet import read_table
-from tonemill.pipelines.storage.paths import as_store, inside, mapped, sizes_below
+from tonemill.pipelines.storage.paths import as_store, inside, mapped, place, sizes_below
 
 Choice = Callable[[Planned, Sequence[Mapping[str, Any]]], bool]
 """Whether a source is meant, by its recipe and its rows of the index."""
@@ -55,7 +58,15 @@ class Removed:
     equal_elsewhere: list[str] = field(default_factory=list)
 
 
-def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence[str], by_query: bool) -> Removed:
+def remove(
+    folder: Path,
+    means: Choice,
+    paths: Sequence[str],
+    contents: Sequence[str],
+    by_query: bool,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> Removed:
     """Take the sources that are meant out of a finished corpus.
 
     Args:
@@ -64,6 +75,8 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
         paths: barred from coming back.
         contents: SHA-256 of bytes that are barred.
         by_query: bar the paths of all that are meant.
+        engine: rewrites the shards; None for this process.
+        progress: where it is shown.
 
     Raises:
         CorpusError: the corpus is unfinished, or nothing would be left.
@@ -97,7 +110,7 @@ def remove(folder: Path, means: Choice, paths: Sequence[str], contents: Sequence
             if row.key not in keys and not gone_bytes.isdisjoint(digests_of([row]))
         )
         if meant:
-            result.shards = _stage(output, old, without(old, keys), marks)
+            result.shards = _stage(output, old, without(old, keys), marks, engine, progress or Progress(quiet=True))
             finish(folder)
         elif marks:
             write_removals(folder, marks)
@@ -115,32 +128,83 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     return list(read_table(table).to_pylist())
 
 
-def _stage(output: OutputFolder, old: Plan, new: Plan, marks: Sequence[str]) -> list[str]:
+def _stage(
+    output: OutputFolder, old: Plan, new: Plan, marks: Sequence[str], engine: Engine | None, progress: Progress
+) -> list[str]:
     """Make everything ready beside the corpus; returns the names of the shards that change."""
     is_far = as_store(output.folder) is not None
     ready = OutputFolder(output.folder / (STAGED if is_far else f"{commit.TEMPORARY}removal"), "shards")
     ready.folder.mkdir()
-    before = {shard.name: (shard.digest, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
-    changed = [
-        (shard, rows) for shard, rows in zip(new.shards, new.rows, strict=True) if before[shard.name][0] != shard.digest
+    before = {shard.name: number for number, shard in enumerate(old.shards)}
+    pairs = [
+        (before[shard.name], number)
+        for number, shard in enumerate(new.shards)
+        if old.shards[before[shard.name]].digest != shard.digest
     ]
-
-    def rewrite(one: tuple[Shard, Sequence[Planned]]) -> None:
-        with local_shard(output, one[0].name) as here:
-            _rewrite(here, ready, *one, before[one[0].name][1])
-
-    mapped(output.folder, rewrite, changed)
-    gone = sorted(set(before) - {shard.name for shard in new.shards})
     write_plan(ready, new)
+    if engine is None:
+        mapped(
+            output.folder,
+            lambda pair: _rewrite(output, ready, new.shards[pair[1]], new.rows[pair[1]], old.rows[pair[0]]),
+            pairs,
+        )
+    else:
+        _rewrite_by(engine, output, ready, pairs, progress)
+    gone = sorted(set(before) - {shard.name for shard in new.shards})
     write_removals(ready.folder, [*read_removals(output.folder).marks, *marks])
     json_files.write_json(ready.folder / GONE, gone)
     if not is_far:
         ready.folder.replace(output.folder / STAGED)
         commit.sync_folder(output.folder)
-    return sorted([*(shard.name for shard, _ in changed), *gone])
+    return sorted([*(old.shards[number].name for number, _ in pairs), *gone])
+
+
+def _rewrite_by(
+    engine: Engine,
+    output: OutputFolder,
+    ready: OutputFolder,
+    pairs: Sequence[tuple[int, int]],
+    progress: Progress,
+) -> None:
+    """Rewrite shards by an engine, given their numbers in the plan of before and in the one that is ready."""
+    folders_of = {
+        name: str(as_store(one.folder) or one.folder.absolute()) for name, one in (("output", output), ("ready", ready))
+    }
+    jobs = [{**folders_of, "pair": list(pair)} for pair in pairs]
+    keys = [digest_of(f"{old} {new}") for old, new in pairs]
+    with (
+        progress.phase(f"remove from {output.folder}", len(pairs), "shards") as phase,
+        work_folder(ready.folder / f"{commit.TEMPORARY}pieces", engine) as home,
+    ):
+        for _ in answers(home, keys, jobs.__getitem__, engine, REWRITE, phase, [1.0] * len(jobs)):
+            continue
+
+
+REWRITE: Final = f"{__name__}:rewrite_shard"
+
+
+def rewrite_shard(home: Path, number: int) -> None:
+    """For a worker: rewrite the shard of a piece.
+
+    Raises:
+        CorpusError: the shard is damaged.
+    """
+    job = job_of_piece(home, number)
+    output, ready = (OutputFolder(place(job[name]), "shards") for name in ("output", "ready"))
+    old, new = job["pair"]
+    there, here = PlanFile(output.plan), PlanFile(ready.plan)
+    _rewrite(output, ready, here.shard(new), here.rows(new), there.rows(old))
+    commit_answer(home, job, True)
 
 
 def _rewrite(
+    output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequence[Planned], before: Sequence[Planned]
+) -> None:
+    with local_shard(output, shard.name) as here:
+        _copy_sources(here, ready, shard, rows, before)
+
+
+def _copy_sources(
     output: OutputFolder, ready: OutputFolder, shard: Shard, rows: Sequence[Planned], before: Sequence[Planned]
 ) -> None:
     """A shard with some of its sources only: the bytes that cooking them alone would give, copied and not cooked.
@@ -169,18 +233,18 @@ def _rewrite(
             stored = splice(kept, file)
     tally = Tally(shard, seconds={})
     known = sidecar.get("seconds_ledger")
-    place = 0
+    offset = 0
     for planned in rows:
         first_example, first_reject = len(tally.examples), len(tally.rejects)
         mine = [row for row in index if source_key(row["key"]) == planned.key]
-        tally.examples += [_moved(row, parts[planned.key], place) for row in mine]
+        tally.examples += [_moved(row, parts[planned.key], offset) for row in mine]
         tally.rejects += [row for row in rejects if row["key"] == planned.key]
         tally.roles |= {role for row in mine for role in roles_of(row)}
         tally.arrays |= {name for row in mine for name in arrays_of(row)}
         tally.close_source(first_example, first_reject)
         tally.account(_spent(planned, mine, tally.rejects[first_reject:]) if known is not None else None)
         if mine:
-            place += parts[planned.key].end - parts[planned.key].start
+            offset += parts[planned.key].end - parts[planned.key].start
     if known is not None and tally.seconds is None:
         stay = {planned.key for planned in rows}
         went = [
@@ -211,10 +275,10 @@ def _spent(
     return of_source(planned.recipe, decoded_of(examples), examples, (), became)
 
 
-def _moved(row: Mapping[str, Any], run: Run, place: int) -> dict[str, Any]:
+def _moved(row: Mapping[str, Any], run: Run, offset: int) -> dict[str, Any]:
     """A row of the index whose members have come to another place; columns that it does not have are left out."""
     has = {name: value for name, value in row.items() if value is not None or name == "peak_db"}
-    return has | {name: has[name] - run.start + place for name in offset_columns(has)}
+    return has | {name: has[name] - run.start + offset for name in offset_columns(has)}
 
 
 def finish(folder: Path) -> None:

@@ -67,12 +67,18 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
         raise CorpusError(f"A removal from {folder} was interrupted. Give `tonemill remove` again first.")
     with folders.locked(folder, say=progress.say):
         remove_folder(folder / REMADE)
-        before = verify(folder, quick, progress, threads)
+        runner = None if engine.runner is None else engine
+        work = None if runner is None else folder / REMADE / "verify"
+
+        def look(quick: bool) -> Report:
+            return verify(folder, quick, progress, threads, runner, work)
+
+        before = look(quick)
         result = Repaired(before, before)
         if not before.findings:
             return result
         plan = _mended_plan(before)
-        found = before if before.plan is not None else verify(folder, quick, progress, threads)
+        found = before if before.plan is not None else look(quick)
         broken = sorted({one.shard for one in found.findings if one.shard is not None})
         _remake(output, plan, broken, before.about, engine, progress, result)
         if not result.failed:
@@ -80,7 +86,7 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
             if before.about is not None and before.about["digest"] != about["digest"]:
                 raise CorpusError(f"{folder} has another digest than before: {about['digest']}. Report this, please.")
         _sweep_orphans(found, plan)
-        result.after = verify(folder, True, progress, threads)
+        result.after = look(quick=True)
     # What this command itself holds is no finding.
     return result
 
@@ -130,7 +136,7 @@ def _remake(
     if not broken:
         return
     scratch = OutputFolder(output.folder / REMADE, output.kind)
-    scratch.home.mkdir(parents=True)
+    scratch.home.mkdir(parents=True, exist_ok=True)
     copy_file(output.plan, scratch.plan)
     numbers = [number for number, shard in enumerate(plan.shards) if shard.name in broken]
     with progress.phase(f"repair {output.folder}", len(numbers), "shards") as phase:

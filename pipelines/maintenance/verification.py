@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -18,9 +18,11 @@ from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
 from tonemill.pipelines.corpus.sidecar import made_files
+from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.maintenance import shard_check
-from tonemill.pipelines.maintenance.shard_check import Finding
-from tonemill.pipelines.planning.plan import SHARD_NAME, Plan, digest_of
+from tonemill.pipelines.maintenance.check_pieces import checked_by
+from tonemill.pipelines.maintenance.shard_check import Checked, Finding
+from tonemill.pipelines.planning.plan import SHARD_NAME, Plan, Shard, digest_of
 from tonemill.pipelines.planning.planner import shard_digest
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
@@ -31,6 +33,9 @@ from tonemill.pipelines.storage.paths import AT_ONCE, as_store, mapped, sizes_be
 
 Part = tuple[Mapping[str, Any], Mapping[str, pa.Table]]
 """The sidecar of a shard, and its tables by name."""
+
+MOST_FOR_THREADS: Final = 64 << 20
+"""Bytes of sound up to which threads decode it; more is worth the start of worker processes."""
 
 
 @dataclass
@@ -68,7 +73,14 @@ class Report:
         return str(path.relative_to(self.folder))
 
 
-def verify(folder: Path, quick: bool, progress: Progress, workers: int | None = None) -> Report:
+def verify(
+    folder: Path,
+    quick: bool,
+    progress: Progress,
+    workers: int | None = None,
+    runner: Engine | None = None,
+    work: Path | None = None,
+) -> Report:
     """Look at every file of an output folder and touch none.
 
     Args:
@@ -76,10 +88,13 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int | None = 
         quick: look at sizes and digests, which is enough to find every changed byte; otherwise also decode every
             example and hold it against the index and the plan, which finds what was wrong when it was written.
         progress: where it is shown.
-        workers: threads; None for one per core, or `AT_ONCE` for a folder in a store.
+        workers: threads or processes; None for one per core, or `AT_ONCE` threads for a folder in a store.
+        runner: the engine of a Beam runner that checks the shards; None for this machine.
+        work: where what was found in each shard is kept until the end, so that a killed command goes on; None for a
+            temporary folder.
 
     Raises:
-        UsageError: tonemill made no such folder.
+        UsageError: tonemill made no such folder, or workers of a runner would not see the temporary folder.
     """
     report = Report(OutputFolder.open(folder))
     far = as_store(report.folder) is not None
@@ -103,20 +118,27 @@ def verify(folder: Path, quick: bool, progress: Progress, workers: int | None = 
         )
         for number, name in enumerate(names)
     ]
+    threads = workers or (AT_ONCE if far else os.cpu_count() or 1)
     shards: list[Part] = []
-    with (
-        progress.phase(f"verify {folder}", sum(sizes), "bytes") as phase,
-        ThreadPoolExecutor(workers or (AT_ONCE if far else os.cpu_count() or 1)) as pool,
-    ):
-        for job, checked in zip(jobs, pool.map(lambda job: shard_check.check(job, quick), jobs), strict=True):
-            report.findings += checked.findings
-            report.notes += checked.notes
-            shards.append((checked.sidecar, checked.tables))
-            report.shards += 1
-            report.examples += checked.examples
-            report.bytes += job.size
-            phase.rejects = len(report.findings)
-            phase.advance(job.size)
+
+    def take(checked: Checked) -> None:
+        report.findings += checked.findings
+        report.notes += checked.notes
+        shards.append((checked.sidecar, checked.tables))
+        report.shards += 1
+        report.examples += checked.examples
+        report.bytes += checked.job.size
+
+    with progress.phase(f"verify {folder}", sum(sizes), "bytes") as phase:
+        if runner is not None or work is not None or not (far or quick or sum(sizes) < MOST_FOR_THREADS):
+            for checked in checked_by(runner or Engine(threads), work, jobs, quick, phase):
+                take(checked)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                for checked in pool.map(lambda job: shard_check.check(job, quick), jobs):
+                    take(checked)
+                    phase.rejects = len(report.findings)
+                    phase.advance(checked.job.size)
     _whole(report, shards)
     _orphans(report, names)
     return report
@@ -211,6 +233,7 @@ def _whole(report: Report, shards: Sequence[Part]) -> None:
         report.find(output.removed, "damaged", str(error))
     if plan is None or any(one.shard is not None for one in report.findings):
         return
+    shards = mapped(report.folder, lambda one: _read_again(output, *one), zip(plan.shards, shards, strict=True))
     sidecars = [sidecar for sidecar, _ in shards]
     tables = together(*([tables[name] for _, tables in shards] for name in ("index", "rejects")))
     for path, table in zip((output.index, output.rejects), tables, strict=True):
@@ -226,6 +249,19 @@ def _whole(report: Report, shards: Sequence[Part]) -> None:
                 f"is {about[name]!r}, in the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
             )
             report.find(output.description, "unfit", f"{name} {difference}")
+
+
+def _read_again(output: OutputFolder, shard: Shard, part: Part) -> Part:
+    """The sidecar and tables of a shard in which nothing was found, which a worker process read and did not send."""
+    sidecar, tables = part
+    if tables:
+        return part
+    files = output.shard(shard.name)
+    sidecar = files.read_sidecar() or {}
+    if "tables" not in sidecar:
+        raise CorpusError(f"{files.sidecar} changed while it was looked at. Give the command again.")
+    names = "index", "rejects"
+    return sidecar, {name: read_table(files.table(name), known=sidecar["tables"][name]) for name in names}
 
 
 def _orphans(report: Report, names: Sequence[str]) -> None:

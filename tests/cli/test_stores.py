@@ -61,6 +61,8 @@ def s3(server: Wire) -> Iterator[Wire]:
     server.share = 0.0
 
 
+THREADS = ("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner")
+
 FLAGS = ("--shard-seconds", 2, "-q")
 
 
@@ -547,16 +549,15 @@ def test_verify_finds_in_a_bucket_what_it_finds_in_a_folder(
     (there / tar).put(flipped(here, tar))
     (there / table).unlink()
     (here / table).unlink()
-    for words in ((), ("--quick",)):
-        far, near = (tonemill("verify", folder, "-q", *words).refused(1).line for folder in (there, here))
+    for words, by in (((), ("--work", bucket("work"), *THREADS)), ((), ()), (("--quick",), ())):
+        far = tonemill("verify", there, "-q", *words, *by).refused(1).line
+        near = tonemill("verify", here, "-q", *words).refused(1).line
         assert far["findings"] == near["findings"] and far["checked"] == near["checked"]
         assert {"digest", "missing"} <= {one["kind"] for one in far["findings"]}
     assert not [path for path in scratch(copies.FETCHED).rglob("*") if path.suffix]  # type: ignore[arg-type]
+    assert objects("work") == {}
     s3.share = 0.1
-    assert (
-        tonemill("repair", there, "--quick", "-q", "--beam", "direct_running_mode=in_memory").done().line["findings"]
-        == []
-    )
+    assert tonemill("repair", there, "--quick", "-q", *THREADS).done().line["findings"] == []
     s3.share = 0.0
     assert objects("verified") == contents(expected)
 
@@ -567,7 +568,7 @@ def test_what_is_removed_from_a_bucket_is_gone(tonemill: Tonemill, expected: Pat
     shutil.copytree(expected, here)
     words = ("--source", table(here / "index.parquet")[0]["source"], "-q")
     s3.share = 0.1
-    far, near = (tonemill("remove", folder, *words).done().line for folder in (there, here))
+    far, near = (tonemill("remove", folder, *words, *by).done().line for folder, by in ((there, THREADS), (here, ())))
     s3.share = 0.0
     assert far["absent"] and far | {"corpus": ""} == near | {"corpus": ""}
     assert objects("removed") == contents(here)

@@ -1,0 +1,172 @@
+"""Do the pieces of a job through an engine; each answer is a file in a work folder that command and workers see.
+
+    000012.piece.json   what is to be done; each command writes those that have no answer yet
+    KEY.answer.json     what came of it; KEY is the SHA-256 of all that decides the answer
+
+An answer is found by what decides it, so a killed command that is given again does what is left, also where pieces came
+or went meanwhile. A command that succeeds removes all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.pipelines.engine.engine import WITH_GRAPH, Engine, UnderWay, run
+from tonemill.pipelines.progress import Phase
+from tonemill.pipelines.storage import folders, json_files
+from tonemill.pipelines.storage.commit import OURS
+from tonemill.pipelines.storage.paths import as_store, mapped, place, sizes_below
+
+LOOKS: Final = 30.0
+"""Looking for answers takes at most 1/30 of the time."""
+
+_OURS: Final = re.compile(r"\d{6,}\.piece\.json|[0-9a-f]{64}\.answer\.json")
+
+
+@contextmanager
+def work_folder(typed: Path | None, engine: Engine, say: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
+    """Yield a locked folder for the answers to a job, and empty it when the block ends without an error.
+
+    Args:
+        typed: the folder as typed; None for a temporary one of this machine.
+        engine: that does the pieces.
+        say: prints what the command waits for.
+
+    Raises:
+        UsageError: workers of other machines do not see a temporary folder.
+        OutputError: the folder holds other files, cannot be written, or another command uses it.
+    """
+    if typed is None:
+        if engine.runner is not None:
+            raise UsageError(
+                "--runner needs --work FOLDER: a folder or a place in a store that the workers and this command see."
+            )
+        with tempfile.TemporaryDirectory(prefix="tonemill-work-") as name:
+            yield Path(name)
+        return
+    home = place(typed)
+    if others := sorted(name for name in _names(home) if not _OURS.fullmatch(name) and not name.startswith(OURS)):
+        raise OutputError(f"{home} holds {others[0]!r}, which tonemill did not put there. Name a new folder as --work.")
+    with folders.locked(home, say=say):
+        yield home
+        mapped(home, lambda name: (home / name).unlink(missing_ok=True), filter(_OURS.fullmatch, _names(home)))
+    if as_store(home) is None:
+        with contextlib.suppress(OSError):
+            home.rmdir()
+
+
+def answers(
+    home: Path,
+    keys: Sequence[str],
+    job_of: Callable[[int], Mapping[str, Any]],
+    engine: Engine,
+    work: str,
+    phase: Phase,
+    amounts: Sequence[float],
+    is_final: Callable[[Any], bool] = lambda answer: True,
+) -> Iterator[Any]:
+    """Do each piece that has no answer yet, and yield the answers of all in order.
+
+    Args:
+        home: the work folder, as `work_folder` yields it.
+        keys: for each piece, 64 hex digits that depend on all that decides its answer; no two are equal.
+        job_of: what a worker needs for the piece of a number, in JSON.
+        engine: workers and runner.
+        work: the function of a worker, as `module:function`; it ends with `commit_answer`.
+        phase: progress, in the unit of `amounts`.
+        amounts: of each piece.
+        is_final: whether an answer of an earlier command holds still; otherwise its piece is done again.
+
+    Raises:
+        TonemillError: a worker failed; answers stay.
+        CorpusError: an answer is damaged.
+    """
+    waiting, total, looked, cost = dict(enumerate(keys)), sum(amounts), 0.0, 0.0
+
+    def pending() -> list[int]:
+        there = _names(home)
+        for number in [number for number, key in waiting.items() if _answer_name(key) in there]:
+            del waiting[number]
+        return list(waiting)
+
+    def watch(_: UnderWay) -> None:
+        nonlocal looked, cost
+        if (begun := time.monotonic()) - looked > LOOKS * cost:
+            phase.reach(total - sum(amounts[number] for number in pending()))
+            looked = time.monotonic()
+            cost = looked - begun
+
+    def drop(key: str) -> None:
+        path = home / _answer_name(key)
+        sealed = json_files.read_sealed(path)
+        if sealed is None or not is_final(sealed["answer"]):
+            path.unlink(missing_ok=True)
+
+    there = _names(home)
+    mapped(home, drop, [key for key in keys if _answer_name(key) in there])
+    mapped(
+        home,
+        lambda number: json_files.write_json(home / _piece_name(number), {"key": keys[number], **job_of(number)}),
+        pending(),
+    )
+    phase.reach(total - sum(amounts[number] for number in waiting), counted=False)
+    # Our own workers need no graph for this, and the import of Beam costs a second.
+    before = WITH_GRAPH.set(False)
+    try:
+        run(home, pending, engine, watch, work)
+    finally:
+        WITH_GRAPH.reset(before)
+    phase.reach(total)
+    for key in keys:
+        path = home / _answer_name(key)
+        sealed = json_files.read_sealed(path)
+        if sealed is None:
+            raise CorpusError(f"{path} is damaged. Give the same command again: it makes it again.")
+        yield sealed["answer"]
+
+
+def job_of_piece(home: Path, number: int) -> dict[str, Any]:
+    """For a worker: what `job_of` gave for the piece of a number.
+
+    Raises:
+        OutputError: the piece is missing in the work folder, or damaged.
+    """
+    job = json_files.read_json(home / _piece_name(number))
+    if not isinstance(job, dict) or "key" not in job:
+        raise OutputError(
+            f"{home / _piece_name(number)} cannot be read. The workers must see the folder that --work names."
+        )
+    return job
+
+
+def commit_answer(home: Path, job: Mapping[str, Any], answer: Any) -> None:
+    """For a worker: commit the answer to a job.
+
+    Raises:
+        OutputError: the work folder cannot be written.
+    """
+    json_files.write_sealed(home / _answer_name(job["key"]), {"answer": answer})
+
+
+def _piece_name(number: int) -> str:
+    return f"{number:06d}.piece.json"
+
+
+def _answer_name(key: str) -> str:
+    return f"{key}.answer.json"
+
+
+def _names(home: Path) -> set[str]:
+    """Names of the files and folders in a work folder; none where there is no folder yet."""
+    sizes = sizes_below(home)
+    if sizes is not None:
+        return {str(path.relative_to(home)).partition("/")[0] for path in sizes}
+    return {path.name for path in home.iterdir()} if home.is_dir() else set()

@@ -24,20 +24,15 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import comb
 from pathlib import Path
 from typing import Any, Final
-
-import torch
 
 from tonemill.models.effect.settings import config_of_network
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.runs.run import TrainConfig
 from tonemill.pipelines.training.loop import train
-from tonemill.pipelines.training.opening import wanted
-from tonemill.pipelines.training.search import steps_within
 
 TONEMILL: Final = str(Path(sys.executable).with_name("tonemill"))
 EFFECTS: Final = ("fuzz", "overdrive", "compressor")
@@ -77,13 +72,7 @@ def cell(effect: str, source: str, network: str, effects: Path, output: Path, mi
     )  # fmt: skip
     # All of the fourth source is played; the effects' own delays are no faults of the pairs.
     config = config_of_network(NETWORKS[network])(validate_seconds=0.0, stability_seconds=5.0, allow=("latency",))
-    pace = output / "cells" / f"{folder.name}.steps"
-    if not pace.exists():
-        pace.parent.mkdir(parents=True, exist_ok=True)
-        device = torch.device("cpu")
-        pace.write_text(str(steps_within(minutes, wanted("effect", config, settings, corpus, folder), device)))
-    paced = replace(config, decay_steps=int(pace.read_text()))
-    trained = train("effect", paced, settings, corpus, folder, Progress())
+    trained = train("effect", config, settings, corpus, folder, Progress())
     if trained.interrupted:
         raise SystemExit(130)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -213,17 +213,28 @@ class Measured(NamedTuple):
 
 
 @runtime_checkable
+class Paced(Protocol):
+    """The class of a model with settings that follow from how many steps a training has."""
+
+    @classmethod
+    def paced(cls, config: Any, steps: int | None) -> Any:
+        """A config for a training of about so many steps, or with the usual pace; what is set stays as it is."""
+        ...
+
+
+@runtime_checkable
 class Searchable(Protocol):
     """The class of a model with several candidates for one task, of which a search keeps the best."""
 
     @classmethod
-    def candidates(cls, config: Any, corpus: CorpusFacts) -> Mapping[str, Any]:
-        """Configs to try, by names that can be folders; what they share is taken from a config that is not settled."""
-        ...
+    def candidates(cls, config: Any, corpus: CorpusFacts, stated: Collection[str] = ()) -> Mapping[str, Any]:
+        """Configs to try, by names that can be folders.
 
-    @classmethod
-    def paced(cls, config: Any, steps: int) -> Any:
-        """A config for a training that ends after about so many steps."""
+        Args:
+            config: of what they share, not settled.
+            corpus: on which they are tried.
+            stated: settings of it that were chosen; others that have their default may have another in a candidate.
+        """
         ...
 
     def search_figures(self) -> Mapping[str, float]:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -88,13 +88,14 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
                     f"--{flag} is a setting of {', '.join(owners)}. Choose with --{chooser} {owners[0]}, or leave "
                     "it out."
                 )
-        model_config = config.build(chosen, _merged(chosen, file.get("model", {}), typed), name)
+        stated = _merged(chosen, file.get("model", {}), typed)
+        model_config = config.build(chosen, stated, name)
         if search:
-            _refuse_beside_search(model, model_config, typed, each, init_from)
+            _refuse_beside_search(model, typed, each, init_from)
         # Of several processes that train one run, only the first one prints.
         shown = open_progress(progress, progress_file, quiet or int(os.environ.get("RANK", "0")) > 0)
         if search:
-            _search(name, model_config, settings, corpus, output, shown)
+            _search(name, model_config, stated, settings, corpus, output, shown)
             return
         _run(name, model_config, settings, corpus, output, init_from, each, shown)
 
@@ -200,17 +201,15 @@ def _run(
     say_trained(trained, settings, progress)
 
 
-def _refuse_beside_search(
-    model: Any, model_config: Any, typed: Mapping[str, Any], each: str | None, init_from: Path | None
-) -> None:
+def _refuse_beside_search(model: Any, typed: Mapping[str, Any], each: str | None, init_from: Path | None) -> None:
     """Refuse what a search chooses or does not do.
 
     Raises:
         UsageError: names the flag.
     """
     shared = {one.name for owner in (TrainConfig, model.Config) for one in config.settings(owner)}
-    chosen = {model.chooser, *_paced(model, model_config)}
-    own = [name for name, value in typed.items() if value not in (None, []) and name not in shared - chosen]
+    shared -= {model.chooser}
+    own = [name for name, value in typed.items() if value not in (None, []) and name not in shared]
     flags = [*own, *(["each"] if each is not None else []), *(["init_from"] if init_from is not None else [])]
     if flags:
         raise UsageError(
@@ -219,23 +218,21 @@ def _refuse_beside_search(
         )
 
 
-def _paced(model: Any, model_config: Any) -> set[str]:
-    """Settings that follow from the steps that fit a candidate's minutes."""
-    from tonemill.models.exchange import Searchable
-
-    if not isinstance(model, Searchable):
-        return set()
-    few, many = (config.to_dict(model.paced(model_config, steps)) for steps in (1, 2))
-    return {name for name in few if few[name] != many[name]}
-
-
-def _search(name: str, model_config: Any, settings: TrainConfig, corpus: str, output: Path, progress: Progress) -> None:
+def _search(
+    name: str,
+    model_config: Any,
+    stated: Collection[str],
+    settings: TrainConfig,
+    corpus: str,
+    output: Path,
+    progress: Progress,
+) -> None:
     """Try candidates, print what was measured, and keep the best."""
     from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.training.search import search
 
     opened = open_corpus(named_place(corpus, "corpus"))
-    found = search(name, model_config, settings, opened, output, progress)
+    found = search(name, model_config, settings, opened, output, progress, stated)
     if found.run is None:
         tell(f"Stopped after {len(found.measured)} candidates; the same command goes on from there.")
         raise typer.Exit(130)

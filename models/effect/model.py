@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import NETWORKS, Network, Pairs, played
 from tonemill.models.effect.playing import ChannelPlayers, PackedPlayOptions, PlayOptions, direction_of
 from tonemill.models.effect.settings import (
+    DECAY_STEPS,
     PAIRS_PIPE,
     EffectConfig,
     config_of_network,
@@ -123,17 +124,19 @@ class Effect(Model):
         return [{name: value.detach() for name, value in one.items()} for one in losses]
 
     @classmethod
-    def candidates(cls, config: Any, corpus: CorpusFacts) -> Mapping[str, Any]:
+    def candidates(cls, config: Any, corpus: CorpusFacts, stated: Collection[str] = ()) -> Mapping[str, Any]:
         from tonemill.models.effect import search
 
         # A network may have defaults of its own.
         values = {one.name: (getattr(config, one.name), one.default) for one in fields(EffectConfig)}
-        shared = {name: value for name, (value, usual) in values.items() if name != "network" and value != usual}
+        chosen = {name for name, (value, usual) in values.items() if name in stated or value != usual} - {"network"}
+        shared = {name: values[name][0] for name in chosen}
         return search.configs(shared, len(settled_knobs(config, corpus)["knobs"]))
 
     @classmethod
-    def paced(cls, config: Any, steps: int) -> Any:
-        return replace(config, decay_steps=steps)
+    def paced(cls, config: Any, steps: int | None) -> Any:
+        usual = DECAY_STEPS if steps is None else steps
+        return replace(config, decay_steps=usual) if config.decay_steps is None else config
 
     def search_figures(self) -> Mapping[str, float]:
         from tonemill.models.effect import search

@@ -19,6 +19,9 @@ PAIRS_PIPE: Final = (
     "`tonemill pair DRY WET | tonemill align | tonemill slice --seconds 10 --tail keep | tonemill shard CORPUS`"
 )
 
+DECAY_STEPS: Final = 6000
+"""In which the learning rate falls, where nothing else is set."""
+
 _NETWORKS: Final = f"What learns: {', '.join(NETWORKS.names())}."
 
 
@@ -27,9 +30,11 @@ class EffectConfig(LossConfig):
     network: Annotated[str, _NETWORKS] = "wavenet"
     length: Annotated[int, "Samples of each training clip that are scored, after what the network needs before."] = 8192
     learning_rate: Annotated[float | None, "Adam's; default: the network's own."] = None
-    decay_steps: Annotated[int, "Steps in which the learning rate falls to a twentieth, where it stays; 0: none."] = (
-        6000
-    )
+    decay_steps: Annotated[
+        int | None,
+        "Steps in which the learning rate falls to a twentieth, where it stays; 0: none; default: 6000, or with "
+        "--minutes alone about those that fit them.",
+    ] = None
     level_augment_db: Annotated[
         float, "Play dry and wet softer by up to so many dB; only for effects that treat every level alike."
     ] = 0.0
@@ -50,7 +55,9 @@ class EffectConfig(LossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_least(self, length=64, decay_steps=0, level_augment_db=0, validate_seconds=0)
+        require_least(self, length=64, level_augment_db=0, validate_seconds=0)
+        if self.decay_steps is not None:
+            require_least(self, decay_steps=0)
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be more than 0, as 0.004.")
         for doubt in self.allow:

@@ -87,7 +87,9 @@ def train_each(
         members = []
         for label, run in runs:
             try:
-                state, begun = stack.enter_context(opened(run, device, progress, init_from))
+                state, begun = stack.enter_context(
+                    opened(run, device, progress, init_from, runs=1 if together else len(runs))
+                )
             except CorpusError as error:
                 raise CorpusError(f"{field} {label}: {error}") from error
             members.append(_Member(label, run, state, begun, device))
@@ -201,18 +203,22 @@ class _Library:
     def _note(self, one: _Member, figures: dict[str, torch.Tensor]) -> None:
         """Write down a step of one run; one that fails leaves the others as they are."""
         try:
+            if one.update.failed is not None:
+                raise one.update.failed
             one.record.note(figures, one.is_over(self._clock.seconds))
         except RunError as error:
             if len(self._members) == 1:
                 raise
             one.error = error
-            self._progress.warn(f"{one.label}: {error} The others go on.")
+            left = any(not other.is_over(self._clock.seconds) for other in self._members)
+            self._progress.warn(f"{one.label}: {error}{' The others go on.' if left else ''}")
 
     def _refuse_failed(self) -> None:
         failed = [one for one in self._members if one.error is not None]
         if failed:
+            others = "the others are trained" if len(failed) < len(self._members) else "and none is trained"
             raise RunError(
-                f"{len(failed)} of {len(self._members)} runs failed, the others are trained. "
+                f"{len(failed)} of {len(self._members)} runs failed, {others}. "
                 + " ".join(f"{one.label}: {one.error}" for one in failed)
             )
 

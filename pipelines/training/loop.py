@@ -147,7 +147,10 @@ class _Training:
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         learner = Learner(self._state.model, self._update, self._state.step + 1)
-        return step_each([learner], [batch], self._settings, self._device)[0]
+        (losses,) = step_each([learner], [batch], self._settings, self._device)
+        if self._update.failed is not None:
+            raise self._update.failed
+        return losses
 
     def _turn(self, record: Record | None) -> None:
         """What the model does once before this step, if it was not done before the run was interrupted."""

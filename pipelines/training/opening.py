@@ -21,6 +21,7 @@ from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
 from tonemill.pipelines.training.beginning import begin, order_for, refuse_small_batches
 from tonemill.pipelines.training.ends import within_memory
 from tonemill.pipelines.training.facts import facts_of
+from tonemill.pipelines.training.pace import with_known_pace, with_timed_pace
 from tonemill.pipelines.training.precision import remark_on
 from tonemill.pipelines.training.processes import ALONE, Processes
 from tonemill.pipelines.training.run_folder import begun, earlier_run, held, parents_for
@@ -34,7 +35,7 @@ class Wanted:
     Args:
         name: of the model.
         model_class: of that name.
-        model_config: settled.
+        model_config: settled; its pace is open where steps have yet to be timed.
         facts: of the corpus.
         parents: the runs that it leans on, by setting.
         settings: of training.
@@ -64,13 +65,18 @@ def wanted(name: str, model_config: Any, settings: TrainConfig, corpus: Corpus, 
         corpus = part_of(corpus, settings.where, "--where")
     parents = parents_for(model_class, model_config, folder)
     facts = replace(facts_of(corpus), parents={setting: one.facts() for setting, one in parents.items()})
-    model_config = model_class.settle(model_config, facts)
+    model_config = with_known_pace(model_class, model_class.settle(model_config, facts), settings, folder)
     return Wanted(name, model_class, model_config, facts, parents, settings, corpus, folder)
 
 
 @contextmanager
 def opened(
-    run: Wanted, device: torch.device, progress: Progress, init_from: Run | None = None, processes: Processes = ALONE
+    run: Wanted,
+    device: torch.device,
+    progress: Progress,
+    init_from: Run | None = None,
+    processes: Processes = ALONE,
+    runs: int = 1,
 ) -> Iterator[tuple[checkpoints.State, Run]]:
     """Hold the folder of a run, and bring its model to its next step.
 
@@ -80,6 +86,7 @@ def opened(
         progress: where remarks are printed.
         init_from: a run whose weights a new one begins with.
         processes: that train it together.
+        runs: that share the minutes of the training.
 
     Raises:
         CorpusError: the corpus does not fit the model.
@@ -92,11 +99,14 @@ def opened(
     loaded = {
         setting: checkpoints.load_for_rendering(one.run, one.checkpoint, device) for setting, one in run.parents.items()
     }
-    torch.manual_seed(seed_of(settings.seed, "weights"))
-    model = build_model(run.model_class, run.model_config, loaded)
-    _refuse_late_turns(model, settings)
     with held(folder) if processes.first else nullcontext(), within_memory(folder, settings):
-        earlier = earlier_run(folder, run.name, run.model_class, run.model_config, settings, run.corpus)
+        kind, model_config = run.model_class, run.model_config
+        earlier = earlier_run(folder, run.name, kind, model_config, settings, run.corpus)
+        if earlier is None:
+            model_config = with_timed_pace(kind, model_config, settings, run.corpus, device, runs, processes)
+        torch.manual_seed(seed_of(settings.seed, "weights"))
+        model = build_model(kind, model_config, loaded)
+        _refuse_late_turns(model, settings)
         # All have looked before the first one begins the run.
         processes.wait()
         saved = earlier.last() if earlier is not None else None
@@ -104,14 +114,14 @@ def opened(
         if processes.first and (slow := remark_on(settings.precision, device)) is not None:
             progress.say(slow)
         if earlier is None:
-            for remark in run.model_class.remarks(run.model_config, run.facts) if processes.first else ():
+            for remark in kind.remarks(model_config, run.facts) if processes.first else ():
                 progress.say(remark)
             order = order_for(run.corpus)
             taken = begin(model, run.corpus, settings, device, init_from, order) if processes.first else None
             if taken is not None:
                 progress.say(taken)
             if processes.first:
-                begun(folder, run.name, run.model_config, settings, run.corpus, model, run.parents, order)
+                begun(folder, run.name, model_config, settings, run.corpus, model, run.parents, order)
             processes.copy_from_first(model.state_dict().values())
             earlier = open_run(folder)
         if processes.first:

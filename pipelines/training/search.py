@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,28 +19,20 @@ from typing import Any, Final
 import torch
 
 from tonemill.audiotools.errors import CorpusError, OutputError, RunError, UsageError
-from tonemill.models.contract import Model, build_model, load_model
+from tonemill.models.contract import load_model
 from tonemill.models.exchange import Measured, Searchable
 from tonemill.pipelines import config
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.corpus.part import part_of
 from tonemill.pipelines.progress import Progress
-from tonemill.pipelines.rendering.render import pick_device
 from tonemill.pipelines.runs.checkpoints import load_for_rendering
 from tonemill.pipelines.runs.run import FREE, RUN_JSON, Run, TrainConfig, open_run
 from tonemill.pipelines.storage import folders, json_files
-from tonemill.pipelines.training.beginning import batches_for
-from tonemill.pipelines.training.ends import within_memory
 from tonemill.pipelines.training.facts import facts_of
 from tonemill.pipelines.training.loop import train
-from tonemill.pipelines.training.opening import Wanted, wanted
-from tonemill.pipelines.training.stepping import Learner, seed_of, step_each
-from tonemill.pipelines.training.updater import Updater
 
 SEARCH_JSON: Final = "search.json"
 CANDIDATES: Final = "candidates"
-TIMED_STEPS: Final = 4
-"""Steps that tell how long one takes; the first chooses kernels."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,13 @@ def _in_digits(value: float) -> str:
 
 
 def search(
-    name: str, model_config: Any, settings: TrainConfig, corpus: Corpus, folder: Path, progress: Progress
+    name: str,
+    model_config: Any,
+    settings: TrainConfig,
+    corpus: Corpus,
+    folder: Path,
+    progress: Progress,
+    stated: Collection[str] = (),
 ) -> Searched:
     """Train each candidate of a model for an equal share of the minutes, and keep the best as the run of a folder.
 
@@ -88,6 +85,7 @@ def search(
         name, settings, corpus, progress: as for one run (`loop.train`).
         model_config: what all candidates share, not settled.
         folder: of the search, and then of the run.
+        stated: settings of `model_config` that hold for all candidates although they are the usual ones.
 
     Raises:
         UsageError: the model has no candidates, or there are no minutes.
@@ -104,28 +102,9 @@ def search(
             "--steps and --devices out."
         )
     part = corpus if settings.where is None else part_of(corpus, settings.where, "--where")
-    candidates = kind.candidates(model_config, facts_of(part))
+    candidates = kind.candidates(model_config, facts_of(part), stated)
     with _held(folder):
         return _Search(kind, name, candidates, model_config, settings, corpus, folder, progress).go()
-
-
-def steps_within(minutes: float, run: Wanted, device: torch.device) -> int:
-    """About how many steps a run makes in so many minutes, by the shortest of a few that are forgotten."""
-    settings = run.settings
-    torch.manual_seed(seed_of(settings.seed, "weights"))
-    model: Model = build_model(run.model_class, run.model_config, {}).to(device)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    update = Updater(model.optimizers(), device, scaler, settings.clip_norm, settings.accumulate)
-    batches, seconds = batches_for(model, run.corpus, settings), []
-    for number in range(TIMED_STEPS):
-        begin = time.perf_counter()
-        learner = Learner(model, update, number + 1)
-        (losses,) = step_each([learner], [batches.batch(number).to(device)], settings, device)
-        # Reading a number waits for the device.
-        float(next(iter(losses.values())))
-        seconds.append(time.perf_counter() - begin)
-    batches.close()
-    return max(1, round(60 * minutes / min(seconds[1:])))
 
 
 @contextmanager
@@ -194,14 +173,13 @@ class _Search:
 
     def go(self) -> Searched:
         """Train and measure what is left, and keep the best."""
-        device = pick_device(self._settings.device)
         for number, (name, candidate) in enumerate(self._candidates.items(), 1):
             record = self._about["candidates"][name]
             if "failed" in record or "score" in record or self._about["kept"]:
                 continue
             self._progress.say(f"{name}: candidate {number} of {len(self._candidates)}")
             try:
-                if self._train(name, candidate, record, device):
+                if self._train(name, candidate, record):
                     return self._found()
             except (CorpusError, RunError, UsageError) as error:
                 record["failed"] = str(error)
@@ -219,16 +197,10 @@ class _Search:
         self._keep(self._about["kept"])
         return replace(self._found(), run=open_run(self._folder))
 
-    def _train(self, name: str, candidate: Any, record: dict[str, Any], device: torch.device) -> bool:
+    def _train(self, name: str, candidate: Any, record: dict[str, Any]) -> bool:
         """Train and measure one; returns whether a signal ended it."""
         folder = self._folder / CANDIDATES / name
-        if "steps" not in record:
-            run = wanted(self._name, candidate, self._settings, self._corpus, folder)
-            with within_memory(folder, self._settings):
-                record["steps"] = steps_within(float(self._settings.minutes or 0.0), run, device)
-            self._write()
-        paced = self._kind.paced(candidate, record["steps"])
-        trained = train(self._name, paced, self._settings, self._corpus, folder, self._progress)
+        trained = train(self._name, candidate, self._settings, self._corpus, folder, self._progress)
         if trained.interrupted:
             return True
         best = trained.run.checkpoint("best")

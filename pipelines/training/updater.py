@@ -55,6 +55,8 @@ class Updater:
         self._stepped = False
         self.figures: dict[str, Tensor] = {}
         """Norms of gradients, learning rates and skipped updates of the step so far, as scalars on any device."""
+        self.failed: RunError | None = None
+        """Why no update can follow: gradients were not finite too many times in a row."""
 
     def begin(self, model: Model, step: int) -> None:
         """Set the learning rates of a step."""
@@ -72,11 +74,7 @@ class Updater:
         self._calls.clear()
 
     def __call__(self, optimizer: str, loss: Tensor) -> None:
-        """Add the gradients of a loss; with the last part, step the optimizer.
-
-        Raises:
-            RunError: gradients were not finite too many times in a row.
-        """
+        """Add the gradients of a loss; with the last part, step the optimizer."""
         update_at_once([self], optimizer, [loss])
 
     def scaled(self, optimizer: str, loss: Tensor) -> Tensor:
@@ -96,11 +94,7 @@ class Updater:
         return self._scaler.scale(loss / self._parts)
 
     def step(self, optimizer: str) -> None:
-        """Step an optimizer, if the gradients of the last part are there.
-
-        Raises:
-            RunError: gradients were not finite too many times in a row.
-        """
+        """Step an optimizer, if the gradients of the last part are there."""
         if self._part == self._parts - 1:
             self._step(optimizer, self._optimizers[optimizer])
 
@@ -136,7 +130,7 @@ class Updater:
         # The scaler lowers its scale for what it saw; without a step it has nothing to adapt.
         self._stepped = self._stepped or self._scaler.is_enabled()
         if self._in_a_row[name] > self._most_skipped:
-            raise RunError(
+            self.failed = RunError(
                 f"The gradients of {name} were not finite {self._in_a_row[name]} times in a row, and --skip-non-finite "
                 f"is {self._most_skipped}. Try a lower --learning-rate, --clip-norm 1 or --precision fp32."
             )
@@ -149,9 +143,6 @@ def update_at_once(updaters: Sequence[Updater], optimizer: str, losses: Sequence
         updaters: of each model.
         optimizer: of all, by name.
         losses: of each model.
-
-    Raises:
-        RunError: gradients were not finite too many times in a row.
     """
     first, *others = (one.scaled(optimizer, loss) for one, loss in zip(updaters, losses, strict=True))
     # Backward runs in the types that forward chose; PyTorch advises against autocast around it

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from effect_networks import made
 
+from tonemill.models.contract import load_model
 from tonemill.models.effect.search import ALIASING, CANDIDATES, PARAMETERS, REAL_TIME, chosen, configs, figures
-from tonemill.models.exchange import Measured
+from tonemill.models.effect.settings import config_of_network
+from tonemill.models.exchange import CorpusFacts, Measured
 
 
 def measured(**candidates: tuple[float, float]) -> dict[str, Measured]:
@@ -39,6 +41,16 @@ def test_candidates_share_what_was_chosen_and_keep_defaults_of_their_own() -> No
     assert {one.length for one in found.values()} == {512}
     assert (found["packed"].stft_weight, found["wavenet-nano"].stft_weight) == (5e-4, 2e-4)
     assert set(CANDIDATES) - set(configs({}, 2)) == {"fir", "polynomial"}
+
+
+def test_what_is_stated_holds_for_all_candidates_also_where_it_is_the_default() -> None:
+    shared = config_of_network("wavenet")(length=512)
+    facts = CorpusFacts("pedal", ("dry", "wet"), 44_100, 1)
+    kind = load_model("effect")
+    usual, stated = (kind.candidates(shared, facts, names) for names in ((), ("stft_weight",)))
+    assert {one.length for one in (*usual.values(), *stated.values())} == {512}
+    assert usual["packed"].stft_weight == 5e-4
+    assert {one.stft_weight for one in stated.values()} == {shared.stft_weight} == {2e-4}
 
 
 def test_figures_are_measured() -> None:

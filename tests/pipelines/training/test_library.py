@@ -138,6 +138,29 @@ def test_a_run_that_fails_leaves_the_others(captures: Corpus, tmp_path: Path, mo
     assert open_run(tmp_path / "fuzz").checkpoint().step == 12
 
 
+@pytest.mark.parametrize("spoilt", [("drive",), ("A&B", "drive", "fuzz")])
+@pytest.mark.usefixtures("unvalidated")
+def test_a_run_whose_gradients_stay_not_finite_leaves_the_others(
+    spoilt: tuple[str, ...], captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = library.step_each
+
+    def spoiling(learners: Any, batches: Any, *more: Any) -> Any:
+        if len(batches) == 3 and learners[0].step > 4:
+            for name, batch in zip(("A&B", "drive", "fuzz"), batches, strict=True):
+                if name in spoilt:
+                    batch.audio["wet"].fill_(float("nan"))
+        return step(learners, batches, *more)
+
+    monkeypatch.setattr(library, "step_each", spoiling)
+    skipping = dataclasses.replace(SHORT, skip_non_finite=2, log_every=100)
+    others = "the others are trained" if len(spoilt) == 1 else "and none is trained"
+    with pytest.raises(RunError, match=rf"^{len(spoilt)} of 3 runs failed, {others}\. .*not finite 3 times in a row"):
+        train_each("effect", settings_of("fir"), skipping, captures, tmp_path, "effect", QUIET)
+    steps = {name: open_run(tmp_path / name).checkpoint().step for name in ("A&B", "drive", "fuzz")}
+    assert steps == {name: 4 if name in spoilt else 12 for name in steps}
+
+
 def test_what_cannot_be_a_library_is_refused(captures: Corpus, tmp_path: Path) -> None:
     def attempt(field: str = "effect", folder: Path = tmp_path / "out", **more: Any) -> None:
         settings = dataclasses.replace(SHORT, **more)

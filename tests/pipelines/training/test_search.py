@@ -19,7 +19,7 @@ from tonemill.models.effect.settings import config_of_network
 from tonemill.models.wavegan import WaveGANConfig
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.run import TrainConfig, open_run
-from tonemill.pipelines.training import loop
+from tonemill.pipelines.training import loop, pace
 from tonemill.pipelines.training import search as module
 from tonemill.pipelines.training.search import CANDIDATES, SEARCH_JSON, Searched, search
 
@@ -110,14 +110,14 @@ def test_a_search_that_is_killed_goes_on(
 def test_a_candidate_that_does_not_fit_the_memory_leaves_the_others(
     captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps_within = module.steps_within
+    step_each = pace.step_each
 
-    def starved(minutes: float, run: Any, device: Any) -> int:
-        if run.folder.name == "fir-64":
+    def starved(learners: Any, *more: Any) -> Any:
+        if learners[0].model.network.config.taps == 64:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return steps_within(minutes, run, device)
+        return step_each(learners, *more)
 
-    monkeypatch.setattr(module, "steps_within", starved)
+    monkeypatch.setattr(pace, "step_each", starved)
     found = searched(captures, tmp_path)
     assert found.kept == "fir-4"
     assert found.failed["fir-64"].startswith("There is not enough memory for --batch-size 2.")
@@ -157,7 +157,7 @@ def test_the_command_prints_the_table_and_the_reason(captures: Corpus, tonemill:
     done = tonemill(*command, "--where", "effect == 'A&B'").done()
     assert "parameters" in done.err and " is kept: " in done.err
     assert json.loads(done.out)["run"] == str(tmp_path / "pedal")
-    for flags in (("--network", "fir"), ("--preset", "nano"), ("--decay-steps", 6000), ("--each", "effect")):
+    for flags in (("--network", "fir"), ("--preset", "nano"), ("--each", "effect")):
         refused = tonemill(*command, *flags)
         assert refused.code == 2
         assert f"Leave {flags[0]} out" in refused.err

@@ -10,7 +10,8 @@ vocode      multi-resolution STFT distance, less that of Griffin-Lim of the same
 autoencode  the same, less that of Griffin-Lim of a mel spectrogram of 6,400 numbers a second (its own are 6,000)
 latent      as plain, of the latents of an autoencoder that was trained for a fifth of the time
 steps       kernel distance of clips of ten steps from held-out ones, less that of the same seeds with fifty
-reference   v-loss on nine real loops, learned from two others, with audio-diffusion-pytorch's settings and with ours
+reference   v-loss of held-out loops (--held-out, or nine of the drum machine), learned from those of --loops, with
+            audio-diffusion-pytorch's settings and with ours
 
 Intervals are of 95 % over loops. `benchmarks.diffusion` has corpora and settings.
 """
@@ -215,15 +216,20 @@ def scaled(loop: Tensor) -> Tensor:
     return loop.repeat(1, -(-(SHORTEST + 1) // loop.shape[1])) / loop.std()
 
 
-def reference(folder: Path, steps: Sequence[int], ours: bool) -> Iterator[tuple[int, list[float], float]]:
+def reference(
+    folder: Path, others: Path | None, steps: Sequence[int], ours: bool
+) -> Iterator[tuple[int, list[float], float]]:
     """Losses at `LEVELS` on held-out loops after so many steps of the reference's batches, and CPU seconds of a step.
 
     Args:
         folder: of loops.
+        others: a folder of those that are held out; None for nine loops of the drum machine.
         steps: ascending.
         ours: our default settings, with averages and limited gradients, and not the reference's.
     """
-    loops, held_out = ([scaled(one) for one in some] for some in (real_loops(folder), drums(1000, 9)))
+    loops, held_out = (
+        [scaled(one) for one in some] for some in (real_loops(folder), real_loops(others) if others else drums(1000, 9))
+    )
     torch.manual_seed(0)
     settings = {} if ours else REFERENCE
     model = MODEL(DiffusionConfig(length=SHORTEST, sample_rate=RATE, channels=1, **settings))
@@ -290,6 +296,7 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=300, help="of a training")
     parser.add_argument("--steps", nargs="*", type=int, default=[0, 200, 400], help="of the reference")
     parser.add_argument("--loops", type=Path, default=LOOPS, help="of the reference")
+    parser.add_argument("--held-out", type=Path, help="a folder of loops that the reference row does not learn from")
     args = parser.parse_args()
     if unknown := set(args.tasks) - set(names):
         parser.error(f"there is no task {', '.join(sorted(unknown))}")
@@ -319,7 +326,7 @@ def main() -> None:
     for steps, losses in PUBLISHED.items():
         print(f"| reference, measured before | {steps} | {' | '.join(f'{one:.2f}' for one in losses)} | |")
     for ours in (False, True):
-        for steps, values, seconds in reference(args.loops, args.steps, ours):
+        for steps, values, seconds in reference(args.loops, args.held_out, args.steps, ours):
             name = "ours" if ours else "the reference's"
             print(f"| {name} | {steps} | {' | '.join(f'{x:.2f}' for x in values)} | {seconds:.2f} |", flush=True)
 

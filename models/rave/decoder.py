@@ -15,6 +15,7 @@ C is the number of channels that go into a stage, n its residual units, h = 64.
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
+from typing import Final
 
 import torch
 from einops import rearrange
@@ -22,9 +23,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonemill.models.parts.streaming import Chain, Delay, State, Streaming, begun, counter
-from tonemill.models.rave.encoder import activation, convolution, raised, unit
+from tonemill.models.rave.encoder import KEPT, activation, convolution, raised, unit
 from tonemill.models.rave.noise import PERIOD, filtered_noise
 from tonemill.models.rave.settings import NOISE, NOISE_WIDTH, RaveConfig
+
+OF_SOUND: Final = 0.1
+"""The gain of the first weights of the waveform: latents of level 1 give sub-bands of a recording's."""
 
 SEED_SHAPE = (2, 1, 1)
 """Of the part of a state that holds the frames of noise so far, and the seed."""
@@ -55,11 +59,16 @@ class Decoder(Streaming):
         parts: list[Streaming] = []
         if self.is_first:
             parts = [
-                convolution(width, self.signals, 7, causal=causal, norm=norm),
+                convolution(width, self.signals, 7, causal=causal, norm=norm, gain=OF_SOUND),
                 convolution(width, config.channels or 1, 3, causal=causal, norm=norm),
             ]
         else:
-            parts = [Chain(activation(), convolution(width, 2 * self.signals, 7, causal=causal, norm=norm))]
+            parts = [
+                Chain(
+                    activation(),
+                    convolution(width, 2 * self.signals, 7, causal=causal, norm=norm, gain=OF_SOUND * KEPT),
+                )
+            ]
         self.heads = nn.ModuleList(parts)
         self.waits = nn.ModuleList(Delay(head_channels, 0) for head_channels in self._head_channels(config))
         strides, self.noise_bands = NOISE.get(config.architecture, ((), 0))
@@ -169,7 +178,7 @@ class Decoder(Streaming):
 def _first(config: RaveConfig, norm: bool) -> Chain:
     """In the order of the encoder's stages, not mirrored."""
     width, causal = 16 * config.capacity, config.causal
-    layers: list[nn.Module] = [convolution(config.latent_dim, width, 7, causal=causal, norm=norm)]
+    layers: list[nn.Module] = [convolution(config.latent_dim, width, 7, causal=causal, norm=norm, gain=1.0)]
     for ratio, dilations in zip(config.ratios, config.dilations, strict=True):
         layers += [activation(), raised(width, ratio, causal, norm)]
         width //= 2
@@ -180,7 +189,7 @@ def _first(config: RaveConfig, norm: bool) -> Chain:
 def _second(config: RaveConfig, norm: bool) -> Chain:
     """The encoder's stages from the last to the first."""
     width, causal = 16 * config.capacity, config.causal
-    layers: list[nn.Module] = [convolution(config.latent_dim, width, 3, causal=causal, norm=norm)]
+    layers: list[nn.Module] = [convolution(config.latent_dim, width, 3, causal=causal, norm=norm, gain=1.0)]
     for ratio, dilations in zip(config.ratios[::-1], config.dilations[::-1], strict=True):
         layers += [activation(), raised(width, ratio, causal, norm)]
         width //= 2

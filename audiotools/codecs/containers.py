@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import struct
-from typing import Any, Final
+from typing import Any
+
+from tonemill.audiotools.codecs.ogg_pages import checksum
 
 
 def blank_peak_time(file: Any) -> None:
@@ -26,30 +28,9 @@ def with_fixed_ogg_serial(data: bytes) -> bytes:
         end = at + 27 + segments + sum(pages[at + 27 : at + 27 + segments])
         pages[at + 14 : at + 18] = bytes(4)
         pages[at + 22 : at + 26] = bytes(4)
-        pages[at + 22 : at + 26] = struct.pack("<I", _ogg_checksum(pages[at:end]))
+        pages[at + 22 : at + 26] = struct.pack("<I", checksum(pages[at:end]))
         at = end
     return bytes(pages)
-
-
-def _ogg_checksum(page: bytearray) -> int:
-    """CRC-32 with polynomial 0x04c11db7, most significant bit first, starting from 0."""
-    crc = 0
-    for byte in page:
-        crc = ((crc << 8) & 0xFFFFFFFF) ^ _OGG_TABLE[(crc >> 24) ^ byte]
-    return crc
-
-
-def _ogg_table() -> list[int]:
-    table = []
-    for value in range(256):
-        crc = value << 24
-        for _ in range(8):
-            crc = ((crc << 1) ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
-        table.append(crc)
-    return table
-
-
-_OGG_TABLE: Final = _ogg_table()
 
 
 class Seekable(io.BytesIO):

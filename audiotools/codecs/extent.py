@@ -49,6 +49,9 @@ class Extent:
         was_cut: it lacks an end that cannot be counted in bytes.
         is_useless: of a cut file; nothing shows which part of it is there.
         counted: (samples per channel, their rate in hertz) of a file without a header, whose frames were counted.
+        filled: (samples per channel that its header states, samples of a block) where blocks of a codec fill up its
+            end.
+        damage: a part in its middle that is lost, in words; empty where none is.
     """
 
     announced: int | None = None
@@ -62,6 +65,8 @@ class Extent:
     was_cut: bool = False
     is_useless: bool = False
     counted: tuple[int, int] | None = None
+    filled: tuple[int, int] | None = None
+    damage: str = ""
 
     @property
     def missing(self) -> int:

@@ -58,6 +58,9 @@ _SKIP_MANUAL: Final = 1 << 29
 
 _STRICT: Final = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
+_CHECKED: Final = frozenset(("ape", "flac", "tta", "wavpack"))
+"""Codecs that keep a checksum of their samples, which FFmpeg compares if it is bidden to."""
+
 
 class Stream(NamedTuple):
     """The header of a container's first audio stream, and the number of audio streams."""
@@ -260,6 +263,8 @@ def _opened(
             stream.codec_context.flags2 |= _SKIP_MANUAL
         if options:
             stream.codec_context.options = options
+        elif stream.codec_context.name in _CHECKED:
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
         yield container, stream
 
 

@@ -141,6 +141,8 @@ def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
         raise AudioError("unsupported", found.refusal)
     if found.is_cut and (not keep_cut or found.extents[-1].is_useless):
         raise AudioError("truncated", found.missing)
+    if damage := next((one.damage for one in found.extents if one.damage), ""):
+        raise AudioError("damaged", damage)
     links = [
         _Link(parts, _counted(_header(source, parts, kind), one))
         for parts, one in zip(found.links, found.extents, strict=True)
@@ -163,7 +165,14 @@ def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
 
 
 def _counted(header: Header, extent: Extent) -> Header:
-    """The header with the length that counted frames give, at the rate to which they are decoded: HE-AAC doubles it."""
+    """The header with the length that counted frames give, at the rate to which they are decoded: HE-AAC doubles it.
+
+    Also without what fills up the last block of a codec, where the header states how long the sound is.
+    """
+    if extent.filled is not None and header.frames is not None and header.decoder == LIBSNDFILE:
+        stated, block = extent.filled
+        # libsndfile takes a byte that pads the chunk for one block more.
+        return replace(header, frames=stated) if 0 < header.frames - stated < 2 * block else header
     if extent.counted is None or not extent.counted[1]:
         return header
     samples, rate = extent.counted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
 from tonemill.audiotools.codecs.extent import FORMS, UNKNOWN, Extent, can_be_sound, chunks, chunks_behind, is_known_end
@@ -19,17 +20,26 @@ _PLAIN: Final = (1, 3, 6, 7, 0xFFFE)
 """Format tags of samples of one size: integers, floats, A-law, mu-law, and the tag of those with a longer header."""
 
 
+_PER_BLOCK: Final = (2, 17, 49)
+"""Format tags of ADPCM and GSM, whose format chunk states the samples of a block."""
+
+_MP3_BLOCK: Final = {80: 2304, 85: 2304}
+"""Samples of two frames of MPEG audio, by its format tags."""
+
+
 class _Head(NamedTuple):
     """The chunks of a WAV before its sound.
 
     Args:
         format: contents of the format chunk.
+        samples: per channel, as a chunk of its own states them; 0 without one.
         at: byte offset of the sound.
         length: that its chunk announces.
         long_length: that the chunk of long lengths announces; None without one.
     """
 
     format: bytes
+    samples: int
     at: int
     length: int
     long_length: int | None
@@ -48,6 +58,20 @@ def extent(raw: io.BufferedIOBase, size: int) -> Extent:
     head = _head(raw, layout)
     if head is None:
         return Extent()
+    block = _block_frames(head.format, layout)
+    found = _extent(raw, size, form, layout, head)
+    return replace(found, filled=(head.samples, block)) if head.samples and block else found
+
+
+def _block_frames(format_chunk: bytes, layout: Literal["<4sI", ">4sI"]) -> int:
+    """Samples per channel of a block of the codec; 0 where it has none, or none that is known."""
+    (tag,) = struct.unpack(layout[0] + "H", format_chunk[:2].ljust(2, b"\0"))
+    if tag in _PER_BLOCK and len(format_chunk) >= 20:
+        return int(struct.unpack(layout[0] + "H", format_chunk[18:20])[0])
+    return _MP3_BLOCK.get(tag, 0)
+
+
+def _extent(raw: io.BufferedIOBase, size: int, form: bytes, layout: Literal["<4sI", ">4sI"], head: _Head) -> Extent:
     present, frame_bytes = size - head.at, _frame_bytes(head.format, layout)
     length: int | None = head.length
     if head.length >= UNKNOWN and head.long_length:
@@ -83,7 +107,7 @@ def _is_unknown(raw: io.BufferedIOBase, head: _Head, size: int, layout: Literal[
 
 
 def _head(raw: io.BufferedIOBase, layout: Literal["<4sI", ">4sI"]) -> _Head | None:
-    found, long_length = b"", None
+    found, samples, long_length = b"", 0, None
     for name, at, length in chunks(raw, layout):
         if name == b"ds64":
             # The true lengths, first the file's, then the sound's.
@@ -93,8 +117,11 @@ def _head(raw: io.BufferedIOBase, layout: Literal["<4sI", ">4sI"]) -> _Head | No
         elif name == b"fmt ":
             raw.seek(at)
             found = raw.read(min(length, _MOST_FORMAT))
+        elif name == b"fact" and length >= 4:
+            raw.seek(at)
+            samples = int.from_bytes(raw.read(4), "little" if layout[0] == "<" else "big")
         elif name == b"data":
-            return _Head(found, at, length, long_length)
+            return _Head(found, samples, at, length, long_length)
     return None
 
 

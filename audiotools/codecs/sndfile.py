@@ -107,6 +107,9 @@ def blocks(
                     at = got - len(raw) + int(np.flatnonzero(~np.isfinite(block).all(axis=0))[0])
                     raise AudioError("not_finite", f"sample {start + at} is NaN or infinite")
                 yield block
+                if len(raw) < size:
+                    # Behind a hole in its stream Vorbis would go on at another place, and some sound come twice.
+                    break
         except (soundfile.LibsndfileError, RuntimeError) as error:
             if file.frames >= 1 << 62 and not got:
                 raise Stopped("no_frames", "it ends where its sound should begin", got) from error
@@ -122,6 +125,8 @@ def blocks(
             wanted = (
                 min(wanted, promised) if got or _sounds_at(source, parts, max(0, start - MP3_SLACK_FRAMES)) else wanted
             )
+        if wanted is not None and got < wanted and file.format == "OGG" and _sounds_at(source, parts, -1):
+            raise Stopped("damaged", f"{wanted - got} of {wanted} frames are lost in its middle", got)
         if wanted is not None and got < wanted:
             raise Stopped("truncated", f"it ends after {got} of the {wanted} frames that its header announces", got)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from typing import Final
 
 from tonemill.audiotools.codecs import mpeg
 from tonemill.audiotools.codecs.chunked import patched
 from tonemill.audiotools.codecs.extent import MOST_CHUNKS, Extent, ended
+from tonemill.audiotools.codecs.ogg_pages import MOST_PAGE, damage
 from tonemill.audiotools.codecs.searching import find
-
-_PAGE: Final = 65_307
-"""The most bytes of a page of Ogg: 27 + 255 + 255 * 255."""
 
 _FIRST_PAGE: Final = b"OggS\0\2"
 
@@ -36,15 +35,15 @@ def ogg(raw: io.BufferedIOBase, size: int) -> Extent:
         head = raw.read(27)
         # A first page has one packet, position 0 and number 0.
         if len(head) == 27 and head[6:14] == bytes(8) and head[18:22] == bytes(4):
-            return Extent(parts=((0, following),), next_at=following)
+            return Extent(parts=((0, following),), next_at=following, damage=damage(raw, following, False))
         following = find(raw, _FIRST_PAGE, following + 1, size)
-    raw.seek(max(0, size - _PAGE))
+    raw.seek(max(0, size - MOST_PAGE))
     tail = raw.read()
     at = tail.rfind(b"OggS")
     if at >= 0 and len(tail) >= at + 27 and tail[at + 5] & 4:
         segments = tail[at + 26]
         if at + 27 + segments + sum(tail[at + 27 : at + 27 + segments]) == len(tail):
-            return Extent()
+            return Extent(damage=damage(raw, size, True))
     end, is_last = 0, False
     while end < size:
         raw.seek(end)
@@ -53,7 +52,9 @@ def ogg(raw: io.BufferedIOBase, size: int) -> Extent:
             break
         end += 27 + head[26] + sum(raw.read(head[26]))
         is_last = bool(head[5] & 4)
-    return ended(raw, end, size) if is_last and end <= size else Extent(was_cut=True)
+    if not is_last or end > size:
+        return Extent(was_cut=True)
+    return replace(ended(raw, end, size), damage=damage(raw, end, True))
 
 
 def mp3(raw: io.BufferedIOBase, size: int) -> Extent:

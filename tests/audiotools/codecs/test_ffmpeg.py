@@ -234,6 +234,19 @@ def test_a_damaged_file_is_not_mended_by_a_second_library(tmp_path: Path) -> Non
     assert refused.value.reason == "damaged"
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.wv", "wavpack"), ("a.tta", "tta"), ("a.mka", "flac")])
+def test_a_failed_checksum_of_lossless_sound_is_damage(name: str, codec: str, tmp_path: Path) -> None:
+    sound = sweep(200, 4000, 2 * RATE, RATE, 0.5) + 0.01 * np.random.default_rng(0).standard_normal((1, 2 * RATE))
+    path = written(tmp_path / name, codec, None, sound.astype(np.float32))
+    assert whole(path).shape[1] == 2 * RATE
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    path.write_bytes(data)
+    with pytest.raises(AudioError) as refused:
+        whole(path)
+    assert refused.value.reason == "damaged"
+
+
 def test_of_joined_m4a_all_is_read_and_a_cut_one_is_truncated(tmp_path: Path) -> None:
     path = written(tmp_path / "a.m4a", "alac", None, sweep(200, 4000, RATE, RATE, 0.5))
     data = path.read_bytes()

@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.cli.console import in_stores, stdin, stdout, tell
+from tonemill.cli.console import in_stores, stdin, stdout, stop_on_termination, tell
 from tonemill.cli.outcomes import refuse_lacking
+from tonemill.cli.sinks import Beam, Quiet, Runner, Work, engine
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
 
 
-@in_stores("places")
+@in_stores("places", "work")
 def command(
     places: Annotated[
         list[str], typer.Argument(help="Files and folders; - reads their names from the pipe, one a line.")
@@ -61,9 +62,15 @@ def command(
         typer.Option(help="Files that were cut: keep takes what is there of them, and notes the length they declare."),
     ] = "reject",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; one per core if not given, 16 for files in a store.")
+        int | None,
+        typer.Option(
+            min=1, help="Threads; one per core if not given, 16 for a store. With --work or --runner processes."
+        ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")] = False,
+    work: Work = None,
+    runner: Runner = None,
+    beam: Beam = None,
+    quiet: Quiet = False,
 ) -> None:
     from tonemill.pipelines.sources import scan
     from tonemill.pipelines.sources.excerpts import join_table
@@ -86,10 +93,23 @@ def command(
     found = under(scan.find_audio(places, is_list), root, is_list)
     by_table = join_table(metadata, found.audio, join, excerpts) if metadata is not None else None
     out, progress = stdout(), Progress(quiet)
+    who = engine(workers, runner, beam) if work is not None or runner is not None or beam else None
+    if who is not None:
+        from tonemill.pipelines.engine.engine import check
+
+        check(who, tell)
+        stop_on_termination()
     recipes, unfit = 0, [path for path, _ in found.audio if fields is not None and not by_name(path)]
     with progress.phase("scan", len(found.audio), "files") as phase:
         seconds, unreadable, unread, several = 0.0, 0, 0, 0
-        for recipe in scan.scan(found, digest == "sha256", by_name, workers, truncated == "keep"):
+        how = digest == "sha256", by_name
+        if who is None:
+            scanned = scan.scan(found, *how, workers, truncated == "keep")
+        else:
+            from tonemill.pipelines.engine.scan_pieces import scan_by
+
+            scanned = scan_by(who, work, found, *how, truncated == "keep", phase)
+        for recipe in scanned:
             for one in [recipe] if by_table is None else by_table.recipes(recipe):
                 write_recipe(one, out)
                 recipes += 1
@@ -99,7 +119,8 @@ def command(
             unreadable += "sample_rate" not in source and "unread" not in source
             several += source.get("sounds", 1) > 1
             phase.about = f"({seconds / 3600:.2f} h of audio)"
-            phase.advance(1)
+            # An engine has counted all files before the first recipe comes.
+            phase.advance(1 if who is None else 0)
     paths = [path for path, _ in found.audio]
     words = list(by_table.words(paths)) if by_table is not None else []
     if unfit:

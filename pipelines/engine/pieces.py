@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,9 +32,24 @@ LOOKS: Final = 30.0
 _OURS: Final = re.compile(r"\d{6,}\.piece\.json|[0-9a-f]{64}\.answer\.json")
 
 
+@dataclass
+class WorkFolder:
+    """A folder for the answers to a job.
+
+    Args:
+        home: its path.
+        is_kept: the answers stay for the next command, although this one ends without an error.
+    """
+
+    home: Path
+    is_kept: bool = False
+
+
 @contextmanager
-def work_folder(typed: Path | None, engine: Engine, say: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
-    """Yield a locked folder for the answers to a job, and empty it when the block ends without an error.
+def work_folder(
+    typed: Path | None, engine: Engine, say: Callable[[str], None] = lambda _: None
+) -> Iterator[WorkFolder]:
+    """Yield a locked work folder, and empty it when the block ends without an error.
 
     Args:
         typed: the folder as typed; None for a temporary one of this machine.
@@ -50,20 +66,23 @@ def work_folder(typed: Path | None, engine: Engine, say: Callable[[str], None] =
                 "--runner needs --work FOLDER: a folder or a place in a store that the workers and this command see."
             )
         with tempfile.TemporaryDirectory(prefix="tonemill-work-") as name:
-            yield Path(name)
+            yield WorkFolder(Path(name))
         return
     home = place(typed)
     if others := sorted(name for name in _names(home) if not _OURS.fullmatch(name) and not name.startswith(OURS)):
         raise OutputError(f"{home} holds {others[0]!r}, which tonemill did not put there. Name a new folder as --work.")
     with folders.locked(home, say=say):
-        yield home
+        folder = WorkFolder(home)
+        yield folder
+        if folder.is_kept:
+            return
         mapped(home, lambda name: (home / name).unlink(missing_ok=True), filter(_OURS.fullmatch, _names(home)))
     if as_store(home) is None:
         with contextlib.suppress(OSError):
             home.rmdir()
 
 
-def answers(
+def do_pieces(
     home: Path,
     keys: Sequence[str],
     job_of: Callable[[int], Mapping[str, Any]],
@@ -72,11 +91,11 @@ def answers(
     phase: Phase,
     amounts: Sequence[float],
     is_final: Callable[[Any], bool] = lambda answer: True,
-) -> Iterator[Any]:
-    """Do each piece that has no answer yet, and yield the answers of all in order.
+) -> None:
+    """Do each piece that has no answer yet.
 
     Args:
-        home: the work folder, as `work_folder` yields it.
+        home: of the work folder.
         keys: for each piece, 64 hex digits that depend on all that decides its answer; no two are equal.
         job_of: what a worker needs for the piece of a number, in JSON.
         engine: workers and runner.
@@ -87,7 +106,6 @@ def answers(
 
     Raises:
         TonemillError: a worker failed; answers stay.
-        CorpusError: an answer is damaged.
     """
     waiting, total, looked, cost = dict(enumerate(keys)), sum(amounts), 0.0, 0.0
 
@@ -125,6 +143,14 @@ def answers(
     finally:
         WITH_GRAPH.reset(before)
     phase.reach(total)
+
+
+def answers(home: Path, keys: Sequence[str]) -> Iterator[Any]:
+    """The answers to pieces that were done, in order.
+
+    Raises:
+        CorpusError: one is damaged.
+    """
     for key in keys:
         path = home / _answer_name(key)
         sealed = json_files.read_sealed(path)

@@ -13,7 +13,7 @@ from tonemill.pipelines.cooking.journal import Journal, journal_of
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, commit_answer, job_of_piece, work_folder
+from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, work_folder
 from tonemill.pipelines.maintenance.shard_check import Checked, Finding, Job, check
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Phase
@@ -39,9 +39,9 @@ def checked_by(engine: Engine, work: Path | None, jobs: Sequence[Job], quick: bo
     records = [_record(number, job, quick) for number, job in enumerate(jobs)]
     keys = [digest_of(json.dumps(record)) for record in records]
     sizes = [job.size for job in jobs]
-    with work_folder(work, engine, phase.say) as home:
-        found = answers(home, keys, records.__getitem__, engine, WORK, phase, sizes, is_final=_is_clean)
-        for job, answer in zip(jobs, found, strict=True):
+    with work_folder(work, engine, phase.say) as folder:
+        do_pieces(folder.home, keys, records.__getitem__, engine, WORK, phase, sizes, is_final=_is_clean)
+        for job, answer in zip(jobs, answers(folder.home, keys), strict=True):
             findings, notes = ([Finding(**one) for one in answer[name]] for name in ("findings", "notes"))
             yield Checked(job, findings, notes, answer["examples"])
 

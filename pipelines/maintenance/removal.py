@@ -25,7 +25,7 @@ from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import SECONDS, commit_tables, is_done, source_key
 from tonemill.pipelines.corpus.splicing import Run, offset_columns, runs, splice
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, commit_answer, job_of_piece, work_folder
+from tonemill.pipelines.engine.pieces import commit_answer, do_pieces, job_of_piece, work_folder
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard, digest_of
 from tonemill.pipelines.progress import Progress
@@ -174,10 +174,9 @@ def _rewrite_by(
     keys = [digest_of(f"{old} {new}") for old, new in pairs]
     with (
         progress.phase(f"remove from {output.folder}", len(pairs), "shards") as phase,
-        work_folder(ready.folder / f"{commit.TEMPORARY}pieces", engine) as home,
+        work_folder(ready.folder / f"{commit.TEMPORARY}pieces", engine) as folder,
     ):
-        for _ in answers(home, keys, jobs.__getitem__, engine, REWRITE, phase, [1.0] * len(jobs)):
-            continue
+        do_pieces(folder.home, keys, jobs.__getitem__, engine, REWRITE, phase, [1.0] * len(jobs))
 
 
 REWRITE: Final = f"{__name__}:rewrite_shard"

@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -70,6 +71,35 @@ class Prober:
         if self._child is not None:
             self._child.close()
             self._child = None
+
+
+class Probers:
+    """Processes that read headers, of which any thread takes one that is free; started as they are needed.
+
+    Args:
+        count: most of them.
+        seconds: how long one may take for a header.
+    """
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._all = [Prober(seconds) for _ in range(count)]
+        # The last one that was put back is taken first, so that no more are started than are at work at once.
+        self._free: LifoQueue[Prober] = LifoQueue()
+        for one in self._all:
+            self._free.put(one)
+
+    def header(self, path: Path, keep_cut: bool = False) -> files.Header:
+        """As `Prober.header`."""
+        prober = self._free.get()
+        try:
+            return prober.header(path, keep_cut)
+        finally:
+            self._free.put(prober)
+
+    def close(self) -> None:
+        """End all of them."""
+        for one in self._all:
+            one.close()
 
 
 ENDS: Final = frozenset({"crashed", "hung", "memory"})

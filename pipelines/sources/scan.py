@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from queue import LifoQueue
 from typing import Any, Final
 
 from tonemill.audiotools.codecs import ffmpeg, files
@@ -20,7 +19,7 @@ from tonemill.audiotools.errors import AudioError, CorpusError, Doubtful, Settle
 from tonemill.audiotools.secrets import holds_secrets
 from tonemill.audiotools.trouble import unopenable
 from tonemill.pipelines.recipes.recipe import Recipe
-from tonemill.pipelines.sources.decoder import ENDS, PATIENCE, Prober
+from tonemill.pipelines.sources.decoder import ENDS, PATIENCE, Probers
 from tonemill.pipelines.sources.reach import Source, lost_ground, reach
 from tonemill.pipelines.sources.reader import KEEP, TRUNCATED
 from tonemill.pipelines.sources.remote import fetched, listed
@@ -151,72 +150,69 @@ def scan(
         workers: threads; None for one per core, or `FAR_THREADS` where files are in a store.
         keep_cut: write into each recipe that what is there of a cut file is to be read.
     """
-    cores = os.cpu_count() or 1
-    is_far = any(as_store(exactly(name)) is not None for _, name in islice(found.audio, SAMPLED))
-    threads = workers or (max(cores, FAR_THREADS) if is_far else cores)
-    probers = _Probers(min(threads, cores))
-
-    def probe_chunk(chunk: list[tuple[str, str]]) -> list[Recipe]:
-        header = probers.header
-        return [
-            Recipe(path, {"audio": describe(exactly(name), digest, header, keep_cut, path)}, dict(metadata(path)))
-            for path, name in chunk
-        ]
-
-    def others() -> Iterator[Source]:
-        step = max(1, len(found.audio) // SAMPLED)
-        return (Source(to_uri(exactly(name)), path) for path, name in found.audio[::step])
-
     cut_short.clear()
-    reach.among(others)
-    rows = iter(found.audio)
+    try:
+        entries = described(found.audio, sample_of(found.audio), digest, workers, keep_cut, stop=cut_short.set)
+        for (path, _), entry in zip(found.audio, entries, strict=True):
+            yield Recipe(path, {"audio": entry}, dict(metadata(path)))
+    finally:
+        tidy()
+
+
+def sample_of(audio: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Some of all files, which tell whether anything can be read where one cannot."""
+    return list(audio[:: max(1, len(audio) // SAMPLED)])
+
+
+def described(
+    audio: Sequence[tuple[str, str]],
+    sample: Sequence[tuple[str, str]],
+    digest: bool = True,
+    workers: int | None = None,
+    keep_cut: bool = False,
+    probers: Probers | None = None,
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
+    """The entry of a recipe for each file, in order, as `describe` makes it.
+
+    Args:
+        audio: as in `Found`.
+        sample: of all files of the scan, by `sample_of`.
+        digest: as of `scan`.
+        workers: as of `scan`.
+        keep_cut: as of `scan`.
+        probers: read the headers; None for some that end with the last file.
+        stop: after an error, ends what other threads wait for.
+    """
+    cores = os.cpu_count() or 1
+    is_far = any(as_store(exactly(name)) is not None for _, name in islice(audio, SAMPLED))
+    threads = workers or (max(cores, FAR_THREADS) if is_far else cores)
+    reading = probers or Probers(min(threads, cores), PATIENCE)
+
+    def describe_chunk(chunk: list[tuple[str, str]]) -> list[dict[str, Any]]:
+        return [describe(exactly(name), digest, reading.header, keep_cut, path) for path, name in chunk]
+
+    reach.among(lambda: (Source(to_uri(exactly(name)), path) for path, name in sample))
+    rows = iter(audio)
     # Of a store one by one, for the next waits as long as the first did.
-    size = 1 if is_far else min(CHUNK, max(1, len(found.audio) // (4 * threads)))
+    size = 1 if is_far else min(CHUNK, max(1, len(audio) // (4 * threads)))
     chunks = iter(lambda: list(islice(rows, size)), [])
     with ThreadPoolExecutor(threads) as pool:
         # A bounded window of chunks, for `map` would queue a million files at once.
-        waiting = [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, max(16, 4 * threads))]
+        waiting = [pool.submit(describe_chunk, chunk) for chunk in islice(chunks, max(16, 4 * threads))]
         try:
             while waiting:
                 ready = waiting.pop(0).result()
-                waiting += [pool.submit(probe_chunk, chunk) for chunk in islice(chunks, 1)]
+                waiting += [pool.submit(describe_chunk, chunk) for chunk in islice(chunks, 1)]
                 yield from ready
         except BaseException:
-            cut_short.set()
+            stop()
             for chunk in waiting:
                 chunk.cancel()
             raise
         finally:
-            probers.close()
-            tidy()
-
-
-class _Probers:
-    """Processes that read headers, of which any thread takes one that is free; started as they are needed.
-
-    Args:
-        count: most of them.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._all = [Prober(PATIENCE) for _ in range(count)]
-        # The last one that was put back is taken first, so that no more are started than are at work at once.
-        self._free: LifoQueue[Prober] = LifoQueue()
-        for one in self._all:
-            self._free.put(one)
-
-    def header(self, path: Path, keep_cut: bool = False) -> files.Header:
-        """As `Prober.header`."""
-        prober = self._free.get()
-        try:
-            return prober.header(path, keep_cut)
-        finally:
-            self._free.put(prober)
-
-    def close(self) -> None:
-        """End all of them."""
-        for one in self._all:
-            one.close()
+            if probers is None:
+                reading.close()
 
 
 def describe(

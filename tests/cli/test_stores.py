@@ -537,6 +537,16 @@ def flipped(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
+def test_an_engine_scans_a_bucket_as_threads_do(tonemill: Tonemill, raw: Path, s3: Wire) -> None:
+    source = upload(raw, "recordings")
+    plain = tonemill("scan", source, "-q").done().out
+    s3.share = 0.1
+    scanned = tonemill("scan", source, "-q", "--work", bucket("scanning"), *THREADS).done().out
+    s3.share = 0.0
+    assert scanned == plain and objects("scanning") == {}
+
+
+@pytest.mark.slow
 def test_verify_finds_in_a_bucket_what_it_finds_in_a_folder(
     tonemill: Tonemill, expected: Path, tmp_path: Path, s3: Wire
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tonemill.audiotools.errors import OutputError, UsageError
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, work_folder
+from tonemill.pipelines.engine.pieces import answers, do_pieces, work_folder
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Progress
 
@@ -47,9 +47,9 @@ def do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Do:
         keys = [digest_of(str(value)) for value in values]
         job: Callable[[int], dict[str, Any]] = lambda n: {"value": values[n], "notes": str(tmp_path)}  # noqa: E731
         amounts = [1.0] * len(values)
-        with Progress(quiet=True).phase("x", len(values)) as phase, work_folder(work, Engine(1)) as home:
-            found = answers(home, keys, job, Engine(1), "squaring:square", phase, amounts, lambda value: value != 1)
-            return list(found)
+        with Progress(quiet=True).phase("x", len(values)) as phase, work_folder(work, Engine(1)) as folder:
+            do_pieces(folder.home, keys, job, Engine(1), "squaring:square", phase, amounts, lambda value: value != 1)
+            return list(answers(folder.home, keys))
 
     return squares
 

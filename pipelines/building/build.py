@@ -17,7 +17,7 @@ from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
 from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.environment import environment, other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
-from tonemill.pipelines.corpus.plan_file import plan_is_whole, write_plan
+from tonemill.pipelines.corpus.plan_file import PlanFile, plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import STORED, Phase, Progress
@@ -74,6 +74,7 @@ def produce(build: Build) -> dict[str, Any]:
         state = claim(build)
         if state.todo:
             check(build.engine, build.progress.say)
+            _require_recipes(output, plan, state)
         prepare(build, state)
         name = f"{'shard' if output.kind == 'shards' else 'write'} {folder}"
         with build.progress.phase(name, plan.seconds, shown=STORED) as phase:
@@ -127,6 +128,17 @@ def prepare(build: Build, state: State) -> None:
     if fitting:
         build.progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
         _warn_of_other_versions(output, plan, state, build.progress)
+
+
+def _require_recipes(output: OutputFolder, plan: Plan, state: State) -> None:
+    """Read the recipes of the shards to cook, where `clear` would remove tables that only these shards can give again.
+
+    Raises:
+        CorpusError: some are damaged.
+    """
+    if not plan.rows and output.index.exists():
+        for _ in PlanFile(output.plan).tables(("shard",), sorted(state.todo)):
+            continue
 
 
 def clear(output: OutputFolder, plan: Plan, state: State) -> None:

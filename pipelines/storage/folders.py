@@ -67,6 +67,7 @@ def locked(
         except InUse as error:
             raise InUse(str(error).replace(str(scratch(folder)), str(folder)), error.briefly) from error
         return
+    is_new = not folder.exists()
     try:
         file = undisturbed(lambda: _opened(folder))
     except OSError as error:
@@ -99,6 +100,9 @@ def locked(
                 sweep(folder)
                 with contextlib.suppress(OSError):
                     (folder / LOCK).unlink()
+                    if is_new:
+                        # It holds nothing where the command was refused.
+                        folder.rmdir()
         finally:
             held_files.remove(file.fileno())
 

@@ -93,6 +93,26 @@ def test_planned_needs_a_plan_that_is_whole(tonemill: Tonemill, plan: bytes, tmp
     tonemill("shard", out, "--planned", "--range", "0:1").refused(1, "damaged", "Pipe the recipes in again")
 
 
+def test_damaged_recipes_are_named_before_a_table_of_the_whole_is_removed(
+    tonemill: Tonemill, corpus: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(corpus, tmp_path / "out"))
+    (out / "train/000001.json").unlink()
+    with (out / "plan.parquet").open("r+b") as file:
+        file.seek(60)
+        (byte,) = file.read(1)
+        file.seek(60)
+        file.write(bytes([byte ^ 1]))
+    before = contents(out)
+    tonemill("shard", out, "--planned", "-q").refused(1, "plan.parquet is damaged")
+    assert contents(out) == before
+
+
+def test_a_command_that_is_refused_leaves_no_folder(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
+    tonemill("shard", tmp_path / "out", "--runner", "NoRunner", "-q", stdin=plan).refused(2, "no such runner")
+    assert not (tmp_path / "out").exists()
+
+
 def test_ranges_stand_beside_each_other_and_not_beside_the_whole(
     tonemill: Tonemill, plan: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,14 +10,18 @@ from typing import Annotated
 
 import typer
 
-from tonemill.audiotools.errors import StreamError
-from tonemill.cli.console import stdin, stdout, stop_on_termination
+from tonemill.audiotools.errors import StreamError, UsageError
+from tonemill.cli.console import in_stores, stdin, stdout, stop_on_termination
 from tonemill.cli.sinks import Beam, Partial, ProgressFile, ProgressKind, Quiet, Runner, Workers, engine
 
 
+@in_stores("cache")
 def command(
     cache: Annotated[
-        Path | None, typer.Option(help="A folder that keeps fingerprints for the next run, or after a kill.")
+        Path | None,
+        typer.Option(
+            help="A folder, or a place in a store, that keeps fingerprints for the next run, or after a kill."
+        ),
     ] = None,
     mark: Annotated[
         bool, typer.Option("--mark", help="Keep all copies; only record clusters, and duplicate_of.")
@@ -41,6 +45,10 @@ def command(
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_stream
 
+    if runner is not None and cache is None:
+        raise UsageError(
+            "--runner needs --cache FOLDER: a folder or a place in a store that the workers and this command see."
+        )
     out, reader = stdout(), RecipeReader(stdin("dedup"))
     recipes = list(reader)
     if not partial:
@@ -74,8 +82,13 @@ def command(
 def _held(cache: Path | None) -> Iterator[Path]:
     """The cache folder, locked against other commands; a temporary one if `cache` is None."""
     from tonemill.pipelines.storage import folders
+    from tonemill.pipelines.storage.paths import place
 
     with contextlib.ExitStack() as stack:
-        folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonemill-dedup-")))
+        folder = (
+            place(cache)
+            if cache is not None
+            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonemill-dedup-")))
+        )
         stack.enter_context(folders.locked(folder))
         yield folder

@@ -9,8 +9,8 @@ The sketches are written before the table that points into them, so what a table
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,8 +36,10 @@ from tonemill.pipelines.planning.splits import Splitting
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.storage import commit, folders, json_files
+from tonemill.pipelines.storage.moving import remove_folder
 from tonemill.pipelines.storage.output_names import PLAN
 from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.paths import mapped
 
 MARK: Final = "tonemill-fingerprints.json"
 WORK: Final = "work"
@@ -134,9 +136,10 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
             raise OutputError(f"{cache} holds something that tonemill did not make. Name a new folder as --cache.")
         json_files.write_json(cache / MARK, {"schema": 1, "version": VERSION})
     # The folder of a killed command: missing fingerprints are planned again, so its contents have no use.
-    shutil.rmtree(cache / WORK, ignore_errors=True)
-    for sketches in cache.glob("*.sketches"):
-        if not sketches.with_suffix(".parquet").exists():
+    remove_folder(cache / WORK)
+    tables = {path.stem for path in _files(cache, ".parquet")}
+    for sketches in _files(cache, ".sketches"):
+        if sketches.stem not in tables:
             sketches.unlink()
     wanted = {key_of(recipe): recipe for recipe in reversed(recipes)}
     found = _read(cache, wanted.keys())
@@ -151,7 +154,8 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
             with progress.phase("dedup", plan.seconds) as phase:
                 cook_shards(cache / WORK, plan, range(len(plan.shards)), engine, phase, Tolerance(), FINGERPRINT)
         finally:
-            shutil.rmtree(cache / WORK, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_folder(cache / WORK)
         found = _read(cache, wanted.keys())
     return found
 
@@ -218,16 +222,25 @@ def _sounds(outcomes: Iterator[Outcome]) -> Iterator[Sound]:
 def _read(cache: Path, wanted: Any) -> dict[str, Entry]:
     """The wanted fingerprints that are in the cache."""
     found: dict[str, Entry] = {}
+    paths = _files(cache, ".parquet")
     names = [field.name for field in fields(Entry) if field.name not in ("place", "outline")]
-    for path in sorted(cache.glob("*.parquet")):
-        try:
-            table = read_table(path)
-            outlines = table.column("outline").combine_chunks().flatten().to_numpy().reshape(-1, OUTLINE)
-            rows = table.drop_columns("outline").to_pylist()
-        except (CorpusError, pa.ArrowException, KeyError, ValueError) as error:
-            raise OutputError(f"{path} is damaged: {error}. Remove it, and the next command rebuilds it.") from error
+    for path, (rows, outlines) in zip(paths, mapped(cache, _table, paths), strict=True):
         for row, outline in zip(rows, outlines, strict=True):
             if row["key"] in wanted:
                 place = path.with_suffix(".sketches")
                 found[row["key"]] = Entry(**{name: row[name] for name in names}, outline=outline, place=place)
     return found
+
+
+def _table(path: Path) -> tuple[list[dict[str, Any]], Any]:
+    """The rows of a table of fingerprints, and their outlines."""
+    try:
+        table = read_table(path)
+        outlines = table.column("outline").combine_chunks().flatten().to_numpy().reshape(-1, OUTLINE)
+        return table.drop_columns("outline").to_pylist(), outlines
+    except (CorpusError, pa.ArrowException, KeyError, ValueError) as error:
+        raise OutputError(f"{path} is damaged: {error}. Remove it, and the next command rebuilds it.") from error
+
+
+def _files(cache: Path, suffix: str) -> list[Path]:
+    return sorted(path for path in cache.iterdir() if path.suffix == suffix)

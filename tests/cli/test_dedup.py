@@ -140,6 +140,10 @@ def test_a_cache_is_held_by_one_and_no_other_folder_is_written_to(
     assert contents(theirs) == {"thesis.txt": b"mine"}
 
 
+def test_workers_elsewhere_see_no_temporary_cache(tonemill: Tonemill, stream: bytes) -> None:
+    tonemill("dedup", "--runner", "dask", stdin=stream).refused(2, "--cache FOLDER")
+
+
 def test_a_damaged_cache_is_reported_of(tonemill: Tonemill, stream: bytes, tmp_path: Path) -> None:
     tonemill("dedup", "--cache", tmp_path / "cache", "-q", stdin=stream).done()
     for path in (tmp_path / "cache").glob("*.sketches"):

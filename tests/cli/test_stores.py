@@ -537,6 +537,23 @@ def flipped(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
+def test_fingerprints_in_a_bucket_find_the_copies_that_those_in_a_folder_do(
+    tonemill: Tonemill, raw: Path, tmp_path: Path, s3: Wire
+) -> None:
+    stream = tonemill("scan", raw, "-q").done().out
+    near = tonemill("dedup", "--cache", tmp_path / "cache", "-q", stdin=stream).done().out
+    assert b"duplicate_cluster" in near
+    s3.share = 0.1
+    first = tonemill("dedup", "--cache", bucket("cache"), *THREADS, stdin=stream).done()
+    s3.share = 0.0
+    assert first.out == near
+    kept = objects("cache")
+    assert {name.rpartition(".")[2] for name in kept} == {"json", "parquet", "sketches"}
+    again = tonemill("dedup", "--cache", bucket("cache"), stdin=stream).done()
+    assert again.out == near and "s of audio" not in again.err and objects("cache") == kept
+
+
+@pytest.mark.slow
 def test_an_engine_scans_a_bucket_as_threads_do(tonemill: Tonemill, raw: Path, s3: Wire) -> None:
     source = upload(raw, "recordings")
     plain = tonemill("scan", source, "-q").done().out

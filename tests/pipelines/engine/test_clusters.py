@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Tonemill, contents
+from conftest import Tonemill, contents, write_wav
 
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.engine import liveness
@@ -281,3 +281,30 @@ def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(
     assert code in (0, 1), (tmp_path / "err").read_text()
     tonemill("shard", out, *FLAGS, stdin=plan).done()
     assert contents(out) == expected
+
+
+@pytest.mark.slow
+def test_too_many_rejects_cancel_the_job(
+    tonemill: Tonemill, job_service: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for number in range(200):
+        write_wav(tmp_path / "raw" / f"{number:03d}.wav", seed=number)
+    (tmp_path / "raw/000.wav").write_bytes(b"no sound")
+    stream, out = tonemill("scan", tmp_path / "raw", "-q").done().out, tmp_path / "out"
+    with worker_pool(environment) as (options, _):
+        words = ("--runner", "PortableRunner", "--beam", job_service, *options, "--max-rejects", 0, "-q")
+        tonemill("shard", out, "--shard-seconds", 0.1, *words, stdin=stream).refused(1, "--max-rejects")
+        there = sorted(out.rglob("*"))
+        time.sleep(2)
+        assert sorted(out.rglob("*")) == there
+    assert 0 < len(list(out.rglob("*.tar"))) < 199
+
+
+@pytest.mark.slow
+def test_prism_scans_and_verifies_as_this_machine_does(
+    tonemill: Tonemill, raw: Path, corpus: Path, job_service: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with worker_pool(environment) as (options, _):
+        words = ("--runner", "PortableRunner", "--beam", job_service, *options, "--work", tmp_path / "work", "-q")
+        assert tonemill("scan", raw, *words).done().out == tonemill("scan", raw, "-q").done().out
+        assert tonemill("verify", corpus, *words).done().line == tonemill("verify", corpus, "-q").done().line

@@ -152,6 +152,7 @@ class SmallConfig(RaveConfig):
     beta: Annotated[float, "Weight of the divergence of latents from a normal distribution, once warmed up."] = 0.01
     beta_warm_up: Annotated[int, "Steps of that; 0: none."] = 0
     discriminator_every: Annotated[int, "Of so many steps of fine tuning one is the discriminators'."] = 2
+    learning_rate: Annotated[float, "Of encoder and decoder; of Adam."] = 2e-3
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ def test_settings_that_do_not_fit_are_refused_with_the_mend() -> None:
 
 @pytest.mark.slow
 def test_300_steps_on_a_drum_machine_bring_the_distance_below_12() -> None:
-    """From about 31, on two loops that are held out; a minute on one core. These two have no digital silence."""
+    """From about 21, on two loops that are held out; a minute on one core. These two have no digital silence."""
     rate, length, patterns = 22050, 32768, list(PATTERNS.values())
     clips = [torch.from_numpy(loop(100 + 5 * n, 2, rate, patterns[n % len(patterns)], seed=n)) for n in range(10)]
     torch.manual_seed(0)
@@ -260,7 +260,7 @@ def test_300_steps_on_a_drum_machine_bring_the_distance_below_12() -> None:
         loss.backward()
         optimizer.step()
 
-    assert distance() > 25
+    assert distance() > 18
     draws = np.random.default_rng(0)
     for step in range(1, 301):
         chosen = [clips[n] for n in draws.integers(8, size=4)]

@@ -98,7 +98,7 @@ def verify(
     """
     report = Report(OutputFolder.open(folder))
     far = as_store(report.folder) is not None
-    _plan(report)
+    _plan(report, quick)
     _description(report)
     there = sizes_below(report.folder)
     names = [shard.name for shard in report.plan.shards] if report.plan else _names(report)
@@ -162,7 +162,7 @@ def _size(output: OutputFolder, name: str, there: Mapping[Path, int] | None) -> 
     return size if isinstance(size, int) else 0
 
 
-def _plan(report: Report) -> None:
+def _plan(report: Report, quick: bool) -> None:
     path, seal = report.output.plan, report.output.plan_seal
     if not path.is_file():
         report.find(path, "missing", "there is no plan")
@@ -179,7 +179,8 @@ def _plan(report: Report) -> None:
     except CorpusError as error:
         report.find(path, "damaged", str(error))
         return
-    for shard, rows in zip(plan.shards, plan.rows, strict=True):
+    # Where the file has the bytes that were written, its recipes are those that were dealt to its shards.
+    for shard, rows in () if quick and sealed is not None else zip(plan.shards, plan.rows, strict=True):
         try:
             digests = [digest_of(row.recipe.canonical()) for row in rows]
             fits = len(rows) == shard.recipes and shard_digest(plan.output, rows, digests) == shard.digest

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,3 +113,16 @@ def test_an_engine_repairs_and_removes_as_one_process_does(
     for folder, words in ((alone, ()), (copy, by)):
         assert tonemill("remove", folder, "-q", "--where", "speaker == 'ann'", *words).done().line["shards"]
     assert contents(copy) == contents(alone)
+
+
+def test_verify_imports_no_pandas(corpus: Path, environment: dict[str, str]) -> None:
+    """Whose import takes longer than all of `verify` in a corpus like this one."""
+    program = (
+        "import sys\n"
+        "from tonemill.cli.app import app\n"
+        "try: app(['verify', sys.argv[1], '--quick', '-q'])\n"
+        "except SystemExit: print('pandas' in sys.modules)"
+    )
+    words = [sys.executable, "-c", program, str(corpus)]
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    assert ended.stdout.splitlines()[-1] == "False"

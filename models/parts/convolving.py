@@ -81,9 +81,10 @@ def convolved(
     gathered = x.as_strided([batch, columns, x.size(1), taps], strides, x.storage_offset())
     if groups == 1:
         return torch.nn.functional.linear(gathered.flatten(2), weight.flatten(1), bias).transpose(1, 2)
-    by_group = gathered.reshape([batch * columns, groups, -1]).transpose(0, 1)
-    weights = weight.reshape([groups, -1, by_group.size(2)]).transpose(1, 2)
-    each = torch.matmul(by_group, weights).transpose(0, 1).reshape([batch, columns, -1])
+    inputs, outputs = weight.size(1) * taps, weight.size(0)
+    by_group = gathered.reshape([batch * columns, groups, inputs]).transpose(0, 1)
+    weights = weight.reshape([groups, outputs // groups, inputs]).transpose(1, 2)
+    each = torch.matmul(by_group, weights).transpose(0, 1).reshape([batch, columns, outputs])
     return (each if bias is None else each + bias).transpose(1, 2)
 
 def spread(x: Tensor, weight: Tensor, stride: int) -> Tensor:

@@ -61,11 +61,12 @@ class Step(nn.Module):
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_torchscript_chooses_by_the_length_of_a_block(groups: int) -> None:
-    """Traced with one length, it takes any; a short block has a matrix product in place of a convolution."""
+    """Traced with one length, it takes any, of no examples too; a short block has a product and no convolution."""
     step = Step(groups).eval()
     script = loaded_script(script_bytes(traced(step, (torch.randn(1, 6, 16),))))
     with torch.no_grad():
         for batch, frames in ((1, 3), (1, 40), (3, 4), (2, 9)):
             x = torch.randn(batch, 6, 4 * frames)
             torch.testing.assert_close(script(x), step.up(step.down(x)), atol=1e-5, rtol=0)
+        assert script(torch.zeros(0, 6, 12)).shape == (0, 6, 12)
     assert "aten::as_strided" in str(script.graph)

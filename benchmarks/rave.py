@@ -8,8 +8,8 @@ All take turns; each figure is the least of several, in CPU time on a CPU and in
 
 x real time      131,072 samples at 48 kHz to latents and back, first weights, weight norms fused on both sides
 of a product     multiplications a second of that, over those of a product of two 2048 x 2048 matrices
-streamed block   2048 samples (128 with `live`) through a player, and through the exported file as nn~ plays it, on a
-                 CPU; the plain model has no stream
+streamed block   2048 samples (128 with `live`), the mean of eight in a row: through a player, and on a
+                 CPU through the exported files, as nn~ and ONNX Runtime play them; the plain model has no stream
 training step    phase 1, 131,072 samples a clip: forward, losses, backward, Adam; the plain one computes what the
                  reference does
 bf16             autocast, where the processor has units for it
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from benchmarks.plain_rave import PlainRave, Version
 from tonemill.models.contract import Batch
-from tonemill.models.parts.portable import loaded_script
+from tonemill.models.parts.portable import loaded_script, onnx_session
 from tonemill.models.rave.codec import TRACED_AFTER, Codec
 from tonemill.models.rave.cost import cost_of
 from tonemill.models.rave.export import written
@@ -42,6 +42,9 @@ SAMPLES: Final = 131_072
 VERSIONS: Final[tuple[Version, ...]] = ("v1", "v2")
 BLOCKS: Final = {"v1": 2048, "v2": 2048, "v2-small": 2048, "live": 128}
 MATRIX: Final = 2048
+IN_A_ROW: Final = 8
+"""Blocks of a stream, which read the same weights one after another."""
+
 HEADER: Final = "| what | ours | plain | ratio | wanted |\n|---|--:|--:|--:|--:|"
 
 Work = Callable[[], object]
@@ -68,6 +71,7 @@ def rave(device: torch.device, small: bool = False) -> list[str]:
             works[f"{name} block"] = _block(_codec(name, device), block)
             if device.type == "cpu":
                 works[f"{name} block by nn~"] = _host_block(_codec(name, device), block)
+                works[f"{name} block by ONNX Runtime"] = _onnx_block(_codec(name, device), block)
             if halves:
                 works[f"{name} block bf16"] = _in_halves(_block(_codec(name, device), block), device)
         found = _least(works, device, turns)
@@ -94,12 +98,11 @@ def _rows(found: Mapping[str, float], samples: int, halves: bool) -> list[str]:
             faster = found[f"{version} forward"] / found[f"{version} forward bf16"]
             rows.append(f"| {version} in bf16 | {faster * ours:.1f} x real time | | {faster:.2f} of fp32 | 1.8 |")
     for name, block in BLOCKS.items():
-        for kind, factor in (("", 1.0), (" by nn~", 1.0), (" bf16", 0.5)):
+        for kind, factor in (("", 1.0), (" by nn~", 1.0), (" by ONNX Runtime", 1.0), (" bf16", 0.5)):
             if f"{name} block{kind}" in found:
                 goal = f"{factor * (14 if block == 2048 else 1.4):g} ms"
-                rows.append(
-                    f"| {name}, a block of {block}{kind} | {1000 * found[f'{name} block{kind}']:.1f} ms | | | {goal} |"
-                )
+                spent = 1000 * found[f"{name} block{kind}"] / IN_A_ROW
+                rows.append(f"| {name}, a block of {block}{kind} | {spent:.1f} ms | | | {goal} |")
     for version in VERSIONS:
         ours, plain = found[f"{version} step"], found[f"plain {version} step"]
         rows.append(f"| {version}, training step | {ours:.2f} s | {plain:.2f} s | {ours / plain:.2f} | 0.8 |")
@@ -127,13 +130,30 @@ def _block(codec: Codec, samples: int) -> Work:
     # Until latents have come through, less is computed; and blocks that repeat become TorchScript.
     for _ in range(2 * TRACED_AFTER + player.latency // samples):
         player.push(block)
-    return lambda: player.push(block)
+    return _in_a_row(lambda: player.push(block))
 
 
 def _host_block(codec: Codec, samples: int) -> Work:
     played = loaded_script(written(codec, "nn-tilde", 8, RATE))
     block = 0.1 * torch.randn(1, 1, samples)
-    return lambda: played.forward(block)
+    return _in_a_row(lambda: played.forward(block))
+
+
+def _onnx_block(codec: Codec, samples: int) -> Work:
+    session = onnx_session(written(codec, "onnx", 8, RATE), threads=1)
+    state = {"audio": (0.1 * np.random.default_rng(0).standard_normal((1, 1, samples))).astype(np.float32)}
+
+    def play() -> object:
+        rendered, state["state"] = session.run(["rendered", "state_after"], state)
+        return rendered
+
+    for _ in range(2 * TRACED_AFTER):
+        play()
+    return _in_a_row(play)
+
+
+def _in_a_row(play: Work) -> Work:
+    return lambda: [play() for _ in range(IN_A_ROW)]
 
 
 def _step(version: str, device: torch.device, samples: int) -> Work:

@@ -90,8 +90,11 @@ def onnx_bytes(
     return bytes(model.SerializeToString())
 
 
-def onnx_session(data: bytes) -> Any:
+def onnx_session(data: bytes, threads: int = 0) -> Any:
     """A session of ONNX Runtime that runs a file on the CPU.
+
+    Args:
+        threads: 0 for one on each core.
 
     Raises:
         UsageError: the package is not installed.
@@ -105,6 +108,7 @@ def onnx_session(data: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     # It warns of each input that has a default, as the state.
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 

@@ -94,13 +94,21 @@ class Extent:
         return None if announced == frames else announced
 
 
-def chunks(raw: io.BufferedIOBase | BinaryIO, layout: Literal["<4sI", ">4sI"]) -> Iterator[tuple[bytes, int, int]]:
-    """Names, places of the contents, and announced lengths of the chunks of a RIFF (`<4sI`) or AIFF (`>4sI`) file."""
-    return chunks_from(raw, 12, layout)
+def chunks(
+    raw: io.BufferedIOBase | BinaryIO, layout: Literal["<4sI", ">4sI"], even: int = 2
+) -> Iterator[tuple[bytes, int, int]]:
+    """Names, places of the contents, and announced lengths of the chunks of a RIFF (`<4sI`) or AIFF (`>4sI`) file.
+
+    Args:
+        raw: the file.
+        layout: of names and lengths.
+        even: what the length of a chunk is padded to a multiple of; 1 where a writer padded none.
+    """
+    return chunks_from(raw, 12, layout, even)
 
 
 def chunks_from(
-    raw: io.BufferedIOBase | BinaryIO, at: int, layout: Literal["<4sI", ">4sI"]
+    raw: io.BufferedIOBase | BinaryIO, at: int, layout: Literal["<4sI", ">4sI"], even: int = 2
 ) -> Iterator[tuple[bytes, int, int]]:
     """As `chunks`, from byte `at` on."""
     # A file of a gigabyte can hold a hundred million chunks of nothing.
@@ -111,7 +119,7 @@ def chunks_from(
             return
         name, length = struct.unpack(layout, head)
         yield name, at + 8, length
-        at += 8 + length + length % 2
+        at += 8 + length + length % even
 
 
 _TAGS: Final = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")

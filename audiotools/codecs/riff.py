@@ -56,10 +56,16 @@ def extent(raw: io.BufferedIOBase, size: int) -> Extent:
     form = raw.read(4)
     layout: Literal["<4sI", ">4sI"] = ">4sI" if form == b"RIFX" else "<4sI"
     head = _head(raw, layout)
+    is_padded = head is not None
+    # Chunks of odd length are padded to an even one, which some writers leave out.
+    head = head or _head(raw, layout, even=1)
     if head is None:
         return Extent()
     block = _block_frames(head.format, layout)
     found = _extent(raw, size, form, layout, head)
+    if not is_padded and not found.parts:
+        end = head.at + (found.present or head.length)
+        found = replace(found, parts=_spliced(head, layout, ((head.at, min(size, end)),)))
     return replace(found, filled=(head.samples, block)) if head.samples and block else found
 
 
@@ -106,9 +112,9 @@ def _is_unknown(raw: io.BufferedIOBase, head: _Head, size: int, layout: Literal[
     return head.length >= _WRITTEN_TO_A_PIPE or (head.length >= UNKNOWN and head.at + head.length > size)
 
 
-def _head(raw: io.BufferedIOBase, layout: Literal["<4sI", ">4sI"]) -> _Head | None:
+def _head(raw: io.BufferedIOBase, layout: Literal["<4sI", ">4sI"], even: int = 2) -> _Head | None:
     found, samples, long_length = b"", 0, None
-    for name, at, length in chunks(raw, layout):
+    for name, at, length in chunks(raw, layout, even):
         if name == b"ds64":
             # The true lengths, first the file's, then the sound's.
             raw.seek(at)

@@ -21,7 +21,7 @@ from tonemill.pipelines.storage.paths import readable
 
 DRY_WORDS: Final = ("dry", "in", "input", "di", "clean", "source")
 WET_WORDS: Final = ("wet", "out", "output", "amp", "target", "processed", "reamped", "fx")
-SIDES: Final = {"dry": DRY_WORDS, "wet": tuple(word for word in WET_WORDS if word not in ("amp", "fx"))}
+SIDES: Final = {"dry": DRY_WORDS, "wet": ("wet", "out", "output", "target", "processed", "reamped", "reamp")}
 """Names of columns, alone or before one of `_KINDS`; those of an amplifier and of an effect hold its name."""
 
 _KINDS: Final = ("path", "file", "filename", "name", "wav", "audio")

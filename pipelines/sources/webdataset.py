@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import tarfile
 import tempfile
 from collections import Counter
@@ -36,6 +37,13 @@ PART: Final = "part"
 
 TAR: Final = "tar"
 """The field that names the tar of an example, without its suffix."""
+
+_UNPACKED_BY: Final = {
+    **{".gz": ("gunzip -k", ""), ".bz2": ("bunzip2 -k", ""), ".xz": ("unxz -k", ""), ".zst": ("unzstd", "")},
+    **{".tgz": ("gunzip -k", TAR_SUFFIX), ".tbz2": ("bunzip2 -k", TAR_SUFFIX), ".txz": ("unxz -k", TAR_SUFFIX)},
+    ".tzst": ("unzstd", TAR_SUFFIX),
+}
+"""The program that makes a plain tar of a compressed one, and the suffix that the tar has in place of the last."""
 
 _NAMES: Final = {"txt": "text", "caption": "caption"}
 _PASSED: Final = frozenset(
@@ -90,11 +98,17 @@ def tars_of(typed: Sequence[str]) -> list[Path]:
             found += matching
     for one in found:
         if one.suffix.lower() != TAR_SUFFIX:
-            raise UsageError(
-                f"{one} is no plain tar, and sounds are read out of the middle of it. Unpack it: `gunzip` makes a tar "
-                "of a .tar.gz, `unzstd` of a .tar.zst; `tonemill scan` reads the folder that `unzip` makes of a .zip."
-            )
+            raise UsageError(f"{one} is no plain tar, and sounds are read out of the middle of it. {_unpacking(one)}")
     return list(dict.fromkeys(found))
+
+
+def _unpacking(archive: Path) -> str:
+    """What makes of an archive something that can be read."""
+    program, suffix = _UNPACKED_BY.get(archive.suffix.lower(), ("", ""))
+    if not program:
+        return "`tonemill scan` reads the folder that `unzip`, or what packed it, makes of it."
+    plain = archive.with_suffix(suffix)
+    return f"Give `{program} {shlex.quote(str(archive))}`, and then `tonemill open {shlex.quote(str(plain))}`."
 
 
 def expanded(text: str) -> list[str]:

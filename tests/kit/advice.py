@@ -157,6 +157,7 @@ FILLINGS: dict[str, Filling] = {
         {"CORPUS": "corpora/loops", "«run»": "runs/rave", "«ENCODE»": "encode"}
     ),
     "tonemill open FILE": Filling({"FILE": "tars/sounds.tar"}),
+    "tonemill open «shlex.quote(str(plain))»": Filling({"«shlex.quote(str(plain))»": "tars/sounds.tar"}),
     "tonemill open FOLDER": Filling({"FOLDER": "tars"}),
     "tonemill open «against or 'PAIRS'» | tonemill render RUN | tonemill shard NEW": Filling(
         {"«against or 'PAIRS'»": "corpora/amp", "RUN": "runs/amp"}

@@ -264,6 +264,18 @@ def test_a_first_link_that_was_cut_is_followed_by_the_next() -> None:
     np.testing.assert_array_equal(found[:, -FRAMES:], sound_of(ogg))
 
 
+@pytest.mark.parametrize("behind", [b"", b"LIST\x04\0\0\0INFO"])
+@pytest.mark.parametrize("name", ["WAV-PCM_16", "WAV-PCM_24", "WAV-FLOAT"])
+def test_chunks_of_odd_length_may_lack_their_padding(name: str, behind: bytes) -> None:
+    wav = BY_NAME[name].data()
+    at = wav.index(b"data")
+    for padding in (b"", b"\0"):
+        odd = wav[:at] + b"LIST\x09\0\0\0INFOabcde" + padding + wav[at:] + behind
+        np.testing.assert_array_equal(sound_of(odd), sound_of(wav))
+        assert files.probe(odd).frames == FRAMES
+        assert refusal(odd[: len(odd) // 2]).reason == "truncated"
+
+
 def ogg_pages(data: bytes) -> list[bytes]:
     pages = []
     while data:

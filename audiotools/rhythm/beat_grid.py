@@ -87,6 +87,7 @@ class Events:
         registers = np.stack([padded[:, peaks + shift] for shift in range(5)]).max(axis=0)
         self.low, self.high = registers[0], registers[1] + registers[2]
         self.drums, self.loudness = _drums(onsets, peaks)
+        self.steady_loudness = _steady(onsets, peaks)
         self.tones, self.tone_seconds = onsets.tones, onsets.hop_seconds * TONE_HOPS
         # A drone or a wash of noise has a spectrum that flickers, but no events.
         self.clear = bool(len(peaks) and len(peaks) < 25 * max(onsets.seconds, 0.3))
@@ -99,7 +100,7 @@ class Events:
         if len(gaps) < 7 or gaps.max() > 1.1 * gaps.min():
             return None
         # Every second, third or fourth may be another one; single ones differ by how they fall on frames.
-        each = np.concatenate([self.loudness[None], self.drums])[:, struck]
+        each = np.concatenate([self.steady_loudness[None], self.drums])[:, struck]
         means = [np.stack([each[:, at::every].mean(axis=1) for at in range(every)]) for every in (2, 3, 4)]
         alike = max(float(np.ptp(mean, axis=0).max()) for mean in means) < 0.33
         return float(60 / gaps.mean()) if alike else None
@@ -206,6 +207,16 @@ class Events:
         chance = min(0.95, float(np.mean(2 * NEAR_SECONDS * parts / period)))
         share = self.total[distance <= NEAR_SECONDS].sum() / self.total.sum()
         return float((share - chance) / (1 - chance))
+
+
+def _steady(onsets: Onsets, peaks: np.ndarray) -> Float[np.ndarray, "events"]:
+    """How loud each event is as a share of the loud ones: of all it sounds in 60 ms, however it falls on frames."""
+    if not len(peaks):
+        return np.zeros(0)
+    count = round(0.06 / onsets.hop_seconds)
+    padded = np.pad(np.square(onsets.level, dtype=np.float64).sum(axis=0), (count // 3, count))
+    loudness = np.sqrt(np.stack([padded[peaks + shift] for shift in range(count)]).sum(axis=0))
+    return np.clip(loudness / max(float(np.percentile(loudness, 95)), 1e-12), 0, 1.5)
 
 
 def _drums(onsets: Onsets, peaks: np.ndarray) -> tuple[Float[np.ndarray, "3 events"], Float[np.ndarray, "events"]]:

@@ -91,6 +91,20 @@ RHYTHMS: Mapping[str, Rhythm] = {
 }
 """Of the tests; no weight of the package is fitted to them or to their kits (see benchmarks/meter_training.py)."""
 
+UNCLEAR: Mapping[str, Rhythm] = {
+    "kicks": Rhythm(4, {"kick": "x...x...x...x..."}),
+    "two kicks": Rhythm(4, {"kick": "x.......x......."}),
+    "eighths": Rhythm(4, {"hat": "x.x.x.x.x.x.x.x."}),
+    "even sixteenths": Rhythm(4, {"hat": "xxxxxxxxxxxxxxxx"}, 1, (78.0, 126.0)),
+    "half time": Rhythm(4, {"kick": "x...............", "snare": "........x.......", "hat": "x...x...x...x..."}),
+    "rim": Rhythm(4, {"rim": "x..x..x...x.x..."}),
+    "toms": Rhythm(4, {"tom": "x.x.x.x.o.o.o.o."}),
+    "tresillo": Rhythm(4, {"kick": "x..x..x.x..x..x."}),
+    "shaker": Rhythm(4, {"hat": "ooxoooxoooxoooxo"}, 1, (78.0, 126.0)),
+    "swung ride": Rhythm(4, {"ride": "x...x.x.x...x.x."}, 2),
+}
+"""Rhythms that leave open how they are counted, mostly at which octave."""
+
 _GAINS = {
     "kick": 1.0,
     "snare": 0.85,
@@ -197,6 +211,7 @@ def take(
     bars: tuple[int, int] = (6, 14),
     tempi_bpm: tuple[float, float] = (SLOWEST_BPM, FASTEST_BPM),
     drift: float = 0.0,
+    timing_ms: float = TIMING_MS,
 ) -> Take:
     """The take of a seed.
 
@@ -207,14 +222,33 @@ def take(
         bars: the fewest and the most it has.
         tempi_bpm: the slowest and the fastest.
         drift: how far the tempo strays, to and fro in 25 s, as a share of it.
+        timing_ms: standard deviation of how far a stroke is early or late.
     """
     rng = np.random.default_rng(seed)
     tempo_bpm = float(rng.uniform(*tempi_bpm))
     fitting = [name for name, one in rhythms.items() if one.tempi_bpm[0] <= tempo_bpm <= one.tempi_bpm[1]]
     name = fitting[int(rng.integers(len(fitting)))]
-    player = _Player(rhythms[name], tempo_bpm, kit(int(rng.choice(kits)), held_out), rng, bars, drift)
+    player = _Player(rhythms[name], tempo_bpm, kit(int(rng.choice(kits)), held_out), rng, bars, drift, timing_ms)
     player.play()
     return Take(player.mixed(), tempo_bpm, player.bar_lines, rhythms[name].beats_per_bar, name, player.begins)
+
+
+def unclear_take(seed: int) -> Take:
+    """A take that leaves its tempo open: of a rhythm of `UNCLEAR`, or of strokes at random, more or less in time."""
+    rng = np.random.default_rng((seed, 1))
+    timing_ms = float(rng.choice((4.0, 8.0, 16.0, 24.0)))
+    if rng.random() < 0.4:
+        return take(seed, UNCLEAR, timing_ms=timing_ms)
+    voices = rng.choice(("kick", "snare", "hat", "rim", "tom"), int(rng.integers(1, 3)), replace=False)
+    steps = 16 * int(rng.integers(1, 3))
+    chance = float(rng.uniform(0.15, 0.5))
+    notes = {
+        str(voice): "".join("x" if one < chance else "o" if one < 1.3 * chance else "." for one in rng.random(steps))
+        for voice in voices
+    }
+    # One stroke at least, or there is no take.
+    notes = {voice: text if "x" in text else f"x{text[1:]}" for voice, text in notes.items()}
+    return take(seed, {"at random": Rhythm(4, notes)}, timing_ms=timing_ms)
 
 
 class _Player:
@@ -228,7 +262,9 @@ class _Player:
         rng: np.random.Generator,
         bars: tuple[int, int],
         drift: float,
+        timing_ms: float,
     ) -> None:
+        self.timing_ms = timing_ms
         self.rhythm, self.sounds, self.rng = rhythm, sounds, rng
         self.bars = int(rng.integers(bars[0], bars[1] + 1))
         self.steps_per_bar = 4 * rhythm.beats_per_bar
@@ -290,7 +326,7 @@ class _Player:
         """Add a hit on a sixteenth, counted from the first bar line."""
         unit = self.rhythm.swung
         late = 2 * unit * self.swing * self.step_seconds if step % (2 * unit) == unit else 0.0
-        at = self.seconds_at(step) + late + self.rng.normal(0, TIMING_MS / 1000)
+        at = self.seconds_at(step) + late + self.rng.normal(0, self.timing_ms / 1000)
         self.begins = min(self.begins, at)
         start = max(0, round(at * RATE))
         sound = self.sounds[voice][: max(0, len(self.samples) - start)]

@@ -101,9 +101,10 @@ def test_accents_tell_the_tempo_of_a_metronome(tempo_bpm: int, lead_seconds: flo
     assert bars[:, 0] == pytest.approx(lead_seconds + np.arange(8) * 240 / tempo_bpm, abs=0.010)
 
 
-@pytest.mark.parametrize("pulse_bpm", [78, 80, 84, 160, 168, 320, 336])
-def test_equal_clicks_leave_the_octave_open(pulse_bpm: int) -> None:
-    found = find_beats(onsets(clicks(pulse_bpm, 32 if pulse_bpm < 300 else 64, 0, 0.5)))
+@pytest.mark.parametrize("lead_seconds", [0.0, 0.5])
+@pytest.mark.parametrize("pulse_bpm", [78, 79, 80, 84, 85, 87, 160, 168, 320, 336])
+def test_equal_clicks_leave_the_octave_open(pulse_bpm: int, lead_seconds: float) -> None:
+    found = find_beats(onsets(clicks(pulse_bpm, 32 if pulse_bpm < 300 else 64, 0, lead_seconds)))
     assert found.confidence < 0.6
     slow = pulse_bpm / {0: 1, 1: 2, 2: 4}[int(np.log2(pulse_bpm / 76))]
     assert found.tempo_bpm == pytest.approx(found.tempo_candidates[0], rel=0.01)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.meter_training examples FOLDER --takes 2400   # describe takes; goes on where it stopped
     python -m benchmarks.meter_training learn FOLDER -o audiotools/rhythm/weights/meter.safetensors
+    python -m benchmarks.meter_training calibrate FOLDER               # the weights of the package
 
 Takes have rhythms (benchmarks/training_rhythms.py), kits, recorded hits and seeds that no test has. Every third is cut
 to whole bars as a loop, every fourth has bass and chords; some drift, some begin in mid-bar, some are clicks.
@@ -12,26 +13,27 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.playing import FRESH, Piece, with_tones
 from benchmarks.training_rhythms import drawn
-from tonemill.audiotools.rhythm.beats import SAME_TEMPO_OCTAVES, counted
+from tonemill.audiotools.rhythm.beats import counted, find_beats
 from tonemill.audiotools.rhythm.meter_features import COUNT
+from tonemill.audiotools.rhythm.meter_network import WEIGHTS, share_of
 from tonemill.audiotools.rhythm.onsets import onsets
 from tonemill.audiotools.waveform import Waveform
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
-from takes import RATE, Rhythm, Take, take
+from takes import RATE, Rhythm, Take, take, unclear_take
 
 KITS = range(1000, 1060)
 FIRST_SEED = 10_000_000
 NEAR_SECONDS = 0.015
 HIDDEN = (64, 24)
 EPOCHS, BATCH = 25, 64
-CALIBRATING = 300
+CALIBRATING, OPEN = 150, 300
+"""Takes to calibrate by: of other rhythms, and those that leave their tempo open: few others are in the lower half."""
 WHOLE_TAKES = 1200
 """None of the first ones begins in mid-bar, of the rest every third."""
 
@@ -94,9 +96,9 @@ def metronome(rng: np.random.Generator) -> tuple[Take, bool]:
     return Take(samples.astype(np.float32)[None], tempo_bpm, lines, beats_per_bar, "metronome", lead), is_loop
 
 
-def example(seed: int, fresh: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def example(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows that describe each way to count a take, which are right, and each one's tempo over the true one."""
-    one, is_loop = made(seed, fresh)
+    one, is_loop = made(seed)
     ways = counted(onsets(Waveform(one.samples, RATE)), one.beats_per_bar)
     rows, right, ratios = [np.zeros((0, COUNT))], [], []
     for way in ways:
@@ -114,14 +116,14 @@ def example(seed: int, fresh: bool = False) -> tuple[np.ndarray, np.ndarray, np.
     return np.concatenate(rows).astype(np.float32), np.array(right, bool), np.array(ratios, np.float32)
 
 
-def write_examples(folder: Path, takes: int, fresh: bool = False) -> None:
+def write_examples(folder: Path, takes: int) -> None:
     """Files of a hundred takes each."""
     folder.mkdir(parents=True, exist_ok=True)
     for first in range(0, takes, 100):
         path = folder / f"{first:06d}.npz"
         if path.exists():
             continue
-        each = [example(seed, fresh) for seed in range(first, first + 100)]
+        each = [example(seed) for seed in range(first, first + 100)]
         lengths = np.array([len(rows) for rows, _, _ in each])
         rows, right, ratios = (np.concatenate([one[part] for one in each]) for part in range(3))
         with path.with_suffix(".part").open("wb") as file:
@@ -188,34 +190,49 @@ def learn(folder: Path, output: Path) -> None:
         weights[f"bias.{number}"] = layer.bias.detach().numpy()
     output.parent.mkdir(parents=True, exist_ok=True)
     network.eval()
-    weights["calibration"] = calibrated(network, mean, scale, *read_examples(folder / "calibration"))
+    # A share is stated as it is, until it is calibrated.
+    weights["calibration"] = np.array([1.0, 0.0, 1.0])
     output.write_bytes(save({name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}))
 
 
-def calibrated(network: Any, mean: Any, scale: Any, rows: Any, right: Any, ratios: Any, take_of: Any) -> np.ndarray:
-    """Slope and offset of the logit by which the share of the likeliest tempo becomes the chance that it is right."""
-    import torch
+def outcome(seed: int) -> tuple[float, float, bool]:
+    """Of a take to calibrate by: stated confidence, the share of its tempo, and whether that is right."""
+    is_open = seed >= CALIBRATING
+    one = unclear_take(3 * FIRST_SEED + seed, KITS, held_out=False) if is_open else made(seed, fresh=True)[0]
+    found = find_beats(onsets(Waveform(one.samples, RATE)), one.beats_per_bar)
+    return found.confidence, share_of(found.confidence), abs(found.tempo_bpm / one.tempo_bpm - 1) < 0.04
+
+
+def calibrate(folder: Path) -> None:
+    """Fit the two slopes and the offset by which a share becomes the chance that its tempo is right.
+
+    Args:
+        folder: keeps what each take gave, so that it goes on where it stopped.
+    """
+    from safetensors.numpy import load_file, save
     from scipy.optimize import minimize
 
-    with torch.no_grad():
-        scores = network(torch.from_numpy((rows - mean) / scale))[:, 0].double().numpy()
-    logits, octaves = [], []
-    for one in np.unique(take_of):
-        score, ratio = scores[take_of == one], ratios[take_of == one]
-        share = np.exp(score - score.max())
-        masses = (np.abs(np.log2(ratio[:, None] / ratio)) < SAME_TEMPO_OCTAVES) @ (share / share.sum())
-        mass = float(np.clip(masses.max(), 1e-6, 1 - 1e-6))
-        logits.append(np.log(mass / (1 - mass)))
-        octaves.append(abs(ratio[int(masses.argmax())] - 1) < 0.04)
-    logit, octave = np.array(logits), np.array(octaves)
+    folder.mkdir(parents=True, exist_ok=True)
+    for first in range(0, CALIBRATING + OPEN, 50):
+        path = folder / f"calibration-{first:06d}.npy"
+        if not path.exists():
+            each = [outcome(seed) for seed in range(first, first + 50)]
+            np.save(path, np.array(each, np.float64))
+            print(f"{path.name}: right in {np.mean([right for _, _, right in each]):.0%}", flush=True)
+    confidence, share, right = np.concatenate([np.load(path) for path in sorted(folder.glob("calibration-*.npy"))]).T
+    # Of strokes that are all alike the octave is open, and the confidence is no matter of the share.
+    kept = ~np.isin(confidence, (0.0, 1 / 4, 1 / 3, 1 / 2))
+    odds = np.clip(share[kept], 1e-6, 1 - 1e-6)
+    logit, octave = np.log(odds / (1 - odds)), right[kept] > 0
 
     def surprise(line: np.ndarray) -> float:
-        odds = line[0] * logit + line[1]
-        return float(np.mean(np.logaddexp(0, np.where(octave, -odds, odds))))
+        chance = np.where(logit > 0, line[0], line[2]) * logit + line[1]
+        return float(np.mean(np.logaddexp(0, np.where(octave, -chance, chance))))
 
-    found = minimize(surprise, np.array([1.0, 0.0]), method="Nelder-Mead").x
-    print(f"calibration takes: octave right in {octave.mean():.1%}; slope {found[0]:.2f}, offset {found[1]:+.2f}")
-    return found
+    found = minimize(surprise, np.array([0.5, 0.0, 1.0]), method="Nelder-Mead").x
+    print(f"octave right in {octave.mean():.1%}; slopes {found[0]:.2f} and {found[2]:.2f}, offset {found[1]:+.2f}")
+    weights = {**load_file(WEIGHTS), "calibration": found.astype(np.float32)}
+    WEIGHTS.write_bytes(save(weights))
 
 
 def read_examples(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -233,16 +250,17 @@ def read_examples(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("examples", "learn"))
+    parser.add_argument("what", choices=("examples", "learn", "calibrate"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--takes", type=int, default=2400)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     if options.what == "examples":
-        write_examples(options.folder / "calibration", CALIBRATING, fresh=True)
         write_examples(options.folder / "learning", options.takes)
-    else:
+    elif options.what == "learn":
         learn(options.folder, options.output)
+    else:
+        calibrate(options.folder)
 
 
 if __name__ == "__main__":

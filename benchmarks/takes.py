@@ -3,6 +3,7 @@
 python -m benchmarks.takes                # the 300 takes of the tests
 ... --first SEED --takes N                # others
 ... --short                               # of one to three bars
+... --unclear                             # whose tempo is open
 ... --misses                              # say which were missed, and how
 """
 
@@ -23,11 +24,11 @@ from tonemill.audiotools.rhythm.onsets import onsets
 from tonemill.audiotools.waveform import Waveform
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
-from takes import RATE, Verdict, judged, take
+from takes import RATE, Verdict, judged, take, unclear_take
 
 
-def measured(seed: int, bars: tuple[int, int]) -> tuple[str, str, Verdict]:
-    one = take(seed, bars=bars)
+def measured(seed: int, bars: tuple[int, int], unclear: bool) -> tuple[str, str, Verdict]:
+    one = unclear_take(seed) if unclear else take(seed, bars=bars)
     found = find_beats(onsets(Waveform(one.samples, RATE)), one.beats_per_bar)
     what = f"{one.rhythm} at {one.tempo_bpm:.1f}: {found.tempo_bpm:.1f} BPM, confidence {found.confidence:.2f}"
     return one.rhythm, what, judged(one, found)
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--takes", type=int, default=300)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--unclear", action="store_true")
     parser.add_argument("--misses", action="store_true")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
@@ -67,7 +69,7 @@ def main() -> None:
     bars = (1, 3) if options.short else (6, 14)
     seeds = range(options.first, options.first + options.takes)
     with ProcessPoolExecutor(options.workers) as pool:
-        each = list(pool.map(partial(measured, bars=bars), seeds, chunksize=8))
+        each = list(pool.map(partial(measured, bars=bars, unclear=options.unclear), seeds, chunksize=8))
     for seed, (_, what, verdict) in zip(seeds, each, strict=True):
         if options.misses and not (verdict.octave and verdict.starts >= 0.9 * verdict.bars == 0.9 * verdict.of):
             print(f"take {seed}: {what}; {verdict.starts} of {verdict.bars} bars on one of {verdict.of}")

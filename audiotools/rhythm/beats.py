@@ -26,7 +26,7 @@ from tonemill.audiotools.rhythm.meter_features import described
 from tonemill.audiotools.rhythm.meter_network import shares, stated
 from tonemill.audiotools.rhythm.onsets import Onsets
 from tonemill.audiotools.rhythm.tracking import paths
-from tonemill.audiotools.rhythm.whole_bars import QUIET, whole_bars
+from tonemill.audiotools.rhythm.whole_bars import LAST_STROKE, QUIET, whole_bars
 
 LONGEST_LOOP_BEATS: Final = 136
 """For more beats (32 bars and a little) some tempo always fits the length, which is then no evidence."""
@@ -162,8 +162,8 @@ def _loop_like(way: Way, phase: int, ways: list[Way], events: Events, beats_per_
     """The even grid of the sound's length whose bar lines are those of a way, or None."""
     lines = way.beats[phase::beats_per_bar]
     struck, bar = events.times[events.loudness > QUIET], 60 * beats_per_bar / way.tempo_bpm
-    if not len(struck) or struck[0] > bar / 2 or events.seconds - struck[-1] > bar:
-        # Silence before or after it: a recording, whatever its length.
+    if not len(struck) or struck[0] > bar / 2 or events.seconds - struck[-1] > (1 - LAST_STROKE) * bar:
+        # Silence before it, or after a last stroke: a recording, whatever its length.
         return None
     for one in ways:
         if not one.exact or abs(np.log2(one.tempo_bpm / way.tempo_bpm)) > SAME_TEMPO_OCTAVES:

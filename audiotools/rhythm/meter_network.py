@@ -32,10 +32,22 @@ def shares(rows: Float[np.ndarray, "ways count"], prior: Float[np.ndarray, "ways
 
 
 def stated(share: float) -> float:
-    """The confidence to state of a tempo with this share: logistic in its logit (Platt, 1999)."""
-    slope, offset = _weights()["calibration"]
+    """The confidence to state of a tempo with this share: logistic in its logit (Platt, 1999).
+
+    It has one slope above a half, and another below, where more than two tempi are likely.
+    """
+    above, offset, below = _weights()["calibration"]
     odds = np.clip(share, 1e-6, 1 - 1e-6)
-    return float(1 / (1 + np.exp(-(slope * np.log(odds / (1 - odds)) + offset))))
+    logit = np.log(odds / (1 - odds))
+    return float(1 / (1 + np.exp(-((above if logit > 0 else below) * logit + offset))))
+
+
+def share_of(confidence: float) -> float:
+    """The share of which a confidence was stated."""
+    above, offset, below = _weights()["calibration"]
+    odds = np.clip(confidence, 1e-9, 1 - 1e-9)
+    line = np.log(odds / (1 - odds)) - offset
+    return float(1 / (1 + np.exp(-line / (above if line > 0 else below))))
 
 
 def _scores(rows: Float[np.ndarray, "ways count"]) -> Float[np.ndarray, "ways"]:

@@ -233,12 +233,18 @@ def take(
     return Take(player.mixed(), tempo_bpm, player.bar_lines, rhythms[name].beats_per_bar, name, player.begins)
 
 
-def unclear_take(seed: int) -> Take:
-    """A take that leaves its tempo open: of a rhythm of `UNCLEAR`, or of strokes at random, more or less in time."""
+def unclear_take(seed: int, kits: range = range(KITS), held_out: bool = True) -> Take:
+    """A take that leaves its tempo open: of a rhythm of `UNCLEAR`, or of strokes at random, more or less in time.
+
+    Args:
+        seed: settles all of it.
+        kits: as of `take`.
+        held_out: as of `take`.
+    """
     rng = np.random.default_rng((seed, 1))
     timing_ms = float(rng.choice((4.0, 8.0, 16.0, 24.0)))
     if rng.random() < 0.4:
-        return take(seed, UNCLEAR, timing_ms=timing_ms)
+        return take(seed, UNCLEAR, kits=kits, held_out=held_out, timing_ms=timing_ms)
     voices = rng.choice(("kick", "snare", "hat", "rim", "tom"), int(rng.integers(1, 3)), replace=False)
     steps = 16 * int(rng.integers(1, 3))
     chance = float(rng.uniform(0.15, 0.5))
@@ -248,7 +254,8 @@ def unclear_take(seed: int) -> Take:
     }
     # One stroke at least, or there is no take.
     notes = {voice: text if "x" in text else f"x{text[1:]}" for voice, text in notes.items()}
-    return take(seed, {"at random": Rhythm(4, notes)}, timing_ms=timing_ms)
+    rhythms = {"at random": Rhythm(4, notes)}
+    return take(seed, rhythms, kits=kits, held_out=held_out, timing_ms=timing_ms)
 
 
 class _Player:

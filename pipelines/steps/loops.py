@@ -29,7 +29,7 @@ BPM_FIELDS: Final = ("tempo_bpm", "bpm", "tempo")
 
 @dataclass(frozen=True)
 class Loops(Step):
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     bars: Annotated[int, "Bars in a clip."] = 1
     bpm: Annotated[str, "Tempo in beats per minute; auto asks field, tags, name and sound, in this order."] = "auto"

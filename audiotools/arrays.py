@@ -48,7 +48,9 @@ class Array:
             )
         if self.sample_rate < 1 or (self.hop is not None and self.hop < 1):
             raise AudioError(
-                "unsupported", f"an array has a rate and a hop of 1 or more, not {self.sample_rate} Hz and {self.hop}"
+                "unsupported",
+                "an array needs a sample rate and a hop (samples per frame) of 1 or more, not "
+                f"{self.sample_rate} Hz and {self.hop}",
             )
         if not np.isfinite(self.values).all():
             raise AudioError("not_finite", "an array holds values that are NaN or infinite")
@@ -77,15 +79,21 @@ class Array:
             AudioError: roles or too_short: there is no hop, the part starts between two frames, or no frame is in it.
         """
         if self.hop is None:
-            raise AudioError("roles", "an array without a hop belongs to the whole sound and not to a part of it")
+            raise AudioError(
+                "roles",
+                "an array without a hop (samples per frame) describes the whole sound and cannot be cut to a part "
+                "of it",
+            )
         if start % self.hop:
             raise AudioError(
-                "roles", f"a part that starts at sample {start} starts between frames of {self.hop} samples"
+                "roles", f"a part that starts at sample {start} starts within a frame; frames have {self.hop} samples"
             )
         first = start // self.hop
         end = self.frames if samples is None else min(self.frames, first + -(-samples // self.hop))
         if end <= first:
-            raise AudioError("too_short", f"the array has {self.frames} frames, and the part starts at frame {first}")
+            raise AudioError(
+                "too_short", f"the array has {self.frames} frames, and the part would start at frame {first}"
+            )
         return replace(self, values=np.ascontiguousarray(self.values[:, first:end]))
 
 
@@ -147,11 +155,12 @@ def npy_head(data: bytes, size: int) -> Npy:
     wanted = stream.tell() + 4 * math.prod(shape)
     if wanted > MOST_BYTES:
         raise AudioError(
-            "too_long", f"its array of {shape} takes {wanted >> 20} MiB, and at most {MOST_BYTES >> 20} MiB are read"
+            "too_long",
+            f"its array of {shape} takes {wanted >> 20} MiB of memory, and at most {MOST_BYTES >> 20} MiB are read",
         )
     if size != wanted:
         reason = "truncated" if size < wanted else "damaged"
-        raise AudioError(reason, f"its header announces {wanted} bytes and it has {size}")
+        raise AudioError(reason, f"its header states {wanted} bytes and the file has {size}")
     return Npy(int(shape[0]), int(shape[1]), by_frame, stream.tell())
 
 
@@ -183,7 +192,7 @@ def read_npy_part(
     head = npy_head(read(0, min(size, HEADER_BYTES)), size)
     count = head.frames - first if frames is None else frames
     if first < 0 or count < 1 or first + count > head.frames:
-        raise AudioError("too_short", f"it has {head.frames} frames, and {count} from frame {first} on were wanted")
+        raise AudioError("too_short", f"it has {head.frames} frames, and {count} from frame {first} on are needed")
     if head.by_frame:
         data = read(head.offset + 4 * first * head.channels, 4 * count * head.channels)
         values = np.frombuffer(data, "<f4").reshape(count, head.channels).T

@@ -34,7 +34,7 @@ def write_drum_machine(folder: Path, seed: int = 0, hits: int = 60, loops: int =
     """
     made_here = {"truth.tsv", "loops", *(f"{voice}s" for voice in VOICES)}
     if folder.exists() and (foreign := sorted({entry.name for entry in folder.iterdir()} - made_here)):
-        raise OutputError(f"{folder} holds {foreign[0]}, which this did not make. Name a new folder.")
+        raise OutputError(f"{folder} holds {foreign[0]}, which was not made by this function. Name a new folder.")
     rows = ["path\tkind\ttempo_bpm\tbars\tbeats_per_bar\tsample_rate\tchannels\tbits\tseed\tparameters\n"]
     kinds = [(voice, number) for voice in VOICES for number in range(hits)] + [("loop", n) for n in range(loops)]
     for index, (kind, number) in enumerate(kinds):

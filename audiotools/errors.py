@@ -54,7 +54,7 @@ class AudioError(TonemillError):
 
     def __init__(self, reason: str, message: str, **measured: int | float | str) -> None:
         if reason not in REASONS:
-            raise ValueError(f"{reason!r} is no reason of rejects; those are: {', '.join(REASONS)}.")
+            raise ValueError(f"{reason!r} is no reject reason. The reasons are: {', '.join(REASONS)}.")
         super().__init__(message)
         self.reason = reason
         self.message = without_secrets(message)

@@ -150,6 +150,6 @@ def _clip_spectra_db(
 ) -> Float64[np.ndarray, "clips n_mels"]:
     """The level of each mel band over each clip as a whole: an average of power over frames and channels."""
     if not clips:
-        raise ValueError("a set of no clips has no spectrum")
+        raise ValueError("a mean spectrum needs at least one clip, and the set is empty")
     powers = [10 ** (mel_spectrogram_db(clip, sample_rate, n_mels=n_mels).astype(np.float64) / 10) for clip in clips]
     return np.stack([10 * np.log10(power.mean(axis=(0, 2))) for power in powers])

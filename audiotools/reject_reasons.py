@@ -42,29 +42,30 @@ TABLE: Final[dict[str, Reason]] = {
         "Scan again and pipe the new stream into `tonemill shard CORPUS --update`.",
     ),
     "empty": Reason("the file holds no bytes", "Copy or download it again; an interrupted copy leaves such files."),
-    "no_frames": Reason("the file holds a header and no sound", "Nothing can be had of it: record or export it again."),
+    "no_frames": Reason("the file holds a header and no sound", "No sound is in it: record or export it again."),
     "unreadable": Reason(
         "the file is not audio, or its header is damaged",
-        "`tonemill inspect FILE` shows what is found in it. Copy it again, or leave it out.",
+        "`tonemill inspect FILE` shows what was found in it. Copy it again, or leave it out.",
     ),
     "unsupported": Reason(
         "no codec here reads this kind of audio",
-        "The message names what is lacking. `tonemill doctor` shows whether FFmpeg is installed, which reads most "
+        "The message names what is missing. `tonemill doctor` shows whether FFmpeg is installed, which reads most "
         "kinds; else convert the file to WAV or FLAC.",
     ),
     "truncated": Reason(
-        "the file ends before the sound that its header announces",
-        "Copy it again; `tonemill scan FOLDER --truncated keep` takes what is there of such files.",
+        "the file ends before the length that its header states",
+        "Copy it again; `tonemill scan FOLDER --truncated keep` uses the part of such files that is there.",
     ),
     "damaged": Reason(
         "decoding failed part of the way through",
         "Copy it again. `tonemill inspect FILE` shows how far it can be decoded; cut it there with another program.",
     ),
     "not_finite": Reason(
-        "the samples hold NaN or infinite values", "A program wrote it so: export it again, or leave it out."
+        "the samples hold NaN or infinite values",
+        "The program that wrote it put them there: export it again, or leave it out.",
     ),
     "too_short": Reason(
-        "there is less sound than the command wants",
+        "there is less sound than the command needs",
         "`tonemill slice --seconds 1 --short pad` (or keep) takes sources shorter than a clip; of `filter`, `trim` and "
         "`align`, --min-seconds is the limit, of `loops` --bars, of `within` --start-seconds.",
         by_step={
@@ -102,7 +103,7 @@ TABLE: Final[dict[str, Reason]] = {
         },
     ),
     "clipping": Reason(
-        "it was clipped before it came here, or a gain would clip it",
+        "it is clipped in the file, or a gain would clip it",
         "Record it again at a lower level, or raise --max-clipping; of `normalize`, leave --on-clip reject out, and "
         "the gain is lowered instead.",
     ),
@@ -115,18 +116,19 @@ TABLE: Final[dict[str, Reason]] = {
         "State it: `tonemill loops --bpm 120`, or a field of a table with --bpm-field; or lower --min-confidence.",
     ),
     "stretch": Reason(
-        "it would have to be stretched further than is allowed",
+        "its tempo would have to change by more than --max-stretch allows",
         "Raise --max-stretch of `loops`, or choose a --target-bpm that is nearer.",
     ),
     "seam": Reason(
-        "its end does not lead into its start", "Lower --min-loopability of `loops`, or leave such clips out."
+        "the jump from its end to its start can be heard, so it makes no loop",
+        "Lower --min-loopability of `loops`, or leave such clips out.",
     ),
     "flat": Reason(
-        "it has no beats, so its joint cannot be judged",
-        "Drones and pads have none: take them without --min-loopability.",
+        "it has no beats, so whether it makes a loop cannot be measured",
+        "Drones and pads have none: leave --min-loopability out to keep them.",
     ),
     "condition": Reason(
-        "its fields do not fit the condition",
+        "its fields do not meet the condition",
         "The message shows the values; `tonemill filter --where` holds the condition, or `render` needs a field.",
         by_step={
             "filter": "The message shows the values, and --where of `filter` has the condition.",
@@ -138,61 +140,61 @@ TABLE: Final[dict[str, Reason]] = {
         "Nothing: the message names the copy. Leave `tonemill dedup` out to keep all of them.",
     ),
     "roles": Reason(
-        "the roles do not fit the step, or differ in length or rate",
+        "its sounds (dry and wet, say) are not those that the step takes, or differ in length or sample rate",
         "The message names the step that mends it: `tonemill align`, `tonemill resample --rate 44100` or "
         "`tonemill channels mean`, before the step that refused.",
     ),
     "unrelated": Reason(
-        "no delay makes wet follow dry: they are not a pair",
-        "Are the two a pair? Look at them with `tonemill preview`; raise --max-latency-ms of `align` if the wet comes "
-        "later than 0.2 s.",
+        "at no delay does the wet follow the dry: they are no recording of the same playing",
+        "Look at the two with `tonemill preview`: are they of the same playing? If so; raise --max-latency-ms of "
+        "`align` if the wet comes later than 0.2 s.",
     ),
     "drift": Reason(
         "the clocks of wet and dry differ",
         "`tonemill align --correct latency,polarity,drift` resamples the wet to the clock of the dry.",
     ),
     "replicate": Reason(
-        "where the dry repeats itself the wet does not",
+        "where the dry repeats itself, the wet differs",
         "Noise, a knob that was moved, or an effect with a clock of its own: record again, or raise "
         "--max-replicate-esr of `align`.",
     ),
     "mixed": Reason(
-        "the rate or channels differ from the rest of the corpus",
+        "its sample rate or channels differ from the rest of the corpus",
         "Put `tonemill resample --rate 44100 --channels mono` into the pipe.",
     ),
     "step_failed": Reason(
         "a step failed in an unexpected way", "This is a fault of the step: please report the message."
     ),
     "crashed": Reason(
-        "its decoder crashed, or every worker that took it on",
-        "The file is broken in a way that ends its codec: convert it with another program, or leave it out.",
+        "its decoder crashed, or every process that read it",
+        "The file is damaged in a way that crashes its decoder: convert it with another program, or leave it out.",
     ),
     "hung": Reason(
-        "its decoder gave no sound for longer than it may",
+        "its decoder gave no sound for too long (--decode-seconds)",
         "The same command tries again; `--decode-seconds 300` waits longer.",
         passes=True,
     ),
     "memory": Reason(
-        "its decoder wanted more memory than a decoder may take, or was killed",
-        "Such files are mostly broken: convert it with another program, or leave it out.",
+        "its decoder needed more memory than a decoder may use, or was killed",
+        "Most such files are damaged: convert it with another program, or leave it out.",
     ),
     "killed": Reason(
-        "the workers that took it on were killed",
-        "The machine ran out of memory, most likely: the same command with fewer --workers tries again.",
+        "the processes that read it were killed",
+        "Probably the machine ran out of memory: the same command with fewer --workers tries again.",
         passes=True,
     ),
     "network": Reason(
         "the storage did not answer", "The same command tries again, once the storage answers.", passes=True
     ),
     "identity": Reason(
-        "the store did not accept who we are",
-        "Renew the credentials that the store's own client takes; `tonemill doctor s3://bucket/folder` tries them. "
-        "Then the same command.",
+        "the store did not accept the credentials",
+        "Renew the credentials that the store's own program uses; `tonemill doctor s3://bucket/folder` tries "
+        "them. Then the same command.",
         passes=True,
     ),
     "unreachable": Reason(
-        "it could not be read, and nothing beside it either",
-        "Mount the disk or mend the connection, then the same command; scan again if scan met it.",
+        "neither it nor any file beside it could be read",
+        "Mount the disk or mend the connection, then the same command; if `scan` rejected it, scan again.",
         passes=True,
     ),
     "no_decoder": Reason(
@@ -212,5 +214,5 @@ TRANSIENT: Final = frozenset(name for name, reason in TABLE.items() if reason.pa
 
 def page() -> str:
     """The table as docs/rejects.md has it."""
-    rows = (f"| `{name}` | {one.meaning}{'; may pass' * one.passes} | {one.mend} |" for name, one in TABLE.items())
+    rows = (f"| `{name}` | {one.meaning}{'; temporary' * one.passes} | {one.mend} |" for name, one in TABLE.items())
     return "\n".join(["| reason | what it means | what to do |", "| --- | --- | --- |", *rows])

@@ -190,7 +190,7 @@ def loop(
         UsageError: the tempo, or `bars`, is not above 0.
     """
     if bpm <= 0 or bars < 1:
-        raise UsageError(f"a loop of {bars} bars at {bpm} bpm has no length; both must be above 0.")
+        raise UsageError(f"a loop of {bars} bars at {bpm} BPM has no length; both must be above 0.")
     rng = np.random.default_rng(seed)
     sixteenth_frames = 15 * sample_rate / bpm
     result = np.zeros((channels, round(bars * beats_per_bar * 60 * sample_rate / bpm)))

@@ -1,8 +1,8 @@
 """Tables that map error numbers and answers of a store to a kind of failure and a reject reason.
 
 kind        consequence
-TRANSIENT   it may pass: tried again at the shard's end, and by the next run of the same command
-ABSENT      a fact about the source once something beside it could be read; until then it may pass
+TRANSIENT   temporary: tried again at the shard's end, and by the next run of the same command
+ABSENT      a fact about the source once something beside it could be read; until then temporary
 FINAL       a fact about the source, if it is found twice
 MACHINE     this machine lacks something: never a reject, the command ends
 """
@@ -59,9 +59,11 @@ ERRNOS: Final[dict[int, Meaning]] = {
     errno.ENOSPC: Meaning(Kind.MACHINE, "Make room on that disk, or name another folder (TMPDIR for temporary files)."),
     errno.EDQUOT: Meaning(Kind.MACHINE, "Your quota there is used up: make room, or name another folder (TMPDIR)."),
     errno.EROFS: Meaning(Kind.MACHINE, "Nothing can be written there: name another folder (TMPDIR)."),
-    errno.EFBIG: Meaning(Kind.MACHINE, "`ulimit -f unlimited` lets files be longer."),
-    errno.ENOMEM: Meaning(Kind.MACHINE, "Fewer --workers need less memory."),
-    errno.EMFILE: Meaning(Kind.MACHINE, "`ulimit -n 4096` lets a process hold more files open."),
+    errno.EFBIG: Meaning(
+        Kind.MACHINE, "The limit for the length of a file was reached; `ulimit -f unlimited` lifts it."
+    ),
+    errno.ENOMEM: Meaning(Kind.MACHINE, "Memory ran out. Fewer --workers need less."),
+    errno.EMFILE: Meaning(Kind.MACHINE, "The limit of open files was reached; `ulimit -n 4096` raises it."),
     errno.ENFILE: Meaning(Kind.MACHINE, "Too many files are open on this machine: end other programs."),
 }
 """Of Linux's numbers; EIO, ESTALE, every timeout and broken connection are `UNKNOWN`, as are those not met yet."""
@@ -76,7 +78,7 @@ STATUSES: Final[dict[int, Meaning]] = {
 """Of HTTP's status codes; 408, 429, 5xx and others are `UNKNOWN`."""
 
 IDENTITY: Final = Meaning(Kind.TRANSIENT, "identity")
-"""The store refused our credentials; the object may be there or not."""
+"""The store refused the credentials; whether the object exists is not known."""
 
 CODES: Final[dict[str, Meaning]] = {
     **dict.fromkeys(
@@ -126,8 +128,8 @@ def machine_error(error: OSError, what: str = "") -> MachineError:
     where = " at ".join(filter(None, [what, place]))
     text = error.strerror or str(error)
     return MachineError(
-        f"{where}{': ' if where else ''}{text}. {ERRNOS[error.errno or 0].reason} What was finished stays; mend this "
-        "and give the same command again: it goes on where it stopped."
+        f"{where}{': ' if where else ''}{text}. {ERRNOS[error.errno or 0].reason} Finished work is kept: mend this "
+        "and repeat the command, and it goes on where it stopped."
     )
 
 
@@ -141,8 +143,8 @@ def not_installed(error: ImportError, what: str) -> MachineError:
     package = (error.name or "").partition(".")[0]
     lacking = f"{package}, which is not installed here" if package else f"a package that does not load: {error}"
     return MachineError(
-        f"{what} needs {lacking}. `pip install tonemill` installs all that is missing; what was finished stays, and "
-        "the same command goes on."
+        f"{what} needs {lacking}. `pip install tonemill` installs all that is missing. Finished work is kept: "
+        "repeat the command, and it goes on."
     )
 
 
@@ -162,9 +164,9 @@ def require_package(package: str, what: str) -> None:
 
 _WORDS: Final = {
     "missing": "there is no such file: {}",
-    "forbidden": "the file may not be read{}",
+    "forbidden": "no permission to read the file{}",
     "unreadable": "it is a folder{}",
-    "identity": "the store does not accept who we are: {}",
+    "identity": "the store did not accept the credentials: {}",
     "network": "the storage did not answer: {}",
 }
 

@@ -78,7 +78,7 @@ class Flow:
             if total > MOST_WHOLE_BYTES:
                 seconds = MOST_WHOLE_BYTES / (4 * self.channels * self.sample_rate)
                 message = f"more than {seconds / 60:.0f} minutes would have to be in memory at once"
-                raise AudioError("too_long", f"{message}; `tonemill slice` before this step, or `scan` shorter files")
+                raise AudioError("too_long", f"{message}; put `tonemill slice` before this step, or scan shorter files")
         samples = np.concatenate(parts, axis=1) if parts else np.zeros((self.channels, 0), np.float32)
         return Waveform(samples, self.sample_rate)
 

@@ -111,8 +111,7 @@ class PipedCommand(TyperCommand):
             own = [word for word in typed if word not in ctx.args]
             line = f"tonemill scan {shlex.join(ctx.args)} | tonemill {shlex.join([ctx.info_name or '', *own])}"
             ctx.fail(
-                f"{self.name} reads recipes from a pipe, and {', '.join(ctx.args)} is one word too many. "
-                f"Was this meant: {line}"
+                f"{self.name} reads recipes from a pipe and takes no {', '.join(ctx.args)}. Was this meant: {line}"
             )
         return rest
 

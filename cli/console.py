@@ -58,7 +58,7 @@ def guarded(function: Callable[..., Any], name: str, streams: bool = False) -> C
                 tell(f"Error: {error}")
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
         except KeyboardInterrupt:
-            tell("Stopped. What was finished stays; the same command goes on from there.")
+            tell("Stopped. Finished work is kept; the same command goes on from there.")
             # Beam's threads would keep the process alive until they have finished.
             sys.stdout and sys.stdout.flush()
             os._exit(130)
@@ -228,7 +228,7 @@ def named_place(text: str, key: str) -> Path:
         return place(json.loads(lines[-1])[key])
     except (IndexError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"- stands for the {key} that a sink names, but the pipe holds no line with {key!r}."
+            f"- stands for the {key} that the last command of a pipe prints, but no line from the pipe has {key!r}."
         ) from error
 
 

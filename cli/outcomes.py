@@ -43,7 +43,7 @@ def summary(folder: str, about: dict[str, Any]) -> str:
         )
     if about["other_lengths"]:
         lines.append(
-            f"  {about['other_lengths']} sources are longer or shorter than they declare (declared_samples, "
+            f"  {about['other_lengths']} sources are longer or shorter than their headers state (declared_samples, "
             "decoded_samples in the index); what was decoded counts"
         )
     if quiet := about.get("quiet_mixes"):
@@ -80,12 +80,12 @@ def refuse_lacking(unread: int, *searched: Found) -> None:
     forbidden = [folder for one in searched for folder in one.forbidden]
     empty = [folder for one in searched for folder in one.empty]
     for folder in forbidden:
-        tell(f"{folder} could not be entered; what it holds is missing.")
+        tell(f"{folder} could not be opened; its files are missing.")
     for folder in empty:
         tell(f"{folder} is empty; if a disk should be mounted there, mount it.")
     if lacking := words_of({"unread": unread, "folders": len(forbidden), "empty": len(empty)}):
         raise CorpusError(
-            f"The stream lacks {lacking}; its trailer counts them. Mend that and give the same command again."
+            f"The stream lacks {lacking}; its trailer counts them. Mend that, and repeat the same command."
         )
 
 

@@ -25,10 +25,16 @@ if TYPE_CHECKING:
     from tonemill.pipelines.progress import Progress
 
 Bits = Annotated[
-    int | None, typer.Option(help="16, 24, or for wav 32 (floating point); 0, or not given: as the source.")
+    int | None,
+    typer.Option(
+        help="Bits of each sample: 16, 24, or for wav 32 (floating point). Default (0): as many as the source has."
+    ),
 ]
-ShardSeconds = Annotated[float | None, typer.Option(min=0.001, help="About so much sound in each shard of work.")]
-Partial = Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")]
+ShardSeconds = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="Seconds of sound in each shard, roughly. A shard is what one worker does at a time."),
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Accept an incomplete stream, as of head or grep.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")]
 Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner; the local one if not given.")]
 Beam = Annotated[
@@ -39,14 +45,16 @@ Work = Annotated[
     typer.Option(help="A new folder, or a place in a store, for finished pieces: a killed command goes on from there."),
 ]
 DecodeSeconds = Annotated[
-    float, typer.Option(min=0.1, help="A decoder that gives no sound for so long is given up, and its source rejected.")
+    float, typer.Option(min=0.1, help="Reject a source whose decoder gives no sound for this many seconds.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
 ProgressKind = Annotated[
-    Literal["auto", "none", "jsonl"], typer.Option("--progress", help="For people, none, or lines of JSON on stderr.")
+    Literal["auto", "none", "jsonl"],
+    typer.Option("--progress", help="Progress on stderr: for people, none, or lines of JSON."),
 ]
 ProgressFile = Annotated[
-    Path | None, typer.Option("--progress-file", help="Where --progress jsonl writes instead, appending.")
+    Path | None,
+    typer.Option("--progress-file", help="A file to which --progress jsonl appends its lines. Default: stderr."),
 ]
 
 
@@ -79,7 +87,7 @@ class Sinking:
     keep_transient: Annotated[
         bool,
         typer.Option(
-            "--keep-transient", help="Leave out what failed for a reason that may pass, and do not try again."
+            "--keep-transient", help="Leave out sources that failed for a temporary reason, and do not try them again."
         ),
     ] = False
     retry: Annotated[
@@ -193,7 +201,10 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
     portion = None if options.range is None else parse_portion(options.range)
     if options.planned:
         if wishes.mode is not None:
-            raise UsageError(f"--{wishes.mode} makes another plan, and --planned uses the one in the folder. Give one.")
+            raise UsageError(
+                f"--{wishes.mode} makes a new plan of the shards, and --planned uses the plan in the folder. Give "
+                "one of them."
+            )
         failed = _carry_out(found, Intake(existing_plan(found), None), key, options, progress, portion)
         _refuse_failed(failed, folder, options)
         return
@@ -222,13 +233,16 @@ def _check_retry(options: Sinking) -> None:
     from tonemill.pipelines.building.tolerance import retried
 
     if retried(options.retry or ()) and options.mode is not None:
-        raise UsageError(f"--{options.mode} makes another plan, and --retry goes on with the one there. Give one.")
+        raise UsageError(
+            f"--{options.mode} makes a new plan of the shards, and --retry goes on with the plan in the folder. Give "
+            "one of them."
+        )
 
 
 def _carry_out(
     found: ExistingFolder, taken: Intake, key: str, options: Sinking, progress: Progress, portion: Portion | None
 ) -> int:
-    """Cook a plan, and print what came of it; returns how many sources or clips failed for a reason that may pass."""
+    """Cook a plan, and print what came of it; returns how many sources or clips failed for a temporary reason."""
     from tonemill.cli.outcomes import describe_line
     from tonemill.pipelines.building.build import Build, produce
     from tonemill.pipelines.building.shard_range import cook_portion
@@ -265,9 +279,9 @@ def _carry_out(
 
 
 def _refuse_failed(failed: int, folder: Path, options: Sinking) -> None:
-    """Raise an error if sources failed for a reason that may pass, and they were not left out on purpose."""
+    """Raise an error if sources failed for a temporary reason, and they were not left out on purpose."""
     if failed and not options.keep_transient:
         raise OutputError(
-            f"{failed} sources or clips failed for a reason that may pass; {folder} holds the rest. "
-            "Give the same command again to try them once more, or give --keep-transient to leave them out."
+            f"{failed} sources or clips failed for a temporary reason, such as a time-out; {folder} holds the rest. "
+            "Repeat the same command to try them once more, or add --keep-transient to leave them out."
         )

@@ -10,8 +10,8 @@ def main() -> None:
 
     if not hasattr(os, "fork"):
         raise SystemExit(
-            "Error: tonemill needs Linux or macOS, for it forks processes and locks files. "
-            "On Windows it works in the Windows Subsystem for Linux: `wsl --install`, and install it there."
+            "Error: tonemill needs Linux or macOS, whose file locks and processes it uses. On Windows it works in "
+            "the Windows Subsystem for Linux: `wsl --install`, and install it there."
         )
     # Garbage collection over the objects of imports, now and at the end, took about a seventh of a stage's time.
     gc.disable()

@@ -27,7 +27,7 @@ def say_trained(trained: Trained, settings: TrainConfig, progress: Progress) -> 
         f"{folder}: trained {run.model} to step {trained.step}; {folder / 'clips'} has clips and pictures. Use it:"
     )
     if trained.tired:
-        progress.say(f"  It stopped, for {settings.patience} scores in a row were no better than the best.")
+        progress.say(f"  It stopped because the last {settings.patience} scores were no better than the best one.")
     if run.checkpoint("best").score is not None:
         progress.say(f"  {_best_in_words(trained)}")
     for way, direction in directions_of(run).items():

@@ -48,7 +48,7 @@ LEAST: Final = 2 ** (len(WIDTHS) - 1)
 
 ROW_BLOCK: Final = 16
 TAPS: Final = 4
-"""Blocks whose output is a feature map for other models."""
+"""Blocks of the network whose output is a feature map for other models."""
 
 TOGETHER: Final = 256
 """Held-out examples per batch of validation."""
@@ -76,13 +76,13 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         given = [name for name in MEL_SETTINGS[:3] if getattr(self, name) is not None]
         if 0 < len(given) < 3:
-            raise UsageError("--n-fft, --hop-length and --mel-bands belong together; --mel-of RUN takes all three.")
+            raise UsageError("Give --n-fft, --hop-length and --mel-bands, or take all from a run by --mel-of RUN.")
         if self.n_mels < LEAST:
             raise UsageError(f"--n-mels is {self.n_mels}; it must be at least {LEAST}.")
         if self.mel_bands is not None and self.mel_bands < LEAST:
             raise UsageError(
-                f"the mel to read has {self.mel_bands} bands, and a classifier needs {LEAST} or more. "
-                f"Train its vocoder with --mel-bands {LEAST}."
+                f"the mel spectrogram of --mel-of has {self.mel_bands} bands, and a classifier needs {LEAST} or "
+                f"more. Train its vocoder with --mel-bands {LEAST}."
             )
         if round(self.chunk_seconds / HOP_SECONDS) < LEAST:
             raise UsageError(f"--chunk-seconds is {self.chunk_seconds}; it must be at least {LEAST * HOP_SECONDS}.")
@@ -203,7 +203,7 @@ class Classifier(Model):
             )
         unknown = sorted(set(values) - set(config.labels)) if config.labels else []
         if unknown:
-            raise CorpusError(f"{corpus.name} has {label} {', '.join(unknown)}, which --labels lacks. Leave it out.")
+            raise CorpusError(f"{corpus.name} has {label} {', '.join(unknown)}, not in --labels. Leave --labels out.")
         return replace(config, label=label, labels=config.labels or values)
 
     @classmethod

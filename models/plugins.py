@@ -73,7 +73,7 @@ class Plugins(NamedTuple):
             raise UsageError(f"There is no {self.kind} named {name!r}. There are: {', '.join(self.names())}.")
         if foreign[name].rpartition(".")[2] != name:
             # A recipe names a step by its module, and a run its model.
-            raise UsageError(f"The entry point {name!r} names {foreign[name]}, whose last part must be {name!r} too.")
+            raise UsageError(f"The entry point {name!r} names {foreign[name]}; its last part must also be {name!r}.")
         return importlib.import_module(foreign[name])
 
 

@@ -114,7 +114,7 @@ def open_progress(kind: Literal["auto", "none", "jsonl"], file: Path | None = No
         UsageError: the file cannot be written, or `kind` is not `jsonl`.
     """
     if file is not None and kind != "jsonl":
-        raise UsageError(f"--progress-file {file} is for lines of JSON; give --progress jsonl with it.")
+        raise UsageError(f"--progress-file {file} takes lines of JSON only: add --progress jsonl.")
     if kind != "jsonl":
         return Progress(quiet or kind == "none")
     if file is None:

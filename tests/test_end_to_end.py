@@ -84,7 +84,7 @@ def test_the_tour(
 @pytest.mark.skipif(not (SHARED / "oneshots").is_dir(), reason="there is no folder of drum hits here")
 def test_messy_folders_lose_nothing(tonemill: Tonemill, tmp_path: Path) -> None:
     scanned = tonemill("scan", SHARED / "oneshots").done()
-    assert "Passed over 5 files that are not audio: 4 .txt, 1 .ews" in scanned.err
+    assert "Skipped 5 files that are not audio: 4 .txt, 1 .ews" in scanned.err
     cut = tonemill(
         "slice",
         "--seconds",

@@ -74,7 +74,7 @@ def test_an_entry_point_of_another_name_is_refused(monkeypatch: pytest.MonkeyPat
     point = importlib.metadata.EntryPoint("mine", "some.other", "tonemill.steps")
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     plugins = Plugins("step", "tonemill.pipelines.steps", STEPS.folder, "tonemill.steps")
-    with pytest.raises(UsageError, match="must be 'mine' too"):
+    with pytest.raises(UsageError, match="must also be 'mine'"):
         plugins.module("mine")
 
 

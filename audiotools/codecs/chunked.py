@@ -28,8 +28,10 @@ _AU_BITS: Final = {1: 8, 2: 8, 3: 16, 4: 24, 5: 32, 6: 32, 7: 64, 27: 8}
 _FLOATS: Final = {b"fl32": ">f4", b"FL32": ">f4", b"fl64": ">f8", b"FL64": ">f8"}
 """Kinds of floats by the name of the codec in an AIFF-C file."""
 
-_SECOND: Final = "it holds two chunks of sound, where its kind has one"
-_BEHIND: Final = "there is sound behind the length that its header announces, and its kind cannot tell of more"
+_SECOND: Final = "it has two chunks of sound, and this kind of file has one"
+_BEHIND: Final = (
+    "there is sound after the length that its header states, and this kind of file has no way to state more"
+)
 
 
 def aiff(raw: io.BufferedIOBase, size: int) -> Extent:

@@ -111,7 +111,11 @@ def encode(
         for block in sound.blocks():
             frames += block.shape[1]
             if container == "wav" and frames * sound.channels * bits // 8 > WAV_BYTES:
-                raise AudioError("unsupported", "a WAV holds 4 GiB, and this is more; slice it, or store it as FLAC")
+                raise AudioError(
+                    "unsupported",
+                    "a WAV file holds at most 4 GiB, and this is more; put `tonemill slice` before it, or use "
+                    "--format flac",
+                )
             if block.shape[1]:
                 highest, lowest = float(block.max()), float(block.min())
                 peak = max(peak, highest, -lowest)

@@ -33,8 +33,10 @@ class Endings:
         """The missing end of the last link, as a text."""
         last = self.extents[-1]
         if last.missing:
-            return f"it ends {last.missing} {last.unit} before the sound that its header announces"
-        return "it ends within a frame" if last.counted else "it ends without what its kind has at the end"
+            return f"it ends {last.missing} {last.unit} before the end that its header states"
+        return (
+            "it ends within a frame" if last.counted else ("it ends without the bytes that end such a file: it was cut")
+        )
 
     @property
     def is_cut(self) -> bool:

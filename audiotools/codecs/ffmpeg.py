@@ -97,7 +97,7 @@ def probe(source: Path | bytes, parts: tuple[Part, ...] = ()) -> Stream:
     with _opened(source, parts) as (container, stream):
         context = stream.codec_context
         if not context.sample_rate or not context.channels:
-            raise AudioError("unreadable", f"its {context.name} stream has neither rate nor channels")
+            raise AudioError("unreadable", f"its {context.name} stream states no sample rate or no channels")
         if stream.duration is not None:
             seconds: float | None = float(stream.duration * stream.time_base)
         else:
@@ -183,10 +183,10 @@ def blocks(
             refuse_unreadable(source)
             raise AudioError("damaged", f"decoding failed after {at / rate:.2f} s: {_plainly(error)}") from error
     if at == 0:
-        raise AudioError("no_frames", "it ends where its sound should begin")
+        raise AudioError("no_frames", "it holds a header and no sound")
     wanted = declared if end is None else min(end, declared) if declared is not None else None
     if wanted is not None and at < wanted - SHORT_SECONDS * rate:
-        raise AudioError("truncated", f"it ends after {at} of the {wanted} frames that its header announces")
+        raise AudioError("truncated", f"it ends after {at} of the {wanted} frames that its header states")
 
 
 def _decoded(container: Any, stream: Any, channels: int) -> Iterator[Float32[np.ndarray, "channels time"]]:
@@ -214,7 +214,7 @@ def _of_channels(block: np.ndarray, channels: int) -> np.ndarray:
         return np.repeat(block, channels, axis=0)
     if channels == 1:
         return block.mean(axis=0, keepdims=True, dtype=np.float32)
-    raise AudioError("unsupported", f"its {channels} channels become {len(block)} on the way")
+    raise AudioError("unsupported", f"its {channels} channels change to {len(block)} in the middle")
 
 
 def _without_padding(decoded: Iterator[np.ndarray], declared: int) -> Iterator[np.ndarray]:

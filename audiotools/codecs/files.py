@@ -156,7 +156,7 @@ def _opened(source: Source, keep_cut: bool) -> tuple[Header, list[_Link]]:
     if len(shapes := {(link.header.sample_rate, link.header.channels) for link in links}) > 1:
         shown = ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in sorted(shapes))
         raise AudioError(
-            "unsupported", f"it holds {len(links)} streams, one behind the other, that differ ({shown}); cut it there"
+            "unsupported", f"it holds {len(links)} streams, one after the other, that differ ({shown}); cut it there"
         )
     lengths = [link.header.frames for link in links]
     total = None if None in lengths else sum(length or 0 for length in lengths)
@@ -232,7 +232,7 @@ def _header(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> Heade
         except AudioError:
             raise refused from None
     if frames == 0:
-        raise AudioError("no_frames", "its header announces no sound")
+        raise AudioError("no_frames", "its header states a length of 0")
     return _plausible(Header(rate, channels, frames, subtype, sndfile.depth(subtype)))
 
 
@@ -256,7 +256,7 @@ def _by_ffmpeg(source: Source, parts: tuple[Part, ...], kind: Kind | None) -> He
 def _plausible(header: Header) -> Header:
     """Refuse what no converter ever gave; slow rates are legal (weather, tides)."""
     if not 1 <= header.sample_rate <= HIGHEST_HZ:
-        raise AudioError("unreadable", f"its header gives {header.sample_rate} Hz, which is no rate of sound")
+        raise AudioError("unreadable", f"its header gives {header.sample_rate} Hz, which no audio has")
     return header
 
 

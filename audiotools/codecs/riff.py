@@ -191,5 +191,9 @@ def _renamed(form: bytes, size: int) -> tuple[Part, ...]:
 
 def _checked(found: Extent, layout: str) -> Extent:
     if layout[0] == ">" and found.present >= UNKNOWN:
-        return Extent(found.announced, found.present, refusal="a RIFX file holds 2 GiB, and its lengths wrapped there")
+        return Extent(
+            found.announced,
+            found.present,
+            refusal="it is a RIFX file of more than 2 GiB, where the lengths in its header overflow",
+        )
     return found

@@ -112,7 +112,7 @@ def blocks(
                     break
         except (soundfile.LibsndfileError, RuntimeError) as error:
             if file.frames >= 1 << 62 and not got:
-                raise Stopped("no_frames", "it ends where its sound should begin", got) from error
+                raise Stopped("no_frames", "it holds a header and no sound", got) from error
             if getattr(error, "code", 0) == SYSTEM_ERROR:
                 refuse_unreadable(source)
             # The last frame of a cut file cannot be decoded, whatever else is wrong.
@@ -128,7 +128,7 @@ def blocks(
         if wanted is not None and got < wanted and file.format == "OGG" and _sounds_at(source, parts, -1):
             raise Stopped("damaged", f"{wanted - got} of {wanted} frames are lost in its middle", got)
         if wanted is not None and got < wanted:
-            raise Stopped("truncated", f"it ends after {got} of the {wanted} frames that its header announces", got)
+            raise Stopped("truncated", f"it ends after {got} of the {wanted} frames that its header states", got)
 
 
 def _sounds_at(source: Path | bytes, parts: tuple[Part, ...], place: int) -> bool:
@@ -169,7 +169,7 @@ def _opened(source: Path | bytes, parts: tuple[Part, ...]) -> Iterator[Any]:
     with file:
         if file.format == "RAW":
             # By the suffix alone libsndfile takes any bytes in a .au, .snd, .vox or .gsm for sound without a header.
-            raise AudioError("unreadable", "not audio that can be read: it has no header")
+            raise AudioError("unreadable", "not audio that can be read: no header was found")
         yield file
 
 

@@ -46,7 +46,7 @@ class Moments:
     def of(cls, vectors: Vectors) -> Moments:
         """Those of a set."""
         if len(vectors) < 2:
-            raise ValueError(f"a set of {len(vectors)} vectors has no covariance")
+            raise ValueError(f"a covariance needs at least two vectors, and the set has {len(vectors)}")
         return cls(vectors.mean(axis=0, dtype=np.float64), np.atleast_2d(np.cov(vectors, rowvar=False)))
 
     @cached_property

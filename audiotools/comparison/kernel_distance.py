@@ -147,7 +147,7 @@ def median_distance(vectors: Vectors) -> float:
         ValueError: there are fewer than two vectors.
     """
     if len(vectors) < 2:
-        raise ValueError(f"a set of {len(vectors)} vectors has no distances")
+        raise ValueError(f"a distance needs at least two vectors, and the set has {len(vectors)}")
     x = vectors.astype(np.float64)
     x -= x.mean(axis=0)
     top = 4 * float(np.square(x).sum(axis=1).max())

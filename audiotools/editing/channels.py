@@ -24,7 +24,7 @@ def mixed_channels(channels: int, layout: Layout) -> int:
         AudioError: unsupported: more than two channels have no agreed way to become two.
     """
     if layout == "stereo" and channels > 2:
-        raise AudioError("unsupported", f"it has {channels} channels, which cannot become stereo; use --channels mono")
+        raise AudioError("unsupported", f"it has {channels} channels; only 1 or 2 become stereo. Use --channels mono")
     return {"keep": channels, "mono": 1, "stereo": 2}[layout]
 
 

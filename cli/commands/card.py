@@ -14,7 +14,7 @@ from tonemill.cli.sinks import Quiet
 @in_stores("corpus")
 def command(
     corpus: Annotated[str, typer.Argument(help="A folder that `tonemill shard` made; - takes it from the pipe.")],
-    name: Annotated[str | None, typer.Option(help="Of the data set; default: the folder's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set. Default: the folder's name.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Write README.md and croissant.json into a corpus: hours, labels, licences, fields, rejects, steps.

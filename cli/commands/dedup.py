@@ -20,11 +20,11 @@ def command(
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="A folder, or a place in a store, that keeps fingerprints for the next run, or after a kill."
+            help="A folder, here or in a store, that keeps fingerprints, so that the next run computes only new ones."
         ),
     ] = None,
     mark: Annotated[
-        bool, typer.Option("--mark", help="Keep all copies; only record clusters, and duplicate_of.")
+        bool, typer.Option("--mark", help="Keep all copies, and only write the fields cluster and duplicate_of.")
     ] = False,
     partial: Partial = False,
     workers: Workers = None,
@@ -54,7 +54,10 @@ def command(
     if not partial:
         reader.require_whole()
     if not recipes:
-        raise StreamError("The stream holds no recipes.")
+        raise StreamError(
+            "No recipe came through the pipe, so there is nothing to compare: `tonemill scan FOLDER` lists the "
+            "audio of a folder."
+        )
     stop_on_termination()
     shown, who = open_progress(progress, progress_file, quiet), engine(workers, runner, beam)
     with _held(cache) as folder:
@@ -73,7 +76,7 @@ def command(
     )
     soundless = sum(bool(recipe.arrays) and not recipe.sounds for recipe in recipes)
     if soundless:
-        shown.say(f"{soundless} hold arrays and no sound, which are not compared: they pass on as they are.")
+        shown.say(f"{soundless} hold arrays and no sound: they are not compared, and all of them are kept.")
     if undecoded := undecoded - soundless:
         shown.say(f"{undecoded} could not be decoded: the sink rejects them with the reason.")
 

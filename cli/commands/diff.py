@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def command(
     a: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
     b: Annotated[Path, typer.Argument(help="Another.")],
-    decode: Annotated[int, typer.Option(min=0, help="Of so many examples that differ, compare the samples too.")] = 100,
+    decode: Annotated[
+        int, typer.Option(min=0, help="Number of differing examples of which the samples are compared too.")
+    ] = 100,
 ) -> None:
     """List what differs between two corpora or folders of files, and why.
 
@@ -45,14 +47,14 @@ def _words(found: Difference, a: str, b: str) -> list[str]:
     lines += _some("sources in another split", found.moved)
     lines += _some("sources with other recipes", found.recipes)
     lines += [f"  {count} x {change}" for change, count in found.changes.most_common(12)]
-    lines += _some("sources refused in one or otherwise", found.refused)
+    lines += _some("sources that one folder rejected, or for another reason than the other", found.refused)
     lines += _some(f"examples only in {a}", found.examples_only_in_a)
     lines += _some(f"examples only in {b}", found.examples_only_in_b)
     lines += _some("examples with other samples", found.sounds)
     if found.loudest_db is not None:
         lines.append(f"  the largest difference of a sample is {found.loudest_db:.1f} dB of full scale")
-    lines += _some("examples with the same samples and other bytes", found.encodings)
-    lines += _some("examples with other bytes, not decoded", found.undecoded)
+    lines += _some("examples with the same samples in different bytes", found.encodings)
+    lines += _some("examples with different bytes, not decoded", found.undecoded)
     lines += [f"  {count} x made with {version}" for version, count in found.versions.most_common()]
     return lines or [
         f"{a} and {b} hold the same {found.examples} examples, made by the same recipes, in the same splits"

@@ -20,7 +20,9 @@ MARKS = {"ok": "ok      ", "absent": "absent  ", "warning": "WARNING ", "broken"
 
 @in_stores("folder")
 def command(
-    folder: Annotated[Path, typer.Argument(help="Where output is to go: is there room, can it be written?")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(help="The folder for output: checks that it can be written and has free space.")
+    ] = Path(),
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -30,7 +32,7 @@ def command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead.")] = False,
     runner: Annotated[
-        str | None, typer.Option(help="Try this Beam runner instead: it does 300 tiny shards in FOLDER.")
+        str | None, typer.Option(help="Instead of all checks, try this Beam runner with 300 tiny shards in FOLDER.")
     ] = None,
     beam: Annotated[list[str] | None, typer.Option(help="A Beam option for it; may be repeated.")] = None,
 ) -> None:
@@ -41,7 +43,7 @@ def command(
     place(folder)
     for name in only or ():
         if name not in CHECKS:
-            raise UsageError(f"--only is {name!r}; there are the checks {', '.join(CHECKS)}.")
+            raise UsageError(f"--only is {name!r}; it must be one of {', '.join(CHECKS)}.")
     found = []
     for one in examine(folder, only or CHECKS) if not (runner or beam) else [_tried(folder, runner, beam)]:
         found.append(one)

@@ -23,30 +23,47 @@ def command(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Real clips, likewise: generated clips are compared with its train split; the rest is held out."
+            help="Real clips, in one of the same forms. Generated clips are compared with its train split; the rest "
+            "is held out."
         ),
     ] = None,
-    judge: Annotated[Path | None, typer.Option(help="A run that labels sounds, as of `train classifier`.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="Of the judge: last, best, or the number of its step.")] = "last",
+    judge: Annotated[
+        Path | None, typer.Option(help="A run of `tonemill train classifier`, whose network compares the clips.")
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="Checkpoint of the judge: last, best, or the number of a step.")
+    ] = "last",
     embeddings: Annotated[
-        list[Path] | None, typer.Option(help="Vectors by key (Parquet or .npz: key, vector), of any judge; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="A Parquet or .npz file with `key` and `vector` of each clip, from any judge; may be repeated."
+        ),
     ] = None,
     noise: Annotated[
-        Path | None, typer.Option(help="A corpus or vectors for the row of noise; made if not given.")
+        Path | None,
+        typer.Option(help="A corpus or file of vectors to use as noise, the worst case. Default: white noise."),
     ] = None,
     paired: Annotated[
-        bool, typer.Option("--paired", help="Compare each clip with its own target: by key, or wet with dry.")
+        bool,
+        typer.Option(
+            "--paired",
+            help="Compare each clip with its own target: the clip of the same key, or the wet of the same pair.",
+        ),
     ] = False,
-    every: Annotated[bool, typer.Option("--all", help="Take every clip, also where other sets have fewer.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Take every clip of each set, also where sets differ in size.")
+    ] = False,
     most: Annotated[int, typer.Option(min=2, help="Clips of a set at most.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Decides which clips, where not all are taken, and the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for the choice of clips and for noise.")] = 0,
     fail_if: Annotated[
         list[str] | None,
-        typer.Option(help="Exit 1 if this holds, as 'frechet > 12' or 'copies > copies_held_out'; repeatable."),
+        typer.Option(
+            help="Exit with code 1 if this holds, as 'frechet > 12' or 'copies > copies_held_out'; may be repeated."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the judge computes.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; one per core if not given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read audio. Default: one per core.")] = None,
     quiet: Quiet = False,
     progress: ProgressKind = "auto",
     progress_file: ProgressFile = None,
@@ -66,7 +83,7 @@ def command(
     threads = workers or os.cpu_count() or 1
     conditions = _conditions(fail_if or [])
     if paired and len(given) > 1:
-        raise UsageError(f"--paired compares one corpus with its targets; {len(given)} are named.")
+        raise UsageError(f"--paired compares one corpus with its targets, but {len(given)} are named. Name one corpus.")
     if paired or (against is None and len(given) == 1 and _holds_pairs(place)):
         from tonemill.pipelines.evaluation.paired import METRICS, compare_pairs
 
@@ -121,7 +138,10 @@ def _fail(result: dict[str, Any], titles: Any, conditions: list[tuple[str, Any, 
     for text, holds, names in conditions:
         for name in sorted(names - values.keys()):
             if not any(name == known or name.startswith(f"{known}_") for known in titles):
-                raise UsageError(f"--fail-if {text!r} names {name}; there are {', '.join(sorted(values))}.")
+                raise UsageError(
+                    f"--fail-if {text!r} names {name}, which is no metric here; it must be one of "
+                    f"{', '.join(sorted(values))}."
+                )
             raise CorpusError(f"--fail-if {text!r} cannot be checked: this comparison has no {name}.")
         if holds(values):
             failed = True
@@ -168,7 +188,10 @@ def _report(result: dict[str, Any], titles: Any, as_json: bool) -> None:
     typer.echo(captured.get(), nl=False)
     judge = result.get("judge")
     if judge:
-        typer.echo(f"Judge: {_judge(judge)}. Its numbers hold for this judge alone, not beside published ones.")
+        typer.echo(
+            f"Judge: {_judge(judge)}. Numbers of different judges cannot be compared with each other, nor with "
+            "published ones."
+        )
     for verdict in result.get("in_words", []):
         typer.echo(verdict)
     for note in result["notes"]:
@@ -185,7 +208,7 @@ def _judge(about: dict[str, Any]) -> str:
     if "files" in about:
         return f"vectors of {', '.join(about['files'])}"
     if "run" not in about:
-        return f"{about['stored']}, by what it wrote into the corpora"
+        return f"{about['stored']}, by the fields that it wrote into the corpora"
     text = f"{about['run']}, {about['model']} at step {about['step']}, trained on {about['trained_on']}"
     if about.get("label"):
         text += f" to tell {len(about['labels'])} values of {about['label']}"

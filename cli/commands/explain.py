@@ -12,7 +12,7 @@ from tonemill.audiotools.reject_reasons import TABLE
 
 
 def command(
-    reason: Annotated[str | None, typer.Argument(help="As rejects.parquet has it; all of them if not given.")] = None,
+    reason: Annotated[str | None, typer.Argument(help="A reason as in rejects.parquet. Default: all of them.")] = None,
 ) -> None:
     if reason is None:
         for name, one in TABLE.items():
@@ -25,5 +25,9 @@ def command(
         meant = f"; {near[0]!r} is the nearest" if near else ""
         raise UsageError(f"There is no reason {name!r}{meant}. `tonemill explain` lists all.")
     one = TABLE[name]
-    passing = " It may pass, so the next run of the same command tries such sources again." if one.passes else ""
+    passing = (
+        (" The reason may be temporary, so the next run of the same command tries such sources again.")
+        if one.passes
+        else ""
+    )
     typer.echo(f"{name}: {one.meaning}.{passing}\n{one.mend_of(step.strip('() '))}")

@@ -94,7 +94,7 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         "form",
         Annotated[
             str | None,
-            typer.Option("--format", help="The kind of file; default: the first of RUN's list."),
+            typer.Option("--format", help="Kind of file. Default: the first that the model offers."),
         ],
         None,
     ),
@@ -112,7 +112,7 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         "uses",
         Annotated[
             list[str] | None,
-            typer.Option(help="Where a run is now that the model leans on, as vocoder=runs/vocoder."),
+            typer.Option(help="The current folder of another run that this run uses, as vocoder=runs/vocoder."),
         ],
         None,
     ),

@@ -33,7 +33,10 @@ def command(
         ),
     ],
     key: Annotated[
-        str | None, typer.Argument(help="Of a corpus: one example by its key, or what came of one source by its path.")
+        str | None,
+        typer.Argument(
+            help="In a corpus: the key of one example, or the path of one source, to list what was made of it."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")] = False,
 ) -> None:
@@ -107,9 +110,7 @@ def _corpus(output: OutputFolder) -> tuple[dict[str, Any], list[Table]]:
     folder = output.folder
     about = read_json(output.description) if output.kind == "files" else open_corpus(folder).about
     if not isinstance(about, dict) or not about.get("examples"):
-        raise UsageError(
-            f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
-        )
+        raise UsageError(f"{folder} is not finished. Repeat the command that makes it: it goes on where it stopped.")
     roles, arrays = [*about["roles"]], about.get("arrays", {})
     # Of the columns that tonemill writes itself these alone are shown.
     shown = ("seconds", "peak_db")
@@ -154,7 +155,7 @@ def _all_refused(output: OutputFolder) -> tuple[dict[str, Any], list[Table]] | N
     rejects = read_table(output.rejects)
     reasons = Counter(rejects["reason"].to_pylist())
     account = new_table(str(output.folder), "what", "count")
-    account.add_row("examples", "0, for every source was refused")
+    account.add_row("examples", "0: every source was rejected")
     account.add_row("refused", str(rejects.num_rows))
     return {"examples": 0, "reasons": dict(reasons.most_common())}, [account, *_rejects(rejects)]
 

@@ -26,7 +26,7 @@ def command(
         ),
     ],
     where: Annotated[
-        str | None, typer.Option(help="Only examples that fit, as 'split == \"valid\"' or 'peak_db > -60'.")
+        str | None, typer.Option(help="Only examples for which this holds, as 'split == \"valid\"' or 'peak_db > -60'.")
     ] = None,
 ) -> None:
     from tonemill.pipelines.corpus.corpus import open_corpus
@@ -65,7 +65,7 @@ def _foreign(typed: list[str], holds: Condition | None) -> Iterator[Recipe]:
     from tonemill.pipelines.sources import webdataset
 
     if "-" in typed:
-        raise UsageError("- takes one corpus from the pipe; name it alone.")
+        raise UsageError("- stands for the one corpus that the pipe names, and goes with no other place. Name - alone.")
     opened = webdataset.Opened()
     count = 0
     for recipe in webdataset.recipes(webdataset.tars_of(typed), opened):
@@ -80,4 +80,4 @@ def _foreign(typed: list[str], holds: Condition | None) -> Iterator[Recipe]:
         tell(f"{opened.soundless} keys have no audio.")
     if opened.passed_over:
         passed = ", ".join(f"{number} {kind}" for kind, number in opened.passed_over.most_common(6))
-        tell(f"Passed over {sum(opened.passed_over.values())} members that are neither audio nor text: {passed}.")
+        tell(f"Skipped {sum(opened.passed_over.values())} files in the tars that are neither audio nor text: {passed}.")

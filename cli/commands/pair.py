@@ -37,10 +37,11 @@ def command(
         str | None, typer.Option(help="How wet names are made, as '{name}_{effect}_{gain}'; numbers become fields.")
     ] = None,
     unmatched: Annotated[
-        Literal["tell", "refuse"], typer.Option(help="What becomes of files that find no partner.")
+        Literal["tell", "refuse"], typer.Option(help="What to do with files that have no partner.")
     ] = "tell",
     digest: Annotated[
-        Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")
+        Literal["sha256", "none"],
+        typer.Option(help="Digests of files: sha256 reads each file; none compares only size and time of last change."),
     ] = "sha256",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")] = False,
 ) -> None:
@@ -48,7 +49,9 @@ def command(
     from tonemill.pipelines.sources.tables import columns_of, read_table
 
     if table is None and (rename or columns is not None or join is not None):
-        raise UsageError("--rename, --columns and --join are about the columns of a table. Name it: --table FILE.")
+        raise UsageError(
+            "--rename, --columns and --join name columns of a table, and no table is given. Add --table FILE."
+        )
     searched = [scan.find_audio([place]) for place in (dry, wet) if place is not None]
     found = pairs.sides(searched[0]) if wet is None and table is None else (searched[0], searched[-1])
     if table is not None:
@@ -61,7 +64,7 @@ def command(
     if matched.lonely:
         names = ", ".join(matched.lonely[:SHOWN])
         more = f" and {len(matched.lonely) - SHOWN} more" if len(matched.lonely) > SHOWN else ""
-        words = f"{len(matched.lonely)} files found no partner: {names}{more}."
+        words = f"{len(matched.lonely)} files have no partner: {names}{more}."
         if unmatched == "refuse":
             raise CorpusError(f"{words} Name them alike, give a --table, or leave --unmatched refuse out.")
         tell(words)

@@ -15,7 +15,7 @@ from tonemill.pipelines.recipes.recipe_stream import RecipeReader
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="New, or an earlier preview, which is replaced.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder, or an earlier preview, which is replaced.")],
     recipes: Annotated[
         int, typer.Option("--recipes", "-n", min=1, help="Recipes to cook, from the start of the stream.")
     ] = 5,

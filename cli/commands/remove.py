@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 def command(
     corpus: Annotated[Path, typer.Argument(help="A folder that `tonemill shard` made.")],
     source: Annotated[
-        list[str] | None, typer.Option(help="A source's path as the index has it; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Path of a source, as in the column `source` of the index; may be repeated."),
     ] = None,
     sha256: Annotated[
-        list[str] | None, typer.Option(help="Digest of a source file, whatever its path; may be repeated.")
+        list[str] | None, typer.Option(help="SHA-256 of a source file, wherever it is; may be repeated.")
     ] = None,
     where: Annotated[
         str | None, typer.Option(help="A condition on path, fields and columns of the index: 'speaker == \"theo\"'.")
     ] = None,
     runs: Annotated[
-        Path | None, typer.Option(help="Name the training runs below this folder that have learned from the corpus.")
+        Path | None, typer.Option(help="List the training runs below this folder that were trained on the corpus.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that rewrite shards; this one if not given.")
+        int | None, typer.Option(min=1, help="Processes that rewrite shards. Default: only this one.")
     ] = None,
     runner: Runner = None,
     beam: Beam = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the sources and touch nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the sources, and change nothing.")] = False,
     quiet: Quiet = False,
     progress: ProgressKind = "auto",
     progress_file: ProgressFile = None,
@@ -101,7 +102,10 @@ def command(
     for one in learned if done.sources else ():
         shown.say(one.in_words())
     if not proof.hits:
-        shown.say(f"absent: no key, path or digest of them in {proof.files} files, {proof.bytes} bytes")
+        shown.say(
+            f"checked: {proof.files} files ({proof.bytes} bytes) were searched, and hold no key, path or digest of "
+            "what was removed"
+        )
     if sys.stdout is not None:
         line = {
             "corpus": readable(str(corpus)),
@@ -116,7 +120,10 @@ def command(
         }
         typer.echo(json.dumps(line, ensure_ascii=False))
     if proof.hits:
-        raise OutputError(f"They are named still: {'; '.join(proof.hits[:10])}. Report this, please.")
+        raise OutputError(
+            f"Removed sources are still named in: {'; '.join(proof.hits[:10])}. This is an error of tonemill; please "
+            "report it."
+        )
 
 
 def _learned(corpus: Path, runs: Path | None) -> list[Learned]:

@@ -14,7 +14,7 @@ from tonemill.cli.sinks import Beam, ProgressFile, ProgressKind, Quiet, Runner, 
 @in_stores("place")
 def command(
     place: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Look at sizes and digests only.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Check sizes and digests only; decode nothing.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")] = None,
     runner: Runner = None,
     beam: Beam = None,

@@ -17,7 +17,9 @@ Files = list[Path]
 def command(
     places: Annotated[
         list[str],
-        typer.Argument(help="Corpora, runs, folders that `tonemill write` made; - for the one that the pipe names."),
+        typer.Argument(
+            help="Corpora, runs, or folders that `tonemill write` made; - takes the one that the pipe names."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
     metrics: Annotated[
@@ -30,10 +32,12 @@ def command(
     embeddings: Annotated[
         Files | None, typer.Option(help="Vectors by key (.npz or Parquet) to find neighbours by; may be repeated.")
     ] = None,
-    clips: Annotated[int, typer.Option(min=0, help="Clips of each place, at most.")] = 24,
+    clips: Annotated[int, typer.Option(min=0, help="Most clips to show of each corpus, run or folder.")] = 24,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each clip, at most.")] = 10.0,
-    megabytes: Annotated[float, typer.Option(min=0.1, help="Of sound and pictures, at most.")] = 6.0,
-    title: Annotated[str | None, typer.Option(help="Of the page; the places' names if not given.")] = None,
+    megabytes: Annotated[
+        float, typer.Option(min=0.1, help="Largest size of the page, in megabytes of sound and pictures.")
+    ] = 6.0,
+    title: Annotated[str | None, typer.Option(help="Title of the page. Default: the names of what it shows.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")] = False,
 ) -> None:
     """Make one HTML file on which to look at and listen to corpora, runs and renders, alone or side by side.

@@ -23,7 +23,11 @@ from tonemill.audiotools.errors import UsageError
 
 def command(
     pipe: Annotated[
-        str, typer.Argument(help="Stages with their flags, parted by |; or a file that holds them; - for the pipe.")
+        str,
+        typer.Argument(
+            help="Commands of a pipe with their flags, separated by |; or a file that holds them; - reads them from "
+            "the standard input."
+        ),
     ],
 ) -> None:
     from tonemill.cli.console import stdin
@@ -75,18 +79,24 @@ def stages_of(text: str) -> list[list[str]]:
     try:
         words = list(lexer)
     except ValueError as error:
-        raise UsageError(f"The pipe cannot be read: {error}.") from error
+        raise UsageError(
+            f"The text of the pipe cannot be read: {error}. An example: `tonemill run 'scan recordings | shard "
+            "corpora/loops'`."
+        ) from error
     stages: list[list[str]] = [[]]
     for word in words:
         if word == "|":
             stages.append([])
         elif word and set(word) <= set("|&;<>"):
-            raise UsageError(f"{word!r} is for a shell; stages are parted by |, and `tonemill select` chooses recipes.")
+            raise UsageError(
+                f"{word!r} is for a shell: `tonemill run` takes commands separated by |; `tonemill select` chooses "
+                "recipes."
+            )
         else:
             stages[-1].append(os.path.expanduser(word) if word.startswith("~") else word)  # noqa: PTH111
     stages = [stage[1:] if stage[:1] == ["tonemill"] else stage for stage in stages]
     if not all(stages):
-        raise UsageError("A stage of the pipe is empty: stages are parted by one |, as 'scan raw | shard c'.")
+        raise UsageError("A command of the pipe is empty. Commands are separated by one |, as 'scan raw | shard c'.")
     return stages
 
 
@@ -101,7 +111,7 @@ def _ready(words: list[str]) -> tuple[Any, Any]:
     name, *flags = words
     made = None if name == "run" else Stages(name="tonemill").make(name, [*flags])
     if made is None:
-        raise UsageError(f"There is no stage {name!r}; `tonemill --help` lists them.")
+        raise UsageError(f"There is no command {name!r}; `tonemill --help` lists them.")
     try:
         return made, made.make_context(f"tonemill {name}", [*flags])
     except typer.Exit:

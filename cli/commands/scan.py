@@ -18,7 +18,7 @@ from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
 @in_stores("places", "work")
 def command(
     places: Annotated[
-        list[str], typer.Argument(help="Files and folders; - reads their names from the pipe, one a line.")
+        list[str], typer.Argument(help="Files and folders; - reads names of files from the pipe, one a line.")
     ],
     fields: Annotated[str | None, typer.Option(help="Metadata from names, as '{label}_{speaker}_{index}'.")] = None,
     table: Annotated[
@@ -40,26 +40,34 @@ def command(
     excerpts: Annotated[
         str | None,
         typer.Option(
-            help="START,END: columns of where a row begins and ends in its file; START,END,ms or samples: in that "
-            "unit, where their names have none; none: no such."
+            help="Columns START,END of the table, which limit each row to a part of its file; START,END,ms or "
+            "START,END,samples where their names state no unit; none if no column does."
         ),
     ] = None,
     unmatched: Annotated[
-        Literal["tell", "refuse"], typer.Option(help="What becomes of files without fields, and rows without files.")
+        Literal["tell", "refuse"],
+        typer.Option(help="What to do with files that have no row or no fields, and with rows that have no file."),
     ] = "tell",
     root: Annotated[
         str | None,
-        typer.Option(help="The folder under which files have their paths, if each is named by itself."),
+        typer.Option(help="Paths in the index are relative to this folder, where single files are named."),
     ] = None,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="Names from the pipe end with NULs (find -print0).")
+        bool,
+        typer.Option(
+            "--null", "-0", help="Names from the pipe are separated by NUL characters, as `find -print0` prints them."
+        ),
     ] = False,
     digest: Annotated[
-        Literal["sha256", "none"], typer.Option(help="none trusts size and time of last change.")
+        Literal["sha256", "none"],
+        typer.Option(help="Digests of files: sha256 reads each file; none compares only size and time of last change."),
     ] = "sha256",
     truncated: Annotated[
         Literal["reject", "keep"],
-        typer.Option(help="Files that were cut: keep takes what is there of them, and notes the length they declare."),
+        typer.Option(
+            help="What to do with files that end before their declared length: reject them, or keep the part that is "
+            "there."
+        ),
     ] = "reject",
     workers: Annotated[
         int | None,
@@ -82,14 +90,19 @@ def command(
 
     by_name = fields_from_name(fields) if fields is not None else lambda path: {}
     if table is None and (join is not None or rename or excerpts is not None or columns is not None):
-        raise UsageError("--join, --columns, --rename and --excerpts are for the columns of a --table. Give one.")
+        raise UsageError(
+            "--join, --columns, --rename and --excerpts name columns of a table, and no table is given. Add --table "
+            "FILE."
+        )
     likely = (plain(join),) if join else NAME_COLUMNS
     metadata = read_table(table, rename or (), likely, columns_of(columns)) if table is not None else None
     is_list = places == ["-"]
     if is_list:
         places = names_in(stdin("scan -").read(), null)
         if not places:
-            raise UsageError("The pipe holds no names; `find FOLDER -name '*.wav' | tonemill scan -` makes some.")
+            raise UsageError(
+                "No file names came through the pipe. An example: `find FOLDER -name '*.wav' | tonemill scan -`."
+            )
     found = under(scan.find_audio(places, is_list), root, is_list)
     by_table = join_table(metadata, found.audio, join, excerpts) if metadata is not None else None
     out, progress = stdout(), Progress(quiet)
@@ -129,15 +142,21 @@ def command(
         tell(line)
     if unmatched == "refuse" and (unfit or (by_table is not None and by_table.is_partial(paths))):
         # No trailer: what reads the stream takes it for one that was cut.
-        raise CorpusError("Some files got no fields, or some rows fit no file, and --unmatched refuse was given.")
+        raise CorpusError(
+            "Some files have no fields, or some rows fit no file, and --unmatched refuse was given. Mend the table "
+            "or the pattern, or leave --unmatched refuse out."
+        )
     write_trailer(recipes, out, {"unread": unread, **found.lacks})
     if several and not quiet:
-        tell(f"{several} files hold more than one sound, as films with two languages do: the first of each is read.")
+        tell(
+            f"{several} files hold more than one audio track, as films with two languages do: the first track of "
+            "each is read."
+        )
     if unreadable and not quiet:
         tell(f"{unreadable} files have no readable header: they will be rejected, with the reason, when cooked.")
     if found.missing:
-        tell(f"{len(found.missing)} names of the list are of no file, as {found.missing[0]}; they will be rejected.")
+        tell(f"{len(found.missing)} of the given names are of no file, as {found.missing[0]}; they will be rejected.")
     if found.passed_over and not quiet:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(6))
-        tell(f"Passed over {sum(found.passed_over.values())} files that are not audio: {passed}.")
+        tell(f"Skipped {sum(found.passed_over.values())} files that are not audio: {passed}.")
     refuse_lacking(unread, found)

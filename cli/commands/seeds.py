@@ -15,23 +15,32 @@ from tonemill.pipelines.recipes.recipe_stream import write_stream
 
 def command(
     count: Annotated[
-        int | None, typer.Argument(min=1, help="How many seeds, neighbours, or rows; of rows all if left out.")
+        int | None,
+        typer.Argument(min=1, help="Number of seeds, of neighbours (--vary), or of rows (--latents; default: all)."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives other ones.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw: another one draws other seeds.")] = 0,
     interpolate: Annotated[
-        int | None, typer.Option(min=1, help="Go from each seed to the next in so many steps, on a great circle.")
+        int | None,
+        typer.Option(min=1, help="Number of steps from each seed to the next, on a great circle of the latent space."),
     ] = None,
     vary: Annotated[
-        int | None, typer.Option(help="Neighbours of this seed, as the field seed of a clip has it.", metavar="SEED")
+        int | None,
+        typer.Option(
+            help="Draw neighbours of this seed; the field `seed` of a rendered clip holds its seed.", metavar="SEED"
+        ),
     ] = None,
     amount: Annotated[
-        float | None, typer.Option(help="With --vary: how far, from 0 to 1, which is no longer near; 0.2 if left out.")
+        float | None,
+        typer.Option(
+            help="With --vary: distance of the neighbours, from 0 (the seed itself) to 1 (as far as any other seed). "
+            "Default: 0.2."
+        ),
     ] = None,
     latents: Annotated[
-        Path | None, typer.Option(help="A .npy file of latent vectors, a row each, in place of drawn ones.")
+        Path | None, typer.Option(help="A .npy file with a latent vector in each row, used in place of drawn ones.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A field for all, as label=3; may be repeated.")
+        list[str] | None, typer.Option("--set", help="A field to write into every recipe, as label=3; may be repeated.")
     ] = None,
 ) -> None:
     from tonemill.pipelines.sources import seeds
@@ -49,7 +58,7 @@ def command(
     if latents is not None:
         found = seeds.of_latents(latents, count, seed, fields)
     elif count is None:
-        raise UsageError("seeds needs how many, as in `tonemill seeds 16`.")
+        raise UsageError("The number of seeds is missing, as in `tonemill seeds 16`.")
     elif interpolate is not None:
         found = seeds.interpolated(count, interpolate, seed, fields)
     elif vary is not None:

@@ -16,12 +16,14 @@ def command(
     where: Annotated[
         str | None, typer.Argument(help='A condition on fields, as \'label in ["kick", "snare"]\'.')
     ] = None,
-    head: Annotated[int | None, typer.Option(min=0, help="The first so many of those.")] = None,
+    head: Annotated[int | None, typer.Option(min=0, help="Keep at most this many recipes, the first ones.")] = None,
     sample: Annotated[
-        int | None, typer.Option(min=0, help="Number of recipes to draw by --seed; their order stays.")
+        int | None, typer.Option(min=0, help="Keep this many recipes, drawn at random by --seed; their order stays.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
-    partial: Annotated[bool, typer.Option("--partial", help="Take a stream that was cut on purpose.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Accept an incomplete stream, as of head or grep.")
+    ] = False,
 ) -> None:
     """Choose recipes of a stream, and keep its count right.
 
@@ -38,7 +40,10 @@ def command(
     if not partial:
         reader.require_whole()
     elif not reader.recipes:
-        raise StreamError("The stream holds no recipes.")
+        raise StreamError(
+            "No recipe came through the pipe, so there is nothing to select: `tonemill scan FOLDER` lists the audio "
+            "of a folder."
+        )
     if holds is not None and reader.recipes:
         holds.refuse_unknown()
     if head is not None:

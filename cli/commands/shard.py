@@ -23,44 +23,56 @@ from tonemill.cli.sinks import Bits, ShardSeconds, Sinking, found_in, output, si
 def command(
     corpus: Annotated[Path, typer.Argument(help="The folder to make, here or in a store, as s3://bucket/loops.")],
     valid: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of groups for validation; none if not given.")
+        float | None, typer.Option(min=0, max=1, help="Share of groups for the validation split. Default: none.")
     ] = None,
     test: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of groups for testing; none if not given.")
+        float | None, typer.Option(min=0, max=1, help="Share of groups for the test split. Default: none.")
     ] = None,
-    valid_where: Annotated[str | None, typer.Option(help="What is for validation, as 'speaker == \"theo\"'.")] = None,
-    test_where: Annotated[str | None, typer.Option(help="What is for testing, as 'fold == 10'.")] = None,
+    valid_where: Annotated[
+        str | None,
+        typer.Option(help="Put recipes into the validation split for which this holds, as 'speaker == \"theo\"'."),
+    ] = None,
+    test_where: Annotated[
+        str | None, typer.Option(help="Put recipes into the test split for which this holds, as 'fold == 10'.")
+    ] = None,
     split_by: Annotated[
-        str | None, typer.Option(help="A field that holds train, valid or test (validation, dev, eval ... are taken).")
+        str | None,
+        typer.Option(
+            help="The field that names each recipe's split: train, valid or test (also validation, dev, eval ...)."
+        ),
     ] = None,
     group: Annotated[
         str | None,
         typer.Option(
-            help="What must not straddle splits: a field, path, folder, folder:1 (outermost); equal bytes if not given."
+            help="Keep recipes together in one split that are equal in: a field, path, folder, folder:1 (outermost). "
+            "Default: their bytes."
         ),
     ] = None,
-    split_seed: Annotated[int | None, typer.Option(help="Another seed deals other groups; 0 if not given.")] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Seed of the choice of groups for the splits. Default: 0.")
+    ] = None,
     ends: Annotated[
         bool | None,
         typer.Option(
             "--ends/--no-ends",
-            help="The shares are of each recording's time, from its end; so if not given where recordings are too few.",
+            help="Split each recording by time: its end goes to validation and test. Default where there are too few "
+            "recordings to split.",
         ),
     ] = None,
     redeal: Annotated[
         bool | None,
         typer.Option(
             "--redeal/--no-redeal",
-            help="Deal examples of a corpus by these flags; they keep the split that they have there if not.",
+            help="Split examples of an existing corpus again by these flags. Default: each keeps the split that it "
+            "has there.",
         ),
     ] = None,
     shards: Annotated[
-        int | None, typer.Option(min=1, help="So many shards in the largest split, for as many loader processes.")
+        int | None,
+        typer.Option(min=1, help="Number of shards of the largest split: at least one for each process of a loader."),
     ] = None,
     shard_seconds: ShardSeconds = None,
-    format: Annotated[
-        Literal["flac", "wav"] | None, typer.Option(help="How audio is stored; flac if not given.")
-    ] = None,
+    format: Annotated[Literal["flac", "wav"] | None, typer.Option(help="How audio is stored. Default: flac.")] = None,
     bits: Bits = None,
     *,
     options: Sinking,
@@ -93,13 +105,16 @@ def command(
     given: dict[str, Any] = {name: None if value == "" else value for name, value in typed.items() if value is not None}
     splitting = replace(before, **given)
     if not splitting.valid + splitting.test <= 1:
-        raise UsageError(f"--valid {splitting.valid} and --test {splitting.test} are more than everything together.")
+        raise UsageError(
+            f"--valid {splitting.valid} and --test {splitting.test} add up to more than 1. Give smaller shares, as "
+            "--valid 0.1 --test 0.1."
+        )
     others: dict[str, Any] = {"--valid": splitting.valid, "--test": splitting.test}
     others |= {"--valid-where": splitting.valid_where, "--test-where": splitting.test_where}
     if splitting.split_by is not None and (more := [flag for flag, value in others.items() if value]):
         raise UsageError(f"--split-by assigns every source to a split, and so does {more[0]}. Give one of them.")
     if shards is not None and shard_seconds is not None:
-        raise UsageError("Give one of --shards and --shard-seconds.")
+        raise UsageError("--shards and --shard-seconds exclude each other. Give one of them.")
     seconds = shard_seconds or (made.shard_seconds if made is not None else None) or 600.0
     wishes = Wishes(
         wished, splitting, seconds, shards, not splitting.redeal, bool(given), ends is not False, options.mode

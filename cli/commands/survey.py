@@ -17,24 +17,33 @@ Files = list[Path]
 
 Folder = Annotated[Path, typer.Argument(help="The study's folder, which `tonemill survey make` made.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
-ListenerSpread = Annotated[float, typer.Option(min=0, help="SD, in points, of what listeners make of one system.")]
-ClipSpread = Annotated[float, typer.Option(min=0, help="SD, in points, of the clips of one system.")]
-RestSpread = Annotated[float, typer.Option(min=0.3, help="SD, in points, of all else; rounding alone has 0.29.")]
+ListenerSpread = Annotated[
+    float, typer.Option(min=0, help="Standard deviation between listeners' means of one system, in points.")
+]
+ClipSpread = Annotated[float, typer.Option(min=0, help="Standard deviation between clips of one system, in points.")]
+RestSpread = Annotated[
+    float, typer.Option(min=0.3, help="Standard deviation of all the rest, in points; rounding alone has 0.29.")
+]
 SharedSpread = Annotated[
-    float, typer.Option(min=0, help="Of the clips' SD, what is left between systems where clips are matched.")
+    float,
+    typer.Option(
+        min=0, help="Share of the clips' deviation that is left in differences of systems where clips are matched."
+    ),
 ]
 
 
 def plan(
-    systems: Annotated[int, typer.Option(min=2, help="That are compared, the reference included.")] = 4,
+    systems: Annotated[int, typer.Option(min=2, help="Number of systems that are compared, with the reference.")] = 4,
     questions: Annotated[int, typer.Option(min=1, help="That are rated.")] = 3,
     listeners: Annotated[int, typer.Option(min=2, help="How many there will be.")] = 16,
     clips: Annotated[int, typer.Option(min=2, help="Of each system.")] = 24,
     per_listener: Annotated[
         int | None, typer.Option(min=1, help="Clips of each system that one listener rates; default: all.")
     ] = None,
-    difference: Annotated[float, typer.Option(min=0, help="That is to be found, in points of the scale.")] = 0.5,
-    matched: Annotated[bool, typer.Option("--matched", help="Clips of all systems are of the same sources.")] = False,
+    difference: Annotated[
+        float, typer.Option(min=0, help="Difference that the study is to find, in points of the scale.")
+    ] = 0.5,
+    matched: Annotated[bool, typer.Option("--matched", help="All systems have clips of the same sources.")] = False,
     sd_listener: ListenerSpread = 0.3,
     sd_clip: ClipSpread = 0.4,
     sd_rest: RestSpread = 0.8,
@@ -60,7 +69,14 @@ def make_study(
         list[str],
         typer.Argument(help="NAME=FOLDER, NAME=CORPUS, NAME=CORPUS:SPLIT, or NAME=- for the recipes of the pipe."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder; its key is written beside it.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A new folder for the study. The key, which names the system of each clip, is written beside it.",
+        ),
+    ],
     clips: Annotated[int, typer.Option(min=2, help="Of each system.")] = 24,
     questions: Annotated[str, typer.Option(help="loops, quality, or a TOML file of your own.")] = "loops",
     reference: Annotated[str | None, typer.Option(help="The hidden reference; default: the system named real.")] = None,
@@ -69,26 +85,39 @@ def make_study(
         int | None, typer.Option(min=1, help="Clips of each system that one listener rates; default: all.")
     ] = None,
     listeners: Annotated[int, typer.Option(min=1, max=1000, help="So many different orders.")] = 32,
-    repeat: Annotated[float, typer.Option(min=0, max=0.5, help="Share of trials that come twice.")] = 0.1,
-    attention: Annotated[int, typer.Option(min=0, max=20, help="Trials that ask for a certain answer.")] = 2,
+    repeat: Annotated[float, typer.Option(min=0, max=0.5, help="Share of trials that are presented twice.")] = 0.1,
+    attention: Annotated[
+        int, typer.Option(min=0, max=20, help="Number of trials that ask for a stated answer, to check attention.")
+    ] = 2,
     seconds: Annotated[
-        float, typer.Option(min=0.5, max=60, help="Loudness of a loop is measured over so long; other clips are cut.")
+        float,
+        typer.Option(
+            min=0.5,
+            max=60,
+            help="Seconds of each clip: loops are measured over this length, other clips are cut to it.",
+        ),
     ] = 8.0,
     lufs: Annotated[float, typer.Option(min=-50, max=-10, help="Loudness of every clip.")] = -23.0,
     mono: Annotated[bool, typer.Option("--mono", help="Mix every clip to one channel.")] = False,
     band_limit: Annotated[bool, typer.Option("--band-limit", help="Bring every clip to the lowest rate.")] = False,
-    by: Annotated[str | None, typer.Option(help="Choose alike many clips of each value of this field.")] = None,
+    by: Annotated[str | None, typer.Option(help="Choose equally many clips of each value of this field.")] = None,
     matched: Annotated[
-        str | None, typer.Option(help="Clips of all systems belong together by this field; source is the path.")
+        str | None,
+        typer.Option(help="The field by which clips of all systems match; source is the path of their source."),
     ] = None,
     headphones: Annotated[
-        Literal["ask", "check", "require"], typer.Option(help="Ask, or test by ear, or leave out who fails.")
+        Literal["ask", "check", "require"],
+        typer.Option(
+            help="Headphones: ask whether they are worn, check by a listening test, or exclude listeners who fail it."
+        ),
     ] = "ask",
     title: Annotated[str, typer.Option(help="Of the page.")] = "Listening study",
     intro: Annotated[Path | None, typer.Option(help="A text file in place of the usual introduction.")] = None,
     consent: Annotated[Path | None, typer.Option(help="A text file in place of the usual consent.")] = None,
-    post: Annotated[str | None, typer.Option(help="An address that takes answers by POST.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides which clips are chosen.")] = 0,
+    post: Annotated[
+        str | None, typer.Option(help="A web address to which the page sends the answers (HTTP POST).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of clips and of all orders.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Make a study: a folder to hand out, which opens from disk, and a key that stays.
@@ -140,7 +169,7 @@ def make_study(
 def serve(
     folder: Folder,
     host: Annotated[
-        str, typer.Option(help="An address of this machine; 0.0.0.0 lets the whole network in.")
+        str, typer.Option(help="Network address to listen at; 0.0.0.0 is open to the whole network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
     quiet: Quiet = False,
@@ -191,7 +220,11 @@ def analyse(
     folder: Folder,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("survey.html"),
     rehearsal: Annotated[
-        bool, typer.Option("--rehearsal", help="Analyse what `simulate` made up; the report is marked SIMULATED.")
+        bool,
+        typer.Option(
+            "--rehearsal",
+            help="Analyse the made-up answers of `tonemill survey simulate`; the report is marked SIMULATED.",
+        ),
     ] = False,
     draws: Annotated[int, typer.Option(min=99, help="Of listeners and clips.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
@@ -225,13 +258,14 @@ def simulate(
     folder: Folder,
     listeners: Annotated[int, typer.Option(min=1, max=1000, help="How many to make up.")] = 16,
     effect: Annotated[
-        Names | None, typer.Option(help="NAME=POINTS: by how much a system differs; may be repeated.")
+        Names | None,
+        typer.Option(help="NAME=POINTS, the true difference of a system from the reference; may be repeated."),
     ] = None,
     sd_listener: ListenerSpread = 0.3,
     sd_clip: ClipSpread = 0.4,
     sd_rest: RestSpread = 0.8,
     sd_shared: SharedSpread = 0.2,
-    seed: Annotated[int, typer.Option(help="The same gives the same answers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the made-up answers.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Rehearse: make up answers to see what `analyse --rehearsal` would find; they can never be collected."""

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 @in_stores("corpus")
 def command(
     corpus: Annotated[Path, typer.Argument(help="A corpus, or a folder that `tonemill write` made.")],
-    key: Annotated[str, typer.Argument(help="Of the example, as the index and the members of a tar have it.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="Key of the example, as in the column `key` of the index and in the file names of the tars."
+        ),
+    ],
     write: Annotated[
-        Path | None, typer.Option(help="Cook the recipe again, prove equal samples, and write them to this file.")
+        Path | None,
+        typer.Option(
+            help="Make the example again from its source, compare the samples with the stored ones, and write them to "
+            "this file."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
 ) -> None:
@@ -54,10 +63,11 @@ def command(
             why = (
                 f"It was made with {', '.join(other)}."
                 if other
-                else "Versions and source are the same as then: report this."
+                else "Versions and source are those it was made with, so this is an error of tonemill: please report "
+                "it."
             )
             raise CorpusError(f"{key} ({role}) made again differs from what is stored {by}. {why}")
-    tell(f"{key} made again has the samples that are stored, every one.")
+    tell(f"{key} made again has exactly the samples that are stored.")
 
 
 def _write(found: Trace, target: Path) -> dict[str, Any]:

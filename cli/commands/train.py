@@ -282,7 +282,8 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         Annotated[
             Path | None,
             typer.Option(
-                help="Start from the weights of this run, or of another program's file; default: random ones."
+                help="Start from the weights of this run, or of a file that another program wrote. Default: random "
+                "weights."
             ),
         ],
         None,

@@ -22,7 +22,7 @@ def command(
     quality: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Of ogg, opus and mp3, from 0 (small) to 1; the codec's usual one if not given."
+            min=0, max=1, help="Quality of ogg, opus and mp3, from 0 (smallest files) to 1. Default: the codec's own."
         ),
     ] = None,
     bits: Bits = None,

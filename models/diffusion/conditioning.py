@@ -181,8 +181,8 @@ def settled_conditions(config: Any, corpus: CorpusFacts) -> Any:
     if config.embedding is not None:
         if config.embedding not in corpus.arrays:
             raise CorpusError(
-                f"{corpus.name} holds {corpus.holds}, but --embedding is {config.embedding}, which every example must "
-                f"have. Train without: `{train}`."
+                f"{corpus.name} holds {corpus.holds}, but --embedding is {config.embedding}, and not every example "
+                f"has that array. Train without it: `{train}`."
             )
         rows, hop = corpus.arrays[config.embedding]
     return replace(
@@ -201,8 +201,9 @@ def missing_conditions(config: DiffusionConfig, corpus: CorpusFacts) -> list[str
     if config.caption is not None:
         counts[config.caption] = corpus.texts[config.caption]
     return [
-        f"{count} of the {corpus.examples} examples of {corpus.name} have no {name}; they are learned without one. A "
-        f"corpus without them: `tonemill open {corpus.name} | tonemill select '{name} != None' | tonemill shard OTHER`."
+        f"{count} of the {corpus.examples} examples of {corpus.name} have no {name}; they are trained on without "
+        f"it. This makes a corpus without such examples: `tonemill open {corpus.name} | tonemill select '{name} != "
+        "None' | tonemill shard OTHER`."
         for name, count in counts.items()
         if count
     ]

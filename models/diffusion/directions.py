@@ -59,9 +59,14 @@ def directions_of(config: DiffusionConfig) -> Mapping[str, Direction]:
         "render": _making(config, fields),
         "vary": Direction("Another sound like this one.", options=Varying, fields=fields, channels=sound, **long),
         "inpaint": Direction(
-            "The sound with what is not kept made again.", options=Inpainting, fields=fields, channels=sound
+            "The sound, in which all but the ranges of --keep is generated again.",
+            options=Inpainting,
+            fields=fields,
+            channels=sound,
         ),
-        "continue": Direction("The sound and what could follow.", options=Continuing, fields=fields, channels=sound),
+        "continue": Direction(
+            "The sound, and a generated continuation of it.", options=Continuing, fields=fields, channels=sound
+        ),
     }
 
 

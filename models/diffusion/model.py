@@ -125,8 +125,8 @@ class Diffusion(Model):
         except ValueError as error:
             what = "above the bands of --factor" if self.config.task == "upsample" else "in it"
             raise CorpusError(
-                f"There is only silence {what}, so there is nothing to learn. Look at the corpus: "
-                "`tonemill report CORPUS -o report.html`."
+                f"Nothing can be learned, for there is only silence {what}. Look at the corpus: `tonemill report "
+                "CORPUS -o report.html`."
             ) from error
         if moments:
             self.task.fit(torch.stack(moments).mean(dim=0))
@@ -200,7 +200,10 @@ class Diffusion(Model):
         options = request.options
         self._check_guidance(options.guidance)
         if given_latent(request) is not None:
-            raise UsageError("latent holds a vector, and diffusion begins with noise as long as a clip. Leave it out.")
+            raise UsageError(
+                "the field latent holds a vector, which this model does not use: it begins with noise of the "
+                "length of a clip. Leave the field out, and give seeds: `tonemill seeds 16`."
+            )
         found = {"seed": torch.tensor([request.seed, getattr(options, "seed", 0)]), **self._rows_of(request)}
         other, share = other_seed(request)
         if share:
@@ -226,13 +229,13 @@ class Diffusion(Model):
     def _check_guidance(self, guidance: float) -> None:
         if guidance != 1 and not self.denoiser.conditions:
             raise UsageError(
-                f"--guidance is {guidance:g}, but this model was trained without conditions to go towards. Leave it "
-                "out, or train with --label, --numbers, --caption or --embedding."
+                f"--guidance is {guidance:g}, but this model was trained without labels or other conditions, which "
+                "guidance strengthens. Leave it out, or train with --label, --numbers, --caption or --embedding."
             )
         if guidance != 1 and not self.config.condition_dropout:
             raise UsageError(
-                f"--guidance is {guidance:g}, but this model was trained with --condition-dropout 0: never without "
-                "conditions, which guidance compares with. Leave it out, or train another run with "
+                f"--guidance is {guidance:g}, but this model was trained with --condition-dropout 0. Guidance "
+                "needs a model that also trained without conditions. Leave it out, or train another run with "
                 "--condition-dropout 0.1."
             )
 

@@ -38,7 +38,9 @@ class CodeArray(NamedTuple):
 Task = Literal["plain", "upsample", "vocode", "autoencode", "latent"]
 LATENTS: Final = "latents"
 CODEC: Final = "codec"
-TASK_HELP: Final = "What is learned: sound, its upper bands, sound of mel spectrograms or of latents, or latents."
+TASK_HELP: Final = (
+    "What the model makes: sound; the upper bands of a sound; sound from mel spectrograms or from latents; or latents."
+)
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,19 @@ class DiffusionConfig:
                 f"--condition-dropout is {self.condition_dropout}; it must be from 0 up to, not including, 1."
             )
         if self.labels and self.label is None:
-            raise UsageError(f"--labels is {', '.join(self.labels)}, but there is no --label, the field that has them.")
+            raise UsageError(
+                f"--labels is {', '.join(self.labels)}, but --label is not given: it names the field that holds them."
+            )
         reads_tokens = self.caption is not None or self.embedding is not None
         if self.cross_attentions and not reads_tokens:
-            raise UsageError("--cross-attentions needs something to search: give --caption FIELD or --embedding ARRAY.")
+            raise UsageError(
+                "--cross-attentions needs a caption or an array that it attends to: give --caption FIELD or "
+                "--embedding ARRAY."
+            )
         if self.embedding is not None and self.task != "plain":
-            raise UsageError(f"--embedding is {self.embedding}, which only --task plain can read.")
+            raise UsageError(
+                f"--embedding is {self.embedding}, which works with --task plain only. Leave one of them out."
+            )
 
     @property
     def array(self) -> CodeArray | None:
@@ -261,8 +270,8 @@ class LatentConfig(DiffusionConfig):
         ours = settled_frames(self, corpus, name, "--task latent")
         if self.length < ours["hop"]:
             raise CorpusError(
-                f"--length is {self.length}, but a frame of {corpus.name} is of {ours['hop']} samples. Set --length to "
-                f"{ours['hop']} or more."
+                f"--length is {self.length}, but the array of {corpus.name} has frames of {ours['hop']} samples, "
+                f"so a clip would be shorter than one frame. Set --length to {ours['hop']} or more."
             )
         return replace(self, code=name, channels=channels, **ours)
 

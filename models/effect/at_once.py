@@ -39,8 +39,9 @@ def losses_of_each(networks: Sequence[Network], pairs: Sequence[Pairs], loss: Bl
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
     if any(one != shapes[0] for one in shapes):
         raise UsageError(
-            "The networks to be trained together differ in shape, as they do where their corpora have other knobs. "
-            "Name the knobs with --knobs, or train without with --no-conditioning."
+            "Networks that are trained side by side must have the same shape, and these differ, as their corpora "
+            "have different knobs. Name the same knobs for all with --knobs, or train without knobs with "
+            "--no-conditioning."
         )
     scored = _Scored(networks[0], loss)
     stacked = {f"network.{name}": torch.stack([state[name] for state in states]) for name in states[0]}

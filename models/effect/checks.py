@@ -61,8 +61,8 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
         ):
             found.setdefault(
                 "silence",
-                f"the wet of {name} is silent while its dry plays: a cable was out or a track muted. Leave it out with "
-                "`tonemill filter` or record it again",
+                f"the wet of {name} is silent while its dry plays, as when a cable is out or a track is muted. "
+                "Leave it out with `tonemill filter` or record it again",
             )
         elif about_wet.clipping_share > MOST_CLIPPING:
             found.setdefault(
@@ -79,26 +79,28 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
         late = float(np.median(latencies))
         found["latency"] = (
             f"the wet {'is late' if late > 0 else 'leads'} by {abs(late):.1f} samples: it is not lined up with the "
-            "dry. Put `tonemill align` into the pipe that makes it. (An effect that filters may be late by itself; "
-            "then allow it)"
+            "dry. Put `tonemill align` into the pipe that makes it. (An effect with a filter or a delay is late "
+            "by itself; then allow it)"
         )
     if seconds < LEAST_SECONDS:
-        found["short"] = f"{seconds:.1f} s are too short to learn from; three minutes of varied playing are plenty"
+        found["short"] = (
+            f"{seconds:.1f} s of pairs are too little to learn from; three minutes of varied playing are enough"
+        )
     elif played < LEAST_PLAYED * seconds:
         found.setdefault(
             "silence",
-            f"the dry plays in {played:.1f} of {seconds:.1f} s only. Trim it with `tonemill trim` before "
-            "`tonemill pair`",
+            f"the dry plays in {played:.1f} of {seconds:.1f} s only. Cut the silence off with `tonemill trim` "
+            "before `tonemill pair`",
         )
     if (floor := rests.below_db(rests.noise)) > MOST_NOISE_DB:
         found["noise"] = (
-            f"where the dry rests, the wet still sounds at {floor:.0f} dB of its mean level: hum or hiss that a model "
-            "would have to learn by heart, or a long tail (reverb, delay), for which this is right"
+            f"where the dry is silent, the wet still is at {floor:.0f} dB relative to its mean level: hum or hiss, "
+            "which a model would have to memorise, or a long tail (reverb, delay), which is correct"
         )
     if (floor := rests.below_db(rests.offset)) > MOST_NOISE_DB:
         found["offset"] = (
-            f"where the dry rests, the wet stands at a constant offset (DC), at {floor:.0f} dB of its mean level. Put "
-            "`tonemill dc` into the pipe that makes it, before `tonemill align`"
+            f"where the dry is silent, the wet has a constant offset (DC), at {floor:.0f} dB relative to its mean "
+            "level. Put `tonemill dc` into the pipe that makes it, before `tonemill align`"
         )
     doubts = {name: text for name, text in found.items() if name not in allowed}
     if doubts:

@@ -71,7 +71,9 @@ class LossConfig:
         weights = ("mse_weight", "mulaw_weight", "esr_weight", "dc_weight", "stft_weight")
         require_least(self, **dict.fromkeys(weights, 0))
         if not any(getattr(self, name) for name in weights):
-            raise UsageError("All weights of the losses are 0; give one, as --mse-weight 1.")
+            raise UsageError(
+                "The weights of all losses are 0, so nothing would be trained. Give one, as --mse-weight 1."
+            )
         if not 0 <= self.pre_emphasis < 1:
             raise UsageError(f"--pre-emphasis is {self.pre_emphasis}; it must be from 0 to below 1, as 0.85.")
 

@@ -165,7 +165,9 @@ class Effect(Model):
 
     def inputs(self, request: Request) -> dict[str, Tensor]:
         if "dry" not in request.audio and "audio" not in request.audio:
-            raise UsageError("an effect renders audio; give it some with `tonemill scan FOLDER`.")
+            raise UsageError(
+                "an effect model processes audio, and the recipe has none; give it some with `tonemill scan FOLDER`."
+            )
         dry = request.audio["dry" if "dry" in request.audio else "audio"]
         return {"dry": torch.from_numpy(np.array(dry)), "knobs": torch.from_numpy(self.turned(request.fields))}
 
@@ -250,8 +252,8 @@ class Effect(Model):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 what = "is not set" if value is None else f"is {value!r}, no number"
                 raise UsageError(
-                    f"the knob {name!r} {what}; it was trained from {low:g} to {high:g}. "
-                    f"Set it with `tonemill render RUN --set {name}={(low + high) / 2:g}`."
+                    f"the knob {name!r} {what}; it was trained on values from {low:g} to {high:g}. Set it with "
+                    f"`tonemill render RUN --set {name}={(low + high) / 2:g}`."
                 )
             found.append(2 * (value - low) / (high - low) - 1)
         return np.array(found, np.float32)

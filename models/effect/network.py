@@ -105,7 +105,7 @@ class Network(nn.Module):
         if size is None:
             return largest
         if len(members) == 1:
-            raise UsageError(f"--size is {size:g}, and this network has one size. Leave it out.")
+            raise UsageError(f"--size is {size:g}, but this network has only one size. Leave --size out.")
         return next((one for most, one in members.items() if size <= most), largest)
 
     @property
@@ -156,7 +156,10 @@ class Network(nn.Module):
         Raises:
             UsageError: this network gains no speed by it.
         """
-        raise UsageError("this network plays one file as fast as many at once: leave --lockstep and --segments out.")
+        raise UsageError(
+            "this network processes one file as fast as several at once, so --lockstep and --segments would gain "
+            "nothing: leave them out."
+        )
 
     def pasts(self) -> list[tuple[int, ...]]:
         """Shapes of the states that `step` takes and returns."""

@@ -86,7 +86,7 @@ def config_of_network(name: str) -> type:
 def flags_of(network: Network, name: str) -> str:
     """The flags of `train effect` that make a network of this shape; a sentence where none do."""
     if network.config is None:
-        return "none make a network of this shape: it renders, and is not trained further"
+        return "no settings make a network of this shape: it can render, but not be trained further"
     found = [f"--network {name}"]
     for one in fields(network.Config):
         value = getattr(network.config, one.name)
@@ -100,15 +100,17 @@ def flags_of(network: Network, name: str) -> str:
 def refuse_doubtful_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
     if corpus.channels != 1 and "stereo" not in config.allow:
         raise CorpusError(
-            f"{corpus.name} holds {corpus.channels} channels, and an amp or a pedal has one input. Put `tonemill "
-            "channels mean` into the pipe that makes it, or learn from each channel by itself with --allow stereo."
+            f"{corpus.name} holds {corpus.channels} channels, and an effect model has one input channel. Put "
+            "`tonemill channels mean` into the pipe that makes it, or learn from each channel by itself with "
+            "--allow stereo."
         )
     effects = corpus.values.get("effect", ())
     if len(effects) > 1 and "effects" not in config.allow:
         named = ", ".join([*effects[:5], *["..."][: len(effects) > 5]])
         raise CorpusError(
-            f"{corpus.name} holds {len(effects)} effects ({named}), and a model learns one. Put `tonemill select "
-            f"'effect == \"{effects[0]}\"'` into the pipe that makes it, or train on all of them with --allow effects."
+            f"{corpus.name} holds {len(effects)} effects ({named}), and a model learns only one. Put `tonemill "
+            f"select 'effect == \"{effects[0]}\"'` into the pipe that makes it, or train on all of them with "
+            "--allow effects."
         )
 
 
@@ -126,7 +128,10 @@ def settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[
                 "table of `tonemill pair --table`."
             )
         if known[name].low == known[name].high:
-            raise CorpusError(f"{name!r} is {known[name].low:g} in all of {corpus.name}: nothing can be learned of it.")
+            raise CorpusError(
+                f"{name!r} is {known[name].low:g} in all of {corpus.name}, so its effect cannot be learned. Leave "
+                "it out of --knobs."
+            )
     names = config.knobs or tuple(varying)
     for name in names:
         if known[name].missing:

@@ -239,6 +239,7 @@ def _table(values: Mapping[str, float]) -> str:
         side = "earlier" if values["esr_early"] < values["esr_late"] else "later"
         lines += [
             "",
-            f"A sample {side} would be nearer: the pairs are not aligned. Make the corpus again with `tonemill align`.",
+            f"A sample {side} would have a smaller error, so dry and wet are not aligned. Make the corpus again "
+            "with `tonemill align`.",
         ]
     return "\n".join(lines) + "\n"

@@ -133,7 +133,7 @@ def settled_loops(config: LoopGANConfig, corpus: CorpusFacts) -> LoopGANConfig:
     config = settled(config, corpus, "loopgan", material="loops", pipe=config.pipe)
     if corpus.channels != 1:
         raise CorpusError(
-            f"{corpus.name} holds {corpus.channels} channels, and a loop GAN makes one. Put `tonemill channels "
+            f"{corpus.name} holds {corpus.channels} channels, and loopgan makes mono loops. Put `tonemill channels "
             "mean` into the pipe that makes it."
         )
     config = replace(config, **_one_mel(config, corpus))
@@ -141,8 +141,9 @@ def settled_loops(config: LoopGANConfig, corpus: CorpusFacts) -> LoopGANConfig:
     whole = config.samples(corpus.sample_rate) // config.hop_length
     if config.layout == "pjloop" and not PJLOOP_FRAMES <= whole < PJLOOP_FRAMES + FRAMES:
         raise UsageError(
-            f"--layout pjloop is for loops of {PJLOOP_FRAMES} to {PJLOOP_FRAMES + FRAMES - 1} frames, as 2 s at 16000 "
-            f"Hz with --hop-length 160; these have {whole}. Leave it out: the circular layout takes any length."
+            f"--layout pjloop is for loops of {PJLOOP_FRAMES} to {PJLOOP_FRAMES + FRAMES - 1} frames, such as 2 s "
+            f"at 16000 Hz with --hop-length 160, and these loops have {whole}. Leave --layout out: the default "
+            "layout takes any length."
         )
     plain = config.features == NONE
     return replace(
@@ -161,9 +162,9 @@ def _one_mel(config: LoopGANConfig, corpus: CorpusFacts) -> dict[str, Any]:
         one, other = found.values()
         differing = ", ".join(f"{name} {one[name]} and {other[name]}" for name in one if one[name] != other[name])
         raise CorpusError(
-            f"--vocoder and --features read two mels, of the digests {' and '.join(digests.values())}: {differing}. "
-            f"Train the features on the vocoder's: `tonemill train classifier {corpus.name} --mel-of {config.vocoder} "
-            "-o runs/ears --steps 1000`."
+            "--vocoder and --features must read the same mel spectrogram, and theirs differ (digests "
+            f"{' and '.join(digests.values())}): {differing}. Train the classifier of --features on the vocoder's "
+            f"mel: `tonemill train classifier {corpus.name} --mel-of {config.vocoder} -o runs/ears --steps 1000`."
         )
     taken = next(iter(found.values()), {})
     for name, value in taken.items():

@@ -66,7 +66,9 @@ class AdversarialConfig:
         if not 0 <= self.label_dropout < 1:
             raise UsageError(f"--label-dropout is {self.label_dropout}; it must be from 0 up to, not including, 1.")
         if self.labels and self.label is None:
-            raise UsageError(f"--labels is {', '.join(self.labels)}, but there is no --label, the field that has them.")
+            raise UsageError(
+                f"--labels is {', '.join(self.labels)}, but --label is not given: it names the field that holds them."
+            )
 
 
 class LatentGenerator(nn.Module):
@@ -173,9 +175,10 @@ class Adversarial(Model):
                 bars = f"--bars {beats // 4}" if beats % 4 == 0 else f"--bars 1 --beats-per-bar {beats}"
                 tempo = 60 * beats * self.sample_rate / self.length
                 raise CorpusError(
-                    f"A training example has {samples} samples, and a loop of --length has {self.length}. Make a "
-                    f"corpus of such loops: `tonemill scan FOLDER | tonemill resample --rate {self.sample_rate} | "
-                    f"tonemill loops {bars} --target-bpm {tempo:.8g} | tonemill shard CORPUS`; or train without --loop."
+                    f"A training example has {samples} samples, but --loop needs loops of exactly --length "
+                    f"{self.length} samples. Make a corpus of such loops: `tonemill scan FOLDER | tonemill "
+                    f"resample --rate {self.sample_rate} | tonemill loops {bars} --target-bpm {tempo:.8g} | "
+                    "tonemill shard CORPUS`; or train without --loop."
                 )
 
     def seen(self, audio: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch channels *shape"]:
@@ -185,8 +188,9 @@ class Adversarial(Model):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         if self.config.batch_norm and self.loss.penalized:
             warn(
-                "--batch-norm ties each score to its whole batch, but wgan-gp's penalty is meant for each clip alone. "
-                "Train with --loss dcgan, or without --batch-norm.",
+                "--batch-norm does not work with --loss wgan-gp: its gradient penalty is defined for one clip, "
+                "and batch normalisation mixes all clips of a batch. Train with --loss dcgan, or without "
+                "--batch-norm.",
                 stacklevel=2,
             )
         rate = self.config.learning_rate or self.loss.learning_rate

@@ -49,7 +49,9 @@ def latents_of(corpus: CorpusFacts, setting: str, run: str) -> Latents:
     name, hop = direction.gives, direction.hop
     mend = f"Encode with it: `tonemill open CORPUS | tonemill render {run} --as {ENCODE} | tonemill shard LATENTS`."
     if name not in corpus.arrays:
-        raise CorpusError(f"{corpus.name} holds {corpus.holds}, and --{setting} {run} reads the array {name}. {mend}")
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.holds}, but the run of --{setting}, {run}, decodes the array {name}. {mend}"
+        )
     there = corpus.arrays[name]
     if (there.hop, corpus.sample_rate) != (hop, codec.sample_rate):
         raise CorpusError(
@@ -61,8 +63,8 @@ def latents_of(corpus: CorpusFacts, setting: str, run: str) -> Latents:
         encoder = others[0] or "a run that it does not name"
         raise CorpusError(
             f"{corpus.name} holds {name} encoded by {encoder}, and --{setting} is {run}, whose digest is "
-            f"{codec.digest[:16]}: its decoder cannot read them. {mend} Where only the checkpoint differs, name the "
-            f"one that encoded them: --{setting} {run}/checkpoints/STEP."
+            f"{codec.digest[:16]}. A decoder reads only what its own encoder wrote. {mend} Where only the "
+            f"checkpoint differs, name the one that encoded them: --{setting} {run}/checkpoints/STEP."
         )
     return Latents(name, there.channels, hop)
 
@@ -90,7 +92,7 @@ def settled_frames(config: Any, corpus: CorpusFacts, name: str, owner: str) -> d
         if getattr(config, setting) not in (None, value):
             raise CorpusError(
                 f"{corpus.name} holds {name} with {setting} {value}, but --{setting.replace('_', '-')} is "
-                f"{getattr(config, setting)}. Leave it out, or encode the corpus with the codec that this is for."
+                f"{getattr(config, setting)}. Leave it out, or encode the corpus with a codec of that setting."
             )
     return found
 

@@ -31,14 +31,14 @@ def settled_labels(label: str, labels: tuple[str, ...], corpus: CorpusFacts, tra
     values = corpus.values.get(label, ())
     if not values:
         known = (
-            f"It has {', '.join(corpus.values)}: name one of them, as --label {next(iter(corpus.values))}"
+            f"Its fields are {', '.join(corpus.values)}: name one of them, as --label {next(iter(corpus.values))}"
             if corpus.values
             else "It has none"
         )
         raise CorpusError(f"{corpus.name} has no field {label!r}. {known}. `{train}` trains without classes.")
     if len(values) < 2:
         raise CorpusError(
-            f"{label!r} is {values[0]!r} throughout {corpus.name}, but classes need two values. "
+            f"{label!r} is {values[0]!r} in every example of {corpus.name}, but classes need at least two values. "
             f"Train without --label: `{train}`."
         )
     if labels and not set(values) <= set(labels):

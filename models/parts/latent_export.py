@@ -20,7 +20,9 @@ FORMS: Final[Mapping[str, Export]] = {
         "For programs with ONNX Runtime: latent vectors, and classes where it has some, to clips (needs `pip install "
         "'tonemill[onnx]'`)."
     ),
-    "torchscript": Export("The same for programs on LibTorch; PyTorch no longer develops the format."),
+    "torchscript": Export(
+        "The same as TorchScript, for programs that use LibTorch; PyTorch no longer develops the format."
+    ),
 }
 
 

@@ -99,9 +99,9 @@ def mel_of_parent(corpus: CorpusFacts, setting: str) -> dict[str, Any]:
         )
     if any(parent.config.get(name) is None for name in ("n_fft", "hop_length", "mel_bands")):
         raise CorpusError(
-            f"The {parent.model} of --{flag} computes a mel of its own, of which no sound can be made. Train one on "
-            f"the vocoder's: `tonemill train {parent.model} {corpus.name} --mel-of runs/vocoder "
-            "-o runs/ears --steps 1000`."
+            f"The {parent.model} of --{flag} uses mel spectrograms that no vocoder can turn into sound. Train one "
+            f"on the vocoder's mel spectrograms: `tonemill train {parent.model} {corpus.name} --mel-of "
+            "runs/vocoder -o runs/ears --steps 1000`."
         )
     return {name: parent.config[name] for name in MEL_SETTINGS}
 

@@ -42,16 +42,19 @@ def settled_numbers(
     for name in names:
         if name in corpus.texts and name not in known:
             raise CorpusError(
-                f"{name!r} is text in {corpus.name}, for some of its values are no finite numbers. Mend the table, and "
-                f"take it over: `tonemill scan FOLDER --table TABLE | ... | tonemill shard {corpus.name} --update`."
+                f"{name!r} counts as text in {corpus.name}, because some of its values are no finite numbers. "
+                "Correct the table, and update the corpus from it: `tonemill scan FOLDER --table TABLE | ... | "
+                f"tonemill shard {corpus.name} --update`."
             )
         if name not in known:
             there = f"it has {', '.join(known)}" if known else "it has none"
-            raise CorpusError(f"{corpus.name} has no number {name!r} to learn from; {there}. Train without: `{train}`.")
+            raise CorpusError(
+                f"{corpus.name} has no number {name!r} to learn from; {there}. Train without it: `{train}`."
+            )
         if known[name].low == known[name].high:
             raise CorpusError(
-                f"{name!r} is {known[name].low:g} throughout {corpus.name}, so nothing can be learned of it. "
-                f"Train without: `{train}`."
+                f"{name!r} is {known[name].low:g} in every example of {corpus.name}, so its effect cannot be "
+                f"learned. Train without it: `{train}`."
             )
     return {
         "number_low": tuple(float(known[name].low) for name in names),

@@ -103,7 +103,8 @@ def onnx_session(data: bytes, threads: int = 0) -> Any:
         import onnxruntime  # type: ignore[import-untyped]
     except ImportError as error:
         raise UsageError(
-            "An exported ONNX file is run before it is written, which needs ONNX Runtime: pip install 'tonemill[onnx]'."
+            "An exported ONNX file is tested before it is written, for which ONNX Runtime is missing: pip install "
+            "'tonemill[onnx]'."
         ) from error
     options = onnxruntime.SessionOptions()
     # It warns of each input that has a default, as the state.

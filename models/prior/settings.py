@@ -84,8 +84,8 @@ class PriorConfig:
         frames = (round(CLIP_SECONDS * corpus.sample_rate) if self.length is None else self.length) // hop
         if frames < 2:
             raise CorpusError(
-                f"{corpus.name} has a frame for {hop} samples, and a training example is of {frames}: it must be "
-                f"of two or more. Set --length to {2 * hop} or more."
+                f"{corpus.name} has a frame for {hop} samples, so a training example is {frames} frames long, and "
+                f"needs at least two. Set --length to {2 * hop} or more."
             )
         return replace(settled, length=frames * hop)
 

@@ -36,11 +36,12 @@ class ExportOptions:
 
 FORMS: Final[Mapping[str, Export]] = {
     "nn-tilde": Export(
-        "TorchScript for nn~ (Max, Pure Data) and what hosts its models: encode, decode and forward.", ExportOptions
+        "TorchScript for nn~ (Max, Pure Data) and programs that load models of nn~: encode, decode and forward.",
+        ExportOptions,
     ),
     "onnx": Export(
-        "For programs with ONNX Runtime: audio to audio, one block at a time, with its state as an input that is at "
-        "rest if it is left out (needs `pip install 'tonemill[onnx]'`).",
+        "For programs with ONNX Runtime: audio to audio, one block at a time, with its state as an optional input "
+        "(default: silence before) (needs `pip install 'tonemill[onnx]'`).",
         ExportOptions,
     ),
 }

@@ -112,8 +112,8 @@ class Axes(nn.Module):
             raise UsageError("--latents and --fidelity exclude each other; give one.")
         if not float(self.fitted):
             raise UsageError(
-                "--latents and --fidelity need the principal axes, which are measured where fine tuning begins. Render "
-                "a checkpoint of a later step, or leave them out."
+                "--latents and --fidelity choose among latents sorted by variance, which are measured where fine "
+                "tuning begins, after this checkpoint. Render a later checkpoint, or leave them out."
             )
         if latents is not None:
             if latents > most:

@@ -116,8 +116,8 @@ def nn_tilde(parts: Sequence[Any], rests: Sequence[Tensor], facts: Facts) -> Any
     """
     if facts.hop & (facts.hop - 1):
         raise UsageError(
-            f"nn~ calls with blocks of a power of two, and a latent frame of this run has {facts.hop} samples. Export "
-            "it with --format onnx, or train one whose --ratios are powers of two."
+            f"nn~ passes blocks whose length is a power of two, and a latent frame of this run has {facts.hop} "
+            "samples, which is none. Export it with --format onnx, or train one whose --ratios are powers of two."
         )
     with warnings.catch_warnings(), torch.no_grad():
         # torch deprecates the format, which the host still reads.

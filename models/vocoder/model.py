@@ -80,8 +80,8 @@ class Vocoder(Model):
         mel: dict[str, Any] = {"hop": config.hop_length, "rows": config.mel_bands * config.channels}
         return {
             "render": Direction("Audio to its mel spectrogram and back.", streams=True, latency=_latency(config)),
-            "encode": Direction("The log-mel spectrogram of audio, as the array mel.", gives=MEL, **mel),
-            "decode": Direction("Audio of a log-mel spectrogram, the array mel.", (MEL,), streams=True, **mel),
+            "encode": Direction("The log-mel spectrogram of audio, stored as the array mel.", gives=MEL, **mel),
+            "decode": Direction("Audio from a log-mel spectrogram, the array mel.", (MEL,), streams=True, **mel),
         }
 
     @property

@@ -51,7 +51,10 @@ class VocoderConfig(MelConfig):
                 flag = name.replace("_", "-")
                 raise UsageError(f"--{flag} is {getattr(self, name)}; it must be above 0, as 0.0002.")
         if not any(getattr(self, name) for name in weights[:2]) and self.adversarial_after:
-            raise UsageError("--mel-weight and --stft-weight are 0; give one, or --adversarial-after 0.")
+            raise UsageError(
+                "--mel-weight and --stft-weight are both 0, so nothing is trained before the adversarial loss "
+                "begins. Give one of them, or --adversarial-after 0."
+            )
         if self.discriminator_widths < 0.25:
             raise UsageError(f"--discriminator-widths is {self.discriminator_widths}; it must be at least 0.25.")
         for name in self.discriminators:

@@ -103,14 +103,15 @@ def _other_plan(folder: Path, state: State, plan: Plan) -> str:
     if any(step["step"] == "render" for rows in plan.rows for row in rows[:1] for step in row.recipe.steps):
         again = sum(plan.shards[number].recipes for number in state.todo)
         return (
-            f"{folder} holds renders of another run or checkpoint, of other seeds or options, or something else. Name "
-            f"another folder, or give --overwrite to render {again} of {sum(s.recipes for s in plan.shards)} again."
+            f"{folder} was rendered by another run or checkpoint, or from other seeds or options. Name another "
+            f"folder, or give --overwrite to render {again} of {sum(s.recipes for s in plan.shards)} again."
         )
     return (
-        f"{folder} was made by another plan: {len(state.stale)} of the shards there do not fit this one. Name another "
-        f"folder; or give --append, which adds the new sources; --update, which keeps every source in its shard, makes "
-        f"changed sources again and removes those that are not in the stream; or --overwrite, which deals all sources "
-        f"to shards again and would make {len(state.todo)} of {len(plan.shards)} shards."
+        f"{folder} was made from other sources or with other steps: {len(state.stale)} of its shards differ from "
+        "what this command makes. Name another folder; or give --append, which adds the new sources; --update, "
+        "which keeps every source in its shard, makes changed sources again and removes those that are not in the "
+        f"stream; or --overwrite, which assigns all sources to shards again and makes {len(state.todo)} of "
+        f"{len(plan.shards)} shards."
     )
 
 
@@ -126,7 +127,7 @@ def prepare(build: Build, state: State) -> None:
         write_plan(output, plan)
     fitting = len(plan.shards) - len(state.todo)
     if fitting:
-        build.progress.say(f"{fitting} of {len(plan.shards)} shards are there already")
+        build.progress.say(f"{fitting} of {len(plan.shards)} shards are finished already")
         _warn_of_other_versions(output, plan, state, build.progress)
 
 

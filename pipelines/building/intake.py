@@ -101,14 +101,15 @@ def take_in(
     )
     if plan.splitting.ends and not wishes.splitting.ends:
         say(
-            "splits: there are too few recordings to deal whole ones, so the end of each is held out, by its time "
-            "(--ends); --no-ends deals whole ones"
+            "splits: there are too few recordings to hold out whole ones, so the end of each is held out "
+            "(--ends); --no-ends holds out whole ones"
         )
     for line in dealing.words() if wishes.output.kind == "shards" else ():
         say(line)
     if removals.left_out:
         say(
-            f"{removals.left_out} sources were removed from {found.output.folder} and stay out; removed.json bars them."
+            f"{removals.left_out} sources were removed from {found.output.folder} and are left out; removed.json "
+            "lists their hashes."
         )
     old = old_plan()
     if old is None:

@@ -50,7 +50,10 @@ def parse_portion(typed: str) -> Portion:
     """
     match = re.fullmatch(r"(\d*):(\d*)", typed)
     if match is None:
-        raise UsageError(f"--range is {typed!r}; it must be as 0:100, which is the first hundred shards, or 100:.")
+        raise UsageError(
+            f"--range is {typed!r}; it must be FIRST:END, as 0:100 for the first hundred shards, or 100: for all "
+            "others."
+        )
     first, end = match.groups()
     if end and int(end) < int(first or 0):
         raise UsageError(f"--range is {typed!r}, which ends before it begins; {end}:{first} would be the same shards.")
@@ -102,7 +105,10 @@ def cook_portion(build: Build, portion: Portion) -> dict[str, Any]:
             cook_shards(output.home, plan, state.todo, build.engine, phase, build.tolerance, among=numbers)
         sidecars = [output.shard(plan.shards[number].name).read_sidecar() for number in numbers]
         if not all(sidecars):
-            raise OutputError(f"Something else took shards of {folder} away. Give the same command again.")
+            raise OutputError(
+                f"Another program deleted shards of {folder} while this command ran. Repeat the command: it makes "
+                "them again."
+            )
         ledger: Counter[str] = Counter()
         for number in numbers:
             ledger.update(ledger_of(output.home, plan.shards[number].name))

@@ -79,17 +79,19 @@ def _lines(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance
     kept = {shard.name for shard in plan.shards}
     for name in state.stale:
         if name not in kept:
-            yield f"{name} is taken away: none of its sources is left there"
+            yield f"{name} is deleted: none of its sources is in the new plan"
 
 
 def _lacking(output: OutputFolder, name: str, tolerance: Tolerance) -> str:
     sidecar = output.shard(name).read_sidecar()
     if sidecar is None:
-        return "it was not finished, or its sidecar is damaged"
+        return "it was not finished, or its .json file is damaged"
     if tolerance.retry & refusals_of(output.shard(name)):
-        return f"it holds rejects that are tried again ({', '.join(sorted(tolerance.retry))[:60]})"
+        return f"it has rejected sources that are tried again ({', '.join(sorted(tolerance.retry))[:60]})"
     return (
-        "some of it failed for a reason that may pass" if sidecar.get("transient") else "a file of it is missing or cut"
+        "some of its sources failed for a temporary reason"
+        if sidecar.get("transient")
+        else "one of its files is missing or incomplete"
     )
 
 

@@ -36,9 +36,9 @@ class Tolerance:
         """
         if rejected > self.rejects:
             raise OutputError(
-                f"{rejected} sources were rejected, and --max-rejects allows {self.rejects:g}. The tables beside the "
-                f"shards in {place} (*.rejects.parquet) list the reasons; what was finished stays, and the same "
-                "command with more --max-rejects goes on."
+                f"{rejected} sources were rejected, and --max-rejects allows {self.rejects:g}. The tables beside "
+                f"the shards in {place} (*.rejects.parquet) list the reasons. Finished work is kept: repeat the "
+                "command with a larger --max-rejects to go on."
             )
 
 
@@ -72,9 +72,9 @@ def retried(typed: Sequence[str]) -> frozenset[str]:
     for one in typed:
         if one == CHANGED:
             raise UsageError(
-                "--retry changed would find the same: what changed must be scanned again. Pipe the new stream into "
-                "this command with --update."
+                "--retry changed would reject the same sources again: a file that changed must be scanned again. "
+                "Scan again, and pipe the new stream into this command with --update."
             )
         if one != "all" and one not in every:
-            raise UsageError(f"--retry is {one!r}; it must be all or a reason of rejects: {', '.join(sorted(every))}.")
+            raise UsageError(f"--retry is {one!r}; it must be all, or a reject reason: {', '.join(sorted(every))}.")
     return every if "all" in typed else frozenset(typed)

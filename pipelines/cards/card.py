@@ -54,7 +54,9 @@ def _before(readme: Path) -> str:
         return ""
     text = readme.read_bytes().decode("utf-8", errors="replace")
     if MARK not in text:
-        raise OutputError(f"{readme} was not made by `tonemill card`. Move it away, and give the command again.")
+        raise OutputError(
+            f"{readme} was not made by `tonemill card`, and is not overwritten. Move it away, and repeat the command."
+        )
     return text.partition(YOURS)[2].lstrip("\n")
 
 

@@ -188,7 +188,7 @@ def _read_blocks(
         raise
     except MemoryError as error:
         journal.accuse(position)
-        rejection = Settled("memory", "its decoder ran out of memory; it is tried again in a process of its own")
+        rejection = Settled("memory", "its decoder ran out of memory; it is read again in a separate process")
         rejection.add_note("read")
         raise rejection from error
 
@@ -281,7 +281,8 @@ def _failed(outcome: Outcome, error: Exception, step: str) -> Outcome:
         return replace(outcome, error=unopenable(error), step=step)
     if isinstance(error, MemoryError):
         raise MachineError(
-            f"{outcome.planned.recipe.path}: this machine has too little memory for {step}. Give fewer --workers, or "
-            "put `tonemill slice` before what needs all of a file. What was finished stays; the same command goes on."
+            f"{outcome.planned.recipe.path}: this machine has too little memory for {step}. Give fewer --workers, "
+            "or put `tonemill slice` before the step that needs the whole file. Finished work is kept: the same "
+            "command goes on."
         ) from error
     return replace(outcome, error=AudioError("step_failed", f"{type(error).__name__}: {error}"[:500]), step=step)

@@ -115,10 +115,8 @@ class Journal:
         if len(seen) < 2:
             return
         if seen[-1] == signal.SIGKILL.name:
-            raise AudioError(
-                "killed", "workers that read it were killed twice: the machine ran out of memory, probably"
-            )
-        raise AudioError("crashed", f"workers that read it ended twice, with {seen[-1]}")
+            raise AudioError("killed", "two processes that read it were killed; probably the machine ran out of memory")
+        raise AudioError("crashed", f"two processes that read it ended unexpectedly, with {seen[-1]}")
 
     def close(self, finished: bool) -> None:
         """Clear the source in progress; remove the file if the shard is finished or there are no entries."""

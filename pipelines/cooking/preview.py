@@ -77,7 +77,7 @@ def _clear(folder: Path) -> None:
                 (folder / name).unlink(missing_ok=True)
         (folder / MARK).unlink(missing_ok=True)
     if not folders.is_ours_or_empty(folder):
-        raise OutputError(f"{folder} holds something that is no preview. Name a new folder, or empty this one.")
+        raise OutputError(f"{folder} holds files that are no preview. Name a new folder, or empty this one.")
 
 
 def _written(folder: Path, number: int, outcomes: Iterator[Outcome], most: int, made: list[str]) -> Preview:

@@ -185,7 +185,10 @@ def _stored(shelf: Shelf, outcome: Outcome, clip: int, names: dict[str, str], ou
         if lengths == {0} and encoded:
             raise AudioError("no_frames", "no sound was left of it")
         if max(one.size for one in (*encoded.values(), *arrays.values())) > shelf.most_bytes:
-            raise AudioError("unsupported", "a member of a tar holds less than 8 GiB, and this is more; slice it")
+            raise AudioError(
+                "unsupported",
+                "a file in a tar holds at most 8 GiB, and this sound is larger; put `tonemill slice` before the sink",
+            )
         frames = lengths.pop()
         shapes = array_columns(example.arrays)
         _refuse_unfit_arrays(example, frames, shapes)
@@ -237,10 +240,15 @@ def _refuse_unfit_arrays(example: Example, frames: int, shapes: Mapping[str, Any
         if array.samples is not None and abs(array.samples - frames) > 2 * (array.hop or 0):
             raise AudioError(
                 "roles",
-                f"its array {name} spans {array.frames} frames of {array.hop} samples, and the rest of it has {frames} "
-                "samples; make the array after the steps that change the sound",
+                f"its array {name} spans {array.frames} frames of {array.hop} samples, but its sound has {frames} "
+                "samples: a step after the one that made the array changed the sound. Put that step before "
+                "`tonemill render`",
             )
     taken = sorted({*shapes, "arrays", *(f"{name}_{what}" for name in example.arrays for what in PLACE_COLUMNS)})
     taken = [name for name in taken if name in example.fields] if example.arrays else []
     if taken:
-        raise AudioError("roles", f"its field {taken[0]} has a name that its arrays take; name the array otherwise")
+        raise AudioError(
+            "roles",
+            f"its field {taken[0]} has the name of one of its arrays. Rename it where it comes from (`scan "
+            "--rename` for a column of a table)",
+        )

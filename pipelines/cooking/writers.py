@@ -190,7 +190,7 @@ class FileShelf:
     def _commit(self, name: str, one: _Written) -> None:
         target = self._folder / name
         if target.is_file() and commit.fingerprint(target)["sha256"] != one.sha256:
-            raise OutputError(f"{target} is there already and is not ours. Move it away and try again.")
+            raise OutputError(f"{target} exists and was not made by tonemill. Move it away, and repeat the command.")
         one.part.commit(target)
 
     def discard(self) -> None:

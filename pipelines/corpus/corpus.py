@@ -212,7 +212,7 @@ def open_corpus(folder: Path) -> Corpus:
     if about is None:
         if output.plan.exists():
             raise CorpusError(
-                f"{folder} is not finished. Give the command that makes it again: it goes on where it stopped."
+                f"{folder} is not finished. Repeat the command that makes it: it goes on where it stopped."
             )
         if folder.exists():
             raise CorpusError(f"{folder} is no corpus. Make one with `tonemill scan FOLDER | tonemill shard NEW`.")
@@ -221,7 +221,8 @@ def open_corpus(folder: Path) -> Corpus:
         raise CorpusError(f"{output.description} is damaged. `tonemill repair {folder}` mends it.")
     if about.get("schema") != SCHEMA:
         raise CorpusError(
-            f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."
+            f"{folder} has schema {about.get('schema')} (the version of its format), and this tonemill reads "
+            f"{SCHEMA}. Use the tonemill that wrote it."
         )
     return Corpus(folder, about)
 

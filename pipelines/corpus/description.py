@@ -125,7 +125,7 @@ def describe(output: OutputFolder, plan: Plan, keep_transient: bool = False) -> 
     Args:
         output: that is finished.
         plan: it was made by.
-        keep_transient: what failed for a reason that may pass was left out on purpose, which is recorded.
+        keep_transient: what failed for a temporary reason was left out on purpose, which is recorded.
 
     Raises:
         CorpusError: as `merge`, or not one example came of the plan.
@@ -154,7 +154,7 @@ def configs(splits: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def keeps_transient(output: OutputFolder) -> bool:
-    """Whether it is recorded that what failed for a reason that may pass was left out on purpose."""
+    """Whether it is recorded that what failed for a temporary reason was left out on purpose."""
     return (json_files.read_sealed(output.description) or {}).get("keep_transient") is True
 
 
@@ -183,9 +183,7 @@ def messages_of(rejects: Sequence[Mapping[str, Any]]) -> list[str]:
 def _sidecar(output: OutputFolder, shard: Shard) -> dict[str, Any]:
     sidecar = output.shard(shard.name).read_sidecar()
     if sidecar is None or not is_sidecar(sidecar):
-        raise CorpusError(
-            f"{output.home / shard.name} is missing. Give the same command again: it makes what is missing."
-        )
+        raise CorpusError(f"{output.home / shard.name} is missing. Repeat the command: it makes what is missing.")
     return sidecar
 
 

@@ -98,7 +98,7 @@ def rows_of(path: Path, number: int, table: pa.Table) -> list[Planned]:
         CorpusError: they are not those of a plan, or a name among them would lead out of the folder.
     """
     if table.schema.names != COLUMNS.names or table.schema.types != COLUMNS.types:
-        raise CorpusError(f"{path} has other columns than a plan.")
+        raise CorpusError(f"{path} does not have the columns of a plan, so tonemill did not write it or it is damaged.")
     rows = [
         Planned(row["position"], row["key"], row["name"], row["clips"], row["seconds"], pack(row["recipe"] or ""))
         for row in table.to_pylist()

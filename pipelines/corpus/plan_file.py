@@ -117,8 +117,8 @@ class PlanFile:
             about: dict[str, Any] = json.loads(text)
             if about["schema"] not in (EARLIER, SCHEMA):
                 raise CorpusError(
-                    f"{self._path} has schema {about['schema']!r}; this tonemill reads {EARLIER} and {SCHEMA}. Use the "
-                    "one that wrote it."
+                    f"{self._path} has schema {about['schema']!r} (the version of its format); this tonemill reads "
+                    f"{EARLIER} and {SCHEMA}. Use the tonemill that wrote it."
                 )
             if about["schema"] == SCHEMA:
                 for name, least in (("shards", 0), ("at_once", 1)):
@@ -264,7 +264,7 @@ class PlanFile:
         table = self._slice(first, shard.recipes)
         rows = rows_of(self._path, number, table)
         if table.num_rows and table["shard"].unique().to_pylist() != [shard.name]:
-            raise CorpusError(f"{self._path} is damaged: it has rows of other shards among those of {shard.name}.")
+            raise CorpusError(f"{self._path} is damaged: among the rows of {shard.name} are rows of other shards.")
         return rows
 
     def _known(self, number: int) -> int:
@@ -290,7 +290,7 @@ class PlanFile:
                 or table.schema.types != SHARD_COLUMNS.types
                 or table.num_rows != min(at_once, self.count - number * at_once)
             ):
-                raise CorpusError(f"{self._path} is damaged: its list of shards is another.")
+                raise CorpusError(f"{self._path} is damaged: its list of shards does not have the recorded digest.")
             self._listed = number, table
         return table
 
@@ -313,7 +313,7 @@ class PlanFile:
         if what != (number, columns):
             table = self._file.group(number, columns)
             if table.num_rows != self._starts[number + 1] - self._starts[number]:
-                raise CorpusError(f"{self._path} is damaged: it announces another number of rows than it has.")
+                raise CorpusError(f"{self._path} is damaged: it states another number of rows than it has.")
             self._held = (number, columns), table
         return table
 

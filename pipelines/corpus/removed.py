@@ -64,9 +64,9 @@ def read_removals(folder: Path) -> Removals:
     record = json_files.read_sealed(folder / REMOVED)
     if record is None:
         raise CorpusError(
-            f"{folder / REMOVED} is damaged. It alone lists the sources that were removed and may not come back. "
-            f"Restore the file from a copy of your own; or delete the file, and give `tonemill remove {folder} ...` "
-            "again for each of those sources: the file holds no names, so you must know them."
+            f"{folder / REMOVED} is damaged. It lists hashes of the sources that were removed and may not be added "
+            "again, and no other file does. Restore it from a backup; or delete it, and repeat `tonemill remove "
+            f"{folder} ...` for each of those sources, whose names you must know."
         )
     return Removals(frozenset(record["marks"]))
 

@@ -93,7 +93,7 @@ def is_done(
     sizes: Mapping[Path, int] | None = None,
     retry: Set[str] = frozenset(),
 ) -> bool:
-    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a reason that may pass.
+    """Whether a sidecar fits the plan, its files have their sizes, and nothing failed for a temporary reason.
 
     Args:
         output: the folder of the shard.

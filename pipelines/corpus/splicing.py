@@ -47,7 +47,7 @@ def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
         starts.setdefault(source_key(row["key"]), min(offsets, default=0) - tarfile.BLOCKSIZE)
     keys = list(starts)
     if sorted(starts.values()) != list(starts.values()) or any(start < 0 for start in starts.values()):
-        raise CorpusError(f"the index of {tar} names places that no shard has")
+        raise CorpusError(f"the index of {tar} names places outside of the tar")
     ends = [starts[key] for key in keys[1:]]
     if keys:
         with tar.open("rb") as file:

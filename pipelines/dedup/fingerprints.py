@@ -133,7 +133,7 @@ def fingerprinted(cache: Path, recipes: Sequence[Recipe], engine: Engine, progre
     """
     if not (cache / MARK).exists():
         if not folders.is_ours_or_empty(cache):
-            raise OutputError(f"{cache} holds something that tonemill did not make. Name a new folder as --cache.")
+            raise OutputError(f"{cache} holds files that tonemill did not make. Name a new folder as --cache.")
         json_files.write_json(cache / MARK, {"schema": 1, "version": VERSION})
     # The folder of a killed command: missing fingerprints are planned again, so its contents have no use.
     remove_folder(cache / WORK)

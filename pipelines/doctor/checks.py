@@ -211,7 +211,7 @@ def _read(name: str, output: bytes, complaint: bytes, code: int, hangs: bool) ->
     else:
         last = complaint.decode(errors="replace").strip().splitlines()[-1:]
         how = f"ended its process with exit code {code}{': ' + last[0][:200] if last else ''}"
-    yield Finding(name, "broken", f"{trying.what}: it {how}; what comes after it was not looked at", trying.mend)
+    yield Finding(name, "broken", f"{trying.what}: it {how}; the checks after it were not run", trying.mend)
 
 
 def as_records(findings: Iterable[Finding]) -> list[dict[str, str | None]]:

@@ -19,7 +19,7 @@ FOR_DEVELOPERS: Final = frozenset({"test"})
 FOR_MODELS: Final = frozenset({"torch", "einops", "safetensors", "tensorboard"})
 """Packages that only train, render and evaluate need; a machine that only cuts audio does without."""
 
-WITHOUT_MODELS: Final = "not installed: corpora are made here, and train, render and evaluate are refused"
+WITHOUT_MODELS: Final = "not installed: corpora can be made here, but train, render and evaluate do not work"
 
 TESTED: Final = "constraints.txt"
 _SEPARATORS: Final = re.compile(r"[-_.]+")
@@ -34,7 +34,9 @@ def python(folder: Path) -> Iterator[Found]:
         yield Found("ok", found)
     encoding = sys.getfilesystemencoding().lower()
     if encoding.replace("-", "") != "utf8":
-        yield Found("warning", f"names of files are {encoding}, and recipes are UTF-8", "export PYTHONUTF8=1")
+        yield Found(
+            "warning", f"file names are encoded in {encoding} here, and recipes are UTF-8", "export PYTHONUTF8=1"
+        )
 
 
 def packages(folder: Path) -> Iterator[Found]:
@@ -61,18 +63,22 @@ def tested_set(folder: Path) -> Iterator[Found]:
     """Versions against those that all tests passed with."""
     tested = tested_versions()
     if not tested:
-        yield Found("warning", f"the list of tested versions, {TESTED}, was not installed", REINSTALL)
+        yield Found("warning", f"the list of tested versions, {TESTED}, is not in the installation", REINSTALL)
         return
     direct = {_plain(one.name) for one in requirements()}
     here = {name: version for name in sorted(direct & tested.keys()) if (version := version_of(name)) is not None}
     # `2.13.0+cu126` is 2.13.0, built for a device.
     other = {name: version for name, version in here.items() if version.split("+")[0] != tested[name].split("+")[0]}
     if not other:
-        yield Found("ok", f"the versions of {len(here)} packages are those that were tested")
+        yield Found("ok", f"the versions of all {len(here)} packages are the tested ones")
         return
     found = ", ".join(f"{name} {version} (tested {tested[name]})" for name, version in other.items())
     pins = " ".join(f"'{name}=={tested[name]}'" for name in other)
-    yield Found("warning", f"other than tested: {found}; the bytes made here may be others", f"pip install {pins}")
+    yield Found(
+        "warning",
+        f"versions other than the tested ones: {found}; files made here may differ in their bytes",
+        f"pip install {pins}",
+    )
 
 
 def extras(folder: Path) -> Iterator[Found]:
@@ -151,7 +157,9 @@ def plugins(folder: Path) -> Iterator[Found | Trying]:
             package = point.dist.name if point.dist else point.value.partition(".")[0]
             named = f"{kind.kind} {point.name} of {package}"
             if point.name in own:
-                yield Found("warning", f"{named} is not used: tonemill has one", f"pip uninstall {package}")
+                yield Found(
+                    "warning", f"{named} is not used: tonemill has one of that name", f"pip uninstall {package}"
+                )
             elif point.name in twice:
                 yield Found("warning", f"{named}: another package has one of that name", f"pip uninstall {package}")
             else:
@@ -181,7 +189,7 @@ def _load(kind: Any, name: str) -> str:
         fields = config.settings(model.Config)
     without = [field.name for field in fields if not field.help]
     if without:
-        raise TypeError(f"{', '.join(without)} have no line of help")
+        raise TypeError(f"{', '.join(without)} have no help text")
     return f"{len(fields)} settings"
 
 

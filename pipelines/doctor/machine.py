@@ -48,14 +48,16 @@ def temporary(folder: Path) -> Iterator[Found]:
     yield from _room(there, mend)
     with contextlib.suppress(OSError):
         if lacking := describe_locks(there):
-            yield Found("warning", f"{there}: {lacking}, so what killed commands left there is not swept", mend)
+            yield Found(
+                "warning", f"{there}: {lacking}, so temporary files of killed commands are not deleted there", mend
+            )
 
 
 def _locks(folder: Path) -> Iterator[Found]:
     """Whether two commands on one folder see each other."""
     with contextlib.suppress(OSError):
         if folder.is_dir() and (lacking := describe_locks(folder)):
-            found = f"{folder}: {lacking}, and two commands could write to one folder there"
+            found = f"{folder}: {lacking}, so two commands could write to one folder at once"
             yield Found("broken", found, f"tonemill doctor {shlex.quote('/another/disk')}")
 
 
@@ -98,7 +100,7 @@ def open_files(folder: Path) -> Iterator[Found]:
     most = "any number of" if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < LITTLE_FILES:
         reach = LITTLE_FILES * 4 if hard == resource.RLIM_INFINITY else min(hard, LITTLE_FILES * 4)
-        found = f"a process may hold {soft} files open, and {LITTLE_FILES} were expected"
+        found = f"a process may hold {soft} files open; at least {LITTLE_FILES} are recommended"
         yield Found("warning", found, f"ulimit -n {reach}" if reach > soft else "sudo prlimit --nofile=4096 --pid $$")
     else:
         yield Found("ok", f"a process may hold {'any number of' if soft < 0 else soft} files open, and ask for {most}")
@@ -146,7 +148,7 @@ def cores(folder: Path) -> Iterator[Found]:
     count, granted = cpus(), granted_cpus()
     if granted is not None and granted < count:
         fewer = max(1, math.ceil(granted))
-        found = f"{count} cores are there and this container is granted {granted:g}"
+        found = f"{count} cores, of which this container may use {granted:g}"
         yield Found("warning", found, f"tonemill shard CORPUS --workers {fewer}")
     else:
         yield Found("ok", f"{count} cores, and as many workers")
@@ -198,15 +200,15 @@ def devices(folder: Path) -> Iterator[Found | Trying]:
             )
     elif Path("/dev/nvidiactl").exists():
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-        found = f"cuda: there is an NVIDIA device, and this torch is built for {built} and cannot use it"
+        found = f"cuda: there is an NVIDIA GPU, but the installed PyTorch is built for {built} and cannot use it"
         yield Found("warning", found, "nvidia-smi" if torch.version.cuda else reinstall)
     else:
-        yield Found("absent", "cuda: no such device; --device cpu trains the small models")
+        yield Found("absent", "cuda: no NVIDIA GPU; small models can be trained with --device cpu")
     if sys.platform == "darwin":
         if torch.backends.mps.is_available():
             yield from attempt("mps", reinstall, lambda: _computes("mps"))
         else:
-            yield Found("absent", "mps: this Mac or this torch has none")
+            yield Found("absent", "mps: not available on this Mac or in this PyTorch")
 
 
 def _computes(device: str) -> str:
@@ -215,7 +217,7 @@ def _computes(device: str) -> str:
     left, right = (torch.linspace(-1, 1, 64 * 64).reshape(64, 64).roll(shift) for shift in (0, 7))
     error = float(((left.to(device) @ right.to(device)).cpu() - left @ right).abs().max())
     if not error < 1e-2:
-        raise ArithmeticError(f"a product of matrices is wrong by {error:.2g}")
+        raise ArithmeticError(f"a matrix product has an error of {error:.2g}")
     return f"{torch.get_num_threads()} threads" if device == "cpu" else "computes"
 
 

@@ -45,17 +45,17 @@ def store(folder: StorePath) -> Iterator[Found]:
         file.flush()
         put = _tried(lambda: name.put(Path(file.name)))
     if put.failed:
-        yield Found("broken", f"nothing can be put into {folder}: {put.answer}", mend)
+        yield Found("broken", f"{folder} cannot be written to: {put.answer}", mend)
         return
     read = _tried(name.read_bytes)
     if read.failed or read.answer != str(CONTENT):
-        yield Found("broken", f"what was put into {folder} cannot be read: {read.answer}", mend)
+        yield Found("broken", f"{folder} cannot be read, though it was written to: {read.answer}", mend)
     yield from _clock(name, begun)
     removed = _tried(name.unlink)
     if removed.failed:
         yield Found("broken", f"{name} cannot be removed: {removed.answer}", mend)
     if not any(one.failed for one in (listed, read, removed)):
-        yield Found("ok", f"{folder} can be listed, read, written to and cleared")
+        yield Found("ok", f"{folder} can be listed, read and written, and files there can be deleted")
 
 
 def _clock(name: StorePath, begun: float) -> Iterator[Found]:

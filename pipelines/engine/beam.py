@@ -306,8 +306,8 @@ def _pipeline(workers: int, runner: str | PipelineRunner | None, options: Sequen
         reason = (usage_error.getvalue().strip().splitlines() or [str(error)])[-1]
         if "Unexpected pipeline runner" in reason:
             raise UsageError(
-                f"--runner {runner}: there is no such runner. There are {', '.join(USUAL)}; or give the full name of a "
-                "class."
+                f"--runner {runner}: there is no such runner. Give one of {', '.join(USUAL)}, or the full name of "
+                "a Python class, as package.module.Runner."
             ) from error
         chosen = ", ".join(
             [*([f"--runner {runner}"] if runner else []), *(f"--beam {option[2:]}" for option in options)]
@@ -318,4 +318,4 @@ def _pipeline(workers: int, runner: str | PipelineRunner | None, options: Sequen
 def _error_of_remote_worker(error: Exception) -> TonemillError:
     """An error of ours with the last line of an exception that Beam passed on from another process."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return OutputError(f"A worker failed: {lines[-1]}. What was finished stays; give the same command again to go on.")
+    return OutputError(f"A worker failed: {lines[-1]}. Finished work is kept: repeat the command to go on.")

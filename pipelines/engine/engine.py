@@ -124,7 +124,10 @@ def _run_graph(pool: WorkerPool, home: Path, pending: Callable[[], Collection[in
 
 def _require(numbers: Collection[int], pending: Callable[[], Collection[int]]) -> None:
     if missing := set(numbers) & set(pending()):
-        raise OutputError(f"{len(missing)} shards were not committed, though the runner reports success.")
+        raise OutputError(
+            f"{len(missing)} shards are missing, though the runner reported success. Repeat the command: it makes "
+            "the missing ones."
+        )
 
 
 def check(engine: Engine, say: Callable[[str], None] | None = None) -> None:

@@ -85,8 +85,8 @@ def _wait(option: str, attempt: Callable[[], str], seconds: float) -> str:
             if time.monotonic() > until:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise OutputError(
-                    f"There is no cluster at --beam {option}: {reason}, for {seconds:g} s. Start it, or correct the "
-                    "option, and give the same command again."
+                    f"There is no cluster at --beam {option}: {reason}, for {seconds:g} s. Start it, or correct "
+                    "the option, and repeat the command."
                 ) from error
         time.sleep(LOOK_SECONDS / 4)
 
@@ -116,8 +116,8 @@ class Cluster:
             self._seen = now
         elif now - self._seen > self._patience:
             raise OutputError(
-                f"The cluster has had no worker for {self._patience:g} s. What was finished stays; start workers, and "
-                "give the same command again to go on."
+                f"The cluster has had no worker for {self._patience:g} s. Finished work is kept: start workers, "
+                "and repeat the command to go on."
             )
 
 

@@ -198,7 +198,7 @@ class WorkerPool:
             raise error_of(*message["failed"])
         if "broke" in message:
             raise OutputError(
-                f"A worker failed: {message['broke']}. What was finished stays; give the same command again to go on."
+                f"A worker process failed: {message['broke']}. Finished work is kept: repeat the command to go on."
             )
         if "surplus" in message:
             worker.is_surplus = True
@@ -223,9 +223,9 @@ class WorkerPool:
             self._idle_ends += 1
             if self._idle_ends == MOST_IDLE_ENDS * self._count:
                 raise OutputError(
-                    f"A worker ended with {what} while it read no source, as did {self._idle_ends - 1} before it"
-                    f"{': ' + words if (words := self._server.last_words()) else ''}. What was finished stays; give "
-                    "the same command again to go on."
+                    f"A worker ended with {what} while it read no source, as did {self._idle_ends - 1} before "
+                    f"it{': ' + words if (words := self._server.last_words()) else ''}. Finished work is kept: "
+                    "repeat the command to go on."
                 )
         self._start(worker.place)
         if task is not None:

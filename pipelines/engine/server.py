@@ -84,8 +84,8 @@ class Server:
                     self.ended[message["ended"]] = message["code"]
         except EOFError:
             raise OutputError(
-                f"The process that does the work ended with: {self.last_words() or 'no word'}. What was finished "
-                "stays; give the same command again to go on."
+                f"The process that starts the workers ended with: {self.last_words() or 'no message'}. Finished "
+                "work is kept: repeat the command to go on."
             ) from None
 
     def close(self) -> None:

@@ -120,7 +120,7 @@ def members_of(corpus: Corpus, splits: Sequence[str]) -> list[Member]:
     role = "audio" if "audio" in corpus.about["roles"] else "wet"
     if role not in corpus.about["roles"]:
         raise CorpusError(
-            f"{corpus.name} holds {corpus.holds}, neither audio nor wet, and there is no audio to compare."
+            f"{corpus.name} holds {corpus.holds}; evaluate compares the role audio or wet, which it does not have."
         )
 
     def reader(row: dict[str, Any]) -> Callable[[], Waveform]:

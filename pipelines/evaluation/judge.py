@@ -99,7 +99,7 @@ def judge_of_run(folder: Path, which: str, device: str, stored: Mapping[str, dic
     describing = [name for name, direction in directions_of(run).items() if direction.gives == FIELDS]
     if not describing:
         raise RunError(
-            f"{folder} is a run of {run.model}, which makes sound and cannot judge it. Train one that can: "
+            f"{folder} is a run of {run.model}, which generates sound; a judge must classify it. Train one: "
             "`tonemill train classifier CORPUS -o runs/classifier --steps 1000`."
         )
     checkpoint = run.checkpoint(which)

@@ -154,7 +154,10 @@ def _of_vectors(clips: Clips, real: _Reference) -> dict[str, Interval]:
     a, b = clips.vectors, real.vectors
     assert a is not None
     if a.shape[1] != b.shape[1]:
-        raise CorpusError(f"Vectors of {clips.name} have {a.shape[1]} numbers and those of real clips {b.shape[1]}.")
+        raise CorpusError(
+            f"Vectors of {clips.name} have {a.shape[1]} numbers, and those of real clips have {b.shape[1]}: two "
+            "judges made them. Compute both by one judge."
+        )
     own = vector_sets.nearest(a, a, min(vector_sets.NEIGHBOURS, len(a) - 1))[0]
     precision, recall = vector_sets.precision_and_recall(a, b, own[:, -1], real.reach)
     cells = real.bins.deal(a)
@@ -249,23 +252,24 @@ def _warn(measured: Mapping[str, Clips], judge: Judge | None, notes: list[str]) 
     least = min(len(measured[name]) for name in (*made, HELD_OUT, REFERENCE))
     if vectors is not None and least <= vectors.shape[1]:
         notes.append(
-            f"{least} clips are too few for a Fréchet distance in {vectors.shape[1]} dimensions: it is biased, on both "
-            "sides alike. The kernel distance has no such bias; use that."
+            f"{least} clips are too few for a Fréchet distance in {vectors.shape[1]} dimensions: it comes out too "
+            "large for all sets. Use the kernel distance, which has no such bias."
         )
     if least < FEW:
-        notes.append(f"With {least} clips intervals are rough themselves, and tails are not seen.")
+        notes.append(f"With {least} clips the intervals are rough estimates.")
     for name in (*made, HELD_OUT, REFERENCE):
         silent = measured[name].silent
         if silent is not None and silent.any():
             title = name.replace("_", " ")
             notes.append(
-                f"{int(silent.sum())} of {len(silent)} {title} clips are silent; to a judge they are all alike."
+                f"{int(silent.sum())} of {len(silent)} {title} clips are silent; the judge cannot tell them apart."
             )
     if judge is not None and judge.labels:
         wanted = {label for name in made for label in measured[name].wanted if label is not None}
         if strange := sorted(wanted - set(judge.labels)):
             notes.append(
-                f"The judge has no class for {judge.label} {', '.join(strange[:8])}: agreement leaves these out."
+                f"The judge has no class for {judge.label} {', '.join(strange[:8])}; clips with these labels are "
+                "left out of the agreement."
             )
 
 
@@ -274,6 +278,6 @@ def _warn_of_reach(precision: Mapping[str, Interval], notes: list[str]) -> None:
     real, noise = precision.get(HELD_OUT), precision.get(NOISE)
     if real and noise and real.low is not None and noise.value is not None and noise.value >= real.low:
         notes.append(
-            f"Noise has a precision of {noise.value:.3g}: a few odd real clips, far from all others, reach as far as "
-            "that. Ignore precision here; use recall and the distances."
+            f"Noise has a precision of {noise.value:.3g}, because a few real clips are far from all others. Ignore "
+            "precision here; use recall and the distances."
         )

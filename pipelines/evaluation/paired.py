@@ -67,9 +67,9 @@ def compare_pairs(
     notes: list[str] = []
     pairs = _within(corpus) if against is None else _across(corpus, open_corpus(against), notes)
     if not pairs:
-        what = "no pairs" if against is None else f"no key in common with {against}, nor was it made from it"
+        what = "no pairs" if against is None else f"no key in common with {against}, and was not rendered from it"
         raise CorpusError(
-            f"{rendered} has {what}. Render the very examples: `tonemill open {against or 'PAIRS'} | "
+            f"{rendered} has {what}. Render the examples themselves: `tonemill open {against or 'PAIRS'} | "
             "tonemill render RUN | tonemill shard NEW`, or leave --paired out to compare them as sets."
         )
     kept = {one.key for one in chosen(members_of(corpus, list(corpus.about["splits"])), most, seed)}
@@ -94,7 +94,7 @@ def compare_pairs(
         raise CorpusError(f"None of the {len(pairs)} pairs of {rendered} can be compared: {', '.join(skipped)}.")
     lengths = sum(1 for rows in found[main] if rows.get("shorter"))
     if lengths:
-        notes.append(f"{lengths} clips and targets differ in length; they are compared as far as both go.")
+        notes.append(f"{lengths} clips and their targets differ in length; the longer one is cut to the shorter.")
     groups = np.unique(sources, return_inverse=True)[1]
     metrics: dict[str, dict[str, Any]] = {}
     for name in METRICS:
@@ -107,7 +107,9 @@ def compare_pairs(
                 median = float(np.nanmedian(values))
                 metrics.setdefault(name, {})[row] = {**asdict(interval), "median": median}
     if against is None:
-        notes.append("Wet is held against dry: how much the effect changes, and what a model has to do better than.")
+        notes.append(
+            "Wet is compared with dry: that is how much the effect changes, and a model must have smaller errors."
+        )
     return {
         "evaluate": 1,
         "paired": True,
@@ -143,7 +145,7 @@ def _across(corpus: Corpus, targets: Corpus, notes: list[str]) -> list[_Pair]:
     target_role = "wet" if "wet" in targets.about["roles"] else "audio"
     for one, role in ((corpus, clip_role), (targets, target_role)):
         if role not in one.about["roles"]:
-            raise CorpusError(f"{one.name} holds {one.holds}, and pairs are compared by sound.")
+            raise CorpusError(f"{one.name} holds {one.holds}, and a comparison of pairs needs sound.")
     dry = "dry" in targets.about["roles"]
     return [
         _Pair(

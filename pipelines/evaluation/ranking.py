@@ -47,9 +47,9 @@ class Verdict:
             nearer, other = (first, second) if self.nearer == self.sets[0] else (second, first)
             return f"{nearer} is nearer to the real clips than {other}, by the {distance}."
         more = (
-            f"about {self.needed:,} of each would be needed if they differ as measured"
+            f"about {self.needed:,} clips of each would be needed if the true difference is the measured one"
             if self.needed is not None
-            else "more than a million of each would be needed if they differ as measured"
+            else "more than a million clips of each would be needed if the true difference is the measured one"
         )
         return (
             f"{first} and {second} cannot be ranked: the intervals of their {distance} overlap with {self.count:,} "

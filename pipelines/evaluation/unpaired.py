@@ -94,8 +94,8 @@ def evaluate(
     if not options.every and max(map(len, sets.values())) != count:
         sizes = ", ".join(f"{name.replace('_', ' ')} has {len(members)}" for name, members in sets.items())
         notes.append(
-            f"{count} clips of each set are compared, for {sizes}, and distances depend on how many there are; --all "
-            "takes every clip."
+            f"{count} clips of each set are compared, for {sizes}, because distances depend on the number of "
+            "clips; --all takes every clip."
         )
         sets = {name: chosen(members, count, options.seed) for name, members in sets.items()}
     measuring = _measuring(every, who, reference, options, notes)
@@ -104,7 +104,9 @@ def evaluate(
     if noisy and (who is None or who.model is not None or noise_place or noisy[0].key in who.known):
         sets[NOISE] = noisy
     elif who is not None:
-        notes.append("There is no row of noise: its vectors would need the judge itself. Give some with --noise.")
+        notes.append(
+            "The table has no row for noise, because its vectors must come from the same judge. Give some with --noise."
+        )
     with progress.phase("listen", sum(map(len, sets.values())), "clips") as phase:
         measured = {name: measure_clips(name, members, measuring, phase) for name, members in sets.items()}
     for name, clips in measured.items():
@@ -113,8 +115,9 @@ def evaluate(
             notes.append(f"Left out of {name}: {reasons}.")
         if len(clips) < 2:
             raise CorpusError(
-                f"Of the {name.replace('_', ' ')} clips {len(clips)} can be used, and sets need at least two; some "
-                "hundreds are useful. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill shard NEW`."
+                f"{len(clips)} of the {name.replace('_', ' ')} clips can be used; a set needs at least two, and is "
+                "useful with some hundreds. Render more: `tonemill seeds 1000 | tonemill render RUN | tonemill "
+                "shard NEW`."
             )
     with progress.phase("compare", len(measured) - 1, "sets") as phase:
         metrics, more = compare(measured, who, notes, phase)
@@ -160,22 +163,24 @@ def _chosen_judge(
         found = judge_in(stored, len(keys))
         if found is None:
             notes.append(
-                "Without a judge only the sound itself is compared. `--judge runs/classifier` adds the rest; "
-                "`tonemill train classifier CORPUS -o runs/classifier --steps 1000` makes one."
+                "Without a judge only properties of the sound are compared. `--judge runs/classifier` adds the "
+                "other metrics; `tonemill train classifier CORPUS -o runs/classifier --steps 1000` makes one."
             )
         return found
     judge = judge_of_run(run, options.checkpoint, options.device, stored)
     if judge.corpus_digest == real.about().get("digest"):
-        notes.append("The judge was trained on the train split of the reference, so it may have memorised those clips.")
+        notes.append(
+            "The judge was trained on the train split of the reference corpus, so it may have memorised those clips."
+        )
     runs = {run for place in places.values() if place.corpus is not None for run in trained_by(place.corpus, judge)}
     if runs:
         notes.append(
-            f"The judge is the network through whose features {', '.join(sorted(runs))} was trained, so its numbers "
-            "favour these clips. Judge by another: `tonemill train classifier CORPUS -o runs/other --seed 1 "
+            f"{', '.join(sorted(runs))} was trained by comparing features of this judge's network, so its numbers "
+            "favour these clips. Use another judge: `tonemill train classifier CORPUS -o runs/other --seed 1 "
             "--steps 1000`."
         )
     if "accuracy" not in judge.about:
-        notes.append("The judge has never been tried on held-out clips; train it on a corpus with --valid.")
+        notes.append("The accuracy of the judge on held-out clips is not known; train it on a corpus with --valid.")
     for name, place in places.items():
         rate = place.about().get("sample_rate")
         if rate not in (None, judge.about["sample_rate"]):
@@ -191,8 +196,8 @@ def _dealt(place: Place, options: Options, notes: list[str]) -> tuple[list[Membe
     else:
         reference, held_out = halves(place.all, options.seed)
         notes.append(
-            f"{place.path} has one split, so one half of its sources is held out; "
-            "if a model was trained on all of it, the model has seen that half too."
+            f"{place.path} has one split, so half of its sources are used as held-out clips. A model that was "
+            "trained on all of it has learned from that half too."
         )
     if min(len(reference), len(held_out)) < 2:
         raise CorpusError(

@@ -29,8 +29,8 @@ def read_vectors(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     lengths = sorted({len(vector) for vector in found.values()})
     if len(lengths) > 1:
         raise UsageError(
-            f"{' and '.join(map(str, paths))} hold vectors of {' and '.join(map(str, lengths))} numbers; one judge "
-            "makes one size."
+            f"{' and '.join(map(str, paths))} hold vectors of {' and '.join(map(str, lengths))} numbers; all "
+            "vectors must come from one judge."
         )
     return found
 
@@ -38,7 +38,7 @@ def read_vectors(paths: Sequence[Path]) -> dict[str, np.ndarray]:
 def _read(path: Path) -> tuple[list[str], np.ndarray]:
     if not path.exists():
         raise UsageError(f"There is no file {path}.")
-    wanted = f"{path} must hold `key` and `vector`, as many of each: Parquet columns, or arrays of an .npz."
+    wanted = f"{path} must hold `key` and `vector`, equally many of each: as columns (Parquet) or arrays (.npz)."
     try:
         if path.suffix == ".npz":
             # As numpy.load, but for pickles, which could run code: it refuses them by default.

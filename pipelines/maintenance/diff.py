@@ -282,7 +282,7 @@ def _why(a: Side, b: Side, one: Mapping[str, Any], other: Mapping[str, Any], fou
     both = then.keys() & now.keys()
     versions = _of_records(*({name: side[name] for name in side if name in both} for side in (then, now)))
     found.versions.update(versions)
-    return "; ".join(versions) or "nothing that is recorded: `tonemill verify` both"
+    return "; ".join(versions) or "nothing that is recorded; `tonemill verify` shows whether a folder is damaged"
 
 
 def _in_either(a: Iterable[str], b: Iterable[str]) -> list[str]:

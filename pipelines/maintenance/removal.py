@@ -89,7 +89,10 @@ def remove(
         done = mapped(folder, lambda shard: is_done(output, shard, kept, there), old.shards)
         undone = [shard.name for shard, is_whole in zip(old.shards, done, strict=True) if not is_whole]
         if undone:
-            raise CorpusError(f"{folder}: {undone[0]} is unfinished or damaged. Finish the corpus or repair it first.")
+            raise CorpusError(
+                f"{folder}: {undone[0]} is unfinished or damaged. Repair it first, or finish it with the command "
+                "that makes it."
+            )
         tables = mapped(folder, lambda shard: _rows(output.shard(shard.name).index), old.shards)
         index = [row for rows in tables for row in rows]
         of_source: dict[str, list[dict[str, Any]]] = {}

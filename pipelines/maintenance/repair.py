@@ -64,7 +64,7 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
     folder = output.folder
     threads = engine.workers if as_store(folder) is None else None
     if (folder / STAGED).is_dir():
-        raise CorpusError(f"A removal from {folder} was interrupted. Give `tonemill remove` again first.")
+        raise CorpusError(f"A removal from {folder} was interrupted. Repeat the `tonemill remove` first.")
     with folders.locked(folder, say=progress.say):
         remove_folder(folder / REMADE)
         runner = None if engine.runner is None else engine
@@ -84,7 +84,10 @@ def repair(folder: Path, quick: bool, engine: Engine, progress: Progress) -> Rep
         if not result.failed:
             about = describe(output, plan, bool((before.about or {}).get("keep_transient")))
             if before.about is not None and before.about["digest"] != about["digest"]:
-                raise CorpusError(f"{folder} has another digest than before: {about['digest']}. Report this, please.")
+                raise CorpusError(
+                    f"{folder} has another digest than before: {about['digest']}. This is an error of tonemill; "
+                    "please report it."
+                )
         _sweep_orphans(found, plan)
         result.after = look(quick=True)
     # What this command itself holds is no finding.
@@ -114,8 +117,8 @@ def _mended_plan(report: Report) -> Plan:
             write_plan(output, plan, schema)
             return plan
     raise CorpusError(
-        f"{output.plan} is damaged, and only this file names the sources. Give the command that made "
-        f"{report.folder} again: it writes the plan again and keeps every intact shard; then repair the rest."
+        f"{output.plan} is damaged, and only this file lists the sources. Repeat the command that made "
+        f"{report.folder}: it writes the plan again and keeps every intact shard. Then repair the rest."
     )
 
 
@@ -246,7 +249,7 @@ def _why(
     ]
     if other := other_versions((old or {}).get("environment", {}), fresh["environment"]):
         reasons.append(f"it was made with {', '.join(other)}")
-    return "; ".join(reasons) or "cooked again it has other bytes, for no known reason"
+    return "; ".join(reasons) or "made again, it has different bytes, for an unknown reason"
 
 
 def _sweep_orphans(report: Report, plan: Plan) -> None:

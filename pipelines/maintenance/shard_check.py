@@ -30,12 +30,12 @@ from tonemill.pipelines.storage.tar import cut_out, members
 KINDS: Final = {
     "missing": "a file is not there",
     "size": "a file is longer or shorter than it was",
-    "digest": "a byte of a file is another",
-    "damaged": "a file cannot be read as what it is",
+    "digest": "a file has other bytes than were written",
+    "damaged": "a file cannot be read as its kind (tar, JSON, Parquet)",
     "unfit": "two files of the corpus disagree on a count, a digest or a fact",
     "undecodable": "the sound of an example cannot be decoded",
     "orphan": "a file that belongs to no shard of the plan",
-    "unfinished": "the command that makes it has not come to its end",
+    "unfinished": "the command that makes the folder has not finished",
 }
 """Every kind of finding, and what it means."""
 
@@ -72,7 +72,7 @@ class Job:
         entry: as the description of the whole has it.
         made: what the plan makes.
         size: bytes of sound there.
-        keeps_transient: what failed for a reason that may pass was left out on purpose.
+        keeps_transient: what failed for a temporary reason was left out on purpose.
     """
 
     output: OutputFolder
@@ -166,13 +166,13 @@ def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
     if sidecar["shard"] != job.name:
         checked.find(path, "unfit", f"it is of {sidecar['shard']}")
     if job.planned is not None and sidecar["plan_digest"] != job.planned.digest:
-        checked.find(path, "unfit", "it was made by another plan than the one in the folder")
+        checked.find(path, "unfit", "it does not belong to the plan in the folder")
     if job.entry is not None:
         for name, value in job.entry.items():
             if sidecar[name] != value:
                 checked.find(path, "unfit", f"{name} is {sidecar[name]!r}, and the description has {value!r}")
     if sidecar["transient"]:
-        failed = f"{sidecar['transient']} failed for a reason that may pass"
+        failed = f"{sidecar['transient']} failed for a temporary reason"
         checked.find(path, "unfinished", f"{failed}; give the command again")
         if job.keeps_transient:
             checked.notes.append(
@@ -203,7 +203,7 @@ def _counts(checked: Checked, sidecar: Mapping[str, Any], index: pa.Table, rejec
         facts.append(("sources planned", ledger["sources"], job.planned.recipes))
         unknown = kept - {row.key for row in job.rows}
         if unknown:
-            checked.find(path, "unfit", f"{len(unknown)} sources are in no plan, as {min(unknown)}")
+            checked.find(path, "unfit", f"{len(unknown)} sources are not in the plan, as {min(unknown)}")
     for what, recorded, found in facts:
         if recorded != found:
             checked.find(path, "unfit", f"{what}: {recorded} are recorded and {found} found")
@@ -223,7 +223,7 @@ def _name_damaged(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> N
                         hit.append(f"{row['key']} ({row['source']})")
     if hit:
         more = f" and {len(hit) - MOST_NAMED} more" if len(hit) > MOST_NAMED else ""
-        checked.find(tar, "digest", f"what is stored of {', '.join(hit[:MOST_NAMED])}{more} is not what was written")
+        checked.find(tar, "digest", f"the bytes of {', '.join(hit[:MOST_NAMED])}{more} are not those that were written")
 
 
 def _check_tar(checked: Checked, tar: Path, index: list[dict[str, Any]]) -> None:
@@ -338,8 +338,8 @@ def _check_files(
         path = checked.job.output.folder / one["name"]
         row, part = by_digest.get(one["sha256"], (None, ""))
         if row is None:
-            checked.find(path, "unfit", "the index does not know of it")
+            checked.find(path, "unfit", "the index does not list it")
         elif path.is_file():
             _check_part(checked, path, path.read_bytes(), row, part, one["name"])
     if len(sidecar["files"]) != sum(len(parts_of(row)) for row in index):
-        checked.find(checked.job.files.sidecar, "unfit", "it names another number of files than the index")
+        checked.find(checked.job.files.sidecar, "unfit", "it lists another number of files than the index")

@@ -181,7 +181,7 @@ def remake(found: Trace) -> dict[str, Remade]:
     for clip, outcome in enumerate(cook([found.planned])):
         if outcome.of_source and outcome.error is not None:
             raise CorpusError(
-                f"{found.row['source']} cannot be cooked again: {outcome.error.reason}, {outcome.error.message}."
+                f"{found.row['source']} cannot be made again: {outcome.error.reason}, {outcome.error.message}."
             )
         if clip != found.row["clip"]:
             continue
@@ -196,9 +196,7 @@ def remake(found: Trace) -> dict[str, Remade]:
             old = stored(found.output, found.sidecar, found.row, name)
             made[name] = against(encoded_array(array).data, old, is_array=True)
         return made
-    raise CorpusError(
-        f"{found.row['source']} gives fewer clips than it did: {found.row['key']} does not come any more."
-    )
+    raise CorpusError(f"{found.row['source']} gives fewer clips than before, and {found.row['key']} is not among them.")
 
 
 def against(data: bytes, old: bytes, is_array: bool = False) -> Remade:

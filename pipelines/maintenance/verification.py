@@ -190,7 +190,11 @@ def _plan(report: Report, quick: bool) -> None:
             report.find(path, "damaged", f"its recipes of {shard.name} do not have the digest of that shard")
             return
     if sealed is not None and sealed["plan_digest"] != plan.digest:
-        report.find(seal, "unfit", f"it is of plan {sealed['plan_digest'][:16]} and this is {plan.digest[:16]}")
+        report.find(
+            seal,
+            "unfit",
+            f"it belongs to the plan {sealed['plan_digest'][:16]}, and the plan in the folder is {plan.digest[:16]}",
+        )
     report.plan = plan
 
 
@@ -201,7 +205,7 @@ def _description(report: Report) -> None:
         return
     rough = json_files.read_json(path)
     if not path.exists() or (isinstance(rough, dict) and rough.get("finished") is False):
-        report.find(path, "unfinished", "the command that makes it has not come to its end; give it again")
+        report.find(path, "unfinished", "the command that makes the folder has not finished; repeat it")
     else:
         report.find(path, "damaged", "its bytes are not those that were written")
 
@@ -221,11 +225,11 @@ def _whole(report: Report, shards: Sequence[Part]) -> None:
     if about is None:
         return
     if plan is not None and about["plan_digest"] != plan.digest:
-        report.find(output.description, "unfit", "it describes another plan than the one in the folder")
+        report.find(output.description, "unfit", "it describes another plan than that in the folder")
     for name, known in about["files"].items():
         path = output.home / name
         if not path.is_file():
-            report.find(path, "missing", "it was there when the whole was described")
+            report.find(path, "missing", "it is missing, and the description of the folder lists it")
         else:
             shard_check.compare(path, known, lambda path, kind, message: report.find(path, kind, message))
     try:
@@ -243,7 +247,7 @@ def _whole(report: Report, shards: Sequence[Part]) -> None:
         except CorpusError:
             continue
         if not same:
-            report.find(path, "unfit", "it does not hold what the tables of the shards hold")
+            report.find(path, "unfit", "its rows are not those of the tables of the shards")
     for name, value in totals(plan, sidecars, *tables).items():
         if name in about and about[name] != value:
             difference = (
@@ -285,9 +289,9 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
             # A command is at work there.
             continue
         if any(part.startswith(commit.TEMPORARY) for part in parts):
-            report.find(path, "orphan", "a killed command left it half-written; the next one sweeps it")
+            report.find(path, "orphan", "a killed command left it half-written; the next command deletes it")
         elif parts[0] == STAGED:
-            report.find(path, "unfinished", "a removal was interrupted; give `tonemill remove` again")
+            report.find(path, "unfinished", "a removal was interrupted; repeat the `tonemill remove`")
         elif not _is_planned(report, path, names):
             report.find(path, "orphan", "it belongs to no shard of the plan")
 

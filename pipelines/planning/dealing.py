@@ -85,15 +85,15 @@ class Dealing:
         """Lines for a person: what moved, and what was dealt beside recipes that kept their splits."""
         if self.kept and self.ruled:
             yield (
-                f"splits: {sum(self.kept.values())} recipes keep the split that they come from; the flags deal the "
-                f"other {self.ruled}, which follow where their group is"
+                f"splits: {sum(self.kept.values())} recipes keep the split of the corpus that they come from; the "
+                f"flags assign the other {self.ruled}, together with their group"
             )
         if self.moved:
-            yield f"splits: {_listed(self.moved)}: moved from the split that they come from"
+            yield f"splits: {_listed(self.moved)}: now in another split than in the corpus that they come from"
         if self.stayed:
             yield (
-                f"splits: {_listed(self.stayed)}: are there already, in another split than they come from; "
-                "`tonemill shard --update` with the same stream moves them there"
+                f"splits: {_listed(self.stayed)}: already in this corpus, in another split than in the one that "
+                "they come from; `tonemill shard --update` with the same stream moves them"
             )
 
     def _seats(self) -> dict[str, str]:

@@ -45,7 +45,9 @@ class Grown:
         counts = {"there already": self.there, "new": self.added, "changed": self.changed, "gone": self.gone}
         parts = [f"{count} {what}" for what, count in counts.items() if count]
         parts += [f"{count} moved from {one} to {other}" for (one, other), count in sorted(self.moved.items())]
-        twins = f"; {self.twins} of the new have the bytes of sources that are there: they are twice in it now"
+        twins = (
+            f"; {self.twins} of the new sources have the same bytes as earlier ones, so they are in the corpus twice"
+        )
         return "sources: " + ", ".join(parts) + (twins if self.twins else "")
 
 
@@ -226,12 +228,13 @@ def _refuse_other_output(old: Plan, wished: Plan) -> None:
     if old.output != wished.output:
         raise OutputError(
             f"The folder holds {_stored(old)}, and this command would add {_stored(wished)}. Give --format, --bits "
-            "and --quality as in the folder, or name another folder."
+            "and --quality as for the folder, or name another folder."
         )
     if old.splitting != wished.splitting:
         raise OutputError(
-            f"The folder was dealt with {_dealt(old)}, and this command would deal with {_dealt(wished)}, so that a "
-            "group could end up in two splits. Leave these flags out: --append takes those of the folder."
+            f"The splits of the folder were made with {_dealt(old)}, and this command has {_dealt(wished)}: "
+            "sources that belong together could end up in two splits. Leave these flags out: --append uses those "
+            "of the folder."
         )
 
 
@@ -254,8 +257,8 @@ def _refuse_known_sources(old: Sequence[Seat], new: Sequence[Seat]) -> None:
         if twin is not None:
             why = ", ".join(differences(twin.row.recipe, seat.row.recipe)) or "another split"
             raise OutputError(
-                f"{seat.path} is there already, made otherwise: {why}. Append with the same steps and "
-                "fields, or use --update to rebuild what changed."
+                f"{seat.path} is already in the corpus, made differently: {why}. Append with the same steps and "
+                "fields, or use --update to make changed sources again."
             )
 
 
@@ -268,8 +271,9 @@ def _refuse_other_sound(old: Sequence[Seat], new: Sequence[Seat]) -> None:
             there = " and ".join(map(str, had))
             more = " and ".join(map(str, sorted(adds - had, key=str)))
             raise OutputError(
-                f"What is there has {there} {what} and this would add {more}, which no model reads in one batch. "
-                "`tonemill resample --rate R --channels mono` before the sink makes them fit; or name another folder."
+                f"The corpus has {there} {what}, and this would add {more}; a model cannot read both in one batch. "
+                "`tonemill resample --rate R --channels mono` before `tonemill shard` makes them equal; or name "
+                "another folder."
             )
 
 
@@ -284,8 +288,9 @@ def _refuse_straddling(plan: Plan) -> None:
         recipes = _dealt_recipes(plan, group if group == CLUSTER else "")
         for places in straddling(recipes, group or None).values():
             raise OutputError(
-                f"This would put {what} into two splits ({', '.join(places)}): what is learnt from one would show in "
-                "the other. Leave the new one out with `tonemill select` or `tonemill dedup`, or give --overwrite."
+                f"This would put {what} into two splits ({', '.join(places)}). A model trained on one would be "
+                "tested on the same sound. Leave the new one out with `tonemill select` or `tonemill dedup`, or "
+                "give --overwrite."
             )
 
 
@@ -305,5 +310,5 @@ def without(old: Plan, keys: set[str]) -> Plan:
     """
     seats = [seat for seat in seats_of(old) if seat.row.key not in keys]
     if not seats:
-        raise CorpusError("Nothing would be left. Delete the folder instead.")
+        raise CorpusError("No example would be left. Delete the folder instead.")
     return _planned(old, replace(old, grown=True), seats, [], 1.0)

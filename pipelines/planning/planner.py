@@ -61,7 +61,10 @@ def make_plan(
     if not dealing.beside:
         groups.require_known_names()
     if not waiting:
-        raise CorpusError("The stream holds no recipes, so there is nothing to make.")
+        raise CorpusError(
+            "No recipe came through the pipe, so there is nothing to make: `tonemill scan FOLDER` lists the audio "
+            "of a folder."
+        )
     _give_keys(waiting)
     # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
     names = file_names({one.key: one.path for one in waiting}) if output.kind == "files" else {}
@@ -251,8 +254,8 @@ def _refuse_idle_shares(splitting: Splitting) -> None:
     if splitting != Splitting(group=splitting.group, redeal=splitting.redeal):
         raise UsageError(
             "Every recipe of the stream keeps the split that it has in the corpus that it comes from, so --valid, "
-            "--test, --valid-where, --test-where, --split-by, --ends and --split-seed would deal none. Leave them out, "
-            "or give --redeal to deal all recipes by them."
+            "--test, --valid-where, --test-where, --split-by, --ends and --split-seed would have no effect. Leave "
+            "them out, or give --redeal to assign all recipes by them."
         )
 
 
@@ -276,8 +279,8 @@ def _why_empty(split: str, splitting: Splitting) -> str:
     if split == "train" and by_condition:
         return f"{' and '.join(by_condition)} hold for all of them."
     return (
-        "there are too few groups for such shares. Raise the share, choose by --valid-where, hold out the end of each "
-        "with --ends, deal by another --group, or try another --split-seed."
+        "there are too few groups of recordings for such a share. Give a larger share, choose by --valid-where, "
+        "hold out the end of each recording with --ends, or give another --group or --split-seed."
     )
 
 

@@ -73,7 +73,8 @@ def choice_of(splitting: Splitting) -> tuple[Callable[[Recipe], str | None] | No
         found = [split for split, holds in tests.items() if holds(known)]
         if len(found) > 1:
             raise UsageError(
-                f"--valid-where and --test-where both hold for {recipe.path}. Make them exclude each other."
+                f"--valid-where and --test-where both hold for {recipe.path}, and a recipe is in one split. Change "
+                "one of the conditions."
             )
         return found[0] if found else None
 
@@ -95,8 +96,8 @@ def _named_split(recipe: Recipe, field: str) -> str:
     split = _SPELLINGS.get(str(recipe.fields[field]).strip().casefold())
     if split is None:
         raise UsageError(
-            f"--split-by {field}: {recipe.path} has {recipe.fields[field]!r} there, which is none of train, valid and "
-            "test. Choose by conditions, as --valid-where 'fold == 9' --test-where 'fold == 10'."
+            f"--split-by {field}: {recipe.path} has {recipe.fields[field]!r} there; it must be train, valid or "
+            "test. Choose by conditions instead, as --valid-where 'fold == 9' --test-where 'fold == 10'."
         )
     return split
 
@@ -254,9 +255,9 @@ class Groups:
             return place.split
         if chosen and kept not in (None, chosen):
             raise CorpusError(
-                f"{self._chooser(chosen)} would put {place.path} into {chosen}, and others of its "
-                f"group come from a corpus where they are in {kept}. Leave one out with `tonemill select`, or give "
-                "--redeal to deal all of them by the flags."
+                f"{self._chooser(chosen)} would put {place.path} into {chosen}, but others of its group are in "
+                f"{kept} in the corpus that they come from. Leave one of them out with `tonemill select`, or give "
+                "--redeal to assign all by the flags."
             )
         split = chosen or kept or dealt_by_hash(root[1], self._splitting)
         if self._choice is None or not place.group:
@@ -270,9 +271,10 @@ class Groups:
 
     def _cuts(self, one: str, its: str, other: str, others: str, what: str) -> str:
         return (
-            f"{self._chooser(its if its != 'train' else others)} would put {one} into {its} and {other} into {others}, "
-            f"though they have {what}: what is learnt from one would show in the other. Choose both or "
-            "neither, leave one out with `tonemill select`, or give --group path to deal them by name alone."
+            f"{self._chooser(its if its != 'train' else others)} would put {one} into {its} and {other} into "
+            f"{others}, though they have {what}. A model trained on one would be tested on the same sound. Choose "
+            "both or neither, leave one out with `tonemill select`, or give --group path to tell them apart by "
+            "path only."
         )
 
     def _chooser(self, split: str) -> str:
@@ -294,9 +296,9 @@ class Groups:
     def _straddles(self, path: str, kind: str, name: str, split: str) -> str:
         by = CLUSTER if kind == "cluster" else self._splitting.group or "group"
         return (
-            f"{path} comes from {split}, and another of its {by} {name[:80]!r} from another split: what is learnt "
-            "from one would show in the other. Leave one out with `tonemill select` or `tonemill dedup`, or give "
-            "--redeal to deal all of them by the flags."
+            f"{path} comes from {split}, and another of its {by} {name[:80]!r} from another split. A model trained "
+            "on one would be tested on the same sound. Leave one out with `tonemill select` or `tonemill dedup`, "
+            "or give --redeal to assign all by the flags."
         )
 
 

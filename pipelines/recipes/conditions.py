@@ -104,7 +104,7 @@ def condition(text: str, flag: str) -> Condition:
     """
     try:
         if len(text) > LONGEST:
-            raise ValueError(f"it has {len(text)} characters, and {LONGEST} are the most")
+            raise ValueError(f"it has {len(text)} characters, and may have {LONGEST}")
         tree = ast.parse(text.strip(), mode="eval").body
         _check(tree, text, flag)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -126,8 +126,9 @@ def _check(node: ast.AST, text: str, flag: str) -> None:
         allowed = False
     if not allowed:
         raise UsageError(
-            f"{flag} {text!r} holds {ast.unparse(node)!r}, which a condition cannot have. It can have fields, numbers, "
-            "text, lists, and or not, == != < <= > >= in, + - * / // %, int float str len abs, .startswith .endswith."
+            f"{flag} {text!r} holds {ast.unparse(node)!r}, which a condition cannot contain. It can contain "
+            "fields, numbers, text, lists, and or not, == != < <= > >= in, + - * / // %, int float str len abs, "
+            ".startswith .endswith."
         )
     children: list[ast.AST] = list(ast.iter_child_nodes(node))
     if isinstance(node, ast.Call):

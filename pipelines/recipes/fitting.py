@@ -80,8 +80,8 @@ class Fitting:
         name, given = missing[0], _givers(missing[0])
         if given:
             raise UsageError(
-                f"{step_name(type(self._step))} needs the field {name!r}, and no stage before it writes it. "
-                f"`tonemill {given[0]}` does: put that stage before `tonemill {step_name(type(self._step))}`."
+                f"{step_name(type(self._step))} needs the field {name!r}, and no command before it writes that "
+                f"field. `tonemill {given[0]}` does: put it before `tonemill {step_name(type(self._step))}`."
             )
         words = unknown_name(name, self._fields, in_condition=hasattr(self._step, "where"))
         raise UsageError(f"{step_name(type(self._step))} cannot work: {words}")
@@ -99,8 +99,8 @@ class Fitting:
             )
         if arrays and not roles and self._step.needs_sound:
             raise UsageError(
-                f"{name} works on sound, and {recipe.path!r} has {holds} alone. Put it before the step that makes the "
-                "arrays, or keep the sound there (--keep-audio)."
+                f"{name} works on sound, and {recipe.path!r} has {holds} only. Put it before the `tonemill render` "
+                "that makes the arrays, or give that one --keep-audio."
             )
         if wanted and not set(wanted) <= roles:
             raise UsageError(

@@ -168,14 +168,14 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         raise StreamError('its "fields" is not an object')
     if not RESERVED.isdisjoint(recipe.fields):
         taken = ", ".join(sorted(RESERVED & recipe.fields.keys()))
-        raise StreamError(f"its fields have names that tonemill writes itself: {taken}")
+        raise StreamError(f"its fields have names that are reserved for tonemill: {taken}")
     if not _are_objects(recipe.steps, list) or not all(type(step.get("step")) is str for step in recipe.steps):
         raise StreamError('its "steps" is not a list of objects that name a "step"')
     if len(recipe.steps) > MOST_STEPS:
-        raise StreamError(f"it has {len(recipe.steps)} steps, and {MOST_STEPS} are the most")
+        raise StreamError(f"it has {len(recipe.steps)} steps, and may have {MOST_STEPS}")
     _check_dealt(recipe.dealt)
     if not is_count(recipe.start) or not (recipe.frames is None or is_count(recipe.frames)):
-        raise StreamError('its "start" and "frames" are not whole numbers from 0')
+        raise StreamError('its "start" and "frames" must be whole numbers of at least 0')
     return recipe
 
 
@@ -213,15 +213,17 @@ def _check_source(role: str, source: dict[str, Any]) -> None:
     for name in _NUMBERS:
         value = source.get(name, 0)
         if not is_count(value) and not (name == "frames" and value is None):
-            raise StreamError(f"the {name} of its source {role} is {value!r}, which is not a whole number from 0")
+            raise StreamError(f"the {name} of its source {role} is {value!r}; it must be a whole number of at least 0")
     if source.get("kind") == ARRAY:
         numbers = [source.get("sample_rate"), source.get("hop", 1), source.get("channels"), source.get("frames")]
         numbers[1] = 1 if numbers[1] is None else numbers[1]
         if not all(is_count(one) and one for one in numbers):
-            raise StreamError(f"its array {role} has no sample_rate, channels, frames or hop that are 1 or more")
+            raise StreamError(f"its array {role} must have sample_rate, channels, frames and hop of 1 or more")
 
 
-HOLDS_SECRET: Final = "holds a password or key, and plans are passed on: give it to programs through the environment"
+HOLDS_SECRET: Final = (
+    "contains a password or key, which would be stored in the corpus: set it as an environment variable instead"
+)
 
 
 def _are_objects(value: Any, container: type[dict[str, Any]] | type[list[Any]]) -> bool:

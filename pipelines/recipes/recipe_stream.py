@@ -26,8 +26,8 @@ from tonemill.pipelines.recipes.recipe import (
 
 LACKS: Final = {
     "unread": ("{} source that could not be read", "{} sources that could not be read"),
-    "folders": ("what is in {} folder that could not be entered", "what is in {} folders that could not be entered"),
-    "empty": ("what should be in {} folder that is empty", "what should be in {} folders that are empty"),
+    "folders": ("the files of {} folder that could not be opened", "the files of {} folders that could not be opened"),
+    "empty": ("the files of {} folder that is empty", "the files of {} folders that are empty"),
 }
 """For each key under `lacks` of a stream's trailer: what the stream is missing, as text for one and for several."""
 
@@ -87,13 +87,13 @@ class RecipeReader:
             return
         if self.failed is not None:
             raise StageFailed(
-                f"`tonemill {self.failed}` failed while it wrote {self._name}, which is not whole. Give the commands "
-                "that make it again."
+                f"`tonemill {self.failed}` failed while it wrote {self._name}, which is incomplete. Repeat the "
+                "commands that make it."
             )
         announced = "its trailer is missing" if self.announced is None else f"its trailer announces {self.announced}"
         raise StreamError(
-            f"{self._name[0].upper() + self._name[1:]} holds {self.recipes} recipes, but {announced}: a stage before "
-            "this one failed or cut it. Mend that stage, choose recipes with `tonemill select`, "
+            f"{self._name[0].upper() + self._name[1:]} holds {self.recipes} recipes, but {announced}: a command "
+            "before this one failed or cut the stream. Mend that command, choose recipes with `tonemill select`, "
             "or give --partial if it was cut on purpose."
         )
 
@@ -157,12 +157,12 @@ def _decoded(line: bytes) -> dict[str, Any]:
 def _announced(trailer: Any) -> int:
     count = trailer.get("recipes") if isinstance(trailer, dict) else None
     if count is None or not is_count(count):
-        raise StreamError("its trailer does not count recipes")
+        raise StreamError("its last line does not state the number of recipes")
     return int(count)
 
 
 def _lacking(trailer: Any) -> dict[str, int]:
     lacks = trailer.get("lacks", {}) if isinstance(trailer, dict) else {}
     if not isinstance(lacks, dict) or not all(is_count(lacks[name]) for name in LACKS if name in lacks):
-        raise StreamError("its trailer does not count what the stream lacks")
+        raise StreamError("its last line does not state what the stream is missing")
     return {name: int(lacks[name]) for name in LACKS if name in lacks}

@@ -168,8 +168,8 @@ def refuse_soundless(step: Step, example: Example) -> None:
         name = step_name(type(step))
         raise AudioError(
             "roles",
-            f"{name} works on sound, and this has {example.holds}; put {name} before the step that makes the arrays, "
-            "or keep the sound there (--keep-audio)",
+            f"{name} works on sound, and this has {example.holds}; put {name} before the `tonemill render` that "
+            "makes the arrays, or give that one --keep-audio",
         )
 
 

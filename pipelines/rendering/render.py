@@ -117,8 +117,8 @@ def _loaded(
     digests = {name: parent.checkpoint.digest for name, parent in parents_of(run, places).items()}
     if checkpoint.digest != digest or (parents is not None and digests != dict(parents)):
         raise RunError(
-            f"{checkpoint.folder} is not the checkpoint that the recipe names: the run, or one that it uses, has "
-            "changed since. Give the whole pipe that made the recipes again, from its source to its sink."
+            f"{checkpoint.folder} is not the checkpoint that the recipe was made for: the run, or one that it "
+            "uses, was trained further or replaced. Repeat the whole pipe from its first command."
         )
     return load_for_rendering(run, checkpoint, torch.device(device), places)
 
@@ -135,6 +135,7 @@ def pick_device(wish: str) -> torch.device:
     if not there[wish]:
         usable = " or ".join(device for device in there if there[device])
         raise UsageError(
-            f"--device is {wish}, which PyTorch cannot use here. Give {usable}; `tonemill doctor` lists the devices."
+            f"--device is {wish}, which PyTorch cannot use on this machine. Give {usable}; `tonemill doctor` lists "
+            "the devices."
         )
     return torch.device(wish)

@@ -99,7 +99,7 @@ def known_neighbours(place: Place, pairs: Sequence[tuple[str, str, float, str]])
     at = np.flatnonzero(compute.is_in(place.index["key"], pa.array(sorted(keys))).to_numpy())
     rows = {row["key"]: row for row in place.index.take(at).to_pylist()}
     by_key = {key: Found(rows[real], far, unit) for key, real, far, unit in pairs if real in rows}
-    return KnownNeighbours(place, by_key, f"Beside each stands the clip of {place.name} that was found to be nearest.")
+    return KnownNeighbours(place, by_key, f"Beside each is the clip of {place.name} that is nearest to it.")
 
 
 def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:
@@ -123,7 +123,7 @@ def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:
     chosen = sorted(random.Random(0).sample(rows, min(MOST, whole)))
     records = index.take(chosen).to_pylist()
     where = f"{split} of {place.name}" if split else place.name
-    among = f"{whole:,} clips" if whole == len(chosen) else f"{len(chosen):,} clips drawn by lot of {whole:,}"
+    among = f"{whole:,} clips" if whole == len(chosen) else f"{len(chosen):,} clips drawn at random of {whole:,}"
     if records and all(row["key"] in vectors for row in records):
         note = f"Searched {among} in {where} by Euclidean distance of the embeddings given."
         return Neighbours(place, records, None, vectors, 0, note)
@@ -139,8 +139,8 @@ def neighbours(place: Place, vectors: Mapping[str, Any]) -> Neighbours | None:
         return None
     measured = likenesses(sounds_of_clips, sample_rate)
     note = (
-        f"Searched {among} in {where}: the nearest has the least root mean square difference of log-mel spectrograms "
-        f"over the first {SECONDS:g} s, level taken out, at {sample_rate} Hz."
+        f"Searched {among} in {where}: the nearest has the smallest root mean square difference of log-mel "
+        f"spectrograms, levels made equal, over the first {SECONDS:g} s, at {sample_rate} Hz."
     )
     if len(kept) > 2:
         some = Likenesses(measured.levels[:YARDSTICK], measured.frames[:YARDSTICK])

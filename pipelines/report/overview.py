@@ -121,7 +121,7 @@ def findings(
 
 def _findings(place: Place, found: Sequence[Leak]) -> list[str]:
     lines = [
-        f"{leak.count:,} groups of {leak.group} stand in more than one split."
+        f"{leak.count:,} groups of {leak.group} are in more than one split."
         for leak in found
         if leak.count and (leak.dealt_by or leak.group in ("equal bytes", "duplicate_cluster"))
     ]

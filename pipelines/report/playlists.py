@@ -83,7 +83,9 @@ def listen(
         return Listening(number, ())
     label = label_of(index, place.fields())
     chosen = [Chosen(row) for row in by_lot(index, count, label)]
-    what = f"{len(chosen):,} of {index.num_rows:,}, drawn by lot" if len(chosen) < index.num_rows else "All of them"
+    what = (
+        (f"{len(chosen):,} of {index.num_rows:,}, drawn at random") if len(chosen) < index.num_rows else "All of them"
+    )
     what += f", equally many of each {label}" if label and len(chosen) < index.num_rows else ""
     sets = [_set("Clips", what, list(_read(place, chosen, label, seconds)), seconds, budget, real)]
     if closest is not None and closest.by_key:
@@ -91,7 +93,7 @@ def listen(
         nearest = [Chosen(at[key]) for key in closest.by_key if key in at][:CLOSEST]
         loaded = list(_read(place, nearest, label, seconds))
         sets.append(
-            _set("Nearest to real clips", "What may have been learnt by heart.", loaded, seconds, budget, closest)
+            _set("Nearest to real clips", "What the model may have memorised.", loaded, seconds, budget, closest)
         )
     edges = at_the_edges(index) if index.num_rows > 8 else []
     if edges:

@@ -72,7 +72,7 @@ def refusals(rejects: pa.Table) -> Refusals:
         Reason(
             row["outcome"] or "",
             row["reason"] or "",
-            REASONS.get(row["reason"], "not in the list of this tonemill"),
+            REASONS.get(row["reason"], "a reason that this version of tonemill does not have"),
             row["step"] or "encode",
             row["count_all"],
             round(100 * row["count_all"] / most, 2),

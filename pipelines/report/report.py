@@ -137,7 +137,7 @@ def refuse_other_file(target: Path) -> None:
     if target.is_dir():
         raise OutputError(f"{target} is a folder. Name a file, as in -o {target}/report.html.")
     if target.exists() and GENERATOR.encode() not in target.read_bytes()[:2000]:
-        raise OutputError(f"{target} is there already and is no report. Name another file with -o.")
+        raise OutputError(f"{target} exists and is not a report, so it is not overwritten. Name another file with -o.")
 
 
 def _real(
@@ -200,7 +200,9 @@ def _examples(number: int, place: Place) -> Examples:
     digits = {name: _digits(taken[name]) for name in shown}
     cells = (tuple(_cell(row[name], digits[name]) for name in shown) for row in taken.to_pylist())
     note = (
-        f"{len(rows):,} of {index.num_rows:,} examples, drawn by lot" if len(rows) < index.num_rows else "All examples"
+        f"{len(rows):,} of {index.num_rows:,} examples, drawn at random"
+        if len(rows) < index.num_rows
+        else "All examples"
     )
     more = f", {len(columns) - len(shown)} more fields in the index" if len(columns) > len(shown) else ""
     heads = tuple((name, digits[name] is not None) for name in shown)

@@ -142,7 +142,9 @@ def open_place(text: str) -> Place:
     if output.kind == "files":
         about = json_files.read_json(output.description)
         if not isinstance(about, dict) or "files" not in about:
-            raise CorpusError(f"{folder} is not finished. Give the `tonemill write` that makes it again: it goes on.")
+            raise CorpusError(
+                f"{folder} is not finished. Repeat the `tonemill write` that makes it: it goes on where it stopped."
+            )
         return _with_tables(Place(text, "files", folder, about))
     return _with_tables(Place(text, "corpus", folder, open_corpus(folder).about))
 

@@ -202,10 +202,10 @@ def _unreadable(path: Path, error: OSError) -> RunError:
     """The error for a file that is there and cannot be read, which need not be damaged."""
     if isinstance(error, PermissionError):
         return RunError(
-            f"{path} may not be read: {error.strerror}. The run need not be damaged: its owner can let you read it "
-            "with `chmod -R a+rX`."
+            f"{path} cannot be read: {error.strerror}. Its owner can give you the right to read it with `chmod -R "
+            "a+rX`."
         )
-    return RunError(f"{path} cannot be read: {error.strerror or error}. Look after the disk, then try again.")
+    return RunError(f"{path} cannot be read: {error.strerror or error}. Check the disk, then repeat the command.")
 
 
 def _numbered(run: Path) -> list[Path]:
@@ -298,14 +298,16 @@ def _refusal(folder: Path, spoilt: _Spoilt) -> RunError:
     if other is not None:
         mends.append(f"Render another checkpoint with --checkpoint {other.step}.")
     elif not spoilt.diverged:
-        mends.append("No other checkpoint of the run is whole: put the file back from a copy.")
+        mends.append("No other checkpoint of the run is intact: restore the file from a backup.")
     if not later:
         first = 0 if other is None else other.step
         after = [one.name for one in there if int(one.name) > first]
         which = "that folder" if len(after) == 1 else f"the folders {' and '.join(after)}"
         mends.append(f"{away.format(which)} to train on from step {first}.")
     if spoilt.diverged:
-        mends.append("The same settings may lead there once more: lower --learning-rate in a new run, with another -o.")
+        mends.append(
+            "The same settings may fail in the same way: start a new run with a lower --learning-rate, and another -o."
+        )
     return RunError(f"{spoilt}. {' '.join(mends)}")
 
 

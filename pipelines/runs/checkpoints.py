@@ -117,7 +117,7 @@ class State:
         """
         name = not_finite(_named(self.model, self.average))
         if name is not None:
-            raise RunError(f"{name} is no longer finite at step {self.step}. {way_out(folder)}")
+            raise RunError(f"{name} is NaN or infinite at step {self.step}. {way_out(folder)}")
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint beside the others, all at once.
@@ -279,8 +279,8 @@ def _unfit(checkpoint: Checkpoint, error: Exception) -> RunError:
     """The error for a checkpoint whose files are those that were saved."""
     reason = " ".join(str(error).split()).rstrip(". ")
     return RunError(
-        f"{checkpoint.folder} is whole, and does not fit the model of this tonemill: {reason}. Train again into "
-        "another folder, or use the tonemill that wrote it (run.json names its version)."
+        f"{checkpoint.folder} is intact, but does not fit the model of this version of tonemill: {reason}. Train "
+        "again with another -o, or use the version that wrote it, which run.json names."
     )
 
 

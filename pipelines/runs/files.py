@@ -89,7 +89,7 @@ def reader_of(place: Path) -> tuple[str, type[Model]]:
         if place.suffix.lower() in model.reads:
             return name, model
     suffixes = ", ".join(suffix for model in readers.values() for suffix in model.reads)
-    raise UsageError(f"{place} is neither a run nor a file that a model reads ({suffixes}).")
+    raise UsageError(f"{place} is neither a run nor a model file of a known kind ({suffixes}).")
 
 
 def _loaded(place: Path, data: bytes) -> tuple[str, Model]:

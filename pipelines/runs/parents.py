@@ -79,8 +79,8 @@ def chosen_parents(uses: Mapping[str, str | Lean], values: Mapping[str, Any]) ->
         run = open_run(place)
         if lean.direction not in directions_of(run):
             raise UsageError(
-                f"--{name.replace('_', '-')} is {values[name]}, a run of {run.model}, which can "
-                f"{', '.join(directions_of(run))}; it must be able to {lean.direction}."
+                f"--{name.replace('_', '-')} is {values[name]}, a run of {run.model}, which offers "
+                f"{', '.join(directions_of(run))}; a run that offers {lean.direction} is needed."
             )
         found[name] = Parent(run, run.checkpoint(which), lean.training_only)
     return found
@@ -101,9 +101,7 @@ def parents_of(run: Run, places: Mapping[str, Path] = {}, *, training: bool = Fa
     records = run.about.get(USES, {})
     for name in places:
         if name not in records:
-            raise UsageError(
-                f"{run.folder} leans on no run named {name!r}; it leans on {', '.join(records) or 'none'}."
-            )
+            raise UsageError(f"{run.folder} uses no run named {name!r}; it uses {', '.join(records) or 'none'}.")
     return {
         name: _found(run, name, record, places.get(name))
         for name, record in records.items()
@@ -138,14 +136,14 @@ def _found(run: Run, name: str, record: Mapping[str, Any], place: Path | None) -
         parent = open_run(folder)
     except RunError as error:
         raise RunError(
-            f"{run.folder} leans on a run of {record['model']} ({name}), which is not where it was: {error} {mend}"
+            f"{run.folder} uses a run of {record['model']} ({name}), which is not where it was: {error} {mend}"
         ) from error
     for checkpoint in parent.checkpoints():
         if checkpoint.digest == record["sha256"]:
             return Parent(parent, checkpoint, record.get(TRAINING_ONLY, False))
     steps = ", ".join(str(one.step) for one in parent.checkpoints()) or "none"
     raise RunError(
-        f"{run.folder} leans on step {record['step']} of a run of {record['model']} ({name}), whose weights have the "
-        f"digest {record['sha256'][:16]}. {folder} has no such checkpoint: it has those of steps {steps}. Restore it, "
-        f"or name a copy of the run that holds it with --uses {name}=RUN in render and export."
+        f"{run.folder} uses step {record['step']} of a run of {record['model']} ({name}) whose weights have the "
+        f"digest {record['sha256'][:16]}. {folder} has no such checkpoint: it has those of steps {steps}. Restore "
+        f"it, or name a copy of the run that holds it with --uses {name}=RUN in render and export."
     )

@@ -227,7 +227,8 @@ def open_run(folder: Path) -> Run:
         raise RunError(f"{folder} does not exist. Make it with `tonemill train MODEL CORPUS -o {folder} --minutes 60`.")
     if about.get("schema") != SCHEMA:
         raise RunError(
-            f"{folder} has schema {about.get('schema')} and this tonemill reads {SCHEMA}. Use the one that wrote it."
+            f"{folder} has schema {about.get('schema')} (the version of its format), and this tonemill reads "
+            f"{SCHEMA}. Use the tonemill that wrote it."
         )
     return Run(folder, about)
 
@@ -259,13 +260,13 @@ def refuse_other_config(
     ]
     if differing:
         raise RunError(
-            f"{run.folder} was trained with {', '.join(differing)}. Give those settings to go on with it, "
-            f"or name another folder with -o; --init-from {run.folder} starts a new run from its weights."
+            f"{run.folder} was trained with other settings: {', '.join(differing)}. Give its settings to go on "
+            f"with it, or name another folder with -o; --init-from {run.folder} starts a new run from its weights."
         )
     if run.about["corpus_digest"] != digest:
         raise RunError(
-            f"{run.folder} was trained on another state of {run.about['corpus']}. Name another folder with -o; "
-            f"--init-from {run.folder} starts a new run from its weights."
+            f"{run.folder} was trained on {run.about['corpus']} before that corpus changed. Name another folder "
+            f"with -o; --init-from {run.folder} starts a new run from its weights."
         )
 
 

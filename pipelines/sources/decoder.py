@@ -38,7 +38,7 @@ from tonemill.audiotools.waveform import Flow
 MEMORY_BYTES: Final = 2 << 30
 """Memory limit of the child's data segment."""
 
-_TOO_LARGE: Final = AudioError("memory", f"its decoder wanted more than {MEMORY_BYTES >> 30} GiB")
+_TOO_LARGE: Final = AudioError("memory", f"its decoder needed more memory than {MEMORY_BYTES >> 30} GiB")
 
 _FRAMES = struct.Struct("<q")
 
@@ -225,7 +225,7 @@ class _Child:
             return data
         code = self._process.wait()
         if code == -signal.SIGKILL:
-            raise AudioError("memory", "its decoder was killed: it ran out of memory, probably")
+            raise AudioError("memory", "its decoder was killed; probably it ran out of memory")
         what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         raise AudioError("crashed", f"its decoder ended with {what}")
 

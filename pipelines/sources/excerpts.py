@@ -101,7 +101,7 @@ class TableSource:
                 f"{self.places.end} of {table.path}."
             )
         if self.cut_short:
-            yield f"{self.cut_short} excerpts reach behind the end of their file, and end with it."
+            yield f"{self.cut_short} excerpts end after their file does; they are cut to the end of the file."
 
     def is_partial(self, paths: Sequence[str]) -> bool:
         """Whether a file has no row, or a row no file."""
@@ -164,14 +164,14 @@ class TableSource:
         except (TypeError, ValueError):
             seconds = float("nan")
         if not abs(seconds) < 1e9:
-            raise self._refusal(row, f"its {column} is {value!r}, which is no time")
+            raise self._refusal(row, f"its {column} is {value!r}, which is not a time")
         return seconds
 
     def _refusal(self, row: Row, why: str) -> UsageError:
         return UsageError(
-            f"{self.table.path}, {self.table.where(row)}: {why}. If these columns are not where a row begins and ends "
-            "in its file, --excerpts none makes fields of them, and --excerpts START,END names others; where they "
-            "are not in seconds, --excerpts START,END,samples or START,END,ms reads them."
+            f"{self.table.path}, {self.table.where(row)}: {why}. If these columns do not give the start and end of "
+            "a row in its file, --excerpts none makes fields of them, and --excerpts START,END names others; "
+            "where they are not in seconds, --excerpts START,END,samples or START,END,ms reads them."
         )
 
 

@@ -40,5 +40,5 @@ def check_names(names: Mapping[str, Any]) -> None:
     taken = sorted(RESERVED & set(names))
     if taken:
         raise UsageError(
-            f"Fields cannot be called {' or '.join(taken)}: tonemill writes these itself. Choose other names."
+            f"Fields cannot be called {' or '.join(taken)}: these names are reserved for tonemill. Choose other names."
         )

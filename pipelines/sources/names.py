@@ -281,9 +281,9 @@ def _join(table: Table, fitting_to: _Fitting, naming: Naming, several: bool) -> 
         paths = [path for score, path in fitting if score == best]
         if len(paths) > 1:
             raise UsageError(
-                f"{table.path}, {table.where(row)}: {text!r} fits several files ({', '.join(paths[:4])}), and which is "
-                "meant cannot be known. Name folders in the table, put them before the name by a pattern of columns "
-                "(--join 'fold{fold}/{file}'), or scan one folder at a time."
+                f"{table.path}, {table.where(row)}: {text!r} fits several files ({', '.join(paths[:4])}). Add "
+                "folders to the names in the table, put them before the name by a pattern of columns (--join "
+                f"'fold{{fold}}/{{file}}'), or scan one folder at a time."
             )
         if best is None:
             lonely.append(row)
@@ -309,9 +309,9 @@ def _refuse_double(table: Table, path: str, rows: Sequence[Row], naming: Naming)
             name = differing[0]
             values = " and ".join(repr(table.fields(one).get(name)) for one in (first, row))
             raise UsageError(
-                f"{table.path} has two rows for {path}: {table.where(first)} and {table.where(row)}, whose {name} is "
-                f"{values}. Leave one out, name folders in the table, or name the columns of where a row begins and "
-                "ends in its file (--excerpts START,END)."
+                f"{table.path} has two rows for {path}: {table.where(first)} and {table.where(row)}, whose {name} "
+                f"is {values}. Delete one of the rows, add folders to the names in the table, or name the columns "
+                "that hold start and end of a row in its file (--excerpts START,END)."
             )
 
 

@@ -81,8 +81,8 @@ def pair_by_name(dry: Found, wet: Found, pattern: str | None = None) -> Matched:
         fitting = [one for one in dry_by_name.get(name, ()) if one[1] != place]
         if len(fitting) > 1:
             raise CorpusError(
-                f"{path} fits several dry files: {', '.join(one[0] for one in fitting)}. Say which belong together in "
-                "a table with columns dry and wet: `tonemill pair DRY WET --table pairs.csv`."
+                f"{path} fits several dry files: {', '.join(one[0] for one in fitting)}. List which files belong "
+                "together in a table with columns dry and wet: `tonemill pair DRY WET --table pairs.csv`."
             )
         if not fitting:
             lonely_wet.append(path)
@@ -93,8 +93,8 @@ def pair_by_name(dry: Found, wet: Found, pattern: str | None = None) -> Matched:
     if not pairs:
         dry_names, wet_names = (_some([path for path, _ in side.audio]) for side in (dry, wet))
         raise CorpusError(
-            f"No wet file fits a dry one. Dry: {dry_names}. Wet: {wet_names}. Names must be the same but for words "
-            "like dry and wet, or NAME__EFFECT; else give --pattern or --table."
+            f"No wet file has the name of a dry one. Dry: {dry_names}. Wet: {wet_names}. Names must be the same "
+            "but for words like dry and wet, or NAME__EFFECT; else give --pattern or --table."
         )
     return Matched(tuple(pairs), tuple(lonely))
 
@@ -112,7 +112,7 @@ def pair_with_one(dry: Found, wet: Found, pattern: str | None = None) -> Matched
     if pattern is not None:
         return pair_by_name(dry, Found(wets), pattern)
     if not wets:
-        raise CorpusError(f"There is no wet beside {name}. Name the wet file or folder: `tonemill pair DRY WET`.")
+        raise CorpusError(f"There is no wet file for {name}. Name the wet file or folder: `tonemill pair DRY WET`.")
     own = _bare(name.rpartition("/")[2], _DRY)
     named = {path: _bare(_stem(path).partition("__")[0], _DRY) for path, _ in wets if "__" in _stem(path)}
     others = {path for path, whose in named.items() if whose != own} if own in named.values() else set()
@@ -188,8 +188,8 @@ def pair_by_table(table: Table, dry: Found, wet: Found, joined: str | None = Non
         before, same = used.setdefault(pair.wet, (row, pair))
         if (same.dry, same.fields) != (pair.dry, pair.fields):
             raise UsageError(
-                f"{table.path} has two rows for the wet {name}: {table.where(before)} and {table.where(row)}, and they "
-                "differ. Leave one out."
+                f"{table.path} has two rows for the wet {name}: {table.where(before)} and {table.where(row)}, and "
+                "they differ. Delete one of the rows."
             )
         if before is row:
             pairs.append(pair)
@@ -228,8 +228,8 @@ def _meant(table: Table, row: Row, side: str, name: str, files: Files, places: M
         return places[best[0]]
     if best:
         raise UsageError(
-            f"{table.path}, {table.where(row)}: {name!r} fits several {side} files ({', '.join(best[:4])}). "
-            "Name folders in the table."
+            f"{table.path}, {table.where(row)}: {name!r} fits several {side} files ({', '.join(best[:4])}). Add "
+            "folders to the names in the table."
         )
     if name and beside.is_file():
         return str(beside)

@@ -98,8 +98,8 @@ class Reach:
         )
         raise MachineError(
             f"{socket.gethostname()} could read none of the last {failed} sources, in {spent:.0f} s; at last "
-            f"{readable(source.uri)}: {error.message.rstrip('.')}.{clock} What was finished stays; mend this and give "
-            "the same command again: it goes on where it stopped."
+            f"{readable(source.uri)}: {error.message.rstrip('.')}.{clock} Finished work is kept: mend this and "
+            "repeat the command, and it goes on where it stopped."
         )
 
     def verdict(self, source: Source, error: Doubtful, since: float) -> AudioError:
@@ -115,13 +115,15 @@ class Reach:
         if error.reason not in JUDGED:
             return error
         if (lost := lost_ground(source)) is not None:
-            return Doubtful("unreachable", f"{error.message}; {lost} is gone or empty, as when a disk is not mounted")
+            return Doubtful(
+                "unreachable", f"{error.message}; {lost} is missing or empty, as when a disk is not mounted"
+            )
         place = neighbourhood(source)
         with self._lock:
             later = any(one.seconds > since and one.source.uri != source.uri for one in self._reads[place])
         if later or self._other_readable(source):
             return AudioError(error.reason, error.message)
-        return Doubtful("unreachable", f"{error.message}; nor could anything else of {readable(place)}")
+        return Doubtful("unreachable", f"{error.message}; no other file of {readable(place)} could be read either")
 
     def _other_readable(self, source: Source) -> bool:
         """Whether another source of the same neighbourhood can be read now."""

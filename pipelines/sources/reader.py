@@ -71,7 +71,7 @@ def refuse_vanished(source: dict[str, Any], kept: Path | None, error: AudioError
         Vanished: it did.
     """
     if isinstance(kept, Copy) and not kept.exists():
-        raise Vanished("network", f"its copy vanished from {kept.parent}") from error
+        raise Vanished("network", f"its temporary copy was deleted from {kept.parent}") from error
 
 
 class Vanished(Doubtful):
@@ -134,7 +134,7 @@ def bring(source: dict[str, Any]) -> files.Source:
         assert status is not None
         if (status.st_size, status.st_mtime_ns) != (source.get("bytes"), modified_ns(source)):
             if not stat.S_ISREG(status.st_mode):
-                raise AudioError("changed", "it is no regular file any more; scan again")
+                raise AudioError("changed", "it is not a regular file any more; scan again")
             # Touched or copied is not changed, as long as the bytes are the same.
             with place.open("rb") as file:
                 _refuse_change(source, hashlib.file_digest(file, "sha256").hexdigest())

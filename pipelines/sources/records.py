@@ -123,7 +123,7 @@ def _is_object(line: str) -> bool:
 def _of_records(records: Sequence[tuple[int, Any]]) -> tuple[list[str], Rows]:
     for line, record in records:
         if not isinstance(record, dict):
-            raise ValueError(f"what stands in line {line} is no object: {str(record)[:60]}")
+            raise ValueError(f"line {line} is not a JSON object: {str(record)[:60]}")
     columns = list(dict.fromkeys(chain.from_iterable(record for _, record in records)))
     rows = [
         (line, {name: _as_json(value) for name, value in record.items() if _is_known(value)})

@@ -41,7 +41,7 @@ def listed(root: StorePath) -> list[tuple[str, StorePath]]:
     if root.scheme != "https":
         found += [(path.relative_to(root), path) for path in root.below()]
     if not found:
-        raise UsageError(f"There is no object {root} and none below it.")
+        raise UsageError(f"There is no object {root}, and no folder of that name.")
     return found
 
 
@@ -83,8 +83,9 @@ def _vanished(remote: StorePath, again: bool, error: OSError) -> tuple[Copy, Ent
 def unstable(remote: object) -> MachineError:
     """The error for a copy of a source that was deleted twice while it was read."""
     return MachineError(
-        f"TMPDIR is {tempfile.gettempdir()}, and the copy of {remote} vanished from there twice while it was read. Set "
-        "TMPDIR to a folder that nothing cleans, and give the same command again: it goes on where it stopped."
+        f"TMPDIR is {tempfile.gettempdir()}, and the temporary copy of {remote} was deleted from there twice while "
+        "it was read. Set TMPDIR to a folder in which no other program deletes files, and repeat the command: it "
+        "goes on where it stopped."
     )
 
 

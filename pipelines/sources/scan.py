@@ -121,7 +121,7 @@ def find_audio(places: Sequence[str], is_list: bool = False) -> Found:
     archives = [] if is_list else sorted(one for one in found.named if one.lower().endswith(ARCHIVES))
     if archives:
         name = readable(archives[0])
-        raise UsageError(f"{name} is an archive and no sound. `tonemill open FILE` reads a .tar; unpack others.")
+        raise UsageError(f"{name} is an archive, not a sound. `tonemill open FILE` reads a .tar; unpack others.")
     if not found.audio:
         passed = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.most_common(8))
         kinds = files.DECODABLE | (ffmpeg.SUFFIXES if ffmpeg.loads() else frozenset())

@@ -39,7 +39,7 @@ def interpolated(count: int, steps: int, seed: int, fields: Mapping[str, Any]) -
     """
     if count < 2:
         raise UsageError(
-            f"--interpolate goes from seed to seed, and there is {count}: `tonemill seeds 2 --interpolate {steps}`."
+            f"--interpolate needs two seeds or more, and there is {count}: `tonemill seeds 2 --interpolate {steps}`."
         )
     ends = list(seeds(count, seed, fields))
     for start, end in pairwise(ends):
@@ -86,7 +86,7 @@ def of_latents(file: Path, count: int | None, seed: int, fields: Mapping[str, An
     """
     rows = _rows(file)
     if count is not None and count > len(rows):
-        raise UsageError(f"{file} holds {len(rows)} latent vectors, and {count} were wanted.")
+        raise UsageError(f"{file} holds {len(rows)} latent vectors, and {count} were requested.")
     for recipe, row in zip(seeds(len(rows) if count is None else count, seed, fields), rows, strict=False):
         yield Recipe(recipe.path.replace("seed", "latent", 1), {}, {**recipe.fields, "latent": row})
 
@@ -113,4 +113,6 @@ def _check(fields: Mapping[str, Any]) -> None:
     check_names(fields)
     for name in OWN:
         if name in fields:
-            raise UsageError(f"--set {name} would make all of them one; --seed N gives other seeds.")
+            raise UsageError(
+                f"--set {name} would give all recipes the same seed. Leave it out; --seed N draws other seeds."
+            )

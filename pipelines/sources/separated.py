@@ -43,7 +43,7 @@ def separated(data: bytes, own: str, names: Sequence[str], columns: Sequence[str
         ValueError: it cannot be read; the message has the line and the reason.
     """
     if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise ValueError("it is a workbook; save its sheet as CSV")
+        raise ValueError("it is a spreadsheet; save its sheet as CSV")
     lines = io.StringIO(decoded(data), newline=None).read().split("\n")
     first = 0
     if (stated := re.fullmatch(r"sep=(.)", lines[0])) is not None:

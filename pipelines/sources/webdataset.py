@@ -98,7 +98,7 @@ def tars_of(typed: Sequence[str]) -> list[Path]:
             found += matching
     for one in found:
         if one.suffix.lower() != TAR_SUFFIX:
-            raise UsageError(f"{one} is no plain tar, and sounds are read out of the middle of it. {_unpacking(one)}")
+            raise UsageError(f"{one} is compressed, and only plain tars can be read. {_unpacking(one)}")
     return list(dict.fromkeys(found))
 
 
@@ -191,7 +191,7 @@ def _members(tar: Path, file: Any) -> Iterator[tarfile.TarInfo]:
                 # The list of members would grow with the tar.
                 archive.members = []  # type: ignore[attr-defined]
                 if one.offset_data + one.size > size:
-                    raise CorpusError(f"{tar} is cut: its member {one.name!r} ends behind it. Copy it again.")
+                    raise CorpusError(f"{tar} is incomplete: its file {one.name!r} goes beyond the end. Copy it again.")
                 if one.isreg() and not one.issparse():
                     yield one
     except (tarfile.TarError, ValueError, OverflowError) as error:

@@ -23,7 +23,7 @@ def levels_of(example: Example, silence_db: float = -60.0, loudness: bool = Fals
     from tonemill.audiotools.errors import AudioError
 
     if not example.sounds:
-        raise AudioError("roles", "it has no sound to measure; `tonemill render` makes some of a seed")
+        raise AudioError("roles", "it has no sound to measure; `tonemill render RUN` makes sound from a seed")
 
     return {role: measure(sound, silence_db, loudness) for role, sound in example.sounds.items()}
 

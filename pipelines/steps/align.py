@@ -82,7 +82,8 @@ class Align(Step):
         if set(example.sounds) != {"dry", "wet"}:
             raise AudioError(
                 "roles",
-                f"it has {' and '.join(sorted(example.sounds)) or 'none'}, not dry and wet; see `tonemill pair`",
+                f"it has {' and '.join(sorted(example.sounds)) or 'none'}, not dry and wet; `tonemill pair DRY "
+                "WET` makes pairs",
             )
         dry, wet = example.sounds["dry"], example.sounds["wet"]
         for what, mend in (("sample_rate", f"resample --rate {dry.sample_rate}"), ("channels", "channels mean")):
@@ -127,15 +128,16 @@ class Align(Step):
         if found.confidence < self.min_confidence:
             raise AudioError(
                 "unrelated",
-                f"no delay within {self.max_latency_ms:g} ms makes wet follow dry (confidence {found.confidence:.2f}); "
-                "are these two a pair, and is --max-latency-ms large enough?",
+                f"at no delay of up to {self.max_latency_ms:g} ms does the wet follow the dry (confidence "
+                f"{found.confidence:.2f}). Check that they are recordings of the same playing; if so, raise "
+                "--max-latency-ms",
                 **about,
             )
         if abs(found.drift_ppm) > self.max_drift_ppm and "drift" not in self.corrections:
             raise AudioError(
                 "drift",
                 f"the clocks of wet and dry differ by {found.drift_ppm:.1f} ppm, more than --max-drift-ppm "
-                f"{self.max_drift_ppm:g}; `tonemill align --correct latency,polarity,drift` puts it right",
+                f"{self.max_drift_ppm:g}; `tonemill align --correct latency,polarity,drift` corrects it",
                 **about,
             )
 
@@ -160,7 +162,7 @@ class Align(Step):
         first = {"dry": max(0, -shift), "wet": max(0, shift)}
         length = min(frames[role] - first[role] for role in sounds)
         if length < self.min_seconds * rate:
-            raise Filtered("too_short", f"{max(0, length) / rate:.3f} s are left of it when lined up", **about)
+            raise Filtered("too_short", f"{max(0, length) / rate:.3f} s of sound are left after aligning", **about)
         sounds = {role: part(sound, first[role], first[role] + length) for role, sound in sounds.items()}
         if found.polarity < 0 and "polarity" in self.corrections:
             sounds["wet"] = scaled(sounds["wet"], -1.0)
@@ -177,7 +179,8 @@ class Align(Step):
                 raise AudioError(
                     "replicate",
                     f"where the dry repeats itself the wet differs by an ESR of {esr:.3g}, more than "
-                    f"--max-replicate-esr {self.max_replicate_esr:g}: noise, a moved knob, or an effect with a clock",
+                    f"--max-replicate-esr {self.max_replicate_esr:g}, as from noise, a moved knob, or an effect "
+                    "that changes by itself",
                     **about,
                 )
         start_seconds = example.start_seconds + first["dry"] / rate

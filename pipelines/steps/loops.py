@@ -74,7 +74,8 @@ class Loops(Step):
         if beats.confidence < self.min_confidence:
             raise Filtered(
                 "tempo",
-                f"{_words(about)} is less certain than --min-confidence {self.min_confidence:g}; state it with --bpm",
+                f"{_words(about)} is less certain than --min-confidence {self.min_confidence:g}; give the tempo "
+                "with --bpm",
                 **about,
             )
         bars = beats.bars(self.beats_per_bar, self.bars)
@@ -82,7 +83,8 @@ class Loops(Step):
             count = len(beats.times) - 1
             raise Filtered(
                 "too_short",
-                f"at {_words(about)} it holds {count} beats; --bars {self.bars} has {self.bars * self.beats_per_bar}",
+                f"at {_words(about)} it holds {count} beats, and --bars {self.bars} needs "
+                f"{self.bars * self.beats_per_bar}",
                 **about,
             )
         rate = example.sample_rate
@@ -192,7 +194,7 @@ class Loops(Step):
         seams = [seam for one in clip.values() if not (seam := seam_of(one, rate, about["beats"])).flat]
         if not seams:
             if self.min_loopability:
-                raise Filtered("flat", "it has no beats by which --min-loopability could be judged", **about)
+                raise Filtered("flat", "it has no beats, by which --min-loopability is measured", **about)
             return _with(made, clip).with_fields(fields)
         worst = min(seams, key=lambda seam: seam.loopability)
         score = round(worst.loopability, 4)
@@ -200,7 +202,7 @@ class Loops(Step):
             missing = (
                 f" (its beats fit a clip {worst.missing_ms:+g} ms longer)" if worst.fit == worst.loopability else ""
             )
-            message = f"its end leads into its start with {score:g}{missing}, less than --min-loopability"
+            message = f"its loopability is {score:g}{missing}, less than --min-loopability"
             raise Filtered("seam", f"{message} {self.min_loopability:g}", loopability=score, **about)
         return _with(made, clip).with_fields(
             {**fields, "loopability": score, "joint_percentile": round(worst.percentile, 4)}

@@ -79,7 +79,7 @@ class Normalize(Step):
         peak_db = max((one.peak_db for one in levels.values() if one.peak_db is not None), default=None)
         if level is None or peak_db is None:
             if self.on_silence == "drop":
-                raise Filtered("silent", f"there is nothing in it to bring to {target:g} {self._unit}")
+                raise Filtered("silent", f"it is silent, and no gain brings it to {target:g} {self._unit}")
             return 0.0, "silence"
         gain, limit = target - level, ""
         if gain > self.max_gain_db:
@@ -92,7 +92,8 @@ class Normalize(Step):
                 raise AudioError(
                     "clipping",
                     f"a gain of {gain:+.2f} dB to {target:g} {self._unit} would lift its peak to "
-                    f"{peak_db + gain:+.2f} dB, above {self.ceiling_db:g}; --on-clip limit lowers the gain instead",
+                    f"{peak_db + gain:+.2f} dB, above {self.ceiling_db:g}; --on-clip limit uses a lower gain "
+                    "instead",
                 )
             gain, limit = headroom - _ROUNDING_DB, "ceiling" if above else limit
         # Rounded down, so that the field is the very gain applied and never leads above the ceiling.

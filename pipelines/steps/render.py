@@ -143,7 +143,7 @@ class Render(BatchStep):
             arrays = [one for one, about in directions.items() if about.gives_array]
             mend = f"Leave it out, or render with --as {arrays[0]}." if arrays else "Leave it out."
             raise UsageError(
-                f"--keep-audio is for what gives an array; render --as {name} gives {direction.gives}. {mend}"
+                f"--keep-audio keeps the sound beside an array, but render --as {name} gives {direction.gives}. {mend}"
             )
         return replace(
             self,
@@ -230,7 +230,9 @@ class Render(BatchStep):
             AudioError: roles: it lacks a seed, audio or an array, or its rate is refused; condition: it lacks a field.
         """
         if SEED in self.needs and not isinstance(example.fields.get("seed"), int):
-            raise AudioError("roles", f"{self.run} renders from seeds; `tonemill seeds 16` makes some")
+            raise AudioError(
+                "roles", f"{self.run} renders from seeds, and the recipe has none; `tonemill seeds 16` makes some"
+            )
         if AUDIO in self.needs:
             self._check_sound(example)
         for name in self.needs:

@@ -51,7 +51,9 @@ class Slice(Step):
 
     def _check_silences(self) -> None:
         if (self.seconds, self.samples, self.hop_seconds) != (None, None, None):
-            raise UsageError("slice --at silence cuts clips as long as they are: leave --seconds and --samples out.")
+            raise UsageError(
+                "slice --at silence cuts at pauses, so clips have any length: leave --seconds and --samples out."
+            )
         if not -200 <= self.silence_db < 0:
             raise UsageError(f"--silence-db is {self.silence_db}; it must be from -200 to below 0.")
         if not 0 < self.silence_seconds < float("inf"):
@@ -167,7 +169,7 @@ def _stand_in(example: Example) -> Waveform:
     from tonemill.audiotools.waveform import Waveform
 
     if example.samples is None:
-        raise AudioError("roles", f"it has {example.holds}, and nothing of that has a length in samples to cut")
+        raise AudioError("roles", f"it has {example.holds}, which has no length in samples and cannot be cut")
     return Waveform(np.zeros((0, example.samples), np.float32), example.sample_rate)
 
 

@@ -46,7 +46,7 @@ class Within(Step):
         end = max(extent(sound)[0] for sound in example.sounds.values())
         end = end if last is None else min(end, last)
         if first >= end:
-            raise Filtered("too_short", f"it has no sound from {self.start_seconds:g} s on")
+            raise Filtered("too_short", f"it ends before {self.start_seconds:g} s (--start-seconds)")
         sounds = {role: part(sound, first, end) for role, sound in example.sounds.items()}
         yield replace(example.with_sounds(sounds), start_seconds=begun + first / rate)
 

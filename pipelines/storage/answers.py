@@ -57,7 +57,7 @@ class Answer(NamedTuple):
         number = _NUMBERS.get(self.meaning.reason, errno.EIO)
         text = self.words or os.strerror(number)
         if attempts > 1:
-            text = f"{what}: tried {attempts} times, and at last: {text}"
+            text = f"{what}: tried {attempts} times; the last answer: {text}"
         error = OSError(number, text[:400], what)
         error.meaning = self.meaning  # type: ignore[attr-defined]
         return error

@@ -125,8 +125,8 @@ def sync_file(path: Path) -> None:
 
 def unwritable(target: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"{target} cannot be written: {error.strerror or error}. What was finished stays; mend this and give the same "
-        "command again: it goes on where it stopped."
+        f"{target} cannot be written: {error.strerror or error}. Finished work is kept: mend this and repeat the "
+        "command, and it goes on where it stopped."
     )
 
 

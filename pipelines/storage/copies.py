@@ -95,8 +95,9 @@ def _unusable(error: OSError) -> MachineError:
     if is_of_machine(error):
         return machine_error(error, f"TMPDIR is {place}, where copies of sources are made")
     return MachineError(
-        f"TMPDIR is {place}, where copies of sources are made, and it cannot be written: {error.strerror}. Set TMPDIR "
-        "to a folder that nothing cleans, and give the same command again: it goes on where it stopped."
+        f"TMPDIR is {place}, where copies of sources are made, and it cannot be written: {error.strerror}. Set "
+        "TMPDIR to a folder in which no other program deletes files, and repeat the command: it goes on where it "
+        "stopped."
     )
 
 

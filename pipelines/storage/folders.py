@@ -62,7 +62,11 @@ def locked(
             ):
                 if other is not None:
                     brief = is_brief(other)
-                    raise InUse(f"Another command is writing to {folder}; its lease is {other}. Wait for it.", brief)
+                    raise InUse(
+                        f"Another command is writing to {folder} (its lock is {other}). Wait until it has ended, "
+                        "or name another folder.",
+                        brief,
+                    )
                 yield
         except InUse as error:
             raise InUse(str(error).replace(str(scratch(folder)), str(folder)), error.briefly) from error

@@ -17,7 +17,7 @@ from tonemill.pipelines.storage.store import ANSWER_SECONDS, Entry
 
 PIECE_BYTES: Final = 1 << 20
 
-ELSEWHERE: Final = "it points elsewhere, and from https only https is followed"
+ELSEWHERE: Final = "the server redirects to an address that is not https, which is not followed"
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):
@@ -50,7 +50,10 @@ class Web:
             return _entry(answer.headers, "Content-Length")
 
     def find(self, key: str) -> dict[str, Entry]:
-        raise UsageError(f"https://{key} cannot be listed; name its files, or pipe their names into `tonemill scan -`.")
+        raise UsageError(
+            f"https://{key} is a web address, whose files cannot be listed; name each file, or pipe their names "
+            "into `tonemill scan -`."
+        )
 
     def is_folder(self, key: str) -> bool:
         return False
@@ -97,6 +100,6 @@ def _refused() -> PermissionError:
 
 def _entry(headers: Message, length: str) -> Entry:
     if not str(headers.get(length, "")).isdigit():
-        raise OSError(errno.EIO, "the server does not state the length of the file")
+        raise OSError(errno.EIO, "the server does not state the length of the file, which is needed to read it")
     when = headers.get("Last-Modified")
     return Entry(int(headers[length]), 0 if when is None else round(parsedate_to_datetime(when).timestamp()) * 10**9)

@@ -163,8 +163,8 @@ def _other(
         if not announced:
             announced = True
             say(
-                f"another command may be at work on {folder}; waiting until its lease {unsure[0]} is renewed, or "
-                f"was not renewed for {LEASE_SECONDS:.0f} s"
+                f"another command may be writing to {folder}; waiting up to {LEASE_SECONDS:.0f} s to see whether "
+                f"it still renews its lock {unsure[0]}"
             )
         time.sleep(min(WATCH_SECONDS, LEASE_SECONDS / 4))
         # The modification time of this put is the store's current time.

@@ -217,7 +217,7 @@ def _parquet(file: BinaryIO, path: Path) -> _Opened:
     file.seek(max(0, size - 8))
     length = int.from_bytes(file.read(4), "little")
     if length > min(MOST_METADATA, size):
-        raise CorpusError(f"{path} is damaged: it announces {length} bytes of description.")
+        raise CorpusError(f"{path} is damaged: it announces {length} bytes of metadata.")
     file.seek(0)
     # Without Arrow's threads: some were still starting when a short command ended, and aborted it. Arrow's
     # read_table starts one even with use_threads=False, because it reads through its data sets.
@@ -252,7 +252,7 @@ def _batches(
     # Of row groups, and not of their columns: pyarrow 25 ends the process where a column's description is damaged.
     groups = [(one.total_byte_size, one.num_rows, one.num_columns) for one in map(metadata.row_group, numbers)]
     if any(count < 0 for group in groups for count in group):
-        raise CorpusError(f"{path} is damaged: it announces sizes below zero.")
+        raise CorpusError(f"{path} is damaged: it states sizes below zero.")
     # A value that repeats takes no room in the file, and eight bytes in memory.
     _refuse_more(sum(size + 8 * rows * columns for size, rows, columns in groups), path)
     # A text that repeats is spelt out in every row: no text is longer than its row group, so that a batch stays in
@@ -313,6 +313,6 @@ def _spelt(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _refuse_more(count: int, path: Path) -> None:
     if count > MOST_BYTES:
         raise CorpusError(
-            f"{path} would take {count >> 20} MiB of memory, and {MOST_BYTES >> 20} are the most. It is damaged, or "
-            "made to do harm; make the corpus again, in several folders if it is really so large."
+            f"{path} would take {count >> 20} MiB of memory, and {MOST_BYTES >> 20} are allowed. It is damaged or "
+            "malicious; make the corpus again, in several folders if it is really so large."
         )

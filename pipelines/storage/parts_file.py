@@ -197,7 +197,7 @@ class PartsFile:
             or len(groups) != len(rows)
             or min(rows, default=0) < 0
         ):
-            raise CorpusError(f"{self._path} is damaged: its list of parts does not fit it.")
+            raise CorpusError(f"{self._path} is damaged: its list of parts does not match its content.")
         return groups, tables
 
 

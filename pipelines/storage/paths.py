@@ -62,12 +62,14 @@ def _placed(typed: str | Path, exact: bool) -> Path:
         return Path(typed)
     scheme, key = found[1].lower(), found[2]
     if scheme not in (*EXTRAS, "https"):
-        raise UsageError(f"{scheme}:// is no kind of place that is read here; there are {', '.join(EXTRAS)} and https.")
+        raise UsageError(f"{scheme}:// is not supported; there are {', '.join(EXTRAS)} and https.")
     if "@" in key.split("/")[0] or holds_secrets(f"{scheme}://{key}"):
-        raise UsageError(f"A {scheme}:// URI must hold no password or key: streams and plans keep URIs. {_ELSEWHERE}")
+        raise UsageError(
+            f"A {scheme}:// URI must not contain a password or key, because corpora store URIs. {_ELSEWHERE}"
+        )
     dotted = key.split("/")[:1] if exact and scheme != "https" else key.split("/")
     if not key.strip("/") or {".", ".."} & set(dotted):
-        raise UsageError(f"{scheme}://{key} is no place in a store; it must be as {scheme}://bucket/folder.")
+        raise UsageError(f"{scheme}://{key} names no bucket and folder; it must be as {scheme}://bucket/folder.")
     if scheme == "https" or (exact and "/" in key):
         return cast(Path, StorePath(scheme, key))
     return cast(Path, StorePath(scheme, key.strip("/")))
@@ -102,7 +104,9 @@ def of_this_machine(path: Path, what: str) -> Path:
         UsageError: it is a path in a store.
     """
     if as_store(place(path)) is not None:
-        raise UsageError(f"{what} works on folders of this machine, and {place(path)} is none. Copy it here first.")
+        raise UsageError(
+            f"{what} works on folders of this machine, and {place(path)} is in a store. Copy it here first."
+        )
     return path
 
 
@@ -245,11 +249,11 @@ def to_path(uri: str) -> Path:
     elif "://" in uri:
         return exactly(uri)
     if "\0" in path:
-        raise UsageError(f"{uri!r} is no path of a file: it contains the byte 0 (%00), which no file name can.")
+        raise UsageError(f"{uri!r} is not the path of a file: it contains the byte 0 (%00), which no file name has.")
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise UsageError(f"{uri!r} names no file: it holds half a character.") from error
+        raise UsageError(f"{uri!r} is not the path of a file: it contains half of a UTF-8 character.") from error
     return Path(path)
 
 

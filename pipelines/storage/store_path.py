@@ -139,7 +139,7 @@ class StorePath:
         def act() -> bytes:
             data = store_of(self.scheme).read(self.key, start, end) if end > start else b""
             if len(data) != end - start:
-                raise EOFError(f"{len(data)} of {end - start} bytes came")
+                raise EOFError(f"{len(data)} of {end - start} bytes were received")
             return data
 
         return self._persist(f"reading {self}", act)
@@ -151,7 +151,7 @@ class StorePath:
             found = store_of(self.scheme).look(self.key)
             store_of(self.scheme).fetch(self.key, target)
             if (got := target.stat().st_size) != found.bytes:
-                raise EOFError(f"{got} of {found.bytes} bytes came")
+                raise EOFError(f"{got} of {found.bytes} bytes were received")
             return found
 
         return self._persist(f"reading {self}", act)

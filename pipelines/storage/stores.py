@@ -78,7 +78,7 @@ def most_seconds() -> float:
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise UsageError(f"{GIVE_UP} is {typed!r} in the environment; it must be seconds, more than 0.")
+        raise UsageError(f"{GIVE_UP} is {typed!r} in the environment; it must be a number of seconds above 0.")
     return seconds
 
 

@@ -117,11 +117,11 @@ def member_at(file: BinaryIO, place: int, size: int) -> Member | None:
     except (tarfile.HeaderError, ValueError, OverflowError) as error:
         raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
     if not info.isreg():
-        raise CorpusError(f"the member {info.name!r} at byte {place} is no file, but of type {info.type!r}")
+        raise CorpusError(f"the member {info.name!r} at byte {place} is not a file, but of type {info.type!r}")
     # A negative size would move the reader backwards, into an endless loop.
     if not 0 <= info.size <= size - place - tarfile.BLOCKSIZE:
         raise CorpusError(
-            f"the member {info.name!r} at byte {place} announces {info.size} bytes, which the tar has not"
+            f"the member {info.name!r} at byte {place} announces {info.size} bytes, and the tar ends before"
         )
     return Member(info.name, place + tarfile.BLOCKSIZE, info.size)
 

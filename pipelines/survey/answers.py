@@ -39,7 +39,7 @@ def read_session(text: str | bytes, study: Study, rehearsed: bool = False) -> di
         NotAnswers: it is something else; the message names what.
     """
     if len(text) > MOST_BYTES:
-        raise NotAnswers(f"it has {len(text):,} bytes, and answers have {MOST_BYTES:,} at most")
+        raise NotAnswers(f"it has {len(text):,} bytes, and a file of answers has {MOST_BYTES:,} at most")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -54,16 +54,16 @@ def read_session(text: str | bytes, study: Study, rehearsed: bool = False) -> di
         raise NotAnswers("it answers another study")
     session = _text(found, "session", 40)
     if not SESSION.fullmatch(session):
-        raise NotAnswers("its session is not as the page makes one")
+        raise NotAnswers("its session identifier is not one that the survey's page makes")
     consent = found.get("consent")
     if not isinstance(consent, dict) or consent.get("digest") != study.plan["consent_digest"]:
-        raise NotAnswers("its listener agreed to another text than this study's")
+        raise NotAnswers("its listener agreed to another consent text than that of this study")
     listener = found.get("listener")
     if type(listener) is not int or not 1 <= listener <= 99_999:
         raise NotAnswers("its listener number is not from 1 to 99999")
     facts, headphones = found.get("facts"), found.get("headphones")
     if not isinstance(facts, dict) or not isinstance(headphones, dict):
-        raise NotAnswers("it lacks facts or headphones")
+        raise NotAnswers('it lacks the answers on the listener ("facts") or on headphones')
     trials = _trials(found.get("trials"), study, listener)
     return {
         "tonemill_survey": 1,
@@ -97,16 +97,18 @@ def read_session(text: str | bytes, study: Study, rehearsed: bool = False) -> di
 def _trials(found: Any, study: Study, listener: int) -> list[dict[str, Any]]:
     order = study.plan["orders"][(listener - 1) % len(study.plan["orders"])]
     if not isinstance(found, list) or len(found) > len(order):
-        raise NotAnswers(f"it has not up to {len(order)} trials, as this study has")
+        raise NotAnswers(f'its "trials" must be a list of 1 to {len(order)} trials, the number of this study')
     trials = []
     for position, (one, wanted) in enumerate(zip(found, order, strict=False)):
         fits = isinstance(one, dict) and all(one.get(name) == wanted.get(name) for name in ("kind", "clip", "answer"))
         if not fits or not isinstance(one.get("answers"), dict) or not isinstance(one.get("ms"), dict):
-            raise NotAnswers(f"its trial {position + 1} is not that of listener {listener}")
+            raise NotAnswers(f"its trial {position + 1} is not the one that the study gives listener {listener}")
         answers = {}
         for name, score in one["answers"].items():
             if name not in study.questions or type(score) is not int or not 1 <= score <= study.levels:
-                raise NotAnswers(f"its trial {position + 1} has an answer that this study does not have")
+                raise NotAnswers(
+                    f"its trial {position + 1} has an answer to a question or rating that this study does not have"
+                )
             answers[name] = score
         if set(answers) != set(study.questions):
             break  # begun and not finished, after which there is none

@@ -120,7 +120,9 @@ def make(
     secret = secrets.token_bytes(32)
     ids = [opaque_id(secret, one.kind, one.owner, one.source) for one in items]
     if len(set(ids)) < len(ids):
-        raise UsageError("One system holds a clip twice. Name each place once, and each file once in it.")
+        raise UsageError(
+            "One system has the same clip twice. Name each folder or corpus once, and delete copies of files."
+        )
     level = levels([one.sound for one in items], form)
     plan = _plan(systems, items, ids, form, wishes)
     digest = digest_of(plan)
@@ -172,7 +174,7 @@ def _refuse_taken(files: StudyFolder) -> None:
     if files.folder.exists() and (not files.folder.is_dir() or any(files.folder.iterdir())):
         raise OutputError(f"{files.folder} is there already. Name a new folder with -o.")
     if files.folder.exists() and files.key.exists():
-        raise OutputError(f"{files.key} is there already, and a key is never replaced. Name a new folder with -o.")
+        raise OutputError(f"{files.key} exists, and a key is never overwritten. Name a new folder with -o.")
 
 
 def _reference_of(systems: Sequence[System], wishes: Wishes) -> str | None:
@@ -180,7 +182,7 @@ def _reference_of(systems: Sequence[System], wishes: Wishes) -> str | None:
     if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError(f"A study compares two systems or more, each with a name of its own; there are {names}.")
     if any(name in ANCHORS for name in names):
-        raise UsageError(f"No system may be named as an anchor: {', '.join(ANCHORS)}.")
+        raise UsageError(f"These names are reserved for anchors, and no system may have them: {', '.join(ANCHORS)}.")
     if wishes.reference is not None and wishes.reference not in names:
         raise UsageError(f"--reference is {wishes.reference}; it must be one of {', '.join(names)}.")
     return wishes.reference or ("real" if "real" in names else None)
@@ -280,22 +282,29 @@ def _notes(items: Sequence[_Item], level: Sequence[Level], wishes: Wishes, refer
     """What a person should know before handing the study out."""
     notes = []
     if reference is None:
-        notes.append("No system is the reference (name it real=, or give --reference): ratings have no upper anchor.")
+        notes.append(
+            "No system is the reference, so ratings have no upper anchor. Name the real clips real=, or give "
+            "--reference."
+        )
     silent = sum(one.lufs is None for one in level)
     if silent:
         notes.append(f"{silent} clips are silent: they have no loudness to match and stay as they are.")
     loud = [one.lufs + one.gain_db for one in level if one.lufs is not None]
     if loud and loud[0] < wishes.lufs - 0.05:
         notes.append(
-            f"Clips are at {loud[0]:.1f} LUFS and not {wishes.lufs:.1f}, for one would pass -1 dBTP: none is limited."
+            f"Clips are at {loud[0]:.1f} LUFS and not {wishes.lufs:.1f},because at that loudness the peaks of one "
+            "clip would pass -1 dBTP, and clips are not limited."
         )
     lengths: dict[str, set[float]] = {}
     for one in items:
         lengths.setdefault(one.owner, set()).add(round(one.sound.frames / one.sound.sample_rate, 2))
     if len({frozenset(one) for one in lengths.values()}) > 1:
         notes.append(
-            "Systems differ in the lengths of their clips, by which listeners may know them: slice them alike."
+            "Systems differ in the lengths of their clips, by which listeners may recognise them. Put `tonemill "
+            "slice --seconds 4` into the pipe of each."
         )
     if len({one.sound.channels for one in items}) > 1:
-        notes.append("Some clips are mono and some stereo, by which listeners may know them: --mono mixes all.")
+        notes.append(
+            "Some clips are mono and some stereo, by which listeners may recognise systems: --mono mixes all to mono."
+        )
     return notes

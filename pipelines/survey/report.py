@@ -27,7 +27,9 @@ def write_report(analysed: Analysed, output: Path) -> list[Path]:
     """
     numbers = analysed.numbers
     if output.exists() and GENERATOR.encode() not in output.read_bytes()[:4096]:
-        raise OutputError(f"{output} is there already, and no report of a study. Name another file with -o.")
+        raise OutputError(
+            f"{output} exists and is not a report of a study, so it is not overwritten. Name another file with -o."
+        )
     stem = output.with_suffix("")
     written = [
         output,

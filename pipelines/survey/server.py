@@ -57,7 +57,7 @@ def server_of(
             raise OutputError(
                 f"Port {port} is taken. Name another with --port, or --port 0 for any that is free."
             ) from error
-        raise UsageError(f"{host}:{port} cannot be listened on: {error}.") from error
+        raise UsageError(f"{host}:{port} cannot be opened for listeners: {error}.") from error
 
 
 class _Desk:

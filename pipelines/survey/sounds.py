@@ -76,9 +76,11 @@ def require_usable(waveform: Waveform, loops: bool) -> None:
     """
     seconds = waveform.frames / waveform.sample_rate
     if seconds < SHORTEST_SECONDS:
-        raise AudioError("too_short", f"it has {seconds:.3f} s, and a clip has {SHORTEST_SECONDS} s at least")
+        raise AudioError("too_short", f"it has {seconds:.3f} s, and a clip must have at least {SHORTEST_SECONDS} s")
     if loops and seconds > LONGEST_LOOP_SECONDS:
-        raise AudioError("too_long", f"it has {seconds:.1f} s, and a loop has {LONGEST_LOOP_SECONDS:.0f} s at most")
+        raise AudioError(
+            "too_long", f"it has {seconds:.1f} s, and a loop may have {LONGEST_LOOP_SECONDS:.0f} s at most"
+        )
 
 
 def in_form(waveform: Waveform, form: Form) -> Waveform:

@@ -116,7 +116,9 @@ def _of_file(source: str, path: Path) -> Candidate:
 def _of_corpus(corpus: Corpus, split: str, by: str | None, matched: str | None) -> list[Candidate]:
     role = next((one for one in ("audio", "wet") if one in corpus.about["roles"]), None)
     if role is None:
-        raise CorpusError(f"{corpus.name} holds {corpus.holds}, neither audio nor wet, so there is nothing to rate.")
+        raise CorpusError(
+            f"{corpus.name} holds {corpus.holds}; listeners rate the role audio or wet, which it does not have."
+        )
     if split and split not in corpus.about["splits"]:
         raise UsageError(f"{corpus.name} has no split {split}; it has {', '.join(corpus.about['splits'])}.")
     fields = corpus.fields()
@@ -173,7 +175,7 @@ def _of_recipe(recipe: Recipe, by: str | None, matched: str | None) -> Candidate
             raise outcome.error
         sounds = outcome.example.waveforms()
         if not sounds:
-            raise AudioError("roles", f"it has {outcome.example.holds}, so there is nothing to rate")
+            raise AudioError("roles", f"it has {outcome.example.holds}, and no sound to rate")
         return sounds.get("wet") or next(iter(sounds.values()))
 
     row = {SOURCE: recipe.path, FOLDER: folder_of(recipe.path), **recipe.fields}

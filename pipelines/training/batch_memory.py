@@ -59,5 +59,8 @@ class Stacks:
             self.tensors[name] = self._memory.tensor(name, (self._rows, *values.shape))
         stack = self.tensors[name].numpy()
         if values.shape != stack.shape[1:]:
-            raise ValueError(f"{name} has the shape {values.shape} in an example, and {stack.shape[1:]} in another.")
+            raise ValueError(
+                f"{name} has the shape {values.shape} in one example and {stack.shape[1:]} in another, so they fit "
+                "in no batch."
+            )
         stack[row] = values

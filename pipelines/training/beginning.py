@@ -118,7 +118,9 @@ def refuse_small_batches(model: type[Model], name: str, settings: TrainConfig, p
     """
     size, parts = settings.batch_size // processes, settings.accumulate
     if size % parts:
-        raise UsageError(f"--batch-size is {size}, which is not {parts} equal parts, as --accumulate wants.")
+        raise UsageError(
+            f"--batch-size is {size}, which cannot be divided into {parts} equal parts, as --accumulate needs."
+        )
     if size // parts < model.least_batch:
         each = f" and --accumulate {parts}" if parts > 1 else ""
         shared = f" for {processes} processes" if processes > 1 else ""
@@ -147,7 +149,8 @@ def _weights_of(run: Run, model: Model) -> dict[str, Tensor]:
     refuse_saved_not_finite(checkpoint, taken)
     if not taken:
         raise RunError(
-            f"--init-from {run.folder}: no weight of its {run.model} has the name and shape of one of this model."
+            f"--init-from {run.folder}: none of its weights ({run.model}) has the name and shape of a weight of "
+            "this model. Give a run of the same model."
         )
     return taken
 
@@ -162,7 +165,9 @@ def _weights_in(run: FileRun, model: Model) -> dict[str, Tensor]:
     found = source.state_dict()
     if {name: tensor.shape for name, tensor in found.items()} != {name: tensor.shape for name, tensor in own.items()}:
         flags = "; ".join(f"{name}: {words}" for name, words in source.about().items())
-        raise RunError(f"--init-from {run.folder}: its network is not the one of these settings. {flags}.")
+        raise RunError(
+            f"--init-from {run.folder}: its network has another structure than these settings give. {flags}."
+        )
     return found
 
 

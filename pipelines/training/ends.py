@@ -37,7 +37,7 @@ def is_tired(since_best: int, settings: TrainConfig) -> bool:
 def refuse_runaway(values: Mapping[str, float], step: int, run: Run) -> None:
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
-        raise RunError(f"{' and '.join(bad)} is no longer finite at step {step}. {checkpoints.way_out(run.folder)}")
+        raise RunError(f"{' and '.join(bad)} is NaN or infinite at step {step}. {checkpoints.way_out(run.folder)}")
 
 
 @contextmanager

@@ -39,8 +39,9 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
     for what, flag in (("sample_rate", "--rate 44100"), ("channels", "--rate 44100 --channels mono")):
         if corpus.about[what] is None:
             raise CorpusError(
-                f"{corpus.name} holds examples of different {what.replace('_', ' ')}. Rebuild it with "
-                f"`tonemill scan ... | tonemill resample {flag} | tonemill shard {corpus.name} --overwrite`."
+                f"{corpus.name} holds examples of different {what.replace('_', ' ')}, and a model reads only one. "
+                f"Rebuild it with `tonemill scan ... | tonemill resample {flag} | tonemill shard {corpus.name} "
+                "--overwrite`."
             )
     arrays = {name: _array_facts(corpus, name) for name, one in corpus.arrays.items() if _all_have(corpus, one)}
     table, roles, values, texts = corpus.index(), tuple(corpus.about["roles"]), {}, {}
@@ -86,7 +87,7 @@ def _array_facts(corpus: Corpus, name: str) -> ArrayFacts:
         if isinstance(facts[what], list):
             raise CorpusError(
                 f"{corpus.name} holds arrays {name} of different {what}: {' and '.join(map(str, facts[what]))}. "
-                "Rebuild it from sources that one model encoded."
+                "Make it again from arrays that one model encoded."
             )
     return ArrayFacts(facts["channels"], facts["hop"])
 

@@ -71,8 +71,8 @@ def launch(words: Sequence[str], count: int, tell: Callable[[str], None]) -> int
     status = started[0].returncode
     if status < 0:
         raise RunError(
-            f"The first of {count} processes was ended by signal {-status}. The run holds its last checkpoint; the "
-            "same command goes on from there."
+            f"The first of {count} processes was ended by signal {-status}. The last checkpoint is kept: the same "
+            "command goes on from there."
         )
     return status
 

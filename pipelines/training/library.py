@@ -81,7 +81,7 @@ def train_each(
     device, kind = pick_device(settings.device), runs[0][1].model_class
     able = isinstance(kind, TrainsAtOnce) and all(kind.trains_at_once(one.model_config) for _, one in runs)
     if device.type != "cpu" and not able:
-        progress.say(f"{_in_words(runs[0][1])} is trained one run after another in each step, for it cannot at once.")
+        progress.say(f"{_in_words(runs[0][1])} cannot be trained side by side, so its runs take turns in each step.")
     together = able and (device.type != "cpu" if at_once is None else at_once)
     with ExitStack() as stack:
         members = []
@@ -110,8 +110,8 @@ class _Member:
         self.label, self.wanted, self.state, self.run, self.settings = label, run, state, begun, settings
         if state.model.turns():
             raise UsageError(
-                f"{run.name} changes at certain steps ({', '.join(state.model.turns().values())}), and --each trains "
-                f"models that do not. Train one for each value, as with --where {settings.where!r}."
+                f"{run.name} changes at certain steps ({', '.join(state.model.turns().values())}), which --each "
+                f"does not support. Train one run for each value, as with --where {settings.where!r}."
             )
         self.update = Updater(
             state.optimizers, device, state.scaler, settings.clip_norm, settings.accumulate, settings.skip_non_finite
@@ -239,7 +239,7 @@ def _settings_of_each(settings: TrainConfig, corpus: Corpus, field: str) -> list
     if not field.isidentifier() or keyword.iskeyword(field):
         name = re.sub(r"\W", "_", f"my_{field}")
         raise CorpusError(
-            f"{field!r} is no name that a condition can have, as --each needs it. Read the table that has it with "
+            f"{field!r} is not a name that --each can use in a condition. Scan again, and rename the field with "
             f"--rename '{field}={name}'."
         )
     if field in rows.column_names:

@@ -200,7 +200,9 @@ class Listener:
         """Write down what a model found on held-out examples."""
         self._metrics.add(step, {"validated_on": self._split, **found.values})
         held_out = self._split == "valid"
-        of = "held out" if held_out else f"of the split {self._split}, which it learns from: none are held out"
+        of = (
+            "held out" if held_out else (f"of the split {self._split} that it is trained on, because none are held out")
+        )
         words = f"Step {step}: {found.words} ({of})." if found.words else ""
         if words:
             self._say(words)

@@ -213,7 +213,7 @@ class Batches(IterableDataset[Batch]):
             # A tar that was cut between two members still reads as a whole, shorter one.
             if size != shard["bytes"] or counts.get(shard["shard"]) != shard["examples"]:
                 what = "is missing" if size is None else f"has {size} of {shard['bytes']} bytes"
-                raise CorpusError(f"{tar} {what}: it is not what its sidecar promises. Remove it and shard again.")
+                raise CorpusError(f"{tar} {what}, so it is damaged. `tonemill repair CORPUS` makes it again.")
 
     def _check_arrays(self, corpus: Corpus, split: str) -> None:
         """Refuse arrays that do not stack.
@@ -225,19 +225,22 @@ class Batches(IterableDataset[Batch]):
             missing = max(self._rows[f"{name}_{what}"].null_count for what in ("offset", "bytes", "frames"))
             if missing:
                 raise CorpusError(
-                    f"{missing} of the {self.examples} examples of the {split} split of {corpus.name} have no array "
-                    f"{name}. Make the corpus of sources that all have one."
+                    f"{missing} of the {self.examples} examples of the {split} split of {corpus.name} have no "
+                    f"array {name}. Make a corpus in which all examples have one."
                 )
             if isinstance(corpus.arrays[name]["channels"], list):
-                raise CorpusError(f"{corpus.name} holds arrays {name} of different channels, which no batch stacks.")
+                raise CorpusError(
+                    f"{corpus.name} holds arrays {name} with different numbers of channels, which fit in no batch."
+                )
             if hop is not None and 0 < self._length < hop:
                 raise CorpusError(
-                    f"{self._length} samples are less than one frame of the array {name} of {corpus.name}, which has "
-                    f"{hop} of them. Train with a larger --length."
+                    f"{self._length} samples are shorter than one frame of the array {name} of {corpus.name}, "
+                    f"which has {hop} of them. Train with a larger --length."
                 )
             if hop is None and len(self._rows[f"{name}_frames"].unique()) > 1:
                 raise CorpusError(
-                    f"{corpus.name} holds arrays {name} without a hop and of different frames, which no batch stacks."
+                    f"{corpus.name} holds arrays {name} without a hop and with different numbers of frames, which "
+                    "fit in no batch."
                 )
 
 

@@ -131,8 +131,8 @@ class _Training:
                 record.end(stopped)
         if processes.lost and processes.first:
             raise RunError(
-                f"Another of the {processes.count} processes that train {self._run.folder} ended. Step {state.step} is "
-                "saved; the same command goes on from there."
+                f"Another of the {processes.count} processes that train {self._run.folder} ended unexpectedly. "
+                f"Step {state.step} is saved: the same command goes on from there."
             )
         return Trained(self._run, state.step, stopped, self._is_tired(), processes.first)
 

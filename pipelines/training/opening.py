@@ -143,6 +143,6 @@ def _refuse_late_turns(model: Model, settings: TrainConfig) -> None:
     if late and settings.minutes is None:
         step, name = min(late.items())
         raise UsageError(
-            f"--steps is {settings.steps}, but {name!r} comes only before step {step}. Train for more steps, or set it "
-            "to come earlier."
+            f"--steps is {settings.steps}, but {name!r} begins only at step {step}. Train for more steps, or "
+            "let it begin earlier."
         )

@@ -30,6 +30,6 @@ def remark_on(precision: Precision, device: torch.device) -> str | None:
     if has_units:
         return None
     return (
-        f"--precision {precision}: this {what} has no matrix units for {precision}, so steps may take longer than with "
-        "--precision fp32."
+        f"--precision {precision}: this {what} has no fast instructions for {precision}, so steps may take longer "
+        "than with --precision fp32."
     )

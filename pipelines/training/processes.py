@@ -116,14 +116,14 @@ def joined(device: torch.device, batch_size: int, wished: int = 1) -> Iterator[t
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if wished not in (1, count):
         raise UsageError(
-            f"--devices is {wished}, but {count} processes were started. `tonemill train` starts so many by itself; "
-            "with torchrun, leave --devices out."
+            f"--devices is {wished}, but {count} processes were started. `tonemill train` starts one for each "
+            "device by itself; with torchrun, leave --devices out."
         )
     if count == 1:
         yield ALONE, device
         return
     if batch_size % count:
-        raise UsageError(f"--batch-size is {batch_size}, which {count} processes cannot share evenly.")
+        raise UsageError(f"--batch-size is {batch_size}, which cannot be divided evenly among {count} processes.")
     if device.type == "mps":
         raise UsageError(f"{count} processes cannot share the device mps. Train with --device cpu, or in one process.")
     if device.type == "cuda":

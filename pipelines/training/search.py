@@ -112,7 +112,7 @@ def _held(folder: Path) -> Iterator[None]:
     """Hold the folder of a search."""
     if not (folder / SEARCH_JSON).exists() and not folders.is_ours_or_empty(folder):
         raise OutputError(
-            f"{folder} holds something else, and --search makes a folder of its own. Name a new one with -o."
+            f"{folder} holds other files, and --search makes a folder of its own. Name a new one with -o."
         )
     with folders.locked(folder):
         yield
@@ -161,13 +161,14 @@ class _Search:
             return about
         found = json_files.read_sealed(path)
         if found is None:
-            raise OutputError(f"{path} is damaged. Remove {self._folder}, or name another folder with -o.")
+            raise OutputError(f"{path} is damaged. Delete {self._folder}, or name another folder with -o.")
         same = ("schema", "model", "corpus_digest", "minutes", "train_config", "model_config")
         differing = [key for key in same if found.get(key) != about[key]]
         if differing or list(found["candidates"]) != list(about["candidates"]):
             raise OutputError(
-                f"{self._folder} holds a search that differs in {', '.join(differing) or 'its candidates'}. Give its "
-                "command again to go on with it, or name another folder with -o."
+                f"{self._folder} holds another search, which differs in "
+                f"{', '.join(differing) or 'its candidates'}. Repeat its command to go on with it, or name another "
+                "folder with -o."
             )
         return found
 

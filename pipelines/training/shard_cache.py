@@ -108,8 +108,9 @@ class ShardCache:
             there.fetch(part)
             if not _is_whole(part, digest, size):
                 raise CorpusError(
-                    f"{there} is not what its sidecar promises. `tonemill verify {self._output.folder}` lists what is "
-                    f"damaged, `tonemill repair {self._output.folder}` makes it again."
+                    f"{there} is damaged: its digest is not the recorded one. `tonemill verify "
+                    f"{self._output.folder}` lists what is damaged, `tonemill repair {self._output.folder}` makes "
+                    "it again."
                 )
             part.replace(copy)
         finally:

@@ -131,8 +131,9 @@ class Updater:
         self._stepped = self._stepped or self._scaler.is_enabled()
         if self._in_a_row[name] > self._most_skipped:
             self.failed = RunError(
-                f"The gradients of {name} were not finite {self._in_a_row[name]} times in a row, and --skip-non-finite "
-                f"is {self._most_skipped}. Try a lower --learning-rate, --clip-norm 1 or --precision fp32."
+                f"The gradients of {name} were NaN or infinite {self._in_a_row[name]} times in a row, and "
+                f"--skip-non-finite is {self._most_skipped}. Try a lower --learning-rate, --clip-norm 1 or "
+                "--precision fp32."
             )
 
 

@@ -35,7 +35,7 @@ def test_an_error_number_has_one_meaning(name: str) -> None:
     if kind is Kind.MACHINE:
         with pytest.raises(MachineError, match=r"/some/where\.wav") as ended:
             unopenable(error)
-        assert os.strerror(number) in str(ended.value) and "same command again" in str(ended.value)
+        assert os.strerror(number) in str(ended.value) and "repeat the command" in str(ended.value)
         return
     found = unopenable(error)
     assert found.reason == reason and isinstance(found, Settled) == (kind is Kind.FINAL)

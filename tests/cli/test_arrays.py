@@ -218,7 +218,7 @@ def verifies(given: Given) -> None:
         given.tonemill("verify", given.corpora[name], "-q").done()
         copy, tar = given.damaged(name)
         found = given.tonemill("verify", copy, "-q").refused(1).line["findings"]
-        assert any(tar.name in one["path"] and "is not what was written" in one["message"] for one in found)
+        assert any(tar.name in one["path"] and "are not those that were written" in one["message"] for one in found)
 
 
 def repairs(given: Given) -> None:

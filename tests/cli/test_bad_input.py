@@ -232,7 +232,7 @@ def test_an_offset_beyond_the_end_is_too_little_sound(tonemill: Tonemill, plan: 
         ("slice --seconds 1 --samples 8", "one of --seconds and --samples"),
         ("slice --seconds 1 --hop-seconds -1", "--hop-seconds is -1.0"),
         ("slice --seconds 1 --tial pad", "--tail"),
-        ("shard out --valid 0.6 --test 0.6", "more than everything"),
+        ("shard out --valid 0.6 --test 0.6", "add up to more than 1"),
         ("shard out --valid 2", "--valid"),
         ("shard out --valid nan", "--valid"),
         ("shard out --shard-seconds nan", "--shard-seconds"),
@@ -240,7 +240,7 @@ def test_an_offset_beyond_the_end_is_too_little_sound(tonemill: Tonemill, plan: 
         ("shard out --workers 0", "--workers"),
         ("shard out --group absent", "it has: path, folder, folder:1, label, speaker, take"),
         ("shard out --valid-where 'label =='", "--valid-where"),
-        ("shard out --valid-where '__import__(1)'", "which a condition cannot have"),
+        ("shard out --valid-where '__import__(1)'", "which a condition cannot contain"),
         ("shard", "corpus"),
         ("write out --bits 32 --format flac", "--bits is 32"),
         ("select 'seconds <'", "not a condition"),
@@ -371,7 +371,7 @@ FIELDS: dict[str, list[Any]] = {
     "text and numbers": ["a", 1, 2.5, "b"],
     "truth and numbers": [True, 1, 0, False],
     "a huge number": [2**70, 1, 2, 3],
-    "half a character": ["\udce9", "a", "b", "c"],
+    "half of a UTF-8": ["\udce9", "a", "b", "c"],
 }
 
 
@@ -497,7 +497,7 @@ def test_a_disk_that_fills_up_stops_cleanly_and_can_be_mended(
     assert len(sounds) < len([name for name in fresh if name.endswith((".tar", ".wav"))])
     assert all(fresh[name] == data for name, data in sounds.items())
     assert not [name for name in left if ".tonemill-part-" in name]
-    ended.refused(1, "cannot be written", "the same command again")
+    ended.refused(1, "cannot be written", "repeat the command")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
@@ -525,7 +525,7 @@ def test_a_disk_that_is_full_time_and_again_loses_nothing(
             full += ended.code != 0
             assert not leftovers(small), ended
             if ended.code:
-                ended.refused(1, "cannot be written", "No space left", "the same command again")
+                ended.refused(1, "cannot be written", "No space left", "repeat the command")
         assert full > times / 2
         shell("mount -o remount,size=64m small").done()
         tonemill(*words, small / "out", stdin=plan).done()
@@ -544,7 +544,7 @@ TRAIN = ("--steps", 1, "--dim", 2, "--batch-size", 2, "--listen-clips", 1, "--de
     ("sounds", "flags", "expected"),
     [
         ([(8000, 1), (16000, 1)], [], ["different sample rate", "tonemill resample --rate"]),
-        ([(8000, 1), (8000, 2)], [], ["different channels", "--channels mono"]),
+        ([(8000, 1), (8000, 2)], [], ["different numbers of channels", "--channels mono"]),
         ([(8000, 1)], ["--sample-rate", 16000], ["8000 Hz", "tonemill resample --rate 16000"]),
         ([(8000, 1)], ["--channels", 2], ["1 channel", "--channels"]),
         ([(8000, 1)], ["--label", "mood"], ["no field 'mood'"]),

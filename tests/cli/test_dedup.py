@@ -119,7 +119,7 @@ def test_streams_that_are_no_good(tonemill: Tonemill, stream: bytes, tmp_path: P
     cut = b"".join(stream.splitlines(keepends=True)[:-1])
     for broken in (cut, b"", stream.splitlines(keepends=True)[0]):
         tonemill("dedup", "--cache", tmp_path / "cache", stdin=broken).refused(1, "--partial")
-    tonemill("dedup", stdin=stream_of([])).refused(1, "no recipes")
+    tonemill("dedup", stdin=stream_of([])).refused(1, "No recipe")
     tonemill("dedup", stdin=stream[:50]).refused(1, "Line 1 of the stream")
     tonemill("dedup", "--workers", 0, stdin=stream).refused(2, "--workers")
     assert not (tmp_path / "cache").exists()

@@ -368,7 +368,9 @@ def test_a_nam_file_renders_is_inspected_and_is_trained_further(
     # The recipe holds the digest: another file of that name is not taken for it.
     stream = tonemill("render", file, stdin=scanned).done().out
     file.write_text(file.read_text().replace('"name"', '"Name"'))
-    tonemill("write", tmp_path / "other", "-q", stdin=stream).refused(1, "is not the checkpoint that the recipe names")
+    tonemill("write", tmp_path / "other", "-q", stdin=stream).refused(
+        1, "is not the checkpoint that the recipe was made for"
+    )
     assert f"{RATE}" in tonemill("inspect", file).done().out.decode()
     facts = json.loads(tonemill("inspect", file, "--json").done().out)
     assert (facts["model"], facts["sample_rate"]) == ("effect", RATE)
@@ -378,13 +380,13 @@ def test_a_nam_file_renders_is_inspected_and_is_trained_further(
     begin = ("train", "effect", corpus, "--init-from", file, *short)
     tonemill(*begin, "-o", tmp_path / "on", "--network", "fir", "--taps", 64).done()
     tonemill(*begin, "-o", tmp_path / "no", "--network", "fir", "--taps", 65).refused(
-        1, "pedal.nam", "not the one of these settings", "--network fir --taps 64"
+        1, "pedal.nam", "another structure than these settings", "--network fir --taps 64"
     )
     tonemill("render", file, "--checkpoint", "best", stdin=scanned).done()
     tonemill("render", file, "--checkpoint", "7", stdin=scanned).refused(1, "leave --checkpoint 7 out")
     (tmp_path / "song.nam").write_text("{}")
     tonemill("render", tmp_path / "song.nam", stdin=scanned).refused(2, "song.nam", "no .nam file")
-    tonemill("render", pairs / "di/riff0.wav", stdin=scanned).refused(2, "neither a run nor a file that a model reads")
+    tonemill("render", pairs / "di/riff0.wav", stdin=scanned).refused(2, "neither a run nor a model file")
 
 
 def test_export_lists_the_forms_of_a_run_and_their_options(tonemill: Tonemill, run: Path) -> None:

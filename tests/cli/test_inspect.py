@@ -105,5 +105,5 @@ def test_what_cannot_be_shown_is_named_with_the_command_that_reads_it(
     for name, mend in (("x.tar.gz", "gunzip"), ("x.tar.zst", "unzstd"), ("x.zip", "unzip")):
         (tmp_path / name).write_bytes(b"PK\3\4")
         tonemill("inspect", tmp_path / name).refused(2, mend)
-        tonemill("scan", tmp_path / name).refused(2, "is an archive and no sound")
+        tonemill("scan", tmp_path / name).refused(2, "is an archive, not a sound")
     tonemill("inspect", tmp_path).refused(2, "`tonemill scan FOLDER | tonemill inspect -`")

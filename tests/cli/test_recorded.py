@@ -145,7 +145,7 @@ def test_the_end_of_one_recording_is_held_out(
     assert not any(leak.count for leak in leaks(tmp_path / "c" / "plan.parquet"))
     tonemill("verify", tmp_path / "c", "-q").done()
     again = tonemill("shard", tmp_path / "c", "--workers", 1, stdin=stream).done()
-    assert "shards are there already" in again.err
+    assert "shards are finished already" in again.err
     tonemill("shard", tmp_path / "d", "--valid", valid, "--no-ends", *FEW, stdin=stream).refused(1, "came out empty")
 
 

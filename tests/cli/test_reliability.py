@@ -306,9 +306,9 @@ def test_append_refuses_what_does_not_fit(
 ) -> None:
     before = contents(copy)
     other = stream_of(steps(plan, samples=500))
-    tonemill("shard", copy, "--append", stdin=other).refused(1, "is there already", "slice samples 1000 -> 500")
+    tonemill("shard", copy, "--append", stdin=other).refused(1, "is already in the corpus", "slice samples 1000 -> 500")
     tonemill("shard", copy, "--append", "--bits", 24, stdin=plan).refused(1, "holds flac")
-    tonemill("shard", copy, "--append", "--valid", 0.5, stdin=plan).refused(1, "--valid 0.25", "--append takes those")
+    tonemill("shard", copy, "--append", "--valid", 0.5, stdin=plan).refused(1, "--valid 0.25", "--append uses those")
     write_wav(tmp_path / "in" / "new.wav", 5000, 77, rate=16000)
     fast = piped(["scan", tmp_path / "in", "-q"], ["slice", "--samples", 1000])
     tonemill("shard", copy, "--append", stdin=fast).refused(1, "8000 Hz", "16000", "tonemill resample")

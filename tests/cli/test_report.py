@@ -278,7 +278,7 @@ def test_what_is_not_there_or_not_ours_is_refused(tonemill: Tonemill, corpus: Pa
     tonemill("report", tmp_path).refused(2, "neither a corpus, a run")
     mine = tmp_path / "mine.html"
     mine.write_text("<h1>mine</h1>")
-    tonemill("report", corpus, "-o", mine).refused(1, "is no report")
+    tonemill("report", corpus, "-o", mine).refused(1, "is not a report")
     assert mine.read_text() == "<h1>mine</h1>"
     tonemill("report", corpus, "-o", tmp_path).refused(1, "is a folder")
     run = run_folder(tmp_path / "run", [])

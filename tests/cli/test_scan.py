@@ -112,12 +112,12 @@ def test_a_name_of_a_list_that_is_of_no_file_becomes_a_reject(tonemill: Tonemill
 
 def test_an_empty_pipe_of_names_is_reported(tonemill: Tonemill) -> None:
     ended = tonemill("scan", "-", stdin=b"")
-    ended.refused(2, "no names")
+    ended.refused(2, "No file names")
 
 
 def test_what_is_not_audio_is_passed_over_and_counted(tonemill: Tonemill, folder: Path) -> None:
     err = tonemill("scan", folder).done().err
-    assert "Passed over 2 files" in err
+    assert "Skipped 2 files" in err
     assert "1 .txt" in err
     # As a Mac writes beside each sound.
     assert "1 hidden .wav" in err

@@ -456,7 +456,7 @@ def test_another_machine_s_lease_is_watched(
     other = lease_of(folder, tmp_path, **record)
     with leases.leased(folder, together=False, say=messages.append) as found:
         assert found is None and not other.is_file()
-    assert len(messages) == 1 and "may be at work" in messages[0]
+    assert len(messages) == 1 and "may be writing to" in messages[0]
     lease_of(folder, tmp_path, **record)
     renewing = threading.Timer(1.2, lease_of, (folder, tmp_path), record)
     renewing.start()
@@ -508,10 +508,10 @@ def test_killed_at_random_moments_every_object_is_the_same(
 
 
 REFUSED = {
-    "s3://key:secret@bucket/loops": "no password",
-    "ftp://host/loops": "no kind of place",
-    "s3://": "no place in a store",
-    "s3://bucket/../other": "no place in a store",
+    "s3://key:secret@bucket/loops": "must not contain a password",
+    "ftp://host/loops": "is not supported",
+    "s3://": "names no bucket and folder",
+    "s3://bucket/../other": "names no bucket and folder",
 }
 
 

@@ -81,8 +81,8 @@ def test_partial_takes_what_came(tonemill: Tonemill, plan: bytes, tmp_path: Path
 
 
 def test_nothing_at_all_is_refused_even_if_partial(tonemill: Tonemill, tmp_path: Path) -> None:
-    tonemill("shard", tmp_path / "out", "--partial").refused(1, "no recipes")
-    tonemill("shard", tmp_path / "out", stdin=stream_of([])).refused(1, "no recipes")
+    tonemill("shard", tmp_path / "out", "--partial").refused(1, "No recipe")
+    tonemill("shard", tmp_path / "out", stdin=stream_of([])).refused(1, "No recipe")
 
 
 @pytest.mark.parametrize("pipe", ["cat plan", "shuf plan", "cat a b", "cat b a", "cat a b | shuf", "tac plan"])

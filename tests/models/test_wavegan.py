@@ -142,7 +142,7 @@ def test_batch_norm_with_a_gradient_penalty_warns_when_training_starts() -> None
         ({"phase_shuffle": 16}, "--phase-shuffle is 16; it must be from 0 to 15 samples."),
         ({"learning_rate": 0.0}, "--learning-rate is 0.0; it must be above 0."),
         ({"label_dropout": 1.0}, "--label-dropout is 1.0; it must be from 0 up to, not including, 1."),
-        ({"labels": ("a", "b")}, "--labels is a, b, but there is no --label, the field that has them."),
+        ({"labels": ("a", "b")}, "--labels is a, b, but --label is not given, the field that has them."),
     ],
 )
 def test_wrong_settings_are_named_as_flags(settings, message: str) -> None:

@@ -60,12 +60,12 @@ FORMS: Final[Mapping[str, Export]] = {
         NamOptions,
     ),
     "onnx": Export(
-        "For programs with ONNX Runtime; every network, one block of a stream at a time, with its state as an input "
-        "that is at rest if it is left out (needs `pip install 'tonemill[onnx]'`).",
+        "For programs with ONNX Runtime; every network, one block of a stream at a time, with its state as an "
+        "optional input (default: silence before) (needs `pip install 'tonemill[onnx]'`).",
         FormOptions,
     ),
     "torchscript": Export(
-        "For programs on LibTorch that read it already; PyTorch no longer develops the format.", FormOptions
+        "TorchScript, for programs that use LibTorch; PyTorch no longer develops the format.", FormOptions
     ),
 }
 

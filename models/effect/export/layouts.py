@@ -70,7 +70,9 @@ def layout_of(network: Network) -> Layout:
     # A float32 becomes the double of the same value, whose shortest spelling reads back to it.
     numbers = [float(one) for one in np.concatenate(weights).astype(np.float32)]
     if not np.isfinite(numbers).all():
-        raise UsageError("it holds weights that are not finite. Export another step with --checkpoint.")
+        raise UsageError(
+            "its weights are not finite (NaN or infinite), so it makes no sound. Export another step with --checkpoint."
+        )
     return Layout(version, architecture, config, numbers)
 
 
@@ -83,7 +85,7 @@ def network_of(architecture: str, config: Mapping[str, Any], numbers: Any) -> Ne
     """
     weights = np.array(numbers, np.float32)
     if weights.ndim != 1 or not np.isfinite(weights).all():
-        raise ValueError("its weights are no list of finite numbers")
+        raise ValueError('its "weights" must be a list of finite numbers, and is not')
     if architecture not in _SHAPES:
         raise ValueError(f"its architecture is {architecture!r}; WaveNet, LSTM and Linear are supported here")
     network = _SHAPES[architecture](config)
@@ -91,8 +93,8 @@ def network_of(architecture: str, config: Mapping[str, Any], numbers: Any) -> Ne
     expected = sum(place.numel() for place in tensors) + isinstance(network, WaveNet)
     if weights.size != expected:
         raise UsageError(
-            f"it holds {weights.size} weights, and the {architecture} that it describes has {expected}: it was cut, or "
-            "written for another layout. Get it again."
+            f"it holds {weights.size} weights, and the {architecture} that it describes has {expected}: it is "
+            "incomplete, or of a layout that is not known here. Get the file again."
         )
     if isinstance(network, WaveNet):
         network.shape = network.shape._replace(head_scale=float(weights[-1]))
@@ -186,7 +188,8 @@ def _slope(activation: Any) -> float | None:
     named = [{"type": one} if isinstance(one, str) else one for one in several]
     if any(one != named[0] for one in named) or named[0]["type"] not in ("Tanh", "LeakyReLU"):
         raise ValueError(
-            f"its activations are {activation!r}; Tanh and LeakyReLU, alike in a stack, are supported here"
+            f"its activations are {activation!r}; Tanh and LeakyReLU, the same in all layers of a stack, are "
+            "supported here"
         )
     return None if named[0]["type"] == "Tanh" else float(named[0].get("negative_slope", 0.01))
 
@@ -223,7 +226,7 @@ def _lstm_weights(network: LSTM) -> list[np.ndarray]:
 
 def _linear_shape(config: Mapping[str, Any]) -> FIR:
     if config.get("bias"):
-        raise ValueError("it has a bias, which is not supported here")
+        raise ValueError("its linear model has a bias, which is not supported here")
     return FIR(FIRConfig(taps=config["receptive_field"]))
 
 

@@ -61,7 +61,7 @@ def read(data: bytes) -> Amp:
         network = network_of(content["architecture"], content["config"], content["weights"])
         return Amp(network, _rate(content), content.get("metadata") or {})
     except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"it is no .nam file that can be read: {type(error).__name__}: {error}.") from error
+        raise UsageError(f"it cannot be read as a .nam file: {type(error).__name__}: {error}.") from error
 
 
 def _content(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _read_container(content: Mapping[str, Any]) -> Amp:
     members: dict[float, Network] = {}
     models = sorted(content["config"]["submodels"], key=lambda one: float(one["max_value"]))
     if not models:
-        raise ValueError("its container holds no model")
+        raise ValueError("it is a container of models and holds none")
     for one in models:
         model = one["model"]
         _refuse_unknown_version(model.get("version"))

@@ -54,8 +54,8 @@ class FIR(Network):
         super().__init__()
         if knobs:
             raise UsageError(
-                "--network fir is one response for all settings and has no knobs. Select the pairs of one setting, "
-                "choose another network, or give --no-conditioning."
+                "--network fir is one impulse response and has no knobs, but the corpus has pairs at different "
+                "settings. Select the pairs of one setting, choose another network, or give --no-conditioning."
             )
         self.config = config
         self.response = nn.Parameter(torch.zeros(config.taps))

@@ -29,8 +29,8 @@ class PackedConfig:
     def __post_init__(self) -> None:
         if not self.members or self.members[0] < 1 or sorted(set(self.members)) != list(self.members):
             raise UsageError(
-                f"--members is {', '.join(map(str, self.members))}; it must be channels of each member, ascending, "
-                "as --members 3 --members 8."
+                f"--members is {', '.join(map(str, self.members))}; it must be the numbers of channels of the "
+                "networks of different size, ascending, as --members 3 --members 8."
             )
 
 

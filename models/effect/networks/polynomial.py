@@ -54,8 +54,9 @@ class Polynomial(Network):
         super().__init__()
         if knobs:
             raise UsageError(
-                "--network polynomial is one set of responses for all settings and has no knobs. Select the pairs of "
-                "one setting, choose another network, or give --no-conditioning."
+                "--network polynomial is one set of impulse responses and has no knobs, but the corpus has pairs "
+                "at different settings. Select the pairs of one setting, choose another network, or give "
+                "--no-conditioning."
             )
         self.config = config
         self.responses = nn.Parameter(torch.zeros(config.order, config.taps))

@@ -131,7 +131,7 @@ def test_what_waits_on_disk_is_what_waits_in_memory(
 
 def test_a_wav_is_refused_before_its_sizes_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "WAV_BYTES", 100_000)
-    with pytest.raises(AudioError, match="a WAV holds 4 GiB") as caught:
+    with pytest.raises(AudioError, match="a WAV file holds at most 4 GiB") as caught:
         encode(noise(2, 30_000), "wav", 16)
     assert caught.value.reason == "unsupported"
 

@@ -45,7 +45,7 @@ def test_mono_is_the_mean_and_stereo_is_mono_twice() -> None:
     np.testing.assert_array_equal(mixed(three, "mono"), [[3, 5]])
     np.testing.assert_array_equal(mixed(three[:1], "stereo"), [[1, 2], [1, 2]])
     assert mixed(three, "keep") is three
-    with pytest.raises(AudioError, match="cannot become stereo"):
+    with pytest.raises(AudioError, match="only 1 or 2 become stereo"):
         mixed(three, "stereo")
 
 

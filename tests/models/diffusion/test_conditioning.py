@@ -159,9 +159,9 @@ def test_examples_without_a_caption_or_a_number_are_learned_without_and_counted(
     losses = model.training_step(batch, 1, lambda _, loss: loss.backward())
     assert torch.isfinite(losses["loss"])
     assert all(one.grad is not None for one in model.denoiser.conditions["caption"].parameters())
-    mend = "A corpus without them: `tonemill open corpora/sounds | tonemill select"
+    mend = "This makes a corpus without such examples: `tonemill open corpora/sounds | tonemill select"
     assert MODEL.remarks(model.config, FACTS) == [
-        f"{count} of the 40 examples of corpora/sounds have no {name}; they are learned without one. {mend} "
+        f"{count} of the 40 examples of corpora/sounds have no {name}; they are trained on without it. {mend} "
         f"'{name} != None' | tonemill shard OTHER`."
         for name, count in (("drive", 3), ("title", 7))
     ]

@@ -266,7 +266,7 @@ def test_a_corpus_decides_rate_channels_and_classes() -> None:
         ({"learning_rate": 0.0}, "--learning-rate is 0.0; it must be above 0"),
         ({"weight_decay": -1.0}, "--weight-decay is -1.0"),
         ({"condition_dropout": 1.0}, "--condition-dropout is 1.0"),
-        ({"labels": ("a", "b")}, "there is no --label"),
+        ({"labels": ("a", "b")}, "--label is not given"),
         ({"cross_attentions": (0,) * 7}, "give --caption FIELD or --embedding ARRAY"),
         ({"caption_bytes": 0}, "--caption-bytes is 0; it must be at least 1"),
     ],

@@ -90,7 +90,9 @@ def test_a_long_clip_streams_through_the_codec(monkeypatch: pytest.MonkeyPatch) 
 
 def test_latents_of_another_codec_are_refused() -> None:
     config = LatentConfig(**NETWORK, factors=(4,), codec="runs/ae")
-    with pytest.raises(CorpusError, match=r"encoded by ae@fedcba9876543210.*its decoder cannot read them"):
+    with pytest.raises(
+        CorpusError, match=r"encoded by ae@fedcba9876543210.*A decoder reads only what its own encoder wrote"
+    ):
         MODEL.settle(config, replace(FACTS, values={"encoded_by": ("ae@fedcba9876543210",)}))
     with pytest.raises(CorpusError, match=r"tonemill render runs/ae --as encode"):
         MODEL.settle(config, replace(FACTS, arrays={}))

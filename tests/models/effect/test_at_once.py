@@ -102,7 +102,7 @@ def test_after_50_steps_weights_agree_to_1e_4(
 
 def test_networks_of_unlike_shapes_are_refused() -> None:
     nets = [made("wavenet", knobs, preset="nano").double() for knobs in (1, 2)]
-    with pytest.raises(UsageError, match=r"differ in shape.*--no-conditioning"):
+    with pytest.raises(UsageError, match=r"must have the same shape.*--no-conditioning"):
         losses_of_each(
             nets, [pairs(net, 0, knobs) for knobs, net in enumerate(nets, 1)], BlockLoss(config_of_network("wavenet")())
         )

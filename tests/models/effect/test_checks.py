@@ -62,8 +62,8 @@ def overdriven_interface(dry: np.ndarray) -> np.ndarray:
 FAILING: dict[str, tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, str]] = {
     "latency": (late, played(8), "late by 3[67].. samples"),
     "clipping": (overdriven_interface, played(8), "too loud"),
-    "short": (np.tanh, played(3), "too short"),
-    "silence": (np.zeros_like, played(8), "a cable was out"),
+    "short": (np.tanh, played(3), "too little"),
+    "silence": (np.zeros_like, played(8), "a cable is out"),
     "noise": (hissing, resting(), "hum or hiss"),
     "offset": (offset, resting(), r"constant offset \(DC\), at -\d+ dB"),
 }
@@ -129,7 +129,7 @@ def test_knobs_are_the_numbers_that_came_with_the_pairs_and_vary() -> None:
     assert Effect.settle(EffectConfig(knobs=("gain",)), spelt).knob_high == (9.0,)
     assert one.turned({"drive": "10.0", "tone": "0.50"}) == pytest.approx([1, 0])
     assert Effect.settle(EffectConfig(conditioning=False), replace(FACTS, given=given)).knobs == ()
-    with pytest.raises(CorpusError, match="nothing can be learned"):
+    with pytest.raises(CorpusError, match="cannot be learned"):
         Effect.settle(EffectConfig(knobs=("take",)), replace(FACTS, given=given))
     with pytest.raises(CorpusError, match="no numbers named 'gain'"):
         Effect.settle(EffectConfig(knobs=("gain",)), replace(FACTS, given=given))

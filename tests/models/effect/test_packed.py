@@ -78,7 +78,7 @@ def test_a_container_holds_every_member_and_a_size_chooses_one() -> None:
         again = nam.read(alone).network
         assert isinstance(again, WaveNet)
         assert np.abs(played(again.player(NOTHING), dry) - expected).max() < 1e-6
-    with pytest.raises(UsageError, match=r"--size is 0\.5, and this network has one size"):
+    with pytest.raises(UsageError, match=r"--size is 0\.5, but this network has only one size"):
         made("fir").member(0.5)
     with pytest.raises(UsageError, match=r"--size is 1\.5"):
         Bounds(0, 1).check("--size", 1.5)
@@ -105,7 +105,7 @@ def test_containers_of_other_programs_are_read_whatever_their_members_are() -> N
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"config": {"submodels": []}}, "its container holds no model"),
+        ({"config": {"submodels": []}}, "a container of models and holds none"),
         ({"config": {}}, "no .nam file"),
         ({"config": {"submodels": [{"max_value": 1.0}]}}, "no .nam file"),
         ({"config": {"submodels": [{"max_value": "most", "model": {}}]}}, "no .nam file"),

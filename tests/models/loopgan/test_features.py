@@ -168,11 +168,15 @@ def test_all_three_read_the_mel_of_the_vocoder() -> None:
         (
             {"vocoder": parent("vocoder"), "features": parent("classifier", hop_length=128)},
             {},
-            ["two mels", "hop_length 160 and 128", "--mel-of runs/v", mel_digest(MEL, RATE)],
+            ["must read the same mel", "hop_length 160 and 128", "--mel-of runs/v", mel_digest(MEL, RATE)],
         ),
         ({"features": parent("classifier", 22050)}, {}, ["--features works at 22050 Hz", "resample --rate 22050"]),
         ({"vocoder": parent("vocoder", 22050)}, {}, ["--vocoder works at 22050 Hz", "resample --rate 22050"]),
-        ({"features": parent("classifier", n_fft=None)}, {}, ["a mel of its own", "--mel-of runs/vocoder"]),
+        (
+            {"features": parent("classifier", n_fft=None)},
+            {},
+            ["no vocoder can turn into sound", "--mel-of runs/vocoder"],
+        ),
         ({"vocoder": parent("vocoder")}, {"hop_length": 200}, ["--hop-length is 200", "is 160", "out"]),
     ],
 )

@@ -201,7 +201,7 @@ def test_the_learning_rate_falls_to_a_tenth_and_stays() -> None:
         (lambda: VocosConfig(discriminators=("judge",)), "--discriminators is 'judge'"),
         (lambda: VocosConfig(discriminator_widths=0.1), "--discriminator-widths is 0.1"),
         (lambda: VocosConfig(learning_rate=0.0), "--learning-rate is 0.0"),
-        (lambda: VocosConfig(mel_weight=0.0, stft_weight=0.0), "--mel-weight and --stft-weight are 0"),
+        (lambda: VocosConfig(mel_weight=0.0, stft_weight=0.0), "--mel-weight and --stft-weight are both 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make, words: str) -> None:

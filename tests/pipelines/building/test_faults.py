@@ -136,7 +136,7 @@ def outcome(out: Path, plan: Plan) -> str:
         about = build.produce(build.Build(out, plan, Engine(1), QUIET))
     except (TonemillError, OSError) as error:
         return str(error) or type(error).__name__
-    return "may pass" if about["transient"] else ""
+    return "temporary reason" if about["transient"] else ""
 
 
 def faults(every: Sequence[Any], stride: int) -> Iterator[tuple[int, Any]]:

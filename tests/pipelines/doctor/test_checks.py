@@ -197,7 +197,7 @@ def test_each_plug_in_that_does_not_load_is_named_with_its_package(away: Take, t
     assert found_by_name["slice"].state == "warning"
     assert "needs a licence" in found_by_name["raises"].found
     assert "gain have no line of help" in found_by_name["unhelpful"].found
-    assert "must be 'other' too" in found_by_name["other"].found
+    assert "must also be 'other'" in found_by_name["other"].found
     assert "SIGABRT" in found_by_name["zzz_crashes"].found
     assert found_by_name["raises"].mend == "pip install --upgrade --force-reinstall bad"
 

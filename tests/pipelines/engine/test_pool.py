@@ -160,7 +160,7 @@ def test_a_server_that_is_killed_in_the_middle_ends_the_command_and_its_workers(
         if len(list(works.glob("0*.json"))) == 2:
             server.start_server()._process.kill()
 
-    with pytest.raises(OutputError, match="The process that does the work ended with"):
+    with pytest.raises(OutputError, match="The process that starts the workers ended with"):
         engine.run(works, left_of(works, 2), engine.Engine(2), watch, "works:wait")
     assert processes
     await_that(lambda: not any(map(lives, processes)))

@@ -22,7 +22,7 @@ def test_overlapping_ones_need_more_clips_by_the_square() -> None:
     """Half a unit apart with halves that add up to 2: intervals must narrow four times, so sixteen times the clips."""
     (found,) = verdicts({"a": around(1, 1), "b": around(1.5, 1)})
     assert found.nearer is None and found.needed == 16 * 100
-    assert "about 1,600 of each" in found.in_words("distance")
+    assert "about 1,600 clips of each" in found.in_words("distance")
 
 
 def test_equal_ones_need_more_than_can_be_named() -> None:

@@ -234,13 +234,13 @@ def test_bad_input_is_refused_in_words_that_help(drums: Corpus, judge: Run, tone
         tonemill("evaluate", tmp_path / name, "--against", real).refused(2, "`key` and `vector`")
     wide = tmp_path / "wide.npz"
     np.savez(wide, key=np.array(["w1", "w2", "w3"]), vector=np.zeros((3, 5)))
-    tonemill("evaluate", wide, "--against", real).refused(2, "one judge makes one size")
+    tonemill("evaluate", wide, "--against", real).refused(2, "all vectors must come from one judge")
     about = json.loads((judge.folder / "run.json").read_text())
     (tmp_path / "generator").mkdir()
     wavegan = described({"render": Direction("Clips from seeds.", ("seed",))}, {})["directions"]
     (tmp_path / "generator" / "run.json").write_text(json.dumps({**about, "directions": wavegan, "model": "wavegan"}))
     words = ("evaluate", drums.folder, "--against", drums.folder, "--judge")
-    tonemill(*words, tmp_path / "generator").refused(1, "makes sound and cannot judge")
+    tonemill(*words, tmp_path / "generator").refused(1, "generates sound; a judge must classify")
     tonemill(*words, tmp_path / "nothing").refused(1, "does not exist")
 
 

@@ -74,7 +74,7 @@ def test_shares_are_kept_on_average() -> None:
 
 
 def test_an_empty_split_that_was_wished_for_is_an_error() -> None:
-    with pytest.raises(CorpusError, match=r"valid split came out empty.*Raise the share"):
+    with pytest.raises(CorpusError, match=r"valid split came out empty.*Give a larger share"):
         make_plan([recipe("a.wav")], OUTPUT, Splitting(valid=0.001), 60)
     folds = [recipe(f"{fold}.wav", fold=fold) for fold in range(3)]
     for split, condition in (("valid", "fold == 7"), ("train", "fold < 7")):

@@ -59,7 +59,7 @@ def test_other_renders_in_the_folder_are_called_renders(
 ) -> None:
     stream = tonemill("render", run, stdin=tonemill("open", drums.folder).out).done().out
     ended = tonemill("shard", encoded, "-q", stdin=stream).refused(
-        1, "renders of another run or checkpoint", "--overwrite"
+        1, "rendered by another run or checkpoint", "--overwrite"
     )
     assert "again" in ended.err and "another plan" not in ended.err
 

@@ -137,7 +137,7 @@ def test_weights_that_are_not_finite_are_never_saved(
     drums: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int, averages: bool
 ) -> None:
     breaking(monkeypatch, 5, averages)
-    with pytest.raises(RunError, match="no longer finite at step") as refused:
+    with pytest.raises(RunError, match="is NaN or infinite at step") as refused:
         trained(drums, tmp_path / "run", steps=last)
     left = open_run(tmp_path / "run")
     assert steps(left) == [2, 3, 4]
@@ -233,7 +233,7 @@ def test_a_missing_file_and_an_only_checkpoint_end_in_words(run: Run) -> None:
     load(run, WEIGHTS)
     for one in rest:
         shutil.rmtree(one.folder)
-    with pytest.raises(RunError, match="No other checkpoint of the run is whole"):
+    with pytest.raises(RunError, match="No other checkpoint of the run is intact"):
         load(run, OPTIMIZERS)
 
 
@@ -248,7 +248,7 @@ def test_damage_in_a_checkpoint_of_the_version_before_is_noticed(run: Run) -> No
 
 def test_a_model_that_has_changed_is_no_damage(run: Run) -> None:
     other = Run(run.folder, {**run.about, "model_config": {**run.model_config, "dim": 3}})
-    with pytest.raises(RunError, match="is whole, and does not fit") as refused:
+    with pytest.raises(RunError, match="is intact, but does not fit") as refused:
         load_for_rendering(other, other.checkpoint(), CPU)
     assert "Remove" not in str(refused.value)
 
@@ -292,7 +292,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(run: Run, faili
     ]
     for attempt in attempts:
         failing_disk(run.folder, fail_at=0, error=errno.EACCES)
-        with pytest.raises(RunError, match="may not be read: Permission denied") as refused:
+        with pytest.raises(RunError, match="cannot be read: Permission denied") as refused:
             attempt()
         assert "emove" not in str(refused.value)
 
@@ -302,7 +302,7 @@ def test_checkpoints_that_may_not_be_listed_are_not_called_missing(run: Run, mon
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", denied)
-    with pytest.raises(RunError, match="may not be read: Permission denied"):
+    with pytest.raises(RunError, match="cannot be read: Permission denied"):
         run.checkpoint()
 
 

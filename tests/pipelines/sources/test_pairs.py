@@ -82,7 +82,7 @@ def test_one_dry_file_has_wets_of_any_name() -> None:
         "take 2.wav": "take 2",
     }
     assert result.lonely == ("song__fuzz.wav",)
-    with pytest.raises(CorpusError, match="no wet beside"):
+    with pytest.raises(CorpusError, match="no wet file for"):
         pair_with_one(dry, dry)
 
 
@@ -110,7 +110,7 @@ def test_settings_in_names(text: str, fields: dict[str, Any]) -> None:
 def test_what_is_ambiguous_or_fits_nothing_is_an_error_with_names() -> None:
     with pytest.raises(CorpusError, match="several dry files"):
         matched(["a_dry.wav", "a-in.wav"], ["a_wet.wav"])
-    with pytest.raises(CorpusError, match="No wet file fits"):
+    with pytest.raises(CorpusError, match="No wet file has the name"):
         matched(["a.wav"], ["b.wav"])
     with pytest.raises(CorpusError, match="is wet by its name"):
         sides(found("a.wav", "b.wav"))
@@ -258,7 +258,7 @@ def test_from_folders_to_a_corpus(tonemill: Tonemill, piped: Piped, tmp_path: Pa
     soundfile.write(tmp_path / "di/odd.wav", np.zeros(RATE), RATE)
     soundfile.write(tmp_path / "pedal/odd__drive_gain=1.wav", np.zeros(RATE), 2 * RATE)
     started = tonemill("pair", tmp_path / "di", tmp_path / "pedal").done()
-    assert "1 files found no partner: lonely.wav" in started.err
+    assert "1 files have no partner: lonely.wav" in started.err
     assert len(lines_of(started.out)) == 4
     stream = piped(["pair", tmp_path / "di", tmp_path / "pedal", "-q"], ["align"], ["slice", "--seconds", "1"])
     ended = tonemill("shard", tmp_path / "out", "-q", stdin=stream).done()

@@ -33,7 +33,7 @@ def test_a_file_is_the_old_or_the_new_whichever_call_fails(
         try:
             json_files.write_sealed(folder / "a.json", {"is": "new"})
         except OutputError as raised:
-            assert "cannot be written" in str(raised) and "same command again" in str(raised)
+            assert "cannot be written" in str(raised) and "repeat the command" in str(raised)
             failed += 1
         failing_disk(folder)
         assert json_files.read_sealed(folder / "a.json") in ({"is": "old"}, {"is": "new"})

@@ -68,7 +68,7 @@ def test_where_there_are_no_locks_nothing_of_others_is_swept(temporary: Path, lo
 
 def test_doctor_names_a_temporary_folder_without_locks(temporary: Path, lockless: str) -> None:
     (found,) = [str(one) for one in machine.temporary(temporary) if "no locks" in str(one)]
-    assert os.strerror(getattr(errno, lockless)) in found and "not swept" in found
+    assert os.strerror(getattr(errno, lockless)) in found and "not deleted there" in found
 
 
 def test_a_corpus_on_a_disk_without_locks_is_refused(

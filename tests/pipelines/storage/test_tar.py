@@ -98,12 +98,12 @@ def test_some_sources_of_a_shard_make_the_tar_that_they_alone_would_have_made(tm
 
 def test_a_cut_tar_and_a_link_in_one_are_refused() -> None:
     data, _, _ = written([("a.flac", bytes(5000))])
-    with pytest.raises(CorpusError, match="which the tar has not"):
+    with pytest.raises(CorpusError, match="and the tar ends before"):
         list(members(io.BytesIO(data[:3000])))
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         link = tarfile.TarInfo("a.flac")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    with pytest.raises(CorpusError, match="is no file"):
+    with pytest.raises(CorpusError, match="is not a file"):
         list(members(io.BytesIO(out.getvalue())))

@@ -68,7 +68,7 @@ def test_the_same_answers_give_the_same_bytes(
         assert (tmp_path / f"r.{end}").read_bytes() == report.with_name(f"r.{end}").read_bytes()
     (tmp_path / "mine.html").write_text("mine")
     words = ("survey", "analyse", rehearsed.files.folder, "--rehearsal", "-o", tmp_path / "mine.html", "--draws", 99)
-    tonemill(*words).refused(1, "no report of a study")
+    tonemill(*words).refused(1, "not a report of a study")
 
 
 def test_answers_without_sense_are_left_out_and_shown_beside(

@@ -125,7 +125,7 @@ def test_corpora_splits_fields_and_pipes(tonemill: Tonemill, systems: dict[str, 
     [
         (["only={real}"], 2, ["two systems or more"]),
         (["a={real}", "a={real}"], 2, ["a name of its own"]),
-        (["a={real}", "noise={real}"], 2, ["named as an anchor"]),
+        (["a={real}", "noise={real}"], 2, ["reserved for anchors"]),
         (["a={real}", "b"], 2, ["NAME=PLACE"]),
         (["a={real}", "b={real}", "--reference", "c"], 2, ["--reference is c", "a, b"]),
         (["a={real}", "b={real}", "--clips", "9"], 1, ["8 usable clips", "9 are wanted", "--clips 8"]),

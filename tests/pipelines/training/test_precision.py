@@ -26,7 +26,7 @@ def test_of_a_cpu(monkeypatch: pytest.MonkeyPatch, precision: Any, units: dict[s
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
     text = remark_on(precision, CPU)
     assert (text is not None) is remarked
-    assert text is None or f"no matrix units for {precision}" in text
+    assert text is None or f"no fast instructions for {precision}" in text
 
 
 @pytest.mark.parametrize(("capability", "remarked"), [((7, 5), {"bf16"}), ((6, 1), {"bf16", "fp16"}), ((9, 0), set())])

@@ -143,7 +143,7 @@ def test_what_cannot_be_searched_is_refused(captures: Corpus, tmp_path: Path) ->
         search("effect", SHARED, dataclasses.replace(SHORT, steps=3), captures, tmp_path / "a", QUIET)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="holds something else"):
+    with pytest.raises(OutputError, match="holds other files"):
         searched(captures, tmp_path / "a")
     with pytest.raises(RunError, match=r"No candidate could be trained\. \S* holds clips of 16000 samples"):
         searched(captures, tmp_path / "b", length=99_999)

@@ -83,7 +83,7 @@ def test_a_damaged_copy_is_fetched_again_and_a_removed_one_too(
 
 def test_a_store_that_holds_another_shard_is_refused(there: Corpus, store: Counted, tmp_path: Path) -> None:
     store.damaged = True
-    with pytest.raises(CorpusError, match="not what its sidecar promises"):
+    with pytest.raises(CorpusError, match="is damaged: its digest"):
         epoch(there, ShardCache(tmp_path, 10**9, there))
     assert not list(tmp_path.glob("*.tar")) and not list(tmp_path.glob(f"{shard_cache.PART}*"))
 

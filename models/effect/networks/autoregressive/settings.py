@@ -44,10 +44,10 @@ class AutoregressiveConfig:
             raise UsageError(f"--scheduled-sampling is {self.scheduled_sampling}; it must be from 0 to 1.")
         if (self.unroll or self.skip) and self.representation == "onehot":
             raise UsageError(
-                "--unroll and --skip need an output that is a sample; use --representation linear or mulaw."
+                "--unroll and --skip need a network whose output is a sample; use --representation linear or mulaw."
             )
         if self.relative_level and self.representation != "linear":
-            raise UsageError("--relative-level needs samples that can be scaled; use --representation linear.")
+            raise UsageError("--relative-level scales samples, which only --representation linear allows.")
 
 
 QUIETEST: Final = 1e-4

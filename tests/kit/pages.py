@@ -224,13 +224,17 @@ def _shorter(training: re.Match[str]) -> str:
 
 
 def shortened(command: str) -> str:
-    """A command whose trainings end after two steps, if they end at all: a model may need --steps or --minutes."""
+    """A command whose trainings end after two steps, if they end at all, and whose long renders are of two seconds.
+
+    A model may need --steps or --minutes.
+    """
     if "--search" in command:
         return re.sub(r"--minutes \S+", "--minutes 0.05 --batch-size 2", command)
     short = re.sub(r" --minutes \S+", " --steps 2", command)
     short = re.sub(r" --(fine-tune-after|decay-steps) \S+", "", short)
     short = re.sub(r"(tonemill train (\w+)[^|]*)", _shorter, short)
     short = short.replace("--task autoencode", "--task autoencode --compression 16")
+    short = re.sub(r"(tonemill render [^|]*--seconds) \d\d+", r"\1 2", short)
     # Only these two have presets.
     short = re.sub(r"(--network (?!wavenet|chain)\w+[^|]*?) --preset nano", r"\1", short)
     return re.sub(r"tonemill seeds \d+", "tonemill seeds 24", short)

@@ -37,6 +37,9 @@ class Model(nn.Module):
     retired: ClassVar[Mapping[str, str]] = {}
     """Settings that runs of an earlier version have in `Config`, and where each is now: `train`, or empty."""
 
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Settings that `settle` chooses for a new run where they are None; a run that goes on keeps its own."""
+
     usual: ClassVar[Mapping[str, Any]] = {}
     """Settings of the training loop that suit it better than the loop's own defaults."""
 

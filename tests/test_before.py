@@ -264,7 +264,7 @@ CHANGED = {
 
 SETTINGS = (
     *("overfit", "accumulate", "clip_norm", "skip_non_finite", "checkpoint_minutes", "listen_share", "patience"),
-    *("loop", "film", "devices", "cache", "cache_gigabytes", "where"),
+    *("loop", "film", "film_gain", "devices", "cache", "cache_gigabytes", "where"),
 )
 """Settings that have come since, or have moved from the model's to those of training."""
 

@@ -32,6 +32,16 @@ class FiLM(nn.Module):
         return gain, bias
 
 
+def smooth_embedding(knobs: int) -> nn.Sequential:
+    """A perceptron without kinks from knobs (batch, knobs) to their embedding (batch, 32).
+
+    What it learns from few settings bends gently between them, where one of ReLUs has corners at places of its own.
+    """
+    return nn.Sequential(
+        nn.Linear(knobs, 16), nn.SiLU(), nn.Linear(16, EMBEDDED), nn.SiLU(), nn.Linear(EMBEDDED, EMBEDDED)
+    )
+
+
 def knob_embedding(knobs: int) -> nn.Sequential | None:
     """A perceptron from knobs (batch, knobs) to their embedding (batch, 32); None without knobs."""
     if not knobs:

@@ -23,9 +23,11 @@ from tonemill.models.effect.settings import (
     PAIRS_PIPE,
     EffectConfig,
     config_of_network,
+    film_of_then,
     flags_of,
     refuse_doubtful_corpora,
     settled_knobs,
+    with_film,
 )
 from tonemill.models.exchange import Measured, UpdateAtOnce
 from tonemill.models.parts.optimizers import adam
@@ -37,6 +39,7 @@ class Effect(Model):
     chooser = "network"
     reads = (".nam",)
     retired: ClassVar[Mapping[str, str]] = {"clip_norm": "train"}
+    kept = ("film", "film_gain")
     score: ClassVar[Score] = Score("ESR")
     usual: ClassVar[Mapping[str, Any]] = {"steps": 6000, "batch_size": 16, "clip_norm": 1.0}
 
@@ -49,6 +52,10 @@ class Effect(Model):
     @classmethod
     def variants(cls) -> Mapping[str, type]:
         return {name: config_of_network(name) for name in NETWORKS.names()}
+
+    @classmethod
+    def current(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return film_of_then(super().current(values))
 
     @classmethod
     def settle(cls, config: Any, corpus: CorpusFacts) -> Any:
@@ -65,7 +72,7 @@ class Effect(Model):
             stability_seconds=(5.0 if network.feeds_back else 60.0) if stability is None else stability,
         )
         refuse_doubtful_corpora(config, corpus)
-        return replace(config, **settled_knobs(config, corpus))
+        return with_film(replace(config, **settled_knobs(config, corpus)))
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, Final
 
@@ -93,7 +93,8 @@ def flags_of(network: Network, name: str) -> str:
         if value != one.default:
             flag = f"--{one.name.replace('_', '-')}"
             each = value if isinstance(value, tuple) else (value,)
-            found += [flag if value is True else f"{flag} {item}" for item in each]
+            words = {True: [flag], False: [f"--no-{flag[2:]}"]}
+            found += words[value] if isinstance(value, bool) else [f"{flag} {item}" for item in each]
     return " ".join(found)
 
 
@@ -145,3 +146,21 @@ def settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[
         "knob_low": tuple(known[name].low for name in names),
         "knob_high": tuple(known[name].high for name in names),
     }
+
+
+def with_film(config: Any) -> Any:
+    """A config with knobs, with FiLM if its network can have it and nothing else is set."""
+    if not config.knobs or getattr(config, "film", False) is False:
+        return config
+    return replace(config, film=True, film_gain=config.film_gain or "exponential")
+
+
+def film_of_then(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run of any version: those of before had inputs for knobs, or FiLM with linear gains."""
+    if "knobs" not in values or values.get("network", "wavenet") not in ("wavenet", "chain"):
+        return values
+    film = bool(values.get("film"))
+    found = {name: value for name, value in values.items() if name != "film"}
+    if film:
+        return {"film_gain": "linear", **found, "film": True}
+    return {**found, "film": False} if values["knobs"] else found

@@ -65,7 +65,8 @@ def wanted(name: str, model_config: Any, settings: TrainConfig, corpus: Corpus, 
         corpus = part_of(corpus, settings.where, "--where")
     parents = parents_for(model_class, model_config, folder)
     facts = replace(facts_of(corpus), parents={setting: one.facts() for setting, one in parents.items()})
-    model_config = with_known_pace(model_class, model_class.settle(model_config, facts), settings, folder)
+    settled = model_class.settle(model_config, facts)
+    model_config = with_known_pace(model_class, model_config, settled, settings, folder)
     return Wanted(name, model_class, model_config, facts, parents, settings, corpus, folder)
 
 

@@ -31,17 +31,21 @@ def pace_settings(kind: type, model_config: Any) -> set[str]:
     return {name for name in few if few[name] != many[name]}
 
 
-def with_known_pace(kind: type, model_config: Any, settings: TrainConfig, folder: Path) -> Any:
-    """The config with the pace of the run that goes on, or the usual one; open where steps have yet to be timed."""
-    names = pace_settings(kind, model_config)
-    if not names or not isinstance(kind, Paced):
-        return model_config
-    if (folder / RUN_JSON).exists() and (run := open_run(folder)).last() is not None:
-        settled = config.to_dict(model_config) | {
-            name: run.model_config[name] for name in names & set(run.model_config)
-        }
+def with_known_pace(kind: type[Model], given: Any, model_config: Any, settings: TrainConfig, folder: Path) -> Any:
+    """The config with the usual pace, open where steps have yet to be timed; a run that goes on keeps what it chose.
+
+    Args:
+        kind, settings: of the run.
+        given: its config before it was settled.
+        model_config: settled.
+        folder: of the run.
+    """
+    kept = {name for name in kind.kept if getattr(given, name, "") is None} | pace_settings(kind, model_config)
+    if kept and (folder / RUN_JSON).exists() and (run := open_run(folder)).last() is not None:
+        before = kind.current(run.model_config)
+        settled = config.to_dict(model_config) | {name: before.get(name) for name in kept}
         return config.build(type(model_config), settled, run.model)
-    return model_config if _is_timed(settings) else kind.paced(model_config, None)
+    return kind.paced(model_config, None) if isinstance(kind, Paced) and not _is_timed(settings) else model_config
 
 
 def with_timed_pace(

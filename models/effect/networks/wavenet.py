@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonemill.models.effect.film import EMBEDDED, FiLM, knob_embedding
+from tonemill.models.effect.film import EMBEDDED, FiLM, knob_embedding, smooth_embedding
 from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, silence_before
 from tonemill.models.parts.streaming import appended
 
@@ -87,18 +87,25 @@ class WaveNetConfig:
         "Size: 13801, 6553, 3025, 841, 12145 or 1870 parameters; the two a2 are the newer layout.",
     ] = "standard"
     film: Annotated[
-        bool, "Knobs set gain and bias of each layer's channels: nearer from few settings. Else they are inputs of it."
-    ] = False
+        bool | None, "Knobs set gain and bias of each layer's channels, else they are inputs of it; default: they do."
+    ] = None
+    film_gain: Annotated[
+        Literal["exponential", "linear"] | None,
+        "Gains in decibels follow smoothly from the knobs, or gains by pieces of straight lines; default: exponential.",
+    ] = None
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: StackShape, kernel: int, dilation: int, condition: int, embedded: int) -> None:
+    def __init__(
+        self, shape: StackShape, kernel: int, dilation: int, condition: int, embedded: int, exponential: bool
+    ) -> None:
         super().__init__()
         channels = shape.channels
         self.conv = nn.Conv1d(channels, channels, kernel, dilation=dilation)
         self.mix = nn.Conv1d(condition, channels, 1, bias=False)
         self.one = nn.Conv1d(channels, channels, 1)
         self.film = FiLM(embedded, channels) if embedded else None
+        self.exponential = exponential
         self.slope = shape.slope
 
     def forward(self, h: Tensor, condition: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -106,7 +113,7 @@ class Layer(nn.Module):
         z = z + self.mix(condition[..., -z.shape[-1] :])
         if self.film is not None:
             gain, bias = self.film(embedding)
-            z = (1 + gain[:, :, None]) * z + bias[:, :, None]
+            z = self._scale(gain)[:, :, None] * z + bias[:, :, None]
         a = torch.tanh(z) if self.slope is None else functional.leaky_relu(z, self.slope)
         return h[..., -a.shape[-1] :] + self.one(a), a
 
@@ -117,18 +124,23 @@ class Layer(nn.Module):
         bias = bias + mix[:, 1:, 0] @ knobs.astype(np.float32)
         if self.film is None:
             return conv, bias, mix[:, :1]
-        gain, shift = (_array(one[0]) for one in self.film(embedding))
-        scale = 1 + gain[:, None, None]
+        gain, bias_of_knobs = self.film(embedding)
+        scale, shift = _array(self._scale(gain)[0])[:, None, None], _array(bias_of_knobs[0])
         return scale * conv, scale[:, 0, 0] * bias + shift, scale * mix
+
+    def _scale(self, gain: Tensor) -> Tensor:
+        return torch.exp(gain) if self.exponential else 1 + gain
 
 
 class Stack(nn.Module):
-    def __init__(self, shape: StackShape, inputs: int, condition: int, embedded: int) -> None:
+    def __init__(
+        self, shape: StackShape, inputs: int, condition: int, embedded: int, exponential: bool = False
+    ) -> None:
         super().__init__()
         self.shape = shape
         self.rechannel = nn.Conv1d(inputs, shape.channels, 1, bias=False)
         self.layers: Any = nn.ModuleList(
-            Layer(shape, kernel, dilation, condition, embedded)
+            Layer(shape, kernel, dilation, condition, embedded, exponential)
             for kernel, dilation in zip(shape.kernels, shape.dilations, strict=True)
         )
         self.head = nn.Conv1d(shape.channels, shape.head, shape.head_kernel, bias=shape.head_bias)
@@ -160,12 +172,15 @@ class WaveNet(Network):
         self.config = config
         self.shape = shape or PRESETS[config.preset]
         self.knobs = knobs
-        film = bool(knobs) and config.film
-        self.embed = knob_embedding(knobs) if film else None
+        film = bool(knobs and config.film)
+        exponential = film and config.film_gain != "linear"
+        embed = smooth_embedding if exponential else knob_embedding
+        self.embed = embed(knobs) if film else None
         inputs = [1, *(stack.channels for stack in self.shape.stacks)]
         condition, embedded = (1, EMBEDDED) if film else (1 + knobs, 0)
         self.stacks: Any = nn.ModuleList(
-            Stack(shape, width, condition, embedded) for shape, width in zip(self.shape.stacks, inputs, strict=False)
+            Stack(shape, width, condition, embedded, exponential)
+            for shape, width in zip(self.shape.stacks, inputs, strict=False)
         )
 
     @property

@@ -146,7 +146,7 @@ TABLE: Final[dict[str, Reason]] = {
     ),
     "unrelated": Reason(
         "at no delay does the wet follow the dry: they are no recording of the same playing",
-        "Look at the two with `tonemill preview`: are they of the same playing? If so; raise --max-latency-ms of "
+        "Look at the two with `tonemill preview`: are they of the same playing? If so, raise --max-latency-ms of "
         "`align` if the wet comes later than 0.2 s.",
     ),
     "drift": Reason(

@@ -48,8 +48,12 @@ class SpecGANConfig(AdversarialConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_least(self, griffin_lim_iterations=0)
-        if self.length < 1 or self.length % (FRAMES_TO_SEED * HOP_LENGTH):
-            raise UsageError(f"--length is {self.length}; it must be a multiple of {FRAMES_TO_SEED * HOP_LENGTH}.")
+        least = FRAMES_TO_SEED * HOP_LENGTH
+        if self.length < 1 or self.length % least:
+            fitting = -(-max(self.length, 1) // least) * least
+            raise UsageError(
+                f"--length is {self.length} samples; it must be a multiple of {least}. Try --length {fitting}."
+            )
         if not 0 <= self.griffin_lim_momentum < 1:
             raise UsageError(f"--griffin-lim-momentum is {self.griffin_lim_momentum}; it must be from 0 up to 1.")
 

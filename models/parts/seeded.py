@@ -53,7 +53,8 @@ def other_seed(request: Request) -> tuple[int, float]:
         raise UsageError(f"{SEED_TO} is {other!r}; it must be a seed, a whole number of at least 0.")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UsageError(
-            f"The field {SEED_SHARE} is {share!r}; it must be from 0 to 1: how far from seed to {SEED_TO}."
+            f"The field {SEED_SHARE} is {share!r}; it must be from 0 to 1. It states how far a clip is between the "
+            f"fields seed and {SEED_TO}."
         )
     return other, float(share)
 

@@ -168,7 +168,9 @@ def parse_recipe(record: dict[str, Any]) -> Recipe:
         raise StreamError('its "fields" is not an object')
     if not RESERVED.isdisjoint(recipe.fields):
         taken = ", ".join(sorted(RESERVED & recipe.fields.keys()))
-        raise StreamError(f"its fields have names that are reserved for tonemill: {taken}")
+        raise StreamError(
+            f"it has fields whose names are reserved for tonemill: {taken}; rename them where the recipes are made"
+        )
     if not _are_objects(recipe.steps, list) or not all(type(step.get("step")) is str for step in recipe.steps):
         raise StreamError('its "steps" is not a list of objects that name a "step"')
     if len(recipe.steps) > MOST_STEPS:

@@ -39,7 +39,10 @@ def read_session(text: str | bytes, study: Study, rehearsed: bool = False) -> di
         NotAnswers: it is something else; the message names what.
     """
     if len(text) > MOST_BYTES:
-        raise NotAnswers(f"it has {len(text):,} bytes, and a file of answers has {MOST_BYTES:,} at most")
+        raise NotAnswers(
+            f"it has {len(text):,} bytes, and a file of answers has at most {MOST_BYTES:,}; give the file that the "
+            "study's page saved"
+        )
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -123,7 +123,9 @@ def joined(device: torch.device, batch_size: int, wished: int = 1) -> Iterator[t
         yield ALONE, device
         return
     if batch_size % count:
-        raise UsageError(f"--batch-size is {batch_size}, which cannot be divided evenly among {count} processes.")
+        raise UsageError(
+            f"--batch-size is {batch_size}, which cannot be divided evenly among the {count} processes that train together."
+        )
     if device.type == "mps":
         raise UsageError(f"{count} processes cannot share the device mps. Train with --device cpu, or in one process.")
     if device.type == "cuda":

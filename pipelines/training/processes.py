@@ -124,7 +124,7 @@ def joined(device: torch.device, batch_size: int, wished: int = 1) -> Iterator[t
         return
     if batch_size % count:
         raise UsageError(
-            f"--batch-size is {batch_size}, which cannot be divided evenly among the {count} processes that train together."
+            f"--batch-size is {batch_size}, which the {count} processes that train together cannot share evenly."
         )
     if device.type == "mps":
         raise UsageError(f"{count} processes cannot share the device mps. Train with --device cpu, or in one process.")

@@ -134,4 +134,4 @@ def test_they_go_on_and_refuse_what_cannot_be_shared(drums: Corpus, tmp_path: Pa
     assert len(losses(run, "discriminator_loss")) == 5
     odd = together(drums.folder, tmp_path / "odd", "--batch-size", 7)
     assert odd.returncode != 0
-    assert "--batch-size is 7, which 2 processes cannot share evenly" in odd.stderr
+    assert "--batch-size is 7, which the 2 processes that train together cannot share evenly" in odd.stderr

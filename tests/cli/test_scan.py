@@ -104,7 +104,7 @@ def test_lists_come_from_any_program(tonemill: Tonemill, folder: Path, between: 
 def test_a_name_of_a_list_that_is_of_no_file_becomes_a_reject(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
     stdin = f"{folder}/3_cy.flac\n{folder}/b/gone.wav\n".encode()
     ended = tonemill("scan", "-", stdin=stdin).done()
-    assert f"1 names of the list are of no file, as {folder}/b/gone.wav" in ended.err
+    assert f"1 of the given names are of no file, as {folder}/b/gone.wav" in ended.err
     line = tonemill("shard", tmp_path / "out", "-q", stdin=ended.out).done().line
     assert (line["examples"], line["reasons"]) == (1, {"rejected: missing": 1})
     tonemill("scan", folder / "b" / "gone.wav").refused(2, "no file or folder")
@@ -203,7 +203,7 @@ def test_a_row_with_start_and_end_becomes_a_recipe(tonemill: Tonemill, folder: P
     table.write_text("file,onset,offset,label\nday.wav,1.5,3.0,wren\nday.wav,8,10.01,robin\nday,4,4.5,wren\n")
     ended = tonemill("scan", folder / "day.wav", "--table", table).done()
     assert "3 excerpts of 1 files" in ended.err
-    assert "1 excerpts reach behind the end of their file" in ended.err
+    assert "1 excerpts end after their file does" in ended.err
     tonemill("shard", tmp_path / "out", "-q", stdin=ended.out).done()
     rows = parquet.read_table(tmp_path / "out" / "index.parquet").to_pylist()
     assert {(row["source"], row["start_seconds"], row["samples"], row["label"]) for row in rows} == {

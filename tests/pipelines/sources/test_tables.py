@@ -193,7 +193,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
         ("t.csv", b"0.wav,yes,yes\n1.wav,no,yes\n", "--columns NAME,NAME"),
         ("t.json", b'{"images": [{"id": 1}], "sounds": [{"id": 2}]}', "2 lists of objects"),
         ("t.json", b"3", "neither an array"),
-        ("t.json", b'[{"path": "a"}, 3]', "no object"),
+        ("t.json", b'[{"path": "a"}, 3]', "is not a JSON object"),
         ("t.jsonl", b'{"path": "a"}\n{"path": \n', "line 2"),
         ("t.csv", b"path,label\n", "no rows"),
         ("t.csv", b"", "no rows"),

@@ -67,10 +67,10 @@ def scan_by(
     keys = [digest_of(json.dumps([files_of(number), digest, keep_cut])) for number in pieces]
     amounts = [float(after - first) for first, after in pairwise(bounds)]
     with work_folder(work, engine, phase.say) as folder:
-        do_pieces(folder.home, keys, job_of, engine, WORK, phase, amounts, is_final=_is_read)
+        do_pieces(folder.home, keys, job_of, engine, WORK, phase, amounts, is_final=is_read)
         rows = iter(found.audio)
         for entries in answers(folder.home, keys):
-            folder.is_kept |= not _is_read(entries)
+            folder.is_kept |= not is_read(entries)
             for entry, (path, _) in zip(entries, rows, strict=False):
                 yield Recipe(path, {"audio": entry}, dict(metadata(path)))
 
@@ -85,15 +85,15 @@ def _bounds(audio: Sequence[tuple[str, str]]) -> list[int]:
     bounds = [0]
     for number, (_, name) in enumerate(audio):
         length = number - bounds[-1]
-        first = hashlib.sha256(to_uri(name).encode("utf-8", "backslashreplace")).digest()
-        if length >= 4 * every or (length and int.from_bytes(first[:4]) % every == 0):
+        digest = hashlib.sha256(to_uri(exactly(name)).encode("utf-8", "backslashreplace")).digest()
+        if length >= 4 * every or (length and int.from_bytes(digest[:4]) % every == 0):
             bounds.append(number)
     return [*bounds, len(audio)]
 
 
-def _is_read(answer: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every file was read; what could not be is tried again."""
-    return not any("unread" in entry for entry in answer)
+def is_read(answer: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every file was read, or is refused for good; what may be read another time is tried again."""
+    return all(entry.get("unread", {"final": True}).get("final", False) for entry in answer)
 
 
 def scan_piece(home: Path, number: int) -> None:

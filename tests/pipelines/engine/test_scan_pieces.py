@@ -91,6 +91,11 @@ def test_a_killed_scan_goes_on_where_files_came_meanwhile(folder: Path, tmp_path
     assert len(again) <= 2 * 16 and len(read) - 1 < 25 and not work.exists()
 
 
+def test_what_is_refused_for_good_is_not_tried_again() -> None:
+    whole, gone = {"uri": "file:///a.wav"}, {"unread": {"reason": "missing", "final": True}}
+    assert scan_pieces.is_read([whole, gone]) and not scan_pieces.is_read([whole, {"unread": {"reason": "network"}}])
+
+
 def test_files_that_could_not_be_read_are_tried_again_and_no_others(
     folder: Path, tmp_path: Path, read: list[str]
 ) -> None:

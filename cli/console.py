@@ -206,7 +206,9 @@ def stdout() -> BinaryIO:
         UsageError: the standard output is closed.
     """
     if sys.stdout is None:
-        raise UsageError("The standard output is closed, and recipes go there: pipe it to the next stage or to a file.")
+        raise UsageError(
+            "This command prints recipes, and its standard output is closed. Pipe it to the next command or to a file."
+        )
     return sys.stdout.buffer
 
 

@@ -146,7 +146,9 @@ def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], o
     from tonemill.pipelines import config
 
     if not forms:
-        raise UsageError(f"A run of {owner} cannot be exported yet; render with it here.")
+        raise UsageError(
+            f"A run of {owner} cannot be exported to a file. `tonemill render RUN` uses it on this machine."
+        )
     if form not in forms:
         raise UsageError(f"{owner} can be exported as {', '.join(forms)}, and --format is {form}.")
     return config.build(forms[form].options, given, f"export --format {form}")

@@ -61,5 +61,8 @@ def _named_in_pipe() -> str:
 
     found = named_by_sink((stdin("report -").read(1 << 20).splitlines() or [b""])[-1])
     if found is None:
-        raise UsageError("- stands for the corpus, run or folder that a sink names, but the pipe names none.")
+        raise UsageError(
+            "- stands for the corpus, run or folder that the last command of a pipe prints, but no such line "
+            "came. Name the place itself."
+        )
     return str(found)

@@ -215,7 +215,7 @@ def open_corpus(folder: Path) -> Corpus:
                 f"{folder} is not finished. Repeat the command that makes it: it goes on where it stopped."
             )
         if folder.exists():
-            raise CorpusError(f"{folder} is no corpus. Make one with `tonemill scan FOLDER | tonemill shard NEW`.")
+            raise CorpusError(f"{folder} is not a corpus. Make one with `tonemill scan FOLDER | tonemill shard NEW`.")
         raise CorpusError(f"{folder} does not exist. Make it with `tonemill scan FOLDER | tonemill shard {folder}`.")
     if not isinstance(about, dict) or (about.get("schema") == SCHEMA and not _is_description(about)):
         raise CorpusError(f"{output.description} is damaged. `tonemill repair {folder}` mends it.")

@@ -269,7 +269,7 @@ class PlanFile:
 
     def _known(self, number: int) -> int:
         if not 0 <= number < self.count:
-            raise CorpusError(f"{self._path} has {self.count} shards, and no shard {number}.")
+            raise CorpusError(f"{self._path} has {self.count} shards, and shard {number} is needed.")
         return number
 
     def _entry(self, number: int) -> tuple[Shard, int]:
@@ -298,7 +298,7 @@ class PlanFile:
         """Rows by their numbers; the row group of the last of them is kept."""
         starts = self._starts
         if first + count > starts[-1]:
-            raise CorpusError(f"{self._path} has {starts[-1]} rows, and no row {first + count - 1}.")
+            raise CorpusError(f"{self._path} has {starts[-1]} rows, and row {first + count - 1} is needed.")
         pieces, end = list[pa.Table](), first + count
         group = max(0, bisect.bisect_right(starts, first) - 1)
         while first < end:

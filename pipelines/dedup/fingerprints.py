@@ -115,7 +115,8 @@ class Entry:
             raise OutputError(f"{self.place} cannot be read: {error.strerror or error}.") from error
         if len(data) != 4 * blocks + self.samples:
             raise OutputError(
-                f"{self.place} is damaged. Remove this folder and give the same command again: {self.place.parent}"
+                f"{self.place} is damaged. Delete its folder, {self.place.parent}, and repeat the command: it "
+                "computes the fingerprints again."
             )
         levels = np.frombuffer(data, "<f4", blocks).astype(np.float32)
         sketch = np.frombuffer(data, np.int8, offset=4 * blocks)

@@ -223,7 +223,10 @@ def open_run(folder: Path) -> Run:
     if about is None:
         checkpoint_folder.refuse_unreadable(folder / RUN_JSON)
         if folder.exists():
-            raise RunError(f"{folder} is no run. Make one with `tonemill train MODEL CORPUS -o NEW --minutes 60`.")
+            raise RunError(
+                f"{folder} is not the folder of a training run. Make one with `tonemill train MODEL CORPUS -o NEW "
+                "--minutes 60`."
+            )
         raise RunError(f"{folder} does not exist. Make it with `tonemill train MODEL CORPUS -o {folder} --minutes 60`.")
     if about.get("schema") != SCHEMA:
         raise RunError(

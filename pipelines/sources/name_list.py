@@ -53,7 +53,9 @@ def under(found: Found, root: str | None, is_list: bool) -> Found:
     for name, place in found.audio:
         inside = os.path.relpath(place, top) if Path(place).is_absolute() and place in places else name
         if inside.startswith(f"..{os.sep}"):
-            raise UsageError(f"{readable(place)} is not in --root {root}. Name a folder that holds all files.")
+            raise UsageError(
+                f"{readable(place)} is not in --root {root}. --root must be a folder that contains all of the files."
+            )
         audio.append((readable(inside), place))
     return replace(found, audio=sorted(audio))
 

@@ -117,7 +117,10 @@ def member_at(file: BinaryIO, place: int, size: int) -> Member | None:
     except (tarfile.HeaderError, ValueError, OverflowError) as error:
         raise CorpusError(f"the header of a member at byte {place} is damaged: {error}") from error
     if not info.isreg():
-        raise CorpusError(f"the member {info.name!r} at byte {place} is not a file, but of type {info.type!r}")
+        raise CorpusError(
+            f"the member {info.name!r} at byte {place} is not a regular file, but a link or other entry of type "
+            f"{info.type!r}"
+        )
     # A negative size would move the reader backwards, into an endless loop.
     if not 0 <= info.size <= size - place - tarfile.BLOCKSIZE:
         raise CorpusError(

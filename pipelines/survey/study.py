@@ -126,7 +126,8 @@ def open_study(folder: Path) -> Study:
     plan = json_files.read_json(files.plan)
     if not isinstance(plan, dict) or plan.get("schema") != SCHEMA or "orders" not in plan:
         raise UsageError(
-            f"{folder} is no study. Make one with `tonemill survey make real=FOLDER model=FOLDER -o {folder}`."
+            f"{folder} is not the folder of a study. Make one with `tonemill survey make real=FOLDER model=FOLDER "
+            f"-o {folder}`."
         )
     return Study(files, plan, digest_of(plan))
 

@@ -235,7 +235,7 @@ class Batches(IterableDataset[Batch]):
             if hop is not None and 0 < self._length < hop:
                 raise CorpusError(
                     f"{self._length} samples are shorter than one frame of the array {name} of {corpus.name}, "
-                    f"which has {hop} of them. Train with a larger --length."
+                    f"whose frames have {hop} samples. Train with a larger --length."
                 )
             if hop is None and len(self._rows[f"{name}_frames"].unique()) > 1:
                 raise CorpusError(

@@ -149,7 +149,7 @@ def test_a_damaged_cache_is_reported_of(tonemill: Tonemill, stream: bytes, tmp_p
     for path in (tmp_path / "cache").glob("*.sketches"):
         path.write_bytes(path.read_bytes()[:100])
     tonemill("dedup", "--cache", tmp_path / "cache", "-q", stdin=stream).refused(
-        1, "damaged", "Remove this folder", str(tmp_path / "cache")
+        1, "damaged", "Delete its folder", str(tmp_path / "cache")
     )
 
 

@@ -69,7 +69,7 @@ def test_what_a_person_wrote_below_stays_and_other_files_are_not_touched(
     (corpus / "README.md").write_text("mine")
     tonemill("card", corpus).refused(1, "was not made by `tonemill card`", "Move it away")
     (corpus / "README.md").write_bytes(before["README.md"])
-    tonemill("card", tmp_path).refused(1, "is no corpus")
+    tonemill("card", tmp_path).refused(1, "is not a corpus")
 
 
 def imported(name: str) -> Any:

@@ -94,5 +94,5 @@ def test_an_unfinished_corpus_is_not_opened(tmp_path: Path) -> None:
         open_corpus(corpus.folder)
     with pytest.raises(CorpusError, match="does not exist"):
         open_corpus(tmp_path / "none")
-    with pytest.raises(CorpusError, match="is no corpus"):
+    with pytest.raises(CorpusError, match="is not a corpus"):
         open_corpus(tmp_path / "raw")

@@ -213,7 +213,7 @@ def test_recipes_are_not_parsed_to_learn_that_none_renders(tmp_path: Path, monke
 
 def test_a_plan_that_lacks_a_shard_is_refused(tmp_path: Path) -> None:
     plan_in(tmp_path, [Recipe("a.wav", SOURCE, steps=[SLICE])])
-    with pytest.raises(CorpusError, match="has 1 shards, and no shard 1"):
+    with pytest.raises(CorpusError, match="has 1 shards, and shard 1 is needed"):
         devices_of(tmp_path, [0, 1])
 
 

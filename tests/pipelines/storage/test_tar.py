@@ -105,5 +105,5 @@ def test_a_cut_tar_and_a_link_in_one_are_refused() -> None:
         link = tarfile.TarInfo("a.flac")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    with pytest.raises(CorpusError, match="is not a file"):
+    with pytest.raises(CorpusError, match="is not a regular file"):
         list(members(io.BytesIO(out.getvalue())))

@@ -106,7 +106,7 @@ def test_files_are_merged_and_the_fullest_of_a_session_stays(
     assert sorted(len(one["trials"]) for one in kept) == [len(study.plan["orders"][0]), len(study.plan["orders"][1])]
     tonemill("survey", "collect", study.files.folder, tmp_path / "d.json").refused(2, "No answers", "it is no JSON")
     tonemill("survey", "collect", study.files.folder, tmp_path / "none").refused(2, "no file or folder")
-    tonemill("survey", "collect", tmp_path, tmp_path).refused(2, "is no study", "tonemill survey make")
+    tonemill("survey", "collect", tmp_path, tmp_path).refused(2, "is not the folder of a study", "tonemill survey make")
 
 
 def test_rehearsed_answers_are_never_collected_marked_or_not(

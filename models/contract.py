@@ -98,10 +98,7 @@ class Model(nn.Module):
 
     @classmethod
     def directions(cls, config: Any) -> Mapping[str, Direction]:
-        """The ways in which a model of a settled config renders, by name; the first is the default.
-
-        They are written into run.json when a run begins. Left out: clips of `config.length` samples from seeds.
-        """
+        """The ways in which a model of a settled config renders, by name, the default first; run.json records them."""
         return {"render": Direction("Clips from seeds.", (SEED,), samples=int(config.length))}
 
     @classmethod

@@ -258,7 +258,7 @@ def test_knobs_are_learned_set_and_required(tonemill: Tonemill, piped: Callable[
     soft, hard = (soundfile.read(tmp_path / name / "r0.wav")[0] for name in ("soft", "hard"))
     assert not np.array_equal(soft, hard)
     played("without_knob").refused(1, "condition")
-    assert "--set drive=NUMBER" in table(tmp_path / "without_knob/.tonemill/rejects.parquet")[0]["message"]
+    assert "--set drive=VALUE" in table(tmp_path / "without_knob/.tonemill/rejects.parquet")[0]["message"]
     tonemill("render", run, "--set", "drive=11", stdin=scanned).refused(2, "from 2 to 8")
     tonemill("render", run, "--set", "tone=1", stdin=scanned).refused(2, "no field 'tone'", "drive")
     tonemill("render", run, "--set", "drive", stdin=scanned).refused(2, "NAME=VALUE")

@@ -30,6 +30,10 @@ from tonemill.models.earlier import comparable
 from tonemill.pipelines.corpus.plan_file import read_plan
 
 COOKED = [name for name in COMMANDS if name.startswith(("corpora/", "files/", "renders/"))]
+REMADE = ("corpora/pairs",)
+"""Their commands make another output since: `align` measures the gain at the delay that is left. See the CHANGELOG."""
+
+SAME = [name for name in COOKED if name not in REMADE]
 CORPORA = [name for name in COOKED if name.startswith("corpora/")]
 RUNS = [name for name in COMMANDS if name.startswith("runs/")]
 COSTLY = ("corpora/judged", "renders/specgan", "renders/amp")
@@ -355,7 +359,7 @@ def test_the_data_is_small_and_names_no_machine() -> None:
 # formats: a change that is meant takes its name out of these tests, and the CHANGELOG states what old files need
 
 
-@pytest.mark.parametrize("name", COOKED)
+@pytest.mark.parametrize("name", SAME)
 def test_what_is_cooked_has_the_files_keys_and_columns_of_then(before: Path, again: Path, name: str) -> None:
     assert described_below(again / name) == described_below(before / name)
 
@@ -370,7 +374,7 @@ def test_a_run_has_the_files_keys_and_tensors_of_then(before: Path, copy: Path, 
     assert described_below(copy / name) == described_below(before / name)
 
 
-@pytest.mark.parametrize("name", COOKED)
+@pytest.mark.parametrize("name", SAME)
 def test_the_plan_is_that_of_then(before: Path, again: Path, name: str) -> None:
     new, old = (home_of(folder / name) / "plan.parquet" for folder in (again, before))
     for one, other in zip(table(new), table(old), strict=True):
@@ -396,7 +400,7 @@ def test_a_stream_is_that_of_then(before: Path, again: Path, name: str) -> None:
 # corpora and folders of files
 
 
-@pytest.mark.parametrize("name", COOKED)
+@pytest.mark.parametrize("name", SAME)
 def test_cooked_again_it_sounds_as_it_did(before: Path, again: Path, name: str) -> None:
     assert_alike(again / name, before / name)
     records = [dict(members(folder / name)) for folder in (again, before)]
@@ -407,8 +411,10 @@ def test_cooked_again_it_sounds_as_it_did(before: Path, again: Path, name: str) 
 
 @pytest.mark.parametrize("name", COOKED)
 def test_it_verifies_and_is_there_already(copy: Path, tonemill: Tonemill, name: str) -> None:
-    """The command that made it, given again where the sources have moved to, finds nothing to do."""
+    """The command that made it, where the sources have moved to, finds nothing to do if it makes the same."""
     assert tonemill("verify", copy / name, "-q").done().line["findings"] == []
+    if name in REMADE:
+        return
     files = shard_files(copy / name)
     out = carried_out(tonemill, copy, AGAIN[name])
     assert json.loads(out)["digest"] == about(copy / name)["digest"]

@@ -267,15 +267,19 @@ def _sum(parts: list[Spectra | None]) -> Spectra | None:
     return total
 
 
-def gain_of(dry: Sound, wet: Sound) -> tuple[float, float]:
+def gain_of(dry: Sound, wet: Sound, late: float = 0.0) -> tuple[float, float]:
     """The gain that brings the dry nearest to the wet by least squares, signed; and the share of energy left over.
 
     Args:
         dry, wet: aligned, of one length; channels are averaged.
+        late: samples by which the wet is late; a few. At one sample too many white noise has no gain.
     """
     cross = dry_energy = wet_energy = 0.0
     for a, b in _side_by_side(dry, wet):
         x, y = a.mean(axis=0, dtype=np.float64), b.mean(axis=0, dtype=np.float64)
+        if late:
+            # The ends of a block wrap around: so many of its thousands of samples.
+            x = np.fft.irfft(np.fft.rfft(x) * np.exp(-2j * np.pi * late * np.fft.rfftfreq(len(x))), len(x))
         cross += float(x @ y)
         dry_energy += float(x @ x)
         wet_energy += float(y @ y)

@@ -69,7 +69,10 @@ class Step:
     """
 
     version: ClassVar[int] = 1
-    """Raise it when the same parameters no longer give the same output."""
+    """Raise it when the same parameters no longer give the same output. A step of a recipe has the recipe's version."""
+
+    oldest: ClassVar[int | None] = None
+    """The earliest version that it still cooks, each with the output of then; None for `version` alone."""
 
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages whose versions affect the output; sidecars record them."""
@@ -192,13 +195,17 @@ def load_step(record: dict[str, Any], to_cook: bool = True) -> Step:
     name = record["step"]
     step: type[Step] = STEPS.module(name).STEP
     version = record.get("version", step.version)
-    if version > step.version or (to_cook and version != step.version):
+    still = (step.oldest or step.version) <= version <= step.version
+    if version > step.version or (to_cook and not still):
         raise UsageError(
             f"A recipe asks for version {version} of {name} and this tonemill has version {step.version}, which gives "
             "other output. Install the tonemill that wrote the recipe, or write it again."
         )
     parameters = {key: value for key, value in record.items() if key not in ("step", "version")}
-    return config.build(step, parameters, name)
+    made = config.build(step, parameters, name)
+    if still and version != step.version:
+        object.__setattr__(made, "version", version)
+    return made
 
 
 def packages_of(recipes: Iterable[Sequence[Mapping[str, Any]]]) -> set[str]:

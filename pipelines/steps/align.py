@@ -22,7 +22,8 @@ STEADY_PPM = 2.0
 
 @dataclass(frozen=True)
 class Align(Step):
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    oldest: ClassVar[int | None] = 2
     needs_material: ClassVar[bool] = True
     needs_roles: ClassVar[tuple[str, ...]] = ("dry", "wet")
     gives_fields: ClassVar[tuple[str, ...] | None] = (
@@ -35,7 +36,7 @@ class Align(Step):
         "drift_corrected_ppm",
         "latency_corrected_samples",
         "polarity_corrected",
-        "gain_db",
+        "align_gain_db",
         "gain_corrected_db",
         "replicate_esr",
     )
@@ -142,7 +143,7 @@ class Align(Step):
             )
 
     def _lined_up(self, example: Example, found: Alignment, frames: dict[str, int], about: dict[str, Any]) -> Example:
-        from tonemill.audiotools.alignment.alignment import gain_of, steady_frames, without_drift
+        from tonemill.audiotools.alignment.alignment import steady_frames, without_drift
         from tonemill.audiotools.alignment.repeatability import replicate_esr
         from tonemill.audiotools.editing.levels import scaled
         from tonemill.audiotools.editing.silence import part
@@ -153,12 +154,13 @@ class Align(Step):
             sounds["wet"] = without_drift(sounds["wet"], found.drift_ppm)
             frames["wet"] = steady_frames(frames["wet"], found.drift_ppm)
             about["drift_corrected_ppm"] = about["drift_ppm"]
-        shift = 0
+        shift, late = 0, found.latency_samples
         if "latency" in self.corrections:
             # Whole samples, so that every sample stays as it was recorded; and rather late than early.
             early = found.latency_samples - min(found.latency_error_samples, 3.0)
             shift = math.floor(early + 0.12) - self.margin_samples
             about |= {"latency_corrected_samples": shift}
+            late -= shift
         first = {"dry": max(0, -shift), "wet": max(0, shift)}
         length = min(frames[role] - first[role] for role in sounds)
         if length < self.min_seconds * rate:
@@ -167,11 +169,13 @@ class Align(Step):
         if found.polarity < 0 and "polarity" in self.corrections:
             sounds["wet"] = scaled(sounds["wet"], -1.0)
             about["polarity_corrected"] = True
-        gain, _ = gain_of(sounds["dry"], sounds["wet"])
-        about["gain_db"] = round(20 * math.log10(max(abs(gain), 1e-6)), 3)
+        # Version 2 took the gain of sounds that are a margin apart, and gave it the name that `normalize` adds to.
+        name, late = ("align_gain_db", late) if self.version > 2 else ("gain_db", 0.0)
+        gain = self._gain(sounds, length, late)
+        about[name] = round(20 * math.log10(max(abs(gain), 1e-6)), 3)
         if "gain" in self.corrections and gain:
             sounds["wet"] = scaled(sounds["wet"], 1 / abs(gain))
-            about["gain_corrected_db"] = -about["gain_db"]
+            about["gain_corrected_db"] = -about[name]
         esr = replicate_esr(sounds["dry"], sounds["wet"], length)
         if esr is not None:
             about["replicate_esr"] = round(esr, 6)
@@ -185,6 +189,19 @@ class Align(Step):
                 )
         start_seconds = example.start_seconds + first["dry"] / rate
         return example.with_sounds(sounds, start_seconds=start_seconds).with_fields(about)
+
+    def _gain(self, sounds: dict[str, Sound], length: int, late: float) -> float:
+        """From dry to a wet that is so many samples late, or early; 0 if no sample of one has its like in the other."""
+        from tonemill.audiotools.alignment.alignment import gain_of
+        from tonemill.audiotools.editing.silence import part
+
+        whole = math.floor(late)
+        first = {"dry": max(0, -whole), "wet": max(0, whole)}
+        shared = length - abs(whole)
+        if shared <= 0:
+            return 0.0
+        dry, wet = (part(sounds[role], first[role], first[role] + shared) for role in ("dry", "wet"))
+        return gain_of(dry, wet, late - whole)[0]
 
 
 STEP = Align

@@ -197,6 +197,15 @@ def test_gain_is_that_of_least_squares() -> None:
     assert left < 1e-6
 
 
+@pytest.mark.parametrize("late", [1.0, 1.4, -0.6])
+def test_the_gain_of_noise_is_found_at_the_delay_that_is_left(late: float) -> None:
+    """To 0.1 dB; without the delay its samples have nothing to do with each other."""
+    noise = np.random.default_rng(0).standard_normal(200_000)
+    wet = np.fft.irfft(np.fft.rfft(noise) * np.exp(-2j * np.pi * late * np.fft.rfftfreq(200_000)), 200_000) / 2
+    sounds = [Waveform(0.1 * one[None].astype(np.float32), RATE) for one in (noise, wet)]
+    assert 20 * np.log10(gain_of(*sounds, late)[0]) == pytest.approx(-6.02, abs=0.1)
+
+
 def test_what_repeats_is_compared_where_the_dry_repeats() -> None:
     phrase = plucks(3)
     dry = np.concatenate([phrase, phrase, phrase])

@@ -17,6 +17,7 @@ from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.planning.splits import group_of
 from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.recipes.step import load_step
 from tonemill.pipelines.sources.pairs import effect_fields, pair_by_name, pair_by_table, pair_with_one, sides
 from tonemill.pipelines.sources.scan import Found
 from tonemill.pipelines.sources.tables import read_table
@@ -165,13 +166,35 @@ def lined_up(dry: np.ndarray, wet: np.ndarray, **settings: Any) -> Example:
     return made
 
 
+@pytest.mark.parametrize("correct", ["latency", "none", "latency,gain"])
+def test_the_gain_of_noise_is_right_with_a_margin_and_without_corrections(correct: str) -> None:
+    """To 0.1 dB; a sample of margin leaves white noise without a like, so its gain would be -40 dB."""
+    dry = 0.1 * np.random.default_rng(0).standard_normal((1, 2 * RATE)).astype(np.float32)
+    made = lined_up(dry, np.concatenate([np.zeros((1, 333)), 0.5 * dry], axis=1), correct=correct)
+    assert made.fields["align_gain_db"] == pytest.approx(-6.02, abs=0.1)
+    if "gain" in correct:
+        level = np.std(made.waveforms()["wet"].samples) / np.std(dry)
+        assert 20 * np.log10(level) == pytest.approx(0, abs=0.1)
+
+
+def test_a_recipe_of_before_is_cooked_as_it_was() -> None:
+    """Version 2 has the gain beside the margin, by its earlier name; version 1 is refused."""
+    dry = 0.1 * np.random.default_rng(0).standard_normal((1, 2 * RATE)).astype(np.float32)
+    step = load_step({"step": "align", "version": 2})
+    (made,) = step.apply(Example({"dry": Waveform(dry, RATE), "wet": Waveform(np.roll(dry, 333, axis=1), RATE)}))
+    assert made.fields["gain_db"] < -25 and "align_gain_db" not in made.fields
+    assert step.to_json()["version"] == 2 and load_step({"step": "align"}).to_json()["version"] == 3
+    with pytest.raises(UsageError, match="version 1 of align"):
+        load_step({"step": "align", "version": 1})
+
+
 def test_latency_and_polarity_are_put_right_and_written_down() -> None:
     dry = loop(120, 2, RATE, seed=1)
     wet = np.concatenate([np.zeros((1, 333)), -0.5 * dry], axis=1)
     made = lined_up(dry, wet, margin_samples=0)
     assert made.fields["latency_samples"] == pytest.approx(333, abs=0.05)
     assert (made.fields["latency_corrected_samples"], made.fields["polarity"]) == (333, -1)
-    assert made.fields["gain_db"] == pytest.approx(-6.02, abs=0.01)
+    assert made.fields["align_gain_db"] == pytest.approx(-6.02, abs=0.01)
     sounds = made.waveforms()
     assert sounds["dry"].frames == sounds["wet"].frames == dry.shape[1]
     # Whole samples are moved, not computed.

@@ -99,7 +99,7 @@ def test_a_table_states_where_each_goes(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--split-by", "fold"), "00.wav has 0 there, which is none of train"),
+        (("--split-by", "fold"), "00.wav has 0 there; it must be train"),
         (("--split-by", "prt"), "no such field"),
         (("--split-by", "part", "--valid", 0.1), "Give one of them"),
         (("--valid-where", "fold > 3", "--test-where", "fold > 5"), "both hold for"),
@@ -196,7 +196,7 @@ def test_sources_that_were_renamed_are_reported_where_they_are_put_beside(
     refused = tonemill("shard", tmp_path / "c", *FEW, stdin=renamed).refused(1, "--append, which adds the new sources")
     assert "--update" in refused.err
     ended = tonemill("shard", tmp_path / "c", "--append", "--workers", 1, stdin=renamed).done()
-    assert "10 of the new have the bytes of sources that are there" in ended.err
+    assert "10 of the new sources have the same bytes as earlier ones" in ended.err
 
 
 @pytest.mark.parametrize(

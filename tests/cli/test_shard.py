@@ -306,7 +306,7 @@ def test_a_length_that_a_header_declares_wrongly_is_recorded(tonemill: Tonemill,
     recipes = lines_of(plan)
     recipes[1]["sources"]["audio"]["frames"] += 7
     ended = tonemill("shard", tmp_path / "corpus", stdin=stream_of(recipes)).done()
-    assert "1 sources are longer or shorter than they declare" in ended.err
+    assert "1 sources are longer or shorter than their headers state" in ended.err
     lengths = {
         row["source"]: (row["declared_samples"], row["decoded_samples"])
         for row in table(tmp_path / "corpus" / "index.parquet")

@@ -106,7 +106,7 @@ def test_a_mixed_stream_deals_the_new_by_the_flags(
 ) -> None:
     new = piped(["scan", raw, "-q"], ["slice", "--samples", 900], NORMALIZE)
     ended = tonemill("shard", tmp_path / "both", "--valid", 0.25, stdin=stream + new).done()
-    assert "the flags deal the other 16" in ended.err
+    assert "the flags assign the other 16" in ended.err
     assert splits(corpus).items() <= splits(tmp_path / "both").items()
     require_no_leaks(tonemill, tmp_path / "both")
     tonemill("shard", tmp_path / "none", "--valid", 0.25, stdin=stream).refused(2, "--redeal")

@@ -175,9 +175,9 @@ def test_examples_without_a_caption_or_a_number_are_learned_without_and_counted(
     [
         ({"caption": "words"}, "corpora/sounds has no text field 'words'. It has kind, title. Train without"),
         ({"numbers": ("pan",)}, "has no number 'pan' to learn from; it has drive, gain"),
-        ({"numbers": ("title",)}, "'title' is text in corpora/sounds, for some of its values are no finite numbers"),
-        ({"numbers": ("gain",)}, "'gain' is 1 throughout corpora/sounds"),
-        ({"embedding": "t5"}, "but --embedding is t5, which every example must have"),
+        ({"numbers": ("title",)}, "'title' counts as text in corpora/sounds, because some of its values are no finite numbers"),
+        ({"numbers": ("gain",)}, "'gain' is 1 in every example of corpora/sounds"),
+        ({"embedding": "t5"}, "but --embedding is t5, and not every example has that array"),
     ],
 )
 def test_what_a_corpus_does_not_hold_is_refused(settings: dict[str, Any], words: str) -> None:
@@ -187,7 +187,7 @@ def test_what_a_corpus_does_not_hold_is_refused(settings: dict[str, Any], words:
 
 
 def test_an_array_can_be_read_where_clips_are_made_of_nothing_else() -> None:
-    with pytest.raises(UsageError, match="--embedding is clap, which only --task plain can read"):
+    with pytest.raises(UsageError, match="--embedding is clap, which works with --task plain only"):
         DiffusionConfig(task="upsample", embedding="clap")
 
 

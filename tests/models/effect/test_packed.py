@@ -99,7 +99,7 @@ def test_containers_of_other_programs_are_read_whatever_their_members_are() -> N
         assert np.abs(again - played(one.player(NOTHING), dry)).max() < 1e-5
     model = Effect.loaded(json.dumps(content).encode())
     assert "LSTM" in model.about()["network up to size 0.3"]
-    assert model.about()["flags of train effect"].startswith("none make")
+    assert model.about()["flags of train effect"].startswith("no settings make")
 
 
 @pytest.mark.parametrize(

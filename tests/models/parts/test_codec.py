@@ -39,7 +39,7 @@ def test_latents_are_those_of_the_codec() -> None:
     [
         ({"values": {"encoded_by": ("voice@fedcba9876543210",)}}, "encoded by voice@fedcba9876543210"),
         ({"values": {}}, "a run that it does not name"),
-        ({"arrays": {"mel": ArrayFacts(8, 64)}}, "reads the array latents"),
+        ({"arrays": {"mel": ArrayFacts(8, 64)}}, "decodes the array latents"),
         ({"arrays": {"latents": ArrayFacts(8, 32)}}, "32 samples a frame"),
         ({"sample_rate": 8000}, "at 8000 Hz"),
     ],

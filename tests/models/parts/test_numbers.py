@@ -33,7 +33,7 @@ def test_models_with_numbers_take_the_ranges_of_a_corpus(config: Any) -> None:
     ("name", "words"),
     [
         ("pan", "has no number 'pan' to learn from; it has tempo, drive, same"),
-        ("same", "'same' is 2 throughout"),
+        ("same", "'same' is 2 in every example of corpora/x"),
     ],
 )
 def test_fields_that_teach_nothing_are_refused_with_the_mend(name: str, words: str) -> None:
@@ -54,5 +54,5 @@ def test_text_that_writes_numbers_counts_as_numbers() -> None:
 
 
 def test_a_field_of_text_is_refused_with_the_mend() -> None:
-    with pytest.raises(CorpusError, match="'title' is text in corpora/x, for some of its values are no finite numbers"):
+    with pytest.raises(CorpusError, match="'title' counts as text in corpora/x, because some of its values are no finite numbers"):
         settled_numbers(("title",), KNOWN, CORPUS, "tonemill train loopgan corpora/x")

@@ -81,7 +81,7 @@ def test_new_recipes_beside_are_dealt_by_the_flags_and_follow_their_group() -> N
     }
     assert splits["7.wav"] == "valid" and splits["8.wav"] == "train"
     assert (dealing.kept, dealing.ruled) == (Counter(train=1, valid=1), 201)
-    assert "the flags deal the other 201" in " ".join(dealing.words())
+    assert "the flags assign the other 201" in " ".join(dealing.words())
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -60,7 +60,7 @@ def test_the_best_becomes_the_run_of_the_folder(captures: Corpus, tmp_path: Path
     assert not (tmp_path / "pedal" / CANDIDATES).exists()
     again = searched(captures, tmp_path / "pedal")
     assert (again.reason, again.measured) == (found.reason, found.measured)
-    with pytest.raises(OutputError, match="holds a search that differs in model_config"):
+    with pytest.raises(OutputError, match="holds another search, which differs in model_config"):
         searched(captures, tmp_path / "pedal", length=128)
 
 

@@ -59,7 +59,7 @@ def test_every_stage_is_checked_before_one_runs_and_a_failed_one_is_the_last(
     tonemill: Tonemill, raw: Path, tmp_path: Path
 ) -> None:
     tonemill("run", f"scan {raw} | slice --secs 1 | shard {tmp_path}/c").refused(2, "--secs")
-    tonemill("run", f"scan {raw} | slize --seconds 1").refused(2, "no stage 'slize'")
+    tonemill("run", f"scan {raw} | slize --seconds 1").refused(2, "no command 'slize'")
     ended = tonemill("run", f"scan {raw}/none | slice --seconds 1 | shard {tmp_path}/c")
     assert (ended.code, ended.err.count("Error")) == (2, 1), "the stages behind have nothing to complain of"
     assert not (tmp_path / "c").exists()

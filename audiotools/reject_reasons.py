@@ -120,7 +120,7 @@ TABLE: Final[dict[str, Reason]] = {
         "Raise --max-stretch of `loops`, or choose a --target-bpm that is nearer.",
     ),
     "seam": Reason(
-        "the jump from its end to its start can be heard, so it makes no loop",
+        "the jump from its end to its start is audible, so it makes no loop",
         "Lower --min-loopability of `loops`, or leave such clips out.",
     ),
     "flat": Reason(

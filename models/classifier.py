@@ -193,7 +193,7 @@ class Classifier(Model):
         label = config.label or ("label" if "label" in corpus.values else "folder")
         values = corpus.values.get(label, ())
         if len(values) < 2:
-            found = f"{label!r} is {values[0]!r} throughout" if values else f"There is no field {label!r} in"
+            found = f"{label!r} is {values[0]!r} in every example of" if values else f"There is no field {label!r} in"
             others = [name for name, several in corpus.values.items() if len(several) > 1]
             known = f", or take another field: --label {' or '.join(others)}" if others else ""
             raise CorpusError(

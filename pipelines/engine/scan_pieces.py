@@ -78,7 +78,7 @@ def scan_by(
 def _bounds(audio: Sequence[tuple[str, str]]) -> list[int]:
     """Where pieces begin, and the number of files at the end.
 
-    A piece begins where a digest of a name says so: of files that come or go, only the pieces that they are in change.
+    The digest of a name decides where a piece begins: of files that come or go, only their own pieces change.
     """
     # A power of two, so that most places stay when the number of files grows.
     every = 1 << min(MOST_FILES, max(1, len(audio) // PIECES)).bit_length() - 1

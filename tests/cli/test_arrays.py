@@ -126,7 +126,7 @@ def test_an_array_that_does_not_fit_is_a_reject_with_the_reason(
     messages = {row["source"]: row["message"] for row in table(tmp_path / "odd" / "rejects.parquet")}
     assert messages.keys() == {recipes[0]["path"], recipes[1]["path"]}
     assert "its field latents_frames has the name of one of its arrays" in messages[recipes[0]["path"]]
-    assert "spans 6 frames of 256 samples, and the rest of it has 3000 samples" in messages[recipes[1]["path"]]
+    assert "spans 6 frames of 256 samples, but its sound has 3000 samples" in messages[recipes[1]["path"]]
 
 
 LATENTS = {"examples": 8, "channels": 2, "hop": HOP}

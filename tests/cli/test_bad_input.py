@@ -442,7 +442,9 @@ def test_another_plan_is_refused_and_overwrite_keeps_what_fits(
     gone = recipes.pop()["path"]
     stream = stream_of(recipes)
     before = contents(tmp_path / "out")
-    tonemill("shard", tmp_path / "out", *SHARDING, stdin=stream).refused(1, "another plan", "--overwrite")
+    tonemill("shard", tmp_path / "out", *SHARDING, stdin=stream).refused(
+        1, "other sources or with other steps", "--overwrite"
+    )
     assert contents(tmp_path / "out") == before
     inodes = {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*.tar")}
     tonemill("shard", tmp_path / "out", *SHARDING, "--overwrite", stdin=stream).done()
@@ -458,7 +460,7 @@ def test_other_flags_are_another_plan(
     tonemill: Tonemill, plan: bytes, corpus: Path, tmp_path: Path, flags: list[object]
 ) -> None:
     shutil.copytree(corpus, tmp_path / "out")
-    tonemill("shard", tmp_path / "out", *SHARDING, *flags, stdin=plan).refused(1, "another plan")
+    tonemill("shard", tmp_path / "out", *SHARDING, *flags, stdin=plan).refused(1, "other sources or with other steps")
 
 
 @pytest.mark.parametrize("sink", ["shard", "write"])
@@ -544,7 +546,7 @@ TRAIN = ("--steps", 1, "--dim", 2, "--batch-size", 2, "--listen-clips", 1, "--de
     ("sounds", "flags", "expected"),
     [
         ([(8000, 1), (16000, 1)], [], ["different sample rate", "tonemill resample --rate"]),
-        ([(8000, 1), (8000, 2)], [], ["different numbers of channels", "--channels mono"]),
+        ([(8000, 1), (8000, 2)], [], ["examples of different channels", "--channels mono"]),
         ([(8000, 1)], ["--sample-rate", 16000], ["8000 Hz", "tonemill resample --rate 16000"]),
         ([(8000, 1)], ["--channels", 2], ["1 channel", "--channels"]),
         ([(8000, 1)], ["--label", "mood"], ["no field 'mood'"]),

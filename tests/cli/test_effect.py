@@ -129,7 +129,7 @@ def test_figures_of_training_pairs_are_not_called_held_out(
     tonemill("shard", tmp_path / "all", "-q", stdin=stream).done()
     short = ("--network", "fir", "--taps", 64, "--length", 512, "--stability-seconds", 0)
     ended = tonemill("train", "effect", tmp_path / "all", "-o", tmp_path / "r", "--steps", 1, "--batch-size", 1, *short)
-    words = "of the split train, which it learns from: none are held out"
+    words = "of the split train that it is trained on, because none are held"
     assert words in ended.done().err
     (figures,) = (tmp_path / "r/clips").glob("*/figures.md")
     assert words in figures.read_text().splitlines()[0]
@@ -329,7 +329,7 @@ def test_a_nam_file_that_was_cut_or_is_none_is_refused(tonemill: Tonemill, run: 
     }.items():
         (tmp_path / f"{name}.nam").write_text(text)
         tonemill("export", tmp_path / f"{name}.nam", "-o", tmp_path / "out.nam").refused(
-            2, f"{name}.nam", "no .nam file"
+            2, f"{name}.nam", "cannot be read as a .nam file"
         )
     assert not (tmp_path / "out.nam").exists()
     tonemill("export", tmp_path / "nowhere.nam", "-o", tmp_path / "out.nam").refused(2, "There is no file")
@@ -385,7 +385,7 @@ def test_a_nam_file_renders_is_inspected_and_is_trained_further(
     tonemill("render", file, "--checkpoint", "best", stdin=scanned).done()
     tonemill("render", file, "--checkpoint", "7", stdin=scanned).refused(1, "leave --checkpoint 7 out")
     (tmp_path / "song.nam").write_text("{}")
-    tonemill("render", tmp_path / "song.nam", stdin=scanned).refused(2, "song.nam", "no .nam file")
+    tonemill("render", tmp_path / "song.nam", stdin=scanned).refused(2, "song.nam", "cannot be read as a .nam file")
     tonemill("render", pairs / "di/riff0.wav", stdin=scanned).refused(2, "neither a run nor a model file")
 
 

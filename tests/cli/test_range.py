@@ -74,7 +74,9 @@ def test_a_range_refuses_another_plan_and_updates_when_a_flag_allows_it(
     shutil.copytree(corpus, tmp_path / "whole")
     fewer = stream_of(lines_of(plan)[:-1])
     tonemill("shard", tmp_path / "whole", *SHARDING, "--update", stdin=fewer).done()
-    tonemill("shard", tmp_path / "out", *SHARDING, "--range", "0:1", stdin=fewer).refused(1, "another plan", "--update")
+    tonemill("shard", tmp_path / "out", *SHARDING, "--range", "0:1", stdin=fewer).refused(
+        1, "other sources or with other steps", "--update"
+    )
     assert (tmp_path / "out" / "corpus.json").exists()
     for words in (["0:3"], ["3:"]):
         tonemill("shard", tmp_path / "out", *SHARDING, "--update", "--range", *words, stdin=fewer).done()

@@ -333,7 +333,7 @@ def test_update_makes_exactly_the_touched_shards_and_reports_why(
     assert kinds(copy, quick=False) == {}
     assert tonemill("shard", copy, *SHARDING, "--update", stdin=stream_of(changed)).done().line == ended.line
     tonemill("shard", copy, *SHARDING, stdin=stream_of(changed)).done()
-    tonemill("shard", copy, *SHARDING, stdin=plan).refused(1, "another plan", "--update")
+    tonemill("shard", copy, *SHARDING, stdin=plan).refused(1, "other sources or with other steps", "--update")
 
 
 def test_a_changed_option_names_itself(tonemill: Tonemill, plan: bytes, copy: Path) -> None:

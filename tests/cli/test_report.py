@@ -81,7 +81,7 @@ def test_a_corpus_is_shown_in_one_file_that_needs_no_other(tonemill: Tonemill, c
     assert all(link.startswith(("data:", "#")) for link in links if link)
     assert "http:" not in target.read_text()
     examples = json.loads((corpus / "corpus.json").read_bytes())["examples"]
-    assert f"6 of {examples}, drawn by lot, equally many of each label." in page.text
+    assert f"6 of {examples}, drawn at random, equally many of each label." in page.text
     assert "No group of equal bytes stands in more than one split" in " ".join(page.text.split())
     # Again is the same, and a report may be replaced.
     before = target.read_bytes()

@@ -313,7 +313,7 @@ def test_first_workers_of_one_machine_keep_one_copy_of_a_plan(
 
 def test_doctor_tries_a_folder_of_a_bucket(tonemill: Tonemill, s3: Wire) -> None:
     ended = tonemill("doctor", "s3://tonemill/checked", "--only", "folder").done()
-    assert b"can be listed, read, written to and cleared" in ended.out and not objects("checked")
+    assert b"can be listed, read and written, and files there can be deleted" in ended.out and not objects("checked")
     tonemill("doctor", "s3://no-such-bucket/checked", "--only", "folder").refused(1)
 
 
@@ -608,7 +608,9 @@ def test_tools_read_a_bucket_as_a_folder(tonemill: Tonemill, expected: Path, tmp
     far, near = (json.loads(tonemill("trace", folder, key, "--json").done().out) for folder in (there, expected))
     assert far == near
     clip = tmp_path / "clip.flac"
-    assert b"has the samples that are stored" in tonemill("trace", there, key, "--write", clip).done().err.encode()
+    assert (
+        b"has exactly the samples that are stored" in tonemill("trace", there, key, "--write", clip).done().err.encode()
+    )
     assert tonemill("report", there, "-o", tmp_path / "page.html").done().line["clips"] > 0
     here = shutil.copytree(expected, tmp_path / "read")
     for _ in range(2):

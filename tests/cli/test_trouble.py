@@ -119,7 +119,7 @@ def test_an_empty_place_and_a_folder_that_cannot_be_entered_are_reported(
         return entered(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    ended = tonemill("scan", raw, "-q").refused(1, "locked could not be entered")
+    ended = tonemill("scan", raw, "-q").refused(1, "locked could not be opened")
     assert json.loads(ended.out.splitlines()[-1])["trailer"] == {"recipes": 4, "lacks": {"folders": 1}}
 
 
@@ -147,7 +147,7 @@ def test_pairs_lack_what_could_not_be_read_too(
 
     monkeypatch.setattr(os, "scandir", refusing)
     monkeypatch.setattr(Path, "open", failing)
-    ended = tonemill("pair", *places, "-q").refused(1, "1 source that could not be read", "locked could not be entered")
+    ended = tonemill("pair", *places, "-q").refused(1, "1 source that could not be read", "locked could not be opened")
     assert json.loads(ended.out.splitlines()[-1])["trailer"] == {"recipes": 3, "lacks": {"unread": 1, "folders": 1}}
     monkeypatch.undo()
     tonemill("shard", tmp_path / "out", *FLAGS, stdin=ended.out).refused(1)

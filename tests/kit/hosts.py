@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-NOBODY: Final = "02:00:00:00:00:01"
+UNUSED_ADDRESS: Final = "02:00:00:00:00:01"
 """An address of an Ethernet card that there is none of: what is sent there is lost, without a word to the sender."""
 
 
@@ -35,7 +35,7 @@ class Hosts:
         """Nothing that one of the two sends arrives at the other any more."""
         for here, there in ((one, other), (other, one)):
             address = self.address(there)
-            self._ip(here, "neigh", "replace", address, "lladdr", NOBODY, "dev", there, "nud", "permanent")
+            self._ip(here, "neigh", "replace", address, "lladdr", UNUSED_ADDRESS, "dev", there, "nud", "permanent")
 
     def join(self, one: str, other: str) -> None:
         """The line between two hosts works again."""

@@ -152,7 +152,7 @@ def test_labels_default_to_the_label_else_the_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "what"), [(None, "'folder' is '.' throughout"), ("take", "'take' is '1'"), ("x", "no field 'x'")]
+    ("label", "what"), [(None, "'folder' is '.' in every example"), ("take", "'take' is '1'"), ("x", "no field 'x'")]
 )
 def test_fewer_than_two_classes_show_how_to_get_some(label: str | None, what: str) -> None:
     with pytest.raises(CorpusError, match=what) as caught:

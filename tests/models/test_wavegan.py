@@ -142,7 +142,7 @@ def test_batch_norm_with_a_gradient_penalty_warns_when_training_starts() -> None
         ({"phase_shuffle": 16}, "--phase-shuffle is 16; it must be from 0 to 15 samples."),
         ({"learning_rate": 0.0}, "--learning-rate is 0.0; it must be above 0."),
         ({"label_dropout": 1.0}, "--label-dropout is 1.0; it must be from 0 up to, not including, 1."),
-        ({"labels": ("a", "b")}, "--labels is a, b, but --label is not given, the field that has them."),
+        ({"labels": ("a", "b")}, "--labels is a, b, but --label is not given: it names the field that holds them."),
     ],
 )
 def test_wrong_settings_are_named_as_flags(settings, message: str) -> None:
@@ -166,7 +166,7 @@ def test_settling_takes_rate_channels_and_labels_from_the_corpus() -> None:
         ({"channels": 2}, {}, ["1 channel(s)", "--channels is 2", "tonemill train wavegan corpora/drums"]),
         ({"label": "sort"}, {}, ["no field 'sort'", "kind, kit", "tonemill train wavegan corpora/drums"]),
         ({"label": "sort"}, {"values": {}}, ["It has none"]),
-        ({"label": "kit"}, {}, ["'kit' is 'one' throughout", "Train without --label"]),
+        ({"label": "kit"}, {}, ["'kit' is 'one' in every example", "Train without --label"]),
         ({"label": "kind", "labels": ("kick", "hat")}, {}, ["has only kick, hat", "Leave --labels out"]),
     ],
 )

@@ -303,11 +303,11 @@ def tar_of(name: str, kind: bytes, size: int, link: str = "") -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (tar_of("a", tarfile.SYMTYPE, 0, "/etc/passwd"), "no file"),
-        (tar_of("a", tarfile.LNKTYPE, 0, "../x"), "no file"),
-        (tar_of("a", tarfile.CHRTYPE, 0), "no file"),
-        (tar_of("a", tarfile.FIFOTYPE, 0), "no file"),
-        (tar_of("a", tarfile.XHDTYPE, 100), "no file"),
+        (tar_of("a", tarfile.SYMTYPE, 0, "/etc/passwd"), "is not a regular file"),
+        (tar_of("a", tarfile.LNKTYPE, 0, "../x"), "is not a regular file"),
+        (tar_of("a", tarfile.CHRTYPE, 0), "is not a regular file"),
+        (tar_of("a", tarfile.FIFOTYPE, 0), "is not a regular file"),
+        (tar_of("a", tarfile.XHDTYPE, 100), "is not a regular file"),
         (tar_of("a", tarfile.REGTYPE, 1 << 40), "announces 1099511627776 bytes"),
         (tar_of("a", tarfile.REGTYPE, -512), "announces -512 bytes"),
         (tar_of("a", tarfile.REGTYPE, 20)[:500], "damaged"),
@@ -347,7 +347,7 @@ def test_a_table_that_announces_an_endless_description_is_refused(tmp_path: Path
     data = bytearray(small_index())
     data[-8:-4] = b"\xff\xff\xff\x7f"
     (tmp_path / "x.parquet").write_bytes(data)
-    with pytest.raises(CorpusError, match="2147483647 bytes of description"):
+    with pytest.raises(CorpusError, match="2147483647 bytes of metadata"):
         read_table(tmp_path / "x.parquet")
 
 

@@ -175,7 +175,10 @@ def test_examples_without_a_caption_or_a_number_are_learned_without_and_counted(
     [
         ({"caption": "words"}, "corpora/sounds has no text field 'words'. It has kind, title. Train without"),
         ({"numbers": ("pan",)}, "has no number 'pan' to learn from; it has drive, gain"),
-        ({"numbers": ("title",)}, "'title' counts as text in corpora/sounds, because some of its values are no finite numbers"),
+        (
+            {"numbers": ("title",)},
+            "'title' counts as text in corpora/sounds, because some of its values are no finite numbers",
+        ),
         ({"numbers": ("gain",)}, "'gain' is 1 in every example of corpora/sounds"),
         ({"embedding": "t5"}, "but --embedding is t5, and not every example has that array"),
     ],

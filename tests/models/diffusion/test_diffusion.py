@@ -313,7 +313,9 @@ def test_a_corpus_without_fitting_latents_is_refused() -> None:
         MODEL.settle(LatentConfig(**OF_LATENT_NETWORK), dataclasses.replace(OF_LATENTS, roles=("audio",), arrays={}))
     with pytest.raises(CorpusError, match="holds latents with rows 6, but --rows is 4"):
         MODEL.settle(LatentConfig(**OF_LATENT_NETWORK, rows=4), OF_LATENTS)
-    with pytest.raises(CorpusError, match="--length is 100, but a frame of corpora/latents is of 128 samples"):
+    with pytest.raises(
+        CorpusError, match="--length is 100, but the array of corpora/latents has frames of 128 samples"
+    ):
         MODEL.settle(LatentConfig(**OF_LATENT_NETWORK, length=100), OF_LATENTS)
 
 
@@ -365,7 +367,7 @@ def test_ranges_that_cannot_be_are_refused(keep: str, words: str) -> None:
 
 
 def test_guidance_without_classes_or_dropout_is_refused() -> None:
-    with pytest.raises(UsageError, match="trained without conditions"):
+    with pytest.raises(UsageError, match="trained without labels or other conditions"):
         rendered(tiny(), "render", Generating(guidance=2.0))
     with pytest.raises(UsageError, match="trained with --condition-dropout 0"):
         rendered(tiny(**CLASSES, condition_dropout=0.0), "render", Generating(guidance=2.0))

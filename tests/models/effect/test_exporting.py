@@ -138,11 +138,11 @@ def test_what_a_nam_file_cannot_hold_is_refused(name: str) -> None:
     ("change", "words"),
     [
         ({"weights": [1.0] * 300}, "it holds 300 weights"),
-        ({"weights": "none"}, "no .nam file"),
-        ({"weights": [None] * 842}, "no .nam file"),
+        ({"weights": "none"}, "as a .nam file"),
+        ({"weights": [None] * 842}, "as a .nam file"),
         ({"architecture": "ConvNet"}, "ConvNet"),
-        ({"config": {}}, "no .nam file"),
-        ({"sample_rate": "fast"}, "no .nam file"),
+        ({"config": {}}, "as a .nam file"),
+        ({"sample_rate": "fast"}, "as a .nam file"),
     ],
 )
 def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str) -> None:
@@ -150,7 +150,7 @@ def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str)
     with pytest.raises(UsageError, match=words):
         nam.read(json.dumps({**content, **change}).encode())
     for data in (b"", b"\xff\xfe", b"[]", b"3"):
-        with pytest.raises(UsageError, match=r"no \.nam file"):
+        with pytest.raises(UsageError, match=r"as a \.nam file"):
             nam.read(data)
 
 

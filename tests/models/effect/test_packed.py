@@ -106,9 +106,9 @@ def test_containers_of_other_programs_are_read_whatever_their_members_are() -> N
     ("change", "words"),
     [
         ({"config": {"submodels": []}}, "a container of models and holds none"),
-        ({"config": {}}, "no .nam file"),
-        ({"config": {"submodels": [{"max_value": 1.0}]}}, "no .nam file"),
-        ({"config": {"submodels": [{"max_value": "most", "model": {}}]}}, "no .nam file"),
+        ({"config": {}}, "as a .nam file"),
+        ({"config": {"submodels": [{"max_value": 1.0}]}}, "as a .nam file"),
+        ({"config": {"submodels": [{"max_value": "most", "model": {}}]}}, "as a .nam file"),
         ({"config": {"submodels": [{"max_value": 1, "model": container((1, made("fir", taps=9)))}]}}, "Slimmable"),
     ],
 )

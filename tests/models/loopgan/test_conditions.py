@@ -89,8 +89,8 @@ def test_fields_that_cannot_be_conditions_are_refused_with_the_mend() -> None:
     for settings, words in (
         ({"numbers": ("nothing",)}, "has tempo"),
         ({"numbers": ("energy",)}, "select 'energy != None'"),
-        ({"numbers": ("same",)}, "'same' is 2 throughout"),
-        ({"label": "one"}, "throughout"),
+        ({"numbers": ("same",)}, "'same' is 2 in every example"),
+        ({"label": "one"}, "in every example"),
     ):
         with pytest.raises(CorpusError, match=words):
             settled(**settings)

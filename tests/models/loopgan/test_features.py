@@ -191,7 +191,7 @@ def test_runs_that_do_not_fit_are_refused_with_the_mend(
 
 
 def test_a_classifier_refuses_half_a_mel_and_one_too_small() -> None:
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="or take all from a run by --mel-of RUN"):
         ClassifierConfig(n_fft=512)
     with pytest.raises(UsageError, match="--mel-bands 64"):
         Classifier.settle(ClassifierConfig(), facts(mel_of=parent("vocoder", mel_bands=40)))

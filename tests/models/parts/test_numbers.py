@@ -54,5 +54,7 @@ def test_text_that_writes_numbers_counts_as_numbers() -> None:
 
 
 def test_a_field_of_text_is_refused_with_the_mend() -> None:
-    with pytest.raises(CorpusError, match="'title' counts as text in corpora/x, because some of its values are no finite numbers"):
+    with pytest.raises(
+        CorpusError, match="'title' counts as text in corpora/x, because some of its values are no finite numbers"
+    ):
         settled_numbers(("title",), KNOWN, CORPUS, "tonemill train loopgan corpora/x")

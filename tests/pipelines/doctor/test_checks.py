@@ -196,7 +196,7 @@ def test_each_plug_in_that_does_not_load_is_named_with_its_package(away: Take, t
     assert {one.state for name, one in found_by_name.items() if name != "slice"} == {"broken"}
     assert found_by_name["slice"].state == "warning"
     assert "needs a licence" in found_by_name["raises"].found
-    assert "gain have no line of help" in found_by_name["unhelpful"].found
+    assert "gain have no help text" in found_by_name["unhelpful"].found
     assert "must also be 'other'" in found_by_name["other"].found
     assert "SIGABRT" in found_by_name["zzz_crashes"].found
     assert found_by_name["raises"].mend == "pip install --upgrade --force-reinstall bad"

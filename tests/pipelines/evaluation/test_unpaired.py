@@ -220,7 +220,9 @@ def test_nothing_but_silence_is_reported_as_that(drums: Corpus, tonemill: Tonemi
 
 def test_bad_input_is_refused_in_words_that_help(drums: Corpus, judge: Run, tonemill: Tonemill, tmp_path: Path) -> None:
     one, real = vectors(tmp_path / "one.npz", 1, 0), vectors(tmp_path / "r.npz", 20, 0)
-    tonemill("evaluate", one, "--against", real, "-q").refused(1, "1 can be used", "at least two")
+    tonemill("evaluate", one, "--against", real, "-q").refused(
+        1, "1 of the generated clips can be used", "at least two"
+    )
     tonemill("evaluate", real, "--against", one, "-q").refused(1, "at least two")
     tonemill("evaluate", drums.folder, "-q").refused(2, "--against")
     tonemill("evaluate", tmp_path / "no", "--against", drums.folder).refused(1, "does not exist")

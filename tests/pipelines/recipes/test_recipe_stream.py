@@ -102,7 +102,7 @@ def test_a_cut_stream_does_not_fit() -> None:
         (b'{"tonemill": 1, "path": "a", "sources": {}, "steps": [{}]}', '"steps"'),
         (b'{"tonemill": 1, "path": "a", "sources": {}, "start": -1}', '"start"'),
         (b'{"tonemill": 1, "path": "a", "sources": {}, "frames": true}', '"frames"'),
-        (b'{"tonemill": 1, "trailer": {"recipes": "3"}}', "count"),
+        (b'{"tonemill": 1, "trailer": {"recipes": "3"}}', "number of recipes"),
         (b"[" * 100_000, ""),
         (b"\xff\xfe", ""),
         (b"{" + b" " * LONGEST_LINE + b"}", "longer than"),

@@ -36,7 +36,7 @@ def encoded(drums: Corpus, run: Path, tonemill: Tonemill, tmp_path_factory: pyte
 
 def test_help_lists_directions_and_the_options_of_the_one_that_was_typed(run: Path, tonemill: Tonemill) -> None:
     shown = " ".join(tonemill("render", run, "--help").done().out.decode().split())
-    for words in ("--as render: Audio to its mel", "--as encode: The log-mel", "--as decode: Audio of a log-mel"):
+    for words in ("--as render: Audio to its mel", "--as encode: The log-mel", "--as decode: Audio from a log-mel"):
         assert words in shown
     tonemill("render", run, "--as", "vary", stdin=b"").refused(2, "--as is 'vary'", "render, encode, decode")
     tonemill("render", run, "--as", "encode", "--steps", 3, stdin=b"").refused(2, "No such option: --steps")
@@ -61,7 +61,7 @@ def test_other_renders_in_the_folder_are_called_renders(
     ended = tonemill("shard", encoded, "-q", stdin=stream).refused(
         1, "rendered by another run or checkpoint", "--overwrite"
     )
-    assert "again" in ended.err and "another plan" not in ended.err
+    assert "again" in ended.err and "other sources or with other steps" not in ended.err
 
 
 def digest(run: Path) -> str:

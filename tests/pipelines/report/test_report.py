@@ -174,7 +174,7 @@ def test_refusals_are_counted_and_the_worst_come_first() -> None:
     found = refusals(pa.Table.from_pylist(rows, schema=REJECT_COLUMNS))
     assert found.total == 349
     assert [(one.reason, one.count) for one in found.reasons] == [("seam", 309), ("duplicate", 40)]
-    assert found.reasons[0].meaning == "the jump from its end to its start can be heard, so it makes no loop"
+    assert found.reasons[0].meaning == "the jump from its end to its start is audible, so it makes no loop"
     assert [(row.source, row.lost) for row in found.rows[:3]] == [("worse", 40), ("s250", 10), ("s0", 1)]
     assert (len(found.rows), found.kinds) == (200, 301)
     # One broken file among thousands that did not fit is shown, and before those that lost as much.

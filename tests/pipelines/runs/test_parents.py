@@ -86,7 +86,7 @@ def test_a_parent_that_is_gone_or_another_is_named_with_the_mend(work: Path, ton
     tonemill("render", "runs/level", stdin=seeds).refused(1, "voice", "does not exist", "--uses voice=RUN")
     assert "--uses voice=RUN" in tonemill("inspect", "runs/level").done().out.decode().replace("\n", " ")
     assert np.array_equal(sound(tonemill, "runs/level", "after", "--uses", "voice=moved"), before)
-    tonemill("render", "runs/level", "--uses", "ears=moved", stdin=seeds).refused(2, "it leans on voice")
+    tonemill("render", "runs/level", "--uses", "ears=moved", stdin=seeds).refused(2, "it uses voice")
     tonemill("render", "runs/level", "--uses", "moved", stdin=seeds).refused(2, "NAME=RUN")
     shutil.rmtree(work / "moved/checkpoints/00000002")
     tonemill("train", "wavegan", "corpus", "-o", "moved", "--steps", 1, "--seed", 3, *SMALL).done()

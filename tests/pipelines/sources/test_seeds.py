@@ -77,7 +77,7 @@ def test_what_makes_no_sense_is_refused_with_the_mend(tonemill: Tonemill, tmp_pa
     np.save(flat, np.zeros((1, 4)))
     tonemill("seeds", "--latents", flat).refused(2, "float32", "numpy.save(file, rows.astype('float32'))")
     np.save(flat, np.zeros((1, 4), np.float32))
-    tonemill("seeds", 2, "--latents", flat).refused(2, "1 latent vectors, and 2 were wanted")
+    tonemill("seeds", 2, "--latents", flat).refused(2, "1 latent vectors, and 2 were requested")
 
 
 @pytest.mark.parametrize("model", ["wavegan", "specgan"])

@@ -28,7 +28,7 @@ def command(
         ),
     ] = None,
     judge: Annotated[
-        Path | None, typer.Option(help="A run of `tonemill train classifier`, whose network compares the clips.")
+        Path | None, typer.Option(help="A run of the model classifier, whose network compares the clips.")
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help="Checkpoint of the judge: last, best, or the number of a step.")

@@ -81,7 +81,7 @@ def stages_of(text: str) -> list[list[str]]:
     except ValueError as error:
         raise UsageError(
             f"The text of the pipe cannot be read: {error}. An example: `tonemill run 'scan recordings | shard "
-            "corpora/loops'`."
+            "corpora/new'`."
         ) from error
     stages: list[list[str]] = [[]]
     for word in words:

@@ -134,6 +134,7 @@ LOOPS = "tonemill scan loops"
 INSTEAD = ("corpora/there",)
 
 FILLINGS: dict[str, Filling] = {
+    "tonemill slice --seconds 4": Filling(more="--short pad"),
     "tonemill --debug ...": Filling({"...": "explain"}),
     "tonemill align --correct latency,polarity,drift": Filling(before=PAIR),
     "tonemill align --max-clipping 0.001": Filling(before=PAIR),

@@ -24,7 +24,8 @@ def command(
         ),
     ] = None,
     mark: Annotated[
-        bool, typer.Option("--mark", help="Keep all copies, and only write the fields cluster and duplicate_of.")
+        bool,
+        typer.Option("--mark", help="Keep all copies, and only write the fields duplicate_cluster and duplicate_of."),
     ] = False,
     partial: Partial = False,
     workers: Workers = None,

@@ -41,13 +41,17 @@ def command(
     ] = None,
     noise: Annotated[
         Path | None,
-        typer.Option(help="A corpus or file of vectors to use as noise, the worst case. Default: white noise."),
+        typer.Option(
+            help="A corpus or file of vectors to use as noise, the worst case. Default: noise with the mean spectrum "
+            "of the real clips."
+        ),
     ] = None,
     paired: Annotated[
         bool,
         typer.Option(
             "--paired",
-            help="Compare each clip with its own target: the clip of the same key, or the wet of the same pair.",
+            help="Compare each clip with its own target: that of the same key, or that it was made from; in a corpus "
+            "of pairs the wet with the dry.",
         ),
     ] = False,
     every: Annotated[

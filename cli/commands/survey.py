@@ -117,7 +117,7 @@ def make_study(
     post: Annotated[
         str | None, typer.Option(help="A web address to which the page sends the answers (HTTP POST).")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of clips and of all orders.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of clips, and of the noise of anchors.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Make a study: a folder to hand out, which opens from disk, and a key that stays.
@@ -259,7 +259,7 @@ def simulate(
     listeners: Annotated[int, typer.Option(min=1, max=1000, help="How many to make up.")] = 16,
     effect: Annotated[
         Names | None,
-        typer.Option(help="NAME=POINTS, the true difference of a system from the reference; may be repeated."),
+        typer.Option(help="NAME=POINTS, which are added to the true mean of a system; may be repeated."),
     ] = None,
     sd_listener: ListenerSpread = 0.3,
     sd_clip: ClipSpread = 0.4,

@@ -100,7 +100,7 @@ def read_session(text: str | bytes, study: Study, rehearsed: bool = False) -> di
 def _trials(found: Any, study: Study, listener: int) -> list[dict[str, Any]]:
     order = study.plan["orders"][(listener - 1) % len(study.plan["orders"])]
     if not isinstance(found, list) or len(found) > len(order):
-        raise NotAnswers(f'its "trials" must be a list of 1 to {len(order)} trials, the number of this study')
+        raise NotAnswers(f'its "trials" must be a list of at most {len(order)} trials, the number of this study')
     trials = []
     for position, (one, wanted) in enumerate(zip(found, order, strict=False)):
         fits = isinstance(one, dict) and all(one.get(name) == wanted.get(name) for name in ("kind", "clip", "answer"))

@@ -57,7 +57,10 @@ def server_of(
             raise OutputError(
                 f"Port {port} is taken. Name another with --port, or --port 0 for any that is free."
             ) from error
-        raise UsageError(f"{host}:{port} cannot be opened for listeners: {error}.") from error
+        raise UsageError(
+            f"No server can be opened at {host}:{port}: {error}. Name an address of this machine with --host, or "
+            "another --port."
+        ) from error
 
 
 class _Desk:

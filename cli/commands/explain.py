@@ -26,8 +26,6 @@ def command(
         raise UsageError(f"There is no reason {name!r}{meant}. `tonemill explain` lists all.")
     one = TABLE[name]
     passing = (
-        (" The reason may be temporary, so the next run of the same command tries such sources again.")
-        if one.passes
-        else ""
+        " The reason is temporary, so the next run of the same command tries such sources again." if one.passes else ""
     )
     typer.echo(f"{name}: {one.meaning}.{passing}\n{one.mend_of(step.strip('() '))}")

@@ -83,9 +83,7 @@ def listen(
         return Listening(number, ())
     label = label_of(index, place.fields())
     chosen = [Chosen(row) for row in by_lot(index, count, label)]
-    what = (
-        (f"{len(chosen):,} of {index.num_rows:,}, drawn at random") if len(chosen) < index.num_rows else "All of them"
-    )
+    what = f"{len(chosen):,} of {index.num_rows:,}, drawn at random" if len(chosen) < index.num_rows else "All of them"
     what += f", equally many of each {label}" if label and len(chosen) < index.num_rows else ""
     sets = [_set("Clips", what, list(_read(place, chosen, label, seconds)), seconds, budget, real)]
     if closest is not None and closest.by_key:

@@ -292,7 +292,7 @@ def _notes(items: Sequence[_Item], level: Sequence[Level], wishes: Wishes, refer
     loud = [one.lufs + one.gain_db for one in level if one.lufs is not None]
     if loud and loud[0] < wishes.lufs - 0.05:
         notes.append(
-            f"Clips are at {loud[0]:.1f} LUFS and not {wishes.lufs:.1f},because at that loudness the peaks of one "
+            f"Clips are at {loud[0]:.1f} LUFS and not {wishes.lufs:.1f}, because at that loudness the peaks of one "
             "clip would pass -1 dBTP, and clips are not limited."
         )
     lengths: dict[str, set[float]] = {}

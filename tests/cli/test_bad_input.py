@@ -371,7 +371,7 @@ FIELDS: dict[str, list[Any]] = {
     "text and numbers": ["a", 1, 2.5, "b"],
     "truth and numbers": [True, 1, 0, False],
     "a huge number": [2**70, 1, 2, 3],
-    "half of a UTF-8": ["\udce9", "a", "b", "c"],
+    "half a character": ["\udce9", "a", "b", "c"],
 }
 
 

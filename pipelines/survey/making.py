@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import secrets
 import shutil
 import tempfile
@@ -299,9 +300,10 @@ def _notes(items: Sequence[_Item], level: Sequence[Level], wishes: Wishes, refer
     for one in items:
         lengths.setdefault(one.owner, set()).add(round(one.sound.frames / one.sound.sample_rate, 2))
     if len({frozenset(one) for one in lengths.values()}) > 1:
+        shortest = math.floor(100 * min(one.sound.frames / one.sound.sample_rate for one in items)) / 100
         notes.append(
             "Systems differ in the lengths of their clips, by which listeners may recognise them. Put `tonemill "
-            "slice --seconds 4` into the pipe of each."
+            f"slice --seconds {shortest:g}` into the pipe of each."
         )
     if len({one.sound.channels for one in items}) > 1:
         notes.append(

@@ -134,7 +134,6 @@ LOOPS = "tonemill scan loops"
 INSTEAD = ("corpora/there",)
 
 FILLINGS: dict[str, Filling] = {
-    "tonemill slice --seconds 4": Filling(more="--short pad"),
     "tonemill --debug ...": Filling({"...": "explain"}),
     "tonemill align --correct latency,polarity,drift": Filling(before=PAIR),
     "tonemill align --max-clipping 0.001": Filling(before=PAIR),
@@ -218,6 +217,7 @@ FILLINGS: dict[str, Filling] = {
     "tonemill shard CORPUS --workers «fewer»": Filling({"CORPUS": "NEW", "«fewer»": "1"}),
     "tonemill slice --samples «self._length» --short pad": Filling({"«self._length»": "16384"}),
     "tonemill slice --seconds 10": Filling(before="tonemill scan dry"),
+    "tonemill slice --seconds «shortest»": Filling({"«shortest»": "0.5"}),
     "tonemill verify FOLDER": Filling({"FOLDER": "corpora/b"}),
     "tonemill survey analyse THIS-FOLDER -o report.html": Filling(needs=("study.collected.json",)),
     "tonemill survey analyse «folder» --rehearsal": Filling({"«folder»": "study"}, needs=("study.rehearsal.json",)),

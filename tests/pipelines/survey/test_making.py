@@ -159,6 +159,27 @@ def test_broken_silent_and_short_clips_are_passed_over_and_counted(tonemill: Ton
     tonemill("survey", "make", *words).refused(1, "model", "4 usable clips", "left out: ", "1 too_short")
 
 
+def test_the_length_that_is_recommended_makes_all_clips_alike_and_leaves_none_out(
+    tonemill: Tonemill, systems: dict[str, Path], tmp_path: Path
+) -> None:
+    import soundfile
+
+    for number in range(8):
+        (tmp_path / "long").mkdir(exist_ok=True)
+        soundfile.write(
+            tmp_path / f"long/{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(4000), 8000
+        )
+    words = ("survey", "make", "--clips", 6, "-o")
+    ended = tonemill(*words, tmp_path / "study", f"real={systems['real']}", f"model={tmp_path / 'long'}").done()
+    (slicing,) = re.findall(r"differ in the lengths .*`tonemill (slice [^`]*)`", ended.err)
+    assert slicing == "slice --seconds 0.25"
+    for name, folder in (("real", systems["real"]), ("model", tmp_path / "long")):
+        stream = tonemill(*slicing.split(), stdin=tonemill("scan", folder, "-q").done().out).done().out
+        assert tonemill("write", tmp_path / name, "-q", stdin=stream).done().line["examples"] >= 8
+    places = [f"{name}={tmp_path / name}" for name in ("real", "model")]
+    assert "differ in the lengths" not in tonemill(*words, tmp_path / "alike", *places).done().err
+
+
 def test_a_study_and_a_key_are_never_replaced(tonemill: Tonemill, systems: dict[str, Path], tmp_path: Path) -> None:
     words = ("survey", "make", f"real={systems['real']}", f"model={systems['zebragan']}", "--clips", 2, "-q", "-o")
     tonemill(*words, tmp_path / "study").done()

@@ -103,12 +103,13 @@ def _other_plan(folder: Path, state: State, plan: Plan) -> str:
     if any(step["step"] == "render" for rows in plan.rows for row in rows[:1] for step in row.recipe.steps):
         again = sum(plan.shards[number].recipes for number in state.todo)
         return (
-            f"{folder} was rendered by another run or checkpoint, or from other seeds or options. Name another "
-            f"folder, or give --overwrite to render {again} of {sum(s.recipes for s in plan.shards)} again."
+            f"{folder} was made from other sources, or rendered by another run or checkpoint, from other seeds or with "
+            f"other options. Name another folder, or give --overwrite to render {again} of "
+            f"{sum(s.recipes for s in plan.shards)} again."
         )
     return (
-        f"{folder} was made from other sources or with other steps: {len(state.stale)} of its shards differ from "
-        "what this command makes. Name another folder; or give --append, which adds the new sources; --update, "
+        f"{folder} was made from other sources or with other steps or flags: {len(state.stale)} of its shards differ "
+        "from what this command makes. Name another folder; or give --append, which adds the new sources; --update, "
         "which keeps every source in its shard, makes changed sources again and removes those that are not in the "
         f"stream; or --overwrite, which assigns all sources to shards again and makes {len(state.todo)} of "
         f"{len(plan.shards)} shards."

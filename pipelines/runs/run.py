@@ -268,8 +268,9 @@ def refuse_other_config(
         )
     if run.about["corpus_digest"] != digest:
         raise RunError(
-            f"{run.folder} was trained on {run.about['corpus']} before that corpus changed. Name another folder "
-            f"with -o; --init-from {run.folder} starts a new run from its weights."
+            f"{run.folder} was trained on {run.about['corpus']} with the digest {run.about['corpus_digest'][:16]}, and "
+            f"the corpus of this command has {digest[:16]}: it is another one, or it has changed since. Name another "
+            f"folder with -o; --init-from {run.folder} starts a new run from its weights."
         )
 
 

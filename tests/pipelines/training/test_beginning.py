@@ -231,3 +231,10 @@ def test_a_variant_without_the_setting_of_a_parent_leans_on_none(tmp_path: Path)
     model = load_model("diffusion")
     assert parents_for(model, model.Config(), tmp_path) == {}
     assert parents_for(model, model.variants()["vocode"](), tmp_path) == {}
+
+
+def test_a_run_does_not_go_on_with_another_corpus_and_the_digests_tell_which(drums: Corpus, tmp_path: Path) -> None:
+    trained("wavegan", drums, tmp_path / "run", steps=1)
+    other = dataclasses.replace(drums, about={**drums.about, "digest": "0123456789abcdef" * 4})
+    with pytest.raises(RunError, match=f"{drums.about['digest'][:16]}.* has 0123456789abcdef: it is another one"):
+        trained("wavegan", other, tmp_path / "run", steps=1)

@@ -21,21 +21,27 @@ BY_RUNNER = "--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunn
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "in"
-    for number in range(24):
-        write_wav(folder / f"{number % 3}/{number:02d}.wav", frames=50, seed=number)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two pieces among its first 12 files; the place of a file decides whether one begins there."""
+    monkeypatch.setattr(scan_pieces, "PIECES", 6)
+    names = [f"{number % 3}/{number:02d}.wav" for number in range(24)]
+
+    def ends(folder: Path) -> list[int]:
+        return scan_pieces._bounds([(name, str(folder / name)) for name in sorted(names)])[1:]
+
+    folder = next(one for one in (tmp_path / f"in{number}" for number in range(100)) if ends(one)[1] <= 12)
+    for number, name in enumerate(names):
+        write_wav(folder / name, frames=50, seed=number)
     return folder
 
 
 @pytest.mark.parametrize("by", [("--workers", 2), pytest.param(BY_RUNNER, marks=pytest.mark.slow)])
 def test_an_engine_prints_what_threads_print(
-    tonemill: Tonemill, folder: Path, tmp_path: Path, by: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+    tonemill: Tonemill, folder: Path, tmp_path: Path, by: tuple[Any, ...]
 ) -> None:
     (folder / "cut.wav").write_bytes((folder / "0/00.wav").read_bytes()[:70])
     (folder / "noise.mp3").write_bytes(bytes(range(256)))
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.wav")).write_bytes((folder / "0/03.wav").read_bytes())
-    monkeypatch.setattr(scan_pieces, "PIECES", 6)
     work = tmp_path / "work"
     for words in (("--digest", "none"), ("--fields", "{number}", "--truncated", "keep")):
         plain = tonemill("scan", folder, "-q", *words).done()
@@ -65,7 +71,6 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(scan_pieces, "described", noted)
     monkeypatch.setattr(pieces, "run", run)
-    monkeypatch.setattr(scan_pieces, "PIECES", 6)
     return files
 
 

@@ -10,6 +10,7 @@ or went meanwhile. A command that succeeds removes all of them.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import tempfile
 import time
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.pipelines.corpus.environment import environment
 from tonemill.pipelines.engine.engine import WITH_GRAPH, Engine, UnderWay, run
+from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.storage import folders, json_files
 from tonemill.pipelines.storage.commit import OURS
@@ -82,6 +85,11 @@ def work_folder(
             home.rmdir()
 
 
+def key_of(*what: Any) -> str:
+    """The key of a piece, from all that decides its answer, in JSON; another version of tonemill has other keys."""
+    return digest_of(json.dumps([environment().get("tonemill"), *what]))
+
+
 def do_pieces(
     home: Path,
     keys: Sequence[str],
@@ -96,7 +104,7 @@ def do_pieces(
 
     Args:
         home: of the work folder.
-        keys: for each piece, 64 hex digits that depend on all that decides its answer; no two are equal.
+        keys: of each piece, by `key_of`; no two are equal.
         job_of: what a worker needs for the piece of a number, in JSON.
         engine: workers and runner.
         work: the function of a worker, as `module:function`; it ends with `commit_answer`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -13,13 +12,12 @@ from typing import Any, Final
 
 from tonemill.pipelines.cooking.status import Stopped, stopping
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, work_folder
-from tonemill.pipelines.planning.plan import digest_of
+from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.decoder import PATIENCE, Probers
 from tonemill.pipelines.sources.scan import Found, described, sample_of
-from tonemill.pipelines.storage.paths import as_store, exactly, to_path, to_uri
+from tonemill.pipelines.storage.paths import as_store, exactly, readable, to_path, to_uri
 
 MOST_FILES: Final = 256
 """About so many files are a piece of a large scan; a kill loses the pieces under way."""
@@ -64,7 +62,13 @@ def scan_by(
         return {"files": files_of(number), "sample": sample, "digest": digest, "keep_cut": keep_cut}
 
     pieces = range(len(bounds) - 1)
-    keys = [digest_of(json.dumps([files_of(number), digest, keep_cut])) for number in pieces]
+    missing = set(found.missing)
+
+    def missing_in(number: int) -> list[str]:
+        """A name of a list that had no file may have one by now."""
+        return [path for path, name in found.audio[bounds[number] : bounds[number + 1]] if readable(name) in missing]
+
+    keys = [key_of(files_of(number), missing_in(number), digest, keep_cut) for number in pieces]
     amounts = [float(after - first) for first, after in pairwise(bounds)]
     with work_folder(work, engine, phase.say) as folder:
         do_pieces(folder.home, keys, job_of, engine, WORK, phase, amounts, is_final=is_read)

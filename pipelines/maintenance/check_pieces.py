@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +12,8 @@ from tonemill.pipelines.cooking.journal import Journal, journal_of
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, work_folder
+from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.maintenance.shard_check import Checked, Finding, Job, check
-from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.storage.paths import as_store, place
 
@@ -37,7 +35,7 @@ def checked_by(engine: Engine, work: Path | None, jobs: Sequence[Job], quick: bo
         TonemillError: a worker failed.
     """
     records = [_record(number, job, quick) for number, job in enumerate(jobs)]
-    keys = [digest_of(json.dumps(record)) for record in records]
+    keys = [key_of(record) for record in records]
     sizes = [job.size for job in jobs]
     with work_folder(work, engine, phase.say) as folder:
         do_pieces(folder.home, keys, records.__getitem__, engine, WORK, phase, sizes, is_final=_is_clean)

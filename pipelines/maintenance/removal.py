@@ -25,9 +25,9 @@ from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import SECONDS, commit_tables, is_done, source_key
 from tonemill.pipelines.corpus.splicing import Run, offset_columns, runs, splice
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import commit_answer, do_pieces, job_of_piece, work_folder
+from tonemill.pipelines.engine.pieces import commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.planning.growth import without
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard, digest_of
+from tonemill.pipelines.planning.plan import Plan, Planned, Shard
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.moving import copy_file, remove_folder
@@ -174,7 +174,7 @@ def _rewrite_by(
         name: str(as_store(one.folder) or one.folder.absolute()) for name, one in (("output", output), ("ready", ready))
     }
     jobs = [{**folders_of, "pair": list(pair)} for pair in pairs]
-    keys = [digest_of(f"{old} {new}") for old, new in pairs]
+    keys = [key_of(pair) for pair in pairs]
     with (
         progress.phase(f"remove from {output.folder}", len(pairs), "shards") as phase,
         work_folder(ready.folder / f"{commit.TEMPORARY}pieces", engine) as folder,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tonemill.audiotools.errors import OutputError, UsageError
+from tonemill.pipelines.engine import pieces
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, do_pieces, work_folder
+from tonemill.pipelines.engine.pieces import answers, do_pieces, key_of, work_folder
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Progress
 
@@ -65,6 +66,13 @@ def test_a_command_that_failed_goes_on_where_it_stopped(do: Do, tmp_path: Path) 
     assert do(work, [1, 2, 7, 3, 4, 5]) == [1, 4, 49, 9, 16, 25]
     assert sorted((tmp_path / "done").read_text().split()) == ["1", "3", "4", "5", "7"]
     assert not work.exists()
+
+
+def test_answers_of_another_version_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = key_of(["a"], True)
+    assert key == key_of(["a"], True) != key_of(["b"], True) and len(key) == 64
+    monkeypatch.setattr(pieces, "environment", lambda: {"tonemill": "99"})
+    assert key_of(["a"], True) != key
 
 
 def test_a_folder_with_other_files_is_no_work_folder(do: Do, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,25 @@ def test_a_killed_scan_goes_on_where_files_came_meanwhile(folder: Path, tmp_path
     again = before & set(read)
     # The piece that was under way, and the one with the new file.
     assert len(again) <= 2 * 16 and len(read) - 1 < 25 and not work.exists()
+
+
+def test_a_name_without_a_file_is_read_once_it_has_one(folder: Path, tmp_path: Path, read: list[str]) -> None:
+    name, work = "0/00 and a half.wav", tmp_path / "work"
+    found = find_audio([str(folder)])
+    found.audio = sorted([*found.audio, (name, str(folder / name))])
+
+    def scanned(missing: list[str]) -> list[Recipe]:
+        with QUIET.phase("scan", len(found.audio)) as phase:
+            listed = replace(found, missing=missing)
+            return list(scan_pieces.scan_by(Engine(1), work, listed, True, lambda path: {}, False, phase))
+
+    read.append("kill")
+    with pytest.raises(KeyboardInterrupt):
+        scanned([str(folder / name)])
+    assert name in read and list(work.glob("*.answer.json"))
+    write_wav(folder / name, frames=50, seed=99)
+    read[:] = ["go on"]
+    assert scanned([]) == list(scan(found, workers=1))
 
 
 def test_what_is_refused_for_good_is_not_tried_again() -> None:

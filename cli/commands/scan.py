@@ -112,7 +112,23 @@ def command(
 
         check(who, tell)
         stop_on_termination()
-    recipes, unfit = 0, [path for path, _ in found.audio if fields is not None and not by_name(path)]
+    paths = [path for path, _ in found.audio]
+    recipes, unfit = 0, [path for path in paths if fields is not None and not by_name(path)]
+
+    def tell_unmatched() -> None:
+        words = list(by_table.words(paths)) if by_table is not None else []
+        if unfit:
+            words.append(f"{len(unfit)} of {len(paths)} files do not fit --fields {fields!r}, as {unfit[0]}.")
+        for line in words if not quiet else ():
+            tell(line)
+
+    if unmatched == "refuse" and (unfit or (by_table is not None and by_table.is_partial(paths))):
+        # Before files are read, which may take hours.
+        tell_unmatched()
+        raise CorpusError(
+            "Some files have no fields, or some rows fit no file, and --unmatched refuse was given. Mend the table "
+            "or the pattern, or leave --unmatched refuse out."
+        )
     with progress.phase("scan", len(found.audio), "files") as phase:
         seconds, unreadable, unread, several = 0.0, 0, 0, 0
         how = digest == "sha256", by_name
@@ -134,18 +150,7 @@ def command(
             phase.about = f"({seconds / 3600:.2f} h of audio)"
             # An engine has counted all files before the first recipe comes.
             phase.advance(1 if who is None else 0)
-    paths = [path for path, _ in found.audio]
-    words = list(by_table.words(paths)) if by_table is not None else []
-    if unfit:
-        words.append(f"{len(unfit)} of {len(paths)} files do not fit --fields {fields!r}, as {unfit[0]}.")
-    for line in words if not quiet else ():
-        tell(line)
-    if unmatched == "refuse" and (unfit or (by_table is not None and by_table.is_partial(paths))):
-        # No trailer: what reads the stream takes it for one that was cut.
-        raise CorpusError(
-            "Some files have no fields, or some rows fit no file, and --unmatched refuse was given. Mend the table "
-            "or the pattern, or leave --unmatched refuse out."
-        )
+    tell_unmatched()
     write_trailer(recipes, out, {"unread": unread, **found.lacks})
     if several and not quiet:
         tell(

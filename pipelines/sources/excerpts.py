@@ -82,7 +82,7 @@ class TableSource:
         """Lines for a person: files without a row, rows without a file, and what excerpts there are.
 
         Args:
-            paths: of all files; their recipes are made by now.
+            paths: of all files.
         """
         table, rows, lonely = self.table, self.joined.rows, self.joined.lonely_rows
         missing = [path for path in paths if path not in rows]

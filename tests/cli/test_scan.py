@@ -186,6 +186,17 @@ def test_rows_and_files_without_each_other_are_reported_with_an_example(
     tonemill("scan", folder, "--table", table).refused(2, "No name in column 'path'", "3_cy.flac", "--join COLUMN")
 
 
+def test_unmatched_files_are_refused_before_any_is_read(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
+    """What a killed `scan --work` has read stays for the command with a table that is mended."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / f"{'0' * 64}.answer.json").write_text("{}")
+    words = "--work", work, "--workers", 1, "--fields", "{room}/{take}_{who}", "--unmatched", "refuse"
+    ended = tonemill("scan", folder, *words)
+    ended.refused(1, "--unmatched refuse")
+    assert b"sha256" not in ended.out and len(list(work.iterdir())) == 1
+
+
 def test_reserved_columns_are_renamed_or_left_out(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,split,key,mood\n3_cy.flac,test,Am,calm\n")
     command = ["--table", tmp_path / "t.csv"]

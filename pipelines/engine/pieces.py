@@ -143,6 +143,8 @@ def do_pieces(
         lambda number: json_files.write_json(home / _piece_name(number), {"key": keys[number], **job_of(number)}),
         pending(),
     )
+    if taken := len(keys) - len(waiting):
+        phase.say(f"{taken} of {len(keys)} pieces were done by an earlier command, and are not done again ({home})")
     phase.reach(total - sum(amounts[number] for number in waiting), counted=False)
     # Our own workers need no graph for this, and the import of Beam costs a second.
     before = WITH_GRAPH.set(False)

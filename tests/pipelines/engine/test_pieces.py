@@ -14,7 +14,7 @@ from tonemill.pipelines.engine import pieces
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.engine.pieces import answers, do_pieces, key_of, work_folder
 from tonemill.pipelines.planning.plan import digest_of
-from tonemill.pipelines.progress import Progress
+from tonemill.pipelines.progress import Phase, Progress
 
 WORKER = '''
 """Squares a number, notes that it did, and fails where a file `poor` is."""
@@ -55,17 +55,22 @@ def do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Do:
     return squares
 
 
-def test_a_command_that_failed_goes_on_where_it_stopped(do: Do, tmp_path: Path) -> None:
-    work = tmp_path / "work"
+def test_a_command_that_failed_goes_on_where_it_stopped(
+    do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, lines = tmp_path / "work", list[str]()
+    monkeypatch.setattr(Phase, "say", lambda _, text: lines.append(text))
     (tmp_path / "poor").touch()
     with pytest.raises(OutputError, match="poor"):
         do(work, [1, 2, 3, 4, 5])
     (tmp_path / "poor").unlink()
+    assert not lines
     (work / f"{digest_of('3')}.answer.json").write_text(json.dumps({"answer": 9, "seal": "0" * 64}))
     # 7 came meanwhile; 1 is not final, 3 is damaged.
     assert do(work, [1, 2, 7, 3, 4, 5]) == [1, 4, 49, 9, 16, 25]
     assert sorted((tmp_path / "done").read_text().split()) == ["1", "3", "4", "5", "7"]
     assert not work.exists()
+    assert lines == [f"1 of 6 pieces were done by an earlier command, and are not done again ({work})"]
 
 
 def test_answers_of_another_version_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

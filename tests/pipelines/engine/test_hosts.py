@@ -32,6 +32,10 @@ pages = boto3.client('s3').get_paginator('list_objects_v2').paginate(Bucket='ton
 print(sum(one['Key'].endswith('.tar') for page in pages for one in page.get('Contents', ())))
 """
 
+LISTEN = "import socket; server = socket.create_server(('0.0.0.0', 9000)); print(flush=True); input()"
+
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 9000), 2).close()"
+
 CUT_SECONDS = 25.0
 
 
@@ -77,13 +81,37 @@ class Cluster:
         self.start(name, sys.executable, "-P", "-m", f"distributed.cli.dask_{kind}", "--no-dashboard", *words)
 
 
+def hosts_or_skip(stack: contextlib.ExitStack, *names: str) -> Hosts:
+    try:
+        return stack.enter_context(hosts(*names))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("network namespaces cannot be made here: that takes root and the program ip")
+
+
+@pytest.mark.slow
+def test_a_line_that_is_cut_carries_nothing_and_the_others_all() -> None:
+    with contextlib.ExitStack() as stack:
+        net = hosts_or_skip(stack, "head", "one", "two")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        server = stack.enter_context(net.start("head", [sys.executable, "-P", "-c", LISTEN], **pipes))
+        stack.callback(server.kill)
+        assert server.stdout is not None and server.stdout.readline()
+
+        def reached_by(name: str) -> bool:
+            words = [sys.executable, "-P", "-c", CONNECT, net.address("head")]
+            return net.start(name, words, stderr=subprocess.DEVNULL).wait(20) == 0
+
+        assert reached_by("one") and reached_by("two")
+        net.cut("one", "head")
+        assert not reached_by("one") and reached_by("two")
+        net.join("one", "head")
+        assert reached_by("one")
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
-        try:
-            net = stack.enter_context(hosts("head", "store", "one", "two"))
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("network namespaces cannot be made here: that takes root and the program ip")
+        net = hosts_or_skip(stack, "head", "store", "one", "two")
         there = environment | {
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from tonemill.audiotools.errors import StreamError, UsageError
+from tonemill.audiotools.errors import StreamError
 from tonemill.cli.console import in_stores, stdin, stdout, stop_on_termination
-from tonemill.cli.sinks import Beam, Partial, ProgressFile, ProgressKind, Quiet, Runner, Workers, engine
+from tonemill.cli.sinks import Beam, Partial, ProgressFile, ProgressKind, Quiet, Runner, Workers, engine, require_seen
 
 
 @in_stores("cache")
@@ -46,10 +46,7 @@ def command(
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_stream
 
-    if runner is not None and cache is None:
-        raise UsageError(
-            "--runner needs --cache FOLDER: a folder or a place in a store that the workers and this command see."
-        )
+    require_seen(runner, cache, "--cache")
     out, reader = stdout(), RecipeReader(stdin("dedup"))
     recipes = list(reader)
     if not partial:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tonemill.cli.console import in_stores, stop_on_termination
-from tonemill.cli.sinks import Beam, ProgressFile, ProgressKind, Quiet, Runner, Work, engine
+from tonemill.cli.sinks import Beam, ProgressFile, ProgressKind, Quiet, Runner, Work, engine, require_seen
 
 
 @in_stores("place", "work")
@@ -34,6 +34,7 @@ def command(
     from tonemill.pipelines.maintenance.verification import verify
     from tonemill.pipelines.progress import open_progress
 
+    require_seen(runner, work, "--work")
     shown = open_progress(progress, progress_file, quiet)
     who = engine(workers, runner, beam) if runner is not None or beam else None
     if who is not None:

@@ -197,6 +197,13 @@ def test_unmatched_files_are_refused_before_any_is_read(tonemill: Tonemill, fold
     assert b"sha256" not in ended.out and len(list(work.iterdir())) == 1
 
 
+@pytest.mark.parametrize("command", ["scan", "verify"])
+def test_a_runner_without_a_folder_of_work_is_refused_before_anything_is_read(
+    tonemill: Tonemill, tmp_path: Path, command: str
+) -> None:
+    tonemill(command, tmp_path / "none", "--runner", "dask").refused(2, "--work FOLDER")
+
+
 def test_reserved_columns_are_renamed_or_left_out(tonemill: Tonemill, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,split,key,mood\n3_cy.flac,test,Am,calm\n")
     command = ["--table", tmp_path / "t.csv"]

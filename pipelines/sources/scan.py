@@ -7,8 +7,9 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -153,8 +154,10 @@ def scan(
     cut_short.clear()
     try:
         entries = described(found.audio, sample_of(found.audio), digest, workers, keep_cut, stop=cut_short.set)
-        for (path, _), entry in zip(found.audio, entries, strict=True):
-            yield Recipe(path, {"audio": entry}, dict(metadata(path)))
+        # Its threads end before their copies are removed.
+        with closing(entries):
+            for (path, _), entry in zip(found.audio, entries, strict=True):
+                yield Recipe(path, {"audio": entry}, dict(metadata(path)))
     finally:
         tidy()
 
@@ -172,7 +175,7 @@ def described(
     keep_cut: bool = False,
     probers: Probers | None = None,
     stop: Callable[[], None] = lambda: None,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """The entry of a recipe for each file, in order, as `describe` makes it.
 
     Args:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import write_wav
@@ -65,3 +67,25 @@ def test_the_stream_is_in_the_order_of_names_however_many_threads_there_are(tmp_
     streams = [[one.to_line() for one in scan.scan(found, workers=workers)] for workers in (1, 3)]
     assert streams[0] == streams[1] and len(streams[0]) == count
     assert to_uri(tmp_path / "000.wav") in streams[0][0]
+
+
+def test_copies_are_removed_after_the_last_thread_of_a_scan_that_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a thread still fetches would be left behind."""
+    for number in range(9):
+        (tmp_path / f"{number}.wav").write_bytes(b"no sound")
+    order = []
+
+    def describe(path: Path, *_: object) -> dict[str, Any]:
+        time.sleep(0.0 if path.name == "0.wav" else 0.3)
+        order.append(path.name)
+        return {}
+
+    monkeypatch.setattr(scan, "cut_short", threading.Event())
+    monkeypatch.setattr(scan, "describe", describe)
+    monkeypatch.setattr(scan, "tidy", lambda: order.append("tidy"))
+    recipes = scan.scan(scan.find_audio([str(tmp_path)]), workers=3)
+    next(recipes)
+    recipes.close()  # type: ignore[attr-defined]
+    assert len(order) > 1 and order[-1] == "tidy"

@@ -40,7 +40,7 @@ def damage(raw: io.BufferedIOBase, size: int, is_whole: bool) -> str:
     Args:
         raw: the file.
         size: of its Ogg stream, in bytes.
-        is_whole: its last page must be marked as the last.
+        is_whole: its last page was found, and is marked as the last.
     """
     last: dict[bytes, int] = {}
     has_sound: set[bytes] = set()
@@ -60,7 +60,7 @@ def damage(raw: io.BufferedIOBase, size: int, is_whole: bool) -> str:
             if page[6:14] not in _NO_POSITION:
                 has_sound.add(serial)
         at, skipped = at + len(page), False
-    return "its last page is damaged" if is_whole and last and not flags & 4 else ""
+    return "its last page is damaged" if is_whole and skipped and last and not flags & 4 else ""
 
 
 def _page(raw: io.BufferedIOBase, at: int, size: int) -> bytes | None:

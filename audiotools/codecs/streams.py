@@ -53,7 +53,7 @@ def ogg(raw: io.BufferedIOBase, size: int) -> Extent:
         end += 27 + head[26] + sum(raw.read(head[26]))
         is_last = bool(head[5] & 4)
     if not is_last or end > size:
-        return Extent(was_cut=True)
+        return Extent(was_cut=True, damage=damage(raw, size, False))
     return replace(ended(raw, end, size), damage=damage(raw, end, True))
 
 

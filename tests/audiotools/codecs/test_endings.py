@@ -276,41 +276,6 @@ def test_chunks_of_odd_length_may_lack_their_padding(name: str, behind: bytes) -
         assert refusal(odd[: len(odd) // 2]).reason == "truncated"
 
 
-def ogg_pages(data: bytes) -> list[bytes]:
-    pages = []
-    while data:
-        length = 27 + data[26] + sum(data[27 : 27 + data[26]])
-        pages.append(data[:length])
-        data = data[length:]
-    return pages
-
-
-def flipped(page: bytes) -> bytes:
-    return page[:-9] + bytes([page[-9] ^ 0x55]) + page[-8:]
-
-
-@pytest.mark.parametrize("name", ["OGG-VORBIS", "OGG-OPUS"])
-def test_a_page_of_an_ogg_that_is_lost_or_damaged_is_never_played_over(name: str) -> None:
-    """Its decoder leaves it out, and gave the end twice to fill the announced length."""
-    data = BY_NAME[name].data(np.tile(SOUND, 4))
-    pages = ogg_pages(data)
-    first = 3 if name == "OGG-VORBIS" else 2
-    for at in range(first, len(pages)):
-        hurt = [*pages[:at], flipped(pages[at]), *pages[at + 1 :]]
-        assert refusal(b"".join(hurt)).reason == "damaged", at
-        if first < at < len(pages) - 1:
-            assert refusal(b"".join(pages[:at] + pages[at + 1 :])).reason == "damaged", at
-    # Bytes between pages that are all there lose nothing.
-    whole = b"".join([*pages[: first + 1], b"StreamTitle", *pages[first + 1 :]])
-    np.testing.assert_array_equal(sound_of(whole), sound_of(data))
-
-
-def test_a_recording_of_a_radio_begins_with_any_page() -> None:
-    pages = ogg_pages(BY_NAME["OGG-VORBIS"].data(np.tile(SOUND, 4)))
-    found = sound_of(b"".join(pages[:2] + pages[4:]))
-    assert FRAMES < found.shape[1] < 4 * FRAMES
-
-
 @pytest.mark.parametrize("subtype", ["MS_ADPCM", "GSM610"])
 @pytest.mark.parametrize("frames", [FRAMES, 12_345])
 def test_what_fills_the_last_block_of_a_codec_is_no_sound(subtype: str, frames: int) -> None:

@@ -60,7 +60,8 @@ class Fitting:
             return
         self._fields |= recipe.fields.keys()
         before = load_steps(recipe.steps)
-        self._is_open = any(step.gives_fields is None for step in before)
+        # What an earlier version gave is written nowhere.
+        self._is_open = any(step.gives_fields is None or step.version != type(step).version for step in before)
         prefixes = {"", *(f"{role}_" for role in recipe.sources)}
         for step in (*before, self._step):
             self._fields |= {f"{prefix}{name}" for name in step.gives_fields or () for prefix in prefixes}

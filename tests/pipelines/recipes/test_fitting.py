@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,3 +39,15 @@ def test_a_stream_of_which_nothing_fits_is_refused_at_its_end_or_after_many(monk
     held.take(ALONE)
     with pytest.raises(UsageError, match="align needs dry and wet"):
         held.take(ALONE)
+
+
+def test_fields_that_an_earlier_version_gave_may_be_needed() -> None:
+    """Version 2 of align wrote the gain as gain_db."""
+    condition = STEPS.module("filter").STEP(where="gain_db < 0")
+    held = Fitting(condition)
+    held.take(replace(PAIR, steps=[{"step": "align", "version": 2}]))
+    held.close()
+    held = Fitting(condition)
+    held.take(replace(PAIR, steps=[{"step": "align"}]))
+    with pytest.raises(UsageError, match="filter needs the field 'gain_db'"):
+        held.close()

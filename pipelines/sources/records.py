@@ -136,8 +136,11 @@ def _records(record: dict[str, Any], names: Set[str]) -> list[Any]:
     """The rows of an object: of columns, by name, of its only list or object of records, or the object is a row."""
     values = list(record.values())
     is_by_column = bool(names & set(map(plain, record)))
-    if (columns := record.get("columns")) and isinstance(rows := record.get("data"), list):
+    columns, rows = record.get("columns"), record.get("data")
+    if columns and isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
         # pandas: orient="split".
+        if not all(isinstance(one, str) for one in columns) or any(len(row) != len(columns) for row in rows):
+            raise ValueError('its "columns" must be names, and each row of its "data" must have a value for each')
         return [dict(zip(columns, row, strict=True)) for row in rows]
     if values and all(isinstance(one, dict) for one in values):
         if is_by_column and all(one.keys() == values[0].keys() and all(map(str.isdigit, one)) for one in values):

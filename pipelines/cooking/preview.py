@@ -142,6 +142,7 @@ def _title(outcome: Outcome) -> str:
         "latency_samples",
         "latency_corrected_samples",
         "polarity",
+        "align_gain_db",
         "gain_db",
     )
     values = [f"{name} {example.fields[name]}" for name in shown if name in example.fields]

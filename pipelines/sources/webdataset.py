@@ -98,17 +98,21 @@ def tars_of(typed: Sequence[str]) -> list[Path]:
             found += matching
     for one in found:
         if one.suffix.lower() != TAR_SUFFIX:
-            raise UsageError(f"{one} is compressed, and only plain tars can be read. {_unpacking(one)}")
+            raise UsageError(f"{one} {_what_else(one)}")
     return list(dict.fromkeys(found))
 
 
-def _unpacking(archive: Path) -> str:
-    """What makes of an archive something that can be read."""
-    program, suffix = _UNPACKED_BY.get(archive.suffix.lower(), ("", ""))
-    if not program:
-        return "`tonemill scan` reads the folder that `unzip`, or what packed it, makes of it."
-    plain = archive.with_suffix(suffix)
-    return f"Give `{program} {shlex.quote(str(archive))}`, and then `tonemill open {shlex.quote(str(plain))}`."
+def _what_else(path: Path) -> str:
+    """What a file is that is no plain tar, and what makes of it something that can be read."""
+    program, suffix = _UNPACKED_BY.get(path.suffix.lower(), ("", ""))
+    if program:
+        plain = path.with_suffix(suffix)
+        mend = f"Give `{program} {shlex.quote(str(path))}`, and then `tonemill open {shlex.quote(str(plain))}`."
+    elif path.name.lower().endswith(ARCHIVES):
+        mend = "`tonemill scan` reads the folder that `unzip`, or what packed it, makes of it."
+    else:
+        return "is not a tar. Name tars alone; `tonemill scan FOLDER` reads files of sound."
+    return f"is compressed, and only plain tars can be read. {mend}"
 
 
 def expanded(text: str) -> list[str]:

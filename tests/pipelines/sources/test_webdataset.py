@@ -121,14 +121,16 @@ def test_a_cut_tar_and_what_is_none_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(CorpusError, match=name):
             read(tmp_path / name)
+    (tmp_path / "x.wav").write_bytes(sound("WAV"))
     for name, words in (
         ("x.tar.gz", r"gunzip -k \S*x.tar.gz.*open \S*x.tar`"),
         ("x.tgz", r"open \S*x.tar`"),
         ("x.zip", "unzip"),
+        ("x.*v", "x.wav is not a tar.*scan FOLDER"),
         ("y.tar", "no tar"),
         ("z-*.tar", "no tar"),
     ):
-        (tmp_path / name).write_bytes(b"") if "x." in name else None
+        (tmp_path / name).write_bytes(b"") if "x." in name and "*" not in name else None
         with pytest.raises(UsageError, match=words):
             tars_of([str(tmp_path / name)])
 

@@ -98,15 +98,17 @@ def encode(
     if spill is not None and not (isinstance(sound, Waveform) and sound.samples.nbytes < SPILL_BYTES):
         content = tempfile.SpooledTemporaryFile(SPILL_BYTES, "w+b", dir=str(spill))  # noqa: SIM115  (it is handed on)
     frames, peak, highest, lowest, clipped = 0, 0.0, 0.0, 0.0, 0
+    refusal = f"{container} cannot hold {sound.channels} channels at {sound.sample_rate} Hz"
+    if container == "ogg" and (sound.channels > _MOST_CHANNELS["ogg"] or sound.sample_rate > _MOST_VORBIS_HZ):
+        # libsndfile would crash.
+        raise AudioError("unsupported", f"{refusal}{_mend(sound, container)}")
     try:
         file = soundfile.SoundFile(
             content, "w", sound.sample_rate, sound.channels, subtype=subtype, format=form, **effort
         )
     except (soundfile.LibsndfileError, ValueError) as error:
-        what = f"{sound.channels} channels at {sound.sample_rate} Hz"
-        raise AudioError(
-            "unsupported", f"{container} cannot hold {what}: {plainly(error)}{_mend(sound, container)}"
-        ) from error
+        why = plainly(error).rstrip(".")
+        raise AudioError("unsupported", f"{refusal}: {why}{_mend(sound, container)}") from error
     with file:
         for block in sound.blocks():
             frames += block.shape[1]
@@ -139,10 +141,11 @@ def _mend(sound: Sound, container: str) -> str:
     """What to do about a sound that a container cannot hold, behind the reason."""
     if sound.channels > _MOST_CHANNELS.get(container, sound.channels):
         return "; put `tonemill channels mean` before it"
-    return "; put `tonemill resample --rate 48000` before it" if container in ("opus", "mp3") else ""
+    return "; put `tonemill resample --rate 48000` before it" if container in LOSSY else ""
 
 
-_MOST_CHANNELS: Final = {"mp3": 2, "flac": 8}
+_MOST_CHANNELS: Final = {"mp3": 2, "flac": 8, "ogg": 255, "opus": 255}
+_MOST_VORBIS_HZ: Final = 200_000
 
 
 def _quantised(block: Float32[np.ndarray, "channels time"], bits: int) -> np.ndarray:

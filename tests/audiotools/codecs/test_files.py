@@ -75,7 +75,11 @@ def test_more_quality_is_nearer_and_larger(container: str) -> None:
 def test_a_rate_or_layout_that_a_codec_has_not_is_refused_with_the_mend() -> None:
     with pytest.raises(AudioError, match="tonemill resample --rate 48000"):
         encode(noise(1, 1000), "opus")
-    for container, channels in (("mp3", 3), ("flac", 9)):
+    # Of which libsndfile ends the process.
+    with pytest.raises(AudioError, match="ogg cannot hold 1 channels at 200001 Hz; put `tonemill resample"):
+        encode(Waveform(noise(1, 1000).samples, 200_001), "ogg")
+    assert encode(Waveform(noise(1, 1000).samples, 200_000), "ogg").frames == 1000
+    for container, channels in (("mp3", 3), ("flac", 9), ("ogg", 256), ("opus", 256)):
         with pytest.raises(AudioError, match="tonemill channels mean"):
             encode(noise(channels, 1000), container)
 

@@ -156,8 +156,11 @@ def with_film(config: Any) -> Any:
 
 
 def film_of_then(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run of any version: those of before had inputs for knobs, or FiLM with linear gains."""
-    if "knobs" not in values or values.get("network", "wavenet") not in ("wavenet", "chain"):
+    """The settings of a run of any version: those of before had inputs for knobs, or FiLM with linear gains.
+
+    A run has the range of its knobs, a file that was written by hand has none and keeps its settings.
+    """
+    if "knob_low" not in values or values["network"] not in ("wavenet", "chain"):
         return values
     film = bool(values.get("film"))
     found = {name: value for name, value in values.items() if name != "film"}

@@ -106,14 +106,21 @@ def test_a_run_of_an_earlier_version_has_its_knobs_as_inputs() -> None:
     before = made("wavenet", 1, preset="nano")
     assert before.stacks[0].layers[0].mix.in_channels == 2
     assert made("wavenet", 1, preset="nano", film=True).stacks[0].layers[0].mix.in_channels == 1
-    then: dict[str, object] = {"network": "wavenet", "knobs": ["drive"]}
+    then: dict[str, object] = {"network": "wavenet", "knobs": ["drive"], "knob_low": [0.0], "knob_high": [1.0]}
     assert Effect.current(then) == {**then, "film": False}
     assert Effect.current({**then, "film": True}) == {**then, "film": True, "film_gain": "linear"}
-    assert Effect.current({"network": "wavenet", "knobs": [], "film": False}) == {"network": "wavenet", "knobs": []}
-    assert Effect.current({"network": "lstm", "knobs": ["drive"]}) == {"network": "lstm", "knobs": ["drive"]}
+    none: dict[str, object] = {"network": "wavenet", "knobs": [], "knob_low": [], "knob_high": []}
+    assert Effect.current({**none, "film": False}) == none
+    assert Effect.current({**then, "network": "lstm"}) == {**then, "network": "lstm"}
     with torch.inference_mode():
         one, two = (before(torch.from_numpy(noise(500))[None], torch.full((1, 1), at)) for at in (-1.0, 1.0))
     assert float((one - two).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("more", [{}, {"film": True}, {"network": "chain"}])
+def test_a_file_that_names_knobs_keeps_todays_settings(more: dict[str, object]) -> None:
+    """It may leave the network to a flag, and `--network tcn` has no `film`."""
+    assert Effect.current({"knobs": ["drive"], **more}) == {"knobs": ["drive"], **more}
 
 
 def test_a_network_with_knobs_is_no_nam_file() -> None:

@@ -143,6 +143,7 @@ class _Search:
             "minutes": minutes,
             "train_config": {key: value for key, value in config.to_dict(settings).items() if key not in FREE},
             "model_config": config.to_dict(model_config),
+            "candidate_configs": {one: config.to_dict(candidate) for one, candidate in candidates.items()},
             "candidates": {one: {} for one in candidates},
             "kept": "",
             "reason": "",
@@ -162,13 +163,12 @@ class _Search:
         found = json_files.read_sealed(path)
         if found is None:
             raise OutputError(f"{path} is damaged. Delete {self._folder}, or name another folder with -o.")
-        same = ("schema", "model", "corpus_digest", "minutes", "train_config", "model_config")
+        same = ("schema", "model", "corpus_digest", "minutes", "train_config", "model_config", "candidate_configs")
         differing = [key for key in same if found.get(key) != about[key]]
-        if differing or list(found["candidates"]) != list(about["candidates"]):
+        if differing:
             raise OutputError(
-                f"{self._folder} holds another search, which differs in "
-                f"{', '.join(differing) or 'its candidates'}. Repeat its command to go on with it, or name another "
-                "folder with -o."
+                f"{self._folder} holds another search, which differs in {', '.join(differing)}. Repeat its command to "
+                "go on with it, or name another folder with -o."
             )
         return found
 

@@ -34,6 +34,10 @@ SHARED = config_of_network("wavenet")(
 )
 
 
+class Killed(BaseException):
+    """In place of a signal that nothing catches."""
+
+
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "CANDIDATES", FEW)
@@ -70,9 +74,6 @@ def test_the_best_becomes_the_run_of_the_folder(captures: Corpus, tmp_path: Path
 def test_a_search_that_is_killed_goes_on(
     place: str, captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     trained: list[str] = []
     train, replace = module.train, Path.replace
 
@@ -105,6 +106,22 @@ def test_a_search_that_is_killed_goes_on(
     assert trained.count("fir-64") == (1 if place == "moving" else 2)
     assert found.measured["fir-4"].score == before["fir-4"]["score"]
     assert open_run(tmp_path).checkpoint("best").score == found.measured[found.kept].score
+
+
+def test_what_is_stated_later_is_refused_where_a_candidate_has_a_default_of_its_own(
+    captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--stft-weight 2e-4` is the usual one, but not that of `packed`."""
+    monkeypatch.setattr(candidates, "CANDIDATES", {**FEW, "packed": {"network": "packed"}})
+
+    def killed(*_: Any) -> Any:
+        raise Killed
+
+    monkeypatch.setattr(module, "train", killed)
+    with pytest.raises(Killed):
+        searched(captures, tmp_path)
+    with pytest.raises(OutputError, match="holds another search, which differs in candidate_configs"):
+        search("effect", SHARED, SHORT, captures, tmp_path, QUIET, ("stft_weight",))
 
 
 def test_a_candidate_that_does_not_fit_the_memory_leaves_the_others(

@@ -129,9 +129,10 @@ def joined(device: torch.device, batch_size: int, wished: int = 1) -> Iterator[t
     if device.type == "mps":
         raise UsageError(f"{count} processes cannot share the device mps. Train with --device cpu, or in one process.")
     if device.type == "cuda":
-        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        if int(os.environ["LOCAL_RANK"]) >= there:
             raise UsageError(
-                f"--devices is {count}, but this machine has {torch.cuda.device_count()} GPU(s), one for each."
+                f"{count} processes need a GPU each, and this machine has {there}. Train with --devices {there}."
             )
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

@@ -16,9 +16,10 @@ import pytest
 import torch
 from conftest import Shell, Tonemill
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.training import launcher
-from tonemill.pipelines.training.processes import Processes
+from tonemill.pipelines.training.processes import Processes, joined
 
 WORDS = ("--steps", 3, "--batch-size", 8, "--length", 4096, "--dim", 4, "--critic-steps", 1, "--log-every", 1)
 WORDS += ("--listen-clips", 2, "--ema", 0.9, "-q")
@@ -56,6 +57,16 @@ def test_what_another_process_failed_with_is_printed(monkeypatch: pytest.MonkeyP
     printed_lines: list[str] = []
     assert launcher.launch(["seeds", "3"], 2, printed_lines.append) == 0
     assert "Process 1 ended with status 2" in printed_lines[0] and "unexpected extra argument" in printed_lines[0]
+
+
+def test_more_processes_than_gpus_are_refused_with_the_flag_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchrun starts them, without --devices."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    words = "^4 processes need a GPU each, and this machine has 2. Train with --devices 2.$"
+    with pytest.raises(UsageError, match=words), joined(torch.device("cuda"), 8):
+        pass
 
 
 def test_after_another_process_has_ended_gradients_stay_those_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:

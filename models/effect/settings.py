@@ -149,8 +149,15 @@ def settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[
 
 
 def with_film(config: Any) -> Any:
-    """A config with knobs, with FiLM if its network can have it and nothing else is set."""
-    if not config.knobs or getattr(config, "film", False) is False:
+    """A config with knobs, with FiLM if its network can have it and nothing else is set.
+
+    Raises:
+        UsageError: the form of gains is set, and that there are none.
+    """
+    film = getattr(config, "film", False)
+    if film is False and getattr(config, "film_gain", None) is not None:
+        raise UsageError(f"--film-gain is {config.film_gain}, and --no-film leaves no gains. Leave one of them out.")
+    if not config.knobs or film is False:
         return config
     return replace(config, film=True, film_gain=config.film_gain or "exponential")
 

@@ -13,6 +13,7 @@ from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.export import nam
 from tonemill.models.effect.model import Effect
 from tonemill.models.effect.networks.wavenet import Shape, StackShape, WaveNet, WaveNetConfig
+from tonemill.models.effect.settings import config_of_network, with_film
 
 STEPS = 250
 RATE = 24_000
@@ -121,6 +122,12 @@ def test_a_run_of_an_earlier_version_has_its_knobs_as_inputs() -> None:
 def test_a_file_that_names_knobs_keeps_todays_settings(more: dict[str, object]) -> None:
     """It may leave the network to a flag, and `--network tcn` has no `film`."""
     assert Effect.current({"knobs": ["drive"], **more}) == {"knobs": ["drive"], **more}
+
+
+def test_a_form_of_gains_that_there_are_not_is_refused() -> None:
+    config = config_of_network("wavenet")(film=False, film_gain="linear")
+    with pytest.raises(UsageError, match="--film-gain is linear, and --no-film leaves no gains"):
+        with_film(config)
 
 
 def test_a_network_with_knobs_is_no_nam_file() -> None:

@@ -213,7 +213,7 @@ class Batches(IterableDataset[Batch]):
             # A tar that was cut between two members still reads as a whole, shorter one.
             if size != shard["bytes"] or counts.get(shard["shard"]) != shard["examples"]:
                 what = "is missing" if size is None else f"has {size} of {shard['bytes']} bytes"
-                raise CorpusError(f"{tar} {what}, so it is damaged. `tonemill repair CORPUS` makes it again.")
+                raise CorpusError(f"{tar} {what}, so it is damaged. `tonemill repair {corpus.name}` makes it again.")
 
     def _check_arrays(self, corpus: Corpus, split: str) -> None:
         """Refuse arrays that do not stack.

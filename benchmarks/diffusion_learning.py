@@ -206,6 +206,8 @@ PUBLISHED: Final = {
 def real_loops(folder: Path) -> list[Tensor]:
     """Loops of a folder by name, mono at 16 kHz."""
     sounds = [read(path).whole() for path in sorted(folder.glob("*.flac"))]
+    if not sounds:
+        raise SystemExit(f"{folder} holds no .flac files.")
     return [
         torch.from_numpy(resample(one.samples.mean(axis=0, keepdims=True), one.sample_rate, RATE)) for one in sounds
     ]

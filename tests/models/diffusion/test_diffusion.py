@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from autoregressive_noise import OPTIMUM, noise
+from autoregressive_noise import noise
 
 from tonemill.audiotools.errors import CorpusError, UsageError
-from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.models.contract import Batch, CorpusFacts, Request
 from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion.inpainting import kept
-from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
+from tonemill.models.diffusion.model import Diffusion
 from tonemill.models.diffusion.settings import (
     AutoencodeConfig,
     Continuing,
@@ -32,7 +31,6 @@ from tonemill.models.diffusion.settings import (
     VocodeConfig,
 )
 from tonemill.models.diffusion.tasks import task_of
-from tonemill.models.diffusion.validating import LEVELS
 from tonemill.models.exchange import ArrayFacts
 from tonemill.models.parts.spectra import stft
 
@@ -398,83 +396,3 @@ def test_training_begins_at_the_loss_of_the_best_linear_denoiser(objective: str,
         losses = model.training_step(batch, 1, lambda _, __: None)
         assert float(losses["loss"] * model.denoiser.gaussian.deviation ** (1 + scale)) != 0
         assert float(losses["loss_over_expected"]) == pytest.approx(1, abs=0.1)
-
-
-def trained(config: DiffusionConfig, batches: Iterable[Batch], first: Batch) -> Diffusion:
-    """A model fitted to a batch, after a step with each of some."""
-    torch.manual_seed(0)
-    model = MODEL(config).train()
-    model.fit([first])
-    optimizer = model.optimizers()[OPTIMIZER]
-
-    def update(_: str, loss: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-
-    for step, batch in enumerate(batches, 1):
-        for group in optimizer.param_groups:
-            group["lr"] = model.learning_rate(OPTIMIZER, step)
-        model.training_step(batch, step, update)
-    return model.eval()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precondition", [False, True])
-def test_it_learns_an_ar_process_to_5_percent_of_the_optimum(precondition: bool) -> None:
-    """In 400 steps below 0.108, where 0.10298 is the best that can be."""
-    reference = {"channels_per_level": (16, 32, 64, 64), "factors": (1, 4, 4, 4), "items": (1, 2, 2, 2)}
-    config = DiffusionConfig(
-        **reference,
-        attentions=(0,) * 4,
-        modulation_dim=128,
-        length=4096,
-        scale=False,
-        precondition=precondition,
-        sample_rate=RATE,
-        channels=1,
-    )
-    batches = (Batch({"audio": noise(16, 4096, step)}, {}) for step in range(400))
-    model = trained(config, batches, Batch({"audio": noise(64, 4096, 10_000)}, {}))
-    with torch.no_grad():
-        held_out = Batch({"audio": noise(512, 4096, 20_000)}, {})
-        loss = float(model.training_step(held_out, 1, lambda _, __: None)["loss"])
-    assert OPTIMUM * 0.99 < loss < 0.108
-
-
-@pytest.mark.slow
-def test_a_drum_machine_is_learned_beyond_its_spectrum() -> None:
-    """After 160 steps held-out loops cost less than for the best linear denoiser at every noise level."""
-    draws, patterns = np.random.default_rng(0), list(PATTERNS.values())
-
-    def drums(first: int, count: int) -> list[torch.Tensor]:
-        seeds = range(first, first + count)
-        return [
-            torch.from_numpy(loop(76 + 37 * seed % 99, 1, RATE, patterns[seed % len(patterns)], seed=seed))
-            for seed in seeds
-        ]
-
-    loops = drums(0, 300)
-
-    def batch(size: int) -> Batch:
-        chosen = [loops[number] for number in draws.integers(len(loops), size=size)]
-        places = [int(draws.integers(clip.shape[1] - 16384)) for clip in chosen]
-        clips = [clip[:, at : at + 16384] for clip, at in zip(chosen, places, strict=True)]
-        return Batch({"audio": torch.stack(clips)}, {})
-
-    config = DiffusionConfig(
-        length=16384,
-        channels_per_level=(16, 32, 64, 128, 128, 128),
-        factors=(1, 4, 4, 4, 2, 2),
-        items=(1, 2, 2, 2, 2, 2),
-        attentions=(0, 0, 0, 0, 1, 1),
-        sample_rate=RATE,
-        channels=1,
-    )
-    model = trained(config, (batch(8) for _ in range(160)), batch(128))
-    with torch.no_grad():
-        found = model.validate(Request(n, {}, {"audio": one.numpy()}) for n, one in enumerate(drums(1000, 20)))
-    assert found is not None
-    for level in LEVELS:
-        assert found.values[f"loss_at_{level}"] < 0.95 * found.values[f"gaussian_loss_at_{level}"]

@@ -60,7 +60,8 @@ class Projection(nn.Module):
             if below is not None:
                 # A map of an odd size was rounded when it was halved.
                 x = x + (below if below.shape[2:] == x.shape[2:] else F.interpolate(below, x.shape[2:]))
-            below = self.across_scales[scale](self._doubled(x))
+            # A 1x1 convolution and an interpolation whose weights sum to 1 commute; this order has a quarter of the work.
+            below = self._doubled(self.across_scales[scale](x))
             mixed.insert(0, below)
         return mixed
 
@@ -163,7 +164,9 @@ def with_deviation(x: Map, most: int = 4) -> Map:
     batch = x.shape[0]
     group = max(size for size in range(1, most + 1) if batch % size == 0)
     grouped = x.reshape(group, batch // group, *x.shape[1:])
-    deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    # Written out: `var` over a leading axis takes six times as long on a CPU.
+    variance = (grouped - grouped.mean(dim=0)).square().mean(dim=0)
+    deviation = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))
     plane = deviation.repeat(group).view(batch, 1, 1, 1).expand(-1, 1, *x.shape[2:])
     return torch.cat([x, plane], dim=1)
 

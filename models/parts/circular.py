@@ -14,6 +14,8 @@ def around(x: Tensor, count: int, dim: int) -> Tensor:
     """
     # A whole number also where a graph is traced: exported files fix the length, and ONNX divides otherwise.
     size = int(x.shape[dim])
+    if count <= size:
+        return torch.cat([x.narrow(dim, size - count, count), x, x.narrow(dim, 0, count)], dim=dim)
     turns = -(-count // size)
     return torch.cat([x] * (2 * turns + 1), dim=dim).narrow(dim, turns * size - count, size + 2 * count)
 

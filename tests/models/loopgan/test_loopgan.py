@@ -82,6 +82,13 @@ def test_projections_have_the_published_counts_and_never_learn(channels: tuple[i
     assert [tuple(one.shape[1:]) for one in projection(maps)] == sizes
 
 
+@pytest.mark.parametrize("circular", [False, True])
+def test_mixing_before_doubling_is_mixing_after_it(circular: bool) -> None:
+    projection, deepest = Projection((3,), base=5, circular=circular), torch.randn(2, 3, 8, 6)
+    doubled = projection._doubled(projection.across_channels[0](deepest))
+    torch.testing.assert_close(projection([deepest])[0], projection.across_scales[0](doubled), atol=1e-5, rtol=1e-5)
+
+
 def test_heads_and_plain_discriminators_have_the_published_counts() -> None:
     heads = Heads([64, 64, 128, 256])
     assert [count(head) for head in heads.heads] == [190_864, 186_064, 177_040, 142_608]

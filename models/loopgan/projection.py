@@ -60,7 +60,7 @@ class Projection(nn.Module):
             if below is not None:
                 # A map of an odd size was rounded when it was halved.
                 x = x + (below if below.shape[2:] == x.shape[2:] else F.interpolate(below, x.shape[2:]))
-            # A 1x1 convolution and an interpolation whose weights sum to 1 commute; this order has a quarter of the work.
+            # A 1x1 convolution and an interpolation whose weights sum to 1 commute: this way is a quarter of the work.
             below = self._doubled(self.across_scales[scale](x))
             mixed.insert(0, below)
         return mixed

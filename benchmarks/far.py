@@ -1,13 +1,14 @@
 """Measure `scan` of sources in a store that is far, against a bare loop of the store's client.
 
-    python -m benchmarks.far                       # 120 files, 15 ms each way, 16 requests at once
-    python -m benchmarks.far --files 400 --milliseconds 40
+    python -m benchmarks.far                       # 120 files, 15 ms each way, 2 and 16 requests at once
+    python -m benchmarks.far --digest none --seconds 30
 
 A server of S3's interface on loopback (moto's, on one core) stands behind a relay that hands on each piece of bytes so
 many milliseconds late, in both directions; any number of pieces are on their way at once, as on a long wire.
 
-    bare    `StorePath.fetch` of every object and nothing else, in as many threads
-    scan    `tonemill scan` of the same objects: fetch, digest, header; without the time that it takes to start
+    bare    the store's client and nothing else, in as many threads: `StorePath.fetch` of every object, or, with
+            `--digest none`, `StorePath.begin`, which asks for its size and its first 64 KiB
+    scan    `tonemill scan` of the same objects, without the time that it takes to start
 
 Both take turns; files a second, median of the runs, and what scan reaches of the bare loop (aim: 0.8).
 """
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
 
 from buckets import folder_at, reached, s3_server
 
+from tonemill.pipelines.sources.ranges import HEAD_BYTES
 from tonemill.pipelines.sources.scan import find_audio, scan
 from tonemill.pipelines.storage import stores
 
@@ -87,12 +89,13 @@ def relay(port: int, seconds: float) -> int:
     return found[0]
 
 
-def bare(names: list[str], threads: int, folder: Path) -> None:
-    """Fetch every object."""
+def bare(names: list[str], threads: int, folder: Path, digest: bool) -> None:
+    """Fetch every object, or its first bytes."""
 
     def one(number: int) -> None:
         root, _, name = names[number].rpartition("/")
-        (folder_at(root) / name).fetch(folder / str(number))
+        place = folder_at(root) / name
+        place.fetch(folder / str(number)) if digest else place.begin(HEAD_BYTES)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(one, range(len(names))))
@@ -112,7 +115,9 @@ def main() -> None:
     parser.add_argument("--milliseconds", type=float, default=15.0, help="each way")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 16])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--digest", choices=["sha256", "none"], default="sha256", help="of scan")
     typed = parser.parse_args()
+    digest = typed.digest == "sha256"
     with s3_server() as wire, tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         near, far = wire.port, relay(wire.port, typed.milliseconds / 1000)
@@ -126,13 +131,13 @@ def main() -> None:
             stores.store_of("s3")
             found = find_audio(["s3://tonemill/far"])
             names = [name for _, name in found.audio]
-            print(f"{typed.files} files of {typed.seconds:g} s, {typed.milliseconds:g} ms each way")
+            print(f"{typed.files} files of {typed.seconds:g} s, {typed.milliseconds:g} ms each way, {typed.digest}")
             print("threads   bare, files/s   scan, files/s   scan / bare")
             for threads in typed.threads:
                 rates = [
                     (
-                        timed(len(names), lambda threads=threads: bare(names, threads, folder)),
-                        timed(len(names), lambda threads=threads: list(scan(found, workers=threads))),
+                        timed(len(names), lambda threads=threads: bare(names, threads, folder, digest)),
+                        timed(len(names), lambda threads=threads: list(scan(found, digest, workers=threads))),
                     )
                     for _ in range(typed.runs)
                 ]

@@ -21,6 +21,7 @@ from jaxtyping import Float32
 from tonemill.audiotools.codecs import ffmpeg, sndfile
 from tonemill.audiotools.codecs.endings import Endings, endings
 from tonemill.audiotools.codecs.extent import Extent
+from tonemill.audiotools.codecs.partial import Partial
 from tonemill.audiotools.codecs.signatures import Kind, kind_of
 from tonemill.audiotools.codecs.spliced import Part, opened_raw
 from tonemill.audiotools.errors import AudioError, Doubtful
@@ -193,7 +194,7 @@ def _looked_at(source: Source) -> tuple[Endings, Kind | None]:
             size, modified_ns = status.st_size, status.st_mtime_ns
         if size == 0:
             raise AudioError("empty", "it holds no bytes")
-        if isinstance(source, bytes) or size < _LONG_BYTES:
+        if isinstance(source, bytes | Partial) or size < _LONG_BYTES:
             return _ends(source, size)
         return _ends_of_file(source, size, modified_ns)
     except OSError as error:

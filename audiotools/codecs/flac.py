@@ -8,6 +8,7 @@ from typing import Final
 
 from tonemill.audiotools.codecs.chunked import patched
 from tonemill.audiotools.codecs.extent import Extent, ended
+from tonemill.audiotools.codecs.partial import is_partial
 from tonemill.audiotools.codecs.searching import find
 
 _TAIL: Final = 1 << 17
@@ -29,6 +30,10 @@ def extent(raw: io.BufferedIOBase, size: int) -> Extent:
     if len(head) < 42 or not head.startswith(_STREAM_INFORMATION):
         return Extent()
     total = int.from_bytes(head[21:26]) & (1 << 36) - 1
+    # Of a file that is far, the search for another one behind it would fetch all. Where its last frame is whole and has
+    # the last sample that is announced, that file could only be one of as many samples.
+    if is_partial(raw) and total and _last_sample(raw, size, head, total) == (total, True):
+        return Extent()
     following = find(raw, b"fLaC", 42, size)
     while following >= 0:
         raw.seek(following)

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 from tonemill.audiotools.codecs import mpeg
 from tonemill.audiotools.codecs.containers import Seekable
+from tonemill.audiotools.codecs.partial import Partial
 from tonemill.audiotools.codecs.spliced import Part, Spliced, opened_raw
 from tonemill.audiotools.errors import AudioError, Settled
 from tonemill.audiotools.trouble import refuse_unreadable
@@ -150,8 +151,10 @@ def _opened(source: Path | bytes, parts: tuple[Part, ...]) -> Iterator[Any]:
 
     try:
         file: Any
-        if parts:
-            file = soundfile.SoundFile(Spliced(opened_raw(source), parts))
+        if parts or isinstance(source, Partial):
+            # An error of a file of Python's does not come through libsndfile.
+            raw = source.opened(is_quiet=True) if isinstance(source, Partial) else opened_raw(source)
+            file = soundfile.SoundFile(Spliced(raw, parts) if parts else raw)
         else:
             # Bytes as the name, for a name need not be UTF-8.
             file = soundfile.SoundFile(Seekable(source) if isinstance(source, bytes) else os.fsencode(source))

@@ -1,9 +1,11 @@
 """Run codecs in a child process, so that a codec that crashes, hangs or runs out of memory does not end the job.
 
-    parent -> child   a line of JSON: the path of a file to probe; or, to decode, a path or a number of bytes, the first
-                      frame and the number of frames; then the bytes, if any
-    child -> parent   a line of JSON: the header, or an error; when decoding, then blocks, each after its number of
-                      frames; 0 frames mark the end; then a last line of JSON: the decoders used, or an error
+    parent -> child   a line of JSON: the path of a file to probe, or its name, its size and places and lengths of the
+                      stretches of it that follow; or, to decode, a path or a number of bytes, the first frame and the
+                      number of frames; then the bytes, if any
+    child -> parent   a line of JSON: the header, places of bytes that are lacking for it, or an error; when decoding,
+                      then blocks, each after its number of frames; 0 frames mark the end; then a last line of JSON:
+                      the decoders used, or an error
 
 `python -m tonemill.pipelines.sources.decoder` is the child. It takes a third of a second to start: `Prober` uses one
 child for all headers of a scan, and only sources that crashed a worker before are decoded in a child.
@@ -31,6 +33,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from tonemill.audiotools.codecs import files
+from tonemill.audiotools.codecs.partial import Partial, partly
 from tonemill.audiotools.errors import AudioError, Doubtful, MachineError
 from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
@@ -55,12 +58,21 @@ class Prober:
 
         Raises:
             AudioError: as `files.probe`; and crashed, hung or memory.
+            Absent: of a `Partial`, other bytes are wanted.
         """
         if self._child is None:
             self._child = _Child(self._seconds)
         try:
-            self._child.ask({"probe": os.fsencode(path).hex(), "keep_cut": keep_cut})
-            return files.Header(**self._child.line())
+            if isinstance(path, Partial):
+                stretches = [(start, len(data)) for start, data in path.stretches.items()]
+                job = {"probe": str(path), "size": path.size, "stretches": stretches, "keep_cut": keep_cut}
+                self._child.ask(job, b"".join(path.stretches.values()))
+            else:
+                self._child.ask({"probe": os.fsencode(path).hex(), "keep_cut": keep_cut})
+            answer = self._child.line()
+            if "absent" in answer and isinstance(path, Partial):
+                raise path.lacking(*answer["absent"])
+            return files.Header(**answer)
         except AudioError as error:
             if error.reason in ENDS:
                 self.close()
@@ -239,14 +251,26 @@ def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         # The parent kills a child whose codec hangs; the alarm ends a child whose parent was killed.
         alarm = 2 * ceil(job["seconds"])
         if "probe" in job:
-            header: dict[str, Any] = {}
             signal.alarm(alarm)
-            ended = _caught(lambda: header.update(asdict(files.probe(_path_of(job["probe"]), job["keep_cut"]))))  # noqa: B023
+            answer = _probed(incoming, job)
             signal.alarm(0)
-            _send_line(outgoing, ended or header)
+            _send_line(outgoing, answer)
         else:
             source = incoming.read(job["bytes"]) if "bytes" in job else _path_of(job["path"])
             _send_sound(outgoing, source, job, alarm)
+
+
+def _probed(incoming: BinaryIO, job: dict[str, Any]) -> dict[str, Any]:
+    header: dict[str, Any] = {}
+    path: Path
+    if "stretches" in job:
+        path = partly(job["probe"], job["size"], {start: incoming.read(count) for start, count in job["stretches"]})
+    else:
+        path = _path_of(job["probe"])
+    ended = _caught(lambda: header.update(asdict(files.probe(path, job["keep_cut"]))))
+    if isinstance(path, Partial) and path.absent is not None:
+        return {"absent": [path.absent.start, path.absent.end]}
+    return ended or header
 
 
 def _send_sound(outgoing: BinaryIO, source: files.Source, job: dict[str, Any], alarm: int) -> None:

@@ -10,8 +10,9 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tonemill.audiotools.errors import AudioError, MachineError, UsageError
 from tonemill.audiotools.trouble import is_of_machine
@@ -22,8 +23,10 @@ from tonemill.pipelines.storage.store import Entry
 from tonemill.pipelines.storage.store_path import StorePath
 from tonemill.pipelines.storage.stores import cut_short, last_answer
 
+T = TypeVar("T")
+
 LOOK_SECONDS: Final = 0.5
-"""Interval at which the size of a partial copy is checked."""
+"""Interval at which is checked whether bytes of an object have arrived."""
 
 
 class Copy(type(Path())):  # type: ignore[misc]
@@ -59,7 +62,7 @@ def fetched(remote: StorePath, again: bool = False) -> tuple[Copy, Entry, str]:
     copy = Copy(new_copy(remote.suffix[:32].replace("/", "")))
     weakref.finalize(copy, _remove, str(copy))
     try:
-        entry = _watched(remote, copy)
+        entry = watched(remote, lambda: remote.fetch(copy), lambda: copy.stat().st_size)
     except OSError as error:
         if is_of_machine(error):
             raise full(error, _wanted(remote)) from error
@@ -95,19 +98,25 @@ def _wanted(remote: StorePath) -> str:
     return str(remote)
 
 
-def _watched(remote: StorePath, copy: Copy) -> Entry:
-    """Fetch an object into `copy`, until no byte arrives for `reach.seconds_left()`.
+def watched(remote: StorePath, act: Callable[[], T], received: Callable[[], int] = lambda: 0) -> T:
+    """What `act` gives, which reads an object, until no byte arrives for `reach.seconds_left()`.
+
+    Args:
+        remote: the object.
+        act: reads it.
+        received: number of bytes so far.
 
     Raises:
         OSError: the object cannot be read; ETIMEDOUT if no byte arrived in time.
     """
-    done: list[Entry | BaseException] = []
+    done: list[T] = []
+    failed: list[BaseException] = []
 
     def work() -> None:
         try:
-            done.append(remote.fetch(copy))
+            done.append(act())
         except BaseException as error:
-            done.append(error)
+            failed.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -117,14 +126,14 @@ def _watched(remote: StorePath, copy: Copy) -> Entry:
         if cut_short.is_set() and thread.is_alive():
             raise OSError(errno.EINTR, "the command ends", str(remote))
         with contextlib.suppress(OSError):
-            now = copy.stat().st_size
+            now = received()
             grew, size = (time.monotonic() if now != size else grew), now
         if thread.is_alive() and (waited := time.monotonic() - grew) > reach.seconds_left():
             answer = last_answer(thread.ident)
             message = f"{remote} gave nothing for {waited:.0f} s{f', and before that {answer}' if answer else ''}"
             raise OSError(errno.ETIMEDOUT, message, str(remote))
-    if isinstance(done[0], BaseException):
-        raise done[0]
+    if failed:
+        raise failed[0]
     return done[0]
 
 

@@ -21,6 +21,7 @@ from tonemill.audiotools.secrets import holds_secrets
 from tonemill.audiotools.trouble import unopenable
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.decoder import ENDS, PATIENCE, Probers
+from tonemill.pipelines.sources.ranges import first_bytes, header_of
 from tonemill.pipelines.sources.reach import Source, lost_ground, reach
 from tonemill.pipelines.sources.reader import KEEP, TRUNCATED
 from tonemill.pipelines.sources.remote import fetched, listed
@@ -244,7 +245,7 @@ def describe(
     try:
         try:
             if (remote := as_store(place)) is not None:
-                place, stored, sha256 = fetched(remote)
+                place, stored, sha256 = fetched(remote) if digest else first_bytes(remote)
                 entry |= {"bytes": stored.bytes, "modified_ns": str(stored.modified_ns)}
                 entry |= {"sha256": sha256} if digest else {}
             else:
@@ -253,7 +254,7 @@ def describe(
             if digest and "sha256" not in entry and stat.S_ISREG(status.st_mode):
                 with place.open("rb") as file:
                     entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-            header = probe(place, keep_cut)
+            header = probe(place, keep_cut) if remote is None else header_of(remote, place, probe, keep_cut)
         except OSError as error:
             raise unopenable(error) from error
     except Doubtful as error:

@@ -144,6 +144,20 @@ class StorePath:
 
         return self._persist(f"reading {self}", act)
 
+    def begin(self, count: int) -> tuple[Entry, bytes]:
+        """Size and time of the object, and its first bytes: so many, or all."""
+
+        def act() -> tuple[Entry, bytes]:
+            store = store_of(self.scheme)
+            found = store.look(self.key)
+            end = min(count, found.bytes)
+            data = store.read(self.key, 0, end) if end else b""
+            if len(data) != end:
+                raise EOFError(f"{len(data)} of {end} bytes were received")
+            return found, data
+
+        return self._persist(f"reading {self}", act)
+
     def fetch(self, target: Path) -> Entry:
         """Copy the object to a local file; returns its size and time from before the copy."""
 

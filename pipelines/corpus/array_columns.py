@@ -69,18 +69,37 @@ def _is_array(row: Mapping[str, Any], name: str) -> bool:
     return row.get(f"{name}_frames") is not None and row.get(f"{name}_channels") is not None
 
 
-def described(index: pa.Table, names: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The entry of a description for arrays: channels and hop, which are lists where they differ."""
-    found = {}
-    for name in sorted(names):
-        has = index.filter(index[f"{name}_sha256"].is_valid())
-        facts: dict[str, Any] = {"examples": has.num_rows}
-        for what in ("channels", "hop"):
-            column = f"{name}_{what}"
-            values = has[column].unique().to_pylist() if column in has.column_names else [None]
-            facts[what] = values[0] if len(values) == 1 else sorted(values, key=lambda one: one or 0)
-        found[name] = facts
-    return found
+class ArrayCounts:
+    """Of an index, the entry of a description for arrays.
+
+    Args:
+        names: of the arrays.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._examples = dict.fromkeys(sorted(names), 0)
+        # In the order in which they occur.
+        self._values: dict[tuple[str, str], dict[Any, None]] = {}
+
+    def add(self, index: pa.Table) -> None:
+        """Enter rows."""
+        for name in self._examples:
+            has = index.filter(index[f"{name}_sha256"].is_valid())
+            self._examples[name] += has.num_rows
+            for what in ("channels", "hop"):
+                column, values = f"{name}_{what}", self._values.setdefault((name, what), {})
+                values.update(dict.fromkeys(has[column].unique().to_pylist() if column in has.column_names else [None]))
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        """Channels and hop of each array, which are lists where they differ, and how many examples have it."""
+        found = {}
+        for name, examples in self._examples.items():
+            facts: dict[str, Any] = {"examples": examples}
+            for what in ("channels", "hop"):
+                values = list(self._values.get((name, what), ()))
+                facts[what] = values[0] if len(values) == 1 else sorted(values, key=lambda one: one or 0)
+            found[name] = facts
+        return found
 
 
 def is_description_of_arrays(record: Any) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 import pyarrow as pa
@@ -14,11 +15,11 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.reject_reasons import TABLE
 from tonemill.pipelines.corpus import environment
-from tonemill.pipelines.corpus.array_columns import described
 from tonemill.pipelines.corpus.corpus import SCHEMA
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.shard_tables import as_text
 from tonemill.pipelines.corpus.sidecar import LEDGER, SECONDS, is_sidecar
+from tonemill.pipelines.corpus.totals import RowTotals
+from tonemill.pipelines.corpus.whole_tables import Pair, WholeTables
 from tonemill.pipelines.planning.plan import Plan, Shard, digest_of
 from tonemill.pipelines.recipes.recipe import SPLITS
 from tonemill.pipelines.storage import commit, json_files
@@ -38,46 +39,42 @@ def merge(output: OutputFolder, plan: Plan) -> dict[str, Any]:
     """
     home = output.home
     sidecars = mapped(home, lambda shard: _sidecar(output, shard), plan.shards)
-    index, rejects = together(
-        mapped(home, lambda one: _whole_table(output, one, "index"), sidecars),
-        mapped(home, lambda one: _whole_table(output, one, "rejects"), sidecars),
-    )
-    for name, table in ((INDEX, index), (REJECTS, rejects)):
-        with commit.pending(home / name) as file:
-            parquet.write_table(table, file, compression="zstd")
+    tables = WholeTables(home, len(sidecars), lambda number: _tables_of(output, sidecars[number]))
+    sums = RowTotals(arrays_in(sidecars))
+    with commit.pending(home / INDEX) as index, commit.pending(home / REJECTS) as rejects, ExitStack() as stack:
+        files, writers = {INDEX: index, REJECTS: rejects}, dict[str, parquet.ParquetWriter]()
+        for name, rows in tables.groups():
+            if name not in writers:
+                writer = parquet.ParquetWriter(files[name], rows.schema, compression="zstd")
+                writers[name] = stack.enter_context(writer)
+            writers[name].write_table(rows, row_group_size=max(1, rows.num_rows))
+            sums.add(name, rows)
     beside = [INDEX, REJECTS, *([REMOVED] if (home / REMOVED).exists() else [])]
-    files = {name: commit.fingerprint(home / name) for name in beside}
+    written = {name: commit.fingerprint(home / name) for name in beside}
     return {
         "schema": SCHEMA,
         "made_by": environment.environment(environment.beside([one["environment"] for one in sidecars])),
-        **totals(plan, sidecars, index, rejects),
-        "files": files,
+        **totals(plan, sidecars, sums),
+        "files": written,
     }
 
 
-def together(indexes: Sequence[pa.Table], rejects: Sequence[pa.Table]) -> tuple[pa.Table, pa.Table]:
-    """The index and the rejects of the whole, of those of its shards."""
-    return _together(list(indexes)), pa.concat_tables(rejects)
+def arrays_in(sidecars: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the arrays that any example has."""
+    return {name for one in sidecars for name in one.get("arrays", ())}
 
 
-def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, rejects: pa.Table) -> dict[str, Any]:
+def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], sums: RowTotals) -> dict[str, Any]:
     """The fields of corpus.json that follow from the shards: counts, seconds, bytes and ledger."""
     ledger: Counter[str] = Counter()
     for one in sidecars:
         ledger.update(one["ledger"])
-    refused = rejects.select(["step", "outcome", "reason"]).to_pylist()
-    reasons = Counter(f"{row['outcome']}: {row['reason']}" for row in refused)
-    by_step = Counter(f"{row['outcome']}: {row['reason']} ({row['step']})" for row in refused)
     return {
         "plan_digest": plan.digest,
         "digest": digest_of_shards(sidecars),
         "container": plan.output.container,
         "roles": sorted({role for one in sidecars for role in one["roles"]}),
-        **_arrays(sidecars, index),
-        "columns": index.column_names,
-        "sample_rate": _only(index, "sample_rate"),
-        "channels": _only(index, "channels"),
-        "examples": index.num_rows,
+        **sums.before_splits(),
         "seconds": round(math.fsum(one["seconds"] for one in sidecars), 6),
         "bytes": sum(one["bytes"] for one in sidecars),
         "splits": {
@@ -85,13 +82,9 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], index: pa.Table, r
         },
         "ledger": {name: ledger[name] for name in LEDGER},
         **_seconds(sidecars),
-        "reasons": dict(sorted(reasons.items())),
-        "refused_by": dict(sorted(by_step.items())),
+        **sums.reasons(),
         "clipped_examples": sum(one["clipped_examples"] for one in sidecars),
-        "peak_db": _highest(index, "peak_db"),
-        "gain_limited": _trues(index, "gain_limited"),
-        "other_lengths": _sources_with(index, "declared_samples"),
-        **({"quiet_mixes": quiet} if (quiet := _sources_with(index, "mix_db")) else {}),
+        **sums.levels(),
         "transient": sum(one["transient"] for one in sidecars),
         "shards": [
             {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars
@@ -106,12 +99,6 @@ def _seconds(sidecars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(known) < len(ledgers):
         return {}
     return {"seconds_ledger": {name: round(math.fsum(one[name] for one in known), 6) for name in SECONDS}}
-
-
-def _arrays(sidecars: Sequence[Mapping[str, Any]], index: pa.Table) -> dict[str, Any]:
-    """The entry for arrays; nothing where there are none, as in descriptions of before."""
-    names = {name for one in sidecars for name in one.get("arrays", ())}
-    return {"arrays": described(index, names)} if names else {}
 
 
 def digest_of_shards(sidecars: Sequence[Mapping[str, Any]]) -> str:
@@ -187,6 +174,11 @@ def _sidecar(output: OutputFolder, shard: Shard) -> dict[str, Any]:
     return sidecar
 
 
+def _tables_of(output: OutputFolder, sidecar: Mapping[str, Any]) -> Pair:
+    index, rejects = (_whole_table(output, sidecar, name) for name in ("index", "rejects"))
+    return index, rejects
+
+
 def _whole_table(output: OutputFolder, sidecar: Mapping[str, Any], name: str) -> pa.Table:
     path = output.shard(sidecar["shard"]).table(name)
     try:
@@ -207,69 +199,3 @@ def _split_totals(sidecars: Sequence[Mapping[str, Any]], split: str) -> dict[str
         "seconds": round(math.fsum(one["seconds"] for one in mine), 6),
         "bytes": sum(one["bytes"] for one in mine),
     }
-
-
-def _only(index: pa.Table, column: str) -> int | None:
-    """The one value of a column, or None if there are several."""
-    distinct = index[column].unique().to_pylist() if column in index.column_names else []
-    return distinct[0] if len(distinct) == 1 else None
-
-
-def _highest(index: pa.Table, column: str) -> float | None:
-    """The largest number of a column."""
-    values = index[column].to_pylist() if column in index.column_names else []
-    return max((value for value in values if isinstance(value, int | float)), default=None)
-
-
-def _trues(index: pa.Table, suffix: str) -> int:
-    """Rows in which a column of this name, alone or after a role's, is true."""
-    columns = [index[name].to_pylist() for name in index.column_names if name.endswith(suffix)]
-    return sum(any(value is True for value in row) for row in zip(*columns, strict=True))
-
-
-def _sources_with(index: pa.Table, suffix: str) -> int:
-    """How many sources have something in a column of this name, alone or after a role's."""
-    columns = [index[name].is_valid().to_pylist() for name in index.column_names if name.endswith(suffix)]
-    sources = index["source"].to_pylist() if columns else []
-    return len({source for source, *row in zip(sources, *columns, strict=True) if any(row)})
-
-
-def _together(tables: list[pa.Table]) -> pa.Table:
-    """One table of all shards'; a field that is a number here and text there becomes text."""
-    tables = [table for table in tables if table.num_rows]
-    if not tables:
-        return pa.table({})
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowTypeError:
-        kinds: dict[str, set[pa.DataType]] = {}
-        for table in tables:
-            for field in table.schema:
-                kinds.setdefault(field.name, set()).add(field.type)
-        numbers = {pa.null(), pa.int64(), pa.float64()}
-        mixed = {name for name, types in kinds.items() if len(types - {pa.null()}) > 1 and not types <= numbers}
-        mixed -= {name for name in mixed if _are_alike(kinds[name], numbers)}
-        cast = [
-            pa.table(
-                {
-                    name: _of_text(column) if name in mixed else column
-                    for name, column in zip(table.column_names, table.columns, strict=True)
-                }
-            )
-            for table in tables
-        ]
-        return pa.concat_tables(cast, promote_options="permissive")
-
-
-def _are_alike(kinds: set[pa.DataType], numbers: set[pa.DataType]) -> bool:
-    """Whether all are lists, of one kind of value or of numbers."""
-    if not all(pa.types.is_null(kind) or pa.types.is_list(kind) for kind in kinds):
-        return False
-    values = {kind.value_type for kind in kinds if pa.types.is_list(kind)} - {pa.null()}
-    return len(values) < 2 or values <= numbers
-
-
-def _of_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not pa.types.is_list(column.type):
-        return column.cast(pa.string())
-    return pa.chunked_array([[as_text(value) for value in column.to_pylist()]], pa.string())

@@ -20,6 +20,7 @@ from tonemill.pipelines.corpus.array_columns import SHAPE_COLUMNS, arrays_of, pa
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.shard_copy import local_shard
 from tonemill.pipelines.corpus.sidecar import is_sidecar, made_files, source_key
+from tonemill.pipelines.corpus.whole_tables import Pair
 from tonemill.pipelines.planning.plan import Output, Planned, Shard
 from tonemill.pipelines.planning.splits import LEFT_OUT
 from tonemill.pipelines.recipes.recipe import Recipe
@@ -91,14 +92,14 @@ class Job:
 
 @dataclass
 class Checked:
-    """What was found in a shard; its sidecar, and its tables by name, where these are whole."""
+    """What was found in a shard; its sidecar, index and rejects, where these are whole."""
 
     job: Job
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     examples: int = 0
     sidecar: Mapping[str, Any] = field(default_factory=dict)
-    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    tables: Pair | None = None
 
     def find(self, path: Path, kind: str, message: str) -> None:
         self.findings.append(Finding(str(path.relative_to(self.job.output.folder)), kind, message, self.job.name))
@@ -148,7 +149,7 @@ def _check(job: Job, quick: bool) -> Checked:
     index, rejects = (
         read_table(path, known=sidecar["tables"][name]) for path, name in zip(tables, ("index", "rejects"), strict=True)
     )
-    checked.sidecar, checked.tables = sidecar, {"index": index, "rejects": rejects}
+    checked.sidecar, checked.tables = sidecar, (index, rejects)
     _counts(checked, sidecar, index, rejects.to_pylist())
     if not whole.get(tar, True) and tar.is_file():
         _name_damaged(checked, tar, index.to_pylist())

@@ -9,20 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.description import together, totals
+from tonemill.pipelines.corpus.description import arrays_in, totals
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
 from tonemill.pipelines.corpus.sidecar import made_files
+from tonemill.pipelines.corpus.totals import RowTotals
+from tonemill.pipelines.corpus.whole_tables import Pair, WholeTables
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.maintenance import shard_check
 from tonemill.pipelines.maintenance.check_pieces import checked_by
+from tonemill.pipelines.maintenance.same_rows import SameRows
 from tonemill.pipelines.maintenance.shard_check import Checked, Finding
-from tonemill.pipelines.planning.plan import SHARD_NAME, Plan, Shard, digest_of
+from tonemill.pipelines.planning.plan import SHARD_NAME, Plan, digest_of
 from tonemill.pipelines.planning.planner import shard_digest
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
@@ -30,9 +31,6 @@ from tonemill.pipelines.storage.leases import LEASES
 from tonemill.pipelines.storage.output_names import CARD, CROISSANT, LOADERS, SIDECAR_SUFFIX, STAGED
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import AT_ONCE, as_store, mapped, sizes_below
-
-Part = tuple[Mapping[str, Any], Mapping[str, pa.Table]]
-"""The sidecar of a shard, and its tables by name."""
 
 MOST_FOR_THREADS: Final = 64 << 20
 """Bytes of sound up to which threads decode it; more is worth the start of worker processes."""
@@ -119,12 +117,15 @@ def verify(
         for number, name in enumerate(names)
     ]
     threads = workers or (AT_ONCE if far else os.cpu_count() or 1)
-    shards: list[Part] = []
+    sidecars = dict[int, Mapping[str, Any]]()
+    tables = WholeTables(report.folder, len(names), lambda number: _tables(report.output, names[number]))
 
     def take(checked: Checked) -> None:
         report.findings += checked.findings
         report.notes += checked.notes
-        shards.append((checked.sidecar, checked.tables))
+        if checked.tables is not None:
+            sidecars[report.shards] = checked.sidecar
+            tables.note(report.shards, checked.tables)
         report.shards += 1
         report.examples += checked.examples
         report.bytes += checked.job.size
@@ -139,7 +140,7 @@ def verify(
                     take(checked)
                     phase.rejects = len(report.findings)
                     phase.advance(checked.job.size)
-    _whole(report, shards)
+    _whole(report, sidecars, tables)
     _orphans(report, names)
     return report
 
@@ -219,36 +220,42 @@ def _names(report: Report) -> list[str]:
     return sorted(name for name in found if SHARD_NAME.fullmatch(name))
 
 
-def _whole(report: Report, shards: Sequence[Part]) -> None:
-    """The tables and totals of the whole, against those of the shards, which were read once."""
+def _whole(report: Report, known: Mapping[int, Mapping[str, Any]], tables: WholeTables) -> None:
+    """The tables and totals of the whole, against those of the shards.
+
+    Args:
+        report: is added to.
+        known: sidecars that were read, by the number of the shard.
+        tables: of the shards.
+    """
     about, output, plan = report.about, report.output, report.plan
     if about is None:
         return
     if plan is not None and about["plan_digest"] != plan.digest:
         report.find(output.description, "unfit", "it describes another plan than that in the folder")
-    for name, known in about["files"].items():
+    for name, record in about["files"].items():
         path = output.home / name
         if not path.is_file():
             report.find(path, "missing", "it is missing, and the description of the folder lists it")
         else:
-            shard_check.compare(path, known, lambda path, kind, message: report.find(path, kind, message))
+            shard_check.compare(path, record, lambda path, kind, message: report.find(path, kind, message))
     try:
         read_removals(output.home)
     except CorpusError as error:
         report.find(output.removed, "damaged", str(error))
     if plan is None or any(one.shard is not None for one in report.findings):
         return
-    shards = mapped(report.folder, lambda one: _read_again(output, *one), zip(plan.shards, shards, strict=True))
-    sidecars = [sidecar for sidecar, _ in shards]
-    tables = together(*([tables[name] for _, tables in shards] for name in ("index", "rejects")))
-    for path, table in zip((output.index, output.rejects), tables, strict=True):
-        try:
-            same = read_table(path).equals(table)
-        except CorpusError:
-            continue
-        if not same:
-            report.find(path, "unfit", "its rows are not those of the tables of the shards")
-    for name, value in totals(plan, sidecars, *tables).items():
+    numbers = range(len(plan.shards))
+    sidecars = mapped(report.folder, lambda one: known.get(one) or _sidecar(output, plan.shards[one].name), numbers)
+    sums = RowTotals(arrays_in(sidecars))
+    compared = {path.name: SameRows(path) for path in (output.index, output.rejects)}
+    for name, rows in tables.groups():
+        sums.add(name, rows)
+        compared[name].add(rows)
+    for name, same in compared.items():
+        if not same.end():
+            report.find(output.home / name, "unfit", "its rows are not those of the tables of the shards")
+    for name, value in totals(plan, sidecars, sums).items():
         if name in about and about[name] != value:
             difference = (
                 f"is {about[name]!r}, in the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
@@ -256,17 +263,19 @@ def _whole(report: Report, shards: Sequence[Part]) -> None:
             report.find(output.description, "unfit", f"{name} {difference}")
 
 
-def _read_again(output: OutputFolder, shard: Shard, part: Part) -> Part:
-    """The sidecar and tables of a shard in which nothing was found, which a worker process read and did not send."""
-    sidecar, tables = part
-    if tables:
-        return part
-    files = output.shard(shard.name)
+def _sidecar(output: OutputFolder, name: str) -> dict[str, Any]:
+    """The sidecar of a shard in which nothing was found, which a worker process read and did not send."""
+    files = output.shard(name)
     sidecar = files.read_sidecar() or {}
     if "tables" not in sidecar:
         raise CorpusError(f"{files.sidecar} changed while it was looked at. Give the command again.")
-    names = "index", "rejects"
-    return sidecar, {name: read_table(files.table(name), known=sidecar["tables"][name]) for name in names}
+    return sidecar
+
+
+def _tables(output: OutputFolder, name: str) -> Pair:
+    files, known = output.shard(name), _sidecar(output, name)["tables"]
+    index, rejects = (read_table(files.table(one), known=known[one]) for one in ("index", "rejects"))
+    return index, rejects
 
 
 def _orphans(report: Report, names: Sequence[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from tonemill.pipelines.corpus.description import together
 from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS, fits_a_column, index_table
+from tonemill.pipelines.corpus.whole_tables import WholeTables
+from tonemill.pipelines.storage.output_names import INDEX
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,10 @@ def test_values_are_columns_and_lists_that_came_with_the_source(value: Any, alon
         ([1, "x"], ["1", "x"]),
     ],
 )
-def test_one_column_has_one_kind(values: list[Any], expected: list[Any]) -> None:
+def test_one_column_has_one_kind(values: list[Any], expected: list[Any], tmp_path: Path) -> None:
     rows = [{"field": value} for value in values]
     assert index_table(rows)["field"].to_pylist() == expected
     # As well where each is in the table of a shard of its own.
-    whole, _ = together([index_table([row]) for row in rows], [pa.Table.from_pylist([], REJECT_COLUMNS)])
+    pairs = [(index_table([row]), REJECT_COLUMNS.empty_table()) for row in rows]
+    (whole,) = (group for name, group in WholeTables(tmp_path, len(pairs), pairs.__getitem__).groups() if name == INDEX)
     assert whole["field"].to_pylist() == expected

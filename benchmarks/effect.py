@@ -1,6 +1,7 @@
 """Measure how fast effect models play: whole files and streams in small blocks, beside PyTorch's own forward pass.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.effect      # a minute of one core
+    OMP_NUM_THREADS=1 python -m benchmarks.effect              # a minute of one core
+    OMP_NUM_THREADS=1 python -m benchmarks.effect --training   # steps of 16 clips instead, by PyTorch too
 
 Random weights, mono, 48 kHz, one thread. CPU time, best of several runs, for other work on a machine takes bandwidth
 from its caches. The next-sample network has a benchmark of its own, `benchmarks.autoregressive`.
@@ -12,14 +13,22 @@ from its caches. The next-sample network has a benchmark of its own, `benchmarks
 
 from __future__ import annotations
 
+import argparse
 import os
-from typing import Any
+import statistics
+import time
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from benchmarks.autoregressive import best
+from tonemill.models.contract import Batch
+from tonemill.models.effect.model import Effect
 from tonemill.models.effect.network import NETWORKS, played
+from tonemill.models.effect.networks import wavenet
+from tonemill.models.effect.settings import config_of_network
+from tonemill.pipelines.training.allocator import keep_memory
 
 RATE = 48_000
 SECONDS = 4
@@ -42,11 +51,52 @@ ROWS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+TRAINED: Final = [*(("wavenet", {"preset": one}) for one in ("standard", "lite", "feather", "nano")), ("packed", {})]
+
+
+def training() -> None:
+    """A table of CPU seconds of a training step, in turns with PyTorch's convolutions, which short clips take."""
+    print("| network | compiled | PyTorch | ratio |\n|---|--:|--:|--:|")
+    usual = wavenet.SHORTEST
+    for name, settings in TRAINED:
+        config = config_of_network(name)(**settings, sample_rate=RATE, channels=1)
+        model: Any = Effect(config).train()
+        optimizer = model.optimizers()["network"]
+
+        def update(_: str, loss: torch.Tensor, model: Any = model, optimizer: Any = optimizer) -> None:
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+        dry = 0.1 * torch.randn(16, 1, model.length)
+        batch = Batch({"dry": dry, "wet": torch.tanh(3 * dry)}, {})
+        taken: dict[int, list[float]] = {usual: [], 10**9: []}
+        for turn in range(6):
+            for shortest, seconds in taken.items():
+                wavenet.SHORTEST = shortest  # type: ignore[misc]
+                begin = time.process_time()
+                model.training_step(batch, 1, update)
+                if turn:
+                    seconds.append(time.process_time() - begin)
+        wavenet.SHORTEST = usual  # type: ignore[misc]
+        ours, plain = (statistics.median(seconds) for seconds in taken.values())
+        label = " ".join([name, *settings.values()])
+        print(f"| {label} | {ours:.3f} | {plain:.3f} | {ours / plain:.2f} |", flush=True)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--training", action="store_true", help="measure steps of a training")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dry = (0.2 * np.random.default_rng(0).standard_normal(SECONDS * RATE)).astype(np.float32)
     print(f"load of the machine as this began: {os.getloadavg()[0]:.1f}\n")
+    if options.training:
+        keep_memory()
+        training()
+        return
     print("| network | parameters | 8192 | 256 | 64 | 64 to 8192 | torch | then |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name, settings, then in ROWS:

@@ -46,8 +46,8 @@ ORDER = {
     "models/rave": """settings pqmf noise encoder decoder latents codec options player cost stating distances nn_tilde
         export validation model""",
     "models/prior": "settings linear network frames generation validation model",
-    "models/effect": """representations aliasing streaming losses network film recurrent networks at_once settings
-        validation search export checks playing model""",
+    "models/effect": """representations aliasing streaming compiled_layer losses network film recurrent networks at_once
+        settings validation search export checks playing model""",
     "pipelines": """config progress humanize hashing storage recipes planning sources corpus cards cooking engine
         building runs rendering steps dedup maintenance training evaluation report survey doctor""",
     "cli": """console options step_stage findings outcomes trace_table inspected sinks trained app commands start""",

@@ -95,6 +95,10 @@ class WaveNetConfig:
     ] = None
 
 
+SHORTEST: Final = 64
+"""Samples of a clip that the compiled loops go through at once."""
+
+
 class Layer(nn.Module):
     def __init__(
         self, shape: StackShape, kernel: int, dilation: int, condition: int, embedded: int, exponential: bool
@@ -109,6 +113,14 @@ class Layer(nn.Module):
         self.slope = shape.slope
 
     def forward(self, h: Tensor, condition: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self._compiles(h):
+            from tonemill.models.effect.compiled_layer import CompiledLayer
+
+            weights = self.folded(condition[:, 1:, 0], embedding)
+            found: tuple[Tensor, Tensor] = CompiledLayer.apply(
+                h, condition[:, 0], *weights, self.one.weight[:, :, 0], self.one.bias, self.conv.dilation[0], self.slope
+            )
+            return found
         z = self.conv(h)
         z = z + self.mix(condition[..., -z.shape[-1] :])
         if self.film is not None:
@@ -117,16 +129,33 @@ class Layer(nn.Module):
         a = torch.tanh(z) if self.slope is None else functional.leaky_relu(z, self.slope)
         return h[..., -a.shape[-1] :] + self.one(a), a
 
-    def folded(self, knobs: np.ndarray, embedding: Tensor | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weight and bias of the convolution, and weight of the dry signal, with knobs that stand still."""
-        conv, bias, mix = _array(self.conv.weight), _bias(self.conv), _array(self.mix.weight)
+    def folded(
+        self, knobs: Tensor, embedding: Tensor | None
+    ) -> tuple[Float[Tensor, "batch out in taps"], Float[Tensor, "batch out"], Float[Tensor, "batch out"]]:
+        """Weight and bias of the convolution and weight of the dry signal, for each clip, whose knobs stand still.
+
+        Args:
+            knobs: (batch, those that are inputs).
+            embedding: of the knobs, with FiLM.
+        """
+        weight, mix, bias = self.conv.weight, self.mix.weight[:, :, 0], self.conv.bias
         assert bias is not None
-        bias = bias + mix[:, 1:, 0] @ knobs.astype(np.float32)
+        each, dry = bias + knobs @ mix[:, 1:].T, mix[:, 0].expand(len(knobs), -1)
         if self.film is None:
-            return conv, bias, mix[:, :1]
-        gain, bias_of_knobs = self.film(embedding)
-        scale, shift = _array(self._scale(gain)[0])[:, None, None], _array(bias_of_knobs[0])
-        return scale * conv, scale[:, 0, 0] * bias + shift, scale * mix
+            return weight.expand(len(knobs), -1, -1, -1), each, dry
+        gain, shift = self.film(embedding)
+        scale = self._scale(gain)
+        return scale[:, :, None, None] * weight, scale * each + shift, scale * dry
+
+    def _compiles(self, h: Tensor) -> bool:
+        """Whether this is a training that compiled loops compute: on a CPU and in single precision."""
+        past = (self.conv.kernel_size[0] - 1) * self.conv.dilation[0]
+        return (
+            torch.is_grad_enabled()
+            and (h.device.type, h.dtype) == ("cpu", torch.float32)
+            and not torch.is_autocast_enabled("cpu")
+            and h.shape[-1] - past >= SHORTEST
+        )
 
     def _scale(self, gain: Tensor) -> Tensor:
         return torch.exp(gain) if self.exponential else 1 + gain
@@ -239,10 +268,9 @@ class WaveNet(Network):
         from tonemill.models.effect.streaming.program import Program
 
         program, embedding = Program(), None
+        positions = torch.tensor(knobs, dtype=torch.float32, device=next(self.parameters()).device)[None]
         if self.embed is not None:
-            where = next(self.parameters()).device
-            embedding = self.embed(torch.tensor(knobs, dtype=torch.float32, device=where)[None])
-            knobs = knobs[:0]
+            embedding, positions = self.embed(positions), positions[:, :0]
         x, head = 0, -1
         previous: Any = None
         for number, stack in enumerate(self.stacks):
@@ -255,9 +283,9 @@ class WaveNet(Network):
                 program.convolve(head, summed, _array(previous.head.weight), _bias(previous.head))
             for layer in stack.layers:
                 a, after = program.buffer(stack.shape.channels), program.buffer(stack.shape.channels)
-                weight, bias, mix = layer.folded(knobs, embedding)
-                program.convolve(h, a, weight, bias, layer.conv.dilation[0])
-                program.convolve(0, a, mix, None, base=a)
+                weight, shift, mix = (_array(one[0]) for one in layer.folded(positions, embedding))
+                program.convolve(h, a, weight, shift, layer.conv.dilation[0])
+                program.convolve(0, a, mix[:, None, None], None, base=a)
                 program.tanh(a) if layer.slope is None else program.leak(
                     a, np.full(stack.shape.channels, layer.slope, np.float32)
                 )

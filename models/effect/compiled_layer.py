@@ -1,0 +1,275 @@
+"""One layer of a WaveNet and its gradients as compiled loops, for training on a CPU.
+
+PyTorch's convolutions of 3 to 16 channels spend their time around the arithmetic, most of it on the gradients of
+weights. Here a tile of time goes through the whole layer in registers, and gradients of weights are sums of products of
+rows, several rows at once. Clips of a batch are computed by as many threads as PyTorch has.
+
+With z[o, t] = bias[o] + mix[o] x[t] + sum of weight[o, i, k] h[i, t + k d], a layer is a = act(z) and h' = h + one a.
+Its gradients, for those of h' and a (which the network's head reads):
+
+    dz = act'(z) (da + one^T dh')        act'(z) follows from a: 1 - a^2 of tanh, and the sign of a of a leaky ReLU
+    dh[i, t] = dh'[i, t] + sum of weight[o, i, k] dz[o, t - k d]
+    dweight[o, i, k] = sum of dz[o, t] h[i, t + k d], done[c, j] = sum of dh'[c, t] a[j, t]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tonemill.models.effect.streaming.kernels import (
+    LANES,
+    ROWS,
+    TILE,
+    WIDTH,
+    add_product,
+    add_row_product,
+    add_row_products,
+    add_two_products,
+    compiled,
+    tanh,
+)
+
+CHUNK: Final = 1024
+"""Samples of time after which the next rows are multiplied, so that they stay in the cache."""
+
+
+@compiled
+def _add_rows(rows: Any, at: int, stride: int, weights: Any, first: int, count: int, y: Any, y_at: int, y_apart: int,
+              outputs: int, apart: int) -> None:  # fmt: skip
+    """y[c, tile] += the sum over j of weights[first + c * apart + j] * rows[j, tile], of all outputs c."""
+    for c in range(1, outputs, 2):
+        for part in range(0, TILE, WIDTH):
+            add_two_products(
+                rows, at + part, stride, weights, first + (c - 1) * apart, 1, count, y, y_at + (c - 1) * y_apart + part,
+                apart, y_apart,
+            )  # fmt: skip
+    if outputs % 2:
+        c = outputs - 1
+        add_product(rows, at, stride, weights, first + c * apart, 1, count, y, y_at + c * y_apart)
+
+
+@compiled
+def _span(begin: int, time: int) -> tuple[int, int]:
+    """Where the samples that are computed at once begin, and their number: whole tiles, and a last one up to the end.
+
+    The last tile reaches back into samples that are there already, and makes them again as they are.
+    """
+    whole = time - time % TILE
+    return (begin, min(CHUNK, whole - begin)) if begin < whole else (time - TILE, TILE)
+
+
+@compiled
+def _forward(
+    h: Any, x: Any, weight: Any, bias: Any, mix: Any, one: Any, one_bias: Any, dilation: int, slope: Any, a: Any,
+    after: Any,
+) -> None:  # fmt: skip
+    """Of a clip: h (channels, time) and x (its length) to a and h' (channels, time - past); slope 2 is tanh."""
+    channels, time = a.shape
+    kernel, past = weight.shape[1], h.shape[1] - time
+    late, fresh = x.size - time, 0
+    while fresh < time:
+        begin, count = _span(fresh, time)
+        end = begin + count
+        for c in range(channels):
+            row, dry = a[c, begin:end], x[late + begin : late + end]
+            for i in range(count):
+                row[i] = bias[c] + mix[c] * dry[i]
+        for start in range(begin, end, TILE):
+            for k in range(kernel):
+                _add_rows(
+                    h, start + k * dilation, h.shape[1], weight, k * channels, channels, a, start, time, channels,
+                    kernel * channels,
+                )  # fmt: skip
+        for c in range(channels):
+            row, into, under = a[c, begin:end], after[c, begin:end], h[c, past + begin : past + end]
+            if slope > 1:
+                for i in range(count):
+                    row[i] = tanh(row[i])
+            else:
+                for i in range(count):
+                    row[i] = row[i] if row[i] > 0 else slope * row[i]
+            for i in range(count):
+                into[i] = under[i] + one_bias[c]
+        for start in range(begin, end, TILE):
+            _add_rows(a, start, time, one, 0, channels, after, start, time, channels, channels)
+        fresh = end
+
+
+@compiled
+def _row_products(
+    x: Any, x_at: int, y: Any, y_at: int, count: int, sums: Any, at: int, apart: int, apart_y: int
+) -> None:
+    """sums[o, i] += products of row o of x and row i of y, lane by lane, of `count` samples from x_at and y_at on.
+
+    Args:
+        x: (channels, _).
+        y: (others, _).
+        sums: flat; those of o and i begin at `at` + o * apart + i * apart_y and are LANES numbers.
+    """
+    channels, others, whole = x.shape[0], y.shape[0], count // LANES
+    rows = ROWS if channels % ROWS == 0 and others % ROWS == 0 else 1
+    for o in range(0, channels, rows):
+        for i in range(0, others, rows):
+            here, x_here, y_here = at + o * apart + i * apart_y, o * x.shape[1] + x_at, i * y.shape[1] + y_at
+            if whole and rows == ROWS:
+                add_row_products(x, x_here, x.shape[1], y, y_here, y.shape[1], whole, sums, here, apart, apart_y)
+            elif whole:
+                add_row_product(x, x_here, x.shape[1], y, y_here, y.shape[1], whole, sums, here, apart, apart_y)
+    for t in range(whole * LANES, count):
+        for o in range(channels):
+            for i in range(others):
+                sums[at + o * apart + i * apart_y + t % LANES] += x[o, x_at + t] * y[i, y_at + t]
+
+
+@compiled
+def _backward(
+    h: Any, dry: Any, a: Any, weight: Any, one: Any, dilation: int, slope: Any, d_after: Any, d_a: Any, dz: Any,
+    dh: Any, d_weight: Any, d_one: Any, d_rows: Any,
+) -> None:  # fmt: skip
+    """Of a clip: `dry` is x and ones, `weight` (in, taps, out), `one` transposed; dz has `past` zeros on both sides."""
+    channels, time = a.shape
+    kernel, past = weight.shape[1], h.shape[1] - time
+    late, wide, fresh = dry.shape[1] - time, dz.shape[1], 0
+    while fresh < time:
+        begin, count = _span(fresh, time)
+        end = begin + count
+        for c in range(channels):
+            row, given = dz[c, past + begin : past + end], d_a[c, begin:end]
+            for i in range(count):
+                row[i] = given[i]
+        for start in range(begin, end, TILE):
+            _add_rows(d_after, start, time, one, 0, channels, dz, past + start, wide, channels, channels)
+        for c in range(channels):
+            row, done = dz[c, past + begin : past + end], a[c, begin:end]
+            if slope > 1:
+                for i in range(count):
+                    row[i] *= np.float32(1) - done[i] * done[i]
+            else:
+                for i in range(count):
+                    row[i] = row[i] if done[i] > 0 else slope * row[i]
+        for k in range(kernel):
+            _row_products(
+                dz, past + fresh, h, fresh + k * dilation, end - fresh, d_weight, k * LANES, channels * kernel * LANES,
+                kernel * LANES,
+            )  # fmt: skip
+        _row_products(d_after, fresh, a, fresh, end - fresh, d_one, 0, channels * LANES, LANES)
+        _row_products(dz, past + fresh, dry, late + fresh, end - fresh, d_rows, 0, 2 * LANES, LANES)
+        _row_products(d_after, fresh, dry, late + fresh, end - fresh, d_rows, 2 * channels * LANES, 2 * LANES, LANES)
+        fresh = end
+    fresh = 0
+    while fresh < h.shape[1]:
+        begin, count = _span(fresh, h.shape[1])
+        end, silent = begin + count, min(max(past - begin, 0), count)
+        for c in range(channels):
+            row, above = dh[c, begin:end], d_after[c, begin + silent - past : end - past]
+            for i in range(silent):
+                row[i] = np.float32(0)
+            for i in range(silent, count):
+                row[i] = above[i - silent]
+        for start in range(begin, end, TILE):
+            for k in range(kernel):
+                _add_rows(
+                    dz, past + start - k * dilation, wide, weight, k * channels, channels, dh, start, h.shape[1],
+                    channels, kernel * channels,
+                )  # fmt: skip
+        fresh = end
+
+
+class CompiledLayer(torch.autograd.Function):
+    """h (batch, channels, time) and x (batch, its time) to h' and a, each (batch, channels, time - past).
+
+    `apply` takes h, x, weight (batch, out, in, taps), bias and mix (batch, out), which follow each clip's knobs, one
+    (out, in), its bias, the dilation, and the slope of a leaky ReLU or None for tanh. There is no gradient of x.
+    """
+
+    @staticmethod
+    def forward(
+        h: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, one: Tensor, one_bias: Tensor, dilation: int,
+        slope: float | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        time = h.shape[2] - (weight.shape[3] - 1) * dilation
+        a = torch.empty(h.shape[0], h.shape[1], time)
+        after = torch.empty_like(a)
+        each = [_array(tensor) for tensor in (h, x, weight.transpose(2, 3), bias, mix)]
+        across, shared = _array(one), _array(one_bias)
+        outputs = a.numpy(), after.numpy()
+
+        def work(clip: int) -> None:
+            given = [array[clip] for array in each]
+            _forward(*given, across, shared, dilation, _slope(slope), outputs[0][clip], outputs[1][clip])
+
+        _each(work, len(h))
+        return after, a
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        h, x, weight, _, _, one, _, ctx.dilation, ctx.slope = inputs
+        ctx.save_for_backward(h, x, weight, one, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, d_after: Tensor, d_a: Tensor) -> Any:
+        h, x, weight, one, a = (_array(one) for one in ctx.saved_tensors)
+        batch, channels, time = a.shape
+        kernel, past = weight.shape[3], h.shape[2] - time
+        taps, across = np.ascontiguousarray(weight.transpose(0, 2, 3, 1)), np.ascontiguousarray(one.T)
+        dry = np.stack([x, np.ones_like(x)], axis=1)
+        d_afters, d_as = _array(d_after), _array(d_a)
+        dh = torch.empty(batch, channels, h.shape[2])
+        dhs = dh.numpy()
+        d_weight = np.zeros((batch, channels, channels, kernel, LANES), np.float32)
+        d_one = np.zeros((batch, channels, channels, LANES), np.float32)
+        d_rows = np.zeros((batch, 2, channels, 2, LANES), np.float32)
+
+        def work(clip: int) -> None:
+            dz = np.zeros((channels, time + 2 * past), np.float32)
+            _backward(
+                h[clip], dry[clip], a[clip], taps[clip], across, ctx.dilation, _slope(ctx.slope), d_afters[clip],
+                d_as[clip], dz, dhs[clip], *(sums[clip].reshape(-1) for sums in (d_weight, d_one, d_rows)),
+            )  # fmt: skip
+
+        _each(work, batch)
+        weights, ones, rows = (torch.from_numpy(sums.sum(axis=-1)) for sums in (d_weight, d_one, d_rows))
+        return dh, None, weights, rows[:, 0, :, 1], rows[:, 0, :, 0], ones.sum(0), rows[:, 1, :, 1].sum(0), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        """Several networks at once: one after another, so that each is what it is alone."""
+
+        def of(network: int) -> list[Any]:
+            return [
+                value if dim is None else value.select(dim, network) for value, dim in zip(inputs, in_dims, strict=True)
+            ]
+
+        found = [CompiledLayer.apply(*of(network)) for network in range(info.batch_size)]
+        after, a = (torch.stack(one) for one in zip(*found, strict=True))
+        return (after, a), (0, 0)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def _slope(slope: float | None) -> np.float32:
+    return np.float32(2 if slope is None else slope)
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count)
+
+
+def _each(work: Callable[[int], None], clips: int) -> None:
+    """Run a clip's work for each of a batch, by as many threads as PyTorch has."""
+    threads = min(torch.get_num_threads(), clips)
+    if threads == 1:
+        for clip in range(clips):
+            work(clip)
+    else:
+        list(_threads(threads).map(work, range(clips)))

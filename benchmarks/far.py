@@ -1,7 +1,8 @@
-"""Measure `scan` of sources in a store that is far, against a bare loop of the store's client.
+"""Measure `scan` and `shard` of sources in a store that is far.
 
     python -m benchmarks.far                       # 120 files, 15 ms each way, 2 and 16 requests at once
     python -m benchmarks.far --digest none --seconds 30
+    python -m benchmarks.far --shard               # by two workers, into the store
 
 A server of S3's interface on loopback (moto's, on one core) stands behind a relay that hands on each piece of bytes so
 many milliseconds late, in both directions; any number of pieces are on their way at once, as on a long wire.
@@ -11,14 +12,19 @@ many milliseconds late, in both directions; any number of pieces are on their wa
     scan    `tonemill scan` of the same objects, without the time that it takes to start
 
 Both take turns; files a second, median of the runs, and what scan reaches of the bare loop (aim: 0.8).
+
+    shard   seconds of `tonemill shard s3://...`, from its start to its end, through the relay, and through one that
+            hands on at once; in turns, least and median of the runs (aim: 1.15 of it)
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
 
 from buckets import folder_at, reached, s3_server
 
+from tonemill.pipelines.recipes.recipe_stream import write_stream
 from tonemill.pipelines.sources.ranges import HEAD_BYTES
 from tonemill.pipelines.sources.scan import find_audio, scan
 from tonemill.pipelines.storage import stores
@@ -101,6 +108,28 @@ def bare(names: list[str], threads: int, folder: Path, digest: bool) -> None:
         list(pool.map(one, range(len(names))))
 
 
+def sharded(recipes: bytes, corpus: str, url: str, flags: list[str]) -> float:
+    """Seconds of the command."""
+    command = [str(Path(sys.executable).with_name("tonemill")), "shard", corpus, "--workers", "2", "-q", *flags]
+    begun = time.perf_counter()
+    subprocess.run(
+        command, input=recipes, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "AWS_ENDPOINT_URL": url}
+    )
+    return time.perf_counter() - begun
+
+
+def shard_rates(recipes: bytes, ports: list[int], runs: int, flags: list[str]) -> None:
+    """Print the table of `shard`, through relays that do not delay and that do."""
+    taken = [
+        [sharded(recipes, f"s3://tonemill/out-{run}-{port}", f"http://127.0.0.1:{port}", flags) for port in ports]
+        for run in range(runs)
+    ]
+    print("        at once, s   late, s   late / at once")
+    for name, of in (("least", min), ("median", statistics.median)):
+        at_once, late = (of(one) for one in zip(*taken, strict=True))
+        print(f"{name:6}   {at_once:9.2f} {late:9.2f} {late / at_once:16.2f}")
+
+
 def timed(files: int, act: object) -> float:
     """Files a second."""
     begun = time.perf_counter()
@@ -115,6 +144,8 @@ def main() -> None:
     parser.add_argument("--milliseconds", type=float, default=15.0, help="each way")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 16])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--shard", action="store_true", help="measure shard")
+    parser.add_argument("--shard-seconds", type=float, default=30.0, help="of the corpus that shard makes")
     parser.add_argument("--digest", choices=["sha256", "none"], default="sha256", help="of scan")
     typed = parser.parse_args()
     digest = typed.digest == "sha256"
@@ -131,6 +162,12 @@ def main() -> None:
             stores.store_of("s3")
             found = find_audio(["s3://tonemill/far"])
             names = [name for _, name in found.audio]
+            if typed.shard:
+                stream = io.BytesIO()
+                write_stream(scan(found), stream)
+                flags = ["--shard-seconds", f"{typed.shard_seconds:g}"]
+                shard_rates(stream.getvalue(), [relay(wire.port, 0.0), far], typed.runs, flags)
+                return
             print(f"{typed.files} files of {typed.seconds:g} s, {typed.milliseconds:g} ms each way, {typed.digest}")
             print("threads   bare, files/s   scan, files/s   scan / bare")
             for threads in typed.threads:

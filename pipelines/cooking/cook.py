@@ -17,10 +17,10 @@ from tonemill.audiotools.codecs.files import LIBSNDFILE
 from tonemill.audiotools.errors import AudioError, Doubtful, Filtered, MachineError, Settled, TonemillError
 from tonemill.audiotools.trouble import not_installed, unopenable
 from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.cooking.ahead import Fetch
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.planning.plan import Planned
 from tonemill.pipelines.recipes.example import Example, Refusal
-from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import BatchStep, Step, load_steps, refuse_soundless, step_name
 from tonemill.pipelines.sources.reach import Source, reach, sources_of
 from tonemill.pipelines.sources.reader import bring, open_array, open_sound
@@ -72,7 +72,11 @@ class Outcome:
         return found
 
 
-def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Outcome]:
+def cook(
+    rows: Sequence[Planned],
+    journal: Journal | None = None,
+    fetch: Fetch = lambda row, role: bring(row.recipe.sources[role]),
+) -> Iterator[Outcome]:
     """Cook the recipes of a shard; yields their outcomes in order, with the outcomes of one recipe together.
 
     A source that fails part of the way yields examples first, then an outcome that is `of_source`: the caller removes
@@ -81,24 +85,25 @@ def cook(rows: Sequence[Planned], journal: Journal | None = None) -> Iterator[Ou
     Args:
         rows: recipes of one shard.
         journal: of that shard; it records the source in progress, for a decoder may crash this process.
+        fetch: gives the sources.
     """
     journal = journal or Journal()
     for _, same in itertools.groupby(rows, key=lambda row: json.dumps(row.recipe.steps)):
         group = list(same)
-        outcomes: Iterator[Outcome] = (_begun(planned, journal) for planned in group)
+        outcomes: Iterator[Outcome] = (_begun(planned, journal, fetch) for planned in group)
         for step in load_steps(group[0].recipe.steps):
             outcomes = _batched(step, outcomes) if isinstance(step, BatchStep) else _applied(step, outcomes)
         yield from _with_empty_sources(group, outcomes)
 
 
-def _begun(planned: Planned, journal: Journal) -> Outcome:
+def _begun(planned: Planned, journal: Journal, fetch: Fetch) -> Outcome:
     recipe = planned.recipe
     example = Example({}, recipe.fields, path=recipe.path)
     decoded: dict[str, int] = {}
     decoders: dict[str, str] = {}
     try:
         journal.refuse_deadly(planned.position)
-        brought = {name: _brought(recipe, source, journal, planned.position) for name, source in recipe.sources.items()}
+        brought = {role: _brought(planned, role, journal, fetch) for role in recipe.sources}
         opened, arrays = _opened(planned, brought, journal)
         flows = {role: flow for role, (flow, _) in opened.items()}
         sounds = {
@@ -119,19 +124,20 @@ def _begun(planned: Planned, journal: Journal) -> Outcome:
     return Outcome(planned, example, decoded=decoded, decoders=decoders)
 
 
-def _brought(recipe: Recipe, source: dict[str, Any], journal: Journal, position: int) -> files.Source:
+def _brought(planned: Planned, role: str, journal: Journal, fetch: Fetch) -> files.Source:
     """A local copy of a source, or the source itself. The time limit of decoders does not apply to the transfer.
 
     Raises:
         AudioError: as `bring`.
         MachineError: no source can be read any more.
     """
-    journal.at(position)
+    journal.at(planned.position)
     begun = time.monotonic()
     try:
-        return bring(source)
+        return fetch(planned, role)
     except Doubtful as error:
-        reach.failed(Source(str(source.get("uri")), recipe.path), error, time.monotonic() - begun)
+        recipe = planned.recipe
+        reach.failed(Source(str(recipe.sources[role].get("uri")), recipe.path), error, time.monotonic() - begun)
         raise
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from tonemill.audiotools.codecs.encoding import encode
 from tonemill.audiotools.errors import AudioError, Doubtful
 from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.cooking.ahead import Ahead
 from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.cooking.copies import settled
 from tonemill.pipelines.cooking.doubts import Doubts
@@ -107,11 +108,23 @@ def _fill(
     doubts: Doubts,
 ) -> Tally:
     begin(number)
+    ready = settled(rows, plan_file, journal)
+    with Ahead(ready) as ahead:
+        return _filled(shelf, shard, output, rows, number, cook(ready, journal, ahead.take), doubts)
+
+
+def _filled(
+    shelf: Shelf,
+    shard: Shard,
+    output: Output,
+    rows: Sequence[Planned],
+    number: int,
+    cooked: Iterator[Outcome],
+    doubts: Doubts,
+) -> Tally:
     tally = Tally(shard, seconds={})
     names = {row.key: row.name for row in rows}
-    for position, outcomes in itertools.groupby(
-        cook(settled(rows, plan_file, journal), journal), key=lambda outcome: outcome.planned.position
-    ):
+    for position, outcomes in itertools.groupby(cooked, key=lambda outcome: outcome.planned.position):
         before, expected = under_way[number], rows[position].seconds
         mark, first_example, first_reject = shelf.mark(), len(tally.examples), len(tally.rejects)
         clips: list[tuple[str, Example]] = []

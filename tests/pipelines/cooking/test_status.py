@@ -12,6 +12,7 @@ from conftest import write_wav
 from tonemill.audiotools.codecs.encoding import Encoded, encode
 from tonemill.audiotools.waveform import Flow, Sound
 from tonemill.pipelines.cooking import shard
+from tonemill.pipelines.cooking.ahead import Fetch
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.cooking.shard import cook_shard
@@ -41,9 +42,9 @@ def home(tmp_path: Path) -> Path:
 def test_a_shard_that_is_done_twice_counts_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    def noted(rows: Sequence[Planned], journal: Journal) -> Iterator[Outcome]:
+    def noted(rows: Sequence[Planned], journal: Journal, fetch: Fetch) -> Iterator[Outcome]:
         begun.append((under_way[0], refused[0], rejected[0]))
-        yield from cook(rows, journal)
+        yield from cook(rows, journal, fetch)
 
     monkeypatch.setattr(shard, "cook", noted)
     for _ in range(2):

@@ -136,10 +136,14 @@ def of_example(output: OutputFolder, key: str) -> Shown:
     from tonemill.audiotools.reject_reasons import TABLE
     from tonemill.cli.trace_table import trace_table
     from tonemill.pipelines.maintenance.trace import trace
-    from tonemill.pipelines.storage.parquet import read_table
+    from tonemill.pipelines.storage.chosen_rows import rows_with
+    from tonemill.pipelines.storage.parquet import read_batches, table_file
 
-    rejects = [row for row in read_table(output.rejects).to_pylist() if key in (row["source"], row["key"])]
-    examples = [row for row in read_table(output.index).to_pylist() if row["source"] == key]
+    rejects = [
+        row for batch in read_batches(output.rejects) for row in batch.to_pylist() if key in (row["source"], row["key"])
+    ]
+    with table_file(output.index) as index_file:
+        examples = list(rows_with(index_file, "source", key))
     if not rejects and not examples:
         found = trace(output.folder, key)
         facts = {**found.facts(), "index": {name: one for name, one in found.row.items() if one is not None}}

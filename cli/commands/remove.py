@@ -158,15 +158,20 @@ def _means(
 
 def _tell(corpus: Path, means: Callable[[Planned, Sequence[Mapping[str, Any]]], bool]) -> None:
     """Name what would go, a path a line."""
-    from tonemill.pipelines.corpus.corpus import open_corpus
+    from tonemill.pipelines.corpus.corpus import AT_ONCE, open_corpus
     from tonemill.pipelines.corpus.layout import OutputFolder
     from tonemill.pipelines.corpus.plan_file import read_whole
     from tonemill.pipelines.corpus.sidecar import source_key
 
-    of_source: dict[str, list[Mapping[str, Any]]] = {}
-    for row in open_corpus(corpus).index().to_pylist():
-        of_source.setdefault(source_key(row["key"]), []).append(row)
-    for rows in read_whole(OutputFolder(corpus, "shards").plan).rows:
-        for planned in rows:
-            if means(planned, of_source.get(planned.key, ())):
-                typer.echo(planned.recipe.path)
+    sources = {row.key: row for rows in read_whole(OutputFolder(corpus, "shards").plan).rows for row in rows}
+    kept, meant = set[str](), set[str]()
+    for batch in open_corpus(corpus).batches():
+        for start in range(0, batch.num_rows, AT_ONCE):
+            for row in batch.slice(start, AT_ONCE).to_pylist():
+                key = source_key(row["key"])
+                kept.add(key)
+                if key in sources and key not in meant and means(sources[key], (row,)):
+                    meant.add(key)
+    for key, planned in sources.items():
+        if key in meant or (key not in kept and means(planned, ())):
+            typer.echo(planned.recipe.path)

@@ -12,20 +12,20 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tonemill.audiotools.arrays import in_words, read_npy_part
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.pipelines.corpus.array_columns import PLACE_COLUMNS, SHAPE_COLUMNS, is_description_of_arrays
+from tonemill.pipelines.corpus.index_rows import of_split, with_neighbours
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.origins import Origins
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import ARRAY, RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.output_names import INDEX
-from tonemill.pipelines.storage.parquet import read_table, table_file
+from tonemill.pipelines.storage.parquet import table_file
 from tonemill.pipelines.storage.paths import place, to_uri
 from tonemill.pipelines.storage.table_digests import as_record
 from tonemill.pipelines.storage.tar import cut_out, members
@@ -36,6 +36,10 @@ AT_ONCE: Final = 512
 
 FOLDER: Final = "folder"
 """What models may learn as a label where no field has that name: where a source lay under its root."""
+
+
+_CHECKED: Final = ("key", "source", "split", "shard", "samples")
+"""Columns of the index in which every row has a value."""
 
 
 @dataclass(frozen=True)
@@ -58,32 +62,29 @@ class Corpus:
         named = [one for one in self.about["shards"] if one["shard"].startswith(f"{split}/") and one["examples"]]
         return sorted(named, key=lambda one: str(one["shard"]))
 
-    def index(self) -> pa.Table:
-        """The index.
+    def batches(self, wanted: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of the index some thousand at a time; one batch without rows where there is none.
+
+        Args:
+            wanted: columns, of which those that it lacks are left out; None for all.
 
         Raises:
             CorpusError: it is damaged, or names shards that no corpus has.
         """
-        table = read_table(self.output.index, known=self._index_record)
-        self._refuse_wrong_schema(table.schema)
-        self._refuse_wrong_rows(table)
-        return table
+        with table_file(self.output.index, self._index_record) as table:
+            self._refuse_wrong_schema(table.schema)
+            for batch in table.batches(None if wanted is None else {*wanted, *_CHECKED}):
+                self._refuse_wrong_rows(batch)
+                yield batch if wanted is None else batch.select([one for one in batch.schema.names if one in wanted])
 
-    def rows(self, split: str) -> pa.Table:
-        """The rows of the index that are of a split, in its order.
+    def index(self, wanted: Collection[str] | None = None) -> pa.Table:
+        """The index, or some columns of it; arguments and errors as of `batches`."""
+        return pa.Table.from_batches(self.batches(wanted))
 
-        Raises:
-            CorpusError: as `index`.
-        """
-        table = self.index()
-        if not table.num_rows:
-            return table
-        # A comparison with a text, and `to_numpy`, would import pandas where that is installed: 0.2 s.
-        splits = table["split"].combine_chunks().dictionary_encode()
-        names = splits.dictionary.to_pylist()
-        codes = np.frombuffer(splits.indices.buffers()[1], np.int32)[: len(splits)]
-        rows = np.flatnonzero(codes == (names.index(split) if split in names else -1))
-        return table.take(pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)]))
+    def rows(self, split: str, wanted: Collection[str] | None = None) -> pa.Table:
+        """The rows of the index that are of a split, in its order; arguments and errors as of `batches`."""
+        batches = self.batches(None if wanted is None else {*wanted, "split"})
+        return pa.Table.from_batches(of_split(batch, split) for batch in batches)
 
     @property
     def _index_record(self) -> dict[str, Any] | None:
@@ -103,8 +104,8 @@ class Corpus:
         if wrong := [name for name, fits in wanted.items() if name not in kinds or not fits(kinds[name])]:
             raise self._wrong(wrong[0])
 
-    def _refuse_wrong_rows(self, rows: pa.Table | pa.RecordBatch) -> None:
-        if any(rows[name].null_count for name in ("key", "source", "split", "shard", "samples")):
+    def _refuse_wrong_rows(self, rows: pa.RecordBatch) -> None:
+        if any(rows[name].null_count for name in _CHECKED):
             raise self._wrong("null")
         if not all(SHARD_NAME.fullmatch(name) for name in rows["shard"].unique().to_pylist()):
             raise self._wrong("shard")
@@ -137,13 +138,11 @@ class Corpus:
         fields, origins = self.fields(), Origins(self.output, self.about["splits"])
         with table_file(self.output.index, self._index_record) as table:
             self._refuse_wrong_schema(table.schema)
-            several = _repeated(table.column("key"))
             rows = (row for batch in table.batches() for row in self._right_rows(batch))
-            for row in rows:
+            for row, number, is_one_of_several in with_neighbours(rows):
                 if holds is not None and not holds(row):
                     continue
-                stem, number = row["key"].rsplit("-", 1)
-                path = _numbered(row["source"], number) if stem in several else row["source"]
+                path = _numbered(row["source"], number) if is_one_of_several else row["source"]
                 sources = {
                     role: {
                         "uri": to_uri(self.output.shard(row["shard"]).tar),
@@ -249,12 +248,6 @@ def is_field(column: str, roles: Collection[str], arrays: Collection[str] = ()) 
     places = {f"{name}_{what}" for name in (*roles, *arrays) for what in PLACE_COLUMNS}
     places |= {f"{name}_{what}" for name in arrays for what in SHAPE_COLUMNS}
     return column not in RESERVED and column not in places
-
-
-def _repeated(keys: pa.ChunkedArray) -> set[str]:
-    """Keys of the sources that more than one example came of."""
-    counted = pc.value_counts(pc.replace_substring_regex(keys, "-[^-]*$", ""))
-    return set(counted.field("values").filter(pc.greater(counted.field("counts"), 1)).to_pylist())
 
 
 def folder_of(source: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,21 +25,20 @@ class Part(Corpus):
 
     fits: Condition
 
-    def index(self) -> pa.Table:
-        table = super().index()
-        return table.filter(pa.array([self._holds(row) for row in self._rows(table)], pa.bool_()))
+    def batches(self, wanted: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+        known = {*self.fits.names, "source"}
+        for batch in super().batches(None if wanted is None else {*wanted, *known}):
+            names = [name for name in batch.schema.names if name in known]
+            holds = pa.array([self._holds(row) for row in batch.select(names).to_pylist()], pa.bool_())
+            columns = [name for name in batch.schema.names if wanted is None or name in wanted]
+            yield batch.select(columns).filter(holds)
 
     def recipes(self, holds: Callable[[Mapping[str, Any]], bool] | None = None) -> Iterator[Recipe]:
         yield from super().recipes(lambda row: self._holds(row) and (holds is None or holds(row)))
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        keys = set(self.index()["key"].to_pylist())
+        keys = set(self.index(("key",))["key"].to_pylist())
         yield from (one for one in super().records() if one[0] in keys)
-
-    def _rows(self, table: pa.Table) -> Iterator[dict[str, Any]]:
-        names = [name for name in table.column_names if name in self.fits.names or name == "source"]
-        for batch in table.select(names).to_batches():
-            yield from batch.to_pylist()
 
     def _holds(self, row: Mapping[str, Any]) -> bool:
         return self.fits({FOLDER: folder_of(row["source"]), **row})
@@ -59,7 +58,8 @@ def part_of(corpus: Corpus, text: str, flag: str) -> Part:
     """
     fits = condition(text, flag)
     fits.refuse_unknown([*corpus.about["columns"], FOLDER])
-    table = Part(corpus.folder, corpus.about, fits).index()
+    columns = ("split", "shard", "sample_rate", *(f"{name}_offset" for name in corpus.arrays))
+    table = Part(corpus.folder, corpus.about, fits).index(columns)
     if not table.num_rows:
         raise CorpusError(
             f"{flag} {text!r}: no example of {corpus.name} fits. Fields and values: `tonemill inspect {corpus.name}`."

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.corpus.array_columns import PLACE_COLUMNS, SHAPE_COLUMNS, arrays_of, parts_of
+from tonemill.pipelines.corpus.array_columns import arrays_of, parts_of
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_whole
 from tonemill.pipelines.corpus.sidecar import source_key
+from tonemill.pipelines.maintenance.compared_rows import ComparedRows, places_in
 from tonemill.pipelines.maintenance.trace import against, stored
 from tonemill.pipelines.planning.plan import Plan, Planned
 from tonemill.pipelines.recipes.differences import differences, of_values
-from tonemill.pipelines.storage.parquet import read_table
+from tonemill.pipelines.storage.parquet import read_batches
 from tonemill.pipelines.storage.paths import mapped
 
 MOST_NAMED: Final = 20
 """So many are named of each kind of difference; all are counted."""
-
-ROWS: Final = 512
-"""Rows of the index that become Python objects at once."""
 
 
 @dataclass
@@ -38,7 +35,7 @@ class Side:
         output: as named.
         plan: with its rows.
         sources: split and recipe by key.
-        examples: the index, as far as keys, digests and places go.
+        examples: keys and digests of the rows of the index.
         rejects: reasons by key of the source.
         sidecars: by shard.
     """
@@ -46,7 +43,7 @@ class Side:
     output: OutputFolder
     plan: Plan
     sources: dict[str, tuple[str, Planned]]
-    examples: pa.Table
+    examples: ComparedRows
     rejects: dict[str, str]
     sidecars: dict[str, dict[str, Any]]
 
@@ -126,7 +123,13 @@ def open_side(folder: Path) -> Side:
     output = OutputFolder.open(folder)
     folder, plan = output.folder, read_whole(output.plan)
     try:
-        index, rejects = read_table(output.index, _is_compared), read_table(output.rejects).to_pylist()
+        examples = ComparedRows(output.index)
+        rejects = {
+            row["key"]: f"{row['reason']} in {row['step']}"
+            for batch in read_batches(output.rejects)
+            for row in batch.to_pylist()
+            if row["clip"] is None
+        }
     except CorpusError as error:
         raise CorpusError(
             f"{folder} is unfinished or damaged: `tonemill verify {folder}` lists what is wrong."
@@ -142,8 +145,8 @@ def open_side(folder: Path) -> Side:
         output,
         plan,
         {row.key: (shard.split, row) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows},
-        index,
-        {row["key"]: f"{row['reason']} in {row['step']}" for row in rejects if row["clip"] is None},
+        examples,
+        rejects,
         {name: one for name, one in sidecars.items() if one is not None},
     )
 
@@ -193,41 +196,12 @@ def _sources(a: Side, b: Side, found: Difference) -> None:
             found.refused.add({"source": path, "a": refused[0], "b": refused[1]})
 
 
-def _is_compared(column: str) -> bool:
-    """Whether a comparison needs a column of the index."""
-    return column in ("key", "source", "shard") or column.endswith(
-        tuple(f"_{what}" for what in (*PLACE_COLUMNS, *SHAPE_COLUMNS))
-    )
-
-
-def _keys(table: pa.Table) -> pa.Array:
-    keys = table["key"] if "key" in table.column_names else pa.chunked_array([], pa.string())
-    return keys.cast(pa.large_string()).combine_chunks()
-
-
-def _digests(table: pa.Table) -> pa.Array:
-    """For each row a text of the digests of all its parts."""
-    text = pa.large_string()
-    names = sorted(field.name for field in table.schema if field.name.endswith("_sha256") and field.type == pa.string())
-    parts = [
-        pc.binary_join_element_wise(pa.scalar(name, text), table[name].cast(text), pa.scalar("=", text))
-        for name in names
-    ]
-    ends = [pa.chunked_array([pa.array([""] * table.num_rows, text)]), pa.scalar(";", text)]
-    return pc.binary_join_element_wise(*parts, *ends, null_handling="skip").combine_chunks()
-
-
-def _rows(table: pa.Table, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
-    for start in range(0, len(numbers), ROWS):
-        yield from table.take(numbers[start : start + ROWS]).to_pylist()
-
-
 def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
-    mine, theirs = _keys(a.examples), _keys(b.examples)
-    in_b = pc.index_in(mine, value_set=theirs)
+    mine, theirs = a.examples.keys, b.examples.keys
+    in_b = places_in(mine, theirs)
     for several, only in (
         (found.examples_only_in_a, mine.filter(pc.is_null(in_b))),
-        (found.examples_only_in_b, theirs.filter(pc.is_null(pc.index_in(theirs, value_set=mine)))),
+        (found.examples_only_in_b, theirs.filter(pc.is_null(places_in(theirs, mine)))),
     ):
         for key in only.take(pc.sort_indices(only)).to_pylist():
             if source_key(key) in a.sources and source_key(key) in b.sources:
@@ -237,10 +211,10 @@ def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
     found.examples = len(here)
     if not len(here):
         return
-    other_bytes = np.asarray(pc.not_equal(_digests(a.examples).take(here), _digests(b.examples).take(there)))
+    other_bytes = a.examples.differ(here, b.examples, there)
     here, there = here[other_bytes], there[other_bytes]
     order = np.asarray(pc.sort_indices(mine.take(here)))
-    pairs = zip(_rows(a.examples, here[order]), _rows(b.examples, there[order]), strict=True)
+    pairs = zip(a.examples.rows(here[order]), b.examples.rows(there[order]), strict=True)
     for one, other in pairs:
         key = one["key"]
         roles = sorted({*parts_of(one), *parts_of(other)})

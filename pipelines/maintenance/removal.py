@@ -93,18 +93,14 @@ def remove(
                 f"{folder}: {undone[0]} is unfinished or damaged. Repair it first, or finish it with the command "
                 "that makes it."
             )
-        tables = mapped(folder, lambda shard: _rows(output.shard(shard.name).index), old.shards)
-        index = [row for rows in tables for row in rows]
-        of_source: dict[str, list[dict[str, Any]]] = {}
-        for row in index:
-            of_source.setdefault(source_key(row["key"]), []).append(row)
-        meant = [row for rows in old.rows for row in rows if means(row, of_source.get(row.key, ()))]
+        several = mapped(folder, lambda pair: _chosen(output, *pair, means), zip(old.shards, old.rows, strict=True))
+        meant = [row for one in several for row in one.sources]
         keys = {row.key for row in meant}
         barred = [*paths, *(row.recipe.path for row in meant if by_query)]
-        if meant and not of_source.keys() - keys:
+        if meant and not any(one.others for one in several):
             raise CorpusError(f"No example would be left in {folder}. Delete the folder instead.")
         marks = [*map(mark_of_path, barred), *map(mark_of_content, contents)]
-        result = Removed(meant, sum(len(of_source.get(key, ())) for key in keys))
+        result = Removed(meant, sum(one.examples for one in several))
         gone_bytes = set(digests_of(meant))
         result.equal_elsewhere = sorted(
             row.recipe.path
@@ -125,6 +121,24 @@ def digests_of(rows: Sequence[Planned]) -> list[str]:
     """SHA-256 of the sources' bytes."""
     sources = [source for row in rows for source in row.recipe.sources.values()]
     return sorted({str(source["sha256"]) for source in sources if "sha256" in source})
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Sources of a shard that are meant, how many examples came of them, and how many of others."""
+
+    sources: list[Planned]
+    examples: int
+    others: int
+
+
+def _chosen(output: OutputFolder, shard: Shard, rows: Sequence[Planned], means: Choice) -> _Chosen:
+    of_source: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(output.shard(shard.name).index):
+        of_source.setdefault(source_key(row["key"]), []).append(row)
+    sources = [row for row in rows if means(row, of_source.get(row.key, ()))]
+    examples = sum(len(of_source.pop(row.key, ())) for row in sources)
+    return _Chosen(sources, examples, sum(map(len, of_source.values())))
 
 
 def _rows(table: Path) -> list[dict[str, Any]]:

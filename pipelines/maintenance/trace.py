@@ -23,6 +23,7 @@ from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.corpus.sidecar import made_files, source_key
 from tonemill.pipelines.planning.plan import Output, Planned
+from tonemill.pipelines.storage.chosen_rows import rows_with
 from tonemill.pipelines.storage.parquet import table_file
 from tonemill.pipelines.storage.tar import cut_out
 
@@ -132,12 +133,11 @@ def _row(index: Path, key: str) -> tuple[dict[str, Any] | None, list[str]]:
     near: list[str] = []
     others: list[str] = []
     with table_file(index) as table:
-        # Of an index of a million examples the keys are a tenth.
-        there = pc.index(table.column("key"), key).as_py() >= 0
-        for batch in table.batches(None if there else ("key", "source")):
+        row = next(rows_with(table, "key", key), None)
+        if row is not None:
+            return row, []
+        for batch in table.batches(("key", "source")):
             keys, sources = batch.column("key"), batch.column("source")
-            if (found := batch.filter(pc.equal(keys, key))).num_rows:
-                return found.to_pylist()[0], []
             if key and len(near) <= MOST_NEAR:
                 near += keys.filter(pc.or_(pc.starts_with(keys, key), pc.equal(sources, key))).to_pylist()
             if len(others) <= MOST_NEAR:

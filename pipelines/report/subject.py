@@ -13,11 +13,12 @@ import pyarrow as pa
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.waveform import Flow
-from tonemill.pipelines.corpus.corpus import is_field, open_corpus, read_table
+from tonemill.pipelines.corpus.corpus import is_field, open_corpus
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan
 from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
 from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import as_store, place, to_path
 
 Kind = Literal["corpus", "files", "run"]

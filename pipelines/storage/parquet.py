@@ -146,14 +146,18 @@ class TableFile:
         with reading(self._path):
             return _whole(self._file, self._opened, self._path, wanted=lambda one: one == name)[name]
 
-    def batches(self, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Collection[str] | None = None, number: int | None = None) -> Iterator[pa.RecordBatch]:
         """The rows, or some columns of them, some thousand at a time; one batch without rows where there is none.
+
+        Args:
+            columns: their names; None for all.
+            number: of the row group whose rows are wanted; None for all.
 
         Raises:
             CorpusError: they are damaged.
         """
         wanted = None if columns is None else lambda name: name in columns
-        batches = _batches(self._file, self._opened, self._path, wanted=wanted)
+        batches = _batches(self._file, self._opened, self._path, number, wanted)
         while True:
             with reading(self._path):
                 batch = next(batches, None)
@@ -237,27 +241,40 @@ def _parquet(file: BinaryIO, path: Path) -> _Opened:
 def _whole(
     file: BinaryIO, there: _Opened, path: Path, number: int | None = None, wanted: Wanted | None = None
 ) -> pa.Table:
-    return pa.Table.from_batches(list(_batches(file, there, path, number, wanted)))
+    _refuse_more(sum(size + more for size, more in _stated(there.file.metadata, path, number)), path)
+    batches, total = list[pa.RecordBatch](), 0
+    for batch in _batches(file, there, path, number, wanted):
+        batches.append(batch)
+        total += batch.nbytes
+        _refuse_more(total, path)
+    return pa.Table.from_batches(batches)
 
 
-def _batches(
-    file: BinaryIO, opened_file: _Opened, path: Path, number: int | None = None, wanted: Wanted | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Unpack in steps, and stop where it becomes too much; at least one batch."""
-    there, schema = opened_file
-    metadata = there.metadata
+def _stated(metadata: Any, path: Path, number: int | None) -> list[tuple[int, int]]:
+    """What a file states of row groups: bytes of their values, and how many more they may take in memory."""
     if number is not None and not 0 <= number < metadata.num_row_groups:
         raise CorpusError(f"{path} has {metadata.num_row_groups} parts, and no part {number}.")
-    numbers = list(range(metadata.num_row_groups)) if number is None else [number]
+    numbers = range(metadata.num_row_groups) if number is None else [number]
     # Of row groups, and not of their columns: pyarrow 25 ends the process where a column's description is damaged.
     groups = [(one.total_byte_size, one.num_rows, one.num_columns) for one in map(metadata.row_group, numbers)]
     if any(count < 0 for group in groups for count in group):
         raise CorpusError(f"{path} is damaged: it states sizes below zero.")
     # A value that repeats takes no room in the file, and eight bytes in memory.
-    _refuse_more(sum(size + 8 * rows * columns for size, rows, columns in groups), path)
+    return [(size, 8 * rows * columns) for size, rows, columns in groups]
+
+
+def _batches(
+    file: BinaryIO, opened_file: _Opened, path: Path, number: int | None = None, wanted: Wanted | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Unpack in steps, and stop where one of them or a row group becomes too much; at least one batch."""
+    there, schema = opened_file
+    metadata = there.metadata
+    stated = _stated(metadata, path, number)
+    _refuse_more(max((size + more for size, more in stated), default=0), path)
+    numbers = list(range(metadata.num_row_groups)) if number is None else [number]
     # A text that repeats is spelt out in every row: no text is longer than its row group, so that a batch stays in
     # bounds. Where so few rows fit, texts are read as numbers of a list, and counted before they are spelt out.
-    rows = max(1, min(MOST_ROWS, MOST_AT_ONCE // max([1, *(size for size, _, _ in groups)])))
+    rows = max(1, min(MOST_ROWS, MOST_AT_ONCE // max([1, *(size for size, _ in stated)])))
     if not all(map(_is_flat, schema.types)):
         rows = min(rows, NESTED_ROWS)
     elif rows < FEW_ROWS:
@@ -267,15 +284,13 @@ def _batches(
     fields = [field for field in schema if wanted is None or wanted(field.name)]
     # The metadata of an earlier plan name every shard: they are not copied for each row group.
     chosen = pa.schema(fields, schema.metadata if number is None else None)
-    total = count = 0
+    count = 0
     for packed in there.iter_batches(rows, numbers, columns, use_threads=False):
         length = sum(map(_spelt_bytes, packed.columns))
         if length > LONGEST_ROW * max(1, packed.num_rows):
             raise CorpusError(f"{path} has rows of {length // packed.num_rows} bytes. It is damaged or malicious.")
-        _refuse_more(total + length, path)
+        _refuse_more(length, path)
         batch = _spelt(packed, chosen)
-        total += batch.nbytes
-        _refuse_more(total, path)
         batch.validate(full=True)  # text that is not UTF-8 would be an error later, wherever it is read
         count += 1
         yield batch

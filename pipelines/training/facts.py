@@ -44,7 +44,7 @@ def facts_of(corpus: Corpus) -> CorpusFacts:
                 "--overwrite`."
             )
     arrays = {name: _array_facts(corpus, name) for name, one in corpus.arrays.items() if _all_have(corpus, one)}
-    table, roles, values, texts = corpus.index(), tuple(corpus.about["roles"]), {}, {}
+    table, roles, values, texts = corpus.index(("source", *corpus.fields())), tuple(corpus.about["roles"]), {}, {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if is_field(name, roles, corpus.arrays) and (
             pa.types.is_string(column.type) or pa.types.is_integer(column.type)

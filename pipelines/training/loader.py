@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow.compute as pc
@@ -24,6 +24,9 @@ from tonemill.pipelines.storage.paths import as_store, sizes_below
 from tonemill.pipelines.training.batch_memory import BatchMemory, Stacks
 from tonemill.pipelines.training.order import Order, Permuted, Place, Streamed
 from tonemill.pipelines.training.shard_ranges import ShardRanges
+
+ROWS: Final = 512
+"""Rows of the index that become Python objects at once."""
 
 
 class Batches(IterableDataset[Batch]):
@@ -85,12 +88,10 @@ class Batches(IterableDataset[Batch]):
         _refuse_missing(corpus, arrays)
         self._hops: dict[str, int | None] = {name: corpus.arrays[name]["hop"] for name in arrays}
         self._grid = math.lcm(*(hop for hop in self._hops.values() if hop is not None))
-        # One chunk per column: picking a row out of many chunks is a search in each.
-        self._rows = corpus.rows(split).combine_chunks()
         self._fields = corpus.fields()
-        places = [f"{name}_{what}" for name in (*roles, *arrays) for what in ("offset", "bytes")]
-        lengths = [f"{name}_frames" for name in arrays]
-        wanted = ["key", "shard", "source", "samples", *places, *lengths, *self._fields]
+        wanted = _columns(roles, arrays, self._fields)
+        # One chunk per column: picking a row out of many chunks is a search in each.
+        self._rows = corpus.rows(split, wanted).combine_chunks()
         self.examples = self._rows.num_rows
         self._check(corpus, split)
         self._rows = self._rows.slice(0, most)
@@ -244,6 +245,12 @@ class Batches(IterableDataset[Batch]):
                 )
 
 
+def _columns(roles: Sequence[str], arrays: Sequence[str], fields: Sequence[str]) -> list[str]:
+    """Those of the index by which examples are read."""
+    places = [f"{name}_{what}" for name in (*roles, *arrays) for what in ("offset", "bytes")]
+    return ["key", "shard", "source", "samples", *places, *(f"{name}_frames" for name in arrays), *fields]
+
+
 def _bytes_of(tar: Path) -> int | None:
     try:
         return int(tar.stat().st_size)
@@ -278,7 +285,8 @@ def examples_of(
     if as_store(corpus.folder) is not None:
         tars = ShardRanges(corpus, tars)
     fields = corpus.fields()
-    for number, record in enumerate(corpus.rows(split).slice(0, most).to_pylist()):
+    rows = corpus.rows(split, _columns(roles, arrays, fields)).slice(0, most)
+    for number, record in enumerate(row for batch in rows.to_batches(ROWS) for row in batch.to_pylist()):
         audio = {role: samples_of(corpus.folder, record, role, tars=tars) for role in roles}
         values = {
             name: array_of(corpus.folder, record, name, tars=tars)

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
@@ -212,8 +212,16 @@ def stdout() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def named_place(text: str, key: str) -> Path:
-    """A corpus or run as typed; `-` takes it from the line of JSON that a sink wrote to the pipe.
+NAMED: Final = ("corpus", "run", "folder")
+"""Keys of what a sink made, in its line of JSON."""
+
+
+def named_place(text: str, *keys: str) -> Path:
+    """A corpus, run or folder as typed; `-` takes it from the line of JSON that a sink wrote to the pipe.
+
+    Args:
+        text: as typed.
+        keys: that the line may have; of `NAMED`.
 
     Raises:
         UsageError: the pipe holds no such line.
@@ -222,19 +230,18 @@ def named_place(text: str, key: str) -> Path:
 
     if text != "-":
         return place(text)
-    import json
-
-    source = stdin(f"- as {key}")
-    lines = [line for line in source.read(1 << 20).splitlines() if line.strip()]
-    try:
-        return place(json.loads(lines[-1])[key])
-    except (IndexError, ValueError, KeyError, TypeError, RecursionError) as error:
+    kinds = " or ".join(keys)
+    lines = [line for line in stdin(f"- as {kinds}").read(1 << 20).splitlines() if line.strip()]
+    found = named_by_sink(lines[-1], keys) if lines else None
+    if found is None:
         raise UsageError(
-            f"- stands for the {key} that the last command of a pipe prints, but no line from the pipe has {key!r}."
-        ) from error
+            f"- stands for the {kinds} that the last command of a pipe prints, but the pipe has no such line. Name "
+            f"the {kinds} itself."
+        )
+    return found
 
 
-def named_by_sink(line: bytes) -> Path | None:
+def named_by_sink(line: bytes, keys: Sequence[str] = NAMED) -> Path | None:
     """The corpus, run or folder that a line of JSON from a sink names; None if it is no such line."""
     import json
 
@@ -246,4 +253,4 @@ def named_by_sink(line: bytes) -> Path | None:
         return None
     if not isinstance(record, dict) or "tonemill" in record:
         return None
-    return next((place(str(record[key])) for key in ("corpus", "run", "folder") if key in record), None)
+    return next((place(str(record[key])) for key in keys if key in record), None)

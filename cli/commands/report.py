@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tonemill.cli.console import in_stores, named_by_sink, stdin, tell
+from tonemill.cli.console import NAMED, in_stores, named_place, tell
 
 Files = list[Path]
 
@@ -47,22 +47,9 @@ def command(
     """
     from tonemill.pipelines.report.report import Wishes, report
 
-    names = [_named_in_pipe() if place == "-" else place for place in places]
+    names = [str(named_place(place, *NAMED)) if place == "-" else place for place in places]
     wishes = Wishes(metrics or (), against, embeddings or (), clips, seconds, megabytes, title)
     made = report(names, output, wishes)
     if not quiet:
         tell(f"{output} ({made['bytes'] / 1e6:.1f} MB) shows {made['clips']} clips; open it in a browser.")
     typer.echo(json.dumps(made, ensure_ascii=False))
-
-
-def _named_in_pipe() -> str:
-    """The place in the last line of JSON that a sink wrote to the pipe."""
-    from tonemill.audiotools.errors import UsageError
-
-    found = named_by_sink((stdin("report -").read(1 << 20).splitlines() or [b""])[-1])
-    if found is None:
-        raise UsageError(
-            "- stands for the corpus, run or folder that the last command of a pipe prints, but no such line "
-            "came. Name the place itself."
-        )
-    return str(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,12 +14,12 @@ import pyarrow as pa
 
 from tonemill.audiotools.arrays import in_words, read_npy_part
 from tonemill.audiotools.codecs import files
-from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import AudioError, CorpusError
 from tonemill.pipelines.corpus.array_columns import PLACE_COLUMNS, SHAPE_COLUMNS, is_description_of_arrays
 from tonemill.pipelines.corpus.index_rows import of_split, with_neighbours
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.origins import Origins
+from tonemill.pipelines.corpus.sidecar import path_of
 from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import ARRAY, RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
@@ -139,10 +138,10 @@ class Corpus:
         with table_file(self.output.index, self._index_record) as table:
             self._refuse_wrong_schema(table.schema)
             rows = (row for batch in table.batches() for row in self._right_rows(batch))
-            for row, number, is_one_of_several in with_neighbours(rows):
+            for row, is_one_of_several in with_neighbours(rows):
                 if holds is not None and not holds(row):
                     continue
-                path = _numbered(row["source"], number) if is_one_of_several else row["source"]
+                path = path_of(row, is_one_of_several)
                 sources = {
                     role: {
                         "uri": to_uri(self.output.shard(row["shard"]).tar),
@@ -253,12 +252,6 @@ def is_field(column: str, roles: Collection[str], arrays: Collection[str] = ()) 
 def folder_of(source: str) -> str:
     """The folder of a source under its root; a dot where it lay in the root itself."""
     return source.rpartition("/")[0] or "."
-
-
-def _numbered(path: str, number: str) -> str:
-    """A source's path with a clip's number before its suffix, as `loop-0003.wav`."""
-    stem, suffix = os.path.splitext(path) if is_audio(path) else (path, "")  # noqa: PTH122
-    return f"{stem}-{number}{suffix}"
 
 
 class Tars(Protocol):

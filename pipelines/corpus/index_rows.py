@@ -21,12 +21,12 @@ def of_split(rows: pa.RecordBatch, split: str) -> pa.RecordBatch:
     return rows.take(pa.Array.from_buffers(pa.int64(), len(chosen), [None, pa.py_buffer(chosen)]))
 
 
-def with_neighbours(rows: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, bool]]:
-    """Each row with the number of its clip, and whether other examples came of its source, which stand beside it."""
+def with_neighbours(rows: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Each row, and whether other examples came of its source, which stand beside it."""
     before, held = None, next(rows, None)
     while held is not None:
         following = next(rows, None)
-        stem, number = held["key"].rsplit("-", 1)
+        stem = held["key"].rpartition("-")[0]
         after = following["key"].rpartition("-")[0] if following is not None else None
-        yield held, number, stem in (before, after)
+        yield held, stem in (before, after)
         before, held = stem, following

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from tonemill.audiotools.codecs.ffmpeg import loads
+from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import CorpusError
 from tonemill.audiotools.reject_reasons import TRANSIENT
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
@@ -174,3 +176,17 @@ def commit_tables(
         sidecar["without_decoder"] = without
     json_files.write_sealed(files.sidecar, sidecar)
     return sidecar
+
+
+def path_of(row: Mapping[str, Any], is_one_of_several: bool) -> str:
+    """The path of an example's source; with the number of the clip before its suffix, as `loop-0003.wav`, if needed.
+
+    Args:
+        row: of the index.
+        is_one_of_several: whether its source has other clips.
+    """
+    path: str = row["source"]
+    if not is_one_of_several:
+        return path
+    stem, suffix = os.path.splitext(path) if is_audio(path) else (path, "")  # noqa: PTH122
+    return f"{stem}-{row['key'].rpartition('-')[2]}{suffix}"

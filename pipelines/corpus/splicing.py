@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.array_columns import parts_of
 from tonemill.pipelines.corpus.sidecar import source_key
-from tonemill.pipelines.storage.tar import ending, member_at
+from tonemill.pipelines.storage.tar import ending, members
 
 
 def offset_columns(row: Mapping[str, Any]) -> list[str]:
@@ -52,18 +52,11 @@ def runs(tar: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
     if keys:
         with tar.open("rb") as file:
             size = file.seek(0, 2)
-            ends.append(_end(file, starts[keys[-1]], size))
+            last = starts[keys[-1]]
+            ends.append(max((one.end for one in members(file, last)), default=last))
         if ends[-1] > size:
             raise CorpusError(f"{tar} is cut")
     return {key: Run(tar, starts[key], end) for key, end in zip(keys, ends, strict=True)}
-
-
-def _end(file: BinaryIO, start: int, size: int) -> int:
-    """Where the last source's members end: before the zeros."""
-    place = start
-    while (one := member_at(file, place, size)) is not None:
-        place = one.offset + one.size + -one.size % tarfile.BLOCKSIZE
-    return place
 
 
 def splice(parts: Iterable[Run], out: BinaryIO) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -13,6 +12,7 @@ from typing import Any, Final
 from tonemill.pipelines.cooking.status import Stopped, stopping
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, key_of, work_folder
+from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.decoder import PATIENCE, Probers
@@ -89,8 +89,7 @@ def _bounds(audio: Sequence[tuple[str, str]]) -> list[int]:
     bounds = [0]
     for number, (_, name) in enumerate(audio):
         length = number - bounds[-1]
-        digest = hashlib.sha256(to_uri(exactly(name)).encode("utf-8", "backslashreplace")).digest()
-        if length >= 4 * every or (length and int.from_bytes(digest[:4]) % every == 0):
+        if length >= 4 * every or (length and number_of(to_uri(exactly(name)), 4) % every == 0):
             bounds.append(number)
     return [*bounds, len(audio)]
 

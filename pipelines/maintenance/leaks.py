@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.plan_file import PlanFile
-from tonemill.pipelines.planning.splits import CLUSTER, group_of, has_group
+from tonemill.pipelines.planning.splits import CLUSTER
+from tonemill.pipelines.planning.straddling import straddling
 from tonemill.pipelines.recipes.recipe import Recipe
 
 EXACT: Final = 400_000
@@ -55,49 +56,16 @@ def leaks(plan_file: Path, most: int = EXACT, shown: int = 20) -> list[Leak]:
         return []
     one_in = -(-plan.recipes // most)
     by = plan.splitting.group
-    kinds = {None: _Kind(one_in), by: _Kind(one_in), CLUSTER: _Kind(one_in)}
-    # Paths of groups that straddle are read in a second pass: those of all others would fill the memory.
-    for enter in (_Kind.meet, _Kind.name):
-        for split, recipe in _recipes(plan_file, file):
-            for group, kind in kinds.items():
-                if has_group(recipe, group):
-                    enter(kind, group_of(recipe, group), split, recipe.path)
-        if not any(kind.straddle for kind in kinds.values()):
-            break
+    kinds = list(dict.fromkeys((None, by, CLUSTER)))
+    straddle = straddling(partial(_recipes, plan_file, file), kinds, one_in)
     found = []
-    for group, kind in kinds.items():
-        if group == CLUSTER and not kind.first and group != by:
+    for kind in kinds:
+        if kind == CLUSTER and kind not in straddle and kind != by:
             continue
-        several = [one for one in kind.places.values() if len(one) > 1]
-        places = [tuple(f"{split}: {path}" for split, path in one.items()) for one in several]
-        found.append(Leak(group or "equal bytes", group == by, len(places), tuple(places[:shown]), one_in))
+        groups = straddle.get(kind, {}).values()
+        places = [tuple(f"{split}: {path}" for split, path in one.items()) for one in groups]
+        found.append(Leak(kind or "equal bytes", kind == by, len(places), tuple(places[:shown]), one_in))
     return found
-
-
-class _Kind:
-    """Groups of one kind: the split that each was seen in first, and paths of those seen elsewhere too.
-
-    Args:
-        one_in: only one group in so many is looked at.
-    """
-
-    def __init__(self, one_in: int) -> None:
-        self._one_in = one_in
-        self.first: dict[int, str] = {}
-        self.straddle: set[int] = set()
-        self.places: dict[str, dict[str, str]] = {}
-
-    def meet(self, name: str, split: str, _: str) -> None:
-        """First pass: which groups are in more than one split, by hashes of their names."""
-        if self._one_in > 1 and zlib.crc32(name.encode("utf-8", "backslashreplace")) % self._one_in:
-            return
-        if self.first.setdefault(hash(name), split) != split:
-            self.straddle.add(hash(name))
-
-    def name(self, name: str, split: str, path: str) -> None:
-        """Second pass: their names, and a path in each split."""
-        if hash(name) in self.straddle:
-            self.places.setdefault(name, {}).setdefault(split, path)
 
 
 def _recipes(path: Path, file: PlanFile) -> Iterator[tuple[str, Recipe]]:

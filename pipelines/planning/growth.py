@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from tonemill.audiotools.codecs.encoding import LOSSY
@@ -13,7 +14,8 @@ from tonemill.pipelines.planning.file_names import file_names
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
 from tonemill.pipelines.planning.planner import expected, grouped, key_of, shard_of
 from tonemill.pipelines.planning.seats import Seat, seats_of
-from tonemill.pipelines.planning.splits import CLUSTER, straddling
+from tonemill.pipelines.planning.splits import CLUSTER
+from tonemill.pipelines.planning.straddling import straddling
 from tonemill.pipelines.recipes.differences import differences
 from tonemill.pipelines.recipes.recipe import SPLITS, Recipe
 
@@ -285,10 +287,11 @@ def _refuse_straddling(plan: Plan) -> None:
     if by_choice != (None, None, None) or comes_dealt:
         tied[plan.splitting.group or ""] = "a group"
     for group, what in tied.items():
-        recipes = _dealt_recipes(plan, group if group == CLUSTER else "")
-        for places in straddling(recipes, group or None).values():
+        recipes = partial(_dealt_recipes, plan, group if group == CLUSTER else "")
+        for places in straddling(recipes, [group or None]).get(group or None, {}).values():
+            where = ", ".join(f"{split}: {path}" for split, path in places.items())
             raise OutputError(
-                f"This would put {what} into two splits ({', '.join(places)}). A model trained on one would be "
+                f"This would put {what} into two splits ({where}). A model trained on one would be "
                 "tested on the same sound. Leave the new one out with `tonemill select` or `tonemill dedup`, or "
                 "give --overwrite."
             )

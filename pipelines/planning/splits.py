@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
@@ -110,21 +108,6 @@ def dealt_by_hash(group: str, splitting: Splitting) -> str:
     return "valid" if at < splitting.test + splitting.valid else "train"
 
 
-def straddling(dealt: Iterable[tuple[str, Recipe]], group: str | None) -> dict[str, list[str]]:
-    """Groups that stand in more than one split, with a path of each; none in a plan that was dealt by that group.
-
-    Args:
-        dealt: recipes with their splits.
-        group: as `group_of` takes it; a recipe without that field belongs to none.
-    """
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for split, recipe in dealt:
-        if has_group(recipe, group):
-            found[group_of(recipe, group)].setdefault(split, recipe.path)
-    several = {name: places for name, places in found.items() if len(places) > 1}
-    return {name: [f"{split}: {path}" for split, path in places.items()] for name, places in several.items()}
-
-
 def group_to_pass_on(recipe: Recipe, group: str | None) -> str:
     """The group of a recipe as what comes of it has it in the stream of another corpus: equal texts are one group."""
     name = group_of(recipe, group)
@@ -164,7 +147,7 @@ class Groups:
         self._splitting = splitting
         self._dealing = dealing or Dealing()
         # A million groups fit in memory by their hashes alone.
-        self._kept: dict[bytes, str] = {}
+        self._kept: dict[int, str] = {}
         self._kept_together: dict[tuple[str, str], str] | None = None
         # Whatever the order they came in, the least name stands for all; a cluster's before a group's.
         self._joined: Unions[tuple[str, str]] = Unions()
@@ -302,5 +285,5 @@ class Groups:
         )
 
 
-def _hashed(kind: str, name: str) -> bytes:
-    return hashlib.sha256(f"{kind}\0{name}".encode("utf-8", "backslashreplace")).digest()[:8]
+def _hashed(kind: str, name: str) -> int:
+    return number_of(f"{kind}\0{name}")

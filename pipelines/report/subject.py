@@ -20,6 +20,7 @@ from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import as_store, place, to_path
+from tonemill.pipelines.storage.tar import cut_out
 
 Kind = Literal["corpus", "files", "run"]
 SOUNDS: Final = (".wav", ".flac", ".ogg")
@@ -79,8 +80,8 @@ class Place:
         for role in self.roles:
             if row.get(f"{role}_offset") is not None:
                 with self.output.shard(row["shard"]).tar.open("rb") as tar:
-                    tar.seek(row[f"{role}_offset"])
-                    found[role] = files.read(tar.read(row[f"{role}_bytes"]))
+                    data = cut_out(tar, row[f"{role}_offset"], row[f"{role}_bytes"])
+                found[role] = files.read(data)
         return found
 
     @cached_property

@@ -87,20 +87,25 @@ class Member(NamedTuple):
     offset: int
     size: int
 
+    @property
+    def end(self) -> int:
+        """The byte behind the member and its padding, where the next header is."""
+        return self.offset + self.size + -self.size % tarfile.BLOCKSIZE
 
-def members(file: BinaryIO) -> Iterator[Member]:
-    """The members of a tar, in order.
+
+def members(file: BinaryIO, place: int = 0) -> Iterator[Member]:
+    """The members of a tar, in order, from the header at byte `place` on.
 
     Raises:
         CorpusError: a header is damaged, or the tar is cut.
     """
-    place, size = 0, file.seek(0, os.SEEK_END)
-    while (one := member_at(file, place, size)) is not None:
+    size = file.seek(0, os.SEEK_END)
+    while (one := _member_at(file, place, size)) is not None:
         yield one
-        place = one.offset + one.size + -one.size % tarfile.BLOCKSIZE
+        place = one.end
 
 
-def member_at(file: BinaryIO, place: int, size: int) -> Member | None:
+def _member_at(file: BinaryIO, place: int, size: int) -> Member | None:
     """The member whose header is at byte `place`; None at the end-of-archive block.
 
     Members are never unpacked to disk, so names with `..`, links and devices do no harm.

@@ -17,7 +17,7 @@ from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.cooking.cook import cook
 from tonemill.pipelines.corpus.corpus import FOLDER, Corpus, folder_of, open_corpus, samples_of
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.sidecar import source_key
+from tonemill.pipelines.corpus.sidecar import path_of, source_key
 from tonemill.pipelines.hashing import number_of
 from tonemill.pipelines.planning.plan import Output
 from tonemill.pipelines.planning.planner import make_plan
@@ -132,17 +132,12 @@ def _of_corpus(corpus: Corpus, split: str, by: str | None, matched: str | None) 
     def reader(row: dict[str, Any]) -> Callable[[], Waveform]:
         return lambda: Waveform(samples_of(corpus.folder, row, role), row["sample_rate"])
 
-    several = Counter(source_key(row["key"]) for row in rows)
-
-    def path_of(row: Mapping[str, Any]) -> str:
-        """The path of a row's source, with the number of the clip where there are several, as files of it are named."""
-        stem, number = row["key"].rsplit("-", 1)
-        return str(row["source"]) if several[stem] == 1 else f"{_stem(row['source'])}-{number}"
-
+    counts = Counter(source_key(row["key"]) for row in rows)
+    several = {key for key, count in counts.items() if count > 1}
     return [
         _candidate(
             row["key"],
-            {**row, FOLDER: folder_of(row["source"]), SOURCE: path_of(row)},
+            {**row, FOLDER: folder_of(row["source"]), SOURCE: path_of(row, source_key(row["key"]) in several)},
             fields,
             by,
             matched,

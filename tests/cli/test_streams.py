@@ -258,7 +258,7 @@ def test_a_sink_names_what_it_made_to_the_next(shell: Shell, plan: bytes, tmp_pa
 
 def test_open_refuses_a_pipe_that_names_no_corpus(tonemill: Tonemill, plan: bytes) -> None:
     for stdin in (plan, b"", b"{}", b"7"):
-        tonemill("open", "-", stdin=stdin).refused(2, "no line from the pipe has 'corpus'")
+        tonemill("open", "-", stdin=stdin).refused(2, "the pipe has no such line")
 
 
 def test_help_stands_alone_for_every_command(tonemill: Tonemill) -> None:

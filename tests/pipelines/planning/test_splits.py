@@ -13,7 +13,8 @@ from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.planning.growth import grow, regrown, without
 from tonemill.pipelines.planning.plan import Output, Plan, Splitting
 from tonemill.pipelines.planning.planner import make_plan
-from tonemill.pipelines.planning.splits import dealt_by_hash, group_of, straddling
+from tonemill.pipelines.planning.splits import dealt_by_hash, group_of
+from tonemill.pipelines.planning.straddling import straddling
 from tonemill.pipelines.recipes.recipe import Recipe
 
 OUTPUT = Output("shards")
@@ -43,7 +44,7 @@ def made(sources: list[tuple[str, int, int, int, int]], splitting: Splitting) ->
 
 def holds(plan: Plan, splitting: Splitting) -> None:
     """No group straddles, and each stands where its hash puts it."""
-    assert straddling(dealt(plan), splitting.group) == {}
+    assert straddling(lambda: dealt(plan), [splitting.group]) == {splitting.group: {}}
     for split, one in dealt(plan):
         assert split == dealt_by_hash(group_of(one, splitting.group), splitting)
 
@@ -114,12 +115,13 @@ def test_every_split_gets_groups() -> None:
 
 def test_straddling_finds_what_straddles() -> None:
     one, other = recipe(("a", 1, 5, 0, 0)), recipe(("b", 2, 5, 1, 0))
-    found = straddling([("train", one), ("valid", other)], None)
-    assert list(found.values()) == [["train: a/1.wav", "valid: b/2.wav"]]
-    assert list(straddling([("train", one), ("valid", other)], "cluster")) == ["c0"]
-    assert straddling([("train", one), ("valid", other)], "speaker") == {}
+    kinds = [None, "cluster", "speaker", "folder:9"]
+    found = straddling(lambda: [("train", one), ("valid", other)], kinds)
+    places = {"train": "a/1.wav", "valid": "b/2.wav"}
+    assert list(found.pop(None).values()) == [places]
+    assert found == {"cluster": {"c0": places}, "speaker": {}, "folder:9": {}}
     bare = replace(other, fields={})
-    assert straddling([("train", one), ("valid", bare)], "cluster") == {}, "without the field it belongs to none"
+    assert straddling(lambda: [("train", one), ("valid", bare)], ["cluster", "take"]) == {"cluster": {}}
 
 
 def test_several_recordings_of_one_input_stay_together() -> None:

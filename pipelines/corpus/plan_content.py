@@ -12,6 +12,7 @@ import pyarrow as pa
 from tonemill.audiotools.codecs.encoding import CONTAINERS
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Shard, Splitting, pack
+from tonemill.pipelines.storage.columns import column
 from tonemill.pipelines.storage.paths import is_plain
 
 COLUMNS: Final = pa.schema(
@@ -121,15 +122,13 @@ def _are_names(key: object, name: object) -> bool:
 def table_of(named: Sequence[tuple[str, Planned]]) -> pa.Table:
     """Recipes, each with the name of its shard, as rows."""
     rows = [row for _, row in named]
-    return pa.Table.from_pydict(
-        {
-            "shard": [name for name, _ in named],
-            "position": [row.position for row in rows],
-            "key": [row.key for row in rows],
-            "name": [row.name for row in rows],
-            "clips": [row.clips for row in rows],
-            "seconds": [row.seconds for row in rows],
-            "recipe": [row.line for row in rows],
-        },
-        schema=COLUMNS,
-    )
+    columns: dict[str, list[Any]] = {
+        "shard": [name for name, _ in named],
+        "position": [row.position for row in rows],
+        "key": [row.key for row in rows],
+        "name": [row.name for row in rows],
+        "clips": [row.clips for row in rows],
+        "seconds": [row.seconds for row in rows],
+        "recipe": [row.line for row in rows],
+    }
+    return pa.Table.from_arrays([column(columns[field.name], field.type) for field in COLUMNS], schema=COLUMNS)

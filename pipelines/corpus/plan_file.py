@@ -21,6 +21,7 @@ from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_content import COLUMNS, SHARD_COLUMNS, plan_of, require, rows_of, table_of
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.storage import commit, json_files
+from tonemill.pipelines.storage.columns import table_of_rows
 from tonemill.pipelines.storage.parquet import read_row_group, read_row_groups, reading
 from tonemill.pipelines.storage.parts_file import PartsFile, PartsWriter
 from tonemill.pipelines.storage.table_digests import held
@@ -71,7 +72,7 @@ def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any
         firsts = itertools.accumulate((shard.recipes for shard in plan.shards), initial=0)
         listed = [{**asdict(shard), "first": first} for shard, first in zip(plan.shards, firsts, strict=False)]
         for start in range(0, len(listed), AT_ONCE):
-            writer.table(pa.Table.from_pylist(listed[start : start + AT_ONCE], SHARD_COLUMNS))
+            writer.table(table_of_rows(listed[start : start + AT_ONCE], SHARD_COLUMNS))
         return writer.close()
 
 

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import AudioError
 from tonemill.pipelines.planning.plan import Planned, Shard
 from tonemill.pipelines.storage import commit
+from tonemill.pipelines.storage.columns import column
 
 REJECT_COLUMNS: Final = pa.schema(
     [
@@ -113,9 +114,9 @@ def index_table(rows: list[dict[str, Any]]) -> pa.Table:
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row.get(name) for row in rows]
         try:
-            columns[name] = pa.array(values)
+            columns[name] = column(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            columns[name] = pa.array([as_text(value) for value in values])
+            columns[name] = column([as_text(value) for value in values])
     return pa.table(columns)
 
 

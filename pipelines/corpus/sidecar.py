@@ -8,8 +8,6 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from tonemill.audiotools.codecs.ffmpeg import loads
 from tonemill.audiotools.codecs.files import is_audio
 from tonemill.audiotools.errors import CorpusError
@@ -18,6 +16,7 @@ from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS, Tally, index_table, write_table
 from tonemill.pipelines.planning.plan import Shard
 from tonemill.pipelines.storage import json_files
+from tonemill.pipelines.storage.columns import table_of_rows
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import inside, is_plain
 
@@ -154,7 +153,7 @@ def commit_tables(
     """
     tables = {
         "index": index_table(tally.examples),
-        "rejects": pa.Table.from_pylist(tally.rejects, schema=REJECT_COLUMNS),
+        "rejects": table_of_rows(tally.rejects, REJECT_COLUMNS),
     }
     sidecar = {
         "schema": SIDECAR_SCHEMA,

@@ -32,6 +32,7 @@ from tonemill.pipelines.corpus.plan_file import (
 from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard, Splitting, pack
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.storage.columns import table_of_rows
 from tonemill.pipelines.storage.parts_file import PartsFile
 
 SOURCES = 24
@@ -237,18 +238,13 @@ FALSE: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_list_of_shards_that_is_not_true_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    real = pa.Table.from_pylist
     first = iter([True])
 
-    class Table:
-        from_pydict = pa.Table.from_pydict
-
-        @staticmethod
-        def from_pylist(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-            return real([FALSE[how](row) if next(first, False) else row for row in rows], schema)
+    def table_of_false_rows(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        return table_of_rows([FALSE[how](row) if next(first, False) else row for row in rows], schema)
 
     with (tmp_path / "plan.parquet").open("wb") as file, monkeypatch.context() as patch:
-        patch.setattr(pa, "Table", Table)
+        patch.setattr(plan_file, "table_of_rows", table_of_false_rows)
         dump_plan(planned(3.0), file)
     for read in (read_plan, read_whole):
         with pytest.raises(CorpusError, match=r"not a plan|damaged"):

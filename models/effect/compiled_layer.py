@@ -133,17 +133,23 @@ def _backward(
     h: Any, dry: Any, a: Any, weight: Any, one: Any, dilation: int, slope: Any, d_after: Any, d_a: Any, dz: Any,
     dh: Any, d_weight: Any, d_one: Any, d_rows: Any,
 ) -> None:  # fmt: skip
-    """Of a clip: `dry` is x and ones, `weight` (in, taps, out), `one` transposed; dz has `past` zeros on both sides."""
+    """Of a clip: `dry` is x and ones, `weight` (in, taps, out), `one` transposed, d_a of the last samples of a.
+
+    dz, which is filled, has `past` zeros on both sides.
+    """
     channels, time = a.shape
     kernel, past = weight.shape[1], h.shape[1] - time
-    late, wide, fresh = dry.shape[1] - time, dz.shape[1], 0
+    late, wide, unread, fresh = dry.shape[1] - time, dz.shape[1], time - d_a.shape[1], 0
     while fresh < time:
         begin, count = _span(fresh, time)
         end = begin + count
         for c in range(channels):
-            row, given = dz[c, past + begin : past + end], d_a[c, begin:end]
-            for i in range(count):
-                row[i] = given[i]
+            row, silent = dz[c, past + begin : past + end], min(max(unread - begin, 0), count)
+            given = d_a[c, begin + silent - unread : end - unread]
+            for i in range(silent):
+                row[i] = np.float32(0)
+            for i in range(silent, count):
+                row[i] = given[i - silent]
         for start in range(begin, end, TILE):
             _add_rows(d_after, start, time, one, 0, channels, dz, past + start, wide, channels, channels)
         for c in range(channels):
@@ -183,17 +189,19 @@ def _backward(
 
 
 class CompiledLayer(torch.autograd.Function):
-    """h (batch, channels, time) and x (batch, its time) to h' and a, each (batch, channels, time - past).
+    """h (batch, channels, time) and x (batch, its time) to h', the last samples of a, and all of a, without gradient.
+
+    h' and a are (batch, channels, time - past), and of a `read` samples are read by the network's head.
 
     `apply` takes h, x, weight (batch, out, in, taps), bias and mix (batch, out), which follow each clip's knobs, one
-    (out, in), its bias, the dilation, and the slope of a leaky ReLU or None for tanh. There is no gradient of x.
+    (out, in), its bias, the dilation, `read`, and the slope of a leaky ReLU or None for tanh. x has no gradient.
     """
 
     @staticmethod
     def forward(
         h: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, one: Tensor, one_bias: Tensor, dilation: int,
-        slope: float | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        read: int, slope: float | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         time = h.shape[2] - (weight.shape[3] - 1) * dilation
         a = torch.empty(h.shape[0], h.shape[1], time)
         after = torch.empty_like(a)
@@ -206,15 +214,16 @@ class CompiledLayer(torch.autograd.Function):
             _forward(*given, across, shared, dilation, _slope(slope), outputs[0][clip], outputs[1][clip])
 
         _each(work, len(h))
-        return after, a
+        return after, a[:, :, time - read :].clone(), a
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        h, x, weight, _, _, one, _, ctx.dilation, ctx.slope = inputs
-        ctx.save_for_backward(h, x, weight, one, output[1])
+        h, x, weight, _, _, one, _, ctx.dilation, _, ctx.slope = inputs
+        ctx.mark_non_differentiable(output[2])
+        ctx.save_for_backward(h, x, weight, one, output[2])
 
     @staticmethod
-    def backward(ctx: Any, d_after: Tensor, d_a: Tensor) -> Any:
+    def backward(ctx: Any, d_after: Tensor, d_a: Tensor, _: Tensor) -> Any:
         h, x, weight, one, a = (_array(one) for one in ctx.saved_tensors)
         batch, channels, time = a.shape
         kernel, past = weight.shape[3], h.shape[2] - time
@@ -236,10 +245,11 @@ class CompiledLayer(torch.autograd.Function):
 
         _each(work, batch)
         weights, ones, rows = (torch.from_numpy(sums.sum(axis=-1)) for sums in (d_weight, d_one, d_rows))
-        return dh, None, weights, rows[:, 0, :, 1], rows[:, 0, :, 0], ones.sum(0), rows[:, 1, :, 1].sum(0), None, None
+        of_bias, of_mix, of_one_bias = rows[:, 0, :, 1], rows[:, 0, :, 0], rows[:, 1, :, 1].sum(0)
+        return dh, None, weights, of_bias, of_mix, ones.sum(0), of_one_bias, None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """Several networks at once: one after another, so that each is what it is alone."""
 
         def of(network: int) -> list[Any]:
@@ -248,8 +258,7 @@ class CompiledLayer(torch.autograd.Function):
             ]
 
         found = [CompiledLayer.apply(*of(network)) for network in range(info.batch_size)]
-        after, a = (torch.stack(one) for one in zip(*found, strict=True))
-        return (after, a), (0, 0)
+        return tuple(torch.stack(one) for one in zip(*found, strict=True)), (0, 0, 0)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

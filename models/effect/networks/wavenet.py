@@ -112,22 +112,24 @@ class Layer(nn.Module):
         self.exponential = exponential
         self.slope = shape.slope
 
-    def forward(self, h: Tensor, condition: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, condition: Tensor, embedding: Tensor | None, read: int) -> tuple[Tensor, Tensor]:
+        """The next layer's h, and the last `read` samples of a, for the head."""
         if self._compiles(h):
             from tonemill.models.effect.compiled_layer import CompiledLayer
 
             weights = self.folded(condition[:, 1:, 0], embedding)
-            found: tuple[Tensor, Tensor] = CompiledLayer.apply(
-                h, condition[:, 0], *weights, self.one.weight[:, :, 0], self.one.bias, self.conv.dilation[0], self.slope
+            one = self.one.weight[:, :, 0], self.one.bias
+            after, a, _ = CompiledLayer.apply(
+                h, condition[:, 0], *weights, *one, self.conv.dilation[0], read, self.slope
             )
-            return found
+            return after, a
         z = self.conv(h)
         z = z + self.mix(condition[..., -z.shape[-1] :])
         if self.film is not None:
             gain, bias = self.film(embedding)
             z = self._scale(gain)[:, :, None] * z + bias[:, :, None]
         a = torch.tanh(z) if self.slope is None else functional.leaky_relu(z, self.slope)
-        return h[..., -a.shape[-1] :] + self.one(a), a
+        return h[..., -a.shape[-1] :] + self.one(a), a[..., -read:]
 
     def folded(
         self, knobs: Tensor, embedding: Tensor | None
@@ -184,9 +186,11 @@ class Stack(nn.Module):
         self, x: Tensor, condition: Tensor, head: Tensor | None, embedding: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         h = self.rechannel(x)
+        read = x.shape[-1] - self.past + self.shape.head_kernel - 1
+        head = None if head is None else head[..., -read:]
         for layer in self.layers:
-            h, a = layer(h, condition, embedding)
-            head = a if head is None else head[..., -a.shape[-1] :] + a
+            h, a = layer(h, condition, embedding, read)
+            head = a if head is None else head + a
         return h, self.head(head)
 
 
@@ -248,7 +252,7 @@ class WaveNet(Network):
             h = stack.rechannel(x)
             for layer in stack.layers:
                 both, past = appended(next(waiting), h)
-                h, a = layer(both, condition, embedding)
+                h, a = layer(both, condition, embedding, dry.shape[1])
                 head = a if head is None else head + a
                 kept.append(past)
             both, past = appended(next(waiting), head)

@@ -14,7 +14,7 @@ from tonemill.models.effect.compiled_layer import CompiledLayer
 from tonemill.models.effect.networks.wavenet import SHORTEST, WaveNet, WaveNetConfig
 from tonemill.models.effect.streaming.kernels import TILE
 
-Function = Callable[..., tuple[Tensor, Tensor]]
+Function = Callable[..., tuple[Tensor, ...]]
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 def plain(
     h: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, one: Tensor, one_bias: Tensor, dilation: int,
-    slope: float | None,
+    read: int, slope: float | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     clips = zip(h, weight, bias, strict=True)
     z = torch.stack([functional.conv1d(clip, taps, shift, dilation=dilation) for clip, taps, shift in clips])
     z = z + mix[:, :, None] * x[:, None, -z.shape[-1] :]
     a = torch.tanh(z) if slope is None else functional.leaky_relu(z, slope)
-    return h[..., -a.shape[-1] :] + functional.conv1d(a, one[:, :, None], one_bias), a
+    return h[..., -a.shape[-1] :] + functional.conv1d(a, one[:, :, None], one_bias), a[..., -read:]
 
 
 def drawn(clips: int, channels: int, kernel: int, past: int, time: int) -> list[Tensor]:
@@ -45,10 +45,10 @@ def drawn(clips: int, channels: int, kernel: int, past: int, time: int) -> list[
     return found
 
 
-def computed(layer: Function, tensors: list[Tensor], dilation: int, slope: float | None) -> list[Tensor]:
-    """Outputs, and gradients of a weighted sum of them, of all but x."""
+def computed(layer: Function, tensors: list[Tensor], dilation: int, read: int, slope: float | None) -> list[Tensor]:
+    """Outputs, of which a third has no gradient, and gradients of a weighted sum of them, of all but x."""
     inputs = [one.clone().requires_grad_(number != 1) for number, one in enumerate(tensors)]
-    outputs = layer(*inputs, dilation, slope)
+    outputs = layer(*inputs, dilation, read, slope)[:2]
     rows = torch.Generator().manual_seed(1)
     torch.stack([(one * torch.randn(one.shape, generator=rows)).sum() for one in outputs]).sum().backward()
     gradients = [one.grad for one in inputs if one.requires_grad]
@@ -56,23 +56,30 @@ def computed(layer: Function, tensors: list[Tensor], dilation: int, slope: float
 
 
 @pytest.mark.parametrize(
-    ("channels", "kernel", "dilation", "slope", "time"),
+    ("channels", "kernel", "dilation", "slope", "time", "read"),
     [
-        (16, 3, 8, None, 64),  # one tile
-        (16, 3, 1, None, 2100),  # more than two of the chunks that stay in the cache, and no whole tile at the end
-        (8, 3, 512, None, 1025),  # a past as long as a chunk
-        (12, 3, 4, None, 191),
-        (3, 6, 17, 0.01, 300),  # the small member of A2
-        (8, 15, 13, 0.01, 129),
-        (5, 3, 1, None, 100),  # rows that are taken one by one
+        (16, 3, 8, None, 64, 64),  # one tile
+        (
+            16,
+            3,
+            1,
+            None,
+            2100,
+            1700,
+        ),  # more than two of the chunks that stay in the cache, and no whole tile at the end
+        (8, 3, 512, None, 1025, 1),  # a past as long as a chunk
+        (12, 3, 4, None, 191, 191),
+        (3, 6, 17, 0.01, 300, 299),  # the small member of A2
+        (8, 15, 13, 0.01, 129, 64),
+        (5, 3, 1, None, 100, 30),  # rows that are taken one by one
     ],
 )
 def test_a_compiled_layer_is_the_layer(
-    channels: int, kernel: int, dilation: int, slope: float | None, time: int
+    channels: int, kernel: int, dilation: int, slope: float | None, time: int, read: int
 ) -> None:
     torch.manual_seed(0)
     tensors = drawn(2, channels, kernel, (kernel - 1) * dilation, time)
-    found, wanted = (computed(layer, tensors, dilation, slope) for layer in (CompiledLayer.apply, plain))
+    found, wanted = (computed(layer, tensors, dilation, read, slope) for layer in (CompiledLayer.apply, plain))
     assert len(found) == 8
     for one, other in zip(found, wanted, strict=True):
         assert (one - other).abs().max() < 1e-5 * other.abs().max()
@@ -83,7 +90,7 @@ def test_threads_change_no_bit(threads: Callable[[int], None]) -> None:
     tensors, found = drawn(5, 4, 3, 2, 100), []
     for count in (1, 3):
         threads(count)
-        found.append(computed(CompiledLayer.apply, tensors, 1, None))
+        found.append(computed(CompiledLayer.apply, tensors, 1, 90, None))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 

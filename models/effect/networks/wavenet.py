@@ -112,9 +112,11 @@ class Layer(nn.Module):
         self.exponential = exponential
         self.slope = shape.slope
 
-    def forward(self, h: Tensor, condition: Tensor, embedding: Tensor | None, read: int) -> tuple[Tensor, Tensor]:
-        """The next layer's h, and the last `read` samples of a, for the head."""
-        if self._compiles(h):
+    def forward(
+        self, h: Tensor, condition: Tensor, embedding: Tensor | None, read: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """The next layer's h, and the last `read` samples of a, for the head; None: of a stream, all of them."""
+        if read is not None and self._compiles(h):
             from tonemill.models.effect.compiled_layer import CompiledLayer
 
             weights = self.folded(condition[:, 1:, 0], embedding)
@@ -129,7 +131,7 @@ class Layer(nn.Module):
             gain, bias = self.film(embedding)
             z = self._scale(gain)[:, :, None] * z + bias[:, :, None]
         a = torch.tanh(z) if self.slope is None else functional.leaky_relu(z, self.slope)
-        return h[..., -a.shape[-1] :] + self.one(a), a[..., -read:]
+        return h[..., -a.shape[-1] :] + self.one(a), a if read is None else a[..., -read:]
 
     def folded(
         self, knobs: Tensor, embedding: Tensor | None
@@ -252,7 +254,7 @@ class WaveNet(Network):
             h = stack.rechannel(x)
             for layer in stack.layers:
                 both, past = appended(next(waiting), h)
-                h, a = layer(both, condition, embedding, dry.shape[1])
+                h, a = layer(both, condition, embedding, None)
                 head = a if head is None else head + a
                 kept.append(past)
             both, past = appended(next(waiting), head)

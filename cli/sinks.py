@@ -198,7 +198,7 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
     """
     from tonemill.pipelines.building.intake import Intake, take_in
     from tonemill.pipelines.building.shard_range import existing_plan, parse_portion
-    from tonemill.pipelines.engine.engine import start
+    from tonemill.pipelines.engine.server import start_server
     from tonemill.pipelines.maintenance.removal import finish
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipes.recipe_stream import RecipeReader, words_of
@@ -221,7 +221,7 @@ def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options:
         _refuse_failed(failed, folder, options)
         return
     if not options.dry_run:
-        start()
+        start_server()  # it imports beside the command
     reader = RecipeReader(stdin(command))
     if (folder / STAGED).is_dir() and not options.dry_run:
         with locked(folder, say=progress.say):

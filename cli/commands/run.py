@@ -31,19 +31,12 @@ def command(
     ],
 ) -> None:
     from tonemill.cli.console import stdin
-    from tonemill.pipelines.engine.engine import WITH_GRAPH
 
     if pipe == "-":
         pipe = stdin("run -").read(1 << 20).decode()
     elif "|" not in pipe and Path(pipe).is_file():
         pipe = Path(pipe).read_text()
-    stages = [_ready(words) for words in stages_of(pipe)]
-    token = WITH_GRAPH.set(False)
-    try:
-        code = _through(stages)
-    finally:
-        WITH_GRAPH.reset(token)
-    if code:
+    if code := _through([_ready(words) for words in stages_of(pipe)]):
         raise typer.Exit(code)
 
 

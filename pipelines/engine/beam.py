@@ -29,7 +29,7 @@ import apache_beam as beam  # noqa: E402
 from apache_beam.options import pipeline_options  # noqa: E402
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
-from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState  # noqa: E402
+from apache_beam.runners.runner import PipelineResult  # noqa: E402
 
 from tonemill.audiotools.errors import OutputError, TonemillError, UsageError  # noqa: E402
 from tonemill.pipelines.cooking import status  # noqa: E402
@@ -93,46 +93,6 @@ class CookShard(beam.DoFn):
             _at_work.discard(mine)
 
 
-class PoolRunner(PipelineRunner):
-    """The default runner: gives the elements of our graph to worker processes of this machine.
-
-    Args:
-        do: runs the shards with the given numbers on the worker processes.
-    """
-
-    def __init__(self, do: Callable[[Sequence[int]], None]) -> None:
-        super().__init__()
-        self._do = do
-
-    def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
-        """Run a graph that `_with_graph` built; no other graph is supported.
-
-        Raises:
-            TonemillError: a worker failed.
-        """
-        create, reshuffle, cook = (one.transform for one in pipeline.transforms_stack[0].parts)
-        assert isinstance(create, beam.Create) and isinstance(reshuffle, beam.Reshuffle)
-        assert isinstance(cook, beam.ParDo) and isinstance(cook.fn, CookShard)
-        self._do(create.values)
-        return PipelineResult(PipelineState.DONE)
-
-
-def _with_graph(pipeline: beam.Pipeline, home: Path, numbers: Sequence[int], work: str) -> beam.Pipeline:
-    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home), work))
-    return pipeline
-
-
-def run_in_pool(home: Path, numbers: Sequence[int], work: str, do: Callable[[Sequence[int]], None]) -> None:
-    """Run the graph with `PoolRunner`, on the worker processes of this command.
-
-    Raises:
-        TonemillError: a worker failed; committed shards stay.
-    """
-    pipeline = _with_graph(_pipeline(1, PoolRunner(do), []), home, numbers, work)
-    # Without the conversion to Beam's protocol messages, which would lose the transform objects that PoolRunner reads.
-    pipeline.run(test_runner_api=False)
-
-
 def run_on(
     home: Path,
     work: str,
@@ -159,7 +119,7 @@ def run_on(
     # The runner's processes inherit the working folder, where a folder `audiotools` would shadow an installed package.
     os.environ["PYTHONSAFEPATH"] = "1"
     pipeline = _pipeline(workers, runner, [*_spreading(runner, options, len(numbers)), *options])
-    _with_graph(pipeline, home, numbers, work)
+    _ = pipeline | beam.Create(list(numbers)) | beam.Reshuffle() | beam.ParDo(CookShard(str(home), work))
     ended, leaving = threading.Event(), threading.Event()
     watched = Cluster() if _is_dask(runner) else None
     threading.Thread(target=_watch, args=(ended, leaving, watched, end), daemon=True).start()
@@ -286,17 +246,15 @@ class _NoFolders:
         return f"{os.devnull}/{prefix}" if prefix == PIPELINE_FOLDER else tempfile.mkdtemp(suffix, prefix, dir)
 
 
-def _pipeline(workers: int, runner: str | PipelineRunner | None, options: Sequence[str]) -> beam.Pipeline:
+def _pipeline(workers: int, runner: str | None, options: Sequence[str]) -> beam.Pipeline:
     beam.pipeline.tempfile = _NoFolders()  # type: ignore[assignment]
     usage_error = io.StringIO()
     try:
         with contextlib.redirect_stderr(usage_error):
             typed = PipelineOptions(["--default_sdk_harness_log_level=CRITICAL", *options])
             direct = typed.view_as(DirectOptions)
-        if isinstance(runner, str):
-            runner = RUNNERS.get(runner.lower(), runner)
         if runner is not None:
-            return beam.Pipeline(runner=runner, options=typed)
+            return beam.Pipeline(runner=RUNNERS.get(runner.lower(), runner), options=typed)
         direct.direct_num_workers = workers
         if direct.direct_running_mode == "in_memory":
             direct.direct_running_mode = "multi_threading"

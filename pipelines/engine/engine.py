@@ -1,17 +1,13 @@
 """Cook the shards of a plan that are not done, on worker processes of this machine or on a Beam runner.
 
-Both run the same Beam graph (`beam`), but for the pool within `tonemill run`. By default, our own runner gives the
-graph's elements to a pool of workers; a codec that crashes ends one worker, and its shard is given to another. Any
-other runner runs the graph in a process of its own. If a codec ends that process, it is started again, and the shards
-in progress then come first, one at a time.
+By default a pool of workers gets the numbers of the shards; a codec that crashes ends one worker, and its shard is
+given to another. A Beam runner gets them as the elements of a graph (`beam`), in a process of its own. If a codec ends
+that process, it is started again, and the shards in progress then come first, one at a time.
 """
 
 from __future__ import annotations
 
-import gc
-import threading
 from collections.abc import Callable, Collection, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +17,6 @@ from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.engine.devices import devices_of
 from tonemill.pipelines.engine.liveness import glance
 from tonemill.pipelines.engine.pool import UnderWay, WorkerPool
-from tonemill.pipelines.engine.server import start_server
 from tonemill.pipelines.sources import decoder
 from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.paths import as_store
@@ -31,11 +26,6 @@ OURS: Final = "--direct_running_mode=multi_processing"
 
 COOK: Final = "tonemill.pipelines.cooking.shard:cook_shard"
 """The function that cooks and commits one shard: module and name."""
-
-
-WITH_GRAPH: Final = ContextVar("WITH_GRAPH", default=True)
-"""Whether the pool gets its shards by way of the graph. `tonemill run` is to cost little, and the import of Beam for a
-graph that our runner walks over the same shards costs a second of CPU time."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +80,7 @@ def run(
             devices = devices_of(home, todo)
             job["devices"] = sorted(devices)
             with WorkerPool(min(engine.workers, len(todo)), job, home, watch, among) as pool:
-                if WITH_GRAPH.get():
-                    from tonemill.pipelines.engine import beam
-
-                    beam.run_in_pool(home, todo, work, pool.do)
-                else:
-                    pool.do(todo)
+                pool.do(todo)
             _require(todo, pending)
         else:
             with WorkerPool(1, {**job, "devices": []}, home, watch, among) as pool:
@@ -147,21 +132,3 @@ def check(engine: Engine, say: Callable[[str], None] | None = None) -> None:
         beam.check(engine.workers, engine.runner, engine.options)
         if say is not None:
             glance(engine.options, say)
-
-
-def start() -> None:
-    """Start the server of workers and the import of Beam early: both take long and run beside the command."""
-    start_server()
-    if WITH_GRAPH.get():
-        threading.Thread(target=_import_beam, daemon=True).start()
-
-
-def _import_beam() -> None:
-    # Of an import nothing is garbage, and looking for it takes a quarter of the time that Beam's import takes.
-    gc.disable()
-    try:
-        import tonemill.pipelines.engine.beam  # noqa: F401
-
-        gc.freeze()
-    finally:
-        gc.enable()

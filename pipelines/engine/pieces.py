@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
 from tonemill.pipelines.corpus.environment import environment
-from tonemill.pipelines.engine.engine import WITH_GRAPH, Engine, UnderWay, run
+from tonemill.pipelines.engine.engine import Engine, UnderWay, run
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.storage import folders, json_files
@@ -146,12 +146,7 @@ def do_pieces(
     if taken := len(keys) - len(waiting):
         phase.say(f"{taken} of {len(keys)} pieces were done by an earlier command, and are not done again ({home})")
     phase.reach(total - sum(amounts[number] for number in waiting), counted=False)
-    # Our own workers need no graph for this, and the import of Beam costs a second.
-    before = WITH_GRAPH.set(False)
-    try:
-        run(home, pending, engine, watch, work)
-    finally:
-        WITH_GRAPH.reset(before)
+    run(home, pending, engine, watch, work)
     phase.reach(total)
 
 

@@ -12,7 +12,7 @@ from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
 
 
-@in_stores("generated", "against", "judge")
+@in_stores("generated", "against", "judge", "noise", "embeddings")
 def command(
     generated: Annotated[
         list[str],
@@ -80,9 +80,12 @@ def command(
     import os
 
     from tonemill.pipelines.progress import open_progress
+    from tonemill.pipelines.storage.paths import place as placed
 
     given = [named_place(one, "corpus") for one in generated]
     place = given[0]
+    against, judge, noise = (one and placed(one) for one in (against, judge, noise))
+    vectors = [placed(one) for one in embeddings or []]
     shown = open_progress(progress, progress_file, quiet)
     threads = workers or os.cpu_count() or 1
     conditions = _conditions(fail_if or [])
@@ -99,7 +102,7 @@ def command(
         from tonemill.pipelines.evaluation.unpaired import Options, evaluate
 
         options = Options(checkpoint, device, every, most, seed, threads)
-        result, titles = evaluate(given, against, judge, embeddings or [], options, shown, noise), TITLES
+        result, titles = evaluate(given, against, judge, vectors, options, shown, noise), TITLES
     _report(result, titles, json)
     _fail(result, titles, conditions)
 

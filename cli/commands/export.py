@@ -59,6 +59,9 @@ def _command(form: Export, form_name: str) -> Callable[..., None]:
         overwrite: bool,
         **typed: Any,
     ) -> None:
+        from tonemill.pipelines.storage.paths import place as placed
+
+        output = placed(output)
         if output.exists() and not overwrite:
             raise OutputError(f"{output} is there already. Name another file with -o, or give --overwrite.")
         place = named_place(run, "run")
@@ -75,7 +78,7 @@ def _command(form: Export, form_name: str) -> Callable[..., None]:
         for name, annotation, default in _FIXED
     ]
     export.__signature__ = inspect.Signature([*fixed, *extra])  # type: ignore[attr-defined]
-    return in_stores("run", "uses")(export)
+    return in_stores("run", "output", "uses")(export)
 
 
 _FIXED: Final[list[tuple[str, Any, Any]]] = [

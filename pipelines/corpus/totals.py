@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tonemill.pipelines.corpus.array_columns import ArrayCounts
 from tonemill.pipelines.storage.output_names import INDEX
@@ -88,8 +89,12 @@ def _only(values: set[Any]) -> Any:
 
 def _highest(index: pa.Table, column: str, before: float | None) -> float | None:
     """The largest number of a column, and of those before it."""
-    values = index[column].to_pylist() if column in index.column_names else []
-    return max((value for value in (before, *values) if isinstance(value, int | float)), default=None)
+    values = index[column] if column in index.column_names else pa.chunked_array([], pa.null())
+    if pa.types.is_floating(values.type) and not pc.any(pc.is_nan(values)).as_py():
+        found: list[Any] = [pc.max(values).as_py()]
+    else:
+        found = values.to_pylist()
+    return max((value for value in (before, *found) if isinstance(value, int | float)), default=None)
 
 
 def _trues(index: pa.Table, suffix: str) -> int:

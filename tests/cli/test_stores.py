@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from buckets import Wire, folder_at, objects_at, reached, s3_server
 from conftest import Tonemill, contents, lines_of, reasons, stream_of, table, write_wav
+from earlier import DATA, rebuild
 from latents import install
 
 pytest.importorskip("s3fs", reason="stores need tonemill[s3]")
@@ -657,6 +658,57 @@ def test_a_run_in_a_bucket_renders_into_a_bucket(
     assert facts[0] == facts[1]
     s3.share = 0.0
     assert tonemill("report", there, "-o", "page.html").done().line["clips"] > 0
+
+
+def test_a_run_in_a_bucket_is_exported_into_a_bucket(
+    tonemill: Tonemill, tmp_path: Path, s3: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = upload(DATA / "runs/room", "runs/room")
+    s3.share = 0.1
+    for run, out in ((DATA / "runs/room", "here.nam"), (there, "there.nam"), (there, bucket("room.nam"))):
+        tonemill("export", run, "-o", out, "-q").done()
+    tonemill("export", there, "-o", bucket("room.nam")).refused(1, "is there already", "--overwrite")
+    # A file in a bucket is converted as one here.
+    tonemill("export", bucket("room.nam"), "-o", "again.nam", "-q").done()
+    s3.share = 0.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.nam", "here.nam", "there.nam"]
+    sounds = [Path(name).read_bytes() for name in ("here.nam", "there.nam", "again.nam")]
+    weights = [json.loads(data)["weights"] for data in (*sounds, bucket("room.nam").read_bytes())]
+    assert all(one == weights[0] for one in weights)
+
+
+@pytest.mark.slow
+def test_corpora_judge_and_vectors_in_a_bucket_are_compared_as_those_of_a_folder(
+    tonemill: Tonemill, tmp_path: Path, s3: Wire
+) -> None:
+    for name in ("corpora/rendered", "corpora/drums", "corpora/pairs", "runs/judge"):
+        shutil.copytree(DATA / name, tmp_path / name)
+    (state,) = (tmp_path / "runs/judge").rglob("state.json")
+    for name, header in json.loads((DATA / "judge.json").read_text()).items():
+        rebuild(state.with_name(name), header)
+    keys = [
+        [row["key"] for row in table(tmp_path / name / "index.parquet")]
+        for name in ("corpora/rendered", "corpora/drums")
+    ]
+    drawn = np.random.default_rng(0)
+    for name, some in (("fake", keys[0]), ("real", keys[1])):
+        np.savez(tmp_path / f"{name}.npz", key=some, vector=drawn.standard_normal((len(some), 3)))
+    there = upload(tmp_path, "evaluated")
+    fake, real = "corpora/rendered", "corpora/drums"
+    commands: list[list[str]] = [
+        [fake, "--against", real, "--judge", "runs/judge", "--noise", fake],
+        [fake, "--against", real, "--embeddings", "fake.npz", "--embeddings", "real.npz"],
+        ["fake.npz", "--against", "real.npz"],
+        ["corpora/pairs"],
+    ]
+    for words in commands:
+        found = []
+        for home, s3.share in ((there, 0.1), (tmp_path, 0.0)):
+            typed = [one if one.startswith("--") else f"{home}/{one}" for one in words]
+            line = tonemill("evaluate", *typed, "--json", "-q").done().out.decode()
+            found.append(json.loads(line.replace(str(home), "HOME")))
+        assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("words", [["preview"], ["pair", "wet"]], ids=lambda words: words[0])

@@ -19,11 +19,11 @@ from tonemill.pipelines.corpus.environment import environment, other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import PlanFile, plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
-from tonemill.pipelines.planning.plan import Plan
+from tonemill.pipelines.planning.plan import Plan, Shard
 from tonemill.pipelines.progress import STORED, Phase, Progress
 from tonemill.pipelines.recipes.step import packages_of
 from tonemill.pipelines.storage import folders, json_files
-from tonemill.pipelines.storage.paths import inside, sizes_below
+from tonemill.pipelines.storage.paths import inside, mapped, sizes_below
 
 
 @dataclass(frozen=True)
@@ -211,14 +211,15 @@ def cook_shards(
     mine = plan.shards if among is None else [plan.shards[number] for number in among]
     total, names = sum(shard.seconds for shard in mine), {shard.name for shard in waiting.values()}
     phase.reach(total - sum(shard.seconds for shard in waiting.values()), counted=False)
-    rejected = sum(ledger_of(place, one.name).get("rejected", 0) for one in mine if one.name not in names)
+    finished = [one for one in mine if one.name not in names]
+    rejected = sum(ledger.get("rejected", 0) for ledger in _ledgers(place, finished))
 
     def pending() -> Collection[int]:
         nonlocal rejected
         sizes = sizes_below(place)
         sidecars = {number: ShardFiles(place / one.name).sidecar for number, one in waiting.items()}
-        for number in [n for n, path in sidecars.items() if (path.exists() if sizes is None else path in sizes)]:
-            ledger = ledger_of(place, waiting.pop(number).name)
+        done = [n for n, path in sidecars.items() if (path.exists() if sizes is None else path in sizes)]
+        for ledger in _ledgers(place, [waiting.pop(number) for number in done]):
             phase.rejects += sum(ledger.get(name, 0) for name in REFUSALS)
             rejected += ledger.get("rejected", 0)
         return waiting.keys()
@@ -245,6 +246,10 @@ LOOKS: Final = 30.0
 """Looking for finished shards takes at most 1/30 of the time."""
 
 REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
+
+
+def _ledgers(place: Path, shards: Sequence[Shard]) -> list[dict[str, int]]:
+    return mapped(place, lambda shard: ledger_of(place, shard.name), shards)
 
 
 def ledger_of(place: Path, name: str) -> dict[str, int]:

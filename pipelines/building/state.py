@@ -130,7 +130,7 @@ def look(
     output, numbers = found.output, range(len(plan.shards)) if numbers is None else numbers
     made = _made(found, plan)
     if made is None:
-        return State(None, tuple(numbers), ())
+        return State(None, tuple(numbers), (), found.sizes())
     digests = {shard.name: shard.digest for shard in plan.shards}
     stale = tuple(shard.name for shard in made.shards if digests.get(shard.name) != shard.digest)
     sizes = found.sizes()

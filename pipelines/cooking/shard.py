@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,9 +18,9 @@ from tonemill.pipelines.cooking.ahead import Ahead
 from tonemill.pipelines.cooking.cook import Outcome, cook, failed_encoding
 from tonemill.pipelines.cooking.copies import settled
 from tonemill.pipelines.cooking.doubts import Doubts
-from tonemill.pipelines.cooking.journal import Journal, journal_of
+from tonemill.pipelines.cooking.journal import NOWHERE, Journal, journal_of
 from tonemill.pipelines.cooking.seconds import of_source
-from tonemill.pipelines.cooking.status import Stopped, begin, refused, rejected, stopping, under_way
+from tonemill.pipelines.cooking.status import COMMITTED, Stopped, begin, refused, rejected, stopping, under_way
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
 from tonemill.pipelines.corpus.array_columns import (
     ARRAY_BITS,
@@ -38,7 +39,7 @@ from tonemill.pipelines.recipes.example import Example
 from tonemill.pipelines.recipes.step import load_steps, packages_of
 from tonemill.pipelines.storage import commit
 from tonemill.pipelines.storage.output_names import PLAN
-from tonemill.pipelines.storage.paths import scratch
+from tonemill.pipelines.storage.paths import as_store, scratch
 
 NEIGHBOURS: Final = 4
 """Shards on each side whose sources are tried, if no source of this shard can be read."""
@@ -46,6 +47,8 @@ NEIGHBOURS: Final = 4
 
 def cook_shard(home: Path, number: int) -> None:
     """Cook a shard of the plan in the folder `home` and commit it: its files, its tables, its sidecar.
+
+    In a worker, a shard in a store is put there after this has returned (`status.COMMITTED`).
 
     Raises:
         OutputError: a file cannot be written.
@@ -57,25 +60,39 @@ def cook_shard(home: Path, number: int) -> None:
     shard = plan.shard(number)
     files = ShardFiles(home / shard.name)
     files.base.parent.mkdir(parents=True, exist_ok=True)
-    with journal_of(home, number) as journal:
+    with ExitStack() as held:
+        journal = held.enter_context(journal_of(home, number))
         try:
             rows = plan.rows(number)
             doubts = Doubts(rows, partial(_others, plan, number))
             while True:
                 shelf = _shelf(home, files, plan.output)
-                try:
+                with ExitStack() as begun:
+                    begun.callback(shelf.discard)
                     tally = _fill(shelf, shard, plan.output, rows, number, journal, home / PLAN, doubts)
                     if doubts.cook_again():
                         continue
                     doubts.settle(tally.rejects)
-                    stored = shelf.finish()
-                finally:
-                    shelf.discard()
+                    held.push(begun.pop_all())
                 break
         except OSError as error:
             raise commit.unwritable(files.base, error) from error
-        used = packages_of(row.recipe.steps for row in rows)
-        commit_tables(files, shard, tally, stored, environment(used))
+        used = environment(packages_of(row.recipe.steps for row in rows))
+        journal.at(NOWHERE)
+        rest = held.pop_all()
+
+    def finish() -> None:
+        with rest:
+            try:
+                stored = shelf.finish()
+            except OSError as error:
+                raise commit.unwritable(files.base, error) from error
+            commit_tables(files, shard, tally, stored, used)
+
+    if as_store(home) is None:
+        finish()
+    else:
+        COMMITTED.get()(finish)
 
 
 def _shelf(home: Path, files: ShardFiles, output: Output) -> Shelf:

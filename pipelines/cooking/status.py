@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Final
+
 from tonemill.pipelines.storage.stores import cut_short
 
 stopping = cut_short
@@ -15,6 +19,14 @@ refused: dict[int, int] = {}
 
 rejected: dict[int, int] = {}
 """Whole sources rejected so far in each shard in progress in this process."""
+
+
+def _at_once(commit: Callable[[], None]) -> None:
+    commit()
+
+
+COMMITTED: Final[ContextVar[Callable[[Callable[[], None]], None]]] = ContextVar("COMMITTED", default=_at_once)
+"""Calls what commits a shard to a store: at once, or beside the next shard of this process."""
 
 
 def begin(number: int) -> None:

@@ -63,6 +63,7 @@ class Worker:
         channel: to the process.
         place: number of the worker, from 0.
         task: in progress; None if the worker is free.
+        putting: number of a shard that it has cooked and puts into a store; None without one.
         is_surplus: every device has a worker already, so this one ends.
     """
 
@@ -70,7 +71,24 @@ class Worker:
     channel: Channel
     place: int
     task: Any = None
+    putting: int | None = None
     is_surplus: bool = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it does anything."""
+        return self.task is not None or self.putting is not None
+
+    def note(self, message: dict[str, Any]) -> Any:
+        """Note what a message says of its tasks; returns the task that ended without being put."""
+        task = None
+        if "cooked" in message:
+            self.task, self.putting = None, message["cooked"]
+        elif "put" in message:
+            self.putting = None
+        elif "at" not in message:
+            task, self.task = self.task, None
+        return task
 
 
 class WorkerPool:
@@ -141,7 +159,7 @@ class WorkerPool:
             free = [worker for worker in self._workers if worker.task is None and not worker.is_surplus]
             for worker, _ in zip(free, range(len(self._waiting)), strict=False):
                 self._give(worker, self._waiting.popleft())
-            if not any(worker.task is not None for worker in self._workers):
+            if not any(worker.is_busy for worker in self._workers):
                 if not self._alone:
                     return
                 self._give(free[0], self._alone.popleft())
@@ -192,7 +210,7 @@ class WorkerPool:
                 self._known.seconds[number] = seconds
                 self._known.refused[number], self._known.rejected[number] = refused, rejected
             return
-        task, worker.task = worker.task, None
+        task = worker.note(message)
         self._idle_ends = 0
         if "failed" in message:
             raise error_of(*message["failed"])
@@ -228,6 +246,8 @@ class WorkerPool:
                     "repeat the command to go on."
                 )
         self._start(worker.place)
+        if worker.putting is not None:
+            self._waiting.appendleft(self._again(worker.putting))
         if task is not None:
             # The kernel kills the largest process, which may not be the cause. Its task runs once more, alone.
             (self._alone if what == signal.SIGKILL.name else self._waiting).appendleft(self._again(task))
@@ -238,12 +258,14 @@ class WorkerPool:
             with contextlib.suppress(OSError):
                 worker.channel.send("stop")
         until = time.monotonic() + seconds
-        while any(worker.task is not None for worker in self._workers) and time.monotonic() < until:
+        while any(worker.is_busy for worker in self._workers) and time.monotonic() < until:
             time.sleep(0.01)
             for worker in self._workers:
                 messages, is_gone = worker.channel.messages()
-                if is_gone or any("at" not in message for message in messages):
-                    worker.task = None
+                for message in messages:
+                    worker.note(message)
+                if is_gone:
+                    worker.task = worker.putting = None
 
     def _end(self) -> None:
         """Kill all workers and wait for them."""

@@ -2,7 +2,9 @@
 
     command -> worker   a task: the number of a shard, or a graph for a Beam runner; or `stop`
     worker -> command   at (progress of shards); for each task done, stopped, failed (an error of ours) or broke (any
-                        other error); or surplus: there is no device for the worker, and it ends
+                        other error); or surplus: there is no device for the worker, and it ends. Of a shard that is put
+                        into a store, first cooked, upon which the worker takes another task, and then one of those
+                        above, with its number as put
 
 A worker holds the locks of its command until it ends, so no other command can use the folder, even if the command was
 killed. When the command ends, the worker ends at once.
@@ -17,7 +19,9 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -53,11 +57,15 @@ def work_for(command: Channel, job: dict[str, Any]) -> NoReturn:
         reported: dict[int, tuple[float, ...]] = {}
         threading.Thread(target=_report_often, args=(command, reported), daemon=True).start()
         home = place(job["home"])
+        commits = Commits(command)
+        status.COMMITTED.set(commits.take)
         while True:
-            task = tasks.get()
-            answer = _answer(command, home, job["work"], task)
+            commits.task = task = tasks.get()
+            answer = _outcome(partial(_do, command, home, job["work"], task))
             _report_progress(command, reported)
-            command.send(answer)
+            # Of what was taken, `commits` sends how it ends.
+            if commits.task is not None:
+                command.send(answer)
     except Exception:
         traceback.print_exc()  # the command prints the last line when this process ends
     finally:
@@ -77,14 +85,19 @@ def _settle(job: dict[str, Any]) -> None:
     journal.set_patience(job["patience"])
 
 
-def _answer(command: Channel, home: Path, work: str, task: Any) -> dict[str, Any]:
-    try:
-        if isinstance(task, int):
-            work_named(work)(home, task)
-        else:
-            from tonemill.pipelines.engine.beam import run_on
+def _do(command: Channel, home: Path, work: str, task: Any) -> None:
+    if isinstance(task, int):
+        work_named(work)(home, task)
+    else:
+        from tonemill.pipelines.engine.beam import run_on
 
-            run_on(home, work, end=lambda answer: _end(command, answer), **task)
+        run_on(home, work, end=lambda answer: _end(command, answer), **task)
+
+
+def _outcome(act: Callable[[], None]) -> dict[str, Any]:
+    """How something ended, for the command."""
+    try:
+        act()
     except TonemillError as error:
         return {"failed": named(error)}
     except status.Stopped:
@@ -92,6 +105,38 @@ def _answer(command: Channel, home: Path, work: str, task: Any) -> dict[str, Any
     except Exception as error:
         return {"broke": f"{type(error).__name__}: {error}"}
     return {"done": True}
+
+
+class Commits:
+    """Commits shards, one at a time, each while this process cooks the next one.
+
+    Args:
+        command: channel to the command.
+    """
+
+    def __init__(self, command: Channel) -> None:
+        self._command = command
+        self._thread: threading.Thread | None = None
+        self.task: Any = None
+        """In progress; None once its commit was taken."""
+
+    def take(self, commit: Callable[[], None]) -> None:
+        """Commit the shard in progress, after the one before: no more than two are on this machine."""
+        if not isinstance(self.task, int):
+            # A graph of a Beam runner, whose elements are done when they return.
+            commit()
+            return
+        if self._thread is not None:
+            self._thread.join()
+        number, self.task = self.task, None
+        self._command.send({"cooked": number})
+        self._thread = threading.Thread(target=self._commit, args=(number, commit), daemon=True)
+        self._thread.start()
+
+    def _commit(self, number: int, commit: Callable[[], None]) -> None:
+        answer = _outcome(commit)
+        with suppress(OSError):
+            self._command.send({**answer, "put": number})
 
 
 def _end(command: Channel, answer: dict[str, Any]) -> NoReturn:

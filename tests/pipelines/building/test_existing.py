@@ -8,11 +8,18 @@ from typing import Any
 
 import pytest
 from conftest import Tonemill
+from faults import FailingStore
 
 from tonemill.pipelines.building import existing
+from tonemill.pipelines.building.build import clear
 from tonemill.pipelines.building.existing import ExistingFolder
+from tonemill.pipelines.building.state import look
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile
+from tonemill.pipelines.planning.plan import Output, Splitting
+from tonemill.pipelines.planning.planner import make_plan
+from tonemill.pipelines.recipes.recipe import Recipe
+from tonemill.pipelines.storage.paths import place
 
 FLAGS = ("--shard-seconds", 1, "-q", "--workers", 1)
 
@@ -77,3 +84,17 @@ def test_flags_are_remembered_where_the_rest_of_a_plan_is_damaged(
     path.write_bytes(content)
     recorded = ExistingFolder(OutputFolder(tmp_path / "out", "shards")).recorded()
     assert recorded is not None and recorded.splitting.valid == 0.5
+
+
+def test_what_is_not_there_in_a_store_is_looked_for_in_one_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not five requests for each shard of a new corpus, before the first of them is cooked."""
+    store = FailingStore(tmp_path)
+    for module in ("storage.stores", "storage.store_path"):
+        monkeypatch.setattr(f"tonemill.pipelines.{module}.store_of", lambda scheme: store)
+    source = {"audio": {"uri": "s3://bucket/x.wav", "frames": 8000, "sample_rate": 8000, "channels": 1}}
+    plan = make_plan([Recipe(f"{n}.wav", source) for n in range(9)], Output("shards"), Splitting(), 1.0)
+    output = OutputFolder(place("s3://bucket/out"), "shards")
+    clear(output, plan, look(ExistingFolder(output), plan))
+    assert len(plan.shards) == 9 and not [key for _, key in store.calls if "train/" in key]

@@ -12,10 +12,12 @@ from conftest import contents, reasons, write_wav
 from faults import Answered, FailingStore
 from making import QUIET
 
-from tonemill.audiotools.errors import MachineError
+from tonemill.audiotools.errors import MachineError, OutputError
 from tonemill.pipelines.building import build
-from tonemill.pipelines.cooking import ahead, journal
+from tonemill.pipelines.cooking import ahead, journal, status
 from tonemill.pipelines.cooking.shard import cook_shard
+from tonemill.pipelines.corpus import plan_file
+from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output, Splitting
 from tonemill.pipelines.planning.planner import make_plan
@@ -23,6 +25,7 @@ from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources import reader, scan
 from tonemill.pipelines.sources.reach import Reach, reach
 from tonemill.pipelines.storage import copies, stores
+from tonemill.pipelines.storage.paths import place, scratch
 from tonemill.pipelines.storage.store_path import StorePath
 
 COUNT = 20
@@ -71,8 +74,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]
 
 @pytest.fixture
 def recipes(store: Watching) -> list[Recipe]:
-    places = [StorePath("s3", f"bucket/in/{number:02d}.wav") for number in range(COUNT)]
-    return [Recipe(place.name, {"audio": scan.describe(place)}) for place in places]  # type: ignore[arg-type]
+    sources = [StorePath("s3", f"bucket/in/{number:02d}.wav") for number in range(COUNT)]
+    return [Recipe(one.name, {"audio": scan.describe(one)}) for one in sources]  # type: ignore[arg-type]
 
 
 def made(recipes: list[Recipe], folder: Path) -> Path:
@@ -159,3 +162,30 @@ def test_a_machine_that_lacks_room_for_one_source_ends_the_command(
     monkeypatch.setattr(ahead, "bring", bring)
     with pytest.raises(MachineError, match="TMPDIR is full"):
         made(recipes, tmp_path / "out")
+
+
+def test_a_shard_is_put_by_what_its_worker_is_handed_and_leaves_nothing_here(
+    store: Watching, recipes: list[Recipe], tmp_path: Path
+) -> None:
+    home = place("s3://bucket/out")
+    plan_file.write_plan(OutputFolder(home, "shards"), make_plan(recipes, Output("shards"), Splitting(), 1e6))
+    plan = {path.name for path in home.iterdir()}
+    handed: list[Any] = []
+    token = status.COMMITTED.set(handed.append)
+    try:
+        for _ in range(2):
+            cook_shard(home, 0)
+    finally:
+        status.COMMITTED.reset(token)
+    assert {path.name for path in home.iterdir()} == plan and not journal.suspected(home)
+    store.fail_at, store.error = len(store.calls), Answered(403)
+    with pytest.raises(OutputError, match=r"s3://bucket/out/train/000000\.tar cannot be written"):
+        handed[0]()
+    assert {path.name for path in home.iterdir()} == plan
+    handed[1]()
+    made(recipes, tmp_path / "here")
+    assert (store.folder / "bucket" / "out" / "train/000000.tar").read_bytes() == (
+        tmp_path / "here" / "train/000000.tar"
+    ).read_bytes()
+    assert ShardFiles(home / "train/000000").read_sidecar() is not None
+    assert not [path for path in scratch(home).rglob("*") if path.is_file()]

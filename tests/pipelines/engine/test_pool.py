@@ -30,7 +30,8 @@ from tonemill.pipelines.storage.output_names import PLAN
 
 WORKS = """
 import ctypes, json, os, signal, time
-from tonemill.pipelines.cooking import journal
+from tonemill.audiotools.errors import OutputError
+from tonemill.pipelines.cooking import journal, status
 
 def note(home, number):
     name = f"{number:06d}-{os.getpid()}-{time.monotonic_ns()}.json"
@@ -64,6 +65,53 @@ def grip(home, number):
     '''Hold the interpreter lock, as a codec in C may, until the test writes to the gate.'''
     note(home, number)
     ctypes.PyDLL(None).open(os.fsencode(home / "gate"), os.O_RDONLY)
+
+def put_late(home, number):
+    '''A shard of four is put once the next one is begun, and not before.'''
+    (home / f"begun-{number}").touch()
+    assert number < 2 or (home / f"done-{number - 2}").exists(), "two wait to be put"
+
+    def put():
+        until = time.monotonic() + 30
+        while number < 3 and not (home / f"begun-{number + 1}").exists():
+            assert time.monotonic() < until, "the next one waits for this one"
+            time.sleep(0.01)
+        (home / f"done-{number}").touch()
+
+    status.COMMITTED.get()(put)
+
+def put_and_die(home, number):
+    '''The worker ends the first time that shard 0 is put, while it reads shard 1.'''
+    note(home, number)
+
+    def put():
+        while number == 0 and not (home / "died").exists():
+            if len(list(home.glob("000001-*"))):
+                (home / "died").touch()
+                os._exit(3)
+            time.sleep(0.01)
+        (home / f"done-{number}").touch()
+
+    with journal.journal_of(home, number) as known:
+        known.at(7)
+        while number == 1 and not (home / "died").exists():
+            time.sleep(0.01)
+    (home / f"suspect-{number}").write_text(str(known.is_suspect(7)))
+    status.COMMITTED.get()(put)
+
+def put_and_fail(home, number):
+    '''A shard that cannot be put ends the command, whatever its worker does.'''
+    note(home, number)
+
+    def put():
+        raise OutputError("s3://bucket/out cannot be written: it is full")
+
+    if number == 0:
+        status.COMMITTED.get()(put)
+        return
+    while not status.stopping.is_set():
+        time.sleep(0.01)
+    raise status.Stopped
 """
 
 
@@ -79,6 +127,23 @@ def works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def left_of(home: Path, count: int) -> Callable[[], list[int]]:
     return lambda: [number for number in range(count) if not (home / f"done-{number}").exists()]
+
+
+def test_a_shard_is_put_while_its_worker_does_the_next_one_and_all_are_there_in_the_end(works: Path) -> None:
+    engine.run(works, left_of(works, 4), engine.Engine(1), lambda _: None, "works:put_late")
+    assert not left_of(works, 4)()
+
+
+def test_a_worker_that_ends_costs_the_shard_that_it_put_and_accuses_the_source_that_it_read(works: Path) -> None:
+    engine.run(works, left_of(works, 3), engine.Engine(1), lambda _: None, "works:put_and_die")
+    begun = Counter(int(path.name[:6]) for path in works.glob("0*.json"))
+    assert begun == {0: 2, 1: 2, 2: 1}
+    assert [(works / f"suspect-{number}").read_text() for number in range(3)] == ["False", "True", "False"]
+
+
+def test_a_shard_that_cannot_be_put_ends_the_command(works: Path) -> None:
+    with pytest.raises(OutputError, match="s3://bucket/out cannot be written: it is full"):
+        engine.run(works, left_of(works, 2), engine.Engine(1), lambda _: None, "works:put_and_fail")
 
 
 def test_a_crash_costs_the_shard_of_one_worker_who_is_replaced(works: Path) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
+
+from tonemill.pipelines.child import Child, end_in_words
 
 State = Literal["ok", "absent", "warning", "broken"]
 """It works; it is optional and not installed; it works with a limitation; it does not work."""
@@ -173,44 +173,32 @@ def report(name: str, folder: str) -> None:
 def _alone(name: str, folder: Path) -> list[Finding]:
     """Run a check in a process of its own."""
     try:
-        with subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, name, os.fspath(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        ) as process:
-            hangs = False
-            try:
-                output, complaint = process.communicate(timeout=LIMIT_SECONDS)
-            except subprocess.TimeoutExpired:
-                hangs = True
-                # Ends its child processes too.
-                os.killpg(process.pid, signal.SIGKILL)
-                output, complaint = process.communicate()
+        child = Child(["-c", _PROGRAM, name, os.fspath(folder)], is_asked=False, keeps_errors=True)
     except OSError as error:
         return [Finding(name, "broken", f"no process can be started: {error.strerror or error}", "ulimit -u")]
-    return list(_read(name, output, complaint, process.returncode, hangs))
+    with child:
+        return list(_read(name, child))
 
 
-def _read(name: str, output: bytes, complaint: bytes, code: int, hangs: bool) -> Iterator[Finding]:
-    """The findings in a check's output; if its process ended early, the last one states how."""
+def _read(name: str, child: Child) -> Iterator[Finding]:
+    """The findings that a check's process sends; if it ends early, the last one states how."""
     trying = Trying(f"looking at {name}", REINSTALL)
-    for line in output.decode("utf-8", "surrogateescape").splitlines():
-        kind, record = json.loads(line)
-        if kind == "end":
-            return
-        if kind == "trying":
-            trying = Trying(*record)
-        else:
-            yield Finding(name, *Found(*record))
-    if hangs:
+    until = time.monotonic() + LIMIT_SECONDS
+    try:
+        while True:
+            kind, record = child.line(until - time.monotonic())
+            if kind == "end":
+                return
+            if kind == "trying":
+                trying = Trying(*record)
+            else:
+                yield Finding(name, *Found(*record))
+    except TimeoutError:
         how = f"did not end in {LIMIT_SECONDS:.0f} s"
-    elif code < 0:
-        how = f"ended its process by {signal.Signals(-code).name}"
-    else:
-        last = complaint.decode(errors="replace").strip().splitlines()[-1:]
-        how = f"ended its process with exit code {code}{': ' + last[0][:200] if last else ''}"
+    except EOFError:
+        how = f"ended its process {'by' if child.code() < 0 else 'with'} {end_in_words(child.code())}"
+        if child.code() >= 0 and (words := child.last_words()):
+            how += f": {words[:200]}"
     yield Finding(name, "broken", f"{trying.what}: it {how}; the checks after it were not run", trying.mend)
 
 

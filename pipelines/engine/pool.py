@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import OutputError, TonemillError
+from tonemill.pipelines.child import end_in_words
 from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.engine.channel import Channel, error_of
 from tonemill.pipelines.engine.server import start_server
@@ -281,9 +282,5 @@ class WorkerPool:
 
 
 def _name_of(code: int) -> str:
-    """How a process ended, from its exit code: name of a signal, `journal.HUNG`, or `exit code 1`."""
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-        return f"signal {-code}"
-    return journal.HUNG if code == journal.HUNG_EXIT else f"exit code {code}"
+    """How a worker ended, from its exit code: `journal.HUNG`, or as `end_in_words`."""
+    return journal.HUNG if code == journal.HUNG_EXIT else end_in_words(code)

@@ -7,12 +7,11 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
-import tempfile
 from collections import deque
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from tonemill.audiotools.errors import OutputError
+from tonemill.pipelines.child import kept_in_memory, last_line, start
 from tonemill.pipelines.engine.channel import Channel
 from tonemill.pipelines.storage import locks
 
@@ -30,17 +29,13 @@ class Server:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        self.stderr = _kept_in_memory()
+        self.stderr = kept_in_memory()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tonemill.pipelines.engine.fork_server", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+            self._process = start(
+                ["-m", "tonemill.pipelines.engine.fork_server", str(theirs.fileno())],
+                {**ALLOCATION, **os.environ},
                 stderr=self.stderr,
-                env={**ALLOCATION, **os.environ},
-                # Ctrl-C at the terminal reaches only the command, which stops the workers itself.
-                start_new_session=True,
+                descriptors=[theirs.fileno()],
             )
         self.channel = Channel(ours)
         self.ended: dict[int, int] = {}
@@ -97,16 +92,7 @@ class Server:
 
     def last_words(self) -> str:
         """The last line that the server or a worker wrote to standard error."""
-        self.stderr.seek(0)
-        lines = self.stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else ""
-
-
-def _kept_in_memory() -> IO[bytes]:
-    """A file in memory, for the disk may be full; a temporary file on systems without memfd_create."""
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("tonemill-stderr"), "w+b")  # noqa: PTH123  (open as long as the server)
-    return tempfile.TemporaryFile()
+        return last_line(self.stderr)
 
 
 _servers: list[Server] = []

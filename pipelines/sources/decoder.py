@@ -17,13 +17,11 @@ import errno
 import json
 import os
 import resource
-import select
 import signal
 import struct
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -37,6 +35,7 @@ from tonemill.audiotools.codecs.partial import Partial, partly
 from tonemill.audiotools.errors import AudioError, Doubtful, MachineError
 from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
+from tonemill.pipelines.child import Child, end_in_words
 
 MEMORY_BYTES: Final = 2 << 30
 """Memory limit of the child's data segment."""
@@ -51,7 +50,7 @@ class Prober:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._child: _Child | None = None
+        self._child: _Decoder | None = None
 
     def header(self, path: Path, keep_cut: bool = False) -> files.Header:
         """As `files.probe`.
@@ -61,7 +60,7 @@ class Prober:
             Absent: of a `Partial`, other bytes are wanted.
         """
         if self._child is None:
-            self._child = _Child(self._seconds)
+            self._child = _Decoder(self._seconds)
         try:
             if isinstance(path, Partial):
                 stretches = [(start, len(data)) for start, data in path.stretches.items()]
@@ -154,10 +153,10 @@ def _blocks(source: files.Source, job: dict[str, Any], seconds: float, decoders:
 
 
 @contextmanager
-def _decoder(source: files.Source, job: dict[str, Any], seconds: float) -> Iterator[_Child]:
+def _decoder(source: files.Source, job: dict[str, Any], seconds: float) -> Iterator[_Decoder]:
     """Yield a child to which the request to decode a source was sent; the child is killed afterwards."""
     where = {"bytes": len(source)} if isinstance(source, bytes) else {"path": os.fsencode(source).hex()}
-    child = _Child(seconds)
+    child = _Decoder(seconds)
     try:
         child.ask({**where, **job}, source if isinstance(source, bytes) else b"")
         yield child
@@ -165,7 +164,7 @@ def _decoder(source: files.Source, job: dict[str, Any], seconds: float) -> Itera
         child.close()
 
 
-class _Child:
+class _Decoder:
     """A child process that runs codecs.
 
     Args:
@@ -173,25 +172,13 @@ class _Child:
     """
 
     def __init__(self, seconds: float) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tonemill.pipelines.sources.decoder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout.fileno()
+        words = ["-m", "tonemill.pipelines.sources.decoder"]
+        self._child = Child(words, {**os.environ, "OPENBLAS_NUM_THREADS": "1"})
         self._seconds = seconds
-        self._held = b""
 
     def ask(self, job: dict[str, Any], data: bytes = b"") -> None:
         """Send a job."""
-        # If the child has ended already, `_more` reports its exit code.
-        with suppress(BrokenPipeError):
-            self._in.write(json.dumps({**job, "seconds": self._seconds}).encode() + b"\n" + data)
-            self._in.flush()
+        self._child.send({**job, "seconds": self._seconds}, data)
 
     def line(self) -> dict[str, Any]:
         """The next line.
@@ -200,10 +187,8 @@ class _Child:
             AudioError: the line is an error, or the child ended without one.
             MachineError: the child ran out of a resource of this machine.
         """
-        while b"\n" not in self._held:
-            self._held += self._more(1 << 16)
-        line, _, self._held = self._held.partition(b"\n")
-        record: dict[str, Any] = json.loads(line)
+        with self._ends():
+            record: dict[str, Any] = self._child.line(self._seconds)
         if "lacking" in record:
             raise MachineError(record["lacking"])
         if "reason" in record:
@@ -216,30 +201,25 @@ class _Child:
         Raises:
             AudioError: the child ended before it sent that many.
         """
-        taken = bytearray(self._held[:count])
-        self._held = self._held[count:]
-        while len(taken) < count:
-            taken += self._more(count - len(taken))
-        return bytes(taken)
+        with self._ends():
+            return self._child.take(count, self._seconds)
 
     def close(self) -> None:
         """Kill the child."""
-        self._process.kill()
-        with suppress(BrokenPipeError), self._process:
-            pass
+        self._child.close()
 
-    def _more(self, count: int) -> bytes:
-        ready, _, _ = select.select([self._out], [], [], self._seconds)
-        if not ready:
-            raise AudioError("hung", f"its decoder gave no sound for {self._seconds:g} s")
-        data = os.read(self._out, count)
-        if data:
-            return data
-        code = self._process.wait()
-        if code == -signal.SIGKILL:
-            raise AudioError("memory", "its decoder was killed; probably it ran out of memory")
-        what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise AudioError("crashed", f"its decoder ended with {what}")
+    @contextmanager
+    def _ends(self) -> Iterator[None]:
+        """Turn the end of the child into an error of the codec."""
+        try:
+            yield
+        except TimeoutError:
+            raise AudioError("hung", f"its decoder gave no sound for {self._seconds:g} s") from None
+        except EOFError:
+            code = self._child.code()
+            if code == -signal.SIGKILL:
+                raise AudioError("memory", "its decoder was killed; probably it ran out of memory") from None
+            raise AudioError("crashed", f"its decoder ended with {end_in_words(code)}") from None
 
 
 def main(incoming: BinaryIO, outgoing: BinaryIO) -> None:

@@ -121,12 +121,12 @@ def test_a_decoder_whose_parent_is_gone_hangs_no_longer(
     raw: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
-    child = decoder._Child(seconds=1)
+    child = decoder._Decoder(seconds=1)
     child.ask(
         {"path": os.fsencode(write_wav(raw / "04-hang.wav")).hex(), "start": 0, "frames": None, "keep_cut": False}
     )
     try:
-        assert child._process.wait(30) == -signal.SIGALRM
+        assert child._child._process.wait(30) == -signal.SIGALRM
     finally:
         child.close()
 

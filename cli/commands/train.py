@@ -79,8 +79,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         _check_sections(file, config_file, name)
         file = _without_retired(file, model)
         merged = _merged(TrainConfig, file.get("train", {}), typed)
-        usual = {key: value for key, value in model.usual.items() if key != "steps" or "minutes" not in merged}
-        settings = config.build(TrainConfig, {**usual, **merged}, "train")
+        settings = config.build(TrainConfig, {**_usual(model, chosen, merged), **merged}, "train")
         for setting, owners in foreign.items():
             if typed.get(setting) not in (None, []):
                 flag, chooser = setting.replace("_", "-"), model.chooser.replace("_", "-")
@@ -110,6 +109,20 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         + _hidden(model, foreign)
     )
     return in_stores("corpus")(train)
+
+
+def _usual(model: Any, chosen: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The training settings that suit a model, where no others are given."""
+    if "minutes" not in given:
+        usual: Mapping[str, Any] = model.usual
+        return usual
+    usual = {key: value for key, value in model.usual.items() if key != "steps"}
+    in_minutes: Mapping[str, Any] = getattr(chosen, "usual_in_minutes", {})
+    if not in_minutes or "steps" in given:
+        return usual
+    from tonemill.pipelines.rendering.render import pick_device
+
+    return {**usual, **in_minutes} if pick_device(given.get("device", "auto")).type == "cpu" else usual
 
 
 def _choice(model: Any, words: Sequence[str]) -> dict[str, str]:

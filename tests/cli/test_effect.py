@@ -63,6 +63,21 @@ def corpus(pairs: Path, tonemill: Tonemill, tmp_path_factory: pytest.TempPathFac
     return made
 
 
+@pytest.mark.parametrize(
+    ("words", "clips"),
+    [
+        (("--minutes", 0.005, "--device", "cpu"), 4),
+        (("--minutes", 0.005, "--device", "cpu", "--batch-size", 2), 2),
+        (("--steps", 1), 16),
+    ],
+)
+def test_a_wavenet_trained_for_minutes_on_a_cpu_takes_few_clips_a_step(
+    corpus: Path, tmp_path: Path, tonemill: Tonemill, words: tuple[object, ...], clips: int
+) -> None:
+    tonemill("train", "effect", corpus, "-o", tmp_path / "run", *TINY, *words).done()
+    assert open_run(tmp_path / "run").about["train_config"]["batch_size"] == clips
+
+
 @pytest.fixture(scope="module")
 def run(corpus: Path, tonemill: Tonemill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of a short response, which nothing has to be compiled for."""

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.losses import BlockLoss
 from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Pairs, Shorter, Signals
-from tonemill.models.effect.networks.wavenet import WaveNet, WaveNetConfig, one_stack
+from tonemill.models.effect.networks.wavenet import FEW_CLIPS, WaveNet, WaveNetConfig, one_stack
 
 
 @dataclass(frozen=True)
 class PackedConfig:
+    usual_in_minutes: ClassVar = FEW_CLIPS
+
     members: Annotated[tuple[int, ...], "Channels of each member, ascending."] = (3, 8)
     stft_weight: Annotated[float, "Of the multi-resolution STFT distance, pre-emphasised."] = 5e-4
 

@@ -79,7 +79,7 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
         _check_sections(file, config_file, name)
         file = _without_retired(file, model)
         merged = _merged(TrainConfig, file.get("train", {}), typed)
-        settings = config.build(TrainConfig, {**_usual(model, chosen, merged), **merged}, "train")
+        settings = config.build(TrainConfig, {**_usual(model, chosen, merged, output), **merged}, "train")
         for setting, owners in foreign.items():
             if typed.get(setting) not in (None, []):
                 flag, chooser = setting.replace("_", "-"), model.chooser.replace("_", "-")
@@ -111,18 +111,21 @@ def _train_command(name: str, model: Any, words: Sequence[str]) -> Callable[...,
     return in_stores("corpus")(train)
 
 
-def _usual(model: Any, chosen: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The training settings that suit a model, where no others are given."""
-    if "minutes" not in given:
-        usual: Mapping[str, Any] = model.usual
-        return usual
-    usual = {key: value for key, value in model.usual.items() if key != "steps"}
+def _usual(model: Any, chosen: Any, given: Mapping[str, Any], output: Path) -> Mapping[str, Any]:
+    """The training settings that suit a model, where no others are given; a run that goes on keeps its own."""
+    usual = {key: value for key, value in model.usual.items() if key != "steps" or "minutes" not in given}
     in_minutes: Mapping[str, Any] = getattr(chosen, "usual_in_minutes", {})
-    if not in_minutes or "steps" in given:
+    if not in_minutes:
         return usual
     from tonemill.pipelines.rendering.render import pick_device
+    from tonemill.pipelines.runs.run import RUN_JSON, open_run
 
-    return {**usual, **in_minutes} if pick_device(given.get("device", "auto")).type == "cpu" else usual
+    if (output / RUN_JSON).exists():
+        begun = open_run(output).about["train_config"]
+        return {**usual, **{name: begun[name] for name in in_minutes if name in begun}}
+    if "minutes" not in given or "steps" in given or pick_device(given.get("device", "auto")).type != "cpu":
+        return usual
+    return {**usual, **in_minutes}
 
 
 def _choice(model: Any, words: Sequence[str]) -> dict[str, str]:

@@ -74,8 +74,12 @@ def corpus(pairs: Path, tonemill: Tonemill, tmp_path_factory: pytest.TempPathFac
 def test_a_wavenet_trained_for_minutes_on_a_cpu_takes_few_clips_a_step(
     corpus: Path, tmp_path: Path, tonemill: Tonemill, words: tuple[object, ...], clips: int
 ) -> None:
-    tonemill("train", "effect", corpus, "-o", tmp_path / "run", *TINY, *words).done()
-    assert open_run(tmp_path / "run").about["train_config"]["batch_size"] == clips
+    run = tmp_path / "run"
+    tonemill("train", "effect", corpus, "-o", run, *TINY, *words).done()
+    assert open_run(run).about["train_config"]["batch_size"] == clips
+    # It goes on with as many, to steps or for minutes.
+    tonemill("train", "effect", corpus, "-o", run, *TINY, "--steps", open_run(run).checkpoint("last").step + 1).done()
+    tonemill("train", "effect", corpus, "-o", run, *TINY, "--minutes", 1e-4, "--device", "cpu").done()
 
 
 @pytest.fixture(scope="module")

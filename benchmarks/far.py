@@ -53,7 +53,10 @@ async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, se
 
     async def read() -> None:
         while True:
-            data = await reader.read(1 << 16)
+            try:
+                data = await reader.read(1 << 16)
+            except OSError:
+                data = b""
             pieces.put_nowait((time.monotonic() + seconds, data))
             if not data:
                 return

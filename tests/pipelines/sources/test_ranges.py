@@ -140,6 +140,7 @@ def test_what_few_bytes_do_not_tell_is_fetched(store: Counting, name: str) -> No
     assert few == whole
 
 
+@pytest.mark.slow
 def test_every_container_and_every_broken_file_is_described_as_by_all_its_bytes(
     store: Counting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

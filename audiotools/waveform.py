@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.shapes import Float32
 
 MOST_WHOLE_BYTES: Final = 4 << 30
 """Of one sound that is read whole: three hours of stereo at 48 kHz."""

@@ -34,7 +34,7 @@ HOMES = {
     "jinja2": {"pipelines"},
 }
 ORDER = {
-    "audiotools": """secrets reject_reasons errors trouble waveform arrays mel synthetic editing codecs alignment
+    "audiotools": """secrets reject_reasons errors trouble shapes waveform arrays mel synthetic editing codecs alignment
         comparison rhythm pictures demo_corpus""",
     "models": """plugins earlier directions exchange players contract parts wavegan specgan classifier vocoder loopgan
         rave prior diffusion effect""",

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.codecs.containers import blank_peak_time, with_fixed_ogg_serial
 from tonemill.audiotools.codecs.sndfile import plainly
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.waveform import Sound, Waveform
 
 CONTAINERS: Final = ("flac", "wav", "ogg", "opus", "mp3")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.codecs.spliced import Part, Spliced, opened_raw
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.trouble import refuse_unreadable
 
 SUFFIXES: Final = frozenset(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.codecs import ffmpeg, sndfile
 from tonemill.audiotools.codecs.endings import Endings, endings
@@ -25,6 +24,7 @@ from tonemill.audiotools.codecs.partial import Partial
 from tonemill.audiotools.codecs.signatures import Kind, kind_of
 from tonemill.audiotools.codecs.spliced import Part, opened_raw
 from tonemill.audiotools.errors import AudioError, Doubtful
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.trouble import unopenable
 from tonemill.audiotools.waveform import Flow
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.codecs import mpeg
 from tonemill.audiotools.codecs.containers import Seekable
 from tonemill.audiotools.codecs.partial import Partial
 from tonemill.audiotools.codecs.spliced import Part, Spliced, opened_raw
 from tonemill.audiotools.errors import AudioError, Settled
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.trouble import refuse_unreadable
 
 BLOCK_FRAMES: Final = 1 << 17

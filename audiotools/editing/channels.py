@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
 Layout = Literal["keep", "mono", "stereo"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
 
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
 Shape = Literal["linear", "equal-power", "cosine"]

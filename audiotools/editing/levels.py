@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.editing.loudness import Loudness, LoudnessMeter
 from tonemill.audiotools.editing.rest import Extremes
 from tonemill.audiotools.errors import AudioError
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
 FULL_SCALE: Final = 32767 / 32768

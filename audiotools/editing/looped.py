@@ -6,11 +6,11 @@ import math
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.editing.levels import to_db
 from tonemill.audiotools.editing.loudness import LoudnessMeter
 from tonemill.audiotools.editing.resampling import resample
+from tonemill.audiotools.shapes import Float32
 
 SETTLE_SECONDS: Final = 0.05
 """So much of the loop goes before and after what is resampled: longer than any filter used."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32
+
+from tonemill.audiotools.shapes import Float32
 
 STEPS_PER_SECOND: Final = 10
 STEPS_PER_BLOCK: Final = 4

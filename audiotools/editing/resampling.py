@@ -31,9 +31,9 @@ from math import ceil, gcd
 from typing import Any, Final, Literal
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.errors import UsageError
+from tonemill.audiotools.shapes import Float32
 
 Engine = Literal["soxr", "resampy"]
 Quality = Literal["best", "high", "fast"]

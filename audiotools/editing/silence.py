@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from tonemill.audiotools.editing.rest import extremes
+from tonemill.audiotools.shapes import Float32
 from tonemill.audiotools.waveform import Flow, Sound, Waveform
 
 Number = int | float  # to beartype, an int is no float

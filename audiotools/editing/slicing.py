@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+
+from tonemill.audiotools.shapes import Float32
 
 Policy = Literal["pad", "drop", "keep"]
 """What to do with too little sound: append zeros, leave it out, or keep it as it is."""

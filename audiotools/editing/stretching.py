@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32
+
+from tonemill.audiotools.shapes import Float32
 
 
 def stretched_loop(

@@ -41,10 +41,7 @@ class Model(nn.Module):
     """Settings that `settle` chooses for a new run where they are None; a run that goes on keeps its own."""
 
     usual: ClassVar[Mapping[str, Any]] = {}
-    """Settings of the training loop that suit it better than the loop's own defaults.
-
-    A `Config` may have `usual_in_minutes` for a training that ends after minutes on a CPU.
-    """
+    """Settings of the training loop that suit it better; `usual_in_minutes` of a `Config`: for minutes on a CPU."""
 
     score: ClassVar[Score] = Score("distance to real clips", "dB")
     """The score that `validate` returns; where it returns None, rendered clips are compared with real ones."""

@@ -6,6 +6,7 @@
     python -m benchmarks.scale files --count 100000    # scan and plan so many files, links to a hundred
     python -m benchmarks.scale plans                   # plans of ten thousand and a hundred thousand sources
     python -m benchmarks.scale plans --counts 1000000  # of a million
+    python -m benchmarks.scale corpora                 # use corpora of a hundred thousand and a million examples
 
 One-minute 48 kHz stereo sources become mono 44.1 kHz two-second FLAC clips. Ten sources are hard-linked under as many
 names as the hours need. Each stage runs alone, from file to file, so that each has its own numbers; the plain loop is
@@ -15,9 +16,13 @@ that of `benchmarks.shard`, with as many processes, and where ffmpeg is installe
     peak        resident memory of the largest process
     speed       seconds of sound per second of wall
 
-`plans` makes a stream of synthetic recipes; "again" is the same command once more, "append" that with 1,000 others. A
-task is a process of its own, which opens the plan and reads a shard ("start"), and then fifty others ("shard", the
-median), both in CPU time; "read" are the bytes that it reads up to the end of its first shard.
+`plans` makes a stream of synthetic recipes; "again" is the same command once more, "append" that with 1,000 others, and
+"update" with all but the first 2,000 and 1,000 new ones. A task is a process of its own, which opens the plan and reads
+a shard ("start"), and then fifty others ("shard", the median), both in CPU time; "read" are the bytes that it reads up
+to the end of its first shard.
+
+`corpora` makes corpora of which all but the sound is real (`benchmarks.large`), a hundred examples of each source, and
+gives the commands that read them; "finish" is the `shard` that finds all shards made and puts their tables together.
 """
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks import large
 from benchmarks.shard import RATE, TONEMILL, make_minute, plain_loop
 
 SOURCES = 10
@@ -238,10 +244,10 @@ def plans(folder: Path, counts: list[int]) -> None:
     )
     tasks: list[str] = []
     for count in counts:
-        streams, corpus = [folder / "all.jsonl", folder / "more.jsonl"], folder / f"{count}"
+        streams, corpus = [folder / f"{name}.jsonl" for name in ("all", "more", "other")], folder / f"{count}"
         # Not here: a process's peak counts what its parent held when it was started.
         with Pool(1) as pool:
-            pool.starmap(stream_of, [(streams[0], 0, count), (streams[1], count, 1000)])
+            pool.starmap(stream_of, [(streams[0], 0, count), (streams[1], count, 1000), (streams[2], 2000, count)])
         command = [TONEMILL, "shard", str(corpus), "--range", "0:0", "-q"]
         costs = {"plan": run(command, streams[0]), "again": run(command, streams[0])}
         size = (corpus / "plan.parquet").stat().st_size / 1e6
@@ -249,6 +255,7 @@ def plans(folder: Path, counts: list[int]) -> None:
         several = [json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout) for _ in range(5)]
         found = {name: statistics.median(one[name] for one in several) for name in several[0]}
         costs["append"] = run([*command, "--append"], streams[1])
+        costs["update"] = run([*command, "--update"], streams[2])
         for what, cost in costs.items():
             print(
                 f"| {count:,} | {found['shards']:,.0f} | {size:.1f} | {what} | {cost.wall:.1f} | {cost.cpu:.1f} "
@@ -260,6 +267,35 @@ def plans(folder: Path, counts: list[int]) -> None:
         shutil.rmtree(corpus)
     print("\n| sources | shards | start, ms | shard, ms | read, MB |\n|--:|--:|--:|--:|--:|")
     print("\n".join(tasks), flush=True)
+
+
+def corpora(folder: Path, counts: list[int]) -> None:
+    print("| examples | index, MB | what | wall, s | CPU, s | peak, MB |\n|--:|--:|---|--:|--:|--:|", flush=True)
+    for count in counts:
+        home = folder / f"{count}"
+        # Not here: a process's peak counts what its parent held when it was started.
+        with Pool(1) as pool:
+            corpus, stream = pool.apply(large.make_corpus, (home, count // large.CLIPS))
+        costs = {"finish": run([TONEMILL, "shard", str(corpus), *large.WORDS], stream)}
+        with Pool(1) as pool:
+            key = pool.apply(large.last_key, (corpus,))
+        every = f"find {corpus} -type f -print0 | xargs -0 sha256sum"
+        commands: dict[str, list[str]] = {
+            "open, first line": ["bash", "-c", f"{TONEMILL} open {corpus} | head -n 1"],
+            "open": [TONEMILL, "open", str(corpus)],
+            "inspect": [TONEMILL, "inspect", str(corpus)],
+            "trace": [TONEMILL, "trace", str(corpus), key],
+            "diff": [TONEMILL, "diff", str(corpus), str(corpus)],
+            "report": [TONEMILL, "report", str(corpus), "-o", str(home / "report.html"), "-q"],
+            "verify --quick": [TONEMILL, "verify", str(corpus), "--quick", "-q"],
+            "sha256sum": ["bash", "-c", every],
+        }
+        costs |= {what: run(command) for what, command in commands.items()}
+        size = (corpus / "index.parquet").stat().st_size / 1e6
+        for what, cost in costs.items():
+            line = f"| {count:,} | {size:.1f} | {what} | {cost.wall:.1f} | {cost.cpu:.1f} | {cost.peak_mb:.0f} |"
+            print(line, flush=True)
+        shutil.rmtree(home)
 
 
 def main() -> None:
@@ -274,8 +310,10 @@ def main() -> None:
     many.add_argument("--count", type=int, default=100_000)
     planned = what.add_parser("plans")
     planned.add_argument("--counts", nargs="+", type=int, default=[10_000, 100_000])
+    used = what.add_parser("corpora")
+    used.add_argument("--counts", nargs="+", type=int, default=[100_000, 1_000_000])
     what.add_parser("task").add_argument("plan", type=Path)
-    for parsed in (one, many, planned):
+    for parsed in (one, many, planned, used):
         parsed.add_argument("--folder", type=Path, help="where to work")
     loop = what.add_parser("loop")
     loop.add_argument("given", nargs=3)
@@ -290,6 +328,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         if options.what == "plans":
             plans(Path(name), options.counts)
+        elif options.what == "corpora":
+            corpora(Path(name), options.counts)
         elif options.what == "files":
             files(Path(name), options.count)
         else:

@@ -79,7 +79,7 @@ def grow(
     if mode == "append":
         _refuse_other_output(old, wished)
     sought = seats_of(wished, mode == "append")
-    there, kept, new = _matched(seats_of(old, mode == "append"), sought)
+    there, kept, new = _matched(seats_of(old, mode == "append", sought), sought)
     changed, moved = 0, Counter[tuple[str, str]]()
     if mode == "append":
         _refuse_known_sources(kept, new)
@@ -112,7 +112,8 @@ def regrown(old: Plan, wished: Plan) -> Plan | None:
     """The old plan, where it has grown or shrunk since and still holds exactly what the stream does; else None."""
     if not old.grown or old.output != wished.output or old.splitting != wished.splitting:
         return None
-    _, kept, new = _matched(seats_of(old), seats_of(wished))
+    sought = seats_of(wished)
+    _, kept, new = _matched(seats_of(old, like=sought), sought)
     return old if not kept and not new else None
 
 

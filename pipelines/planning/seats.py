@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -48,18 +48,25 @@ class Seat:
     shard: str | None = None
 
 
-def seats_of(plan: Plan, with_sound: bool = False) -> list[Seat]:
+def seats_of(plan: Plan, with_sound: bool = False, like: Iterable[Seat] = ()) -> list[Seat]:
     """All recipes of a plan, in order.
 
     Args:
         plan: with its rows.
         with_sound: also what each is expected to leave, for which its steps must be installed here.
+        like: seats made with the same `with_sound`; a recipe that has one of their texts is not parsed again.
     """
-    return [
-        _seat(row, sys.intern(shard.split), shard.name, with_sound)
-        for shard, rows in zip(plan.shards, plan.rows, strict=True)
-        for row in rows
-    ]
+    known = {seat.row.packed: seat for seat in like}
+    found = []
+    for shard, rows in zip(plan.shards, plan.rows, strict=True):
+        split = sys.intern(shard.split)
+        for row in rows:
+            same = known.get(row.packed)
+            if same is None:
+                found.append(_seat(row, split, shard.name, with_sound))
+            else:
+                found.append(replace(same, row=row, split=split, shard=shard.name))
+    return found
 
 
 def _seat(row: Planned, split: str, shard: str, with_sound: bool) -> Seat:

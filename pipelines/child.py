@@ -55,7 +55,7 @@ class Child:
     Args:
         words: after `python -P`.
         environment: as for `start`.
-        is_asked: it reads lines of JSON; it should end when its input does, for this process may be killed.
+        has_input: it reads what `send` writes; it should end when its input does, for this process may be killed.
         keeps_errors: what it writes to stderr is kept.
 
     Raises:
@@ -66,12 +66,12 @@ class Child:
         self,
         words: Sequence[str],
         environment: Mapping[str, str] | None = None,
-        is_asked: bool = True,
+        has_input: bool = True,
         keeps_errors: bool = False,
     ) -> None:
         self._errors = kept_in_memory() if keeps_errors else None
         pipe = subprocess.PIPE
-        self._process = start(words, environment, pipe if is_asked else _SILENT, pipe, self._errors or _SILENT)
+        self._process = start(words, environment, pipe if has_input else _SILENT, pipe, self._errors or _SILENT)
         assert self._process.stdout is not None
         self._out = self._process.stdout.fileno()
         self._held = b""

@@ -220,16 +220,17 @@ class CompiledLayer(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         h, x, weight, _, _, one, _, ctx.dilation, _, ctx.slope = inputs
         ctx.mark_non_differentiable(output[2])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(h, x, weight, one, output[2])
 
     @staticmethod
-    def backward(ctx: Any, d_after: Tensor, d_a: Tensor, _: Tensor) -> Any:
+    def backward(ctx: Any, d_after: Tensor | None, d_a: Tensor, _: None) -> Any:
         h, x, weight, one, a = (_array(one) for one in ctx.saved_tensors)
         batch, channels, time = a.shape
         kernel, past = weight.shape[3], h.shape[2] - time
         taps, across = np.ascontiguousarray(weight.transpose(0, 2, 3, 1)), np.ascontiguousarray(one.T)
         dry = np.stack([x, np.ones_like(x)], axis=1)
-        d_afters, d_as = _array(d_after), _array(d_a)
+        d_afters, d_as = np.zeros_like(a) if d_after is None else _array(d_after), _array(d_a)
         dh = torch.empty(batch, channels, h.shape[2])
         dhs = dh.numpy()
         d_weight = np.zeros((batch, channels, channels, kernel, LANES), np.float32)
@@ -245,8 +246,9 @@ class CompiledLayer(torch.autograd.Function):
 
         _each(work, batch)
         weights, ones, rows = (torch.from_numpy(sums.sum(axis=-1)) for sums in (d_weight, d_one, d_rows))
-        of_bias, of_mix, of_one_bias = rows[:, 0, :, 1], rows[:, 0, :, 0], rows[:, 1, :, 1].sum(0)
-        return dh, None, weights, of_bias, of_mix, ones.sum(0), of_one_bias, None, None, None
+        # Nothing reads h' of the last layer, so its `one` has no gradient, and an optimizer no state of it.
+        of_one = (None, None) if d_after is None else (ones.sum(0), rows[:, 1, :, 1].sum(0))
+        return dh, None, weights, rows[:, 0, :, 1], rows[:, 0, :, 0], *of_one, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:

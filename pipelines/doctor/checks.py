@@ -173,7 +173,7 @@ def report(name: str, folder: str) -> None:
 def _alone(name: str, folder: Path) -> list[Finding]:
     """Run a check in a process of its own."""
     try:
-        child = Child(["-c", _PROGRAM, name, os.fspath(folder)], is_asked=False, keeps_errors=True)
+        child = Child(["-c", _PROGRAM, name, os.fspath(folder)], has_input=False, keeps_errors=True)
     except OSError as error:
         return [Finding(name, "broken", f"no process can be started: {error.strerror or error}", "ulimit -u")]
     with child:

@@ -81,7 +81,7 @@ class Worker:
         return self.task is not None or self.putting is not None
 
     def note(self, message: dict[str, Any]) -> Any:
-        """Note what a message says of its tasks; returns the task that ended without being put."""
+        """Take in a message about its tasks; returns the task that ended without being put."""
         task = None
         if "cooked" in message:
             self.task, self.putting = None, message["cooked"]

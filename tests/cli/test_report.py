@@ -284,7 +284,7 @@ def test_what_is_not_there_or_not_ours_is_refused(tonemill: Tonemill, corpus: Pa
     run = run_folder(tmp_path / "run", [])
     tonemill("report", corpus, "--against", run, "-o", tmp_path / "r.html").refused(2, "name the corpus")
     tonemill("report", corpus, "--metrics", mine, "-o", tmp_path / "r.html").refused(2, "cannot be read")
-    tonemill("report", "-", "-o", tmp_path / "r.html", stdin=b"{}").refused(2, "no such line came")
+    tonemill("report", "-", "-o", tmp_path / "r.html", stdin=b"{}").refused(2, "the pipe has no such line")
     assert not (tmp_path / "r.html").exists()
 
 

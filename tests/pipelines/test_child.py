@@ -30,7 +30,7 @@ def test_lines_and_bytes_arrive_as_they_were_sent() -> None:
 
 
 def test_one_that_gives_nothing_is_noticed_in_time() -> None:
-    with Child(["-c", "import time; time.sleep(60)"], is_asked=False) as child:
+    with Child(["-c", "import time; time.sleep(60)"], has_input=False) as child:
         begun = time.monotonic()
         with pytest.raises(TimeoutError):
             child.line(0.2)
@@ -56,7 +56,7 @@ def test_its_end_is_put_in_words(program: str, words: str) -> None:
 
 def test_what_it_started_ends_with_it() -> None:
     program = "import os, time; made = os.fork(); made and print(made, flush=True); time.sleep(60)"
-    with Child(["-c", program], is_asked=False) as child:
+    with Child(["-c", program], has_input=False) as child:
         grandchild = child.line(10)
     until = time.monotonic() + 10
     while _is_at_work(grandchild):

@@ -6,6 +6,7 @@ because an installation may not be writable.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from inspect import unwrap
 from typing import Any, Final
 
@@ -59,6 +60,70 @@ def sigmoid(x: np.float32) -> np.float32:
     return _HALF + _HALF * tanh(_HALF * x)
 
 
+class _Code:
+    """LLVM's code of a function: its arguments, vectors of LANES numbers, and a loop that adds to some of them."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        self._context, self.builder = context, builder
+        self._types, self._arguments = signature.args, arguments
+        self.vector = ir.VectorType(ir.FloatType(), LANES)
+        self._multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{LANES}f32"
+        )
+
+    def number(self, value: int) -> Any:
+        return ir.IntType(64)(value)
+
+    def whole(self, place: int) -> Any:
+        """The argument of a place, a whole number."""
+        return self._context.cast(self.builder, self._arguments[place], self._types[place], types.int64)
+
+    def begin(self, array: int, at: int) -> Any:
+        """Where the numbers of an array argument begin, after as many as another argument has."""
+        data = self._context.make_array(self._types[array])(self._context, self.builder, self._arguments[array]).data
+        return self.builder.gep(data, [self.whole(at)])
+
+    def load(self, base: Any, offset: Any) -> Any:
+        loaded = self.builder.load(self._place(base, offset))
+        loaded.align = 4
+        return loaded
+
+    def multiply_add(self, one: Any, other: Any, total: Any) -> Any:
+        return self.builder.call(self._multiply_add, [one, other, total])
+
+    def add(self, base: Any, offsets: Sequence[Any], count: Any, terms: Callable[[Any, list[Any]], list[Any]]) -> Any:
+        """Add to the vectors at offsets, which stay in registers.
+
+        Args:
+            base, offsets: of the vectors in memory.
+            count: of the loop's turns, at least one.
+            terms: gives code for the new sums from the number of the turn and the sums before it.
+        """
+        builder = self.builder
+        first = [self.load(base, offset) for offset in offsets]
+        before = builder.block
+        loop, after = builder.append_basic_block("terms"), builder.append_basic_block("summed")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        turn = builder.phi(ir.IntType(64))
+        sums = [builder.phi(self.vector) for _ in offsets]
+        added = terms(turn, sums)
+        following = builder.add(turn, self.number(1))
+        turn.add_incoming(self.number(0), before)
+        turn.add_incoming(following, loop)
+        for total, start, new in zip(sums, first, added, strict=True):
+            total.add_incoming(start, before)
+            total.add_incoming(new, loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        for offset, total in zip(offsets, added, strict=True):
+            builder.store(total, self._place(base, offset)).align = 4
+        return self._context.get_dummy_value()
+
+    def _place(self, base: Any, offset: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(base, [offset]), self.vector.as_pointer())
+
+
 def _sums(outputs: int, width: int) -> Any:
     """What generates the code of sums of products: of so many outputs at once, `width` numbers of each.
 
@@ -68,66 +133,29 @@ def _sums(outputs: int, width: int) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def data(place: int) -> Any:
-            return context.make_array(signature.args[place])(context, builder, arguments[place]).data
+        code = _Code(context, builder, signature, arguments)
+        rows, x, y = code.begin(0, 1), code.begin(3, 4), code.begin(7, 8)
+        stride, step, count = code.whole(2), code.whole(5), code.whole(6)
+        x_apart, y_apart = (code.whole(9), code.whole(10)) if outputs > 1 else (code.number(0), code.number(0))
+        parts = [code.number(part) for part in range(0, width, LANES)]
+        undefined = ir.Constant(code.vector, ir.Undefined)
+        first_lane = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
-        number, index = ir.FloatType(), ir.IntType(64)
-        vector = ir.VectorType(number, LANES)
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f32"
-        )
+        def terms(turn: Any, sums: list[Any]) -> list[Any]:
+            row, added = builder.mul(turn, stride), []
+            loaded = [code.load(rows, builder.add(row, part)) for part in parts]
+            for one in range(outputs):
+                at = builder.add(builder.mul(turn, step), builder.mul(x_apart, code.number(one)))
+                term = builder.insert_element(undefined, builder.load(builder.gep(x, [at])), ir.IntType(32)(0))
+                every = builder.shuffle_vector(term, undefined, first_lane)
+                totals = sums[one * len(parts) : (one + 1) * len(parts)]
+                added += [code.multiply_add(*three) for three in zip(loaded, [every] * len(parts), totals, strict=True)]
+            return added
 
-        def whole(place: int) -> Any:
-            return context.cast(builder, arguments[place], signature.args[place], types.int64)
-
-        def vector_at(base: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
-
-        def load(base: Any, offset: Any) -> Any:
-            loaded = builder.load(vector_at(base, offset))
-            loaded.align = 4
-            return loaded
-
-        rows_data = builder.gep(data(0), [whole(1)])
-        x_data = builder.gep(data(3), [whole(4)])
-        y_data = builder.gep(data(7), [whole(8)])
-        stride, step, count = whole(2), whole(5), whole(6)
-        x_apart, y_apart = (whole(9), whole(10)) if outputs > 1 else (index(0), index(0))
-        parts = range(0, width, LANES)
-        places = [
-            builder.add(builder.mul(y_apart, index(one)), index(part)) for one in range(outputs) for part in parts
+        offsets = [
+            builder.add(builder.mul(y_apart, code.number(one)), part) for one in range(outputs) for part in parts
         ]
-        first = [load(y_data, place) for place in places]
-        before = builder.block
-        loop, after = builder.append_basic_block("terms"), builder.append_basic_block("summed")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        j = builder.phi(index)
-        sums = [builder.phi(vector) for _ in places]
-        undefined = ir.Constant(vector, ir.Undefined)
-        row, added = builder.mul(j, stride), []
-        loaded = [load(rows_data, builder.add(row, index(part))) for part in parts]
-        for one in range(outputs):
-            at = builder.add(builder.mul(j, step), builder.mul(x_apart, index(one)))
-            term = builder.insert_element(undefined, builder.load(builder.gep(x_data, [at])), ir.IntType(32)(0))
-            lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            every = builder.shuffle_vector(term, undefined, lanes)
-            totals = sums[one * len(parts) : (one + 1) * len(parts)]
-            added += [
-                builder.call(multiply_add, [numbers, every, total])
-                for numbers, total in zip(loaded, totals, strict=True)
-            ]
-        following = builder.add(j, index(1))
-        j.add_incoming(index(0), before)
-        j.add_incoming(following, loop)
-        for total, start, new in zip(sums, first, added, strict=True):
-            total.add_incoming(start, before)
-            total.add_incoming(new, loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-        builder.position_at_end(after)
-        for place, total in zip(places, added, strict=True):
-            builder.store(total, vector_at(y_data, place)).align = 4
-        return context.get_dummy_value()
+        return code.add(y, offsets, count, terms)
 
     return generate
 
@@ -164,59 +192,24 @@ def _row_products(rows: int) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def data(place: int) -> Any:
-            return context.make_array(signature.args[place])(context, builder, arguments[place]).data
-
-        def whole(place: int) -> Any:
-            return context.cast(builder, arguments[place], signature.args[place], types.int64)
-
-        number, index = ir.FloatType(), ir.IntType(64)
-        vector = ir.VectorType(number, LANES)
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f32"
-        )
-
-        def vector_at(base: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
-
-        def load(base: Any, offset: Any) -> Any:
-            loaded = builder.load(vector_at(base, offset))
-            loaded.align = 4
-            return loaded
-
-        x_data, y_data = builder.gep(data(0), [whole(1)]), builder.gep(data(3), [whole(4)])
-        sums_data = builder.gep(data(7), [whole(8)])
-        x_apart, y_apart, count, apart, apart_y = (whole(place) for place in (2, 5, 6, 9, 10))
+        code = _Code(context, builder, signature, arguments)
+        x_apart, y_apart, count, apart, apart_y = (code.whole(place) for place in (2, 5, 6, 9, 10))
         x_rows, y_rows = (
-            [builder.gep(base, [builder.mul(step, index(row))]) for row in range(rows)]
-            for base, step in ((x_data, x_apart), (y_data, y_apart))
+            [builder.gep(base, [builder.mul(step, code.number(row))]) for row in range(rows)]
+            for base, step in ((code.begin(0, 1), x_apart), (code.begin(3, 4), y_apart))
         )
-        places = [
-            builder.add(builder.mul(apart, index(one)), builder.mul(apart_y, index(other)))
+
+        def terms(turn: Any, sums: list[Any]) -> list[Any]:
+            at = builder.mul(turn, code.number(LANES))
+            some, others = ([code.load(row, at) for row in each] for each in (x_rows, y_rows))
+            return [code.multiply_add(some[n // rows], others[n % rows], total) for n, total in enumerate(sums)]
+
+        offsets = [
+            builder.add(builder.mul(apart, code.number(one)), builder.mul(apart_y, code.number(other)))
             for one in range(rows)
             for other in range(rows)
         ]
-        first = [load(sums_data, place) for place in places]
-        before = builder.block
-        loop, after = builder.append_basic_block("products"), builder.append_basic_block("added")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        j = builder.phi(index)
-        sums = [builder.phi(vector) for _ in places]
-        at = builder.mul(j, index(LANES))
-        some, others = ([load(row, at) for row in each] for each in (x_rows, y_rows))
-        added = [builder.call(multiply_add, [some[n // rows], others[n % rows], total]) for n, total in enumerate(sums)]
-        following = builder.add(j, index(1))
-        j.add_incoming(index(0), before)
-        j.add_incoming(following, loop)
-        for total, start, new in zip(sums, first, added, strict=True):
-            total.add_incoming(start, before)
-            total.add_incoming(new, loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-        builder.position_at_end(after)
-        for place, total in zip(places, added, strict=True):
-            builder.store(total, vector_at(sums_data, place)).align = 4
-        return context.get_dummy_value()
+        return code.add(code.begin(7, 8), offsets, count, terms)
 
     return generate
 

@@ -59,14 +59,7 @@ def computed(layer: Function, tensors: list[Tensor], dilation: int, read: int, s
     ("channels", "kernel", "dilation", "slope", "time", "read"),
     [
         (16, 3, 8, None, 64, 64),  # one tile
-        (
-            16,
-            3,
-            1,
-            None,
-            2100,
-            1700,
-        ),  # more than two of the chunks that stay in the cache, and no whole tile at the end
+        (16, 3, 1, None, 2100, 1700),  # more than two chunks, and no whole tile at the end
         (8, 3, 512, None, 1025, 1),  # a past as long as a chunk
         (12, 3, 4, None, 191, 191),
         (3, 6, 17, 0.01, 300, 299),  # the small member of A2

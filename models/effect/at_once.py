@@ -1,7 +1,8 @@
 """Several networks of one shape learn at once: one pass computes the losses of all, each on its own pairs.
 
 Their weights are stacked and `torch.vmap` maps the network over the stack, which makes one grouped convolution of a
-convolution in each. So the code, and the arithmetic up to rounding, are those of one network alone.
+convolution in each; the compiled layers of WaveNets on a CPU go one network after another. So the code, and the
+arithmetic up to rounding, are those of one network alone.
 """
 
 from __future__ import annotations

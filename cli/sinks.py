@@ -36,7 +36,10 @@ ShardSeconds = Annotated[
 ]
 Partial = Annotated[bool, typer.Option("--partial", help="Accept an incomplete stream, as of head or grep.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core if not given.")]
-Runner = Annotated[str | None, typer.Option(help="A Beam runner, as FlinkRunner; the local one if not given.")]
+Runner = Annotated[
+    str | None,
+    typer.Option(help="A Beam runner, as FlinkRunner; without one worker processes of this machine do the work."),
+]
 Beam = Annotated[
     list[str] | None, typer.Option(help="A Beam option, as direct_running_mode=in_memory; may be repeated.")
 ]

@@ -17,7 +17,7 @@ MOST_SOURCES: Final = 8
 """Sources that are fetched before their turn, at most; each is a request under way or a copy in TMPDIR."""
 
 MOST_BYTES: Final = 256 << 20
-"""Bytes of these sources together, at most. A larger one is fetched when it is its turn."""
+"""Bytes of these sources together, at most. A larger one is fetched ahead alone."""
 
 Fetch = Callable[[Planned, str], files.Source]
 """Gives the source of a recipe by its role, as `bring`."""

@@ -24,7 +24,7 @@ from tonemill.pipelines.planning.plan import SHARD_NAME
 from tonemill.pipelines.recipes.recipe import ARRAY, RESERVED, Recipe
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.output_names import INDEX
-from tonemill.pipelines.storage.parquet import table_file
+from tonemill.pipelines.storage.parquet import gathered, table_file
 from tonemill.pipelines.storage.paths import place, to_uri
 from tonemill.pipelines.storage.table_digests import as_record
 from tonemill.pipelines.storage.tar import cut_out, members
@@ -77,13 +77,13 @@ class Corpus:
                 yield batch if wanted is None else batch.select([one for one in batch.schema.names if one in wanted])
 
     def index(self, wanted: Collection[str] | None = None) -> pa.Table:
-        """The index, or some columns of it; arguments and errors as of `batches`."""
-        return pa.Table.from_batches(self.batches(wanted))
+        """The index, or some columns of it; arguments and errors as of `batches`, and of `gathered`."""
+        return gathered(self.batches(wanted), self.output.index)
 
     def rows(self, split: str, wanted: Collection[str] | None = None) -> pa.Table:
-        """The rows of the index that are of a split, in its order; arguments and errors as of `batches`."""
+        """The rows of the index that are of a split, in its order, also with the column `split`; else as `index`."""
         batches = self.batches(None if wanted is None else {*wanted, "split"})
-        return pa.Table.from_batches(of_split(batch, split) for batch in batches)
+        return gathered((of_split(batch, split) for batch in batches), self.output.index)
 
     @property
     def _index_record(self) -> dict[str, Any] | None:

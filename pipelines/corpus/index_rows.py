@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tonemill.pipelines.corpus.sidecar import source_key
+
 
 def of_split(rows: pa.RecordBatch, split: str) -> pa.RecordBatch:
     """Those of some rows that are of a split."""
@@ -26,7 +28,7 @@ def with_neighbours(rows: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, 
     before, held = None, next(rows, None)
     while held is not None:
         following = next(rows, None)
-        stem = held["key"].rpartition("-")[0]
-        after = following["key"].rpartition("-")[0] if following is not None else None
+        stem = source_key(held["key"])
+        after = source_key(following["key"]) if following is not None else None
         yield held, stem in (before, after)
         before, held = stem, following

@@ -222,7 +222,7 @@ def _computes(device: str) -> str:
 
 
 def runner(folder: Path) -> Iterator[Found | Trying]:
-    """Beam's local runner runs a graph as `shard` runs it: numbers in, a committed file each."""
+    """Beam's local runner runs a graph in a worker process: numbers in, a committed file each."""
     mend = "pip install --force-reinstall apache-beam"
     yield Trying("import apache_beam", mend)
     import apache_beam
@@ -240,7 +240,7 @@ def _runs_a_graph() -> str:
         engine.run(
             home,
             lambda: [number for number in numbers if not (home / str(number)).exists()],
-            engine.Engine(workers=2),
+            engine.Engine(workers=2, options=("--direct_running_mode=in_memory",)),
             lambda _: None,
             f"{__name__}:{write_number.__name__}",
         )

@@ -34,7 +34,7 @@ class Engine:
 
     Args:
         workers: number of processes on this machine; of threads, if `options` select Beam's own local runner.
-        runner: name of a Beam runner; None for the local one.
+        runner: name of a Beam runner; None for this machine.
         options: Beam's own options, as typed.
         patience: seconds that a decoder may take for a block of sound.
     """

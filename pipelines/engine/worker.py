@@ -128,12 +128,14 @@ class Commits:
             return
         if self._thread is not None:
             self._thread.join()
-        number, self.task = self.task, None
-        self._command.send({"cooked": number})
-        self._thread = threading.Thread(target=self._commit, args=(number, commit), daemon=True)
-        self._thread.start()
+        # The thread reports that the shard is cooked: where none can start, the shard stays in progress, and fails.
+        thread = threading.Thread(target=self._commit, args=(self.task, commit), daemon=True)
+        thread.start()
+        self._thread, self.task = thread, None
 
     def _commit(self, number: int, commit: Callable[[], None]) -> None:
+        with suppress(OSError):
+            self._command.send({"cooked": number})
         answer = _outcome(commit)
         with suppress(OSError):
             self._command.send({**answer, "put": number})

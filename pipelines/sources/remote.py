@@ -104,7 +104,7 @@ def watched(remote: StorePath, act: Callable[[], T], received: Callable[[], int]
     Args:
         remote: the object.
         act: reads it.
-        received: number of bytes so far.
+        received: number of bytes so far; without it `act` as a whole has that time.
 
     Raises:
         OSError: the object cannot be read; ETIMEDOUT if no byte arrived in time.

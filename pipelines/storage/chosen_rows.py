@@ -1,4 +1,4 @@
-"""Rows of a table by their numbers; row groups that have none of them are not read."""
+"""Rows of a table by their numbers or by a text; of row groups without them no more than that text is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def rows_at(table: TableFile, numbers: Sequence[int] | np.ndarray, columns: Sequ
     wanted = np.asarray(numbers, np.int64)
     order = np.argsort(wanted)
     ascending = wanted[order]
-    pieces, first = [next(table.batches(columns, 0)).slice(0, 0)] if table.rows_of_groups() else [], 0
+    schema = table.schema if columns is None else pa.schema([one for one in table.schema if one.name in columns])
+    pieces, first = list[pa.RecordBatch](), 0
     for group, rows in enumerate(table.rows_of_groups()):
         if len(_between(ascending, first, first + rows)):
             start = first
@@ -37,7 +38,7 @@ def rows_at(table: TableFile, numbers: Sequence[int] | np.ndarray, columns: Sequ
         first += rows
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
-    return pa.Table.from_batches(pieces, None if pieces else table.schema).take(pa.array(places))
+    return pa.Table.from_batches(pieces, schema).take(pa.array(places))
 
 
 def _between(ascending: np.ndarray, first: int, end: int) -> np.ndarray:

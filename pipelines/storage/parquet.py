@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -137,15 +137,6 @@ class TableFile:
             there = _Opened(parquet.ParquetFile(held, metadata=metadata, pre_buffer=False), schema)
             return _whole(cast(BinaryIO, held), there, self._path, number, wanted)
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """All values of a column.
-
-        Raises:
-            CorpusError: it is damaged.
-        """
-        with reading(self._path):
-            return _whole(self._file, self._opened, self._path, wanted=lambda one: one == name)[name]
-
     def batches(self, columns: Collection[str] | None = None, number: int | None = None) -> Iterator[pa.RecordBatch]:
         """The rows, or some columns of them, some thousand at a time; one batch without rows where there is none.
 
@@ -242,12 +233,21 @@ def _whole(
     file: BinaryIO, there: _Opened, path: Path, number: int | None = None, wanted: Wanted | None = None
 ) -> pa.Table:
     _refuse_more(sum(size + more for size, more in _stated(there.file.metadata, path, number)), path)
-    batches, total = list[pa.RecordBatch](), 0
-    for batch in _batches(file, there, path, number, wanted):
-        batches.append(batch)
+    return gathered(_batches(file, there, path, number, wanted), path)
+
+
+def gathered(batches: Iterable[pa.RecordBatch], path: Path) -> pa.Table:
+    """One table of the batches of a file.
+
+    Raises:
+        CorpusError: together they take more memory than any index.
+    """
+    some, total = list[pa.RecordBatch](), 0
+    for batch in batches:
+        some.append(batch)
         total += batch.nbytes
         _refuse_more(total, path)
-    return pa.Table.from_batches(batches)
+    return pa.Table.from_batches(some)
 
 
 def _stated(metadata: Any, path: Path, number: int | None) -> list[tuple[int, int]]:

@@ -136,27 +136,22 @@ class StorePath:
     def read(self, start: int, end: int) -> bytes:
         """Bytes from `start` to before `end`; OSError if the store keeps returning fewer."""
 
-        def act() -> bytes:
-            data = store_of(self.scheme).read(self.key, start, end) if end > start else b""
-            if len(data) != end - start:
-                raise EOFError(f"{len(data)} of {end - start} bytes were received")
-            return data
-
-        return self._persist(f"reading {self}", act)
+        return self._persist(f"reading {self}", lambda: self._range(start, end))
 
     def begin(self, count: int) -> tuple[Entry, bytes]:
         """Size and time of the object, and its first bytes: so many, or all."""
 
         def act() -> tuple[Entry, bytes]:
-            store = store_of(self.scheme)
-            found = store.look(self.key)
-            end = min(count, found.bytes)
-            data = store.read(self.key, 0, end) if end else b""
-            if len(data) != end:
-                raise EOFError(f"{len(data)} of {end} bytes were received")
-            return found, data
+            found = store_of(self.scheme).look(self.key)
+            return found, self._range(0, min(count, found.bytes))
 
         return self._persist(f"reading {self}", act)
+
+    def _range(self, start: int, end: int) -> bytes:
+        data = store_of(self.scheme).read(self.key, start, end) if end > start else b""
+        if len(data) != end - start:
+            raise EOFError(f"{len(data)} of {end - start} bytes were received")
+        return data
 
     def fetch(self, target: Path) -> Entry:
         """Copy the object to a local file; returns its size and time from before the copy."""

@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.corpus import open_corpus
 from tonemill.pipelines.corpus.index_rows import of_split, with_neighbours
 from tonemill.pipelines.recipes.conditions import condition
+from tonemill.pipelines.storage import parquet
 
 
 @pytest.mark.parametrize("counts", [[], [1], [1, 1], [2], [1, 3, 1, 2], [2, 2, 1]])
@@ -60,3 +62,14 @@ def test_columns_of_a_part_do_not_depend_on_its_condition(corpus: Path) -> None:
     assert part.index(("key",)).equals(part.index().select(["key"]))
     wished = [row["key"] for row in opened.index().to_pylist() if row["seconds"] > 0.2 and row["split"] == "train"]
     assert part.index()["key"].to_pylist() == wished
+
+
+def test_batches_that_are_too_much_together_are_refused(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_corpus(corpus)
+    batch = pa.RecordBatch.from_pydict({"split": ["train"] * 100, "key": ["0-0000"] * 100})
+    monkeypatch.setattr(type(opened), "batches", lambda *_: iter([batch] * 3))
+    assert opened.index().num_rows == 300
+    monkeypatch.setattr(parquet, "MOST_BYTES", 2 * batch.nbytes)
+    for held in (opened.index, lambda: opened.rows("train")):
+        with pytest.raises(CorpusError, match="would take"):
+            held()

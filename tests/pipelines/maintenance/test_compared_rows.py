@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.maintenance import compared_rows
 from tonemill.pipelines.maintenance.compared_rows import ComparedRows, places_in
 
@@ -55,3 +56,11 @@ def test_keys_that_are_not_there_have_no_place(tmp_path: Path) -> None:
 def test_an_index_without_rows(tmp_path: Path) -> None:
     parquet.write_table(pa.table({}), tmp_path / "none")
     assert len(ComparedRows(tmp_path / "none").keys) == 0
+
+
+@pytest.mark.parametrize("rows", [ROWS[:20], ROWS[::-1]], ids=["fewer", "others"])
+def test_an_index_that_was_replaced_meanwhile_is_refused(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    before = index_of(tmp_path / "a", ROWS, 8)
+    index_of(tmp_path / "a", rows, 8)
+    with pytest.raises(CorpusError, match="changed while it was read"):
+        list(before.rows(np.array([30, 2])))

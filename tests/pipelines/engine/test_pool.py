@@ -38,8 +38,12 @@ def note(home, number):
     (home / name).write_text(json.dumps({"shard": number, "process": os.getpid()}))
 
 def fall(home, number):
-    '''Shard 1 ends its worker the first time, while shard 0 is under way.'''
+    '''Shard 1 ends its worker the first time, while shard 0 is under way; shard 2 waits for the worker in its place.'''
     note(home, number)
+    until = time.monotonic() + 60
+    while number == 2 and len({path.name.split("-")[1] for path in home.glob("0*.json")}) < 3:
+        assert time.monotonic() < until, "no worker in place of the other"
+        time.sleep(0.01)
     with journal.journal_of(home, number) as known:
         known.at(7)
         until = time.monotonic() + 20

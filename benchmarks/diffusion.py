@@ -31,7 +31,8 @@ from tonemill.audiotools.synthetic import PATTERNS, loop
 from tonemill.models.contract import Batch, Request
 from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
-from tonemill.models.diffusion.settings import VARIANTS, DiffusionConfig, Generating, UpsampleConfig
+from tonemill.models.diffusion.options import Generating
+from tonemill.models.diffusion.settings import PAUSES, VARIANTS, DiffusionConfig, UpsampleConfig
 from tonemill.models.diffusion.unet import UNet
 from tonemill.models.parts.optimizers import adamw
 from tonemill.models.parts.spectra import stft
@@ -78,6 +79,7 @@ def training(
 ) -> Iterator[tuple[float, int, Diffusion]]:
     """A model with averaged weights after each of so many CPU minutes, and its steps; latents in place of loops."""
     values = {"task": task, **SETTINGS, **OF_TASK.get(task, {}), **settings}
+    values.setdefault("pause_octaves", PAUSES.get(values["task"], 0) if values.get("precondition", True) else 0)
     torch.manual_seed(0)
     model = MODEL(config.build(VARIANTS[task], values, "diffusion"))
     draws = np.random.default_rng(0)

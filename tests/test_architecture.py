@@ -41,8 +41,8 @@ ORDER = {
     "models/loopgan": """circle penalties generator augmenting projection plain_discriminator features settings
         conditions discriminator model""",
     "models/vocoder": "settings generators player model",
-    "models/diffusion": """noising samplers baseline cells attention unet settings tasks captions conditioning denoiser
-        windows directions inpainting validating streams rendering model""",
+    "models/diffusion": """noising samplers options baseline pauses cells attention unet settings tasks captions
+        conditioning denoiser windows directions inpainting validating streams rendering model""",
     "models/rave": """settings pqmf noise encoder decoder latents codec options player cost stating distances nn_tilde
         export validation model""",
     "models/prior": "settings linear network frames generation validation model",

@@ -15,7 +15,7 @@ from typing import Final
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,10 +93,34 @@ class GaussianDenoiser(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             turned = einsum(self.axes, x.float(), "c k, batch c time -> batch k time")
             bands = torch.fft.rfft(turned)
-            power = self._power(bands.shape[-1])
-            gain = (mix.signal * mix.signal_slope * power + mix.noise * mix.noise_slope) / _variance(mix, power)
-            slopes = torch.fft.irfft(bands * gain, x.shape[-1])
+            slopes = torch.fft.irfft(bands * self._gain(mix, bands.shape[-1]), x.shape[-1])
             return einsum(self.axes, slopes, "c k, batch k time -> batch c time")
+
+    def missed_in_pauses(
+        self, x: Clips, level: Levels, objective: Objective
+    ) -> tuple[Complex[Tensor, "batch channels bins"], Float[Tensor, "batch channels bins"]]:
+        """What `expected` lacks where noisy clips are noise alone, over the deviation that it leaves in sound.
+
+        Args:
+            level: of each clip, above 0.
+
+        Returns:
+            of each bin of a transform of the clips, and the deviation that noise alone has there, for clips whose
+            transform has a deviation of 1.
+        """
+        mix = mix_at(objective, level.float())
+        bands = torch.fft.rfft(einsum(self.axes, x, "c k, batch c time -> batch k time"))
+        lacks = mix.noise_slope / mix.noise - self._gain(mix, bands.shape[-1])
+        lacks = lacks / self.loss(level, objective).sqrt()[:, None, None]
+        missed = einsum(self.axes.to(bands.dtype), bands * lacks, "c k, batch k bins -> batch c bins")
+        power = einsum(self.axes.square(), (lacks * mix.noise).square(), "c k, batch k bins -> batch c bins")
+        return missed, power.sqrt()
+
+    def _gain(self, mix: Mix, bins: int) -> Float[Tensor, "batch channels bins"]:
+        """Of each bin of a transform of any length, from noisy clips to the slope that is expected."""
+        power = self._power(bins)
+        found: Tensor = mix.signal * mix.signal_slope * power + mix.noise * mix.noise_slope
+        return found / _variance(mix, power)
 
     def colored(self, noise: Clips, level: float, objective: Objective) -> Clips:
         """White noise with the spectrum that noisy clips have at a level."""

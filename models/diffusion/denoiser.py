@@ -16,7 +16,9 @@ from tonemill.models.diffusion.baseline import GaussianDenoiser
 from tonemill.models.diffusion.cells import Cells, Known, Power
 from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
 from tonemill.models.diffusion.noising import Levels, mix_of
-from tonemill.models.diffusion.settings import Decoding, DiffusionConfig, Sampling
+from tonemill.models.diffusion.options import Decoding, Sampling
+from tonemill.models.diffusion.pauses import pauses_of
+from tonemill.models.diffusion.settings import DiffusionConfig
 from tonemill.models.diffusion.tasks import TaskSeen
 from tonemill.models.diffusion.unet import NOTHING, Context, UNet
 
@@ -82,7 +84,8 @@ class Denoiser(nn.Module):
     With `--precondition` the network's answer, in units of the deviation that remains at a noise level, is added to
     what is expected of a Gaussian signal with the corpus's spectrum: as in EDM (Karras et al., 2022,
     https://arxiv.org/abs/2206.00364, section 5) for each band by itself. So training begins at the loss of the best
-    linear denoiser, and not at that of silence.
+    linear denoiser, and not at that of silence. With `--pause-octaves` the network also reads and weighs what it would
+    have to answer in a pause.
 
     Args:
         config: settled.
@@ -98,7 +101,10 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config, self.channels, self.hop = config, channels, hop
         self.gaussian = GaussianDenoiser(channels, config.scale)
-        self.unet = UNet(config.shape(channels, appended, injected))
+        self.octaves = config.pause_octaves or 0
+        weighed = self.octaves * channels
+        shape = config.shape(channels, appended + weighed, injected)
+        self.unet = UNet(replace(shape, out_channels=channels + weighed))
         for name, condition in conditions_of(config).items():
             self.add_module(name, condition)
 
@@ -168,7 +174,12 @@ class Denoiser(nn.Module):
         if seen.appended is not None:
             missing = x.shape[-1] - seen.appended.shape[-1]
             read = torch.cat([read, F.pad(seen.appended, (0, missing))], dim=1)
+        pauses = pauses_of(x, level, objective, self.gaussian, self.octaves) if self.octaves else None
+        if pauses is not None:
+            read = torch.cat([read, pauses.read], dim=1)
         found = self.unet(read, level, seen.context).float()
+        if pauses is not None:
+            found = pauses.weighed(found)
         if not self.config.precondition:
             return found
         if cells is not None:

@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tonemill.models.diffusion.conditioning import condition_fields
-from tonemill.models.diffusion.settings import (
+from tonemill.models.diffusion.options import (
     Continuing,
     Decoding,
-    DiffusionConfig,
     Generating,
     Inpainting,
-    LatentConfig,
     Looping,
     Reading,
     Resembling,
     Varying,
 )
+from tonemill.models.diffusion.settings import DiffusionConfig, LatentConfig
 from tonemill.models.diffusion.windows import WHOLE_SECONDS
 from tonemill.models.directions import SEED, Direction
 

@@ -22,6 +22,7 @@ from tonemill.models.diffusion.noising import draw_levels, mix_at
 from tonemill.models.diffusion.rendering import Rendering
 from tonemill.models.diffusion.settings import (
     CODEC,
+    PAUSES,
     VARIANTS,
     AutoencodeConfig,
     DiffusionConfig,
@@ -45,6 +46,7 @@ Clips = Float[Tensor, "batch channels time"]
 class Diffusion(Model):
     Config: ClassVar[type] = DiffusionConfig
     chooser = "task"
+    kept = ("pause_octaves",)
     pads_short: ClassVar[bool] = True
     score: ClassVar[Score] = Score("loss over that of the best Gaussian denoiser")
     implied: ClassVar[Mapping[str, str]] = {CODEC: "latent"}
@@ -73,6 +75,8 @@ class Diffusion(Model):
             decided["high_hz"] = corpus.sample_rate / 2 if config.high_hz is None else config.high_hz
         if isinstance(config, AutoencodeConfig) and config.level_bands is None:
             decided["level_bands"] = config.latent_dim // 2
+        if config.pause_octaves is None:
+            decided["pause_octaves"] = PAUSES.get(config.task, 0) if config.precondition else 0
         if isinstance(config, LatentConfig):
             config = config.settled_for(corpus)
         else:

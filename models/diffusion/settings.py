@@ -1,4 +1,4 @@
-"""Settings of diffusion: of the network, its training, and how clips are sampled."""
+"""Settings of diffusion: of the network and its training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.models.diffusion.attention import Positions
-from tonemill.models.diffusion.noising import Draws, Objective, Schedule
-from tonemill.models.diffusion.samplers import Sampler
+from tonemill.models.diffusion.noising import Draws, Objective
 from tonemill.models.diffusion.unet import Shape
-from tonemill.models.directions import Bounds
 from tonemill.models.exchange import CorpusFacts
 from tonemill.models.parts.codec import latents_of, settled_frames
 from tonemill.models.parts.mel import MelConfig
@@ -36,6 +34,9 @@ class CodeArray(NamedTuple):
 
 
 Task = Literal["plain", "upsample", "vocode", "autoencode", "latent"]
+PAUSES: Final[dict[Task, int]] = {"plain": 6, "upsample": 6}
+"""Octaves in which pauses are read and weighed, by task. Other tasks are given levels, or make no sound."""
+
 LATENTS: Final = "latents"
 CODEC: Final = "codec"
 TASK_HELP: Final = (
@@ -63,6 +64,9 @@ class DiffusionConfig:
     levels: Annotated[Draws, "How noise levels of training are drawn."] = "stratified"
     scale: Annotated[bool, "Divide by the corpus's level, so that clips have unit variance."] = True
     precondition: Annotated[bool, "Add the network to the exact answer for Gaussian sound of the same spectrum."] = True
+    pause_octaves: Annotated[
+        int | None, "Octaves in which the network reads and weighs its answer in a pause; default: 6 for sound."
+    ] = None
     label: Annotated[str | None, "Metadata field with the class of each clip; default: no classes."] = None
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
     numbers: Annotated[tuple[str, ...], "Metadata fields with numbers of each clip, as a drive; default: none."] = ()
@@ -93,7 +97,7 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         require_least(self, heads=1, head_dim=2, modulation_dim=1, warm_up=0, validate_clips=0)
-        require_least(self, caption_bytes=1, caption_blocks=1)
+        require_least(self, caption_bytes=1, caption_blocks=1, pause_octaves=0)
         levels = len(self.channels_per_level)
         for name in ("channels_per_level", "factors", "items", "attentions", "cross_attentions"):
             values, least = getattr(self, name), 0 if "attentions" in name else 1
@@ -130,6 +134,11 @@ class DiffusionConfig:
             raise UsageError(
                 "--cross-attentions needs a caption or an array that it attends to: give --caption FIELD or "
                 "--embedding ARRAY."
+            )
+        if self.pause_octaves and (self.task not in PAUSES or not self.precondition):
+            raise UsageError(
+                f"--pause-octaves is {self.pause_octaves}, which works with --task {' or '.join(PAUSES)} and "
+                "--precondition only. Leave it out."
             )
         if self.embedding is not None and self.task != "plain":
             raise UsageError(
@@ -283,61 +292,3 @@ VARIANTS: dict[str, type[DiffusionConfig]] = {
     "autoencode": AutoencodeConfig,
     "latent": LatentConfig,
 }
-
-
-@dataclass(frozen=True)
-class Sampling:
-    steps: Annotated[int, "Calls of the network; 10 are usual.", Bounds(1)] = 10
-    sampler: Annotated[Sampler, "2m is of second order, ddim and euler of first."] = "2m"
-    schedule: Annotated[Schedule, "Of noise levels; tan is geometric in noise over signal."] = "tan"
-    guidance: Annotated[float, "How much farther to go towards label, numbers and words; 1 goes there.", Bounds(0)] = (
-        1.0
-    )
-    guide_from: Annotated[float, "Guide at noise levels from here on.", Bounds(0, 1)] = 0.0
-    guide_to: Annotated[float, "Guide at noise levels up to here.", Bounds(0, 1)] = 1.0
-
-
-@dataclass(frozen=True)
-class Generating(Sampling):
-    seconds: Annotated[float | None, "Of a clip; default: as in training.", Bounds(0.001)] = None
-
-
-@dataclass(frozen=True)
-class Looping(Generating):
-    loop: Annotated[bool, "The end of a clip goes on with its start."] = False
-
-
-@dataclass(frozen=True)
-class Resembling(Looping):
-    seed: Annotated[int, "Decides the noise, beside the seed of an example where it has one.", Bounds(0)] = 0
-
-
-@dataclass(frozen=True)
-class Reading(Sampling):
-    seed: Annotated[int, "Decides the noise, beside the seed of an example where it has one.", Bounds(0)] = 0
-
-
-@dataclass(frozen=True)
-class Decoding(Reading):
-    begin: Annotated[
-        float,
-        "Noise level to begin at: that of the given levels, with phases by Griffin-Lim; 1: noise.",
-        Bounds(0.01, 1),
-    ] = 0.3
-
-
-@dataclass(frozen=True)
-class Varying(Reading):
-    strength: Annotated[float, "How far from the sound: 0 leaves it, 1 makes another.", Bounds(0, 1)] = 0.4
-
-
-@dataclass(frozen=True)
-class Inpainting(Reading):
-    keep: Annotated[str, "Seconds to keep, as 0-1,1.5-2; what is between is made. Empty: none."] = ""
-    resamples: Annotated[int, "Rounds at each level, so that both sides of a seam fit.", Bounds(1)] = 2
-
-
-@dataclass(frozen=True)
-class Continuing(Reading):
-    seconds: Annotated[float, "To add at the end.", Bounds(0.001)] = 2.0
-    resamples: Annotated[int, "Rounds at each level, so that both sides of the seam fit.", Bounds(1)] = 2

@@ -16,7 +16,8 @@ from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion.captions import CaptionEncoder, caption_bytes
 from tonemill.models.diffusion.conditioning import conditions_of, dropped
 from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
-from tonemill.models.diffusion.settings import DiffusionConfig, Generating, Resembling
+from tonemill.models.diffusion.options import Generating, Resembling
+from tonemill.models.diffusion.settings import DiffusionConfig
 from tonemill.models.exchange import ArrayFacts, Range
 from tonemill.pipelines.recipes.conditions import condition
 

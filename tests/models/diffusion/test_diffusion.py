@@ -17,17 +17,12 @@ from tonemill.models.contract import Batch, CorpusFacts, Request
 from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion.inpainting import kept
 from tonemill.models.diffusion.model import Diffusion
+from tonemill.models.diffusion.options import Continuing, Decoding, Generating, Inpainting, Reading, Varying
 from tonemill.models.diffusion.settings import (
     AutoencodeConfig,
-    Continuing,
-    Decoding,
     DiffusionConfig,
-    Generating,
-    Inpainting,
     LatentConfig,
-    Reading,
     UpsampleConfig,
-    Varying,
     VocodeConfig,
 )
 from tonemill.models.diffusion.tasks import task_of

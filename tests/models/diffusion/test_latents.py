@@ -15,7 +15,8 @@ from tonemill.models.contract import Batch, CorpusFacts, Request
 from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion import windows as long_clips
 from tonemill.models.diffusion.model import Diffusion
-from tonemill.models.diffusion.settings import AutoencodeConfig, Generating, LatentConfig
+from tonemill.models.diffusion.options import Generating
+from tonemill.models.diffusion.settings import AutoencodeConfig, LatentConfig
 from tonemill.models.directions import ParentFacts
 from tonemill.models.exchange import ArrayFacts
 

@@ -115,3 +115,38 @@ def test_a_drum_machine_is_learned_beyond_its_spectrum() -> None:
     assert found is not None
     for level in LEVELS:
         assert found.values[f"loss_at_{level}"] < 0.95 * found.values[f"gaussian_loss_at_{level}"]
+
+
+@pytest.mark.slow
+def test_hits_between_pauses_are_learned_faster_with_the_answer_of_a_pause() -> None:
+    """After 200 equal steps the loss on held-out bursts is below .95 of that without at each level, .85 in the mean."""
+
+    def bursts(seed: int, count: int) -> Batch:
+        """Noise that begins anywhere and falls by 60 dB in 250 to 1,000 of 4,096 samples."""
+        draws = np.random.default_rng(seed)
+        after = np.arange(4096) - draws.integers(0, 3072, (count, 1))
+        envelope = np.where(after >= 0, 10 ** (-3 * after / draws.uniform(250, 1000, (count, 1))), 0)
+        clips = envelope * draws.standard_normal((count, 4096))
+        return Batch({"audio": torch.from_numpy(clips[:, None].astype(np.float32))}, {})
+
+    def losses(octaves: int) -> np.ndarray:
+        config = DiffusionConfig(
+            length=4096,
+            channels_per_level=(16, 32, 64, 64),
+            factors=(1, 4, 4, 4),
+            items=(1, 2, 2, 2),
+            attentions=(0,) * 4,
+            modulation_dim=128,
+            pause_octaves=octaves,
+            sample_rate=RATE,
+            channels=1,
+        )
+        model = trained(config, (bursts(step, 16) for step in range(200)), bursts(10_000, 64))
+        held_out = bursts(20_000, 32).audio["audio"].numpy()
+        with torch.no_grad():
+            found = model.validate(Request(n, {}, {"audio": one}) for n, one in enumerate(held_out))
+        assert found is not None
+        return np.array([found.values[f"loss_at_{level}"] for level in LEVELS])
+
+    ratios = losses(6) / losses(0)
+    assert ratios.max() < 0.95 and ratios.mean() < 0.85, ratios

@@ -18,19 +18,10 @@ from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion.denoiser import Guided, Seen
 from tonemill.models.diffusion.model import Diffusion
 from tonemill.models.diffusion.noising import schedule_of
+from tonemill.models.diffusion.options import Decoding, Inpainting, Looping, Reading, Sampling, Varying
 from tonemill.models.diffusion.rendering import Rendering, circularly_resampled
 from tonemill.models.diffusion.samplers import sampled
-from tonemill.models.diffusion.settings import (
-    AutoencodeConfig,
-    Decoding,
-    DiffusionConfig,
-    Inpainting,
-    Looping,
-    Reading,
-    Sampling,
-    Varying,
-    VocodeConfig,
-)
+from tonemill.models.diffusion.settings import AutoencodeConfig, DiffusionConfig, VocodeConfig
 from tonemill.models.diffusion.streams import Both, Stream
 from tonemill.models.diffusion.unet import Context
 from tonemill.models.diffusion.windows import Chained, Overlapping, Windows, windows_of

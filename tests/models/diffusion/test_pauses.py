@@ -1,0 +1,91 @@
+"""The answer of a pause: exact where a clip is silent, of unit deviation in each octave, and absent in older runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from conftest import Tonemill
+
+from tonemill.audiotools.errors import UsageError
+from tonemill.models.diffusion.baseline import GaussianDenoiser
+from tonemill.models.diffusion.noising import Objective, mix_at
+from tonemill.models.diffusion.pauses import octave_masks, pauses_of
+from tonemill.models.diffusion.settings import DiffusionConfig, VocodeConfig
+from tonemill.pipelines.runs.run import open_run
+from tonemill.pipelines.storage import json_files
+
+OCTAVES = 6
+
+
+def pink(channels: int) -> GaussianDenoiser:
+    """Of a corpus with twice the power an octave lower, down to a 64th of half the rate; stereo is half in common."""
+    model = GaussianDenoiser(channels)
+    clips = torch.randn(32, channels, 8192, generator=torch.Generator().manual_seed(0))
+    bands = torch.fft.rfft(clips) / torch.linspace(0, 1, 4097).clamp(min=1 / 64).sqrt()
+    shared = torch.fft.irfft(bands, 8192)
+    model.fit([shared + shared.mean(dim=1, keepdim=True)])
+    return model
+
+
+def test_octaves_are_a_partition_an_octave_apart() -> None:
+    masks = octave_masks(4097, OCTAVES, torch.device("cpu"))
+    assert torch.allclose(masks.sum(dim=0), torch.ones(4097))
+    # Of half the sample rate; bin 4096 is there.
+    for octave in range(OCTAVES):
+        assert float(masks[octave, round(4096 * 2 ** -(octave + 0.5))]) == pytest.approx(1, abs=1e-3)
+    assert float(masks[0, 4096]) == float(masks[-1, 0]) == 1
+
+
+@pytest.mark.parametrize("objective", get_args(Objective))
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("level", [0.003, 0.1, 0.5, 0.9])
+def test_a_pause_is_all_weights_at_1(level: float, channels: int, objective: Objective) -> None:
+    """The slope of noise alone is b' e: to -30 dB, as a few samples are beyond the bound."""
+    model = pink(channels)
+    noise = torch.randn(16, channels, 8192, generator=torch.Generator().manual_seed(1))
+    levels = torch.full((16,), level)
+    mix = mix_at(objective, levels)
+    noisy, slope = mix.noise * noise, mix.noise_slope * noise
+    pauses = pauses_of(noisy, levels, objective, model, OCTAVES)
+    assert pauses.read.shape == (16, channels * OCTAVES, 8192)
+    spread = pauses.octaves.square().mean(dim=(0, 3)).sqrt()
+    assert torch.allclose(spread, torch.ones_like(spread), atol=0.05)
+    answer = torch.zeros(16, channels * (1 + OCTAVES), 8192)
+    answer[:, channels:] = 1
+    remaining = model.loss(levels, objective).sqrt()[:, None, None]
+    error = model.expected(noisy, levels, objective) + remaining * pauses.weighed(answer) - slope
+    assert float(error.square().mean() / slope.square().mean()) < 1e-3
+
+
+def test_loud_sound_is_bounded() -> None:
+    model = pink(1)
+    loud = 10 * torch.randn(4, 1, 8192, generator=torch.Generator().manual_seed(2))
+    pauses = pauses_of(loud, torch.full((4,), 0.001), "v", model, OCTAVES)
+    assert float(pauses.octaves.abs().max()) <= 4
+
+
+def test_only_sound_whose_level_is_not_given_has_pauses() -> None:
+    with pytest.raises(UsageError, match=r"--pause-octaves is 6.*--task plain or upsample"):
+        VocodeConfig(pause_octaves=6)
+    with pytest.raises(UsageError, match="--pause-octaves is 6"):
+        DiffusionConfig(pause_octaves=6, precondition=False)
+
+
+def test_a_run_of_before_has_none_and_goes_on(corpus: Path, tonemill: Tonemill, tmp_path: Path) -> None:
+    levels = "--channels-per-level 4 --channels-per-level 8 --factors 1 --factors 4 --items 1 --items 1"
+    small = f"{levels} --attentions 0 --attentions 0 --length 1024 --batch-size 2 -q".split()
+
+    def trained(run: str, *words: object) -> dict[str, Any]:
+        tonemill("train", "diffusion", corpus, "-o", tmp_path / run, *small, *words).done()
+        found: dict[str, Any] = json_files.read_json(tmp_path / run / "run.json")
+        return found
+
+    assert trained("new", "--steps", 1)["model_config"]["pause_octaves"] == OCTAVES
+    before = trained("old", "--steps", 1, "--pause-octaves", 0)
+    del before["model_config"]["pause_octaves"]
+    json_files.write_json(tmp_path / "old" / "run.json", before)
+    trained("old", "--steps", 2)
+    assert open_run(tmp_path / "old").last().step == 2

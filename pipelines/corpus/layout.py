@@ -83,18 +83,26 @@ class OutputFolder:
     kind: Literal["shards", "files"]
 
     @classmethod
-    def open(cls, folder: Path) -> OutputFolder:
-        """A folder that exists, here or in a store, though any file in it may be missing or damaged.
-
-        Raises:
-            UsageError: tonemill did not make it.
-        """
+    def found(cls, folder: Path) -> OutputFolder | None:
+        """A folder here or in a store, of which any file may be missing or damaged; None where tonemill made none."""
         folder = place(folder)
         if (folder / MARK).exists() or (folder / HIDDEN).is_dir():
             return cls(folder, "files")
         if any((folder / name).exists() for name in (DESCRIPTION, PLAN, PLAN_SEAL, INDEX)):
             return cls(folder, "shards")
-        raise UsageError(f"{folder} is neither a corpus nor a folder that `tonemill write` made.")
+        return None
+
+    @classmethod
+    def open(cls, folder: Path) -> OutputFolder:
+        """As `found`.
+
+        Raises:
+            UsageError: tonemill did not make it.
+        """
+        output = cls.found(folder)
+        if output is None:
+            raise UsageError(f"{place(folder)} is neither a corpus nor a folder that `tonemill write` made.")
+        return output
 
     @property
     def home(self) -> Path:

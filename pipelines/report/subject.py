@@ -130,17 +130,14 @@ def open_place(text: str) -> Place:
     if (folder / RUN_JSON).exists():
         run = open_run(folder)
         return Place(text, "run", folder, run.about, run=run)
-    try:
-        output = OutputFolder.open(folder)
-    except UsageError:
+    output = OutputFolder.found(folder)
+    if output is None:
         what = (
             "is neither a corpus, a run, nor a folder that `tonemill write` made"
             if folder.exists()
             else "does not exist"
         )
-        raise UsageError(
-            f"{text} {what}. `tonemill report corpora/loops -o report.html` is an example of the command."
-        ) from None
+        raise UsageError(f"{text} {what}. `tonemill report corpora/loops -o report.html` is an example of the command.")
     if output.kind == "files":
         about = json_files.read_json(output.description)
         if not isinstance(about, dict) or "files" not in about:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any, Final
 
@@ -92,11 +92,6 @@ def analyse(study: Study, rehearsed: bool = False, seed: int = 0, draws: int = c
     return Analysed(numbers, everyone)
 
 
-def plain(interval: Interval) -> dict[str, Any]:
-    """An interval as plain values."""
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
-
-
 def _counts(values: Any) -> dict[str, int]:
     found: dict[str, int] = defaultdict(int)
     for one in values:
@@ -171,7 +166,7 @@ def _mean(ratings: Ratings, question: str, owner: str, levels: int, seed: int, d
     found = crossed.mean_of(table, seed, draws) if len(table) else Interval(None)
     low, high = (None if one is None else min(max(one, 1.0), float(levels)) for one in (found.low, found.high))
     return {
-        **plain(found),
+        **asdict(found),
         # A mean of answers is on the scale.
         "low": low,
         "high": high,
@@ -224,8 +219,8 @@ def _checks(study: Study, ratings: Ratings, key: Mapping[str, Any], seed: int, d
     who = np.tile(np.arange(len(ratings.listeners)), len(study.questions))
     return {
         "anchors": anchors,
-        "points_per_100_trials": plain(confidence.mean(np.array(slopes["position"], float), who)),
-        "points_per_point_before": plain(confidence.mean(np.array(slopes["carry_over"], float), who)),
+        "points_per_100_trials": asdict(confidence.mean(np.array(slopes["position"], float), who)),
+        "points_per_point_before": asdict(confidence.mean(np.array(slopes["carry_over"], float), who)),
         "median_seconds": _median_seconds(ratings),
     }
 
@@ -256,5 +251,5 @@ def _measures(study: Study, ratings: Ratings, key: Mapping[str, Any], seed: int,
             measure = np.array([key["clips"][one]["measures"].get(name, np.nan) for one in ids])
             interval = ranks.rank_correlation(table, measure, seed, draws)
             if interval.value is not None:
-                found.append({"question": question, "measure": name, **plain(interval)})
+                found.append({"question": question, "measure": name, **asdict(interval)})
     return found

@@ -64,8 +64,14 @@ def arrays_in(sidecars: Iterable[Mapping[str, Any]]) -> set[str]:
     return {name for one in sidecars for name in one.get("arrays", ())}
 
 
-def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], sums: RowTotals) -> dict[str, Any]:
-    """The fields of corpus.json that follow from the shards: counts, seconds, bytes and ledger."""
+def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], sums: RowTotals | None) -> dict[str, Any]:
+    """The fields of corpus.json that follow from the shards: counts, seconds, bytes and ledger.
+
+    Args:
+        plan: of the shards.
+        sidecars: of all of them.
+        sums: over the rows; None leaves out what follows from these alone.
+    """
     ledger: Counter[str] = Counter()
     for one in sidecars:
         ledger.update(one["ledger"])
@@ -74,7 +80,7 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], sums: RowTotals) -
         "digest": digest_of_shards(sidecars),
         "container": plan.output.container,
         "roles": sorted({role for one in sidecars for role in one["roles"]}),
-        **sums.before_splits(),
+        **(sums.before_splits() if sums is not None else {}),
         "seconds": round(math.fsum(one["seconds"] for one in sidecars), 6),
         "bytes": sum(one["bytes"] for one in sidecars),
         "splits": {
@@ -82,9 +88,9 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], sums: RowTotals) -
         },
         "ledger": {name: ledger[name] for name in LEDGER},
         **_seconds(sidecars),
-        **sums.reasons(),
+        **(sums.reasons() if sums is not None else {}),
         "clipped_examples": sum(one["clipped_examples"] for one in sidecars),
-        **sums.levels(),
+        **(sums.levels() if sums is not None else {}),
         "transient": sum(one["transient"] for one in sidecars),
         "shards": [
             {name: one[name] for name in ("shard", "examples", "seconds", "bytes", "sha256")} for one in sidecars

@@ -17,7 +17,7 @@ from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.environment import other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import EARLIER, SCHEMA, plan_is_whole, write_plan
+from tonemill.pipelines.corpus.plan_file import EARLIER, SCHEMA, plan_is_whole, read_whole, write_plan
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
@@ -102,7 +102,7 @@ def _mended_plan(report: Report) -> Plan:
     """
     output, plan = report.output, report.plan
     if plan is not None and plan_is_whole(output):
-        return plan
+        return plan if plan.rows else read_whole(output.plan)
     sealed = json_files.read_sealed(output.plan_seal)
     if plan is None and sealed is not None:
         plan = unproved_plan(output.plan)

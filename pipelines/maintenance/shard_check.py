@@ -92,7 +92,7 @@ class Job:
 
 @dataclass
 class Checked:
-    """What was found in a shard; its sidecar, index and rejects, where these are whole."""
+    """What was found in a shard; its sidecar where that is whole; index and rejects where they were read."""
 
     job: Job
     findings: list[Finding] = field(default_factory=list)
@@ -119,7 +119,7 @@ def compare(path: Path, known: Mapping[str, Any], find: Callable[[Path, str, str
 
 
 def check(job: Job, quick: bool) -> Checked:
-    """Look at one shard; `quick` leaves out what is in its examples.
+    """Look at one shard; `quick` leaves out what is in its tables and examples.
 
     A shard in a store is copied to TMPDIR first, so that each of its objects is read once.
     """
@@ -139,25 +139,24 @@ def _check(job: Job, quick: bool) -> Checked:
         if job.entry is not None and job.entry["bytes"]:
             compare(tar, job.entry, checked.find)
         return checked
-    checked.examples = sidecar["examples"]
+    checked.examples, checked.sidecar = sidecar["examples"], sidecar
     _facts(checked, sidecar)
     whole = {one: compare(one, known, checked.find) for one, known in made_files(job.output, sidecar).items()}
-    tables = job.files.index, job.files.rejects
-    if not all(whole[path] for path in tables):
-        # A damaged table proves nothing about other files.
+    hit = not whole.get(tar, True) and tar.is_file()
+    if (quick and not hit) or not all(whole[path] for path in (job.files.index, job.files.rejects)):
+        # A table that has its digest is as it was written; a damaged one proves nothing about other files.
         return checked
-    index, rejects = (
-        read_table(path, known=sidecar["tables"][name]) for path, name in zip(tables, ("index", "rejects"), strict=True)
-    )
-    checked.sidecar, checked.tables = sidecar, (index, rejects)
-    _counts(checked, sidecar, index, rejects.to_pylist())
-    if not whole.get(tar, True) and tar.is_file():
+    index, rejects = (read_table(job.files.table(name), known=sidecar["tables"][name]) for name in ("index", "rejects"))
+    if hit:
         _name_damaged(checked, tar, index.to_pylist())
-    if not quick:
-        if "files" in sidecar:
-            _check_files(checked, sidecar, index.to_pylist(), whole)
-        elif tar.is_file():
-            _check_tar(checked, tar, index.to_pylist())
+    if quick:
+        return checked
+    checked.tables = index, rejects
+    _counts(checked, sidecar, index, rejects.to_pylist())
+    if "files" in sidecar:
+        _check_files(checked, sidecar, index.to_pylist(), whole)
+    elif tar.is_file():
+        _check_tar(checked, tar, index.to_pylist())
     return checked
 
 

@@ -13,7 +13,7 @@ from tonemill.audiotools.arrays import SUFFIX as ARRAY_SUFFIX
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import arrays_in, totals
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import plan_is_whole, read_whole
+from tonemill.pipelines.corpus.plan_file import PlanFile, plan_is_whole, read_plan, read_whole
 from tonemill.pipelines.corpus.removed import read_removals
 from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.corpus.totals import RowTotals
@@ -83,8 +83,9 @@ def verify(
 
     Args:
         folder: a corpus, or what `tonemill write` made.
-        quick: look at sizes and digests, which is enough to find every changed byte; otherwise also decode every
-            example and hold it against the index and the plan, which finds what was wrong when it was written.
+        quick: look at sizes and digests, which is enough to find every changed byte; otherwise also hold the tables
+            against each other, decode every example and hold it against the index and the plan, which finds what was
+            wrong when it was written.
         progress: where it is shown.
         workers: threads or processes; None for one per core, or `AT_ONCE` threads for a folder in a store.
         runner: the engine of a Beam runner that checks the shards; None for this machine.
@@ -108,7 +109,7 @@ def verify(
             report.output,
             name,
             plan.shards[number] if plan else None,
-            plan.rows[number] if plan else (),
+            plan.rows[number] if plan and plan.rows else (),
             entries.get(name),
             plan.output if plan else None,
             sizes[number],
@@ -123,8 +124,9 @@ def verify(
     def take(checked: Checked) -> None:
         report.findings += checked.findings
         report.notes += checked.notes
-        if checked.tables is not None:
+        if checked.sidecar:
             sidecars[report.shards] = checked.sidecar
+        if checked.tables is not None:
             tables.note(report.shards, checked.tables)
         report.shards += 1
         report.examples += checked.examples
@@ -140,8 +142,8 @@ def verify(
                     take(checked)
                     phase.rejects = len(report.findings)
                     phase.advance(checked.job.size)
-    _whole(report, sidecars, tables)
-    _orphans(report, names)
+    _whole(report, sidecars, None if quick else tables)
+    _orphans(report, names, sidecars)
     return report
 
 
@@ -175,13 +177,14 @@ def _plan(report: Report, quick: bool) -> None:
         # A damaged table proves nothing about other files.
         report.find(path, "digest", "its bytes are not those that were written")
         return
+    # Where the file has the bytes that were written, its recipes are those that were dealt to its shards.
+    is_proved = quick and sealed is not None
     try:
-        plan = read_whole(path)
+        plan = read_plan(path) if is_proved else read_whole(path)
     except CorpusError as error:
         report.find(path, "damaged", str(error))
         return
-    # Where the file has the bytes that were written, its recipes are those that were dealt to its shards.
-    for shard, rows in () if quick and sealed is not None else zip(plan.shards, plan.rows, strict=True):
+    for shard, rows in () if is_proved else zip(plan.shards, plan.rows, strict=True):
         try:
             digests = [digest_of(row.recipe.canonical()) for row in rows]
             fits = len(rows) == shard.recipes and shard_digest(plan.output, rows, digests) == shard.digest
@@ -220,13 +223,13 @@ def _names(report: Report) -> list[str]:
     return sorted(name for name in found if SHARD_NAME.fullmatch(name))
 
 
-def _whole(report: Report, known: Mapping[int, Mapping[str, Any]], tables: WholeTables) -> None:
+def _whole(report: Report, known: Mapping[int, Mapping[str, Any]], tables: WholeTables | None) -> None:
     """The tables and totals of the whole, against those of the shards.
 
     Args:
         report: is added to.
         known: sidecars that were read, by the number of the shard.
-        tables: of the shards.
+        tables: of the shards; None to compare no rows.
     """
     about, output, plan = report.about, report.output, report.plan
     if about is None:
@@ -247,7 +250,18 @@ def _whole(report: Report, known: Mapping[int, Mapping[str, Any]], tables: Whole
         return
     numbers = range(len(plan.shards))
     sidecars = mapped(report.folder, lambda one: known.get(one) or _sidecar(output, plan.shards[one].name), numbers)
-    sums = RowTotals(arrays_in(sidecars))
+    sums = None if tables is None else _sums(report, RowTotals(arrays_in(sidecars)), tables)
+    for name, value in totals(plan, sidecars, sums).items():
+        if name in about and about[name] != value:
+            difference = (
+                f"is {about[name]!r}, in the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
+            )
+            report.find(output.description, "unfit", f"{name} {difference}")
+
+
+def _sums(report: Report, sums: RowTotals, tables: WholeTables) -> RowTotals:
+    """Add up the rows of all shards, and hold them against those of the tables of the whole."""
+    output = report.output
     compared = {path.name: SameRows(path) for path in (output.index, output.rejects)}
     for name, rows in tables.groups():
         sums.add(name, rows)
@@ -255,12 +269,7 @@ def _whole(report: Report, known: Mapping[int, Mapping[str, Any]], tables: Whole
     for name, same in compared.items():
         if not same.end():
             report.find(output.home / name, "unfit", "its rows are not those of the tables of the shards")
-    for name, value in totals(plan, sidecars, sums).items():
-        if name in about and about[name] != value:
-            difference = (
-                f"is {about[name]!r}, in the shards {value!r}" if not isinstance(value, list | dict) else "does not fit"
-            )
-            report.find(output.description, "unfit", f"{name} {difference}")
+    return sums
 
 
 def _sidecar(output: OutputFolder, name: str) -> dict[str, Any]:
@@ -278,21 +287,27 @@ def _tables(output: OutputFolder, name: str) -> Pair:
     return index, rejects
 
 
-def _orphans(report: Report, names: Sequence[str]) -> None:
-    """Report files that belong to no shard of the plan."""
+def _orphans(report: Report, names: Sequence[str], sidecars: Mapping[int, Mapping[str, Any]]) -> None:
+    """Report files that belong to no shard of the plan.
+
+    Args:
+        report: is added to.
+        names: of the shards.
+        sidecars: that were read, by the number of the shard.
+    """
     output, folder = report.output, report.folder
     known = {output.plan, output.plan_seal, output.index, output.rejects, output.removed, output.description}
     known |= {folder / name for name in (folders.LOCK, CARD, CROISSANT, LOADERS)}
     shards = [output.shard(name) for name in names]
     known.update(path for files in shards for path in files.all)
     if output.kind == "files":
-        for sidecar in mapped(folder, lambda files: json_files.read_json(files.sidecar), shards):
+        others = [number for number in range(len(names)) if number not in sidecars]
+        read = mapped(folder, lambda number: json_files.read_json(shards[number].sidecar), others)
+        for sidecar in (*sidecars.values(), *read):
             if isinstance(sidecar, dict) and "files" in sidecar:
                 known |= set(_files(output, sidecar))
     there = sizes_below(folder) or [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
-    for path in sorted(there):
-        if path in known:
-            continue
+    for path in sorted(path for path in there if path not in known):
         parts = str(path.relative_to(folder)).split("/")
         if parts[0] == LEASES:
             # A command is at work there.
@@ -301,7 +316,7 @@ def _orphans(report: Report, names: Sequence[str]) -> None:
             report.find(path, "orphan", "a killed command left it half-written; the next command deletes it")
         elif parts[0] == STAGED:
             report.find(path, "unfinished", "a removal was interrupted; repeat the `tonemill remove`")
-        elif not _is_planned(report, path, names):
+        elif not _is_planned(report, path):
             report.find(path, "orphan", "it belongs to no shard of the plan")
 
 
@@ -313,16 +328,14 @@ def _files(output: OutputFolder, sidecar: Mapping[str, Any]) -> Iterator[Path]:
         return
 
 
-def _is_planned(report: Report, path: Path, names: Sequence[str]) -> bool:
+def _is_planned(report: Report, path: Path) -> bool:
     """Whether a file may be of a shard whose sidecar does not say any more which were its own."""
-    plan = report.plan
+    plan, output = report.plan, report.output
     if plan is None or plan.output.kind != "files" or path.suffix[1:] not in (plan.output.container, ARRAY_SUFFIX):
         return False
-    stem = str(path.with_suffix("").relative_to(report.folder))
-    for name, rows in zip(names, plan.rows, strict=True):
-        unsealed = report.output.shard(name).read_sidecar() is None
-        if unsealed and any(
-            stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_", f"{row.name}.")) for row in rows
-        ):
+    stem, file = str(path.with_suffix("").relative_to(report.folder)), PlanFile(output.plan)
+    for number, shard in enumerate(plan.shards):
+        rows = file.rows(number) if output.shard(shard.name).read_sidecar() is None else ()
+        if any(stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_", f"{row.name}.")) for row in rows):
             return True
     return False

@@ -14,9 +14,11 @@ import pytest
 import soundfile
 from conftest import SHARDING, Tonemill, contents, lines_of, stream_of, table, write_wav
 from making import QUIET
+from pyarrow import parquet
 
 from tonemill.audiotools.errors import OutputError
-from tonemill.pipelines.maintenance import removal
+from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.maintenance import removal, shard_check
 from tonemill.pipelines.maintenance.verification import verify
 from tonemill.pipelines.storage import commit, folders, json_files, output_names
 from tonemill.pipelines.storage.tar import members
@@ -125,8 +127,36 @@ def test_wrong_sound_with_right_digests_is_found_by_decoding(
     assert kinds(folder, quick=False) == {f"train/{path.name}": {"undecodable", "unfit"}}
 
 
+@pytest.mark.parametrize("kind", ["shards", "files"])
+def test_rows_that_shards_lack_with_right_digests_are_found_by_reading_tables(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = shutil.copytree(small / kind, tmp_path / "copy")
+    output = OutputFolder.open(folder)
+    rows = parquet.read_table(output.index)
+    parquet.write_table(rows.slice(0, rows.num_rows - 1), output.index)
+    about = json_files.read_sealed(output.description)
+    assert about is not None
+    about["files"]["index.parquet"] = commit.fingerprint(output.index)
+    json_files.write_sealed(output.description, about)
+    found = kinds(folder, quick=False)
+    assert found[output.index.relative_to(folder).as_posix()] == {"unfit"}
+    monkeypatch.setattr(shard_check, "read_table", None)
+    assert kinds(folder) == {}, "tables with the recorded digest are not unpacked"
+
+
 def test_verify_reports_to_people_and_programs(tonemill: Tonemill, copy: Path) -> None:
     assert tonemill("verify", copy, "-q").done().line["ok"] is True
+    row = next(row for row in table(copy / "index.parquet") if row["shard"] == "train/000000")
+    with (copy / "train" / "000000.tar").open("r+b", buffering=0) as tar:
+        tar.seek(row["audio_offset"] + 50)
+        byte = tar.read(1)[0]
+        tar.seek(-1, os.SEEK_CUR)
+        tar.write(bytes([byte ^ 1]))
+        ended = tonemill("verify", copy, "--quick").refused(1, f"{row['key']} ({row['source']})", "2 findings")
+        assert {(one["path"], one["kind"]) for one in ended.line["findings"]} == {("train/000000.tar", "digest")}
+        tar.seek(-1, os.SEEK_CUR)
+        tar.write(bytes([byte]))
     (copy / "train" / "000001.tar").unlink()
     ended = tonemill("verify", copy, "--quick").refused(1, "train/000001.tar: missing", "1 findings")
     assert [(one["path"], one["kind"]) for one in ended.line["findings"]] == [("train/000001.tar", "missing")]

@@ -88,7 +88,9 @@ def gradient_penalty(
 ) -> Scalar:
     """Mean of (norm - 1)^2, where norm is that of the critic's gradient at each point, over all else.
 
-    In float32 whatever the precision around it: a squared norm of 16384 small numbers is lost in half precision.
+    The norm is in float32 whatever the precision around it: a squared norm of 16384 small numbers is lost in half
+    precision. The critic computes in bfloat16 where autocast does so, and in float32 otherwise: its gradients are too
+    small for float16, whose losses are scaled only after this.
 
     Args:
         layers: the critic, one layer after the other. They are differentiated one by one, which is right where
@@ -97,7 +99,9 @@ def gradient_penalty(
     # WGAN-GP's cost is the gradient of this gradient. Autograd would send it through the forward pass as well,
     # where it is zero: the curvature of a piecewise linear critic. Cutting the pass between layers leaves that out
     # (a third of the penalty's time). Each cut must lie between a convolution and its activation, too.
-    with torch.autocast(points.device.type, enabled=False):
+    device = points.device.type
+    half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.bfloat16
+    with torch.autocast(device, torch.bfloat16, enabled=half):
         passes = []
         y = points.float()
         for layer in layers:
@@ -107,7 +111,8 @@ def gradient_penalty(
         gradient = torch.ones_like(y)
         for x, y in reversed(passes):
             (gradient,) = torch.autograd.grad(y, x, gradient, create_graph=True)
-        norm = (gradient.flatten(1).square().sum(dim=1) + 1e-12).sqrt()  # without 1e-12 a gradient of 0 has none itself
+        # Without 1e-12 a gradient of 0 has none itself.
+        norm = (gradient.float().flatten(1).square().sum(dim=1) + 1e-12).sqrt()
         return (norm - 1).square().mean()
 
 

@@ -85,15 +85,26 @@ def test_penalty_layer_by_layer_equals_autograd_through_the_whole() -> None:
     assert all(gradient.abs().max() > 0 for gradient in results[0][1])
 
 
-def test_penalty_stays_in_float32_under_autocast() -> None:
-    layers, points = critic_layers(), torch.randn(3, 2, 64)
+@pytest.mark.parametrize(("precision", "within"), [(torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32)])
+def test_penalty_under_autocast_has_a_norm_in_float32(precision: torch.dtype, within: torch.dtype) -> None:
+    layers, points, seen = critic_layers(), torch.randn(3, 2, 64), []
     torch.manual_seed(2)
     expected = gradient_penalty(layers, points)
+    layers[0].register_forward_hook(lambda *found: seen.append(found[-1].dtype))
     torch.manual_seed(2)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        penalty = gradient_penalty(layers, points.bfloat16().float())
+    with torch.autocast("cpu", dtype=precision):
+        penalty = gradient_penalty(layers, points)
+    assert seen == [within]
     assert penalty.dtype == torch.float32
-    assert penalty.item() == pytest.approx(expected.item(), rel=1e-2)
+    assert penalty.item() == pytest.approx(expected.item(), rel=2e-2)
+
+
+def test_penalty_of_many_small_gradients_is_not_lost_in_bfloat16() -> None:
+    critic = nn.Linear(16384, 1, bias=False)
+    nn.init.constant_(critic.weight, 1 / 128)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        penalty = gradient_penalty([nn.Flatten(), critic, nn.Flatten(0)], torch.randn(2, 1, 16384))
+    assert penalty.item() < 1e-4
 
 
 def test_penalty_of_a_flat_critic_has_finite_gradients() -> None:

@@ -56,17 +56,16 @@ def _gelu(x: np.float32) -> np.float32:
 @compiled
 def _run(
     dry_part: Any, direct: Any, level: Any, wet: Any, first: Any, first_bias: Any, hidden: Any, biases: Any,
-    head: Any, head_bias: Any, limit: Any,
+    head: Any, head_bias: Any, limit: Any, x: Any, y: Any, out: Any,
 ) -> None:  # fmt: skip
     """Fill wet[past:] in order; wet[:past] holds the earlier outputs.
 
     Shapes: dry_part (time, width), direct (time) is added to the output, level (time) divides the first layer's sums
     and multiplies an output of 1 number, wet (past + time), first (tiles, past, TILE), hidden
-    (layers, tiles, width, TILE), biases (layers, width), head (tiles, width, TILE) or (1, 1, width).
+    (layers, tiles, width, TILE), biases (layers, width), head (tiles, width, TILE) or (1, 1, width). Sums
+    are kept in x and y, (width), and in out, of the head's size.
     """
     width, past = dry_part.shape[1], wet.size - dry_part.shape[0]
-    x, y = np.empty(width, np.float32), np.empty(width, np.float32)
-    out = np.empty(head_bias.size, np.float32)
     for t in range(dry_part.shape[0]):
         # The sums over the outputs up to here are computed for the next CHUNK samples with one reading of the weights;
         # each sample then adds the outputs since.
@@ -170,7 +169,8 @@ class Loop:
         Returns:
             an output for each sample of `dry` after the first `context - 1`.
         """
-        past = self.context - 1
+        past, width = self.context - 1, self._biases.shape[1]
+        scratch = [np.empty(size, np.float32) for size in (width, width, self._head_bias.size)]
         result = np.concatenate([wet, np.zeros(dry.size - past, np.float32)]).astype(np.float32)
         for start in range(0, dry.size - past, BLOCK):
             seen = dry[start : start + BLOCK + past]
@@ -179,6 +179,7 @@ class Loop:
             _run(
                 dry_part, self.skip * seen[past:], self._levels(seen), result[start : start + len(dry_part) + past],
                 self._first, self._first_bias, self._hidden, self._biases, self._head, self._head_bias, self.limit,
+                *scratch,
             )  # fmt: skip
         return result[past:]
 

@@ -103,14 +103,14 @@ def _scripted() -> Any:
 @compiled
 def _play(
     tone: Any, side: Any, keep: Any, state: Any, powers: Any, first: Any, second: Any, last: Any, slope: Any,
-    dry: Any, y: Any,
+    dry: Any, y: Any, z: Any, one: Any, two: Any,
 ) -> None:  # fmt: skip
     """Fill y with the output for dry, which begins `tone.size - 1` samples early.
 
     The last column of `first` and `second` (units, inputs + 1), and of `last` (units + 1), is the bias.
+    z (detectors), one and two (units) keep the layers' inputs.
     """
     taps, detectors, units = tone.size, state.size, first.shape[0]
-    z, one, two = np.empty(detectors, np.float32), np.empty(units, np.float32), np.empty(units, np.float32)
     for t in range(y.size):
         direct = level = np.float32(0)
         for i in range(taps):
@@ -167,9 +167,10 @@ class Compressing:
         self._curve = powers, first, second, last, np.float32(slope)
         self._state = np.zeros(powers.size)
         self._past = np.zeros(tone.size - 1, np.float32)
+        self._layers = [np.empty(size, np.float32) for size in (powers.size, len(first), len(first))]
 
     def push(self, block: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "time"]:
         dry, output = np.concatenate([self._past, block]), np.empty_like(block)
-        _play(*self._weights, self._state, *self._curve, dry, output)
+        _play(*self._weights, self._state, *self._curve, dry, output, *self._layers)
         self._past = dry[dry.size - self._past.size :]
         return output

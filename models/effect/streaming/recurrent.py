@@ -19,16 +19,17 @@ Layer = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @compiled
 def _run(
-    lstm: Any, weights: Any, biases: Any, inputs: Any, operands: Any, cells: Any, head: Any, skip: Any, x: Any, y: Any
-) -> None:
+    lstm: Any, weights: Any, biases: Any, inputs: Any, operands: Any, cells: Any, head: Any, skip: Any, x: Any, y: Any,
+    gates: Any,
+) -> None:  # fmt: skip
     """Fill y with the output for x.
 
     Shapes: weights (layers, 2 units, width), biases (layers, width), inputs (layers), operands (layers, 2 units) with
     the inputs right before the state, cells (layers, units), head (units + 1) with its bias last. Width is four gates:
     of the LSTM input, forget, cell, output; of the GRU reset, update, and the candidate's part of input and of state.
+    They are kept in gates (width).
     """
     layers, units, width = cells.shape[0], cells.shape[1], biases.shape[1]
-    gates = np.empty(width, np.float32)
     for t in range(x.size):
         for layer in range(layers):
             first = units - inputs[layer]
@@ -118,6 +119,6 @@ class Recurring:
         output = np.empty_like(block)
         _run(
             self._lstm, self._weights, self._biases, self._inputs, self._operands, self._cells, self._head, self._skip,
-            np.ascontiguousarray(block), output,
+            np.ascontiguousarray(block), output, np.empty_like(self._biases[0]),
         )  # fmt: skip
         return output

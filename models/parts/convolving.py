@@ -31,6 +31,20 @@ def convolved(x: Signal, conv: nn.Conv1d, left: int = 0, right: int = 0) -> Sign
     return F.conv1d(x, conv.weight, conv.bias, stride, left if equal else 0, dilation, conv.groups)
 
 
+def convolved_in_training(x: Signal, conv: nn.Conv1d) -> Signal:
+    """What the layer gives; of few columns, as a product of windows of the signal and the weights.
+
+    With gradients a convolution then takes 1.6 to 2.5 times as long as the product (25 taps, 16 columns, 128 channels
+    to 256 up to 512 to 1024, batches of 8 to 64, one core with AVX-512).
+    """
+    (taps,), (stride,) = conv.kernel_size, conv.stride
+    is_few = torch.is_grad_enabled() and x.device.type == "cpu" and not _is_traced()
+    if not is_few or conv.groups > 1 or conv.dilation != (1,) or (x.shape[-1] - taps) // stride >= FEW_COLUMNS:
+        return F.conv1d(x, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+    windows = x.unfold(2, taps, stride).transpose(1, 2).flatten(2)
+    return F.linear(windows, conv.weight.flatten(1), conv.bias).transpose(1, 2)
+
+
 def block_convolved(x: Signal, conv: nn.Conv1d, columns: Count) -> Signal:
     """The first columns of what the layer gives of a block of a stream.
 

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tonemill.models.parts.convolving import convolved_in_training
+
 
 class SameConv1d(nn.Conv1d):
     """Convolution from n samples to n / stride.
@@ -35,7 +37,7 @@ class SameConv1d(nn.Conv1d):
         self.edges = (missing // 2, missing - missing // 2)
 
     def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch out_channels out_time"]:
-        return super().forward(F.pad(x, self.edges))
+        return convolved_in_training(F.pad(x, self.edges), self)
 
 
 class ComposedKernel(nn.Module):

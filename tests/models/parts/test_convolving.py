@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from tonemill.models.parts.convolving import FEW_COLUMNS, block_convolved, convolved, is_short, spread
+from tonemill.models.parts.convolving import (
+    FEW_COLUMNS,
+    block_convolved,
+    convolved,
+    convolved_in_training,
+    is_short,
+    spread,
+)
 from tonemill.models.parts.portable import loaded_script, script_bytes, traced
 
 
@@ -26,6 +33,19 @@ def test_both_ways_are_the_layer(batch: int, taps: int, stride: int, dilation: i
             padded = conv(nn.functional.pad(x, (left, right)))
             torch.testing.assert_close(convolved(x, conv, left, right), padded, atol=1e-6, rtol=0)
         torch.testing.assert_close(block_convolved(x, conv, 4), wanted[..., :4], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("columns", [1, FEW_COLUMNS, FEW_COLUMNS + 1])
+@pytest.mark.parametrize(("stride", "dilation", "groups"), [(4, 1, 1), (1, 1, 1), (2, 3, 1), (1, 1, 2)])
+def test_training_gives_the_layer_and_its_gradients(columns: int, stride: int, dilation: int, groups: int) -> None:
+    conv = nn.Conv1d(6, 4, 5, stride, dilation=dilation, groups=groups).double()
+    x = torch.randn(3, 6, (columns - 1) * stride + 4 * dilation + 1, dtype=torch.float64, requires_grad=True)
+    found = []
+    for y in (convolved_in_training(x, conv), conv(x)):
+        assert y.shape[-1] == columns
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        found.append((y, first, torch.autograd.grad(first.square().sum(), (x, conv.weight))))
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize(("taps", "stride"), [(4, 2), (8, 4), (2, 1), (3, 2)])

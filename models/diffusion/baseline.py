@@ -23,6 +23,9 @@ from tonemill.models.diffusion.noising import Levels, Mix, Objective, mix_at, mi
 from tonemill.models.parts.spectra import stft
 
 N_FFT: Final = 1024
+TAIL: Final = N_FFT
+"""Samples of silence after a clip that is no loop, for filters that are products of transforms: their responses end."""
+
 LEAST_VARIANCE: Final = 1e-10
 """Of a band, over the mean of all: -100 dB."""
 
@@ -87,29 +90,35 @@ class GaussianDenoiser(nn.Module):
         self.axes.copy_(axes)
         self.spectrum.copy_(spectrum.clamp(min=LEAST_VARIANCE * float(spectrum.mean())))
 
-    def expected(self, x: Clips, level: Levels, objective: Objective) -> Clips:
-        """The slope that is expected of noisy clips, divided by `deviation` before they were mixed."""
-        mix = mix_at(objective, level.float())
+    def expected(self, x: Clips, level: Levels, objective: Objective, tail: int = 0) -> Clips:
+        """The slope that is expected of noisy clips, divided by `deviation` before they were mixed.
+
+        Args:
+            tail: samples of silence after the clips; without them a clip's end is followed by its start.
+        """
+        mix, samples = mix_at(objective, level.float()), x.shape[-1]
         with torch.autocast(x.device.type, enabled=False):
             turned = einsum(self.axes, x.float(), "c k, batch c time -> batch k time")
-            bands = torch.fft.rfft(turned)
-            slopes = torch.fft.irfft(bands * self._gain(mix, bands.shape[-1]), x.shape[-1])
-            return einsum(self.axes, slopes, "c k, batch k time -> batch c time")
+            bands = torch.fft.rfft(turned, samples + tail)
+            slopes = torch.fft.irfft(bands * self._gain(mix, bands.shape[-1]), samples + tail)
+            return einsum(self.axes, slopes[..., :samples], "c k, batch k time -> batch c time")
 
     def missed_in_pauses(
-        self, x: Clips, level: Levels, objective: Objective
+        self, x: Clips, level: Levels, objective: Objective, tail: int = 0
     ) -> tuple[Complex[Tensor, "batch channels bins"], Float[Tensor, "batch channels bins"]]:
         """What `expected` lacks where noisy clips are noise alone, over the deviation that it leaves in sound.
 
         Args:
             level: of each clip, above 0.
+            tail: as for `expected`.
 
         Returns:
-            of each bin of a transform of the clips, and the deviation that noise alone has there, for clips whose
+            of each bin of a transform of the clips with their tails, and the deviation that noise alone has there, for clips whose
             transform has a deviation of 1.
         """
         mix = mix_at(objective, level.float())
-        bands = torch.fft.rfft(einsum(self.axes, x, "c k, batch c time -> batch k time"))
+        turned = einsum(self.axes, x, "c k, batch c time -> batch k time")
+        bands = torch.fft.rfft(turned, x.shape[-1] + tail)
         lacks = mix.noise_slope / mix.noise - self._gain(mix, bands.shape[-1])
         lacks = lacks / self.loss(level, objective).sqrt()[:, None, None]
         missed = einsum(self.axes.to(bands.dtype), bands * lacks, "c k, batch k bins -> batch c bins")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.models.diffusion.baseline import GaussianDenoiser
+from tonemill.models.diffusion.baseline import TAIL, GaussianDenoiser
 from tonemill.models.diffusion.cells import Cells, Known, Power
 from tonemill.models.diffusion.conditioning import Condition, Rows, conditions_of
 from tonemill.models.diffusion.noising import Levels, mix_of
@@ -174,7 +174,8 @@ class Denoiser(nn.Module):
         if seen.appended is not None:
             missing = x.shape[-1] - seen.appended.shape[-1]
             read = torch.cat([read, F.pad(seen.appended, (0, missing))], dim=1)
-        pauses = pauses_of(x, level, objective, self.gaussian, self.octaves) if self.octaves else None
+        tail = self._tail(seen)
+        pauses = pauses_of(x, level, objective, self.gaussian, self.octaves, tail) if self.octaves else None
         if pauses is not None:
             read = torch.cat([read, pauses.read], dim=1)
         found = self.unet(read, level, seen.context).float()
@@ -185,13 +186,17 @@ class Denoiser(nn.Module):
         if cells is not None:
             return cells.denoised(x, found, level, objective)
         remaining = self.gaussian.loss(level, objective).sqrt()
-        return self.gaussian.expected(x, level, objective) + remaining[:, None, None] * found
+        return self.gaussian.expected(x, level, objective, tail) + remaining[:, None, None] * found
+
+    def _tail(self, seen: Seen) -> int:
+        """Samples of silence after clips that are no loops; none in runs of before, which learned without."""
+        return TAIL if self.octaves and not seen.context.circular else 0
 
     def expected(self, x: Clips, level: Levels, seen: Seen) -> Clips:
         """The slope that is expected of Gaussian sound with the corpus's spectrum, or with the levels of cells."""
         cells, objective = self._cells(seen), self.config.objective
         if cells is None:
-            return self.gaussian.expected(x, level, objective)
+            return self.gaussian.expected(x, level, objective, self._tail(seen))
         return cells.denoised(x, torch.zeros_like(x), level, objective)
 
     def loss(self, error: Clips, seen: Seen) -> Float[Tensor, "batch"]:

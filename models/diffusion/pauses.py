@@ -65,23 +65,27 @@ class Pauses:
         return own + (weights * self.deviations * self.octaves).sum(dim=2)
 
 
-def pauses_of(x: Clips, level: Levels, objective: Objective, gaussian: GaussianDenoiser, octaves: int) -> Pauses:
+def pauses_of(
+    x: Clips, level: Levels, objective: Objective, gaussian: GaussianDenoiser, octaves: int, tail: int = 0
+) -> Pauses:
     """The answers of a pause to noisy clips at a level for each.
 
     Args:
         gaussian: has measured the corpus.
         octaves: so many; the last one reaches down to 0 Hz.
+        tail: samples of silence after the clips; without them a clip's end is followed by its start.
     """
+    samples = x.shape[-1]
     level = level.float().clamp(min=LEAST_LEVEL)
     with torch.autocast(x.device.type, enabled=False):
-        missed, deviation = gaussian.missed_in_pauses(x.float(), level, objective)
+        missed, deviation = gaussian.missed_in_pauses(x.float(), level, objective, tail)
         masks = octave_masks(missed.shape[-1], octaves, x.device)
         weight = torch.full_like(masks[0], 2.0)
         weight[0] = weight[-1] = 1
         power = (masks.square() * deviation.square()[:, :, None] * weight).sum(dim=-1, keepdim=True) / weight.sum()
         deviations = power.sqrt()
-        parts = torch.fft.irfft(missed[:, :, None] * masks / deviations.clamp(min=LEAST), x.shape[-1])
-        return Pauses(parts.clamp(-BOUND, BOUND), deviations.clamp(min=LEAST))
+        parts = torch.fft.irfft(missed[:, :, None] * masks / deviations.clamp(min=LEAST), samples + tail)
+        return Pauses(parts[..., :samples].clamp(-BOUND, BOUND), deviations.clamp(min=LEAST))
 
 
 def octave_masks(bins: int, octaves: int, device: torch.device) -> Float[Tensor, "octaves bins"]:

@@ -11,9 +11,11 @@ from conftest import Tonemill
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.diffusion.baseline import GaussianDenoiser
+from tonemill.models.diffusion.denoiser import Denoiser, Seen
 from tonemill.models.diffusion.noising import Objective, mix_at
 from tonemill.models.diffusion.pauses import octave_masks, pauses_of
 from tonemill.models.diffusion.settings import DiffusionConfig, VocodeConfig
+from tonemill.models.diffusion.unet import Context
 from tonemill.pipelines.runs.run import open_run
 from tonemill.pipelines.storage import json_files
 
@@ -65,6 +67,44 @@ def test_loud_sound_is_bounded() -> None:
     loud = 10 * torch.randn(4, 1, 8192, generator=torch.Generator().manual_seed(2))
     pauses = pauses_of(loud, torch.full((4,), 0.001), "v", model, OCTAVES)
     assert float(pauses.octaves.abs().max()) <= 4
+
+
+def made(octaves: int | None) -> Denoiser:
+    """A small denoiser whose weights were drawn, of a corpus like `pink`."""
+    torch.manual_seed(0)
+    config = DiffusionConfig(
+        length=1024,
+        channels_per_level=(8, 8),
+        factors=(2, 4),
+        items=(1, 1),
+        attentions=(0, 0),
+        modulation_dim=16,
+        pause_octaves=octaves,
+        zero_init=False,
+    )
+    denoiser = Denoiser(config, 1).eval()
+    denoiser.gaussian.load_state_dict(pink(1).state_dict())
+    return denoiser
+
+
+def test_a_loud_start_is_not_heard_at_the_end() -> None:
+    """The answer for Gaussian sound is a filter of the whole clip, which went round the end before."""
+    clip = torch.zeros(1, 1, 4096)
+    clip[..., :64] = 100 * torch.randn(64, generator=torch.Generator().manual_seed(3))
+    level = torch.full((1,), 0.1)
+    ends = {octaves: made(octaves).expected(clip, level, Seen())[..., -64:].square().mean() for octaves in (None, 6)}
+    assert float(10 * (ends[6] / ends[None]).log10()) < -40
+
+
+@torch.inference_mode()
+def test_a_rotated_loop_has_a_rotated_answer() -> None:
+    denoiser, seen = made(OCTAVES), Seen(Context(circular=True))
+    clip, level = torch.randn(1, 1, 1024, generator=torch.Generator().manual_seed(4)), torch.full((1,), 0.3)
+    whole = denoiser(clip, level, seen)
+    rolled = denoiser(clip.roll(400, -1), level, seen).roll(-400, -1)
+    assert float((whole - rolled).square().mean() / whole.square().mean()) < 1e-8
+    other = denoiser(clip.roll(400, -1), level, Seen()).roll(-400, -1)
+    assert float((whole - other).square().mean() / whole.square().mean()) > 1e-6
 
 
 def test_only_sound_whose_level_is_not_given_has_pauses() -> None:

@@ -113,8 +113,8 @@ class GaussianDenoiser(nn.Module):
             tail: as for `expected`.
 
         Returns:
-            of each bin of a transform of the clips with their tails, and the deviation that noise alone has there, for clips whose
-            transform has a deviation of 1.
+            of each bin of a transform of the clips with their tails, and the deviation that noise alone has there,
+            for clips whose transform has a deviation of 1.
         """
         mix = mix_at(objective, level.float())
         turned = einsum(self.axes, x, "c k, batch c time -> batch k time")

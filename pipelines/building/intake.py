@@ -14,6 +14,7 @@ from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.growth import grow, regrown
 from tonemill.pipelines.planning.plan import Output, Plan, Splitting
 from tonemill.pipelines.planning.planner import make_plan
+from tonemill.pipelines.planning.seats import Known
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.recipe_stream import RecipeReader
 
@@ -96,8 +97,10 @@ def take_in(
         typed=wishes.is_typed,
         may_cut=wishes.may_cut,
     )
+    known = Known(is_append) if wishes.mode in ("append", "update") else None
+    note = None if known is None else known.note
     plan = make_plan(
-        recipes(), wishes.output, wishes.splitting, wishes.shard_seconds, is_append, dealing, wishes.shards
+        recipes(), wishes.output, wishes.splitting, wishes.shard_seconds, is_append, dealing, wishes.shards, note
     )
     if plan.splitting.ends and not wishes.splitting.ends:
         say(
@@ -114,8 +117,8 @@ def take_in(
     old = old_plan()
     if old is None:
         return Intake(plan, None)
-    if wishes.mode in ("append", "update"):
-        grown = grow(old, plan, "append" if is_append else "update", wishes.shard_seconds, bool(stream.lacks))
+    if known is not None:
+        grown = grow(old, plan, "append" if is_append else "update", wishes.shard_seconds, bool(stream.lacks), known)
         say(grown.words())
         return Intake(grown.plan, old.digest)
     return Intake(regrown(old, plan) or plan, None)

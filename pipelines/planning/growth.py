@@ -11,9 +11,9 @@ from typing import Literal
 from tonemill.audiotools.codecs.encoding import LOSSY
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.planning.file_names import file_names
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard
+from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
 from tonemill.pipelines.planning.planner import expected, grouped, key_of, shard_of
-from tonemill.pipelines.planning.seats import Seat, seats_of
+from tonemill.pipelines.planning.seats import Known, Seat, seats_of
 from tonemill.pipelines.planning.splits import CLUSTER
 from tonemill.pipelines.planning.straddling import straddling
 from tonemill.pipelines.recipes.differences import differences
@@ -59,6 +59,7 @@ def grow(
     mode: Literal["append", "update"],
     shard_seconds: float,
     lacks: bool = False,
+    known: Known | None = None,
 ) -> Grown:
     """The old plan with what a stream holds besides, in new shards numbered after the old ones.
 
@@ -71,6 +72,7 @@ def grow(
             changed, in its place, and leaves out what the stream lacks.
         shard_seconds: about so much sound in each new shard.
         lacks: the stream is known to lack sources, so what it does not hold stays as it is.
+        known: facts of the stream's recipes, to append with estimates.
 
     Raises:
         OutputError: what is appended would not fit: another output, other splits, other steps for a source that is
@@ -78,8 +80,8 @@ def grow(
     """
     if mode == "append":
         _refuse_other_output(old, wished)
-    sought = seats_of(wished, mode == "append")
-    there, kept, new = _matched(seats_of(old, mode == "append", sought), sought)
+    known = known or Known(mode == "append")
+    there, kept, new = _matched(seats_of(old, known), seats_of(wished, known))
     changed, moved = 0, Counter[tuple[str, str]]()
     if mode == "append":
         _refuse_known_sources(kept, new)
@@ -90,10 +92,10 @@ def grow(
         replaced, new = _replaced(kept, new)
         changed = len(replaced)
         # What the stream lacks may be there; what it has in another split has moved.
-        held = {seat.path for seat in sought}
+        held = {seat.facts.path for seat in (*there, *replaced, *new)} if lacks else set()
         taken = {seat.row.key for seat in replaced}
         rest = [seat for seat in kept if seat.row.key not in taken]
-        stay = [seat for seat in rest if lacks and seat.path not in held]
+        stay = [seat for seat in rest if lacks and seat.facts.path not in held]
         seats, gone = [*there, *replaced, *stay], len(rest) - len(stay)
         moved = _moved(kept, new)
     used = {seat.row.key for seat in seats}
@@ -103,8 +105,8 @@ def grow(
         plan = replace(plan, grown=old.grown)
     _refuse_straddling(plan)
     several = sum(moved.values())
-    known = {seat.extent for seat in seats if seat.extent}
-    twins = sum(seat.extent in known for seat in new)
+    extents = {seat.facts.extent for seat in seats if seat.facts.extent}
+    twins = sum(seat.facts.extent in extents for seat in new)
     return Grown(plan, len(there), len(new) - several, changed, gone - several, moved, twins)
 
 
@@ -112,39 +114,49 @@ def regrown(old: Plan, wished: Plan) -> Plan | None:
     """The old plan, where it has grown or shrunk since and still holds exactly what the stream does; else None."""
     if not old.grown or old.output != wished.output or old.splitting != wished.splitting:
         return None
-    sought = seats_of(wished)
-    _, kept, new = _matched(seats_of(old, like=sought), sought)
+    known = Known(with_estimates=False)
+    _, kept, new = _matched(seats_of(old, known), seats_of(wished, known))
     return old if not kept and not new else None
 
 
 def _matched(old: Sequence[Seat], new: Sequence[Seat]) -> tuple[list[Seat], list[Seat], list[Seat]]:
     """Old seats whose recipe is in the stream too, with the stream's own places of things; the rest of both."""
-    waiting: dict[tuple[bytes, str], list[Seat]] = defaultdict(list)
-    for seat in sorted(new, key=lambda seat: seat.row.key, reverse=True):
-        waiting[seat.digest, seat.split].append(seat)
-    both, rest = [], []
-    for seat in sorted(old, key=lambda seat: seat.row.key):
-        same = waiting[seat.digest, seat.split]
-        if same:
-            both.append(replace(seat, row=replace(seat.row, packed=same.pop().row.packed)))
-        else:
+    both, rest, left = list[Seat](), list[Seat](), list[Seat]()
+    # Both are walked in one order: a dictionary of all would take more memory.
+    waiting = iter(sorted(new, key=_order))
+    one = next(waiting, None)
+    for seat in sorted(old, key=_order):
+        while one is not None and _order(one)[:2] < _order(seat)[:2]:
+            left.append(one)
+            one = next(waiting, None)
+        if one is None or _order(one)[:2] != _order(seat)[:2]:
             rest.append(seat)
-    left = [seat for seats in waiting.values() for seat in seats]
-    return both, rest, sorted(left, key=lambda seat: (seat.row.key, seat.digest))
+            continue
+        packed = one.row.packed
+        # Places of things may differ.
+        both.append(seat if packed == seat.row.packed else seat._replace(row=replace(seat.row, packed=packed)))
+        one = next(waiting, None)
+    left += [] if one is None else [one, *waiting]
+    both, rest = (sorted(seats, key=lambda seat: seat.row.key) for seats in (both, rest))
+    return both, rest, sorted(left, key=lambda seat: (seat.row.key, seat.facts.digest))
+
+
+def _order(seat: Seat) -> tuple[bytes, str, str]:
+    return seat.facts.digest, seat.split, seat.row.key
 
 
 def _replaced(old: Sequence[Seat], new: Sequence[Seat]) -> tuple[list[Seat], list[Seat]]:
     """Seats taken over by a changed recipe of the same path and split, and the recipes that found none."""
     free: dict[tuple[str, str], list[Seat]] = defaultdict(list)
     for seat in reversed(old):
-        free[seat.path, seat.split].append(seat)
+        free[seat.facts.path, seat.split].append(seat)
     taken, rest = [], []
     for seat in new:
-        seats = free[seat.path, seat.split]
+        seats = free[seat.facts.path, seat.split]
         if seats:
             place = seats.pop()
             row = replace(seat.row, key=place.row.key, position=place.row.position)
-            taken.append(replace(seat, row=row, shard=place.shard))
+            taken.append(seat._replace(row=row, shard=place.shard))
         else:
             rest.append(seat)
     return taken, rest
@@ -154,10 +166,10 @@ def _moved(old: Sequence[Seat], new: Sequence[Seat]) -> Counter[tuple[str, str]]
     """Sources that were there and are in another split now, by both splits."""
     splits: dict[tuple[str, bytes], list[str]] = defaultdict(list)
     for seat in old:
-        splits[seat.path, seat.contents].append(seat.split)
+        splits[seat.facts.path, seat.facts.contents].append(seat.split)
     moved: Counter[tuple[str, str]] = Counter()
     for seat in new:
-        before = splits[seat.path, seat.contents]
+        before = splits[seat.facts.path, seat.facts.contents]
         other = next((split for split in before if split != seat.split), None)
         if other is not None:
             before.remove(other)
@@ -167,13 +179,13 @@ def _moved(old: Sequence[Seat], new: Sequence[Seat]) -> Counter[tuple[str, str]]
 
 def _without_unread(there: list[Seat], kept: list[Seat], new: list[Seat]) -> tuple[list[Seat], list[Seat], list[Seat]]:
     """Old seats that the stream holds, the rest of both; a source that `scan` could not read changes nothing there."""
-    unread = {seat.path for seat in new if seat.is_unread}
-    stay = [seat for seat in kept if seat.path in unread]
-    held = {seat.path for seat in stay}
+    unread = {seat.facts.path for seat in new if seat.facts.is_unread}
+    stay = [seat for seat in kept if seat.facts.path in unread]
+    held = {seat.facts.path for seat in stay}
     return (
         [*there, *stay],
-        [seat for seat in kept if seat.path not in unread],
-        [seat for seat in new if not (seat.is_unread and seat.path in held)],
+        [seat for seat in kept if seat.facts.path not in unread],
+        [seat for seat in new if not (seat.facts.is_unread and seat.facts.path in held)],
     )
 
 
@@ -181,11 +193,11 @@ def _keyed(new: Sequence[Seat], used: set[str]) -> list[Seat]:
     """New sources under keys that no other has had."""
     seats = []
     for seat in new:
-        path, occurrence = seat.path, 0
+        path, occurrence = seat.facts.path, 0
         while (key := key_of(path, occurrence)) in used:
             occurrence += 1
         used.add(key)
-        seats.append(replace(seat, row=replace(seat.row, key=key), shard=None))
+        seats.append(seat._replace(row=replace(seat.row, key=key), shard=None))
     return sorted(seats, key=lambda seat: seat.row.key)
 
 
@@ -193,14 +205,16 @@ def _planned(old: Plan, wished: Plan, seats: list[Seat], new: list[Seat], shard_
     """Shards of old seats under their names, and after them shards of new ones."""
     if old.output.kind == "files":
         # Names depend on all that is there: a new one may make an old one longer.
-        names = file_names({seat.row.key: seat.path for seat in [*seats, *new]})
-        seats = [replace(seat, row=replace(seat.row, name=names[seat.row.key])) for seat in seats]
-        new = [replace(seat, row=replace(seat.row, name=names[seat.row.key])) for seat in new]
+        names = file_names({seat.row.key: seat.facts.path for seat in [*seats, *new]})
+        seats = [seat._replace(row=replace(seat.row, name=names[seat.row.key])) for seat in seats]
+        new = [seat._replace(row=replace(seat.row, name=names[seat.row.key])) for seat in new]
     by_shard: dict[str, list[Seat]] = defaultdict(list)
     for seat in seats:
         by_shard[str(seat.shard)].append(seat)
     for split in SPLITS:
-        mine = [(seat, expected(seat.row.recipe).seconds) for seat in new if seat.split == split]
+        mine = [
+            (seat, (seat.facts.estimate or expected(seat.row.recipe)).seconds) for seat in new if seat.split == split
+        ]
         taken = [int(shard.name.rpartition("/")[2]) for shard in old.shards if shard.split == split]
         first = max(taken, default=-1) + 1
         for number, part in enumerate(grouped(mine, shard_seconds, lambda one: one[1]), first):
@@ -211,12 +225,21 @@ def _planned(old: Plan, wished: Plan, seats: list[Seat], new: list[Seat], shard_
     for name in sorted(by_shard, key=lambda name: (SPLITS.index(name.split("/")[0]), name)):
         # In the order of keys, as in every plan.
         ordered = sorted(by_shard[name], key=lambda seat: seat.row.key)
-        mine_rows = tuple(replace(seat.row, position=place) for place, seat in enumerate(ordered))
+        mine_rows = tuple(_at(seat.row, place) for place, seat in enumerate(ordered))
         before = known.get(name)
         same = before is not None and old.output == wished.output and _alike(before[1], mine_rows)
-        shards.append(before[0] if before is not None and same else shard_of(name, wished.output, mine_rows))
+        shards.append(before[0] if before is not None and same else _shard(name, wished.output, mine_rows, ordered))
         rows.append(mine_rows)
     return replace(wished, shards=tuple(shards), rows=tuple(rows))
+
+
+def _shard(name: str, output: Output, rows: tuple[Planned, ...], seats: Sequence[Seat]) -> Shard:
+    estimates = [seat.facts.estimate or expected(seat.row.recipe) for seat in seats]
+    return shard_of(name, output, rows, [seat.facts.digest for seat in seats], estimates)
+
+
+def _at(row: Planned, position: int) -> Planned:
+    return row if row.position == position else replace(row, position=position)
 
 
 def _alike(old: Sequence[Planned], new: Sequence[Planned]) -> bool:
@@ -254,20 +277,20 @@ def _dealt(plan: Plan) -> str:
 
 def _refuse_known_sources(old: Sequence[Seat], new: Sequence[Seat]) -> None:
     """Refuse to append a source that is there with other steps or fields: it would be there twice."""
-    known = {(seat.path, seat.contents): seat for seat in old}
+    known = {(seat.facts.path, seat.facts.contents): seat for seat in old}
     for seat in new:
-        twin = known.get((seat.path, seat.contents))
+        twin = known.get((seat.facts.path, seat.facts.contents))
         if twin is not None:
             why = ", ".join(differences(twin.row.recipe, seat.row.recipe)) or "another split"
             raise OutputError(
-                f"{seat.path} is already in the corpus, made differently: {why}. Append with the same steps and "
+                f"{seat.facts.path} is already in the corpus, made differently: {why}. Append with the same steps and "
                 "fields, or use --update to make changed sources again."
             )
 
 
 def _refuse_other_sound(old: Sequence[Seat], new: Sequence[Seat]) -> None:
     """Refuse what would make a corpus of one rate, number of channels and set of roles one of two."""
-    before, after = ({seat.sound for seat in seats if seat.sound is not None} for seats in (old, new))
+    before, after = ({seat.facts.sound for seat in seats if seat.facts.sound is not None} for seats in (old, new))
     for place, what in enumerate(("roles", "Hz", "channels")):
         had, adds = ({sound[place] for sound in sounds} for sounds in (before, after))
         if len(had) == 1 and not adds <= had:
@@ -312,7 +335,7 @@ def without(old: Plan, keys: set[str]) -> Plan:
     Raises:
         CorpusError: nothing would be left.
     """
-    seats = [seat for seat in seats_of(old) if seat.row.key not in keys]
+    seats = [seat for seat in seats_of(old, Known(with_estimates=False)) if seat.row.key not in keys]
     if not seats:
         raise CorpusError("No example would be left. Delete the folder instead.")
     return _planned(old, replace(old, grown=True), seats, [], 1.0)

@@ -201,7 +201,8 @@ _USUAL: Final = (
 
 def pack(line: str) -> bytes:
     """A line in about a third of its bytes."""
-    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_DEFAULT_STRATEGY, _USUAL)
+    # Huffman's usual code: one of its own for each line saves a tenth, and takes three times as long to read.
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_FIXED, _USUAL)
     return packer.compress(line.encode("utf-8", "surrogatepass")) + packer.flush()
 
 

@@ -24,6 +24,9 @@ from tonemill.pipelines.recipes.step import Estimate, load_steps
 
 T = TypeVar("T")
 
+Note = Callable[[Recipe, bytes, bytes, Estimate], None]
+"""Takes a recipe, its packed line, the digest of its canonical text, and what will come of it."""
+
 MOST_CUT: Final = 10_000
 """With more recordings than this, none is looked at for being too few."""
 
@@ -36,6 +39,7 @@ def make_plan(
     may_lack_splits: bool = False,
     dealing: Dealing | None = None,
     shard_count: int | None = None,
+    note: Note | None = None,
 ) -> Plan:
     """Sort recipes by key, deal them to splits, and group them into shards of about equal expected seconds.
 
@@ -49,6 +53,7 @@ def make_plan(
         may_lack_splits: a wished split may come out empty.
         shard_count: so many shards in the split that has most sound, instead.
         dealing: which recipes have a split already; it counts what became of them. Without it the flags deal all.
+        note: called with each recipe as it comes.
 
     Raises:
         UsageError: a step cannot be made, the group is no field of a recipe, or shares are wished and every recipe
@@ -57,7 +62,7 @@ def make_plan(
     """
     dealing = dealing or Dealing()
     groups = Groups(splitting, dealing)
-    waiting = [_waiting(recipe, groups) for recipe in recipes]
+    waiting = [_waiting(recipe, groups, note) for recipe in recipes]
     if not dealing.beside:
         groups.require_known_names()
     if not waiting:
@@ -130,11 +135,13 @@ class _Waiting(NamedTuple):
     origin: str | None
 
 
-def _waiting(recipe: Recipe, groups: Groups) -> _Waiting:
+def _waiting(recipe: Recipe, groups: Groups, note: Note | None) -> _Waiting:
     digest, origin = _digest(recipe), recipe.dealt.get("split")
     place = groups.enter(recipe, digest.hex())
     split = groups.settled(place)
     packed, estimate = pack(recipe.to_line()), _shared(expected(recipe))
+    if note is not None:
+        note(recipe, packed, digest, estimate)
     # One object for each split, and not one for each recipe.
     origin = origin and sys.intern(origin)
     return _Waiting("", recipe.path, split, place if split is None else None, digest, packed, estimate, origin)
@@ -196,10 +203,20 @@ def shard_digest(output: Output, planned: Sequence[Planned], digests: Sequence[s
     return digest_of("\n".join([json.dumps(options), *lines]))
 
 
-def shard_of(name: str, output: Output, planned: Sequence[Planned]) -> Shard:
-    """A shard of recipes that another plan holds already; their positions are made to fit by the caller."""
-    sizes = [_expected_bytes(_shared(expected(row.recipe)), output) for row in planned]
-    return _shard(name, output, tuple(planned), [_digest(row.recipe) for row in planned], sum(sizes))
+def shard_of(
+    name: str, output: Output, planned: Sequence[Planned], digests: Sequence[bytes], estimates: Sequence[Estimate]
+) -> Shard:
+    """A shard of recipes that another plan holds already; their positions are made to fit by the caller.
+
+    Args:
+        name: of the shard.
+        output: what cooking it leaves.
+        planned: its recipes, in order.
+        digests: of their canonical texts.
+        estimates: what will come of each.
+    """
+    sizes = [_expected_bytes(estimate, output) for estimate in estimates]
+    return _shard(name, output, tuple(planned), digests, sum(sizes))
 
 
 def expected(recipe: Recipe, to_cook: bool = True) -> Estimate:

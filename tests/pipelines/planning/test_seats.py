@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from tonemill.pipelines.planning import seats
 from tonemill.pipelines.planning.plan import Output, Splitting
-from tonemill.pipelines.planning.planner import make_plan
-from tonemill.pipelines.planning.seats import seats_of
+from tonemill.pipelines.planning.planner import expected, make_plan
+from tonemill.pipelines.planning.seats import Known, seats_of
 from tonemill.pipelines.recipes.recipe import Recipe
 
 
@@ -19,16 +21,20 @@ def recipes(first: int, count: int) -> list[Recipe]:
     ]
 
 
-@pytest.mark.parametrize("with_sound", [False, True])
-def test_recipes_of_one_text_are_parsed_once(monkeypatch: pytest.MonkeyPatch, with_sound: bool) -> None:
-    old, new = (
-        make_plan(recipes(first, 30), Output("shards", "flac", None), Splitting(valid=share), 20.0)
-        for first, share in ((0, 0.5), (4, 0.0))
-    )
-    sought, direct = seats_of(new, with_sound), seats_of(old, with_sound)
-    parsed: list[str] = []
-    seat = seats._seat
-    monkeypatch.setattr(seats, "_seat", lambda row, *more: (parsed.append(row.recipe.path), seat(row, *more))[1])
-    assert seats_of(old, with_sound, sought) == direct
-    assert sorted(parsed) == sorted(f"{number}.wav" for number in range(4))
+@pytest.mark.parametrize("with_estimates", [False, True])
+def test_recipes_of_one_text_are_parsed_once(monkeypatch: pytest.MonkeyPatch, with_estimates: bool) -> None:
+    output, known = Output("shards", "flac", None), Known(with_estimates)
+    old = make_plan(recipes(0, 30), output, Splitting(valid=0.5), 20.0)
+    new = make_plan(recipes(4, 30), output, Splitting(), 20.0, note=known.note)
+    direct = seats_of(old, Known(with_estimates=True))
+    monkeypatch.setattr(seats, "expected", estimated := Mock(wraps=expected))
+    monkeypatch.setattr(known, "note", parsed := Mock(wraps=known.note))
+    of_stream, found = seats_of(new, known), seats_of(old, known)
+    assert parsed.call_count == 4, "those that the stream lacks"
+    assert estimated.call_count == (4 if with_estimates else 0)
+    assert [(one.row, one.split, one.shard) for one in found] == [(one.row, one.split, one.shard) for one in direct]
+    for one, other in zip(found, direct, strict=True):
+        assert one.facts._replace(estimate=None) == other.facts._replace(estimate=None)
+        assert one.facts.estimate in (other.facts.estimate, *([] if with_estimates else [None]))
     assert {one.split for one in direct} == {"train", "valid"}
+    assert {one.facts.path for one in of_stream} == {f"{number}.wav" for number in range(4, 34)}

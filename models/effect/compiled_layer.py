@@ -27,32 +27,15 @@ from tonemill.models.effect.streaming.kernels import (
     LANES,
     ROWS,
     TILE,
-    WIDTH,
-    add_product,
+    add_convolution,
     add_row_product,
     add_row_products,
-    add_two_products,
     compiled,
     tanh,
 )
 
 CHUNK: Final = 1024
 """Samples of time after which the next rows are multiplied, so that they stay in the cache."""
-
-
-@compiled
-def _add_rows(rows: Any, at: int, stride: int, weights: Any, first: int, count: int, y: Any, y_at: int, y_apart: int,
-              outputs: int, apart: int) -> None:  # fmt: skip
-    """y[c, tile] += the sum over j of weights[first + c * apart + j] * rows[j, tile], of all outputs c."""
-    for c in range(1, outputs, 2):
-        for part in range(0, TILE, WIDTH):
-            add_two_products(
-                rows, at + part, stride, weights, first + (c - 1) * apart, 1, count, y, y_at + (c - 1) * y_apart + part,
-                apart, y_apart,
-            )  # fmt: skip
-    if outputs % 2:
-        c = outputs - 1
-        add_product(rows, at, stride, weights, first + c * apart, 1, count, y, y_at + c * y_apart)
 
 
 @compiled
@@ -82,11 +65,9 @@ def _forward(
             for i in range(count):
                 row[i] = bias[c] + mix[c] * dry[i]
         for start in range(begin, end, TILE):
-            for k in range(kernel):
-                _add_rows(
-                    h, start + k * dilation, h.shape[1], weight, k * channels, channels, a, start, time, channels,
-                    kernel * channels,
-                )  # fmt: skip
+            add_convolution(
+                h, start, h.shape[1], channels, dilation, weight, 0, kernel * channels, a, start, time, channels
+            )
         for c in range(channels):
             row, into, under = a[c, begin:end], after[c, begin:end], h[c, past + begin : past + end]
             if slope > 1:
@@ -98,7 +79,7 @@ def _forward(
             for i in range(count):
                 into[i] = under[i] + one_bias[c]
         for start in range(begin, end, TILE):
-            _add_rows(a, start, time, one, 0, channels, after, start, time, channels, channels)
+            add_convolution(a, start, time, channels, 0, one, 0, channels, after, start, time, channels)
         fresh = end
 
 
@@ -151,7 +132,7 @@ def _backward(
             for i in range(silent, count):
                 row[i] = given[i - silent]
         for start in range(begin, end, TILE):
-            _add_rows(d_after, start, time, one, 0, channels, dz, past + start, wide, channels, channels)
+            add_convolution(d_after, start, time, channels, 0, one, 0, channels, dz, past + start, wide, channels)
         for c in range(channels):
             row, done = dz[c, past + begin : past + end], a[c, begin:end]
             if slope > 1:
@@ -180,11 +161,10 @@ def _backward(
             for i in range(silent, count):
                 row[i] = above[i - silent]
         for start in range(begin, end, TILE):
-            for k in range(kernel):
-                _add_rows(
-                    dz, past + start - k * dilation, wide, weight, k * channels, channels, dh, start, h.shape[1],
-                    channels, kernel * channels,
-                )  # fmt: skip
+            add_convolution(
+                dz, past + start, wide, channels, -dilation, weight, 0, kernel * channels, dh, start, h.shape[1],
+                channels,
+            )  # fmt: skip
         fresh = end
 
 

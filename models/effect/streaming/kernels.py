@@ -21,8 +21,8 @@ TILE: Final = 64
 """Numbers that are summed at once: 8 registers of 8, enough to hide the latency of an addition."""
 LANES: Final = 16
 
-WIDTH: Final = TILE if get_host_cpu_features().get("avx512f") else TILE // 2
-"""Numbers of each of two outputs that are summed at once: as many as the processor's registers hold."""
+WIDTH, OUTPUTS = (TILE, 4) if get_host_cpu_features().get("avx512f") else (TILE // 2, 2)
+"""A convolution sums so many numbers of so many outputs at once, as the processor's registers hold them."""
 
 ROWS: Final = 4 if get_host_cpu_features().get("avx512f") else 2
 """Rows of each of two arrays whose products are summed at once."""
@@ -130,12 +130,13 @@ class _Code:
         return self.builder.bitcast(self.builder.gep(base, [offset]), self.vector.as_pointer())
 
 
-def _sums(outputs: int, width: int) -> Any:
+def _sums(outputs: int, width: int, convolves: bool = False) -> Any:
     """What generates the code of sums of products: of so many outputs at once, `width` numbers of each.
 
     Its arguments are arrays, taken as flat float32, and where each begins, in numbers: `rows`, at `rows_at`, each a
     stride after the one before; x, at `x_at`, each a step after the one before; y at `y_at`. The x of one output is
-    `x_apart` after that of the output before, its y `y_apart`.
+    `x_apart` after that of the output before, its y `y_apart`. Of a convolution two arguments follow: after so many
+    rows come the same ones so many numbers later, those of the next tap.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -146,9 +147,22 @@ def _sums(outputs: int, width: int) -> Any:
         parts = [code.number(part) for part in range(0, width, LANES)]
         undefined = ir.Constant(code.vector, ir.Undefined)
         first_lane = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        if convolves:
+            inputs, tap_apart = code.whole(11), code.whole(12)
+            back = builder.sub(tap_apart, builder.mul(stride, builder.sub(inputs, code.number(1))))
+            place, channel = (cgutils.alloca_once_value(builder, code.number(0)) for _ in range(2))
+
+        def row_of(turn: Any) -> Any:
+            if not convolves:
+                return builder.mul(turn, stride)
+            row, following = builder.load(place), builder.add(builder.load(channel), code.number(1))
+            last = builder.icmp_signed("==", following, inputs)
+            builder.store(builder.add(row, builder.select(last, back, stride)), place)
+            builder.store(builder.select(last, code.number(0), following), channel)
+            return row
 
         def terms(turn: Any, sums: list[Any]) -> list[Any]:
-            row, added = builder.mul(turn, stride), []
+            row, added = row_of(turn), []
             loaded = [code.load(rows, builder.add(row, part)) for part in parts]
             for one in range(outputs):
                 at = builder.add(builder.mul(turn, step), builder.mul(x_apart, code.number(one)))
@@ -178,16 +192,45 @@ def add_product(
     return types.void(rows, rows_at, stride, x, x_at, step, count, y, y_at), _sums(1, TILE)
 
 
-@generated
-def add_two_products(
-    _: Any, rows: Any, rows_at: Any, stride: Any, x: Any, x_at: Any, step: Any, count: Any, y: Any, y_at: Any,
-    x_apart: Any, y_apart: Any,
-) -> Any:  # fmt: skip
-    """The same for y[:WIDTH] and y[y_apart : y_apart + WIDTH], of x and of x[x_apart:].
+def _convolves(outputs: int, width: int) -> Any:
+    @generated
+    def convolve(
+        _: Any, rows: Any, rows_at: Any, stride: Any, x: Any, x_at: Any, step: Any, count: Any, y: Any, y_at: Any,
+        x_apart: Any, y_apart: Any, inputs: Any, tap_apart: Any,
+    ) -> Any:  # fmt: skip
+        given = rows, rows_at, stride, x, x_at, step, count, y, y_at, x_apart, y_apart, inputs, tap_apart
+        return types.void(*given), _sums(outputs, width, convolves=True)
 
-    Each number of `rows` is loaded once for both; sums of each stay those of `add_product`, bit for bit.
+    return convolve
+
+
+_one, _two, _three, _four = _convolves(1, TILE), _convolves(2, WIDTH), _convolves(3, WIDTH), _convolves(4, WIDTH)
+
+
+@compiled
+def add_convolution(
+    rows: Any, at: int, stride: int, inputs: int, tap_apart: int, weights: Any, first: int, terms: int, y: Any,
+    y_at: int, y_apart: int, outputs: int,
+) -> None:  # fmt: skip
+    """y[c, :TILE] += the sum over taps k and inputs i of weights[c, k, i] * rows[i, k * tap_apart :][:TILE].
+
+    The arrays are taken as flat float32. Row i begins at `at` + i * stride, the `terms` weights of output c at `first`
+    + c * terms, y of c at `y_at` + c * y_apart. Each number of rows is loaded once for as many outputs as the registers
+    hold sums of; each sum is the same whatever their number, bit for bit.
     """
-    return types.void(rows, rows_at, stride, x, x_at, step, count, y, y_at, x_apart, y_apart), _sums(2, WIDTH)
+    for c in range(0, outputs, OUTPUTS):
+        x_at, to, several = first + c * terms, y_at + c * y_apart, min(OUTPUTS, outputs - c)
+        if several == 1:
+            _one(rows, at, stride, weights, x_at, 1, terms, y, to, 0, 0, inputs, tap_apart)
+            continue
+        for part in range(0, TILE, WIDTH):
+            begin, into = at + part, to + part
+            if several == 2:
+                _two(rows, begin, stride, weights, x_at, 1, terms, y, into, terms, y_apart, inputs, tap_apart)
+            elif several == 3:
+                _three(rows, begin, stride, weights, x_at, 1, terms, y, into, terms, y_apart, inputs, tap_apart)
+            else:
+                _four(rows, begin, stride, weights, x_at, 1, terms, y, into, terms, y_apart, inputs, tap_apart)
 
 
 def _row_products(rows: int) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32
 
-from tonemill.models.effect.streaming.kernels import TILE, WIDTH, add_product, add_two_products, compiled, tanh
+from tonemill.models.effect.streaming.kernels import TILE, add_convolution, add_product, compiled, tanh
 
 CONVOLVE: Final = 0
 TANH: Final = 1
@@ -69,21 +69,10 @@ def _play(
                         under = memory[below : below + TILE]
                         for i in range(TILE):
                             filled[i] = under[i] + bias
-                    if c % 2 == 1:
-                        before = first - span
-                        for tap in range(kernel):
-                            at = reading - (kernel - 1 - tap) * dilation
-                            wanted = w + ((c - 1) * kernel + tap) * inputs
-                            for part in range(0, TILE, WIDTH):
-                                add_two_products(
-                                    memory, at + part, spans[source], weights, wanted, 1, inputs, memory,
-                                    before + part, kernel * inputs, span,
-                                )  # fmt: skip
-                    elif c == outputs - 1:
-                        for tap in range(kernel):
-                            at = reading - (kernel - 1 - tap) * dilation
-                            wanted = w + (c * kernel + tap) * inputs
-                            add_product(memory, at, spans[source], weights, wanted, 1, inputs, memory, first)
+                add_convolution(
+                    memory, reading - (kernel - 1) * dilation, spans[source], inputs, dilation, weights, w,
+                    kernel * inputs, memory, into, span, outputs,
+                )  # fmt: skip
             elif kind == TANH:
                 for c in range(counts[target]):
                     row = memory[into + c * span : into + c * span + TILE]

@@ -7,6 +7,7 @@ https://github.com/sdatkin/neural-amp-modeler
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
@@ -163,7 +164,6 @@ class Layer(nn.Module):
         return (
             torch.is_grad_enabled()
             and (h.device.type, h.dtype) == ("cpu", torch.float32)
-            and not torch.is_autocast_enabled("cpu")
             and h.shape[-1] - past >= SHORTEST
         )
 
@@ -236,10 +236,12 @@ class WaveNet(Network):
         return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
-        x, head = dry[:, None], None
-        condition, embedding = self._conditions(dry, knobs)
-        for stack in self.stacks:
-            x, head = stack(x, condition, head, embedding)
+        # The compiled loops are for float32, and there take less time than PyTorch's layers in bf16.
+        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
+            x, head = dry[:, None], None
+            condition, embedding = self._conditions(dry, knobs)
+            for stack in self.stacks:
+                x, head = stack(x, condition, head, embedding)
         assert head is not None
         return self.shape.head_scale * head[:, 0]
 

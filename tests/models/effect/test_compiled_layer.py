@@ -102,5 +102,16 @@ def test_a_wavenet_that_learns_computes_what_one_that_plays_does(settings: dict[
     assert (learning.detach() - playing).square().mean() < 1e-10 * playing.square().mean()
 
 
+def test_half_precision_on_a_cpu_takes_the_compiled_loops() -> None:
+    torch.manual_seed(0)
+    network = WaveNet(WaveNetConfig(preset="nano"))
+    dry, knobs = 0.1 * torch.randn(2, network.warm_up + 2 * SHORTEST), torch.zeros(2, 0)
+    expected = network.after_warm_up(dry, knobs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network.after_warm_up(dry, knobs)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 def test_the_shortest_clip_is_a_tile() -> None:
     assert SHORTEST == TILE

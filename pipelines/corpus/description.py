@@ -80,7 +80,7 @@ def totals(plan: Plan, sidecars: Sequence[Mapping[str, Any]], sums: RowTotals | 
         "digest": digest_of_shards(sidecars),
         "container": plan.output.container,
         "roles": sorted({role for one in sidecars for role in one["roles"]}),
-        **(sums.before_splits() if sums is not None else {}),
+        **(sums.before_splits() if sums is not None else {"examples": sum(one["examples"] for one in sidecars)}),
         "seconds": round(math.fsum(one["seconds"] for one in sidecars), 6),
         "bytes": sum(one["bytes"] for one in sidecars),
         "splits": {

@@ -105,6 +105,11 @@ class OutputFolder:
         return output
 
     @property
+    def is_begun(self) -> bool:
+        """Whether its plan or its description is there, which no folder of a person's own sounds holds."""
+        return self.description.exists() or self.plan.exists()
+
+    @property
     def home(self) -> Path:
         """The folder of the plan, the sidecars and the tables: a hidden one in a folder of files."""
         return self.folder if self.kind == "shards" else self.folder / HIDDEN

@@ -61,8 +61,7 @@ def open_place(path: Path) -> Place:
     if path.suffix in TABLES:
         members = [Member(key, source_key(key) or key, {}) for key in read_vectors([path])]
         return Place(path, "vectors", None, {ALL: members})
-    output = OutputFolder.found(path)
-    if as_store(path) is None and path.is_dir() and (output is None or output.kind == "files"):
+    if as_store(path) is None and path.is_dir() and not OutputFolder(path, "shards").is_begun:
         found = scan.find_audio([str(path)])
         return Place(path, "folder", None, {ALL: [_of_file(name, Path(file)) for name, file in found.audio]})
     corpus = open_corpus(path)

@@ -143,8 +143,9 @@ def _check(job: Job, quick: bool) -> Checked:
     _facts(checked, sidecar)
     whole = {one: compare(one, known, checked.find) for one, known in made_files(job.output, sidecar).items()}
     hit = not whole.get(tar, True) and tar.is_file()
-    if (quick and not hit) or not all(whole[path] for path in (job.files.index, job.files.rejects)):
-        # A table that has its digest is as it was written; a damaged one proves nothing about other files.
+    if (quick and not hit) or not all(whole.get(path, False) for path in (job.files.index, job.files.rejects)):
+        # A table that has its digest is as it was written; a damaged one, or one of another shard's sidecar, proves
+        # nothing about other files.
         return checked
     index, rejects = (read_table(job.files.table(name), known=sidecar["tables"][name]) for name in ("index", "rejects"))
     if hit:
@@ -167,6 +168,9 @@ def _facts(checked: Checked, sidecar: Mapping[str, Any]) -> None:
         checked.find(path, "unfit", f"it is of {sidecar['shard']}")
     if job.planned is not None and sidecar["plan_digest"] != job.planned.digest:
         checked.find(path, "unfit", "it does not belong to the plan in the folder")
+    if job.planned is not None and (sources := sidecar["ledger"]["sources"]) != job.planned.recipes:
+        message = f"sources planned: {sources} are recorded and {job.planned.recipes} found"
+        checked.find(path, "unfit", message)
     if job.entry is not None:
         for name, value in job.entry.items():
             if sidecar[name] != value:
@@ -200,7 +204,6 @@ def _counts(checked: Checked, sidecar: Mapping[str, Any], index: pa.Table, rejec
         parts = [seconds[name] for name in ("stored", "left_behind", "rejected", "filtered")]
         facts.append(("seconds read", seconds["read"], round(math.fsum(parts), 6)))
     if job.planned is not None:
-        facts.append(("sources planned", ledger["sources"], job.planned.recipes))
         unknown = kept - {row.key for row in job.rows}
         if unknown:
             checked.find(path, "unfit", f"{len(unknown)} sources are not in the plan, as {min(unknown)}")

@@ -49,6 +49,7 @@ class Report:
         shards: how many were looked at.
         examples: likewise.
         bytes: likewise.
+        unsealed: names of the planned files of shards without a whole sidecar; None until they were needed.
     """
 
     output: OutputFolder
@@ -59,6 +60,7 @@ class Report:
     shards: int = 0
     examples: int = 0
     bytes: int = 0
+    unsealed: list[str] | None = None
 
     @property
     def folder(self) -> Path:
@@ -333,9 +335,9 @@ def _is_planned(report: Report, path: Path) -> bool:
     plan, output = report.plan, report.output
     if plan is None or plan.output.kind != "files" or path.suffix[1:] not in (plan.output.container, ARRAY_SUFFIX):
         return False
-    stem, file = str(path.with_suffix("").relative_to(report.folder)), PlanFile(output.plan)
-    for number, shard in enumerate(plan.shards):
-        rows = file.rows(number) if output.shard(shard.name).read_sidecar() is None else ()
-        if any(stem == row.name or stem.startswith((f"{row.name}-", f"{row.name}_", f"{row.name}.")) for row in rows):
-            return True
-    return False
+    if report.unsealed is None:
+        file, shards = PlanFile(output.plan), enumerate(plan.shards)
+        numbers = [number for number, shard in shards if output.shard(shard.name).read_sidecar() is None]
+        report.unsealed = [str(row.name) for number in numbers for row in file.rows(number)]
+    stem = str(path.with_suffix("").relative_to(report.folder))
+    return any(stem == name or stem.startswith((f"{name}-", f"{name}_", f"{name}.")) for name in report.unsealed)

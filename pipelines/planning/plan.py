@@ -199,10 +199,10 @@ _USUAL: Final = (
 """Texts that lines are likely to hold; what is likeliest stands last, as zlib wants it."""
 
 
-def pack(line: str) -> bytes:
+def pack(line: str, strategy: int = zlib.Z_FIXED) -> bytes:
     """A line in about a third of its bytes."""
     # Huffman's usual code: one of its own for each line saves a tenth, and takes three times as long to read.
-    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_FIXED, _USUAL)
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, 8, strategy, _USUAL)
     return packer.compress(line.encode("utf-8", "surrogatepass")) + packer.flush()
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -153,9 +154,18 @@ def _give_keys(waiting: list[_Waiting]) -> None:
     position = 0
     for path, same in itertools.groupby(waiting, key=attrgetter("path")):
         # Those of one path by their digests, whatever the order they came in.
-        for occurrence, one in enumerate(sorted(same, key=attrgetter("digest", "packed"))):
+        alike = itertools.groupby(sorted(same, key=attrgetter("digest")), key=attrgetter("digest"))
+        for occurrence, one in enumerate(itertools.chain.from_iterable(_twins(some) for _, some in alike)):
             waiting[position] = one._replace(key=key_of(path, occurrence))
             position += 1
+
+
+def _twins(same: Iterable[_Waiting]) -> list[_Waiting]:
+    """Recipes of one digest, which may differ in what came with them, in the order in which they always stood."""
+    found = list(same)
+    if len(found) > 1:
+        found.sort(key=lambda one: pack(unpack(one.packed), zlib.Z_DEFAULT_STRATEGY))
+    return found
 
 
 def _digest(recipe: Recipe) -> bytes:

@@ -91,8 +91,7 @@ def open_system(text: str, by: str | None, matched: str | None, recipes: Callabl
     folder, colon, split = place.rpartition(":")
     if not colon or Path(place).exists():
         folder, split = place, ""
-    output = OutputFolder.found(Path(folder))
-    if output is not None and output.kind == "shards":
+    if OutputFolder(Path(folder), "shards").is_begun:
         return System(name, place, _of_corpus(open_corpus(Path(folder)), split, by, matched))
     if split:
         raise UsageError(f"{folder} is no corpus, and only a corpus has splits such as {split}.")

@@ -163,6 +163,20 @@ def test_verify_reports_to_people_and_programs(tonemill: Tonemill, copy: Path) -
     tonemill("verify", copy.parent / "none").refused(2, "neither a corpus nor a folder")
 
 
+@pytest.mark.parametrize("how", [["--quick"], []])
+def test_a_sidecar_of_another_shard_is_reported(tonemill: Tonemill, copy: Path, how: list[str]) -> None:
+    shutil.copy(copy / "train" / "000000.json", copy / "train" / "000001.json")
+    ended = tonemill("verify", copy, *how).refused(1, "train/000001.json: unfit")
+    assert any("it is of train/000000" in one["message"] for one in ended.line["findings"])
+
+
+def test_verify_quick_finds_totals_that_disagree(tonemill: Tonemill, copy: Path) -> None:
+    about = json_files.read_sealed(copy / "corpus.json")
+    assert about is not None
+    json_files.write_sealed(copy / "corpus.json", {**about, "examples": 999})
+    tonemill("verify", copy, "--quick").refused(1, "examples")
+
+
 # repair
 
 

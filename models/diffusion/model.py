@@ -76,7 +76,7 @@ class Diffusion(Model):
         if isinstance(config, AutoencodeConfig) and config.level_bands is None:
             decided["level_bands"] = config.latent_dim // 2
         if config.pause_octaves is None:
-            decided["pause_octaves"] = PAUSES.get(config.task, 0) if config.precondition else 0
+            decided["pause_octaves"] = PAUSES[config.task] if config.may_pause else 0
         if isinstance(config, LatentConfig):
             config = config.settled_for(corpus)
         else:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -78,14 +78,15 @@ def pauses_of(
     samples = x.shape[-1]
     level = level.float().clamp(min=LEAST_LEVEL)
     with torch.autocast(x.device.type, enabled=False):
-        missed, deviation = gaussian.missed_in_pauses(x.float(), level, objective, tail)
+        missed, variance = gaussian.missed_in_pauses(x.float(), level, objective, tail)
         masks = octave_masks(missed.shape[-1], octaves, x.device)
         weight = torch.full_like(masks[0], 2.0)
         weight[0] = weight[-1] = 1
-        power = (masks.square() * deviation.square()[:, :, None] * weight).sum(dim=-1, keepdim=True) / weight.sum()
-        deviations = power.sqrt()
-        parts = torch.fft.irfft(missed[:, :, None] * masks / deviations.clamp(min=LEAST), samples + tail)
-        return Pauses(parts[..., :samples].clamp(-BOUND, BOUND), deviations.clamp(min=LEAST))
+        power = (masks.square() * variance[:, :, None] * weight).sum(dim=-1, keepdim=True) / weight.sum()
+        deviations = power.sqrt().clamp(min=LEAST)
+        turned = torch.fft.irfft(missed[:, :, None] * masks, samples + tail)[..., :samples]
+        parts = einsum(gaussian.axes, turned, "c k, batch k octaves time -> batch c octaves time") / deviations
+        return Pauses(parts.clamp(-BOUND, BOUND), deviations)
 
 
 def octave_masks(bins: int, octaves: int, device: torch.device) -> Float[Tensor, "octaves bins"]:

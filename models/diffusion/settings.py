@@ -35,7 +35,7 @@ class CodeArray(NamedTuple):
 
 Task = Literal["plain", "upsample", "vocode", "autoencode", "latent"]
 PAUSES: Final[dict[Task, int]] = {"plain": 6, "upsample": 6}
-"""Octaves in which pauses are read and weighed, by task. Other tasks are given levels, or make no sound."""
+"""Octaves in which pauses are read and weighed, by task. Sounds of other tasks are given their levels."""
 
 LATENTS: Final = "latents"
 CODEC: Final = "codec"
@@ -65,7 +65,8 @@ class DiffusionConfig:
     scale: Annotated[bool, "Divide by the corpus's level, so that clips have unit variance."] = True
     precondition: Annotated[bool, "Add the network to the exact answer for Gaussian sound of the same spectrum."] = True
     pause_octaves: Annotated[
-        int | None, "Octaves in which the network reads and weighs its answer in a pause; default: 6 for sound."
+        int | None,
+        "Octaves in which pauses are read and weighed; default: 6 for plain and upsample.",
     ] = None
     label: Annotated[str | None, "Metadata field with the class of each clip; default: no classes."] = None
     labels: Annotated[tuple[str, ...], "The classes; default: all values of the label in the corpus."] = ()
@@ -135,15 +136,20 @@ class DiffusionConfig:
                 "--cross-attentions needs a caption or an array that it attends to: give --caption FIELD or "
                 "--embedding ARRAY."
             )
-        if self.pause_octaves and (self.task not in PAUSES or not self.precondition):
+        if self.pause_octaves and not self.may_pause:
             raise UsageError(
-                f"--pause-octaves is {self.pause_octaves}, which works with --task {' or '.join(PAUSES)} and "
-                "--precondition only. Leave it out."
+                f"--pause-octaves is {self.pause_octaves}, which works with --task {' or '.join(PAUSES)}, "
+                "--precondition and --zero-init only. Leave it out."
             )
         if self.embedding is not None and self.task != "plain":
             raise UsageError(
                 f"--embedding is {self.embedding}, which works with --task plain only. Leave one of them out."
             )
+
+    @property
+    def may_pause(self) -> bool:
+        """Whether pauses can be read and weighed: the weights must begin at 0, beside an answer that is known."""
+        return self.task in PAUSES and self.precondition and self.zero_init
 
     @property
     def array(self) -> CodeArray | None:

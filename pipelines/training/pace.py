@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import torch
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.models.contract import Model, build_model
 from tonemill.models.exchange import Paced
 from tonemill.pipelines import config
@@ -44,7 +46,9 @@ def with_known_pace(kind: type[Model], given: Any, model_config: Any, settings: 
     if kept and (folder / RUN_JSON).exists() and (run := open_run(folder)).last() is not None:
         before = kind.current(run.model_config)
         settled = config.to_dict(model_config) | {name: before.get(name) for name in kept}
-        return config.build(type(model_config), settled, run.model)
+        # Settings that do not fit the kept ones are others than the run's, which `earlier_run` refuses by name.
+        with contextlib.suppress(UsageError):
+            return config.build(type(model_config), settled, run.model)
     return kind.paced(model_config, None) if isinstance(kind, Paced) and not _is_timed(settings) else model_config
 
 

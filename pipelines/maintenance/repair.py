@@ -15,7 +15,7 @@ from typing import Any
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.description import describe
-from tonemill.pipelines.corpus.environment import other_versions
+from tonemill.pipelines.corpus.environment import environment, other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import EARLIER, SCHEMA, plan_is_whole, read_whole, write_plan
 from tonemill.pipelines.corpus.salvage import unproved_plan
@@ -249,7 +249,10 @@ def _why(
     ]
     if other := other_versions((old or {}).get("environment", {}), fresh["environment"]):
         reasons.append(f"it was made with {', '.join(other)}")
-    return "; ".join(reasons) or "made again, it has different bytes, for an unknown reason"
+    if not reasons and fresh["environment"].keys() - environment():
+        # Only steps that render name packages beside those of all.
+        reasons.append("made again, it has other bytes: a network rounds otherwise on another processor or version")
+    return "; ".join(reasons) or "made again, it has other bytes, for an unknown reason"
 
 
 def _sweep_orphans(report: Report, plan: Plan) -> None:

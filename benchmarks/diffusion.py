@@ -20,6 +20,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from tonemill.models.contract import Batch, Request
 from tonemill.models.diffusion import MODEL
 from tonemill.models.diffusion.model import OPTIMIZER, Diffusion
 from tonemill.models.diffusion.options import Generating
-from tonemill.models.diffusion.settings import PAUSES, VARIANTS, DiffusionConfig, UpsampleConfig
+from tonemill.models.diffusion.settings import VARIANTS, DiffusionConfig, UpsampleConfig
 from tonemill.models.diffusion.unet import UNet
 from tonemill.models.parts.optimizers import adamw
 from tonemill.models.parts.spectra import stft
@@ -79,9 +80,11 @@ def training(
 ) -> Iterator[tuple[float, int, Diffusion]]:
     """A model with averaged weights after each of so many CPU minutes, and its steps; latents in place of loops."""
     values = {"task": task, **SETTINGS, **OF_TASK.get(task, {}), **settings}
-    values.setdefault("pause_octaves", PAUSES.get(values["task"], 0) if values.get("precondition", True) else 0)
+    made = config.build(VARIANTS[task], values, "diffusion")
+    if made.pause_octaves is None:
+        made = replace(made, pause_octaves=made.usual_octaves)
     torch.manual_seed(0)
-    model = MODEL(config.build(VARIANTS[task], values, "diffusion"))
+    model = MODEL(made)
     draws = np.random.default_rng(0)
 
     length = model.length // (values["hop"] if task == "latent" else 1)

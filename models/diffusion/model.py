@@ -22,7 +22,6 @@ from tonemill.models.diffusion.noising import draw_levels, mix_at
 from tonemill.models.diffusion.rendering import Rendering
 from tonemill.models.diffusion.settings import (
     CODEC,
-    PAUSES,
     VARIANTS,
     AutoencodeConfig,
     DiffusionConfig,
@@ -76,7 +75,7 @@ class Diffusion(Model):
         if isinstance(config, AutoencodeConfig) and config.level_bands is None:
             decided["level_bands"] = config.latent_dim // 2
         if config.pause_octaves is None:
-            decided["pause_octaves"] = PAUSES[config.task] if config.may_pause else 0
+            decided["pause_octaves"] = config.usual_octaves
         if isinstance(config, LatentConfig):
             config = config.settled_for(corpus)
         else:

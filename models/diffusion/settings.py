@@ -152,6 +152,11 @@ class DiffusionConfig:
         return self.task in PAUSES and self.precondition and self.zero_init
 
     @property
+    def usual_octaves(self) -> int:
+        """`pause_octaves` where none are given."""
+        return PAUSES[self.task] if self.may_pause else 0
+
+    @property
     def array(self) -> CodeArray | None:
         """What `encode` gives and `decode` needs; None where there are no such directions."""
         return None

@@ -106,7 +106,7 @@ class OutputFolder:
 
     @property
     def is_begun(self) -> bool:
-        """Whether its plan or its description is there, which no folder of a person's own sounds holds."""
+        """Whether its plan or its description is there, by names that no other program gives its files."""
         return self.description.exists() or self.plan.exists()
 
     @property

@@ -22,7 +22,7 @@ TILE: Final = 64
 LANES: Final = 16
 
 WIDTH, OUTPUTS = (TILE, 4) if get_host_cpu_features().get("avx512f") else (TILE // 2, 2)
-"""A convolution sums so many numbers of so many outputs at once, as the processor's registers hold them."""
+"""A convolution sums so many numbers of so many outputs at once: 16 of 32 wide registers hold the sums, or 8 of 16."""
 
 ROWS: Final = 4 if get_host_cpu_features().get("avx512f") else 2
 """Rows of each of two arrays whose products are summed at once."""

@@ -118,8 +118,18 @@ class PlainDiscriminator(nn.Module):
         self.heads = Heads(self.projection.widths)
 
     def forward(self, mel: Tensor) -> Tensor:
-        halves = [self.projection(self._taps(half)) for half in mel.split(96, dim=2)]
-        return self.heads([torch.cat(both, dim=3) for both in zip(*halves, strict=True)])
+        halves = [self._mixed(self._taps(half)) for half in mel.split(96, dim=2)]
+        joined = [torch.cat(both, dim=3) for both in zip(*halves, strict=True)]
+        return torch.cat([head(x) for head, x in zip(self.heads.heads, joined, strict=True)], dim=1)
+
+    def _mixed(self, maps: list[Tensor]) -> list[Tensor]:
+        """The layers of our projection in the published order: resolution is doubled first, and then channels mixed."""
+        mixed: list[Tensor] = []
+        for scale, x in reversed(list(enumerate(maps))):
+            x = self.projection.across_channels[scale](x)
+            x = F.interpolate(x + mixed[0] if mixed else x, scale_factor=2.0, mode="bilinear", align_corners=True)
+            mixed.insert(0, self.projection.across_scales[scale](x))
+        return mixed
 
     def _taps(self, x: Tensor) -> list[Tensor]:
         found = []

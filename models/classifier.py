@@ -29,6 +29,7 @@ from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.pictures.confusion import save_confusion_picture
 from tonemill.models.contract import Batch, CorpusFacts, Model, Request, Update, Validation
 from tonemill.models.directions import FIELDS, Direction, Lean, Score
+from tonemill.models.parts.halving import largest_of_four
 from tonemill.models.parts.mel import (
     HOP_SECONDS,
     MEL_SETTINGS,
@@ -106,8 +107,8 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Float[Tensor, "batch channels bands frames"]) -> Float[Tensor, "batch out_channels _ _"]:
-        # The largest of four ReLUs is the ReLU of the largest, on a quarter of the numbers.
         if self.training:
+            # The largest of four ReLUs is the ReLU of the largest, on a quarter of the numbers.
             return F.relu(F.max_pool2d(self.norm(self.conv(x)), 2, ceil_mode=True))
         # With fixed statistics the norm is a line, and lines of lines are one convolution.
         mean, variance, bias = self.norm.running_mean, self.norm.running_var, self.conv.bias
@@ -115,23 +116,7 @@ class Block(nn.Module):
         scale = self.norm.weight * (variance + self.norm.eps).rsqrt()
         weight = (self.conv.weight * scale.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
         x = F.conv2d(x, weight, (bias - mean) * scale + self.norm.bias, padding=1)
-        return F.relu(_halved(_halved(x, 2), 3))
-
-
-def _halved(x: Float[Tensor, "batch channels bands frames"], axis: int) -> Float[Tensor, "batch channels _ _"]:
-    """The larger of each two along an axis; an odd one at the end stays, so that the end of a chunk counts.
-
-    On a CPU PyTorch's pooling takes two thirds of the time of the convolutions, and this a tenth.
-    """
-    size = x.shape[axis]
-    pairs = torch.maximum(
-        x.narrow(axis, 0, size - 1)[_every_other(axis)], x.narrow(axis, 1, size - 1)[_every_other(axis)]
-    )
-    return pairs if size % 2 == 0 else torch.cat([pairs, x.narrow(axis, size - 1, 1)], dim=axis)
-
-
-def _every_other(axis: int) -> tuple[slice, ...]:
-    return (*[slice(None)] * axis, slice(None, None, 2))
+        return largest_of_four(x)
 
 
 class ShortChunkCNN(nn.Module):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.models.loopgan.generator import around
+from tonemill.models.parts.circular import around
 from tonemill.models.parts.spectra import BandStatistics
 
 Map = Float[Tensor, "batch _ _ _"]
@@ -45,7 +45,7 @@ class RandomFeatures(nn.Module):
         """The maps, the finest first."""
         maps, x = [], mel
         for layer in self.layers:
-            x = F.pad(around(x, 1), (1, 1)) if self.circular else F.pad(x, (1, 1, 1, 1))
+            x = F.pad(around(x, 1, 2), (1, 1)) if self.circular else F.pad(x, (1, 1, 1, 1))
             x = F.avg_pool2d(torch.relu(layer(x)), 2)
             maps.append(x)
         return maps
@@ -70,7 +70,7 @@ class TrainedFeatures:
         if not self.circular:
             return [one.transpose(2, 3) for one in self.network.taps(logs[:, 0].transpose(1, 2))]
         # The network has silence beyond both ends; what it makes of that is cut off.
-        maps = self.network.taps(around(logs, REACH)[:, 0].transpose(1, 2))
+        maps = self.network.taps(around(logs, REACH, 2)[:, 0].transpose(1, 2))
         return [
             one.transpose(2, 3)[:, :, REACH >> scale : -(REACH >> scale)] for scale, one in enumerate(maps, start=1)
         ]

@@ -16,6 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tonemill.models.parts.circular import around
+from tonemill.models.parts.halving import smoothed
+
 Maps = Float[Tensor, "batch channels time bands"]
 Other = Float[Tensor, "batch _ _ _"]
 """Maps of other sizes."""
@@ -24,10 +27,16 @@ Noise = Float[Tensor, "batch 1 _ _"]
 
 Convolve = Callable[[Tensor, Tensor], Tensor]
 
-BINOMIAL: Final = (1.0, 3.0, 3.0, 1.0)
-"""The filter of each change of resolution, along each axis."""
+Bias = Float[Tensor, "outputs"]
 
-_AROUND: Final = 2
+SLOPE: Final = 0.2
+GAIN: Final = math.sqrt(2)
+"""Of the leaky ReLU; the gain keeps the variance of N(0, 1)."""
+
+TIME: Final = 2
+"""The axis."""
+
+_AROUND: Final = 1
 """Frames of a map beyond its ends that reach into its upsampled ends."""
 
 
@@ -117,7 +126,7 @@ def _of_square_1(x: Float[Tensor, "batch _"]) -> Float[Tensor, "batch _"]:
 
 def activated(x: Tensor) -> Tensor:
     """Leaky ReLU with a gain that keeps the variance of N(0, 1)."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+    return F.leaky_relu(x, SLOPE) * GAIN
 
 
 class ModulatedConv(nn.Module):
@@ -144,38 +153,35 @@ class ModulatedConv(nn.Module):
         self.scale = 1 / math.sqrt(channels * size * size)
         self.demodulate, self.circular = demodulate, circular
 
-    def forward(self, x: Maps, style: Styles) -> Float[Tensor, "batch outputs time bands"]:
-        return self._scaled(self.convolved, x, style)
+    def forward(self, x: Maps, style: Styles, bias: Bias, gain: float = 1.0) -> Other:
+        """With a bias, and a gain of both."""
+        return self._scaled(self.convolved, x, style, bias * gain, gain)
 
-    def upsampled(self, x: Maps, style: Styles) -> Float[Tensor, "batch outputs _ _"]:
-        """Twice the frames and the bands."""
-        return self._scaled(self._raised, x, style)
+    def upsampled(self, x: Maps, style: Styles, bias: Bias, gain: float = 1.0) -> Other:
+        """Twice the frames and the bands, with a bias, and a gain of both."""
+        return self._scaled(self._raised, x, style, bias * gain, gain)
 
     def convolved(self, x: Maps, weight: Tensor) -> Tensor:
         pad = weight.shape[-1] // 2
         if pad and self.circular:
-            return F.conv2d(around(x, pad), weight, padding=(0, pad))
+            return F.conv2d(around(x, pad, TIME), weight, padding=(0, pad))
         return F.conv2d(x, weight, padding=pad)
 
     def _raised(self, x: Maps, weight: Tensor) -> Tensor:
-        frames = x.shape[2]
-        wide = around(x, _AROUND) if self.circular else x
+        wide = around(x, _AROUND, TIME) if self.circular else x
         raised = F.conv_transpose2d(wide, weight.transpose(0, 1), stride=2)
-        out = filtered(raised, (1, 1))
-        return out[:, :, 2 * _AROUND : 2 * (_AROUND + frames)] if self.circular else out
+        if not self.circular:
+            return filtered(raised, (1, 1))
+        # Frames of what is around are in place of zeros, but for one at each end that reaches no frame of the circle.
+        return smoothed(F.pad(raised, (1, 1, 1 - 2 * _AROUND, 1 - 2 * _AROUND)), gain=4.0)
 
-    def _scaled(self, convolve: Convolve, x: Maps, style: Styles) -> Tensor:
-        factors = self.modulation(style)
-        out = convolve(x * factors[:, :, None, None], self.weight * self.scale)
+    def _scaled(self, convolve: Convolve, x: Maps, style: Styles, bias: Bias, gain: float) -> Tensor:
+        factors, bias = self.modulation(style), bias[:, None, None]
+        out = convolve(x * factors[:, :, None, None], self.weight * (self.scale * gain))
         if not self.demodulate:
-            return out
+            return out + bias
         squares = (self.weight * self.scale).square().sum(dim=(2, 3))
-        return out * (factors.square() @ squares.T + 1e-8).rsqrt()[:, :, None, None]
-
-
-def around(x: Maps, frames: int) -> Other:
-    """A map with so many frames of its end before it, and of its beginning after it."""
-    return F.pad(x, (0, 0, frames, frames), mode="circular")
+        return torch.addcmul(bias, out, (factors.square() @ squares.T + 1e-8).rsqrt()[:, :, None, None])
 
 
 def filtered(x: Maps, padding: tuple[int, int]) -> Other:
@@ -184,20 +190,10 @@ def filtered(x: Maps, padding: tuple[int, int]) -> Other:
     return smoothed(F.pad(x, (before, after, before, after)), gain=4.0)
 
 
-def smoothed(x: Maps, gain: float) -> Other:
-    """The binomial filter along both axes, where it is wholly inside."""
-    # A sum of shifted maps: a convolution of single channels takes ten times as long on a CPU, and back again.
-    outer, inner, _, _ = (math.sqrt(gain) * tap / sum(BINOMIAL) for tap in BINOMIAL)
-    for axis in (2, 3):
-        first, second, third, last = (x.narrow(axis, place, x.shape[axis] - 3) for place in range(4))
-        x = outer * (first + last) + inner * (second + third)
-    return x
-
-
 def doubled(x: Maps, circular: bool) -> Other:
     """A map of twice the frames and bands: zeros inserted and filtered."""
     frames = x.shape[2]
-    wide = around(x, _AROUND) if circular else x
+    wide = around(x, _AROUND, TIME) if circular else x
     batch, channels, time, bands = wide.shape
     spread = wide.new_zeros(batch, channels, 2 * time, 2 * bands)
     spread[:, :, ::2, ::2] = wide
@@ -216,8 +212,10 @@ class StyledConv(nn.Module):
         self.raises = raises
 
     def forward(self, x: Maps, style: Styles, noise: Noise) -> Other:
-        x = self.conv.upsampled(x, style) if self.raises else self.conv(x, style)
-        return activated(x + self.strength * noise + self.bias[:, None, None])
+        convolved = self.conv.upsampled if self.raises else self.conv
+        # What `activated` gives of the sum, in as few passes over the map.
+        x = convolved(x, style, self.bias, GAIN)
+        return F.leaky_relu_(x.add_(self.strength * GAIN * noise), SLOPE)
 
 
 class ToMel(nn.Module):
@@ -230,7 +228,7 @@ class ToMel(nn.Module):
         self.circular = shape.circular
 
     def forward(self, x: Maps, style: Styles, below: Other | None) -> Other:
-        out = self.conv(x, style) + self.bias
+        out = self.conv(x, style, self.bias)
         return out if below is None else out + doubled(below, self.circular)
 
 

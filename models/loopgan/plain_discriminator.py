@@ -13,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tonemill.models.loopgan.generator import BINOMIAL, EqualLinear, activated, around, smoothed
+from tonemill.models.loopgan.generator import EqualLinear, activated
 from tonemill.models.loopgan.projection import Condition, agreement, conditioned, with_deviation
+from tonemill.models.parts.circular import around
+from tonemill.models.parts.halving import BINOMIAL, smoothed
 
 Map = Float[Tensor, "batch _ _ _"]
 
@@ -42,7 +44,7 @@ class EqualConv(nn.Module):
         # Half of the kernel, and of the filter where there is one, is beyond each end.
         beyond = (self.size - 1 + (len(BINOMIAL) - 2) * self.halves) // 2
         if beyond:
-            x = around(x, beyond) if self.circular else F.pad(x, (0, 0, beyond, beyond))
+            x = around(x, beyond, 2) if self.circular else F.pad(x, (0, 0, beyond, beyond))
             x = F.pad(x, (beyond, beyond))
         if self.halves:
             x = smoothed(x, gain=1.0)

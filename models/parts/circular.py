@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,14 +12,40 @@ from torch import Tensor, nn
 def around(x: Tensor, count: int, dim: int) -> Tensor:
     """With so many values of the end before the beginning, and as many of the beginning after the end, along an axis.
 
-    Concatenated, for the gradient of `F.pad(mode="circular")` is refused where there are fewer values than that.
+    Not by `F.pad(mode="circular")`, whose gradient is refused where there are fewer values than that.
     """
     # A whole number also where a graph is traced: exported files fix the length, and ONNX divides otherwise.
     size = int(x.shape[dim])
-    if count <= size:
-        return torch.cat([x.narrow(dim, size - count, count), x, x.narrow(dim, 0, count)], dim=dim)
-    turns = -(-count // size)
-    return torch.cat([x] * (2 * turns + 1), dim=dim).narrow(dim, turns * size - count, size + 2 * count)
+    if count > size:
+        turns = -(-count // size)
+        return torch.cat([x] * (2 * turns + 1), dim=dim).narrow(dim, turns * size - count, size + 2 * count)
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return _joined(x, count, dim)
+    found: Tensor = _Around.apply(x, count, dim)
+    return found
+
+
+def _joined(x: Tensor, count: int, dim: int) -> Tensor:
+    size = int(x.shape[dim])
+    return torch.cat([x.narrow(dim, size - count, count), x, x.narrow(dim, 0, count)], dim=dim)
+
+
+class _Around(torch.autograd.Function):
+    """The gradient of both ends is added to where they are from; PyTorch's own passes five times over all."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, count: int, dim: int) -> Tensor:
+        ctx.count, ctx.dim = count, dim
+        return _joined(x, count, dim)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        count, dim, size = ctx.count, ctx.dim, gradient.shape[ctx.dim] - 2 * ctx.count
+        before, inside, after = gradient.split([count, size, count], dim)
+        out = inside.clone(memory_format=torch.preserve_format)
+        out.narrow(dim, size - count, count).add_(before)
+        out.narrow(dim, 0, count).add_(after)
+        return out, None, None
 
 
 def turned(x: Tensor, turns: Float[Tensor, "batch"], dim: int) -> Tensor:

@@ -124,19 +124,19 @@ def test_far_from_the_ends_circular_time_changes_nothing() -> None:
 def test_scaling_activations_is_scaling_weights() -> None:
     torch.manual_seed(0)
     layer = ModulatedConv(6, 5, 4)
-    x, style = torch.randn(3, 6, 7, 8), torch.randn(3, 4)
+    x, style, bias = torch.randn(3, 6, 7, 8), torch.randn(3, 4), torch.randn(5)
     factors = layer.modulation(style)
     for example in range(3):
         weight = layer.weight * layer.scale * factors[example][None, :, None, None]
         weight = weight * (weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
-        expected = F.conv2d(x[example : example + 1], weight, padding=1)
-        torch.testing.assert_close(layer(x, style)[example : example + 1], expected, atol=1e-5, rtol=1e-5)
+        expected = 2 * (F.conv2d(x[example : example + 1], weight, padding=1) + bias[:, None, None])
+        torch.testing.assert_close(layer(x, style, bias, 2.0)[example : example + 1], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_white_maps_stay_of_unit_variance_and_constant_ones_constant() -> None:
     torch.manual_seed(0)
     layer = ModulatedConv(32, 32, 4, circular=True)
-    out = layer(torch.randn(8, 32, 24, 24), torch.randn(8, 4))
+    out = layer(torch.randn(8, 32, 24, 24), torch.randn(8, 4), torch.zeros(32))
     assert out[..., 1:-1].var().item() == pytest.approx(1, abs=0.05)
     assert doubled(torch.ones(1, 2, 8, 8), circular=True)[:, :, :, 2:-2].sub(1).abs().max() < 1e-6
 

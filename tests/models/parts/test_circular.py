@@ -30,6 +30,8 @@ def test_a_circle_has_no_ends() -> None:
     x = torch.arange(3.0).view(1, 1, 3)
     assert around(x, 2, 2)[0, 0].tolist() == [1, 2, 0, 1, 2, 0, 1]
     assert around(x, 4, 2)[0, 0].tolist() == [2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    inside = torch.randn(2, 2, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: around(x, 3, 2).sin(), [inside]), "each value is there three times"
     assert turned(torch.stack([x[0], x[0]]), torch.tensor([0.0, 0.4]), 2)[:, 0].tolist() == [[0, 1, 2], [1, 2, 0]]
 
 

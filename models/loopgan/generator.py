@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from tonemill.models.parts.circular import around
 from tonemill.models.parts.halving import smoothed
+from tonemill.models.parts.winograd import convolved_3x3
 
 Maps = Float[Tensor, "batch channels time bands"]
 Other = Float[Tensor, "batch _ _ _"]
@@ -162,10 +163,9 @@ class ModulatedConv(nn.Module):
         return self._scaled(self._raised, x, style, bias * gain, gain)
 
     def convolved(self, x: Maps, weight: Tensor) -> Tensor:
-        pad = weight.shape[-1] // 2
-        if pad and self.circular:
-            return F.conv2d(around(x, pad, TIME), weight, padding=(0, pad))
-        return F.conv2d(x, weight, padding=pad)
+        if weight.shape[-1] == 1:
+            return F.conv2d(x, weight)
+        return convolved_3x3(around(x, 1, TIME), weight, (0, 1)) if self.circular else convolved_3x3(x, weight)
 
     def _raised(self, x: Maps, weight: Tensor) -> Tensor:
         wide = around(x, _AROUND, TIME) if self.circular else x

@@ -24,7 +24,7 @@ def convolved(x: Signal, conv: nn.Conv1d, left: int = 0, right: int = 0) -> Sign
     (stride,), (dilation,) = conv.stride, conv.dilation
     equal = left == right >= 0
     x = x if equal else F.pad(x, (left, right))
-    if conv.kernel_size == (1,) and x.device.type == "cpu" and not _is_traced():
+    if conv.kernel_size == (1,) and x.device.type == "cpu" and not is_traced():
         # One tap has no dilation. With one thread PyTorch gives convolutions of one tap to a matrix product that
         # takes twice as long as oneDNN on some processors, unless they are dilated.
         dilation = 2
@@ -38,7 +38,7 @@ def convolved_in_training(x: Signal, conv: nn.Conv1d) -> Signal:
     to 256 up to 512 to 1024, batches of 8 to 64, one core with AVX-512).
     """
     (taps,), (stride,) = conv.kernel_size, conv.stride
-    is_few = torch.is_grad_enabled() and x.device.type == "cpu" and not _is_traced()
+    is_few = torch.is_grad_enabled() and x.device.type == "cpu" and not is_traced()
     if not is_few or conv.groups > 1 or conv.dilation != (1,) or (x.shape[-1] - taps) // stride >= FEW_COLUMNS:
         return F.conv1d(x, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
     windows = x.unfold(2, taps, stride).transpose(1, 2).flatten(2)
@@ -69,12 +69,13 @@ def spread(x: Signal, conv: nn.ConvTranspose1d) -> Signal:
 
 def is_short(x: Signal, columns: Count) -> bool:
     """Whether weights are most of what a convolution to so many columns reads; never in a graph of operations."""
-    if torch.is_grad_enabled() or x.device.type != "cpu" or _is_traced():
+    if torch.is_grad_enabled() or x.device.type != "cpu" or is_traced():
         return False
     return len(x) * columns <= FEW_COLUMNS
 
 
-def _is_traced() -> bool:
+def is_traced() -> bool:
+    """Whether a graph of operations is made, which holds for other sizes too."""
     return torch.jit.is_tracing() or torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
 
 

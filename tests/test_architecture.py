@@ -288,7 +288,7 @@ CALLS_C = {"pipelines/training/allocator.py"}
 
 CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 METHODS = {("torch", "load"), ("np", "load"), ("numpy", "load"), ("os", "system"), ("os", "popen"), ("torch", "hub")}
-LOADERS = {"models/plugins.py", "pipelines/doctor/checks.py", "pipelines/engine/work.py"}
+LOADERS = {"models/plugins.py", "pipelines/doctor/checks.py", "pipelines/engine/worker.py", "pipelines/engine/beam.py"}
 """Who may import a module by a name that is not written out: of plug-ins, of checks, and of the work a command asks."""
 
 
@@ -300,7 +300,7 @@ def test_nothing_that_is_read_can_run(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             assert (node.value.id, node.attr) not in METHODS, f"{node.value.id}.{node.attr}"
-            if node.attr == "import_module":
+            if node.attr in ("import_module", "resolve_name"):
                 assert name_of(path) in LOADERS
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name):

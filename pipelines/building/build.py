@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +12,12 @@ from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.building.existing import ExistingFolder
 from tonemill.pipelines.building.state import State, describe_changes, look
 from tonemill.pipelines.building.tolerance import TOLERANT, Tolerance
+from tonemill.pipelines.cooking.status import UnderWay
 from tonemill.pipelines.corpus.description import describe
 from tonemill.pipelines.corpus.environment import environment, other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import PlanFile, plan_is_whole, write_plan
-from tonemill.pipelines.engine.engine import COOK, Engine, UnderWay, check, run
+from tonemill.pipelines.engine.engine import COOK, Engine, check, run
 from tonemill.pipelines.planning.plan import Plan, Shard
 from tonemill.pipelines.progress import STORED, Phase, Progress
 from tonemill.pipelines.recipes.step import packages_of
@@ -224,26 +223,15 @@ def cook_shards(
             rejected += ledger.get("rejected", 0)
         return waiting.keys()
 
-    looked, cost = 0.0, 0.0
-
-    def watch(now: UnderWay) -> None:
+    def watch(left: Collection[int], now: Mapping[int, UnderWay]) -> None:
         # Committed shards count on any runner. Only workers on this machine report shards in progress.
-        nonlocal looked, cost
-        cooking: Collection[int] = waiting.keys()
-        if (begun := time.monotonic()) - looked > LOOKS * cost:
-            cooking, looked = pending(), time.monotonic()
-            cost = looked - begun
-        seconds = sum(max(0.0, one.seconds - now.seconds.get(number, 0.0)) for number, one in waiting.items())
-        phase.reach(total - seconds, rejects_under_way=sum(now.refused.get(number, 0) for number in cooking))
-        tolerance.require(rejected + sum(now.rejected.get(number, 0) for number in cooking), place)
+        cooking = {number: now.get(number, UnderWay()) for number in left}
+        seconds = sum(max(0.0, plan.shards[number].seconds - one.seconds) for number, one in cooking.items())
+        phase.reach(total - seconds, rejects_under_way=sum(one.refused for one in cooking.values()))
+        tolerance.require(rejected + sum(one.rejected for one in cooking.values()), place)
 
     run(place, pending, engine, watch, work, among)
-    looked = -math.inf
-    watch(UnderWay())
 
-
-LOOKS: Final = 30.0
-"""Looking for finished shards takes at most 1/30 of the time."""
 
 REFUSALS: Final = ("rejected", "filtered", "clips_rejected", "clips_filtered")
 

@@ -20,7 +20,7 @@ from tonemill.pipelines.cooking.copies import settled
 from tonemill.pipelines.cooking.doubts import Doubts
 from tonemill.pipelines.cooking.journal import NOWHERE, Journal, journal_of
 from tonemill.pipelines.cooking.seconds import of_source
-from tonemill.pipelines.cooking.status import COMMITTED, Stopped, begin, refused, rejected, stopping, under_way
+from tonemill.pipelines.cooking.status import COMMITTED, Stopped, UnderWay, begin, stopping
 from tonemill.pipelines.cooking.writers import FileShelf, Piece, Shelf, TarShelf
 from tonemill.pipelines.corpus.array_columns import (
     ARRAY_BITS,
@@ -124,10 +124,10 @@ def _fill(
     plan_file: Path,
     doubts: Doubts,
 ) -> Tally:
-    begin(number)
+    now = begin(number)
     ready = settled(rows, plan_file, journal)
     with Ahead(ready) as ahead:
-        return _filled(shelf, shard, output, rows, number, cook(ready, journal, ahead.take), doubts)
+        return _filled(shelf, shard, output, rows, now, cook(ready, journal, ahead.take), doubts)
 
 
 def _filled(
@@ -135,21 +135,21 @@ def _filled(
     shard: Shard,
     output: Output,
     rows: Sequence[Planned],
-    number: int,
+    now: UnderWay,
     cooked: Iterator[Outcome],
     doubts: Doubts,
 ) -> Tally:
     tally = Tally(shard, seconds={})
     names = {row.key: row.name for row in rows}
     for position, outcomes in itertools.groupby(cooked, key=lambda outcome: outcome.planned.position):
-        before, expected = under_way[number], rows[position].seconds
+        until = now.seconds + rows[position].seconds
         mark, first_example, first_reject = shelf.mark(), len(tally.examples), len(tally.rejects)
         clips: list[tuple[str, Example]] = []
         for clip, outcome in enumerate(outcomes):
             if stopping.is_set():
                 raise Stopped
             if outcome.error is None:
-                watched = _watched(outcome.example, number, before + expected)
+                watched = _watched(outcome.example, now, until)
                 outcome = _stored(shelf, replace(outcome, example=watched), clip, names, output, tally)
             if outcome.of_source:
                 # A source is kept whole or not at all: no clips are kept of a file that breaks off half-way.
@@ -168,27 +168,25 @@ def _filled(
         became = tally.close_source(first_example, first_reject)
         spent = of_source(outcome.planned.recipe, outcome.decoded, tally.examples[first_example:], clips, became)
         tally.account(spent)
-        under_way[number] = before + expected
-        refused[number] = len(tally.rejects)
-        rejected[number] = tally.ledger["rejected"]
+        now.seconds, now.refused, now.rejected = until, len(tally.rejects), tally.ledger["rejected"]
     return tally
 
 
-def _watched(example: Example, number: int, most: float) -> Example:
+def _watched(example: Example, now: UnderWay, most: float) -> Example:
     """The example; while one of its Flows is read, its seconds count as cooked, so that a long file shows progress.
 
     Args:
         example: of a source.
-        number: of the shard.
+        now: of its shard.
         most: expected seconds of the shard with this source.
     """
 
     def blocks(flow: Flow) -> Iterator[Any]:
-        done = under_way[number]
+        done = now.seconds
         for block in flow.blocks():
             yield block
             done += block.shape[1] / flow.sample_rate
-            under_way[number] = max(under_way[number], min(done, most))
+            now.seconds = max(now.seconds, min(done, most))
 
     sounds = dict(example.sounds)
     for role, sound in example.sounds.items():

@@ -27,7 +27,8 @@ from tonemill.pipelines.building.build import cook_shards
 from tonemill.pipelines.building.tolerance import Tolerance
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import journal_of
-from tonemill.pipelines.cooking.status import Stopped, begin, stopping, under_way
+from tonemill.pipelines.cooking.status import Stopped, begin, stopping
+from tonemill.pipelines.corpus.layout import ShardFiles
 from tonemill.pipelines.corpus.plan_file import PlanFile, dump_plan
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.planning.plan import Output, digest_of
@@ -176,7 +177,7 @@ def fingerprint_shard(home: Path, number: int) -> None:
     base = home.parent / f"{shard.digest[:32]}"
     rows = plan.rows(number)
     made: list[dict[str, Any]] = []
-    begin(number)
+    now = begin(number)
     with journal_of(home, number) as journal, commit.Part(base.with_suffix(".sketches")) as part:
         for position, outcomes in itertools.groupby(cook(rows, journal), key=lambda outcome: outcome.planned.position):
             if stopping.is_set():
@@ -190,13 +191,13 @@ def fingerprint_shard(home: Path, number: int) -> None:
                     part.file.write(one.levels.astype("<f4").tobytes() + one.sketch.tobytes())
                 except OSError as error:
                     raise commit.unwritable(base, error) from error
-            under_way[number] += rows[position].seconds
+            now.seconds += rows[position].seconds
         if made:
             part.commit()
     if made:
         with commit.pending(base.with_suffix(".parquet")) as file:
             parquet.write_table(pa.Table.from_pylist(made, schema=_COLUMNS), file, compression="zstd")
-    json_files.write_json((home / shard.name).with_suffix(".json"), {"fingerprints": len(made)})
+    json_files.write_json(ShardFiles(home / shard.name).sidecar, {"fingerprints": len(made)})
 
 
 def _fingerprint(outcomes: Iterator[Outcome]) -> Fingerprint | None:

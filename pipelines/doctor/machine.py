@@ -241,7 +241,7 @@ def _runs_a_graph() -> str:
             home,
             lambda: [number for number in numbers if not (home / str(number)).exists()],
             engine.Engine(workers=2, options=("--direct_running_mode=in_memory",)),
-            lambda _: None,
+            lambda *_: None,
             f"{__name__}:{write_number.__name__}",
         )
     return f"{len(numbers)} of {len(numbers)} elements done"

@@ -8,13 +8,13 @@ shard number. Workers read recipes from the plan file, and audio stays in the wo
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import io
 import logging
 import math
 import os
+import pkgutil
 import tempfile
 import threading
 import time
@@ -26,7 +26,6 @@ from typing import Any, Final, NoReturn
 logging.getLogger().addHandler(logging.NullHandler())
 
 import apache_beam as beam  # noqa: E402
-from apache_beam.options import pipeline_options  # noqa: E402
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 from apache_beam.runners.runner import PipelineResult  # noqa: E402
@@ -35,7 +34,6 @@ from tonemill.audiotools.errors import OutputError, TonemillError, UsageError  #
 from tonemill.pipelines.cooking import status  # noqa: E402
 from tonemill.pipelines.engine.channel import named  # noqa: E402
 from tonemill.pipelines.engine.liveness import Cluster, require_reachable  # noqa: E402
-from tonemill.pipelines.engine.work import work_named  # noqa: E402
 from tonemill.pipelines.storage.paths import place  # noqa: E402
 
 POLL_SECONDS: Final = 0.2
@@ -85,7 +83,7 @@ class CookShard(beam.DoFn):
         mine = object()
         _at_work.add(mine)
         try:
-            work_named(self.work)(place(self.home), number)
+            pkgutil.resolve_name(self.work)(place(self.home), number)
         except TonemillError as error:
             _failures.append(error)
             raise
@@ -197,27 +195,13 @@ def check(workers: int, runner: str | None, options: Sequence[str]) -> None:
         UsageError: Beam cannot use them; the message has Beam's reason.
     """
     _pipeline(workers, runner, options)
-    known = _option_names()
-    for option in options:
-        name = option.removeprefix("--").partition("=")[0]
-        if name not in known and name.replace("-", "_") not in known:
-            alike = difflib.get_close_matches(name, sorted(known), 1)
-            meant = f"; {alike[0]} is the nearest" if alike else ""
-            raise UsageError(f"--beam {option.removeprefix('--')}: Beam has no option {name}{meant}.")
-
-
-def _option_names() -> set[str]:
-    """Names of all options of Beam and of the loaded runners; Beam itself ignores unknown options."""
-    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
-    waiting = [PipelineOptions]
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
-        if "_add_argparse_args" in vars(kind):
-            # Two classes may define the same option.
-            with contextlib.suppress(argparse.ArgumentError):
-                kind._add_argparse_args(parser)
-    return {name.lstrip("-") for name in parser._option_string_actions} | set(PipelineOptions([]).get_all_options())
+    # Beam itself ignores options that neither it nor a loaded runner has.
+    typed = PipelineOptions(list(options))
+    known = typed.get_all_options()
+    for name in typed.get_all_options(retain_unknown_options=True).keys() - known.keys():
+        alike = difflib.get_close_matches(name, sorted(known), 1)
+        meant = f"; {alike[0]} is the nearest" if alike else ""
+        raise UsageError(f"--beam {name}: Beam has no option {name}{meant}.")
 
 
 def _spreading(runner: str | None, options: Sequence[str], numbers: int) -> list[str]:

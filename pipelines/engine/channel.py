@@ -1,17 +1,18 @@
-"""A socket between two of our processes, which send each other lines of JSON."""
+"""A socket between a command and a worker, which send each other lines of JSON."""
 
 from __future__ import annotations
 
 import json
 import socket
 import threading
-from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from tonemill.audiotools import errors
 from tonemill.audiotools.errors import TonemillError
 
-MOST_DESCRIPTORS: Final = 32
+STOP: Final = "stop"
+"""The message upon which a worker stops before its next clip and ends."""
 
 
 class Channel:
@@ -24,8 +25,6 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._end, self._held = end, b""
         self._sending = threading.Lock()
-        self.descriptors: list[int] = []
-        """File descriptors that came with messages; a caller that takes one removes it here and closes it."""
 
     def fileno(self) -> int:
         return self._end.fileno()
@@ -33,47 +32,34 @@ class Channel:
     def close(self) -> None:
         self._end.close()
 
-    def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
-        """Send a message, and file descriptors for the other process; may be called from any thread.
+    def send(self, message: Any) -> None:
+        """Send a message; may be called from any thread.
 
         Raises:
             OSError: the other process has ended.
         """
-        line = json.dumps(message).encode() + b"\n"
+        # The first newline ends a line that a process was killed in: the server writes into the channel of its worker.
         with self._sending:
-            sent = socket.send_fds(self._end, [line], descriptors) if descriptors else 0
-            self._end.sendall(line[sent:])
+            self._end.sendall(b"\n" + json.dumps(message).encode() + b"\n")
 
     def read(self) -> list[Any]:
         """Wait for bytes and return the complete messages.
 
         Raises:
             EOFError: the other process has ended, and everything was read.
-            TimeoutError, BlockingIOError: nothing came, and the socket has a time-out or does not block.
         """
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._end, 1 << 16, MOST_DESCRIPTORS)
+            data = self._end.recv(1 << 16)
         except ConnectionError:
-            data, descriptors = b"", []  # the other process ended with messages unread
+            data = b""  # the other process ended with messages unread
         if not data:
             raise EOFError
-        self.descriptors += descriptors
         *lines, self._held = (self._held + data).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def messages(self) -> tuple[list[Any], bool]:
-        """The messages that have arrived, without waiting; and whether the other process has ended."""
-        self._end.setblocking(False)
-        messages: list[Any] = []
-        try:
-            while True:
-                messages += self.read()
-        except BlockingIOError:
-            return messages, False
-        except EOFError:
-            return messages, True
-        finally:
-            self._end.setblocking(True)
+        messages = []
+        for line in lines:
+            with suppress(ValueError):
+                messages.append(json.loads(line))
+        return messages
 
 
 def named(error: TonemillError) -> tuple[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.recipes.recipe import recipe_of
@@ -25,23 +25,18 @@ def devices_of(home: Path, numbers: Sequence[int]) -> frozenset[str]:
     """
     if not (home / PLAN).exists():
         return frozenset()
-    known, batched, found = frozenset(STEPS.names()), dict[str, bool](), set[str]()
-    seen: set[str] = set()
+    known, rendering = frozenset(STEPS.names()), dict[str, Sequence[Mapping[str, Any]]]()
     for table in PlanFile(home / PLAN).tables(("recipe",), numbers):
         lines = [line or "" for line in table["recipe"].to_pylist()]
         names = known.intersection(_STEP_NAME.findall("\n".join(lines)))
-        for name in names - batched.keys():
-            batched[name] = issubclass(STEPS.module(name).STEP, BatchStep)
-        wanted = {name for name in names if batched[name]}
+        wanted = {name for name in names if issubclass(STEPS.module(name).STEP, BatchStep)}
         for line in lines if wanted else ():
             # A match may also be a metadata field named `step`; load_steps below decides.
-            if not wanted.intersection(_STEP_NAME.findall(line)):
-                continue
-            steps = recipe_of(line).steps
-            if (text := repr(steps)) not in seen:
-                seen.add(text)
-                found |= {_device(step) for step in load_steps(steps) if isinstance(step, BatchStep)}
-    return frozenset(found)
+            if wanted.intersection(_STEP_NAME.findall(line)):
+                steps = recipe_of(line).steps
+                rendering[repr(steps)] = steps
+    loaded = (step for steps in rendering.values() for step in load_steps(steps))
+    return frozenset(_device(step) for step in loaded if isinstance(step, BatchStep))
 
 
 def _device(step: BatchStep) -> str:

@@ -7,16 +7,18 @@ that process, it is started again, and the shards in progress then come first, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.cooking import journal
+from tonemill.pipelines.cooking.status import UnderWay
 from tonemill.pipelines.engine.devices import devices_of
 from tonemill.pipelines.engine.liveness import glance
-from tonemill.pipelines.engine.pool import UnderWay, WorkerPool
+from tonemill.pipelines.engine.pool import WorkerPool
 from tonemill.pipelines.sources import decoder
 from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.paths import as_store
@@ -26,6 +28,9 @@ OURS: Final = "--direct_running_mode=multi_processing"
 
 COOK: Final = "tonemill.pipelines.cooking.shard:cook_shard"
 """The function that cooks and commits one shard: module and name."""
+
+LOOKS: Final = 30.0
+"""Looking for finished shards takes at most 1/30 of the time."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def run(
     home: Path,
     pending: Callable[[], Collection[int]],
     engine: Engine,
-    watch: Callable[[UnderWay], None],
+    watch: Callable[[Collection[int], Mapping[int, UnderWay]], None],
     work: str = COOK,
     among: Collection[int] | None = None,
 ) -> None:
@@ -66,7 +71,8 @@ def run(
         home: folder of the plan: the corpus itself, or `.tonemill` in a folder of files.
         pending: returns the numbers of the shards that are not done yet.
         engine: workers and runner.
-        watch: shows progress; called several times a second. An error that it raises stops the work.
+        watch: shows progress: gets the shards that were pending when last looked for, and those in progress on this
+            machine. It is called several times a second and at the end. An error that it raises stops the work.
         work: the function that does a shard, as `COOK`.
         among: numbers of the shards that belong to this command; None for all.
 
@@ -74,46 +80,56 @@ def run(
         TonemillError: a worker failed; committed shards stay.
         KeyboardInterrupt: the user stopped the command; local workers have ended and left no half-written file.
     """
-    if todo := sorted(pending()):
+    left, looked, cost = pending(), time.monotonic(), 0.0
+
+    def look(now: Mapping[int, UnderWay]) -> None:
+        nonlocal left, looked, cost
+        if (begun := time.monotonic()) - looked > LOOKS * cost:
+            left, looked = pending(), time.monotonic()
+            cost = looked - begun
+        watch(left, now)
+
+    if todo := sorted(left):
         job = {"home": str(as_store(home) or home.absolute()), "work": work, "patience": engine.patience}
-        if engine.is_pool:
-            devices = devices_of(home, todo)
-            job["devices"] = sorted(devices)
-            with WorkerPool(min(engine.workers, len(todo)), job, home, watch, among) as pool:
+        job["devices"] = sorted(devices_of(home, todo)) if engine.is_pool else []
+        with WorkerPool(min(engine.workers, len(todo)) if engine.is_pool else 1, job, home, look, among) as pool:
+            if engine.is_pool:
                 pool.do(todo)
-            _require(todo, pending)
-        else:
-            with WorkerPool(1, {**job, "devices": []}, home, watch, among) as pool:
-                _run_graph(pool, home, pending, engine)
+                left = _require(todo, pending)
+            else:
+                left = _run_graph(pool, home, pending, engine)
     journal.forget(home, among)
     copies.tidy()
+    watch(left, {})
 
 
-def _run_graph(pool: WorkerPool, home: Path, pending: Callable[[], Collection[int]], engine: Engine) -> None:
+def _run_graph(pool: WorkerPool, home: Path, pending: Callable[[], Collection[int]], engine: Engine) -> Collection[int]:
     """Run the graph on a Beam runner, in a worker process, until no shard is pending."""
     given: list[int] = []
 
-    def graph(numbers: Sequence[int], workers: int = engine.workers) -> dict[str, Any]:
-        given[:] = numbers
+    def graph() -> dict[str, Any]:
+        todo = set(pending())
+        # Once a source ended the process: alone, so that no other is in progress when one does so again.
+        alone = todo.intersection(journal.suspected(home)) if given else None
+        given[:] = sorted(alone or todo)
+        workers = 1 if alone else engine.workers
         return {"numbers": given, "workers": workers, "runner": engine.runner, "options": list(engine.options)}
 
-    def again(_: Any) -> dict[str, Any]:
-        todo = sorted(pending())
-        # Alone, so that no other source is in progress when one ends the process again.
-        alone = sorted(set(journal.suspected(home)) & set(todo))
-        return graph(alone, 1) if alone else graph(todo)
-
-    while todo := sorted(pending()):
-        pool.do([graph(todo)], again)
-        _require(given, pending)
+    while True:
+        pool.do([graph])
+        if not (left := _require(given, pending)):
+            return left
 
 
-def _require(numbers: Collection[int], pending: Callable[[], Collection[int]]) -> None:
-    if missing := set(numbers) & set(pending()):
+def _require(numbers: Collection[int], pending: Callable[[], Collection[int]]) -> Collection[int]:
+    """What is pending; none of what was given to the workers."""
+    left = pending()
+    if missing := set(numbers).intersection(left):
         raise OutputError(
             f"{len(missing)} shards are missing, though the runner reported success. Repeat the command: it makes "
             "the missing ones."
         )
+    return left
 
 
 def check(engine: Engine, say: Callable[[str], None] | None = None) -> None:

@@ -7,7 +7,6 @@ import re
 import socket
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,17 +18,16 @@ LOOK_SECONDS: Final = 1.0
 CLUSTER_SECONDS: Final = 300.0
 """Seconds that a cluster may be without a worker: some start with none and add machines when there is work."""
 
-
 REACH_SECONDS: Final = 40.0
 """Seconds that a cluster may take to answer: one that is being started is waited for."""
 
 GLANCE_SECONDS: Final = 0.5
 """Seconds after which a person reads that a cluster is waited for."""
 
-ADDRESSES: Final = ("job_endpoint", "flink_master", "spark_master_url", "dask_client_address")
-"""Beam's options that hold the address of a job service, of a master or of a scheduler."""
-
 SCHEDULER_FILE: Final = "dask_scheduler_file"
+
+ADDRESSES: Final = ("job_endpoint", "flink_master", "spark_master_url", "dask_client_address", SCHEDULER_FILE)
+"""Beam's options that hold the address of a job service, of a master or of a scheduler, or name a file with it."""
 
 # Of Dask's other protocols, and of words as `[auto]` and `embed`, nothing can be tried here.
 _ADDRESS: Final = re.compile(r"(?:(?:tcp|tls|spark|https?)://)?(\[[^\]]+\]|[^:/\[\]]+):(\d+)/?")
@@ -45,16 +43,27 @@ def require_reachable(options: Sequence[str], patience: float = REACH_SECONDS) -
     Raises:
         OutputError: one does not; the message has its option and what was tried.
     """
-    given = {name.lstrip("-"): value for name, _, value in (option.partition("=") for option in options)}
-    found: dict[str, str] = {name: given[name] for name in ADDRESSES if name in given}
-    if file := given.get(SCHEDULER_FILE):
-        option = f"{SCHEDULER_FILE}={file}"
-        found[option] = _wait(option, lambda: str(json.loads(Path(file).read_text())["address"]), patience)
-    for name, address in found.items():
-        if match := _ADDRESS.fullmatch(address):
-            host, port = match[1].strip("[]"), int(match[2])
-            option = name if "=" in name else f"{name}={address}"
-            _wait(option, partial(_connect, (host, port), patience), patience)
+    for name, _, value in (option.lstrip("-").partition("=") for option in options):
+        until = time.monotonic() + patience
+        while name in ADDRESSES:
+            try:
+                _connect(name, value, patience)
+                break
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                if time.monotonic() > until:
+                    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                    raise OutputError(
+                        f"There is no cluster at --beam {name}={value}: {reason}, for {patience:g} s. Start it, or "
+                        "correct the option, and repeat the command."
+                    ) from error
+                time.sleep(LOOK_SECONDS / 4)
+
+
+def _connect(name: str, value: str, seconds: float) -> None:
+    """Connect to the address that an option has, or that is in the file it names."""
+    address = json.loads(Path(value).read_text())["address"] if name == SCHEDULER_FILE else value
+    if match := _ADDRESS.fullmatch(address):
+        socket.create_connection((match[1].strip("[]"), int(match[2])), seconds).close()
 
 
 def glance(options: Sequence[str], say: Callable[[str], None]) -> None:
@@ -68,27 +77,6 @@ def glance(options: Sequence[str], say: Callable[[str], None]) -> None:
         require_reachable(options, GLANCE_SECONDS)
     except OutputError as error:
         say(f"{str(error).partition(', for ')[0]}, so far. The command waits for it, {REACH_SECONDS:g} s at most.")
-
-
-def _connect(address: tuple[str, int], seconds: float) -> str:
-    with socket.create_connection(address, seconds):
-        return ""
-
-
-def _wait(option: str, attempt: Callable[[], str], seconds: float) -> str:
-    """Repeat an attempt until it succeeds."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            return attempt()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if time.monotonic() > until:
-                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise OutputError(
-                    f"There is no cluster at --beam {option}: {reason}, for {seconds:g} s. Start it, or correct "
-                    "the option, and repeat the command."
-                ) from error
-        time.sleep(LOOK_SECONDS / 4)
 
 
 class Cluster:

@@ -13,8 +13,7 @@ import contextlib
 import json
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +21,12 @@ from typing import Any, Final
 
 from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
 from tonemill.pipelines.corpus.environment import environment
-from tonemill.pipelines.engine.engine import Engine, UnderWay, run
+from tonemill.pipelines.engine.engine import Engine, run
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.storage import folders, json_files
 from tonemill.pipelines.storage.commit import OURS
 from tonemill.pipelines.storage.paths import as_store, mapped, place, sizes_below
-
-LOOKS: Final = 30.0
-"""Looking for answers takes at most 1/30 of the time."""
 
 _OURS: Final = re.compile(r"\d{6,}\.piece\.json|[0-9a-f]{64}\.answer\.json")
 
@@ -115,7 +111,7 @@ def do_pieces(
     Raises:
         TonemillError: a worker failed; answers stay.
     """
-    waiting, total, looked, cost = dict(enumerate(keys)), sum(amounts), 0.0, 0.0
+    waiting, total = dict(enumerate(keys)), sum(amounts)
 
     def pending() -> list[int]:
         there = _names(home)
@@ -123,12 +119,8 @@ def do_pieces(
             del waiting[number]
         return list(waiting)
 
-    def watch(_: UnderWay) -> None:
-        nonlocal looked, cost
-        if (begun := time.monotonic()) - looked > LOOKS * cost:
-            phase.reach(total - sum(amounts[number] for number in pending()))
-            looked = time.monotonic()
-            cost = looked - begun
+    def watch(left: Collection[int], _: object) -> None:
+        phase.reach(total - sum(amounts[number] for number in left))
 
     def drop(key: str) -> None:
         path = home / _answer_name(key)
@@ -147,7 +139,6 @@ def do_pieces(
         phase.say(f"{taken} of {len(keys)} pieces were done by an earlier command, and are not done again ({home})")
     phase.reach(total - sum(amounts[number] for number in waiting), counted=False)
     run(home, pending, engine, watch, work)
-    phase.reach(total)
 
 
 def answers(home: Path, keys: Sequence[str]) -> Iterator[Any]:

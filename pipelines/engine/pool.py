@@ -6,24 +6,28 @@ record the source that the worker was reading, and its task is given to another 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
+import selectors
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tonemill.audiotools.errors import OutputError, TonemillError
 from tonemill.pipelines.child import end_in_words
 from tonemill.pipelines.cooking import journal
-from tonemill.pipelines.engine.channel import Channel, error_of
+from tonemill.pipelines.cooking.status import UnderWay
+from tonemill.pipelines.engine.channel import STOP, Channel, error_of
 from tonemill.pipelines.engine.server import start_server
 from tonemill.pipelines.engine.watchdog import end_largest
+
+Task = int | Callable[[], Any]
+"""The number of a shard, or a function that returns another message that a worker accepts; called for each worker."""
 
 POLL_SECONDS: Final = 0.2
 
@@ -36,23 +40,11 @@ INTERRUPT_SECONDS: Final = 1.5
 FAILURE_SECONDS: Final = 10.0
 """Seconds that workers have to stop when one of them failed."""
 
+KILL_SECONDS: Final = 10.0
+"""Seconds that the system has to end a worker that was killed."""
+
 MOST_IDLE_ENDS: Final = 3
 """Ends while reading no source, per worker, after which the command fails."""
-
-
-@dataclass
-class UnderWay:
-    """Progress of the shards that workers on this machine are cooking, by shard number.
-
-    Args:
-        seconds: expected seconds of sound cooked so far.
-        refused: sources and clips refused so far.
-        rejected: whole sources rejected so far.
-    """
-
-    seconds: dict[int, float] = field(default_factory=dict)
-    refused: dict[int, int] = field(default_factory=dict)
-    rejected: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +63,7 @@ class Worker:
     process: int
     channel: Channel
     place: int
-    task: Any = None
+    task: Task | None = None
     putting: int | None = None
     is_surplus: bool = False
 
@@ -80,207 +72,173 @@ class Worker:
         """Whether it does anything."""
         return self.task is not None or self.putting is not None
 
-    def note(self, message: dict[str, Any]) -> Any:
-        """Take in a message about its tasks; returns the task that ended without being put."""
-        task = None
-        if "cooked" in message:
-            self.task, self.putting = None, message["cooked"]
-        elif "put" in message:
-            self.putting = None
-        elif "at" not in message:
-            task, self.task = self.task, None
-        return task
-
 
 class WorkerPool:
     """Workers that do tasks in parallel; for a `with` block, at whose end all of them are killed.
 
     Args:
         count: of workers.
-        job: the argument `job` of `worker.work_for`, without the worker's place.
+        job: what the workers do, as `worker.work_for` reads it, without what this process is and has.
         home: folder of the plan, which has the journals.
-        watch: shows progress; called several times a second. An error that it raises stops the work.
+        watch: gets the shards in progress by number, several times a second. An error that it raises stops the work.
         among: numbers of the shards that belong to this command; None for all.
     """
 
     def __init__(
         self,
         count: int,
-        job: dict[str, Any],
+        job: Mapping[str, Any],
         home: Path,
-        watch: Callable[[UnderWay], None],
+        watch: Callable[[Mapping[int, UnderWay]], None],
         among: Collection[int] | None = None,
     ) -> None:
-        self._job = {
-            **job,
-            "workers": count,
-            "path": sys.path,
-            "environment": dict(os.environ),
-            "folder": str(Path.cwd()),
-        }
+        mine = {"workers": count, "path": sys.path, "environment": dict(os.environ), "folder": str(Path.cwd())}
+        self._job = {**job, **mine}
         self._count, self._home, self._watch, self._among = count, home, watch, among
-        self._known = UnderWay()
+        self._known: dict[int, UnderWay] = {}
         self._workers: list[Worker] = []
-        self._waiting: deque[Any] = deque()
-        self._alone: deque[Any] = deque()
-        self._again: Callable[[Any], Any] = lambda task: task
+        self._waiting: deque[Task] = deque()
+        self._alone: deque[Task] = deque()
         self._idle_ends = 0
-        self._memory_looked = self._watched = 0.0
 
     def __enter__(self) -> WorkerPool:
         self._server = start_server()
+        self._channels = selectors.DefaultSelector()
+        self._channels.register(self._server, selectors.EVENT_READ)
         try:
             for place in range(self._count):
                 self._start(place)
         except BaseException:
-            self._end()
+            self._end(0.0)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is not None:
-                self._stop(FAILURE_SECONDS if issubclass(kind, TonemillError) else INTERRUPT_SECONDS)
-        finally:
-            self._end()
+        failed = kind is not None and issubclass(kind, TonemillError)
+        self._end(FAILURE_SECONDS if failed else 0.0 if kind is None else INTERRUPT_SECONDS)
 
-    def do(self, tasks: Sequence[Any], again: Callable[[Any], Any] = lambda task: task) -> None:
+    def do(self, tasks: Sequence[Task]) -> None:
         """Give each task to a worker, and return when all are done.
-
-        Args:
-            tasks: numbers of shards, or other messages that a worker accepts.
-            again: maps a task whose worker ended to the task that replaces it.
 
         Raises:
             TonemillError: a worker failed.
         """
         self._waiting.extend(tasks)
-        self._again = again
+        watched = looked = 0.0
         while True:
             free = [worker for worker in self._workers if worker.task is None and not worker.is_surplus]
-            for worker, _ in zip(free, range(len(self._waiting)), strict=False):
+            for worker in free[: len(self._waiting)]:
                 self._give(worker, self._waiting.popleft())
             if not any(worker.is_busy for worker in self._workers):
                 if not self._alone:
                     return
                 self._give(free[0], self._alone.popleft())
-            self._look()
+            for worker, message in self._messages(POLL_SECONDS):
+                self._take(worker, message)
             now = time.monotonic()
-            if now - self._watched > POLL_SECONDS / 2:
+            if now - watched > POLL_SECONDS / 2:
                 self._watch(self._known)
-                self._watched = time.monotonic()
-            if now - self._memory_looked > MEMORY_SECONDS:
-                self._memory_looked = now
+                watched = time.monotonic()
+            if now - looked > MEMORY_SECONDS:
+                looked = now
                 end_largest([worker.process for worker in self._workers])
 
     def _start(self, place: int) -> None:
-        process, channel = self._server.fork({**self._job, "place": place})
-        self._workers.append(Worker(process, channel, place))
+        worker = Worker(*self._server.fork({**self._job, "place": place}), place)
+        self._workers.append(worker)
+        self._channels.register(worker.channel, selectors.EVENT_READ, worker)
 
-    def _give(self, worker: Worker, task: Any) -> None:
+    def _give(self, worker: Worker, task: Task) -> None:
         worker.task = task
-        # If the worker has ended, the server reports it.
-        with contextlib.suppress(OSError):
-            worker.channel.send(task)
+        with suppress(OSError):  # if the worker has ended, its channel says so
+            worker.channel.send(task if isinstance(task, int) else task())
 
-    def _look(self) -> None:
-        """Handle messages of the workers and of the server; wait at most `POLL_SECONDS` for one."""
-        poll = select.poll()
-        by_end: dict[int, Worker | None] = {self._server.channel.fileno(): None}
-        by_end |= {worker.channel.fileno(): worker for worker in self._workers}
-        for end in by_end:
-            poll.register(end, select.POLLIN)
-        for end, _ in poll.poll(1000 * POLL_SECONDS):
-            worker = by_end[end]
-            if worker is None:
-                self._server.read()
-            else:
-                # Without waiting: the channel of a worker that ended stays readable until the server reports the end.
-                messages, is_gone = worker.channel.messages()
-                for message in messages:
-                    self._take(worker, message)
-                if is_gone and worker.process not in self._server.ended:
-                    self._server.read()
-        for worker in [one for one in self._workers if one.process in self._server.ended]:
-            self._on_worker_end(worker)
+    def _messages(self, seconds: float) -> Iterator[tuple[Worker, dict[str, Any]]]:
+        """Wait for messages of the workers, at most some seconds, and yield them.
+
+        Raises:
+            OutputError: the server has ended.
+        """
+        for ready, _ in self._channels.select(seconds):
+            worker = ready.data
+            try:
+                if worker is None:  # the server sends nothing; it has ended
+                    raise EOFError
+                for message in worker.channel.read():
+                    yield worker, message
+            except EOFError:
+                raise self._server.failure() from None
 
     def _take(self, worker: Worker, message: dict[str, Any]) -> None:
-        if "at" in message:
-            for key, (seconds, refused, rejected) in message["at"].items():
-                number = int(key)
-                self._known.seconds[number] = seconds
-                self._known.refused[number], self._known.rejected[number] = refused, rejected
-            return
-        task = worker.note(message)
-        self._idle_ends = 0
         if "failed" in message:
             raise error_of(*message["failed"])
         if "broke" in message:
             raise OutputError(
                 f"A worker process failed: {message['broke']}. Finished work is kept: repeat the command to go on."
             )
-        if "surplus" in message:
+        if "at" in message:
+            self._known |= {number: UnderWay(*counts) for number, *counts in message["at"]}
+        elif "ended" in message:
+            self._on_worker_end(worker, message["ended"])
+        elif "surplus" in message:
             worker.is_surplus = True
-            if task is not None:
-                self._waiting.appendleft(task)
+            if worker.task is not None:
+                self._waiting.appendleft(worker.task)
+                worker.task = None
+        elif "put" in message:
+            worker.putting, self._idle_ends = None, 0
+        else:
+            worker.task, worker.putting, self._idle_ends = None, message.get("cooked", worker.putting), 0
 
-    def _remove(self, worker: Worker) -> None:
-        self._workers.remove(worker)
-        worker.channel.close()
-
-    def _on_worker_end(self, worker: Worker) -> None:
+    def _on_worker_end(self, worker: Worker, code: int) -> None:
         """Record in the journals how a worker ended, start another in its place, and queue its task again."""
-        for message in worker.channel.messages()[0]:
-            self._take(worker, message)
         self._remove(worker)
-        what, task = _name_of(self._server.ended.pop(worker.process)), worker.task
         if worker.is_surplus:
             return
+        task, what = worker.task, journal.SUSPECT if code == journal.HUNG_EXIT else end_in_words(code)
         mine = [task] if isinstance(task, int) else self._among
         # The watchdog has named the hung source in its journal. Sources of the worker's other shards are suspects only.
-        if task is None or not journal.note_end(self._home, journal.SUSPECT if what == journal.HUNG else what, mine):
+        if task is None or not journal.note_end(self._home, what, mine):
             self._idle_ends += 1
             if self._idle_ends == MOST_IDLE_ENDS * self._count:
+                words = self._server.last_words()
                 raise OutputError(
-                    f"A worker ended with {what} while it read no source, as did {self._idle_ends - 1} before "
-                    f"it{': ' + words if (words := self._server.last_words()) else ''}. Finished work is kept: "
-                    "repeat the command to go on."
+                    f"A worker ended with {end_in_words(code)} while it read no source, as did {self._idle_ends - 1} "
+                    f"before it{f': {words}' if words else ''}. Finished work is kept: repeat the command to go on."
                 )
         self._start(worker.place)
         if worker.putting is not None:
-            self._waiting.appendleft(self._again(worker.putting))
+            self._waiting.appendleft(worker.putting)
         if task is not None:
             # The kernel kills the largest process, which may not be the cause. Its task runs once more, alone.
-            (self._alone if what == signal.SIGKILL.name else self._waiting).appendleft(self._again(task))
+            (self._alone if code == -signal.SIGKILL else self._waiting).appendleft(task)
 
-    def _stop(self, seconds: float) -> None:
-        """Request that the workers stop before their next clip, and wait for them, at most `seconds`."""
-        for worker in self._workers:
-            with contextlib.suppress(OSError):
-                worker.channel.send("stop")
-        until = time.monotonic() + seconds
-        while any(worker.is_busy for worker in self._workers) and time.monotonic() < until:
-            time.sleep(0.01)
+    def _remove(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        self._channels.unregister(worker.channel)
+        worker.channel.close()
+
+    def _end(self, seconds: float) -> None:
+        """Have the workers stop before their next clip and end; kill those that have not ended after some seconds."""
+        try:
             for worker in self._workers:
-                messages, is_gone = worker.channel.messages()
-                for message in messages:
-                    worker.note(message)
-                if is_gone:
-                    worker.task = worker.putting = None
+                with suppress(OSError):
+                    worker.channel.send(STOP)
+            self._await_ends(seconds)
+        finally:
+            for worker in self._workers:
+                # The whole process group, with processes that a Beam runner started there.
+                with suppress(ProcessLookupError):
+                    os.killpg(worker.process, signal.SIGKILL)
+            self._await_ends(KILL_SECONDS)
+            for worker in self._workers:
+                worker.channel.close()
+            self._channels.close()
 
-    def _end(self) -> None:
-        """Kill all workers and wait for them."""
-        for worker in self._workers:
-            # The whole process group, with processes that a Beam runner started there.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.process, signal.SIGKILL)
-        with contextlib.suppress(TonemillError):
-            while {one.process for one in self._workers} - self._server.ended.keys():
-                self._server.read()
-        while self._workers:
-            self._remove(self._workers[0])
-
-
-def _name_of(code: int) -> str:
-    """How a worker ended, from its exit code: `journal.HUNG`, or as `end_in_words`."""
-    return journal.HUNG if code == journal.HUNG_EXIT else end_in_words(code)
+    def _await_ends(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        with suppress(OutputError):  # the server has ended, so nothing is heard of its workers any more
+            while self._workers and (left := until - time.monotonic()) > 0:
+                for worker, message in self._messages(left):
+                    if "ended" in message:
+                        self._remove(worker)

@@ -89,7 +89,7 @@ def probe(engine: Engine, folder: Path) -> Conformance:
 
     try:
         try:
-            run(home, pending, engine, lambda _: None, WORK)
+            run(home, pending, engine, lambda *_: None, WORK)
         except OutputError as error:
             message = str(error)
         seconds = time.monotonic() - begun

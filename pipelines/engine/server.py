@@ -1,4 +1,4 @@
-"""The command's side of `fork_server`: start that process once, have it fork workers, read their exit codes."""
+"""The command's side of `fork_server`: start that process once, and have it fork workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections import deque
 from typing import Any, Final
 
 from tonemill.audiotools.errors import OutputError
@@ -25,22 +24,18 @@ CLOSE_SECONDS: Final = 2.0
 
 
 class Server:
-    """The command's handle of the process that forks workers."""
+    """The command's handle of the process that forks workers; it can be read from once that process has ended."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        self.stderr = kept_in_memory()
+        self._end, theirs = socket.socketpair()
+        self._errors = kept_in_memory()
         with theirs:
             self._process = start(
                 ["-m", "tonemill.pipelines.engine.fork_server", str(theirs.fileno())],
                 {**ALLOCATION, **os.environ},
-                stderr=self.stderr,
+                stderr=self._errors,
                 descriptors=[theirs.fileno()],
             )
-        self.channel = Channel(ours)
-        self.ended: dict[int, int] = {}
-        """Exit codes of workers, by process; negative for a signal."""
-        self._began: deque[int] = deque()
         self._owner = os.getpid()
         atexit.register(self.close)
 
@@ -49,6 +44,9 @@ class Server:
         """Whether the process runs and was started by this process, not by a parent that forked this one."""
         return self._owner == os.getpid() and self._process.poll() is None
 
+    def fileno(self) -> int:
+        return self._end.fileno()
+
     def fork(self, job: dict[str, Any]) -> tuple[int, Channel]:
         """Start a worker; returns its process id and the channel to it. It holds our locks until it ends.
 
@@ -56,43 +54,34 @@ class Server:
             OutputError: the server has ended.
         """
         ours, theirs = socket.socketpair()
-        held = locks.held()
-        with theirs, contextlib.suppress(OSError):  # if the server has ended, read() raises
-            self.channel.send({**job, "locks": len(held)}, [theirs.fileno(), *held])
-        while not self._began:
-            self.read()
-        return self._began.popleft(), Channel(ours)
-
-    def read(self) -> None:
-        """Wait for messages of the server: process ids of new workers, and exit codes.
-
-        Raises:
-            OutputError: the server has ended.
-        """
+        channel = Channel(ours)
         try:
-            for message in self.channel.read():
-                if "began" in message:
-                    # The system may give the process id of a worker that ended to a new one.
-                    self.ended.pop(message["began"], None)
-                    self._began.append(message["began"])
-                else:
-                    self.ended[message["ended"]] = message["code"]
-        except EOFError:
-            raise OutputError(
-                f"The process that starts the workers ended with: {self.last_words() or 'no message'}. Finished "
-                "work is kept: repeat the command to go on."
-            ) from None
+            with theirs:
+                socket.send_fds(self._end, [b"."], [theirs.fileno(), *locks.held()])
+            process = channel.read()[0]["process"]
+        except (OSError, EOFError):
+            raise self.failure() from None
+        with contextlib.suppress(OSError):  # if the worker has ended already, its channel says so
+            channel.send(job)
+        return process, channel
+
+    def failure(self) -> OutputError:
+        """What a person reads when this process has ended."""
+        return OutputError(
+            f"The process that starts the workers ended with: {self.last_words() or 'no message'}. Finished work is "
+            "kept: repeat the command to go on."
+        )
+
+    def last_words(self) -> str:
+        """The last line that the server or a worker wrote to standard error."""
+        return last_line(self._errors)
 
     def close(self) -> None:
         """End the server, and wait for it: its processor time then counts as that of this command."""
         if self.is_usable:
-            self.channel.close()
+            self._end.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(CLOSE_SECONDS)
-
-    def last_words(self) -> str:
-        """The last line that the server or a worker wrote to standard error."""
-        return last_line(self.stderr)
 
 
 _servers: list[Server] = []

@@ -1,6 +1,7 @@
 """A worker process: does one task after the other for its command, and ends with the command.
 
-    command -> worker   a task: the number of a shard, or a graph for a Beam runner; or `stop`
+    command -> worker   the job; then a task: the number of a shard, or a graph for a Beam runner; or `stop`, upon which
+                        it stops before its next clip and ends
     worker -> command   at (progress of shards); for each task done, stopped, failed (an error of ours) or broke (any
                         other error); or surplus: there is no device for the worker, and it ends. Of a shard that is put
                         into a store, first cooked, upon which the worker takes another task, and then one of those
@@ -13,25 +14,27 @@ killed. When the command ends, the worker ends at once.
 from __future__ import annotations
 
 import os
+import pkgutil
 import queue
 import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from tonemill.audiotools.errors import TonemillError
 from tonemill.pipelines.cooking import journal, status
-from tonemill.pipelines.engine.channel import Channel, named
+from tonemill.pipelines.engine.channel import STOP, Channel, named
 from tonemill.pipelines.engine.devices import take_device
 from tonemill.pipelines.engine.server import ALLOCATION
 from tonemill.pipelines.engine.watchdog import end_if_hung
-from tonemill.pipelines.engine.work import work_named
 from tonemill.pipelines.storage import copies
 from tonemill.pipelines.storage.paths import place
 
@@ -39,33 +42,34 @@ REPORT_SECONDS: Final = 0.2
 """Seconds between two reports of progress."""
 
 
-def work_for(command: Channel, job: dict[str, Any]) -> NoReturn:
+def work_for(command: Channel) -> NoReturn:
     """Do the tasks that the command sends, until this process ends.
 
     Args:
-        command: channel to the command.
-        job: home of the plan, name of the work, patience with decoders, devices; and the command's own environment,
-            folder and module path.
+        command: channel to the command. Its first message has the home of the plan, the name of the work, the patience
+            with decoders, the devices, number and place of the workers; and the command's environment, folder and
+            module path.
     """
     try:
+        messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=_follow, args=(command, messages), daemon=True).start()
+        job = messages.get()
         _settle(job)
-        tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=_follow, args=(command, tasks), daemon=True).start()
         threading.Thread(target=end_if_hung, args=(job["patience"],), daemon=True).start()
         if job["devices"] and not take_device(job["devices"], job["place"], job["workers"]):
             _end(command, {"surplus": True})
-        reported: dict[int, tuple[float, ...]] = {}
+        reported: dict[int, status.UnderWay] = {}
         threading.Thread(target=_report_often, args=(command, reported), daemon=True).start()
-        home = place(job["home"])
-        commits = Commits(command)
+        home, commits = place(job["home"]), Commits(command)
         status.COMMITTED.set(commits.take)
-        while True:
-            commits.task = task = tasks.get()
+        while (task := messages.get()) != STOP:
+            commits.task = task
             answer = _outcome(partial(_do, command, home, job["work"], task))
             _report_progress(command, reported)
             # Of what was taken, `commits` sends how it ends.
             if commits.task is not None:
                 command.send(answer)
+        commits.wait()
     except Exception:
         traceback.print_exc()  # the command prints the last line when this process ends
     finally:
@@ -87,7 +91,7 @@ def _settle(job: dict[str, Any]) -> None:
 
 def _do(command: Channel, home: Path, work: str, task: Any) -> None:
     if isinstance(task, int):
-        work_named(work)(home, task)
+        pkgutil.resolve_name(work)(home, task)
     else:
         from tonemill.pipelines.engine.beam import run_on
 
@@ -126,12 +130,16 @@ class Commits:
             # A graph of a Beam runner, whose elements are done when they return.
             commit()
             return
-        if self._thread is not None:
-            self._thread.join()
+        self.wait()
         # The thread reports that the shard is cooked: where none can start, the shard stays in progress, and fails.
         thread = threading.Thread(target=self._commit, args=(self.task, commit), daemon=True)
         thread.start()
         self._thread, self.task = thread, None
+
+    def wait(self) -> None:
+        """Wait for the commit of the shard before, if there is one."""
+        if self._thread is not None:
+            self._thread.join()
 
     def _commit(self, number: int, commit: Callable[[], None]) -> None:
         with suppress(OSError):
@@ -154,31 +162,28 @@ def _exit() -> NoReturn:
         os.killpg(0, signal.SIGKILL)
 
 
-def _follow(command: Channel, tasks: queue.SimpleQueue[Any]) -> None:
-    """Queue the tasks that the command sends, note a request to stop, and end this process when the command ends."""
+def _follow(command: Channel, messages: queue.SimpleQueue[Any]) -> None:
+    """Queue what the command sends, note a request to stop, and end this process when the command ends."""
     with suppress(EOFError):
         while True:
             for message in command.read():
-                if message == "stop":
+                if message == STOP:
                     status.stopping.set()
-                else:
-                    tasks.put(message)
+                messages.put(message)
     _exit()
 
 
-def _report_often(command: Channel, reported: dict[int, tuple[float, ...]]) -> None:
-    stop = threading.Event()
+def _report_often(command: Channel, reported: dict[int, status.UnderWay]) -> None:
     with suppress(OSError):
-        while not stop.wait(REPORT_SECONDS):
+        while True:
+            time.sleep(REPORT_SECONDS)
             _report_progress(command, reported)
 
 
-def _report_progress(command: Channel, reported: dict[int, tuple[float, ...]]) -> None:
+def _report_progress(command: Channel, reported: dict[int, status.UnderWay]) -> None:
     """Send the progress of shards that changed since the last report, and note it in `reported`."""
-    now = {
-        number: (seconds, status.refused.get(number, 0), status.rejected.get(number, 0))
-        for number, seconds in list(status.under_way.items())
-    }
-    if changed := {number: counts for number, counts in now.items() if reported.get(number) != counts}:
-        reported.update(changed)
+    now = {number: replace(one) for number, one in list(status.under_way.items())}
+    changed = [(number, *astuple(one)) for number, one in now.items() if reported.get(number) != one]
+    if changed:
+        reported.update(now)
         command.send({"at": changed})

@@ -21,7 +21,7 @@ from tonemill.pipelines.corpus.plan_file import EARLIER, SCHEMA, plan_is_whole, 
 from tonemill.pipelines.corpus.salvage import unproved_plan
 from tonemill.pipelines.corpus.sidecar import made_files
 from tonemill.pipelines.corpus.splicing import Run, runs, splice
-from tonemill.pipelines.engine.engine import Engine, UnderWay, run
+from tonemill.pipelines.engine.engine import Engine, run
 from tonemill.pipelines.maintenance.verification import Report, verify
 from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.progress import Progress
@@ -151,11 +151,7 @@ def _remake(
                 n for n, path in sidecars.items() if (path not in there if there is not None else not path.exists())
             ]
 
-        def watch(_: UnderWay) -> None:
-            phase.reach(len(numbers) - len(left()))
-
-        run(scratch.home, left, engine, watch)
-        watch(UnderWay())
+        run(scratch.home, left, engine, lambda missing, _: phase.reach(len(numbers) - len(missing)))
     entries = {one["shard"]: one for one in (about or {}).get("shards", ())}
     for number in numbers:
         name = plan.shards[number].name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tonemill.pipelines.cooking.ahead import Fetch
 from tonemill.pipelines.cooking.cook import Outcome, cook
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.cooking.shard import cook_shard
-from tonemill.pipelines.cooking.status import refused, rejected, under_way
+from tonemill.pipelines.cooking.status import UnderWay, under_way
 from tonemill.pipelines.corpus.plan_file import PlanFile, dump_plan
 from tonemill.pipelines.dedup.fingerprints import fingerprint_shard
 from tonemill.pipelines.planning.plan import Output, Planned, Splitting
@@ -43,14 +44,14 @@ def test_a_shard_that_is_done_twice_counts_once(home: Path, monkeypatch: pytest.
     begun = []
 
     def noted(rows: Sequence[Planned], journal: Journal, fetch: Fetch) -> Iterator[Outcome]:
-        begun.append((under_way[0], refused[0], rejected[0]))
+        begun.append(replace(under_way[0]))
         yield from cook(rows, journal, fetch)
 
     monkeypatch.setattr(shard, "cook", noted)
     for _ in range(2):
         cook_shard(home, 0)
-        assert (under_way[0], refused[0], rejected[0]) == (pytest.approx(3.0), 1, 1)
-    assert begun == [(0.0, 0, 0)] * 2
+        assert under_way[0] == UnderWay(pytest.approx(3.0), 1, 1)
+    assert begun == [UnderWay()] * 2
 
 
 def test_a_source_counts_while_it_is_read_and_stored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +63,7 @@ def test_a_source_counts_while_it_is_read_and_stored(home: Path, monkeypatch: py
         # Twice, as a container may be written that states levels first.
         for _ in range(2):
             assert sum(block.shape[1] for block in sound.blocks()) == 8000
-            seen.append(under_way[0])
+            seen.append(under_way[0].seconds)
         return encode(sound, *rest)
 
     monkeypatch.setattr(shard, "encode", noted)
@@ -70,10 +71,10 @@ def test_a_source_counts_while_it_is_read_and_stored(home: Path, monkeypatch: py
     paths = [row.recipe.path for row in PlanFile(home / PLAN).rows(0)]
     sound = [number + 1.0 for number, path in enumerate(paths) if path != "2.wav"]
     assert seen == pytest.approx([seconds for seconds in sound for _ in range(2)])
-    assert under_way[0] == pytest.approx(3.0)
+    assert under_way[0].seconds == pytest.approx(3.0)
 
 
 def test_a_shard_that_is_fingerprinted_twice_counts_once(home: Path) -> None:
     for _ in range(2):
         fingerprint_shard(home, 0)
-        assert under_way[0] == pytest.approx(3.0)
+        assert under_way[0].seconds == pytest.approx(3.0)

@@ -134,12 +134,12 @@ def left_of(home: Path, count: int) -> Callable[[], list[int]]:
 
 
 def test_a_shard_is_put_while_its_worker_does_the_next_one_and_all_are_there_in_the_end(works: Path) -> None:
-    engine.run(works, left_of(works, 4), engine.Engine(1), lambda _: None, "works:put_late")
+    engine.run(works, left_of(works, 4), engine.Engine(1), lambda *_: None, "works:put_late")
     assert not left_of(works, 4)()
 
 
 def test_a_worker_that_ends_costs_the_shard_that_it_put_and_accuses_the_source_that_it_read(works: Path) -> None:
-    engine.run(works, left_of(works, 3), engine.Engine(1), lambda _: None, "works:put_and_die")
+    engine.run(works, left_of(works, 3), engine.Engine(1), lambda *_: None, "works:put_and_die")
     begun = Counter(int(path.name[:6]) for path in works.glob("0*.json"))
     assert begun == {0: 2, 1: 2, 2: 1}
     assert [(works / f"suspect-{number}").read_text() for number in range(3)] == ["False", "True", "False"]
@@ -147,11 +147,11 @@ def test_a_worker_that_ends_costs_the_shard_that_it_put_and_accuses_the_source_t
 
 def test_a_shard_that_cannot_be_put_ends_the_command(works: Path) -> None:
     with pytest.raises(OutputError, match="s3://bucket/out cannot be written: it is full"):
-        engine.run(works, left_of(works, 2), engine.Engine(1), lambda _: None, "works:put_and_fail")
+        engine.run(works, left_of(works, 2), engine.Engine(1), lambda *_: None, "works:put_and_fail")
 
 
 def test_a_crash_costs_the_shard_of_one_worker_who_is_replaced(works: Path) -> None:
-    engine.run(works, left_of(works, 6), engine.Engine(2), lambda _: None, "works:fall")
+    engine.run(works, left_of(works, 6), engine.Engine(2), lambda *_: None, "works:fall")
     begun = [json.loads(path.read_text()) for path in works.glob("0*.json")]
     assert Counter(one["shard"] for one in begun) == {0: 1, 1: 2, 2: 1, 3: 1, 4: 1, 5: 1}
     suspected = {number: (works / f"done-{number}").read_text() for number in range(6)}
@@ -161,7 +161,7 @@ def test_a_crash_costs_the_shard_of_one_worker_who_is_replaced(works: Path) -> N
 
 def test_workers_that_end_at_no_source_end_the_command(works: Path) -> None:
     with pytest.raises(OutputError, match=r"exit code 3 while it read no source.*what a library complains of"):
-        engine.run(works, left_of(works, 1), engine.Engine(1), lambda _: None, "works:end_idle")
+        engine.run(works, left_of(works, 1), engine.Engine(1), lambda *_: None, "works:end_idle")
     assert len(list(works.glob("0*.json"))) == pool.MOST_IDLE_ENDS
 
 
@@ -173,7 +173,7 @@ from tonemill.pipelines.storage.folders import locked
 
 home = Path(sys.argv[1])
 with locked(home):
-    engine.run(home, lambda: [0, 1], engine.Engine(2), lambda _: None, "works:grip")
+    engine.run(home, lambda: [0, 1], engine.Engine(2), lambda *_: None, "works:grip")
 """
 
 
@@ -212,11 +212,11 @@ def test_a_lock_is_held_until_the_workers_of_a_killed_command_end(works: Path) -
 
 def test_an_engine_is_started_again_when_its_server_was_killed(works: Path) -> None:
     (works / "go").touch()
-    engine.run(works, left_of(works, 2), engine.Engine(2), lambda _: None, "works:wait")
+    engine.run(works, left_of(works, 2), engine.Engine(2), lambda *_: None, "works:wait")
     killed = server.start_server()._process
     killed.kill()
     killed.wait()
-    engine.run(works, left_of(works, 4), engine.Engine(2), lambda _: None, "works:wait")
+    engine.run(works, left_of(works, 4), engine.Engine(2), lambda *_: None, "works:wait")
     assert not left_of(works, 4)()
 
 
@@ -224,7 +224,7 @@ def test_an_engine_is_started_again_when_its_server_was_killed(works: Path) -> N
 def test_a_server_that_is_killed_in_the_middle_ends_the_command_and_its_workers(works: Path) -> None:
     processes: list[int] = []
 
-    def watch(_: object) -> None:
+    def watch(*_: object) -> None:
         processes[:] = workers_of(os.getpid())
         if len(list(works.glob("0*.json"))) == 2:
             server.start_server()._process.kill()
@@ -327,7 +327,7 @@ def test_a_plan_whose_last_shard_renders_has_a_worker_for_each_device(
     def left() -> list[int]:
         return [number for number in range(30) if not list(tmp_path.glob(f"{number:06d}-*.json"))]
 
-    engine.run(tmp_path, left, engine.Engine(2), lambda _: None, probe.WORK)
+    engine.run(tmp_path, left, engine.Engine(2), lambda *_: None, probe.WORK)
     processes = [json.loads(path.read_text())["process"] for path in tmp_path.glob("0*.json")]
     server._servers.clear()
     assert len(processes) == 30 and len({*processes}) == workers

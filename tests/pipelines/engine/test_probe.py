@@ -66,7 +66,7 @@ def test_an_engine_that_loses_is_found_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     found = probe(Engine(2, "faulty_runners.Losing"), tmp_path / "out")
     assert found.lost == (99, 199, 299) and not found.doubled and not found.holds
-    assert "3 lost" in found.summary() and "3 shards were not committed" in found.summary()
+    assert "3 lost" in found.summary() and "3 shards are missing" in found.summary()
 
 
 def test_an_engine_that_is_none_is_refused(tmp_path: Path) -> None:

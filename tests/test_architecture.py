@@ -49,7 +49,7 @@ ORDER = {
     "models/effect": """representations aliasing streaming compiled_layer losses network film recurrent networks at_once
         settings validation search export checks playing model""",
     "pipelines": """config progress humanize hashing child storage recipes planning sources corpus cards cooking engine
-        building runs rendering steps dedup maintenance training evaluation report survey doctor""",
+        pieces building runs rendering steps dedup maintenance training evaluation report survey doctor""",
     "cli": """console options step_stage findings outcomes trace_table inspected sinks trained app commands start""",
 }
 """In each folder, what may be imported by what stands behind it."""

@@ -136,7 +136,7 @@ def command(
         if who is None:
             scanned = scan.scan(found, *how, workers, truncated == "keep")
         else:
-            from tonemill.pipelines.engine.scan_pieces import scan_by
+            from tonemill.pipelines.pieces.scan_pieces import scan_by
 
             scanned = scan_by(who, work, found, *how, truncated == "keep", phase)
         for recipe in scanned:

@@ -12,8 +12,8 @@ from tonemill.pipelines.cooking.journal import Journal, journal_of
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.maintenance.shard_check import Checked, Finding, Job, check
+from tonemill.pipelines.pieces.pieces import answers, commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.storage.paths import as_store, place
 

@@ -25,7 +25,7 @@ from tonemill.pipelines.corpus.shard_tables import Tally
 from tonemill.pipelines.corpus.sidecar import SECONDS, commit_tables, is_done, source_key
 from tonemill.pipelines.corpus.splicing import Run, offset_columns, runs, splice
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import commit_answer, do_pieces, job_of_piece, key_of, work_folder
+from tonemill.pipelines.pieces.pieces import commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.planning.growth import without
 from tonemill.pipelines.planning.plan import Plan, Planned, Shard
 from tonemill.pipelines.progress import Progress

@@ -16,10 +16,10 @@ from making import QUIET
 from tonemill.pipelines.cooking import journal
 from tonemill.pipelines.cooking.journal import Journal
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.engine import pieces
 from tonemill.pipelines.maintenance import check_pieces, verification
 from tonemill.pipelines.maintenance.shard_check import Checked, Job
 from tonemill.pipelines.maintenance.verification import verify
+from tonemill.pipelines.pieces import pieces
 from tonemill.pipelines.storage import json_files
 
 IN_THREADS = "--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tonemill.audiotools.errors import OutputError, UsageError
-from tonemill.pipelines.engine import pieces
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, do_pieces, key_of, work_folder
+from tonemill.pipelines.pieces import pieces
+from tonemill.pipelines.pieces.pieces import answers, do_pieces, key_of, work_folder
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Phase, Progress
 
@@ -22,7 +22,7 @@ WORKER = '''
 from pathlib import Path
 
 from tonemill.audiotools.errors import OutputError
-from tonemill.pipelines.engine.pieces import commit_answer, job_of_piece
+from tonemill.pipelines.pieces.pieces import commit_answer, job_of_piece
 
 
 def square(home, number):

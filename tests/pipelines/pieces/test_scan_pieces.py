@@ -13,8 +13,8 @@ from conftest import Tonemill, write_wav
 from making import QUIET
 
 from tonemill.pipelines.cooking import journal
-from tonemill.pipelines.engine import pieces, scan_pieces
 from tonemill.pipelines.engine.engine import Engine
+from tonemill.pipelines.pieces import pieces, scan_pieces
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.scan import find_audio, scan
 

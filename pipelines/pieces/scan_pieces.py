@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from tonemill.pipelines.cooking.status import Stopped, stopping
 from tonemill.pipelines.engine.engine import Engine
-from tonemill.pipelines.engine.pieces import answers, commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.hashing import number_of
+from tonemill.pipelines.pieces.pieces import answers, commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.sources.decoder import PATIENCE, Probers

@@ -284,15 +284,20 @@ def samples_of(
         frames: how many; None for all.
         tars: opens its shard; None opens it in the folder.
     """
-    tar = _tar_of(folder, record["shard"])
-    with tar.open("rb") if tars is None else tars.open(record["shard"]) as file:
-        data = cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
+    data = encoded_of(folder, record, role, tars)
     try:
         return files.decode(data, start, record["samples"] - start if frames is None else frames)
     except AudioError as error:
         raise CorpusError(
-            f"{record['key']} in {tar} cannot be read: {error}. `tonemill repair {folder}` makes it again."
+            f"{record['key']} in {_tar_of(folder, record['shard'])} cannot be read: {error}. "
+            f"`tonemill repair {folder}` makes it again."
         ) from error
+
+
+def encoded_of(folder: Path, record: Mapping[str, Any], role: str, tars: Tars | None = None) -> bytes:
+    """The encoded sound of one role of an example, from its place in the tar; arguments as for `samples_of`."""
+    with _tar_of(folder, record["shard"]).open("rb") if tars is None else tars.open(record["shard"]) as file:
+        return cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
 
 
 def array_of(

@@ -13,14 +13,13 @@ import pyarrow as pa
 from tonemill.audiotools.codecs import files
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.audiotools.waveform import Flow
-from tonemill.pipelines.corpus.corpus import is_field, open_corpus
+from tonemill.pipelines.corpus.corpus import encoded_of, is_field, open_corpus
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan
 from tonemill.pipelines.runs.run import RUN_JSON, Run, open_run
 from tonemill.pipelines.storage import json_files
 from tonemill.pipelines.storage.parquet import read_table
 from tonemill.pipelines.storage.paths import as_store, place, to_path
-from tonemill.pipelines.storage.tar import cut_out
 
 Kind = Literal["corpus", "files", "run"]
 SOUNDS: Final = (".wav", ".flac", ".ogg")
@@ -76,13 +75,8 @@ class Place:
         if self.kind == "files":
             names = self._file_names[row["key"]]
             return {role: files.read(to_read(self.folder / name)) for role, name in names.items()}
-        found = {}
-        for role in self.roles:
-            if row.get(f"{role}_offset") is not None:
-                with self.output.shard(row["shard"]).tar.open("rb") as tar:
-                    data = cut_out(tar, row[f"{role}_offset"], row[f"{role}_bytes"])
-                found[role] = files.read(data)
-        return found
+        stored = [role for role in self.roles if row.get(f"{role}_offset") is not None]
+        return {role: files.read(encoded_of(self.folder, row, role)) for role in stored}
 
     @cached_property
     def _file_names(self) -> dict[str, dict[str, str]]:

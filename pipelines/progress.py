@@ -93,7 +93,7 @@ class Progress:
             return
         if not self.stream.isatty():
             yield phase
-            phase.line()
+            phase.close()
             phase.tell_program("done")
             return
         with _bar(self.stream) as bar:
@@ -136,6 +136,7 @@ class Phase:
         self.shown = shown
         self._done = 0.0
         self._earlier = 0.0
+        self._stated: tuple[float, str] | None = None
         self._begun = self._printed = self._recorded = time.monotonic()
         self._seen: list[tuple[float, float]] = []
         self.rejects = 0
@@ -179,9 +180,14 @@ class Phase:
 
     def line(self) -> None:
         """Tell the state in one plain line."""
-        self._printed = time.monotonic()
+        self._printed, self._stated = time.monotonic(), (self._done, self.about)
         of = f" of {self._total:.0f}" if self._total is not None else ""
         self._progress.show(f"{self._name}: {self._done:.0f}{of} {self.shown}, {self._shown()} {self.about}".rstrip())
+
+    def close(self) -> None:
+        """State where it ended, unless the last line did."""
+        if self._stated != (self._done, self.about):
+            self.line()
 
     def tell_program(self, state: Literal["begun", "working", "done"]) -> None:
         """Tell the state in one line of JSON."""

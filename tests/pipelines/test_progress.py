@@ -77,6 +77,21 @@ def test_a_line_has_what_a_program_asks(monkeypatch: pytest.MonkeyPatch) -> None
     assert [line["done"] for line in lines] == sorted(line["done"] for line in lines)
 
 
+@pytest.mark.parametrize("rest", [5.0, 50.0])
+def test_the_end_is_stated_once(monkeypatch: pytest.MonkeyPatch, rest: float) -> None:
+    """Whether or not a line was due just when the work ended."""
+    clock, stream = Clock(), io.StringIO()
+    monkeypatch.setattr(time, "monotonic", clock)
+    with Progress(stream=stream).phase("work", 2, "steps") as phase:
+        for seconds in (50.0, rest):
+            clock.now += seconds
+            phase.advance(1)
+    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "work: 1 of 2 steps",
+        "work: 2 of 2 steps",
+    ]
+
+
 def test_messages_are_lines_too() -> None:
     stream = io.StringIO()
     Progress(quiet=True, machine=stream).say("two\nlines")

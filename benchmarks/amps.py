@@ -58,7 +58,7 @@ ROWS = {
 
 
 def trained(net: Network, dry: np.ndarray, wet: np.ndarray, steps: int, judge: Callable[[], None]) -> None:
-    clips, length = (8, 8192) if net.reach is None else (4, 4096)
+    clips, length = (8, 8192) if net.receptive_field is None else (4, 4096)
     loss = BlockLoss(LossConfig(stft_weight=0))
     optimizer = torch.optim.Adam(net.parameters(), net.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.05 ** (1 / steps))

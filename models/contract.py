@@ -266,7 +266,7 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
-    def play_together(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
+    def play_batch(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
         """Render whole files side by side, where that is faster than one after another.
 
         Args:

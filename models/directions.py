@@ -102,7 +102,7 @@ class Direction:
         learned: only the checkpoint that encoded the array can read it, or a model whose parent that checkpoint is.
         channels: of the sound that goes in; 0 where any number does.
         latency: of its player, in columns of the output.
-        together: options that, above 1, render whole files at once by `Model.play_together`; the first is the number
+        together: options that, above 1, render whole files at once by `Model.play_batch`; the first is the number
             of files.
         on_cpu: it always computes on the CPU, as a network that needs its own last sample for the next.
         states: fields that every rendered example has, as the tempo of loops.

@@ -46,7 +46,8 @@ ORDER = {
     "models/rave": """settings pqmf noise encoder decoder latents codec options player cost stating distances nn_tilde
         export validation model""",
     "models/prior": "settings linear network frames generation validation model",
-    "models/effect": """representations aliasing streaming compiled_layer losses network film recurrent networks at_once
+    "models/effect": """representations aliasing streaming compiled_layer losses network feed_forward film
+        recurrent networks at_once
         settings validation search export checks playing model""",
     "pipelines": """config progress humanize hashing child storage recipes planning sources corpus cards cooking engine
         pieces building runs rendering steps dedup maintenance training evaluation report survey doctor""",

@@ -32,20 +32,14 @@ class FiLM(nn.Module):
         return gain, bias
 
 
-def smooth_embedding(knobs: int) -> nn.Sequential:
-    """A perceptron without kinks from knobs (batch, knobs) to their embedding (batch, 32).
+def knob_embedding(knobs: int, smooth: bool = False) -> nn.Sequential | None:
+    """A perceptron from knobs (batch, knobs) to their embedding (batch, 32); None without knobs.
 
-    What it learns from few settings bends gently between them, where one of ReLUs has corners at places of its own.
+    What a smooth one learns from few settings bends gently between them, where ReLUs have corners at places of their
+    own.
     """
-    return nn.Sequential(
-        nn.Linear(knobs, 16), nn.SiLU(), nn.Linear(16, EMBEDDED), nn.SiLU(), nn.Linear(EMBEDDED, EMBEDDED)
-    )
-
-
-def knob_embedding(knobs: int) -> nn.Sequential | None:
-    """A perceptron from knobs (batch, knobs) to their embedding (batch, 32); None without knobs."""
     if not knobs:
         return None
-    return nn.Sequential(
-        nn.Linear(knobs, 16), nn.ReLU(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, EMBEDDED), nn.ReLU()
-    )
+    bend = nn.SiLU if smooth else nn.ReLU
+    layers = [nn.Linear(knobs, 16), bend(), nn.Linear(16, EMBEDDED), bend(), nn.Linear(EMBEDDED, EMBEDDED)]
+    return nn.Sequential(*layers) if smooth else nn.Sequential(*layers, bend())

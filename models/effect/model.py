@@ -165,7 +165,7 @@ class Effect(Model):
             held_out,
             self.sample_rate,
             self.channels,
-            self.turned,
+            self.knob_positions,
             config.validate_seconds,
             float(config.stability_seconds or 0.0),
         )
@@ -176,7 +176,7 @@ class Effect(Model):
                 "an effect model processes audio, and the recipe has none; give it some with `tonemill scan FOLDER`."
             )
         dry = request.audio["dry" if "dry" in request.audio else "audio"]
-        return {"dry": torch.from_numpy(np.array(dry)), "knobs": torch.from_numpy(self.turned(request.fields))}
+        return {"dry": torch.from_numpy(np.array(dry)), "knobs": torch.from_numpy(self.knob_positions(request.fields))}
 
     @torch.no_grad()
     def render(
@@ -187,24 +187,24 @@ class Effect(Model):
             flat = dry.flatten(0, 1)
             return self.network(flat, knobs.repeat_interleave(dry.shape[1], 0)).reshape(dry.shape)
         outputs = [
-            torch.from_numpy(played(self.network.player(turned.cpu().numpy()), one))
-            for channels, turned in zip(dry.float().cpu().numpy(), knobs, strict=True)
+            torch.from_numpy(played(self.network.player(positions.cpu().numpy()), one))
+            for channels, positions in zip(dry.float().cpu().numpy(), knobs, strict=True)
             for one in channels
         ]
         return torch.stack(outputs).reshape(dry.shape).to(dry.device)
 
     def player(self, request: Request, channels: int) -> ChannelPlayers:
         options: PlayOptions = request.options or PlayOptions()
-        positions = self.turned(request.fields)
+        positions = self.knob_positions(request.fields)
         network = self._member(options)
         return ChannelPlayers([network.player(positions) for _ in range(channels)], options.block)
 
-    def play_together(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
+    def play_batch(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "channels _"]]:
         options: PlayOptions = requests[0].options
         signals = [channel for request in requests for channel in request.audio["audio"]]
-        settings = [self.turned(request.fields) for request in requests for _ in request.audio["audio"]]
+        settings = [self.knob_positions(request.fields) for request in requests for _ in request.audio["audio"]]
         network = self._member(options)
-        outputs = iter(network.play_many(signals, settings, options.lockstep, options.segments))
+        outputs = iter(network.play_batch(signals, settings, options.lockstep, options.segments))
         return [np.stack([next(outputs) for _ in request.audio["audio"]]) for request in requests]
 
     def exported(self, form: str, options: Any, metadata: Mapping[str, Any]) -> bytes:
@@ -244,7 +244,7 @@ class Effect(Model):
         named = {f"{name} knob": f"{low:g} to {high:g}" for name, low, high in self._knob_ranges()}
         return {**found, **named, "flags of train effect": flags_of(self.network, self.config.network)}
 
-    def turned(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
+    def knob_positions(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
         """The knobs' positions (knobs,), from -1 to 1 over the range of the training corpus.
 
         Args:
@@ -283,7 +283,7 @@ class Effect(Model):
         """The batch with every channel as a pair of its own: (batch * channels, time)."""
         dry, wet = (batch.audio[role].flatten(0, 1) for role in ("dry", "wet"))
         rows = [{name: values[n] for name, values in batch.fields.items()} for n in range(len(batch))]
-        knobs = torch.from_numpy(np.stack([self.turned(row) for row in rows])).to(dry.device)
+        knobs = torch.from_numpy(np.stack([self.knob_positions(row) for row in rows])).to(dry.device)
         if gain is not None:
             dry, wet = gain * dry, gain * wet
         return Pairs(dry, wet, knobs.repeat_interleave(self.channels, 0))
@@ -294,7 +294,7 @@ def _adam(network: Network, rate: float) -> torch.optim.Optimizer:
 
 
 def _in_words(network: Network) -> str:
-    reach = network.reach
+    seen = network.receptive_field
     count = sum(one.numel() for one in network.parameters())
-    receptive = "a state without end" if reach is None else f"a receptive field of {reach:,} samples"
+    receptive = "a state without end" if seen is None else f"a receptive field of {seen:,} samples"
     return f"{type(network).__name__} of {count:,} parameters, with {receptive}"

@@ -87,7 +87,18 @@ class Network(nn.Module):
     at_once: ClassVar[bool] = False
     """Whether `torch.vmap` computes the losses of several of them at once: without loops over samples and RNNs."""
 
-    config: Any
+    takes_knobs: ClassVar[bool] = True
+    """Whether knobs can change it; one that is found by least squares is that of one setting."""
+
+    def __init__(self, config: Any, knobs: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        if knobs and not self.takes_knobs:
+            raise UsageError(
+                f"--network {type(self).__name__.lower()} is one linear response, or a set of them, and has no knobs, "
+                "but the corpus has pairs at different settings. Select the pairs of one setting, choose another "
+                "network, or give --no-conditioning."
+            )
 
     @property
     def members(self) -> Mapping[float, Network]:
@@ -114,13 +125,13 @@ class Network(nn.Module):
         raise NotImplementedError
 
     @property
-    def reach(self) -> int | None:
-        """The receptive field: dry samples, with the current one, that an output sample depends on; None: all."""
+    def receptive_field(self) -> int | None:
+        """Dry samples, with the current one, that an output sample depends on; None: all."""
         raise NotImplementedError
 
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
         """The output for whole files; a network that feeds back predicts each sample from the true past in `wet`."""
-        raise NotImplementedError
+        return self.step(dry, knobs, self.at_rest(knobs))[0]
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         """The output that training scores: for all but the first `warm_up` samples of clips cut out of files."""
@@ -144,7 +155,7 @@ class Network(nn.Module):
         """A player at the start of a file, on the CPU."""
         raise NotImplementedError
 
-    def play_many(
+    def play_batch(
         self,
         signals: Sequence[Float[np.ndarray, "_"]],
         knobs: Sequence[Float[np.ndarray, "knobs"]],
@@ -161,18 +172,17 @@ class Network(nn.Module):
             "nothing: leave them out."
         )
 
-    def pasts(self) -> list[tuple[int, ...]]:
-        """Shapes of the states that `step` takes and returns."""
-        raise NotImplementedError
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        """One block of a stream, in PyTorch's operations alone, for export: the output and the next states."""
+    def step(self, dry: Signals, knobs: Knobs, state: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        """One block of a stream, in PyTorch's operations alone, for export: the output and the next state."""
         raise NotImplementedError
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
-        """The states after silence, with which a file begins."""
-        nothing = [knobs.new_zeros(shape) for shape in self.pasts()]
-        return self.step(knobs.new_zeros(1, self.warm_up), knobs, nothing)[1] if self.warm_up else nothing
+        """The state after silence, with which a file begins, for each row of knobs."""
+        raise NotImplementedError
+
+    def row(self, knobs: Float[np.ndarray, "knobs"]) -> Knobs:
+        """Positions of a player's knobs as a batch of one, where the weights are."""
+        return torch.tensor(knobs, dtype=torch.float32, device=next(self.parameters()).device)[None]
 
 
 def first_of(pairs: Iterable[Recorded], most_frames: int) -> Iterator[Recorded]:
@@ -191,5 +201,6 @@ def played(player: NetworkPlayer, dry: Float[np.ndarray, "time"], block: int = 8
     return np.concatenate(parts) if parts else dry
 
 
-def silence_before(dry: Signals, samples: int) -> Float[Tensor, "batch _"]:
-    return torch.nn.functional.pad(dry, (samples, 0))
+def as_array(tensor: Tensor) -> Float[np.ndarray, "..."]:
+    """Numbers of a tensor, in float32, for compiled loops and files."""
+    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())

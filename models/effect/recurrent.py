@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, as_array
 from tonemill.models.parts.settings import require_least
 
 SILENCE: Final = 48_000
@@ -40,8 +40,7 @@ class Recurrent(Network):
     kind: ClassVar[Literal["lstm", "gru"]]
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, knobs)
         self.silence = SILENCE
         make = {"lstm": nn.LSTM, "gru": nn.GRU}[self.kind]
         self.cells = make(1 + knobs, config.hidden_size, config.layers, batch_first=True)
@@ -56,66 +55,48 @@ class Recurrent(Network):
         return int(self.config.burn_in)
 
     @property
-    def reach(self) -> None:
+    def receptive_field(self) -> None:
         return None
-
-    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        state = self._first(len(dry))
-        if self.silence:
-            _, state = self._run(dry.new_zeros(len(dry), self.silence), knobs, state)
-        return self._run(dry, knobs, state)[0]
 
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
         state = self._first(len(dry))
         if self.config.burn_in:
             with torch.no_grad():
-                _, state = self._run(dry[:, : self.config.burn_in], knobs, state)
+                _, state = self.step(dry[:, : self.config.burn_in], knobs, state)
         parts = []
         for part in dry[:, self.config.burn_in :].split(self.config.truncate, dim=1):
-            out, state = self._run(part, knobs, state)
-            state = self._detached(state)
+            out, state = self.step(part, knobs, state)
+            state = [one.detach() for one in state]
             parts.append(out)
         return torch.cat(parts, dim=1)
 
-    def _first(self, batch: int) -> Any:
-        shape = (2 if self.kind == "lstm" else 1, self.config.layers, batch, self.config.hidden_size)
-        like = self.head.weight
-        state = like.new_zeros(shape) if self.start is None else self.start[:, :, None].expand(shape).contiguous()
-        return (state[0], state[1]) if self.kind == "lstm" else state[0]
-
-    @staticmethod
-    def _detached(state: Any) -> Any:
-        return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
-
-    def _run(self, dry: Signals, knobs: Knobs, state: Any) -> tuple[Signals, Any]:
+    def step(self, dry: Signals, knobs: Knobs, state: list[Tensor]) -> tuple[Signals, list[Tensor]]:
         x = dry[:, :, None]
-        h, state = self.cells(torch.cat([x, knobs[:, None].expand(-1, dry.shape[1], -1)], dim=2), state)
+        inputs = torch.cat([x, knobs[:, None].expand(-1, dry.shape[1], -1)], dim=2)
+        h, after = self.cells(inputs, tuple(state) if self.kind == "lstm" else state[0])
         output: Tensor = self.head(h) + x if self.config.skip else self.head(h)
-        return output[:, :, 0], state
-
-    def pasts(self) -> list[tuple[int, ...]]:
-        return [(self.config.layers, 1, self.config.hidden_size)] * (2 if self.kind == "lstm" else 1)
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        output, state = self._run(dry, knobs, tuple(pasts) if self.kind == "lstm" else pasts[0])
-        return output, list(state) if isinstance(state, tuple) else [state]
+        return output[:, :, 0], list(after) if self.kind == "lstm" else [after]
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
-        state = self._first(1)
-        if self.silence:
-            _, state = self._run(knobs.new_zeros(1, self.silence), knobs, state)
-        return list(state) if isinstance(state, tuple) else [state]
+        state = self._first(len(knobs))
+        return self.step(knobs.new_zeros(len(knobs), self.silence), knobs, state)[1] if self.silence else state
+
+    def _first(self, batch: int) -> list[Tensor]:
+        """The state that clips start from: (layers, batch, units) of the units, and for an LSTM of the cells."""
+        shape = (2 if self.kind == "lstm" else 1, self.config.layers, batch, self.config.hidden_size)
+        if self.start is None:
+            return list(self.head.weight.new_zeros(shape))
+        return list(self.start[:, :, None].expand(shape).contiguous())
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
-        from tonemill.models.effect.streaming.recurrent import Recurring
+        from tonemill.models.effect.streaming.recurrent import RecurrentPlayer
 
-        named = {name: tensor.detach().float().cpu().numpy() for name, tensor in self.cells.named_parameters()}
+        named = {name: as_array(tensor) for name, tensor in self.cells.named_parameters()}
         kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        layers = [tuple(named[f"{kind}_l{n}"] for kind in kinds) for n in range(self.config.layers)]
-        head = torch.cat([self.head.weight[0], self.head.bias]).float().cpu().numpy()
-        state = self._first(1)
-        start = torch.stack(state if isinstance(state, tuple) else (state,))[:, :, 0].float().cpu().numpy()
-        return Recurring(
+        layers: Any = [tuple(named[f"{kind}_l{n}"] for kind in kinds) for n in range(self.config.layers)]
+        head = as_array(torch.cat([self.head.weight[0], self.head.bias]))
+        start = as_array(torch.stack(self._first(1))[:, :, 0])
+        return RecurrentPlayer(
             self.kind, layers, knobs.astype(np.float32), head, float(self.config.skip), start, self.silence
         )

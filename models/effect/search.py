@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tonemill.models.effect.network import Network
+from tonemill.models.effect.network import NETWORKS, Network
 from tonemill.models.effect.settings import config_of_network
 from tonemill.models.effect.validation import aliasing_of
 from tonemill.models.exchange import Measured
@@ -27,8 +27,6 @@ CANDIDATES: Final[dict[str, dict[str, Any]]] = {
 }
 """All but the next-sample network, which needs hours where these need minutes."""
 
-WITHOUT_KNOBS: Final = frozenset({"polynomial", "fir"})
-
 BLOCK: Final = 64
 SECONDS: Final = 0.5
 """Of audio that is played to measure the speed."""
@@ -46,7 +44,7 @@ def configs(shared: Mapping[str, Any], knobs: int) -> dict[str, Any]:
     return {
         name: config_of_network(own["network"])(**{**shared, **own})
         for name, own in CANDIDATES.items()
-        if not knobs or name not in WITHOUT_KNOBS
+        if not knobs or NETWORKS.module(own["network"]).NETWORK.takes_knobs
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Final
 
@@ -74,13 +74,13 @@ def config_of_network(name: str) -> type:
         for part in (EffectConfig, own):
             getattr(part, "__post_init__", lambda _: None)(self)
 
-    namespace = {
-        "__annotations__": {"network": Annotated[str, _NETWORKS]},
-        "__post_init__": check,
-        "__module__": __name__,
-        "network": name,
-    }
-    return dataclass(frozen=True)(type("EffectConfig", (own, EffectConfig), namespace))
+    return make_dataclass(
+        "EffectConfig",
+        [("network", Annotated[str, _NETWORKS], name)],
+        bases=(own, EffectConfig),
+        namespace={"__post_init__": check, "__module__": __name__},
+        frozen=True,
+    )
 
 
 def flags_of(network: Network, name: str) -> str:

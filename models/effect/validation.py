@@ -208,7 +208,7 @@ def _stability(network: Network, rate: int, seconds: float, most: tuple[float, f
 
 def aliasing_of(network: Network, rate: int, knobs: int) -> dict[str, float]:
     """The figure with all knobs in the middle; none where nothing sounds."""
-    settling = max(rate // 10, network.reach or 0)
+    settling = max(rate // 10, network.receptive_field or 0)
     found = aliasing_db(lambda dry: played(network.player(np.zeros(knobs, np.float32)), dry), rate, settling)
     return {} if found is None else {"aliasing_db": found}
 

@@ -76,4 +76,4 @@ def together(model: Model, requests: Sequence[Request], sounds: Sequence[Sound])
     """
     whole = [resample(sound.whole().samples, sound.sample_rate, model.sample_rate) for sound in sounds]
     with_audio = [replace(request, audio={"audio": one}) for request, one in zip(requests, whole, strict=True)]
-    return [Waveform(output, model.sample_rate) for output in model.play_together(with_audio)]
+    return [Waveform(output, model.sample_rate) for output in model.play_batch(with_audio)]

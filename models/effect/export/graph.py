@@ -23,21 +23,19 @@ class Graph(nn.Module):
     def __init__(self, network: Network, knobs: int) -> None:
         super().__init__()
         self.network = network
-        self.shapes = network.pasts()
-        # Layers without state are left out of the row: the ONNX exporter fails on tensors of size 0.
-        self.sizes = [size for shape in self.shapes if (size := torch.Size(shape).numel())]
         with torch.no_grad():
-            kept = network.at_rest(torch.zeros(1, knobs))
             # A learned state at rest is a parameter: a row of numbers is written.
-            self.register_buffer("rest", torch.cat([one.reshape(-1) for one in kept]).detach())
+            rest = [one.detach() for one in network.at_rest(torch.zeros(1, knobs))]
+        self.register_buffer("rest", torch.cat([one.reshape(-1) for one in rest]))
+        self.shapes = [one.shape for one in rest]
+        # Layers without state are left out of the row: the ONNX exporter fails on tensors of size 0.
+        self.sizes = [size for shape in self.shapes if (size := shape.numel())]
 
     def forward(self, dry: Tensor, knobs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         parts = iter(state.split(self.sizes))
-        pasts = [
-            next(parts).reshape(shape) if torch.Size(shape).numel() else torch.empty(shape) for shape in self.shapes
-        ]
-        wet, kept = self.network.step(dry, knobs, pasts)
-        return wet, torch.cat([one.reshape(-1) for one in kept if one.numel()])
+        before = [next(parts).reshape(shape) if shape.numel() else torch.empty(shape) for shape in self.shapes]
+        wet, after = self.network.step(dry, knobs, before)
+        return wet, torch.cat([one.reshape(-1) for one in after if one.numel()])
 
 
 class Plain(nn.Module):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.network import Network
+from tonemill.models.effect.network import Network, as_array
 from tonemill.models.effect.networks.fir import FIR, FIRConfig
 from tonemill.models.effect.networks.lstm import LSTM
 from tonemill.models.effect.networks.wavenet import PRESETS, Shape, StackShape, WaveNet, WaveNetConfig
@@ -60,7 +60,7 @@ def layout_of(network: Network) -> Layout:
         architecture, config, weights = "LSTM", _lstm_config(network), _lstm_weights(network)
     elif isinstance(network, FIR):
         architecture, weights = "Linear", [_flat(network.response)]
-        config = {"receptive_field": network.reach, "bias": False}
+        config = {"receptive_field": network.receptive_field, "bias": False}
     else:
         raise UsageError(
             "a .nam file can hold a wavenet, a packed one, an lstm without --skip, or a fir, none of them with knobs. "
@@ -107,7 +107,7 @@ def network_of(architecture: str, config: Mapping[str, Any], numbers: Any) -> Ne
 
 
 def _flat(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy().ravel()
+    return as_array(tensor).ravel()
 
 
 def _wavenet_config(shape: Shape) -> dict[str, Any]:

@@ -18,16 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.models.effect.network import (
-    Knobs,
-    Network,
-    NetworkPlayer,
-    Recorded,
-    Shorter,
-    Signals,
-    first_of,
-    silence_before,
-)
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Recorded, Shorter, Signals, as_array, first_of
 from tonemill.models.parts.settings import require_least
 from tonemill.models.parts.streaming import appended
 
@@ -62,8 +53,7 @@ class Compressor(Network):
     powers: Tensor
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, knobs)
         taps = torch.zeros(2, config.tone_taps)  # tone (to the output), side (to the followers)
         taps[:, 0] = 1 / STRIDE
         self.taps = nn.Parameter(taps)
@@ -83,14 +73,11 @@ class Compressor(Network):
         return STRIDE * self.taps
 
     @property
-    def reach(self) -> None:
+    def receptive_field(self) -> None:
         return None
 
-    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        return self._compressed(silence_before(dry, self.config.tone_taps - 1), knobs, self._nothing(len(dry)), 0)[0]
-
     def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
-        return self._compressed(dry, knobs, self._nothing(len(dry)), self.config.burn_in)[0]
+        return self._compressed(dry, knobs, self.at_rest(knobs)[1], self.config.burn_in)[0]
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[Recorded]) -> None:
@@ -106,9 +93,6 @@ class Compressor(Network):
         self.taps.zero_()
         self.taps[:, at] = (-1 if total[at] < 0 else 1) / STRIDE
 
-    def _nothing(self, batch: int) -> Tensor:
-        return self.speeds.new_zeros(batch, self.config.detectors)
-
     def keeps(self, knobs: Knobs) -> Tensor:
         """The share of a level that followers keep from sample to sample: (attack and release, batch, detectors)."""
         return torch.exp(-torch.exp(-(self.speeds[:, None] + torch.einsum("sdk,bk->sbd", self.turning, knobs))))
@@ -122,36 +106,32 @@ class Compressor(Network):
         powers = self.powers[:, None]
         level = followed_level(side.abs()[:, None] ** powers, attack, release, start)
         z = torch.log(level[:, :, skip:] + 1e-5**powers) / (4 * powers) + 1
-        turned = knobs[:, :, None].expand(-1, -1, z.shape[2])
-        x = torch.cat([z, turned], dim=1).transpose(1, 2)
+        x = torch.cat([z, knobs[:, :, None].expand(-1, -1, z.shape[2])], dim=1).transpose(1, 2)
         for layer in self.curve[:-1]:
             x = nn.functional.leaky_relu(layer(x), SLOPE)
         return self.curve[-1](x)[:, :, 0].exp() * direct[:, skip:], level[:, :, -1]
 
-    def pasts(self) -> list[tuple[int, ...]]:
-        return [(1, self.config.tone_taps - 1), (1, self.config.detectors)]
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        both, past = appended(pasts[0], dry)
-        output, level = self._compressed(both, knobs, pasts[1], 0)
+    def step(self, dry: Signals, knobs: Knobs, state: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        both, past = appended(state[0], dry)
+        output, level = self._compressed(both, knobs, state[1], 0)
         return output, [past, level]
+
+    def at_rest(self, knobs: Knobs) -> list[Tensor]:
+        sizes = self.config.tone_taps - 1, self.config.detectors
+        return [self.speeds.new_zeros(len(knobs), size) for size in sizes]
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
-        from tonemill.models.effect.streaming.ballistics import Compressing
+        from tonemill.models.effect.streaming.ballistics import CompressorPlayer
 
-        def array(tensor: Tensor) -> np.ndarray:
-            return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
-
-        where = self.speeds.device
-        turned = torch.tensor(knobs, dtype=torch.float32, device=where)
+        positions = self.row(knobs)
         layers = [(layer.weight, layer.bias) for layer in self.curve]
         of_levels, of_knobs = layers[0][0].split([self.config.detectors, knobs.size], dim=1)
-        layers[0] = of_levels, layers[0][1] + of_knobs @ turned
-        first, second, last = (array(torch.cat([weight, bias[:, None]], dim=1)) for weight, bias in layers)
-        keep = array(self.keeps(turned[None])[:, 0])
-        tone, side = map(array, self.responses)
-        return Compressing(tone, side, keep, array(self.powers), first, second, last[0], SLOPE)
+        layers[0] = of_levels, layers[0][1] + of_knobs @ positions[0]
+        first, second, last = (as_array(torch.cat([weight, bias[:, None]], dim=1)) for weight, bias in layers)
+        keep = as_array(self.keeps(positions)[:, 0])
+        tone, side = map(as_array, self.responses)
+        return CompressorPlayer(tone, side, keep, as_array(self.powers), first, second, last[0], SLOPE)
 
 
 NETWORK = Compressor

@@ -11,19 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.network import (
-    Knobs,
-    Network,
-    NetworkPlayer,
-    Recorded,
-    Shorter,
-    Signals,
-    first_of,
-    silence_before,
-)
+from tonemill.models.effect.feed_forward import FeedForward, WithPast
+from tonemill.models.effect.network import Knobs, NetworkPlayer, Recorded, Shorter, Signals, as_array, first_of
 from tonemill.models.parts.settings import require_least
-from tonemill.models.parts.streaming import appended
 
 MOST_FRAMES: Final = 30_000_000
 """Samples of the corpus used by least squares, 10 minutes at 48 kHz; all are held in memory."""
@@ -45,19 +35,14 @@ def convolved(dry: Signals, response: Float[torch.Tensor, "taps"]) -> Shorter:
         return torch.fft.irfft(product, size)[:, len(response) - 1 : dry.shape[1]]
 
 
-class FIR(Network):
+class FIR(FeedForward):
     Config: ClassVar[type] = FIRConfig
     learning_rate = 1e-5
     at_once = True
+    takes_knobs = False
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
-        super().__init__()
-        if knobs:
-            raise UsageError(
-                "--network fir is one impulse response and has no knobs, but the corpus has pairs at different "
-                "settings. Select the pairs of one setting, choose another network, or give --no-conditioning."
-            )
-        self.config = config
+        super().__init__(config, knobs)
         self.response = nn.Parameter(torch.zeros(config.taps))
         with torch.no_grad():
             self.response[0] = 1.0
@@ -66,22 +51,12 @@ class FIR(Network):
     def warm_up(self) -> int:
         return int(self.config.taps) - 1
 
-    @property
-    def reach(self) -> int:
-        return int(self.config.taps)
-
-    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
-
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
-        return convolved(dry, self.response)
-
-    def pasts(self) -> list[tuple[int, ...]]:
-        return [(1, 1, self.warm_up)]
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[torch.Tensor]) -> tuple[Signals, list[torch.Tensor]]:
-        both, past = appended(pasts[0], dry[:, None])
-        return nn.functional.conv1d(both, self.response.flip(0)[None, None])[:, 0], [past]
+    def run(self, dry: Signals, knobs: Knobs, with_past: WithPast) -> Shorter:
+        both = with_past(dry, self.warm_up)
+        if with_past.shortens:
+            return convolved(both, self.response)
+        # A transform has one size, and the blocks of an exported graph have any.
+        return nn.functional.conv1d(both[:, None], self.response.flip(0)[None, None])[:, 0]
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[Recorded]) -> None:
@@ -95,7 +70,7 @@ class FIR(Network):
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.convolver import Convolver
 
-        return Convolver(self.response.detach().float().cpu().numpy())
+        return Convolver(as_array(self.response))
 
 
 NETWORK = FIR

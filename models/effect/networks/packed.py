@@ -44,8 +44,7 @@ class Packed(Network):
 
     def __init__(self, config: Any, knobs: int = 0, members: Mapping[float, Network] | None = None) -> None:
         """The WaveNets of a config, or other members, by the largest size from 0 to 1 at which each plays."""
-        super().__init__()
-        self.config = config
+        super().__init__(config, knobs)
         if members is None:
             count = len(config.members)
             shapes = (one_stack(channels) for channels in config.members)
@@ -68,8 +67,8 @@ class Packed(Network):
         return max(part.warm_up for part in self.parts)
 
     @property
-    def reach(self) -> int | None:
-        return self.largest.reach
+    def receptive_field(self) -> int | None:
+        return self.largest.receptive_field
 
     def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
         output: Signals = self.largest(dry, knobs, wet)
@@ -89,11 +88,8 @@ class Packed(Network):
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         return self.largest.player(knobs)
 
-    def pasts(self) -> list[tuple[int, ...]]:
-        return self.largest.pasts()
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        return self.largest.step(dry, knobs, pasts)
+    def step(self, dry: Signals, knobs: Knobs, state: list[Tensor]) -> tuple[Signals, list[Tensor]]:
+        return self.largest.step(dry, knobs, state)
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
         return self.largest.at_rest(knobs)

@@ -9,29 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonemill.audiotools.errors import UsageError
-from tonemill.models.effect.network import (
-    Knobs,
-    Network,
-    NetworkPlayer,
-    Recorded,
-    Shorter,
-    Signals,
-    first_of,
-    silence_before,
-)
+from tonemill.models.effect.feed_forward import FeedForward, WithPast
+from tonemill.models.effect.network import Knobs, NetworkPlayer, Recorded, Shorter, Signals, as_array, first_of
+from tonemill.models.effect.networks.fir import MOST_FRAMES
 from tonemill.models.parts.settings import require_least
-from tonemill.models.parts.streaming import appended
-
-MOST_FRAMES: Final = 30_000_000
-"""Samples of the corpus used by least squares, 10 minutes at 48 kHz; all are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +31,16 @@ class PolynomialConfig:
         require_least(self, order=1, taps=1)
 
 
-class Polynomial(Network):
+class Polynomial(FeedForward):
     Config: ClassVar[type] = PolynomialConfig
     learning_rate = 1e-5
     at_once = True
+    takes_knobs = False
 
     peak: Tensor
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
-        super().__init__()
-        if knobs:
-            raise UsageError(
-                "--network polynomial is one set of impulse responses and has no knobs, but the corpus has pairs "
-                "at different settings. Select the pairs of one setting, choose another network, or give "
-                "--no-conditioning."
-            )
-        self.config = config
+        super().__init__(config, knobs)
         self.responses = nn.Parameter(torch.zeros(config.order, config.taps))
         self.constant = nn.Parameter(torch.zeros(1))
         self.register_buffer("peak", torch.ones(1))
@@ -69,26 +51,9 @@ class Polynomial(Network):
     def warm_up(self) -> int:
         return int(self.config.taps) - 1
 
-    @property
-    def reach(self) -> int:
-        return int(self.config.taps)
-
-    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
-
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
-        filtered = nn.functional.conv1d(self._powers(dry), self.responses.flip(1)[None])
-        return filtered[:, 0] + self.constant
-
-    def _powers(self, dry: Signals) -> Float[Tensor, "batch order _"]:
-        return torch.stack(powers(dry / self.peak, int(self.config.order)), dim=1)
-
-    def pasts(self) -> list[tuple[int, ...]]:
-        return [(1, self.warm_up)]
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        both, past = appended(pasts[0], dry)
-        return self.after_warm_up(both, knobs), [past]
+    def run(self, dry: Signals, knobs: Knobs, with_past: WithPast) -> Shorter:
+        driven = torch.stack(powers(with_past(dry, self.warm_up) / self.peak, int(self.config.order)), dim=1)
+        return nn.functional.conv1d(driven, self.responses.flip(1)[None])[:, 0] + self.constant
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[Recorded]) -> None:
@@ -108,8 +73,8 @@ class Polynomial(Network):
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.convolver import Convolver
 
-        responses = self.responses.detach().float().cpu().numpy()
-        return Playing([Convolver(one) for one in responses], float(self.peak), float(self.constant.detach()))
+        responses = as_array(self.responses)
+        return PolynomialPlayer([Convolver(one) for one in responses], float(self.peak), float(self.constant.detach()))
 
 
 def powers(x: Any, order: int) -> list[Any]:
@@ -121,7 +86,7 @@ def powers(x: Any, order: int) -> list[Any]:
     return [one - (0, 1, 0, -1)[(n + 1) % 4] for n, one in enumerate(found)][1 : order + 1]
 
 
-class Playing:
+class PolynomialPlayer:
     """A stream through each power's response, added up."""
 
     def __init__(self, convolvers: list[Any], peak: float, constant: float) -> None:

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tonemill.models.effect.feed_forward import FeedForward, WithPast, past_of
 from tonemill.models.effect.film import EMBEDDED, FiLM, knob_embedding
-from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, silence_before
+from tonemill.models.effect.network import Knobs, NetworkPlayer, Shorter, Signals, as_array
 from tonemill.models.parts.settings import require_least
-from tonemill.models.parts.streaming import appended
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,18 @@ class Block(nn.Module):
         """Weight and bias of one convolution equal to convolution, normalisation and FiLM in eval mode."""
         gain, bias = (part[0] for part in self.film(embedding))
         if self.norm is None:
-            return _array(self.conv.weight * gain[:, None, None]), _array(self.conv.bias * gain + bias)
+            return as_array(self.conv.weight * gain[:, None, None]), as_array(self.conv.bias * gain + bias)
         scale = gain / (self.norm.running_var + self.norm.eps).sqrt()
-        return _array(self.conv.weight * scale[:, None, None]), _array(bias - self.norm.running_mean * scale)
+        return as_array(self.conv.weight * scale[:, None, None]), as_array(bias - self.norm.running_mean * scale)
 
 
-class TCN(Network):
+class TCN(FeedForward):
     Config: ClassVar[type] = TCNConfig
     learning_rate = 1e-3
     at_once = True
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, knobs)
         self.embed = knob_embedding(knobs)
         embedded = EMBEDDED if knobs else 0
         widths = [1] + [config.tcn_channels] * config.blocks
@@ -81,64 +80,36 @@ class TCN(Network):
 
     @property
     def warm_up(self) -> int:
-        return (self.config.kernel_size - 1) * sum(self.config.growth**n for n in range(self.config.blocks))
+        return sum(past_of(block.conv) for block in self.blocks)
 
-    @property
-    def reach(self) -> int:
-        return self.warm_up + 1
-
-    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
-
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
+    def run(self, dry: Signals, knobs: Knobs, with_past: WithPast) -> Shorter:
         embedding = None if self.embed is None else self.embed(knobs)
         x = dry[:, None]
         for block in self.blocks:
-            x = block(x, embedding)
+            x = block(with_past(x, past_of(block.conv)), embedding)
         return torch.tanh(self.output(x))[:, 0]
-
-    def pasts(self) -> list[tuple[int, ...]]:
-        widths = [1] + [self.config.tcn_channels] * self.config.blocks
-        lengths = [(self.config.kernel_size - 1) * self.config.growth**n for n in range(self.config.blocks)]
-        return [(1, width, length) for width, length in zip(widths, lengths, strict=False)]
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        embedding = None if self.embed is None else self.embed(knobs)
-        x, kept = dry[:, None], []
-        for block, past in zip(self.blocks, pasts, strict=True):
-            both, last = appended(past, x)
-            x = block(both, embedding)
-            kept.append(last)
-        return torch.tanh(self.output(x))[:, 0], kept
 
     @torch.no_grad()
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.program import Program
 
-        where = next(self.parameters()).device
-        embedding = None
-        if self.embed is not None:
-            embedding = self.embed(torch.tensor(knobs, dtype=torch.float32, device=where)[None])
+        embedding = None if self.embed is None else self.embed(self.row(knobs))
         program, x = Program(), 0
         for block in self.blocks:
             y = program.buffer(self.config.tcn_channels)
             weight, bias = block.folded(embedding)
             program.convolve(x, y, weight, bias, block.conv.dilation[0])
-            program.leak(y, _array(block.act.weight))
-            gains = _array(block.res.weight[:, 0, 0])
+            program.leak(y, as_array(block.act.weight))
+            gains = as_array(block.res.weight[:, 0, 0])
             if x == 0:
                 program.convolve(x, y, gains[:, None, None], None, base=y)
             else:
                 program.add(x, y, gains)
             x = y
         out = program.buffer(1)
-        program.convolve(x, out, _array(self.output.weight), _array(self.output.bias))
+        program.convolve(x, out, as_array(self.output.weight), as_array(self.output.bias))
         program.tanh(out)
         return program.start(self.warm_up)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()
 
 
 NETWORK = TCN

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tonemill.models.effect.film import EMBEDDED, FiLM, knob_embedding, smooth_embedding
-from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Shorter, Signals, silence_before
-from tonemill.models.parts.streaming import appended
+from tonemill.models.effect.feed_forward import FeedForward, WithPast, past_of
+from tonemill.models.effect.film import EMBEDDED, FiLM, knob_embedding
+from tonemill.models.effect.network import Knobs, NetworkPlayer, Shorter, Signals, as_array
 
 
 class StackShape(NamedTuple):
@@ -160,11 +160,10 @@ class Layer(nn.Module):
 
     def _compiles(self, h: Tensor) -> bool:
         """Whether this is a training that compiled loops compute: on a CPU and in single precision."""
-        past = (self.conv.kernel_size[0] - 1) * self.conv.dilation[0]
         return (
             torch.is_grad_enabled()
             and (h.device.type, h.dtype) == ("cpu", torch.float32)
-            and h.shape[-1] - past >= SHORTEST
+            and h.shape[-1] - past_of(self.conv) >= SHORTEST
         )
 
     def _scale(self, gain: Tensor) -> Tensor:
@@ -187,36 +186,35 @@ class Stack(nn.Module):
     @property
     def past(self) -> int:
         """The receptive field without the current sample."""
-        layers = zip(self.shape.kernels, self.shape.dilations, strict=True)
-        return sum((kernel - 1) * dilation for kernel, dilation in layers) + self.shape.head_kernel - 1
+        return sum(past_of(layer.conv) for layer in self.layers) + past_of(self.head)
 
     def forward(
-        self, x: Tensor, condition: Tensor, head: Tensor | None, embedding: Tensor | None
+        self, x: Tensor, condition: Tensor, head: Tensor | None, embedding: Tensor | None, with_past: WithPast
     ) -> tuple[Tensor, Tensor]:
         h = self.rechannel(x)
-        read = x.shape[-1] - self.past + self.shape.head_kernel - 1
-        head = None if head is None else head[..., -read:]
+        read = x.shape[-1] - self.past + past_of(self.head) if with_past.shortens else None
+        if head is not None and read is not None:
+            head = head[..., -read:]
         for layer in self.layers:
-            h, a = layer(h, condition, embedding, read)
+            h, a = layer(with_past(h, past_of(layer.conv)), condition, embedding, read)
             head = a if head is None else head + a
-        return h, self.head(head)
+        assert head is not None
+        return h, self.head(with_past(head, past_of(self.head)))
 
 
-class WaveNet(Network):
+class WaveNet(FeedForward):
     Config: ClassVar[type] = WaveNetConfig
     learning_rate = 4e-3
     at_once = True
 
     def __init__(self, config: Any, knobs: int = 0, shape: Shape | None = None) -> None:
         """The preset's shape, or another."""
-        super().__init__()
-        self.config = config
+        super().__init__(config, knobs)
         self.shape = shape or PRESETS[config.preset]
         self.knobs = knobs
         film = bool(knobs and config.film)
         exponential = film and config.film_gain != "linear"
-        embed = smooth_embedding if exponential else knob_embedding
-        self.embed = embed(knobs) if film else None
+        self.embed = knob_embedding(knobs, exponential) if film else None
         inputs = [1, *(stack.channels for stack in self.shape.stacks)]
         condition, embedded = (1, EMBEDDED) if film else (1 + knobs, 0)
         self.stacks: Any = nn.ModuleList(
@@ -228,47 +226,15 @@ class WaveNet(Network):
     def warm_up(self) -> int:
         return sum(stack.past for stack in self.stacks)
 
-    @property
-    def reach(self) -> int:
-        return self.warm_up + 1
-
-    def forward(self, dry: Signals, knobs: Knobs, wet: Signals | None = None) -> Signals:
-        return self.after_warm_up(silence_before(dry, self.warm_up), knobs)
-
-    def after_warm_up(self, dry: Signals, knobs: Knobs) -> Shorter:
+    def run(self, dry: Signals, knobs: Knobs, with_past: WithPast) -> Shorter:
         # The compiled loops are for float32, and there take less time than PyTorch's layers in bf16.
         with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             x, head = dry[:, None], None
             condition, embedding = self._conditions(dry, knobs)
             for stack in self.stacks:
-                x, head = stack(x, condition, head, embedding)
+                x, head = stack(x, condition, head, embedding, with_past)
         assert head is not None
         return self.shape.head_scale * head[:, 0]
-
-    def pasts(self) -> list[tuple[int, ...]]:
-        found: list[tuple[int, ...]] = []
-        for stack in self.stacks:
-            layers = zip(stack.shape.kernels, stack.shape.dilations, strict=True)
-            lengths = [(kernel - 1) * dilation for kernel, dilation in layers] + [stack.shape.head_kernel - 1]
-            found += [(1, stack.shape.channels, length) for length in lengths]
-        return found
-
-    def step(self, dry: Signals, knobs: Knobs, pasts: list[Tensor]) -> tuple[Signals, list[Tensor]]:
-        waiting, kept = iter(pasts), []
-        x = dry[:, None]
-        head: Any = None
-        condition, embedding = self._conditions(dry, knobs)
-        for stack in self.stacks:
-            h = stack.rechannel(x)
-            for layer in stack.layers:
-                both, past = appended(next(waiting), h)
-                h, a = layer(both, condition, embedding, None)
-                head = a if head is None else head + a
-                kept.append(past)
-            both, past = appended(next(waiting), head)
-            kept.append(past)
-            x, head = h, stack.head(both)
-        return self.shape.head_scale * head[:, 0], kept
 
     def _conditions(self, dry: Signals, knobs: Knobs) -> tuple[Tensor, Tensor | None]:
         """What each layer reads beside the layer before it, and the embedding of the knobs, with FiLM."""
@@ -281,8 +247,7 @@ class WaveNet(Network):
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         from tonemill.models.effect.streaming.program import Program
 
-        program, embedding = Program(), None
-        positions = torch.tensor(knobs, dtype=torch.float32, device=next(self.parameters()).device)[None]
+        program, embedding, positions = Program(), None, self.row(knobs)
         if self.embed is not None:
             embedding, positions = self.embed(positions), positions[:, :0]
         x, head = 0, -1
@@ -290,14 +255,14 @@ class WaveNet(Network):
         for number, stack in enumerate(self.stacks):
             last = number == len(self.stacks) - 1
             h, summed = program.buffer(stack.shape.channels), program.buffer(stack.shape.channels)
-            program.convolve(x, h, _array(stack.rechannel.weight), None)
+            program.convolve(x, h, as_array(stack.rechannel.weight), None)
             if head < 0:
                 program.convolve(0, summed, np.zeros((stack.shape.channels, 1, 1), np.float32), None)
             else:
-                program.convolve(head, summed, _array(previous.head.weight), _bias(previous.head))
+                program.convolve(head, summed, as_array(previous.head.weight), _bias(previous.head))
             for layer in stack.layers:
                 a, after = program.buffer(stack.shape.channels), program.buffer(stack.shape.channels)
-                weight, shift, mix = (_array(one[0]) for one in layer.folded(positions, embedding))
+                weight, shift, mix = (as_array(one[0]) for one in layer.folded(positions, embedding))
                 program.convolve(h, a, weight, shift, layer.conv.dilation[0])
                 program.convolve(0, a, mix[:, None, None], None, base=a)
                 program.tanh(a) if layer.slope is None else program.leak(
@@ -305,21 +270,17 @@ class WaveNet(Network):
                 )
                 program.add(a, summed, np.ones(stack.shape.channels, np.float32))
                 if not (last and layer is stack.layers[-1]):
-                    program.convolve(a, after, _array(layer.one.weight), _array(layer.one.bias), base=h)
+                    program.convolve(a, after, as_array(layer.one.weight), as_array(layer.one.bias), base=h)
                 h = after
             x, head, previous = h, summed, stack
         out, scale = program.buffer(1), np.float32(self.shape.head_scale)
         bias = _bias(previous.head)
-        program.convolve(head, out, scale * _array(previous.head.weight), None if bias is None else scale * bias)
+        program.convolve(head, out, scale * as_array(previous.head.weight), None if bias is None else scale * bias)
         return program.start(self.warm_up)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()
-
-
 def _bias(layer: nn.Conv1d) -> np.ndarray | None:
-    return None if layer.bias is None else _array(layer.bias)
+    return None if layer.bias is None else as_array(layer.bias)
 
 
 NETWORK = WaveNet

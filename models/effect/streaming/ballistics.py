@@ -141,7 +141,7 @@ def loudness(level: Any, power: Any) -> Any:
     return np.float32(np.log(level + 1e-5**power) / (4 * power) + 1)
 
 
-class Compressing:
+class CompressorPlayer:
     """The compressor's player: two short responses, followers of the second's output, and a curve from levels to gain.
 
     Args:

@@ -20,19 +20,18 @@ class Convolver:
 
     Args:
         taps: the response, from lag 0.
-        bias: added to every sample.
     """
 
-    def __init__(self, taps: Float32[np.ndarray, "taps"], bias: float = 0.0) -> None:
+    def __init__(self, taps: Float32[np.ndarray, "taps"]) -> None:
         padded = np.zeros(-(-taps.size // PART) * PART, np.float32)
         padded[: taps.size] = taps
-        self._head, self._bias = padded[:PART], np.float32(bias)
+        self._head = padded[:PART]
         tail = padded[PART:].reshape(-1, PART)
         self._responses = np.fft.rfft(tail, 2 * PART).astype(np.complex64)
         self._spectra = np.zeros_like(self._responses)
         self._newest = 0
         self._parts = np.zeros(2 * PART, np.float32)  # the part before, and the current one
-        self._coming = np.full(PART, self._bias, np.float32)  # the tail's output for the current part
+        self._coming = np.zeros(PART, np.float32)  # the tail's output for the current part
         self._at = 0
 
     def push(self, block: Float32[np.ndarray, "time"]) -> Float32[np.ndarray, "time"]:
@@ -59,5 +58,5 @@ class Convolver:
             self._spectra[self._newest] = np.fft.rfft(self._parts)
             order = (self._newest + np.arange(len(self._responses))) % len(self._responses)
             total = np.einsum("pf,pf->f", self._spectra[order], self._responses)
-            self._coming = np.fft.irfft(total)[PART:].astype(np.float32) + self._bias
+            self._coming = np.fft.irfft(total)[PART:].astype(np.float32)
         self._parts[:PART] = self._parts[PART:]

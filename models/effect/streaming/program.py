@@ -133,9 +133,9 @@ class Program:
         """target += source, row by row, each with its gain."""
         self._operations.append((ADD, source, target, -1, 0, 0, self._stored(gains), 0))
 
-    def start(self, silence: int) -> Playing:
+    def start(self, silence: int) -> ProgramPlayer:
         """A player in the state after `silence` samples of silence."""
-        return Playing(self, np.array(self._operations, np.int64), np.concatenate(self._weights), silence)
+        return ProgramPlayer(self, np.array(self._operations, np.int64), np.concatenate(self._weights), silence)
 
     def _stored(self, values: np.ndarray) -> int:
         at = self._size
@@ -144,7 +144,7 @@ class Program:
         return at
 
 
-class Playing:
+class ProgramPlayer:
     """The player of a program."""
 
     def __init__(self, program: Program, operations: np.ndarray, weights: np.ndarray, silence: int) -> None:

@@ -62,7 +62,7 @@ def _run(
         y[t] = total
 
 
-class Recurring:
+class RecurrentPlayer:
     """The player of a recurrent network.
 
     Args:

@@ -120,14 +120,14 @@ def test_knobs_are_the_numbers_that_came_with_the_pairs_and_vary() -> None:
     assert settled.knobs == ("drive", "tone")
     assert (settled.knob_low, settled.knob_high) == ((0.0, 0.2), (10.0, 0.8))
     one = Effect(replace(NANO, **{name: getattr(settled, name) for name in ("knobs", "knob_low", "knob_high")}))
-    assert one.turned({"drive": 10, "tone": 0.5}) == pytest.approx([1, 0])
+    assert one.knob_positions({"drive": 10, "tone": 0.5}) == pytest.approx([1, 0])
     with pytest.raises(UsageError, match=r"--set tone=0\.5"):
-        one.turned({"drive": 1.0})
+        one.knob_positions({"drive": 1.0})
     assert Effect.settle(EffectConfig(knobs=("tone",)), replace(FACTS, given=given)).knobs == ("tone",)
     spelt = replace(FACTS, given=given, spelt={"gain": Range(1.0, 9.0, 0)})
     assert "gain" not in Effect.settle(EffectConfig(), spelt).knobs
     assert Effect.settle(EffectConfig(knobs=("gain",)), spelt).knob_high == (9.0,)
-    assert one.turned({"drive": "10.0", "tone": "0.50"}) == pytest.approx([1, 0])
+    assert one.knob_positions({"drive": "10.0", "tone": "0.50"}) == pytest.approx([1, 0])
     assert Effect.settle(EffectConfig(conditioning=False), replace(FACTS, given=given)).knobs == ()
     with pytest.raises(CorpusError, match="cannot be learned"):
         Effect.settle(EffectConfig(knobs=("take",)), replace(FACTS, given=given))

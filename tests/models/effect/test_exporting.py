@@ -180,32 +180,32 @@ def blocks(name: str, dry: np.ndarray, knobs: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(("name", "knobs"), ALL)
 def test_onnx_gives_what_the_player_gives(name: str, knobs: int) -> None:
     runtime = pytest.importorskip("onnxruntime")
-    net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
+    net, dry, positions = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
     data = graph.onnx_bytes(net, knobs, 44_100)
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["sample_rate"] == "44100"
     output, state = [], {}
     for block in blocks(name, dry, knobs):
-        setting = {"knobs": turned[None]} if knobs else {}
+        setting = {"knobs": positions[None]} if knobs else {}
         wet, after = session.run(["wet", "state_after"], {"dry": block[None], **setting, **state})
         state = {"state": after}
         output.append(wet[0])
     whole = np.concatenate(output)[-dry.size :]
-    played_here = played(net.player(turned), dry)[: whole.size]
+    played_here = played(net.player(positions), dry)[: whole.size]
     assert np.abs(whole - played_here).max() < 2e-5 * max(1.0, float(np.abs(played_here).max()))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(("name", "knobs"), ALL)
 def test_torchscript_gives_what_the_player_gives(name: str, knobs: int) -> None:
-    net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
+    net, dry, positions = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
     loaded = torch.jit.load(io.BytesIO(graph.torchscript_bytes(net, knobs)))
     output, state = [], loaded.rest
     with torch.inference_mode():
         for block in blocks(name, dry, knobs):
-            setting = (torch.from_numpy(turned)[None],) if knobs else ()
+            setting = (torch.from_numpy(positions)[None],) if knobs else ()
             wet, state = loaded(torch.from_numpy(block)[None], *setting, state)
             output.append(wet[0].numpy())
     whole = np.concatenate(output)[-dry.size :]
-    played_here = played(net.player(turned), dry)[: whole.size]
+    played_here = played(net.player(positions), dry)[: whole.size]
     assert np.abs(whole - played_here).max() < 2e-5 * max(1.0, float(np.abs(played_here).max()))

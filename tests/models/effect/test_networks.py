@@ -48,35 +48,35 @@ def forward(net: Network, dry: np.ndarray, knobs: np.ndarray, wet: np.ndarray | 
         return net(*pair, None if wet is None else torch.from_numpy(wet)[None])[0].numpy()
 
 
-@pytest.mark.parametrize(("name", "settings", "knobs", "parameters", "reach"), PUBLISHED)
+@pytest.mark.parametrize(("name", "settings", "knobs", "parameters", "receptive_field"), PUBLISHED)
 def test_it_has_the_parameters_that_were_published(
-    name: str, settings: dict[str, Any], knobs: int, parameters: int, reach: int | None
+    name: str, settings: dict[str, Any], knobs: int, parameters: int, receptive_field: int | None
 ) -> None:
     net = made(name, knobs, **settings)
     assert sum(one.numel() for one in net.parameters()) == parameters
-    assert net.reach == reach
+    assert net.receptive_field == receptive_field
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)
 def test_blocks_of_any_size_give_what_the_whole_file_gives(name: str, knobs: int) -> None:
-    net, dry, turned = lively(name, knobs), noise(5000), np.array([0.3, -0.8], np.float32)[:knobs]
-    whole = played(net.player(turned), dry, dry.size)
+    net, dry, positions = lively(name, knobs), noise(5000), np.array([0.3, -0.8], np.float32)[:knobs]
+    whole = played(net.player(positions), dry, dry.size)
     assert whole.std() > 1e-3
     for size in (64, 256, 1000):
-        assert np.abs(played(net.player(turned), dry, size) - whole).max() <= 1e-6
-    first = np.concatenate([net.player(turned).push(dry[:1]), whole[1:2]])
+        assert np.abs(played(net.player(positions), dry, size) - whole).max() <= 1e-6
+    first = np.concatenate([net.player(positions).push(dry[:1]), whole[1:2]])
     assert np.abs(first - whole[:2]).max() <= 1e-6
-    expected = forward(net, dry, turned, whole if net.feeds_back else None)
+    expected = forward(net, dry, positions, whole if net.feeds_back else None)
     assert np.abs(expected - whole).max() < 2e-5 * max(1.0, float(np.abs(whole).max()))
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)
 def test_the_output_is_causal(name: str, knobs: int) -> None:
-    net, dry, turned = lively(name, knobs), noise(1500), np.zeros(knobs, np.float32)
+    net, dry, positions = lively(name, knobs), noise(1500), np.zeros(knobs, np.float32)
     other = dry.copy()
     other[900:] = noise(600, 1)
     wet = noise(1500, 2) if net.feeds_back else None
-    one, two = forward(net, dry, turned, wet), forward(net, other, turned, wet)
+    one, two = forward(net, dry, positions, wet), forward(net, other, positions, wet)
     assert np.abs(one[:900] - two[:900]).max() < 5e-6
     assert abs(float(one[900] - two[900])) > 1e-5, "the current sample is an input"
 
@@ -85,40 +85,40 @@ def test_the_output_is_causal(name: str, knobs: int) -> None:
     ("name", "knobs"), [case for case in CASES if case[0] not in ("autoregressive", "compressor", "lstm", "gru")]
 )
 def test_the_receptive_field_is_as_declared(name: str, knobs: int) -> None:
-    net, turned = lively(name, knobs), np.zeros(knobs, np.float32)
-    assert net.reach is not None
-    dry = noise(net.reach + 50)
+    net, positions = lively(name, knobs), np.zeros(knobs, np.float32)
+    assert net.receptive_field is not None
+    dry = noise(net.receptive_field + 50)
     other = dry.copy()
     other[0] += 1
-    changed = np.abs(forward(net, dry, turned) - forward(net, other, turned))
-    assert changed[net.reach :].max() < 5e-6
-    assert changed[: net.reach].max() > 1e-4
+    changed = np.abs(forward(net, dry, positions) - forward(net, other, positions))
+    assert changed[net.receptive_field :].max() < 5e-6
+    assert changed[: net.receptive_field].max() > 1e-4
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)
 def test_training_scores_what_is_played(name: str, knobs: int) -> None:
     """The output behind the warm-up of a clip is that of the file it was cut from, wherever memory is finite."""
     net = lively(name, knobs)
-    if net.reach is None:
+    if net.receptive_field is None:
         pytest.skip("its memory has no end")
-    dry, turned = noise(net.warm_up + 700), np.full(knobs, 0.5, np.float32)
+    dry, positions = noise(net.warm_up + 700), np.full(knobs, 0.5, np.float32)
     with torch.inference_mode():
-        clip = net.after_warm_up(torch.from_numpy(dry[200:])[None], torch.from_numpy(turned)[None])[0].numpy()
+        clip = net.after_warm_up(torch.from_numpy(dry[200:])[None], torch.from_numpy(positions)[None])[0].numpy()
     assert clip.size == 500
-    assert np.abs(clip - forward(net, dry, turned)[-500:]).max() < 1e-5
+    assert np.abs(clip - forward(net, dry, positions)[-500:]).max() < 1e-5
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)
 def test_the_step_for_export_is_the_player(name: str, knobs: int) -> None:
-    net, dry, turned = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
-    setting = torch.from_numpy(turned)[None]
+    net, dry, positions = lively(name, knobs), noise(900), np.array([0.3, -0.8], np.float32)[:knobs]
+    setting = torch.from_numpy(positions)[None]
     output, size = [], 1 if net.feeds_back else 300
     with torch.inference_mode():
-        pasts = net.at_rest(setting)
+        state = net.at_rest(setting)
         for start in range(0, dry.size, size):
-            out, pasts = net.step(torch.from_numpy(dry[start : start + size])[None], setting, pasts)
+            out, state = net.step(torch.from_numpy(dry[start : start + size])[None], setting, state)
             output.append(out[0].numpy())
-    whole = played(net.player(turned), dry)
+    whole = played(net.player(positions), dry)
     assert np.abs(np.concatenate(output) - whole).max() < 2e-5 * max(1.0, float(np.abs(whole).max()))
 
 

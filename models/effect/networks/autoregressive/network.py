@@ -19,14 +19,12 @@ from torch.nn import functional
 
 from tonemill.models.contract import Update
 from tonemill.models.effect.losses import BlockLoss
-from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Pairs
+from tonemill.models.effect.network import Knobs, Network, NetworkPlayer, Pairs, as_array
 from tonemill.models.effect.networks.autoregressive.runner import Runner
 from tonemill.models.effect.networks.autoregressive.settings import QUIETEST, AutoregressiveConfig
 from tonemill.models.effect.representations import REPRESENTATIONS, Linear, OneHot
 
 Streams = Float[Tensor, "streams time"]
-Turned = Float[Tensor, "streams knobs"]
-"""The positions of each stream's knobs."""
 
 
 class Autoregressive(Network):
@@ -41,8 +39,7 @@ class Autoregressive(Network):
     feeds_back = True
 
     def __init__(self, config: Any, knobs: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, knobs)
         self.representation: Linear = (
             OneHot(config.residual_weight)
             if config.representation == "onehot"
@@ -64,7 +61,7 @@ class Autoregressive(Network):
         return self.past + (self.config.sampling_steps if self.config.scheduled_sampling else 0)
 
     @property
-    def reach(self) -> None:
+    def receptive_field(self) -> None:
         return None
 
     def forward(self, dry: Streams, knobs: Knobs, wet: Streams | None = None) -> Streams:
@@ -80,30 +77,24 @@ class Autoregressive(Network):
         update("network", total)
         return {name: value.detach() for name, value in {"loss": total, **losses}.items()}
 
-    def pasts(self) -> list[tuple[int, ...]]:
-        return [(1, self.past), (1, self.past)]
-
-    def step(self, dry: Streams, knobs: Knobs, pasts: list[Tensor]) -> tuple[Streams, list[Tensor]]:
+    def step(self, dry: Streams, knobs: Knobs, state: list[Tensor]) -> tuple[Streams, list[Tensor]]:
         """One sample: `dry` is (1, 1), because the next sample needs this one's output."""
-        seen = torch.cat([pasts[0], self.representation.encode(dry)], dim=1)
-        code = self._kept(self.representation.code(self.outputs(_seen(seen, pasts[1], knobs))))[:, None]
-        return self.representation.decode(code), [seen[:, 1:], torch.cat([pasts[1], code], dim=1)[:, 1:]]
+        seen = torch.cat([state[0], self.representation.encode(dry)], dim=1)
+        code = self._kept(self.representation.code(self.outputs(_seen(seen, state[1], knobs))))[:, None]
+        return self.representation.decode(code), [seen[:, 1:], torch.cat([state[1], code], dim=1)[:, 1:]]
 
     def at_rest(self, knobs: Knobs) -> list[Tensor]:
-        return [knobs.new_zeros(shape) for shape in self.pasts()]
+        return [knobs.new_zeros(len(knobs), self.past) for _ in range(2)]
 
     def player(self, knobs: Float[np.ndarray, "knobs"]) -> NetworkPlayer:
         return self.runner(knobs).stream()
 
     def runner(self, knobs: Float[np.ndarray, "knobs"] | None = None) -> Runner:
         """A runner with a copy of the current weights."""
-        layers = [
-            (layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy())
-            for layer in self.layers
-        ]
+        layers = [(as_array(layer.weight), as_array(layer.bias)) for layer in self.layers]
         return Runner(layers, self.config, self.representation, self.code_limit, knobs)
 
-    def play_many(
+    def play_batch(
         self,
         signals: Sequence[Float[np.ndarray, "_"]],
         knobs: Sequence[Float[np.ndarray, "knobs"]],
@@ -111,9 +102,9 @@ class Autoregressive(Network):
         segments: int = 1,
     ) -> list[Float[np.ndarray, "_"]]:
         outputs: dict[int, np.ndarray] = {}
-        for turned in {one.tobytes(): one for one in knobs}.values():
-            runner = self.runner(turned)
-            alike = [n for n, one in enumerate(knobs) if one.tobytes() == turned.tobytes()]
+        for positions in {one.tobytes(): one for one in knobs}.values():
+            runner = self.runner(positions)
+            alike = [n for n, one in enumerate(knobs) if one.tobytes() == positions.tobytes()]
             if segments > 1:
                 outputs |= {n: runner.run_segments(signals[n], segments) for n in alike}
                 continue
@@ -148,7 +139,7 @@ class Autoregressive(Network):
         output = self.layers[-1](x)
         return output + windows[..., self.past : self.past + 1] if self.config.skip else output
 
-    def teacher_forced(self, dry: Streams, wet: Streams, knobs: Turned | None = None) -> Streams:
+    def teacher_forced(self, dry: Streams, wet: Streams, knobs: Knobs | None = None) -> Streams:
         """Each sample predicted from the true past, with silence before the start. In blocks, to save memory."""
         code_dry, code_wet = (self.representation.encode(x) for x in (dry, wet))
         seen = functional.pad(code_dry, (self.past, 0)).unfold(1, self.config.context, 1)
@@ -161,7 +152,7 @@ class Autoregressive(Network):
         ]
         return self.representation.decode(torch.cat(blocks, dim=1))
 
-    def window_loss(self, dry: Streams, wet: Streams, step: int, knobs: Turned | None = None) -> Tensor:
+    def window_loss(self, dry: Streams, wet: Streams, step: int, knobs: Knobs | None = None) -> Tensor:
         """The loss at random places of the clips, each after the true past with noise, or in part the network's own.
 
         With scheduled sampling, a window is chosen with a probability that rises linearly, over `sampling_ramp` steps,
@@ -174,7 +165,7 @@ class Autoregressive(Network):
         at = torch.randint(self.past + own, dry.shape[1], (config.windows,), device=dry.device)
         seen = dry.unfold(1, config.context + own, 1)[place, at - self.past - own]
         wet_windows = wet.unfold(1, config.context + own, 1)[place, at - self.past - own]
-        turned = None if knobs is None else knobs[place]
+        knobs = None if knobs is None else knobs[place]
         target, wet_windows = wet_windows[:, -1], wet_windows[:, :-1]
         rms = (
             wet_windows.square().mean(dim=1, keepdim=True).sqrt()
@@ -186,8 +177,8 @@ class Autoregressive(Network):
         seen, wet_windows = encode(seen), encode(wet_windows)
         if own:
             share = config.scheduled_sampling * min(1.0, step / config.sampling_ramp)
-            wet_windows = self._own(seen, wet_windows, torch.rand(config.windows, device=dry.device) < share, turned)
-        windows = _seen(seen[:, own:], wet_windows[:, own:], turned)
+            wet_windows = self._own(seen, wet_windows, torch.rand(config.windows, device=dry.device) < share, knobs)
+        windows = _seen(seen[:, own:], wet_windows[:, own:], knobs)
         level = self.level(windows)
         return self.representation.loss(self.outputs(windows) / level, encode(target) / level[:, 0])
 
@@ -208,7 +199,7 @@ class Autoregressive(Network):
         dry: Streams,
         wet: Streams,
         loss: Callable[[Streams, Streams], Tensor],
-        knobs: Turned | None = None,
+        knobs: Knobs | None = None,
     ) -> Tensor:
         """`loss` on blocks of `unroll` samples in closed loop from the true past, with gradients through the loop."""
         config, length = self.config, self.config.unroll
@@ -220,7 +211,7 @@ class Autoregressive(Network):
         return loss(rendered, wet_windows[:, self.past :])
 
     def unrolled(
-        self, dry: Streams, past: Float[Tensor, "streams past"], knobs: Turned | None = None
+        self, dry: Streams, past: Float[Tensor, "streams past"], knobs: Knobs | None = None
     ) -> Float[Tensor, "streams length"]:
         """The output in closed loop, with gradients; `dry` begins `past` samples before the output."""
         encode = self.representation.encode
@@ -260,5 +251,5 @@ def _seen(dry: Tensor, wet: Tensor, knobs: Tensor | None) -> Tensor:
     """The input of the first layer: windows of both signals, then the knobs, along the last axis."""
     if knobs is None or not knobs.shape[-1]:
         return torch.cat([dry, wet], dim=-1)
-    turned = knobs if dry.ndim == 2 else knobs[:, None].expand(-1, dry.shape[1], -1)
-    return torch.cat([dry, wet, turned], dim=-1)
+    each = knobs if dry.ndim == 2 else knobs[:, None].expand(-1, dry.shape[1], -1)
+    return torch.cat([dry, wet, each], dim=-1)

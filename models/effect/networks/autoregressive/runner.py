@@ -49,8 +49,8 @@ class Runner:
         # Constant knobs are a part of the bias.
         weight, bias = layers[0]
         seen = 2 * config.context - 1
-        turned = np.zeros(weight.shape[1] - seen, np.float32) if knobs is None else knobs.astype(np.float32)
-        layers[0] = weight[:, :seen], bias + weight[:, seen:] @ turned
+        positions = np.zeros(weight.shape[1] - seen, np.float32) if knobs is None else knobs.astype(np.float32)
+        layers[0] = weight[:, :seen], bias + weight[:, seen:] @ positions
         quietest = QUIETEST if config.relative_level else None
         self.loop = Loop(layers, config.context, code_limit, config.skip, quietest)
 

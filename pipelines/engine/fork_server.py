@@ -49,8 +49,8 @@ def serve(command: socket.socket) -> None:
             _report_ended(channels)
         if command.fileno() in ready:
             # No more than a byte, for the next one has other descriptors.
-            asked, descriptors, _, _ = socket.recv_fds(command, 1, MOST_DESCRIPTORS)
-            if not asked:
+            request, descriptors, _, _ = socket.recv_fds(command, 1, MOST_DESCRIPTORS)
+            if not request:
                 return
             channel = Channel(socket.socket(fileno=descriptors[0]))
             worker = os.fork()

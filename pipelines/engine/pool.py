@@ -150,7 +150,7 @@ class WorkerPool:
 
     def _give(self, worker: Worker, task: Task) -> None:
         worker.task = task
-        with suppress(OSError):  # if the worker has ended, its channel says so
+        with suppress(OSError):  # if the worker has ended, the server reports it
             worker.channel.send(task if isinstance(task, int) else task())
 
     def _messages(self, seconds: float) -> Iterator[tuple[Worker, dict[str, Any]]]:
@@ -237,7 +237,7 @@ class WorkerPool:
 
     def _await_ends(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        with suppress(OutputError):  # the server has ended, so nothing is heard of its workers any more
+        with suppress(OutputError):  # the server has ended, and reports no more ends
             while self._workers and (left := until - time.monotonic()) > 0:
                 for worker, message in self._messages(left):
                     if "ended" in message:

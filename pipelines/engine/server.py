@@ -61,7 +61,7 @@ class Server:
             process = channel.read()[0]["process"]
         except (OSError, EOFError):
             raise self.failure() from None
-        with contextlib.suppress(OSError):  # if the worker has ended already, its channel says so
+        with contextlib.suppress(OSError):  # if the worker has ended already, the server reports it
             channel.send(job)
         return process, channel
 

@@ -42,6 +42,20 @@ class Channel:
         with self._sending:
             self._end.sendall(b"\n" + json.dumps(message).encode() + b"\n")
 
+    def first(self) -> Any:
+        """Wait for one message, and read nothing beyond it: what follows makes the channel ready for reading.
+
+        Raises:
+            EOFError: the other process has ended.
+        """
+        line = b""
+        while not line.strip() or not line.endswith(b"\n"):
+            byte = self._end.recv(1)
+            if not byte:
+                raise EOFError
+            line += byte
+        return json.loads(line)
+
     def read(self) -> list[Any]:
         """Wait for bytes and return the complete messages.
 

@@ -55,6 +55,7 @@ def serve(command: socket.socket) -> None:
             channel = Channel(socket.socket(fileno=descriptors[0]))
             worker = os.fork()
             if worker == 0:
+                os.setpgid(0, 0)  # before it can end, for then it kills its process group
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for end in (command.fileno(), woken, waker, *(other.fileno() for other in channels.values())):

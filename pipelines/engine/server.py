@@ -58,7 +58,7 @@ class Server:
         try:
             with theirs:
                 socket.send_fds(self._end, [b"."], [theirs.fileno(), *locks.held()])
-            process = channel.read()[0]["process"]
+            process = channel.first()["process"]
         except (OSError, EOFError):
             raise self.failure() from None
         with contextlib.suppress(OSError):  # if the worker has ended already, the server reports it

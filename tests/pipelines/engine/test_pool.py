@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from faults import workers_of
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.corpus.plan_file import dump_plan
 from tonemill.pipelines.engine import devices, engine, pool, probe, server
+from tonemill.pipelines.engine.channel import Channel
 from tonemill.pipelines.engine.devices import devices_of
 from tonemill.pipelines.planning.plan import Output, Plan
 from tonemill.pipelines.planning.planner import Splitting, make_plan
@@ -131,6 +133,18 @@ def works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def left_of(home: Path, count: int) -> Callable[[], list[int]]:
     return lambda: [number for number in range(count) if not (home / f"done-{number}").exists()]
+
+
+def test_the_first_message_of_a_channel_leaves_the_second() -> None:
+    """A worker that ends at once is not waited for: its end comes after its process id."""
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    theirs.send({"process": 7})
+    theirs.send({"ended": -9})
+    theirs.close()
+    assert ours.first() == {"process": 7} and ours.read() == [{"ended": -9}]
+    with pytest.raises(EOFError):
+        ours.first()
+    ours.close()
 
 
 def test_a_shard_is_put_while_its_worker_does_the_next_one_and_all_are_there_in_the_end(works: Path) -> None:

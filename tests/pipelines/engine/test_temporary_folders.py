@@ -46,7 +46,7 @@ def left_behind(temporary: Path) -> set[str]:
 def test_a_command_leaves_no_folder(temporary: Path, shell: Shell, command: str) -> None:
     if "dask" in command:
         pytest.importorskip("distributed", reason="the Dask runner needs tonemill[dask]")
-    shell(f"TMPDIR={temporary} tonemill {command} < one.jsonl").done()
+    shell(f"TMPDIR={temporary} tonemill {command} < one.jsonl", timeout=300).done()
     assert left_behind(temporary) == set()
 
 

@@ -149,9 +149,9 @@ class WorkerPool:
         self._channels.register(worker.channel, selectors.EVENT_READ, worker)
 
     def _give(self, worker: Worker, task: Task) -> None:
-        worker.task = task
+        worker.task, message = task, task if isinstance(task, int) else task()
         with suppress(OSError):  # if the worker has ended, the server reports it
-            worker.channel.send(task if isinstance(task, int) else task())
+            worker.channel.send(message)
 
     def _messages(self, seconds: float) -> Iterator[tuple[Worker, dict[str, Any]]]:
         """Wait for messages of the workers, at most some seconds, and yield them.

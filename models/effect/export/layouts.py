@@ -13,6 +13,7 @@ that of 0.7.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +31,9 @@ _FILMS: Final = (
     "conv_pre_film", "conv_post_film", "input_mixin_pre_film", "input_mixin_post_film",
     "activation_pre_film", "activation_post_film", "layer1x1_post_film", "head1x1_post_film",
 )  # fmt: skip
+
+MOST_PAST: Final = 1 << 20
+"""Samples that a WaveNet in a file may read: some 20 s, where the field's read a tenth of a second."""
 
 
 class Layout(NamedTuple):
@@ -77,30 +81,35 @@ def layout_of(network: Network) -> Layout:
 
 
 def network_of(architecture: str, config: Mapping[str, Any], numbers: Any) -> Network:
-    """The network of a layout, in eval mode.
+    """The network of a layout, in eval mode; nothing larger than its weights is made in memory.
 
     Raises:
         UsageError: there are too few or too many weights.
-        ValueError, KeyError, TypeError, AttributeError: it is no layout, or one of another kind.
+        ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError: it is no layout, or one of another
+            kind.
     """
     weights = np.array(numbers, np.float32)
     if weights.ndim != 1 or not np.isfinite(weights).all():
         raise ValueError('its "weights" must be a list of finite numbers, and is not')
     if architecture not in _SHAPES:
         raise ValueError(f"its architecture is {architecture!r}; WaveNet, LSTM and Linear are supported here")
-    network = _SHAPES[architecture](config)
-    tensors = list(places(network))
-    expected = sum(place.numel() for place in tensors) + isinstance(network, WaveNet)
+    make = partial(_SHAPES[architecture], config, weights.size)
+    with torch.device("meta"):
+        network = make()
+    expected = sum(place.numel() for place in places(network)) + isinstance(network, WaveNet)
     if weights.size != expected:
         raise UsageError(
             f"it holds {weights.size} weights, and the {architecture} that it describes has {expected}: it is "
             "incomplete, or of a layout that is not known here. Get the file again."
         )
+    if (network.receptive_field or 0) > max(MOST_PAST, weights.size):
+        raise ValueError(f"it reads {network.receptive_field:,} samples for each, and {MOST_PAST:,} are the most here")
+    network = make()
     if isinstance(network, WaveNet):
         network.shape = network.shape._replace(head_scale=float(weights[-1]))
     at = 0
     with torch.no_grad():
-        for place in tensors:
+        for place in places(network):
             place.copy_(torch.from_numpy(weights[at : at + place.numel()]).reshape(place.shape))
             at += place.numel()
     return network.eval()
@@ -154,10 +163,17 @@ def _current(stack: StackShape) -> dict[str, Any]:
     }
 
 
-def _wavenet_shape(config: Mapping[str, Any]) -> WaveNet:
+def _whole(value: Any, most: int) -> int:
+    """A size in a file: 1 or more, and at most as many as there are weights, or another bound."""
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"one of its sizes is {str(value)[:20]}, and must be a whole number from 1 to {most:,}")
+    return value
+
+
+def _wavenet_shape(config: Mapping[str, Any], weights: int) -> WaveNet:
     stacks = []
     for layer in config["layers"]:
-        dilations = tuple(layer["dilations"])
+        dilations = tuple(_whole(one, MOST_PAST) for one in layer["dilations"])
         active = [name for name in _FILMS if (layer.get(name) or {}).get("active")]
         gates = layer.get("gating_mode", ["none"])
         gated = layer.get("gated", False) or any(
@@ -169,13 +185,17 @@ def _wavenet_shape(config: Mapping[str, Any]) -> WaveNet:
             what = active[0] if active else "gates, groups, a bottleneck, a condition of its own or a post-head"
             raise ValueError(f"it uses {what}, which is not supported here")
         kernels = layer.get("kernel_sizes", layer.get("kernel_size"))
-        kernels = (kernels,) * len(dilations) if isinstance(kernels, int) else tuple(kernels)
+        kernels = tuple(
+            _whole(one, weights) for one in ((kernels,) * len(dilations) if isinstance(kernels, int) else kernels)
+        )
         head = layer.get("head") or {"out_channels": layer["head_size"], "kernel_size": 1, "bias": layer["head_bias"]}
+        sizes = (_whole(one, weights) for one in (layer["channels"], head["out_channels"], head["kernel_size"]))
+        channels, outputs, taps = sizes
         slope = _slope(layer["activation"])
-        stacks.append(
-            StackShape(
-                layer["channels"], head["out_channels"], kernels, dilations, head["kernel_size"], head["bias"], slope
-            )
+        stacks.append(StackShape(channels, outputs, kernels, dilations, taps, bool(head["bias"]), slope))
+    if [one.head for one in stacks] != [*(one.channels for one in stacks[1:]), 1]:
+        raise ValueError(
+            "each of its stacks must give as many channels as the next one has, and the last one must give 1"
         )
     shape = Shape(tuple(stacks), float(config["head_scale"]))
     presets: list[Any] = [name for name, one in PRESETS.items() if one.stacks == shape.stacks]
@@ -198,12 +218,13 @@ def _lstm_config(network: Recurrent) -> dict[str, Any]:
     return {"input_size": 1, "hidden_size": network.config.hidden_size, "num_layers": network.config.layers}
 
 
-def _lstm_shape(config: Mapping[str, Any]) -> LSTM:
+def _lstm_shape(config: Mapping[str, Any], weights: int) -> LSTM:
     if config.get("input_size", 1) != 1:
         raise ValueError(
             f"its LSTM reads {config['input_size']} signals at once (input_size); only one, the sound, is supported"
         )
-    network = LSTM(RecurrentConfig(hidden_size=config["hidden_size"], layers=config["num_layers"]))
+    units, layers = (_whole(config[name], weights) for name in ("hidden_size", "num_layers"))
+    network = LSTM(RecurrentConfig(hidden_size=units, layers=layers))
     network.silence = 0  # the state in the file is at rest
     with torch.no_grad():
         for name, tensor in network.cells.named_parameters():
@@ -224,10 +245,10 @@ def _lstm_weights(network: LSTM) -> list[np.ndarray]:
     return [*found, _flat(network.head.weight), _flat(network.head.bias)]
 
 
-def _linear_shape(config: Mapping[str, Any]) -> FIR:
+def _linear_shape(config: Mapping[str, Any], weights: int) -> FIR:
     if config.get("bias"):
         raise ValueError("its linear model has a bias, which is not supported here")
-    return FIR(FIRConfig(taps=config["receptive_field"]))
+    return FIR(FIRConfig(taps=_whole(config["receptive_field"], weights)))
 
 
 def _wavenet_weights(network: WaveNet) -> list[np.ndarray]:
@@ -257,7 +278,7 @@ def places(network: Network) -> Iterator[torch.Tensor]:
         yield from (network.head.weight, network.head.bias)
 
 
-_SHAPES: Final[dict[str, Callable[[Mapping[str, Any]], Network]]] = {
+_SHAPES: Final[dict[str, Callable[[Mapping[str, Any], int], Network]]] = {
     "WaveNet": _wavenet_shape,
     "LSTM": _lstm_shape,
     "Linear": _linear_shape,

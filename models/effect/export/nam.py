@@ -25,6 +25,8 @@ from tonemill.models.effect.networks.wavenet import WaveNet, one_stack
 CONTAINER: Final = "SlimmableContainer"
 CONTAINER_VERSION: Final = "0.7.0"
 
+MOST_RATE: Final = 1_000_000
+
 _VERSIONS: Final = re.compile(r"0\.[567]\.\d+")
 
 
@@ -60,7 +62,9 @@ def read(data: bytes) -> Amp:
             return _read_container(content)
         network = network_of(content["architecture"], content["config"], content["weights"])
         return Amp(network, _rate(content), content.get("metadata") or {})
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise UsageError(f"it cannot be read as a .nam file: {type(error).__name__}: {error}.") from error
 
 
@@ -104,7 +108,10 @@ def _packed_config(members: Mapping[float, Network]) -> PackedConfig | None:
 
 
 def _rate(content: Mapping[str, Any]) -> int:
-    return round(float(content.get("sample_rate") or 48000))
+    rate = float(content.get("sample_rate") or 48000)
+    if not 1 <= rate <= MOST_RATE:
+        raise ValueError(f"its sample rate is {rate:g} Hz")
+    return round(rate)
 
 
 def _refuse_unknown_version(version: Any) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import math
+import random
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from effect_networks import CASES, lively, made, noise
+from effect_networks import CASES, SMALL, lively, made, noise
 
 from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.export import forms, graph, nam
@@ -152,6 +155,40 @@ def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str)
     for data in (b"", b"\xff\xfe", b"[]", b"3"):
         with pytest.raises(UsageError, match=r"as a \.nam file"):
             nam.read(data)
+
+
+def parts_of(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where each value of a file is; of a list its first."""
+    inside = content.items() if isinstance(content, dict) else enumerate(content[:1]) if content else ()
+    for key, value in inside:
+        yield (*place, key)
+        if isinstance(value, dict | list):
+            yield from parts_of(value, (*place, key))
+
+
+WRONG: list[Any] = [None, -1, 0, 1.5, 10**12, 10**400, math.inf, math.nan, "x", "", [], {}, [1, 2], {"type": 1}]
+
+
+@pytest.mark.parametrize("name", ["wavenet", "packed", "lstm", "fir"])
+def test_a_nam_file_with_one_wrong_value_is_refused_in_words_or_plays(name: str) -> None:
+    """Sizes that no memory holds too, before any memory is taken."""
+    whole = nam.written(made(name, **SMALL[name] if name != "wavenet" else {"preset": "nano"}), 48_000, {})
+    changes = list(product((one for one in parts_of(json.loads(whole)) if "metadata" not in one), WRONG))
+    refused = 0
+    for place, wrong in random.Random(0).sample(changes, min(len(changes), 80)):
+        content = json.loads(whole)
+        holder = content
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = wrong
+        try:
+            again = nam.read(json.dumps(content).encode())
+        except UsageError:
+            refused += 1
+        else:
+            assert 1 <= again.sample_rate <= nam.MOST_RATE
+            assert np.isfinite(played(again.network.player(np.zeros(0, np.float32)), noise(10))).all()
+    assert refused > 30
 
 
 def test_an_lstm_of_a_nam_file_becomes_onnx_and_torchscript() -> None:

@@ -35,7 +35,7 @@ from pyarrow import parquet
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import read_whole, write_plan
 from tonemill.pipelines.corpus.shard_tables import REJECT_COLUMNS
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard, pack, unpack
+from tonemill.pipelines.planning.plan import Plan, Rows, Shard, pack, unpack
 from tonemill.pipelines.storage import commit, json_files
 
 RATE, CLIPS = 16000, 2000
@@ -108,7 +108,7 @@ def _grow(corpus: Path, rows: int) -> None:
 def _grown_plan(plan: Plan, times: int) -> Plan:
     """Its shards again and again, each recipe with a path and a digest of its own."""
     shards: list[Shard] = []
-    rows: list[tuple[Planned, ...]] = []
+    rows = Rows()
     for again in range(times):
         for shard, planned in zip(plan.shards, plan.rows, strict=True):
             shards.append(replace(shard, name=f"{shard.split}/{len(shards):06d}"))
@@ -119,8 +119,8 @@ def _grown_plan(plan: Plan, times: int) -> Plan:
                 for source in record["sources"].values():
                     source["sha256"] = f"{again:08x}{source['sha256'][8:]}"
                 some.append(replace(row, packed=pack(json.dumps(record))))
-            rows.append(tuple(some))
-    return replace(plan, shards=tuple(shards), rows=tuple(rows))
+            rows.add(some)
+    return replace(plan, shards=tuple(shards), rows=rows)
 
 
 def measure(corpus: Path, page: Path, runs: int) -> None:

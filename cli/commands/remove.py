@@ -56,7 +56,7 @@ def command(
     from tonemill.pipelines.engine.engine import check
     from tonemill.pipelines.maintenance.removal import digests_of, remove
     from tonemill.pipelines.maintenance.search import search
-    from tonemill.pipelines.planning.planner import key_of
+    from tonemill.pipelines.planning.plan import key_of
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.storage.output_names import STAGED
     from tonemill.pipelines.storage.paths import place, readable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,10 +45,12 @@ def describe_changes(found: ExistingFolder, plan: Plan, state: State, tolerance:
     """One line for each shard of a folder made earlier that will be removed, added or made again, with the reason."""
     if state.made is None or (state.made.digest == plan.digest and not _begun(found.output, plan)):
         return
-    lines = list(_lines(found, plan, state, tolerance))
-    yield from lines[:MOST_LINES]
-    if len(lines) > MOST_LINES:
-        yield f"... and {len(lines) - MOST_LINES} shards more"
+    kept = {shard.name for shard in plan.shards}
+    gone = [name for name in state.stale if name not in kept]
+    deleted = (f"{name} is deleted: none of its sources is in the new plan" for name in gone)
+    yield from itertools.islice(itertools.chain(_made_again(found, plan, state, tolerance), deleted), MOST_LINES)
+    if (more := len(state.todo) + len(gone) - MOST_LINES) > 0:
+        yield f"... and {more} shards more"
 
 
 def _begun(output: OutputFolder, plan: Plan) -> bool:
@@ -55,31 +58,29 @@ def _begun(output: OutputFolder, plan: Plan) -> bool:
     return output.description.exists() and any(output.shard(shard.name).sidecar.exists() for shard in plan.shards)
 
 
-def _lines(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance) -> Iterator[str]:
+def _made_again(found: ExistingFolder, plan: Plan, state: State, tolerance: Tolerance) -> Iterator[str]:
+    """For each of the first shards to cook a line with the reason."""
     assert state.made is not None
-    output = found.output
-    before = {shard.name: shard.digest for shard in state.made.shards}
+    output, first = found.output, state.todo[:MOST_LINES]
+    before = {shard.name: number for number, shard in enumerate(state.made.shards)}
     try:
         made = found.whole_plan() or plan if state.made.digest != plan.digest else plan
     except CorpusError:
         made = state.made
-    old_rows = dict(zip((shard.name for shard in made.shards), made.rows, strict=False))
-    homes = {row.key: name for name, rows in old_rows.items() for row in rows}
-    for number in state.todo:
-        shard = plan.shards[number]
-        if shard.name not in before:
+    wanted = {row.key for number in first for row in plan.rows[number]} if made.rows else set()
+    there = {row.key for rows in made.rows for row in rows if row.key in wanted} if wanted else set()
+    for shard, number in ((plan.shards[number], number) for number in first):
+        at = before.get(shard.name)
+        if at is None:
             yield f"{shard.name} is new: {shard.recipes} sources"
-        elif before[shard.name] == shard.digest:
+        elif state.made.shards[at].digest == shard.digest:
             yield f"{shard.name} is made again: {_lacking(output, shard.name, tolerance)}"
         elif made.output != plan.output:
             why = of_records("output", made.output.to_json(), plan.output.to_json())
             yield f"{shard.name} is made again: {'; '.join(why)}"
         else:
-            yield f"{shard.name} is made again: {_why(old_rows.get(shard.name, ()), plan.rows[number], homes)}"
-    kept = {shard.name for shard in plan.shards}
-    for name in state.stale:
-        if name not in kept:
-            yield f"{name} is deleted: none of its sources is in the new plan"
+            old = made.rows[at] if made.rows else ()
+            yield f"{shard.name} is made again: {_why(old, plan.rows[number], there)}"
 
 
 def _lacking(output: OutputFolder, name: str, tolerance: Tolerance) -> str:
@@ -95,13 +96,19 @@ def _lacking(output: OutputFolder, name: str, tolerance: Tolerance) -> str:
     )
 
 
-def _why(old: Sequence[Planned], new: Sequence[Planned], homes: dict[str, str]) -> str:
-    """The changes of a shard's sources: for each kind, their number and an example, as `2 added (a.wav, ...)`."""
+def _why(old: Sequence[Planned], new: Sequence[Planned], there: Collection[str]) -> str:
+    """The changes of a shard's sources: for each kind, their number and an example, as `2 added (a.wav, ...)`.
+
+    Args:
+        old: its recipes.
+        new: likewise.
+        there: keys of `new` that any shard had.
+    """
     before, after = {row.key: row for row in old}, {row.key: row for row in new}
     found: dict[str, list[str]] = defaultdict(list)
     for key, row in after.items():
         if key not in before:
-            found["come from other shards" if key in homes else "added"].append(row.recipe.path)
+            found["come from other shards" if key in there else "added"].append(row.recipe.path)
         elif row.line != before[key].line and (why := differences(before[key].recipe, row.recipe)):
             found["changed"].append(f"{row.recipe.path}: {', '.join(why)}")
         elif row.name != before[key].name:

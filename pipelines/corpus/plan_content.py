@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tonemill.audiotools.codecs.encoding import CONTAINERS
 from tonemill.audiotools.errors import CorpusError
-from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Shard, Splitting, pack
+from tonemill.pipelines.planning.plan import KEY, SHARD_NAME, Output, Plan, Planned, Rows, Shard, Splitting, pack
 from tonemill.pipelines.storage.columns import column
 from tonemill.pipelines.storage.paths import is_plain
 
@@ -79,7 +79,7 @@ def plan_of(about: dict[str, Any], shards: tuple[Shard, ...]) -> Plan:
         for name in ("recipes", "clips", "bytes"):
             require(type(getattr(shard, name)) is int and getattr(shard, name) >= 0, name, getattr(shard, name))
     require(len({shard.name for shard in shards}) == len(shards), "shard", "of one name twice")
-    return Plan(output, shards, (), splitting, about.get("grown") is True, shard_seconds)
+    return Plan(output, shards, Rows(), splitting, about.get("grown") is True, shard_seconds)
 
 
 def require(fits: object, what: str, found: object) -> None:

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_content import COLUMNS, SHARD_COLUMNS, plan_of, require, rows_of, table_of
-from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
+from tonemill.pipelines.planning.plan import Output, Plan, Planned, Rows, Shard
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.columns import table_of_rows
 from tonemill.pipelines.storage.parquet import read_row_group, read_row_groups, reading
@@ -70,9 +70,9 @@ def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any
         for group in _groups(plan):
             writer.group(table_of(group))
         firsts = itertools.accumulate((shard.recipes for shard in plan.shards), initial=0)
-        listed = [{**asdict(shard), "first": first} for shard, first in zip(plan.shards, firsts, strict=False)]
-        for start in range(0, len(listed), AT_ONCE):
-            writer.table(table_of_rows(listed[start : start + AT_ONCE], SHARD_COLUMNS))
+        listed = ({**asdict(shard), "first": first} for shard, first in zip(plan.shards, firsts, strict=False))
+        while some := list(itertools.islice(listed, AT_ONCE)):
+            writer.table(table_of_rows(some, SHARD_COLUMNS))
         return writer.close()
 
 
@@ -247,11 +247,11 @@ class PlanFile:
         try:
             if not self._is_earlier:
                 self._file.copy()
-                return replace(self.plan, rows=tuple(tuple(rows) for rows in self._all_rows()))
+                return replace(self.plan, rows=Rows(self._all_rows()))
             with reading(path):
                 copy = held(path) if self._proved else path
             tables = enumerate(read_row_groups(copy, lambda _: True, range(self.count), self._proved))
-            return replace(self.plan, rows=tuple(tuple(rows_of(path, number, table)) for number, table in tables))
+            return replace(self.plan, rows=Rows(rows_of(path, number, table) for number, table in tables))
         except ValueError as error:
             raise CorpusError(f"{path} is damaged: {error}") from error
 

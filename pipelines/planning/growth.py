@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Literal
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+import numpy as np
 
 from tonemill.audiotools.codecs.encoding import LOSSY
 from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.planning.file_names import file_names
-from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard
-from tonemill.pipelines.planning.planner import expected, grouped, key_of, shard_of
-from tonemill.pipelines.planning.seats import Known, Seat, seats_of
+from tonemill.pipelines.planning.plan import Plan, Planned, Rows, Shard, key_of
+from tonemill.pipelines.planning.planner import expected, grouped, shard_of
+from tonemill.pipelines.planning.seats import (
+    SEAT,
+    Array,
+    Known,
+    Sound,
+    by_key,
+    matched,
+    moved,
+    numbered,
+    replaced,
+    without_unread,
+)
 from tonemill.pipelines.planning.splits import CLUSTER
 from tonemill.pipelines.planning.straddling import straddling
 from tonemill.pipelines.recipes.differences import differences
 from tonemill.pipelines.recipes.recipe import SPLITS, Recipe
+from tonemill.pipelines.recipes.step import Estimate
 
 
 @dataclass(frozen=True)
@@ -81,173 +95,136 @@ def grow(
     if mode == "append":
         _refuse_other_output(old, wished)
     known = known or Known(mode == "append")
-    there, kept, new = _matched(seats_of(old, known), seats_of(wished, known))
-    changed, moved = 0, Counter[tuple[str, str]]()
+    there, kept, new = matched(old, wished, known)
+    facts, rows = known.facts, _RowReader(old, wished)
+    changed, moves = new[:0], Counter[tuple[str, str]]()
     if mode == "append":
-        _refuse_known_sources(kept, new)
-        _refuse_other_sound([*there, *kept], new)
-        seats, gone = [*there, *kept], 0
+        stay, gone = np.concatenate([there, kept]), 0
+        _refuse_known_sources(kept, new, facts, rows)
+        _refuse_other_sound(known.sounds(facts[stay["fact"]]), known.sounds(facts[new["fact"]]))
     else:
-        there, kept, new = _without_unread(there, kept, new)
-        replaced, new = _replaced(kept, new)
-        changed = len(replaced)
+        paths = numbered(facts["path"])
+        there, kept, new = without_unread(there, kept, new, paths, facts["is_unread"])
+        changed, rest, new = replaced(kept, new, paths)
         # What the stream lacks may be there; what it has in another split has moved.
-        held = {seat.facts.path for seat in (*there, *replaced, *new)} if lacks else set()
-        taken = {seat.row.key for seat in replaced}
-        rest = [seat for seat in kept if seat.row.key not in taken]
-        stay = [seat for seat in rest if lacks and seat.facts.path not in held]
-        seats, gone = [*there, *replaced, *stay], len(rest) - len(stay)
-        moved = _moved(kept, new)
-    used = {seat.row.key for seat in seats}
-    plan = _planned(old, replace(wished, grown=True), seats, _keyed(new, used), shard_seconds)
+        held = np.concatenate([there, changed, new])["fact"]
+        spared = rest[~np.isin(paths[rest["fact"]], paths[held])] if lacks else rest[:0]
+        stay, gone = np.concatenate([there, spared]), len(rest) - len(spared)
+        moves = moved(kept, new, numbered(np.column_stack([facts["path"], facts["contents"]])))
+    new = _keyed(new, np.concatenate([stay, changed])["key"], facts["path"], rows)
+    plan = _planned(old, replace(wished, grown=True), stay, changed, new, shard_seconds, known)
     if plan.digest == old.digest:
         # Nothing is new: what a killed command leaves and the same command finishes has not grown.
         plan = replace(plan, grown=old.grown)
     _refuse_straddling(plan)
-    several = sum(moved.values())
-    extents = {seat.facts.extent for seat in seats if seat.facts.extent}
-    twins = sum(seat.facts.extent in extents for seat in new)
-    return Grown(plan, len(there), len(new) - several, changed, gone - several, moved, twins)
+    several = sum(moves.values())
+    extents = numbered(facts["extent"])
+    with_sources = new["fact"][facts["extent"][new["fact"]].any(1)]
+    twins = np.isin(extents[with_sources], extents[np.concatenate([stay, changed])["fact"]]).sum()
+    return Grown(plan, len(there), len(new) - several, len(changed), gone - several, moves, int(twins))
 
 
 def regrown(old: Plan, wished: Plan) -> Plan | None:
     """The old plan, where it has grown or shrunk since and still holds exactly what the stream does; else None."""
     if not old.grown or old.output != wished.output or old.splitting != wished.splitting:
         return None
-    known = Known(with_estimates=False)
-    _, kept, new = _matched(seats_of(old, known), seats_of(wished, known))
-    return old if not kept and not new else None
+    _, kept, new = matched(old, wished, Known(with_estimates=False))
+    return old if not len(kept) and not len(new) else None
 
 
-def _matched(old: Sequence[Seat], new: Sequence[Seat]) -> tuple[list[Seat], list[Seat], list[Seat]]:
-    """Old seats whose recipe is in the stream too, with the stream's own places of things; the rest of both."""
-    both, rest, left = list[Seat](), list[Seat](), list[Seat]()
-    # Both are walked in one order: a dictionary of all would take more memory.
-    waiting = iter(sorted(new, key=_order))
-    one = next(waiting, None)
-    for seat in sorted(old, key=_order):
-        while one is not None and _order(one)[:2] < _order(seat)[:2]:
-            left.append(one)
-            one = next(waiting, None)
-        if one is None or _order(one)[:2] != _order(seat)[:2]:
-            rest.append(seat)
-            continue
-        packed = one.row.packed
-        # Places of things may differ.
-        both.append(seat if packed == seat.row.packed else seat._replace(row=replace(seat.row, packed=packed)))
-        one = next(waiting, None)
-    left += [] if one is None else [one, *waiting]
-    both, rest = (sorted(seats, key=lambda seat: seat.row.key) for seats in (both, rest))
-    return both, rest, sorted(left, key=lambda seat: (seat.row.key, seat.facts.digest))
+def _keyed(new: Array, used: Array, firsts: Array, rows: _RowReader) -> Array:
+    """New sources under keys that no other has had.
 
+    Args:
+        new: their seats.
+        used: keys of the others.
+        firsts: the first key that a source of its path may have, for each fact.
+    """
+    seats = new.copy()
+    seats["key"], seats["shard"] = firsts[new["fact"]], -1
+    used, taken = np.sort(used), set[int]()
 
-def _order(seat: Seat) -> tuple[bytes, str, str]:
-    return seat.facts.digest, seat.split, seat.row.key
+    def is_used(key: int) -> bool:
+        place = np.searchsorted(used, np.uint64(key))
+        return key in taken or bool(place < len(used) and used[place] == key)
 
-
-def _replaced(old: Sequence[Seat], new: Sequence[Seat]) -> tuple[list[Seat], list[Seat]]:
-    """Seats taken over by a changed recipe of the same path and split, and the recipes that found none."""
-    free: dict[tuple[str, str], list[Seat]] = defaultdict(list)
-    for seat in reversed(old):
-        free[seat.facts.path, seat.split].append(seat)
-    taken, rest = [], []
-    for seat in new:
-        seats = free[seat.facts.path, seat.split]
-        if seats:
-            place = seats.pop()
-            row = replace(seat.row, key=place.row.key, position=place.row.position)
-            taken.append(seat._replace(row=row, shard=place.shard))
-        else:
-            rest.append(seat)
-    return taken, rest
-
-
-def _moved(old: Sequence[Seat], new: Sequence[Seat]) -> Counter[tuple[str, str]]:
-    """Sources that were there and are in another split now, by both splits."""
-    splits: dict[tuple[str, bytes], list[str]] = defaultdict(list)
-    for seat in old:
-        splits[seat.facts.path, seat.facts.contents].append(seat.split)
-    moved: Counter[tuple[str, str]] = Counter()
-    for seat in new:
-        before = splits[seat.facts.path, seat.facts.contents]
-        other = next((split for split in before if split != seat.split), None)
-        if other is not None:
-            before.remove(other)
-            moved[other, seat.split] += 1
-    return moved
-
-
-def _without_unread(there: list[Seat], kept: list[Seat], new: list[Seat]) -> tuple[list[Seat], list[Seat], list[Seat]]:
-    """Old seats that the stream holds, the rest of both; a source that `scan` could not read changes nothing there."""
-    unread = {seat.facts.path for seat in new if seat.facts.is_unread}
-    stay = [seat for seat in kept if seat.facts.path in unread]
-    held = {seat.facts.path for seat in stay}
-    return (
-        [*there, *stay],
-        [seat for seat in kept if seat.facts.path not in unread],
-        [seat for seat in new if not (seat.facts.is_unread and seat.facts.path in held)],
-    )
-
-
-def _keyed(new: Sequence[Seat], used: set[str]) -> list[Seat]:
-    """New sources under keys that no other has had."""
-    seats = []
-    for seat in new:
-        path, occurrence = seat.facts.path, 0
-        while (key := key_of(path, occurrence)) in used:
+    for place, key in enumerate(seats["key"].tolist()):
+        occurrence = 0
+        while is_used(key):
             occurrence += 1
-        used.add(key)
-        seats.append(seat._replace(row=replace(seat.row, key=key), shard=None))
-    return sorted(seats, key=lambda seat: seat.row.key)
+            key = int(key_of(rows.row(seats[place]).recipe.path, occurrence), 16)
+        taken.add(key)
+        seats["key"][place] = key
+    return by_key(seats)
 
 
-def _planned(old: Plan, wished: Plan, seats: list[Seat], new: list[Seat], shard_seconds: float) -> Plan:
-    """Shards of old seats under their names, and after them shards of new ones."""
+class _RowReader:
+    """The rows of seats, in an old and a wished plan; those of some shards at a time, for seats are mostly in order."""
+
+    def __init__(self, old: Plan, wished: Plan) -> None:
+        self._rows = lru_cache(maxsize=16)(lambda is_wished, shard: (wished if is_wished else old).rows[shard])
+
+    def row(self, seat: Any) -> Planned:
+        """The row of a seat, under the seat's key."""
+        row: Planned = self._rows(bool(seat["is_wished"]), int(seat["of"]))[seat["place"]]
+        key = f"{seat['key']:016x}"
+        return row if row.key == key else replace(row, key=key)
+
+
+def _planned(
+    old: Plan, wished: Plan, stay: Array, changed: Array, new: Array, shard_seconds: float, known: Known
+) -> Plan:
+    """Shards of old seats under their names, and after them shards of new ones.
+
+    Args:
+        old: plan.
+        wished: what to make of it; rows of the seats are in these two.
+        stay: seats whose recipes are as they were, but for places of things.
+        changed: seats of old shards whose recipes are others.
+        new: seats without a shard.
+        shard_seconds: of each new shard.
+        known: facts of all.
+    """
+    reader, facts = _RowReader(old, wished), known.facts
+    names = {}
     if old.output.kind == "files":
         # Names depend on all that is there: a new one may make an old one longer.
-        names = file_names({seat.row.key: seat.facts.path for seat in [*seats, *new]})
-        seats = [seat._replace(row=replace(seat.row, name=names[seat.row.key])) for seat in seats]
-        new = [seat._replace(row=replace(seat.row, name=names[seat.row.key])) for seat in new]
-    by_shard: dict[str, list[Seat]] = defaultdict(list)
-    for seat in seats:
-        by_shard[str(seat.shard)].append(seat)
-    for split in SPLITS:
-        mine = [
-            (seat, (seat.facts.estimate or expected(seat.row.recipe)).seconds) for seat in new if seat.split == split
-        ]
+        names = file_names({row.key: row.recipe.path for row in map(reader.row, np.concatenate([stay, changed, new]))})
+    counts = [np.bincount(some["shard"], minlength=len(old.shards)) for some in (stay, changed)]
+    is_whole = (counts[0] == [shard.recipes for shard in old.shards]) & (counts[1] == 0) & (old.output == wished.output)
+    parts = dict[str, tuple[Array, int]]()
+    ordered = np.concatenate([stay, changed])
+    ordered = ordered[np.lexsort((ordered["key"], ordered["shard"]))]
+    for some in np.split(ordered, np.flatnonzero(np.diff(ordered["shard"])) + 1) if len(ordered) else ():
+        number = int(some["shard"][0])
+        parts[old.shards[number].name] = some, number
+    for place, split in enumerate(SPLITS):
+        mine = [(seat, reader.row(seat).seconds) for seat in new[new["split"] == place]]
         taken = [int(shard.name.rpartition("/")[2]) for shard in old.shards if shard.split == split]
-        first = max(taken, default=-1) + 1
-        for number, part in enumerate(grouped(mine, shard_seconds, lambda one: one[1]), first):
-            by_shard[f"{split}/{number:06d}"] = [seat for seat, _ in part]
-    known = {shard.name: (shard, rows) for shard, rows in zip(old.shards, old.rows, strict=True)}
-    shards: list[Shard] = []
-    rows: list[tuple[Planned, ...]] = []
-    for name in sorted(by_shard, key=lambda name: (SPLITS.index(name.split("/")[0]), name)):
+        for number, part in enumerate(grouped(mine, shard_seconds, lambda one: one[1]), max(taken, default=-1) + 1):
+            parts[f"{split}/{number:06d}"] = np.array([seat for seat, _ in part], SEAT), -1
+    shards, rows = list[Shard](), Rows()
+    for name in sorted(parts, key=lambda name: (SPLITS.index(name.split("/")[0]), name)):
+        some, number = parts[name]
+        is_same = number >= 0 and is_whole[number]
+        if is_same and not names and not some["is_wished"].any():
+            shards.append(old.shards[number])
+            rows.take(old.rows, number)
+            continue
         # In the order of keys, as in every plan.
-        ordered = sorted(by_shard[name], key=lambda seat: seat.row.key)
-        mine_rows = tuple(_at(seat.row, place) for place, seat in enumerate(ordered))
-        before = known.get(name)
-        same = before is not None and old.output == wished.output and _alike(before[1], mine_rows)
-        shards.append(before[0] if before is not None and same else _shard(name, wished.output, mine_rows, ordered))
-        rows.append(mine_rows)
-    return replace(wished, shards=tuple(shards), rows=tuple(rows))
-
-
-def _shard(name: str, output: Output, rows: tuple[Planned, ...], seats: Sequence[Seat]) -> Shard:
-    estimates = [seat.facts.estimate or expected(seat.row.recipe) for seat in seats]
-    return shard_of(name, output, rows, [seat.facts.digest for seat in seats], estimates)
-
-
-def _at(row: Planned, position: int) -> Planned:
-    return row if row.position == position else replace(row, position=position)
-
-
-def _alike(old: Sequence[Planned], new: Sequence[Planned]) -> bool:
-    """Whether two shards hold the same recipes under the same keys and names, wherever the sources lie."""
-    if [(row.key, row.name) for row in old] != [(row.key, row.name) for row in new]:
-        return False
-    pairs = zip(old, new, strict=True)
-    return all(a.packed == b.packed or a.recipe.canonical() == b.recipe.canonical() for a, b in pairs)
+        found = [reader.row(seat) for seat in some]
+        planned = [replace(row, position=at, name=names.get(row.key, row.name)) for at, row in enumerate(found)]
+        rows.add(planned)
+        if is_same and not (names and [row.name for row in planned] != [row.name for row in old.rows[number]]):
+            shards.append(old.shards[number])
+            continue
+        digests = [facts["digest"][fact].tobytes() for fact in some["fact"]]
+        expects = [
+            Estimate(*one) if one[0] >= 0 else expected(row.recipe)
+            for one, row in zip(facts["expected"][some["fact"]].tolist(), planned, strict=True)
+        ]
+        shards.append(shard_of(name, wished.output, planned, digests, expects))
+    return replace(wished, shards=tuple(shards), rows=rows)
 
 
 def _refuse_other_output(old: Plan, wished: Plan) -> None:
@@ -275,22 +252,22 @@ def _dealt(plan: Plan) -> str:
     return plan.splitting.in_words() or "none of --valid, --test, --group and their like"
 
 
-def _refuse_known_sources(old: Sequence[Seat], new: Sequence[Seat]) -> None:
+def _refuse_known_sources(old: Array, new: Array, facts: Array, rows: _RowReader) -> None:
     """Refuse to append a source that is there with other steps or fields: it would be there twice."""
-    known = {(seat.facts.path, seat.facts.contents): seat for seat in old}
-    for seat in new:
-        twin = known.get((seat.facts.path, seat.facts.contents))
-        if twin is not None:
-            why = ", ".join(differences(twin.row.recipe, seat.row.recipe)) or "another split"
-            raise OutputError(
-                f"{seat.facts.path} is already in the corpus, made differently: {why}. Append with the same steps and "
-                "fields, or use --update to make changed sources again."
-            )
+    sources = numbered(np.column_stack([facts["path"], facts["contents"]]))
+    there = sources[old["fact"]]
+    for seat in new[np.isin(sources[new["fact"]], there)][:1]:
+        twin = old[np.flatnonzero(there == sources[seat["fact"]])[-1]]
+        recipe = rows.row(seat).recipe
+        why = ", ".join(differences(rows.row(twin).recipe, recipe)) or "another split"
+        raise OutputError(
+            f"{recipe.path} is already in the corpus, made differently: {why}. Append with the same steps and "
+            "fields, or use --update to make changed sources again."
+        )
 
 
-def _refuse_other_sound(old: Sequence[Seat], new: Sequence[Seat]) -> None:
+def _refuse_other_sound(before: set[Sound], after: set[Sound]) -> None:
     """Refuse what would make a corpus of one rate, number of channels and set of roles one of two."""
-    before, after = ({seat.facts.sound for seat in seats if seat.facts.sound is not None} for seats in (old, new))
     for place, what in enumerate(("roles", "Hz", "channels")):
         had, adds = ({sound[place] for sound in sounds} for sounds in (before, after))
         if len(had) == 1 and not adds <= had:
@@ -335,7 +312,9 @@ def without(old: Plan, keys: set[str]) -> Plan:
     Raises:
         CorpusError: nothing would be left.
     """
-    seats = [seat for seat in seats_of(old, Known(with_estimates=False)) if seat.row.key not in keys]
-    if not seats:
+    known = Known(with_estimates=False)
+    seats = known.seats(old, is_wished=False)
+    stay = seats[~np.isin(seats["key"], np.array([int(key, 16) for key in keys], np.uint64))]
+    if not len(stay):
         raise CorpusError("No example would be left. Delete the folder instead.")
-    return _planned(old, replace(old, grown=True), seats, [], 1.0)
+    return _planned(old, replace(old, grown=True), stay, stay[:0], stay[:0], 1.0, known)

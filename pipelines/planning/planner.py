@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
+
+import numpy as np
 
 from tonemill.audiotools.codecs.encoding import LOSSY
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.planning.dealing import Dealing
 from tonemill.pipelines.planning.ends import are_too_few, parts_of
 from tonemill.pipelines.planning.file_names import file_names, plain_name
-from tonemill.pipelines.planning.plan import SPLITS, Output, Plan, Planned, Shard, Splitting, digest_of, pack, unpack
-from tonemill.pipelines.planning.splits import Groups, Place
-from tonemill.pipelines.recipes.recipe import Recipe, recipe_of
+from tonemill.pipelines.planning.plan import (
+    SPLITS,
+    Output,
+    Plan,
+    Planned,
+    Rows,
+    Shard,
+    Splitting,
+    digest_of,
+)
+from tonemill.pipelines.planning.splits import Groups
+from tonemill.pipelines.planning.waiting import Waiting, keys_of
+from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import Estimate, load_steps
 
 T = TypeVar("T")
@@ -63,129 +70,69 @@ def make_plan(
     """
     dealing = dealing or Dealing()
     groups = Groups(splitting, dealing)
-    waiting = [_waiting(recipe, groups, note) for recipe in recipes]
+    waiting = Waiting()
+    for recipe in recipes:
+        digest, estimate = _digest(recipe), expected(recipe)
+        place = groups.enter(recipe, digest.hex())
+        packed = waiting.put(recipe, digest, estimate, groups.settled(place), place)
+        if note is not None:
+            note(recipe, packed, digest, estimate)
     if not dealing.beside:
         groups.require_known_names()
-    if not waiting:
+    if not len(waiting):
         raise CorpusError(
             "No recipe came through the pipe, so there is nothing to make: `tonemill scan FOLDER` lists the audio "
             "of a folder."
         )
-    _give_keys(waiting)
-    # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
-    names = file_names({one.key: one.path for one in waiting}) if output.kind == "files" else {}
-    waiting.sort(key=attrgetter("key"), reverse=True)
-    dealt: dict[str, list[_Waiting]] = {split: [] for split in SPLITS}
-    while waiting:
-        one = waiting.pop()
-        split = one.split
-        keeps = dealing.keeps and one.origin is not None
-        if split is None or (groups.are_joined and not keeps):
-            split = groups.split_of(one.place or groups.enter(recipe_of(unpack(one.packed)), one.digest.hex()))
-        dealing.enter(one.origin, split, one.digest.hex())
+    keys = keys_of(waiting)
+    dealt: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for one in np.argsort(keys).tolist():
+        split, origin = waiting.split(one), waiting.origin(one)
+        if split is None or (groups.are_joined and not (dealing.keeps and origin is not None)):
+            place = waiting.places.get(one) or groups.enter(waiting.recipe(one), waiting.digest(one).hex())
+            split = groups.split_of(place)
+        dealing.enter(origin, split, waiting.digest(one).hex())
         dealt[split].append(one)
     lacking = any(getattr(splitting, split) > 0 and not dealt[split] for split in ("valid", "test"))
     if splitting.ends or (dealing.may_cut and (lacking or not dealt["train"]) and not may_lack_splits):
-        dealt, splitting = _ends_held_out(dealt, splitting, output)
+        cut = _ends_held_out(waiting, dealt, splitting)
+        if cut is not None:
+            waiting, splitting = cut, replace(splitting, ends=True)
+            keys = keys_of(waiting)
+            ordered = np.argsort(keys).tolist()
+            dealt = {split: [one for one in ordered if waiting.split(one) == split] for split in SPLITS}
+    # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
+    paths = {f"{keys[one]:016x}": waiting.path(one) for one in range(len(waiting))} if output.kind == "files" else {}
+    names = file_names(paths)
     if not may_lack_splits and (dealing.ruled or not dealing.keeps):
         _refuse_empty_splits(dealt, splitting, any_kept=dealing.keeps and bool(dealing.kept))
     elif dealing.typed and not may_lack_splits and dealing.there < sum(map(len, dealt.values())):
         _refuse_idle_shares(splitting)
     if shard_count is not None:
         # A little more, so that rounding makes no shard of nothing.
-        most = max(sum(one.expected.seconds for one in ones) for ones in dealt.values())
+        most = max(sum(waiting.expected(one).seconds for one in ones) for ones in dealt.values())
         shard_seconds = most / shard_count * (1 + 1e-9) or shard_seconds
-    shards, rows = [], []
+    shards, rows = list[Shard](), Rows()
     for split in SPLITS:
-        parts = grouped(dealt.pop(split), shard_seconds, lambda one: one.expected.seconds)
+        parts = grouped(dealt.pop(split), shard_seconds, lambda one: waiting.expected(one).seconds)
         for number, part in enumerate(parts):
-            placed = tuple(
-                Planned(
-                    position, one.key, names.get(one.key) or plain_name(one.path), *_expects(one.expected), one.packed
-                )
-                for position, one in enumerate(part)
-            )
-            digests, sizes = [one.digest for one in part], [_expected_bytes(one.expected, output) for one in part]
-            shards.append(_shard(f"{split}/{number:06d}", output, placed, digests, sum(sizes)))
-            rows.append(placed)
-            part.clear()
-    return Plan(output, tuple(shards), tuple(rows), splitting, shard_seconds=shard_seconds)
-
-
-class _Waiting(NamedTuple):
-    """What is kept of a recipe that has no place yet: a million fit in memory, in few objects and small ones.
-
-    Args:
-        key: of its source; empty until all are known.
-        path: of it.
-        split: as far as its group alone decides; None where more does.
-        place: where it belongs, if more decides; objects for a million groups would fill the memory.
-        digest: of its canonical text.
-        packed: its line.
-        expected: what will come of it.
-        origin: the split that it comes from in another corpus.
-    """
-
-    key: str
-    path: str
-    split: str | None
-    place: Place | None
-    digest: bytes
-    packed: bytes
-    expected: Estimate
-    origin: str | None
-
-
-def _waiting(recipe: Recipe, groups: Groups, note: Note | None) -> _Waiting:
-    digest, origin = _digest(recipe), recipe.dealt.get("split")
-    place = groups.enter(recipe, digest.hex())
-    split = groups.settled(place)
-    packed, estimate = pack(recipe.to_line()), _shared(expected(recipe))
-    if note is not None:
-        note(recipe, packed, digest, estimate)
-    # One object for each split, and not one for each recipe.
-    origin = origin and sys.intern(origin)
-    return _Waiting("", recipe.path, split, place if split is None else None, digest, packed, estimate, origin)
-
-
-def _give_keys(waiting: list[_Waiting]) -> None:
-    """Sort recipes by path, and give each its key."""
-    waiting.sort(key=attrgetter("path"))
-    position = 0
-    for path, same in itertools.groupby(waiting, key=attrgetter("path")):
-        # Those of one path by their digests, whatever the order they came in.
-        alike = itertools.groupby(sorted(same, key=attrgetter("digest")), key=attrgetter("digest"))
-        for occurrence, one in enumerate(itertools.chain.from_iterable(_twins(some) for _, some in alike)):
-            waiting[position] = one._replace(key=key_of(path, occurrence))
-            position += 1
-
-
-def _twins(same: Iterable[_Waiting]) -> list[_Waiting]:
-    """Recipes of one digest, which may differ in what came with them, in the order in which they always stood."""
-    found = list(same)
-    if len(found) > 1:
-        found.sort(key=lambda one: pack(unpack(one.packed), zlib.Z_DEFAULT_STRATEGY))
-    return found
+            placed = []
+            for position, one in enumerate(part):
+                key, estimate = f"{keys[one]:016x}", waiting.expected(one)
+                name = names.get(key) or plain_name(waiting.path(one))
+                placed.append(Planned(position, key, name, estimate.clips, estimate.seconds, waiting.packed(one)))
+            size = sum(_expected_bytes(waiting.expected(one), output) for one in part)
+            shards.append(_shard(f"{split}/{number:06d}", output, placed, [waiting.digest(one) for one in part], size))
+            rows.add(placed)
+    return Plan(output, tuple(shards), rows, splitting, shard_seconds=shard_seconds)
 
 
 def _digest(recipe: Recipe) -> bytes:
     return bytes.fromhex(digest_of(recipe.canonical()))
 
 
-@lru_cache(maxsize=1 << 16)
-def _shared(estimate: Estimate) -> Estimate:
-    """The same object for equal estimates, of which there are many."""
-    return estimate
-
-
-@lru_cache(maxsize=1 << 16)
-def _expects(estimate: Estimate) -> tuple[int, float]:
-    """Clips and seconds; the same objects for equal estimates."""
-    return estimate.clips, estimate.seconds
-
-
 def _shard(
-    name: str, output: Output, planned: tuple[Planned, ...], digests: Sequence[bytes], expected_bytes: int
+    name: str, output: Output, planned: Sequence[Planned], digests: Sequence[bytes], expected_bytes: int
 ) -> Shard:
     return Shard(
         name,
@@ -249,31 +196,25 @@ def expected(recipe: Recipe, to_cook: bool = True) -> Estimate:
     return estimate
 
 
-def _ends_held_out(
-    dealt: dict[str, list[_Waiting]], splitting: Splitting, output: Output
-) -> tuple[dict[str, list[_Waiting]], Splitting]:
-    """The same recordings with the end of each held out, where they are too few to deal, or that is how it was done."""
-    rows = [one for ones in dealt.values() for one in ones]
-    recipes = [recipe_of(unpack(one.packed)) for one in rows] if len(rows) < MOST_CUT or splitting.ends else []
+def _ends_held_out(waiting: Waiting, dealt: dict[str, list[int]], splitting: Splitting) -> Waiting | None:
+    """The recordings with the end of each held out, where they are too few to deal, or that is how it was done."""
+    if len(waiting) >= MOST_CUT and not splitting.ends:
+        return None
+    recipes = [waiting.recipe(one) for ones in dealt.values() for one in ones]
     by_choice = splitting.valid_where or splitting.test_where or splitting.split_by
     wished = splitting.valid + splitting.test
-    if not recipes or by_choice or not 0 < wished < 1 or any(recipe.dealt for recipe in recipes):
-        return dealt, splitting
+    if by_choice or not 0 < wished < 1 or any(recipe.dealt for recipe in recipes):
+        return None
     if not splitting.ends and not are_too_few(iter(recipes), splitting):
-        return dealt, splitting
-    made: list[tuple[str, _Waiting]] = []
-    for one, recipe in zip(rows, recipes, strict=True):
+        return None
+    made = Waiting()
+    for recipe in recipes:
         parts = list(parts_of(recipe, splitting, expected))
         if not parts and not splitting.ends:
-            return dealt, splitting
+            return None
         for split, part in parts or [("train", recipe)]:
-            digest, packed = _digest(part), pack(part.to_line())
-            made.append((split, one._replace(digest=digest, packed=packed, expected=_shared(expected(part)))))
-    waiting = [one._replace(split=split) for split, one in made]
-    _give_keys(waiting)
-    waiting.sort(key=attrgetter("key"))
-    cut = {split: [one for one in waiting if one.split == split] for split in SPLITS}
-    return cut, replace(splitting, ends=True)
+            made.put(part, _digest(part), expected(part), split)
+    return made
 
 
 def _refuse_idle_shares(splitting: Splitting) -> None:
@@ -332,8 +273,3 @@ def _expected_bytes(estimate: Estimate, output: Output) -> int:
     kept = {"flac": 0.65, **dict.fromkeys(LOSSY, 0.08)}.get(output.container, 1.0)
     samples = estimate.clips * estimate.frames * estimate.channels
     return round(samples * (output.bits or 16) / 8 * kept)
-
-
-def key_of(path: str, occurrence: int) -> str:
-    """The key of a source: of its path, and which one of those with that path it is."""
-    return digest_of(f"{path}\0{occurrence}")[:16]

@@ -29,7 +29,7 @@ from tonemill.pipelines.corpus.plan_file import (
     read_whole,
     write_plan,
 )
-from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard, Splitting, pack
+from tonemill.pipelines.planning.plan import Output, Plan, Planned, Rows, Shard, Splitting, pack
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.storage.columns import table_of_rows
@@ -69,7 +69,7 @@ def test_each_shard_has_its_own_rows_in_either_format(tmp_path: Path, schema: in
     output, plan = OutputFolder(tmp_path, "shards"), planned(shard_seconds)
     write_plan(output, plan, schema)
     file = PlanFile(output.plan)
-    assert file.whole() == plan and file.plan == replace(plan, rows=())
+    assert file.whole() == plan and file.plan == replace(plan, rows=Rows())
     assert (file.count, file.output) == (len(plan.shards), plan.output)
     # The last first, so that no order of shards is needed.
     for number in reversed(range(len(plan.shards))):
@@ -269,7 +269,7 @@ def test_half_a_million_shards(tmp_path: Path) -> None:
     count = 500_000
     shards = tuple(Shard(f"train/{number:06d}", f"{number:064x}", 1, 1, 1.0, 1) for number in range(count))
     output = OutputFolder(tmp_path, "shards")
-    write_plan(output, Plan(Output("shards"), shards, ((row,),) * count))
+    write_plan(output, Plan(Output("shards"), shards, Rows([(row,)] * count)))
     for number in (0, 77_777, count - 1):
         begun = time.process_time()
         file = PlanFile(output.plan)

@@ -22,7 +22,7 @@ from tonemill.pipelines.corpus.plan_file import dump_plan
 from tonemill.pipelines.engine import devices, engine, pool, probe, server
 from tonemill.pipelines.engine.channel import Channel
 from tonemill.pipelines.engine.devices import devices_of
-from tonemill.pipelines.planning.plan import Output, Plan
+from tonemill.pipelines.planning.plan import Output, Plan, Rows
 from tonemill.pipelines.planning.planner import Splitting, make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import STEPS
@@ -262,7 +262,7 @@ def plan_in(home: Path, recipes: list[Recipe]) -> None:
     plans = [make_plan([recipe], Output("shards"), Splitting(), 1.0) for recipe in recipes]
     shards = [replace(plan.shards[0], name=f"train/{number:06d}") for number, plan in enumerate(plans)]
     with (home / PLAN).open("wb") as file:
-        dump_plan(Plan(Output("shards"), tuple(shards), tuple(plan.rows[0] for plan in plans)), file)
+        dump_plan(Plan(Output("shards"), tuple(shards), Rows(plan.rows[0] for plan in plans)), file)
 
 
 def test_a_plan_renders_whichever_shard_does(tmp_path: Path) -> None:

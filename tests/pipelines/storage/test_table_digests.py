@@ -23,7 +23,7 @@ from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan, read_whole
 from tonemill.pipelines.maintenance.leaks import leaks
 from tonemill.pipelines.maintenance.search import search
-from tonemill.pipelines.planning.plan import Output, Plan, Planned, Shard, Splitting, pack
+from tonemill.pipelines.planning.plan import Output, Plan, Planned, Rows, Shard, Splitting, pack
 from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.recipes.recipe import RESERVED, Recipe
 from tonemill.pipelines.report.subject import open_place
@@ -397,7 +397,7 @@ def written(folder: Path, lines: list[str]) -> Path:
     rows = [tuple(Planned(at, "0" * 16, "a", 1, 1.0, pack(line)) for at, line in enumerate(part)) for part in parts]
     shards = [Shard(f"train/{number:06d}", "", len(part), 1, 1.0, 1) for number, part in enumerate(parts)]
     with (folder / "plan.parquet").open("wb") as file:
-        plan_file.dump_plan(Plan(Output("shards"), tuple(shards), tuple(rows)), file)
+        plan_file.dump_plan(Plan(Output("shards"), tuple(shards), Rows(rows)), file)
     return folder / "plan.parquet"
 
 

@@ -35,6 +35,9 @@ _FILMS: Final = (
 MOST_PAST: Final = 1 << 20
 """Samples that a WaveNet in a file may read: some 20 s, where the field's read a tenth of a second."""
 
+MOST_LAYERS: Final = 64
+"""Of a recurrent network in a file, where the field's have one to three."""
+
 
 class Layout(NamedTuple):
     """A network as a .nam file holds it.
@@ -93,7 +96,7 @@ def network_of(architecture: str, config: Mapping[str, Any], numbers: Any) -> Ne
         raise ValueError('its "weights" must be a list of finite numbers, and is not')
     if architecture not in _SHAPES:
         raise ValueError(f"its architecture is {architecture!r}; WaveNet, LSTM and Linear are supported here")
-    make = partial(_SHAPES[architecture], config, weights.size)
+    make = partial(_SHAPES[architecture], config, max(MOST_PAST, weights.size))
     with torch.device("meta"):
         network = make()
     expected = sum(place.numel() for place in places(network)) + isinstance(network, WaveNet)
@@ -164,13 +167,13 @@ def _current(stack: StackShape) -> dict[str, Any]:
 
 
 def _whole(value: Any, most: int) -> int:
-    """A size in a file: 1 or more, and at most as many as there are weights, or another bound."""
+    """A size in a file, from 1 to the most that is looked into: whether its weights are there is counted then."""
     if not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"one of its sizes is {str(value)[:20]}, and must be a whole number from 1 to {most:,}")
     return value
 
 
-def _wavenet_shape(config: Mapping[str, Any], weights: int) -> WaveNet:
+def _wavenet_shape(config: Mapping[str, Any], most: int) -> WaveNet:
     stacks = []
     for layer in config["layers"]:
         dilations = tuple(_whole(one, MOST_PAST) for one in layer["dilations"])
@@ -186,10 +189,10 @@ def _wavenet_shape(config: Mapping[str, Any], weights: int) -> WaveNet:
             raise ValueError(f"it uses {what}, which is not supported here")
         kernels = layer.get("kernel_sizes", layer.get("kernel_size"))
         kernels = tuple(
-            _whole(one, weights) for one in ((kernels,) * len(dilations) if isinstance(kernels, int) else kernels)
+            _whole(one, most) for one in ((kernels,) * len(dilations) if isinstance(kernels, int) else kernels)
         )
         head = layer.get("head") or {"out_channels": layer["head_size"], "kernel_size": 1, "bias": layer["head_bias"]}
-        sizes = (_whole(one, weights) for one in (layer["channels"], head["out_channels"], head["kernel_size"]))
+        sizes = (_whole(one, most) for one in (layer["channels"], head["out_channels"], head["kernel_size"]))
         channels, outputs, taps = sizes
         slope = _slope(layer["activation"])
         stacks.append(StackShape(channels, outputs, kernels, dilations, taps, bool(head["bias"]), slope))
@@ -218,12 +221,12 @@ def _lstm_config(network: Recurrent) -> dict[str, Any]:
     return {"input_size": 1, "hidden_size": network.config.hidden_size, "num_layers": network.config.layers}
 
 
-def _lstm_shape(config: Mapping[str, Any], weights: int) -> LSTM:
+def _lstm_shape(config: Mapping[str, Any], most: int) -> LSTM:
     if config.get("input_size", 1) != 1:
         raise ValueError(
             f"its LSTM reads {config['input_size']} signals at once (input_size); only one, the sound, is supported"
         )
-    units, layers = (_whole(config[name], weights) for name in ("hidden_size", "num_layers"))
+    units, layers = _whole(config["hidden_size"], most), _whole(config["num_layers"], MOST_LAYERS)
     network = LSTM(RecurrentConfig(hidden_size=units, layers=layers))
     network.silence = 0  # the state in the file is at rest
     with torch.no_grad():
@@ -245,10 +248,10 @@ def _lstm_weights(network: LSTM) -> list[np.ndarray]:
     return [*found, _flat(network.head.weight), _flat(network.head.bias)]
 
 
-def _linear_shape(config: Mapping[str, Any], weights: int) -> FIR:
+def _linear_shape(config: Mapping[str, Any], most: int) -> FIR:
     if config.get("bias"):
         raise ValueError("its linear model has a bias, which is not supported here")
-    return FIR(FIRConfig(taps=_whole(config["receptive_field"], weights)))
+    return FIR(FIRConfig(taps=_whole(config["receptive_field"], most)))
 
 
 def _wavenet_weights(network: WaveNet) -> list[np.ndarray]:

@@ -36,13 +36,13 @@ from tonemill.audiotools.editing.slicing import windows
 from tonemill.audiotools.waveform import Waveform
 from tonemill.pipelines.cooking.shard import cook_shard
 from tonemill.pipelines.cooking.writers import Piece, TarShelf
-from tonemill.pipelines.corpus.plan_file import dump_plan
-from tonemill.pipelines.planning.plan import Output
-from tonemill.pipelines.planning.planner import Splitting, make_plan
+from tonemill.pipelines.corpus.layout import OutputFolder
+from tonemill.pipelines.corpus.plan_file import write_plan
+from tonemill.pipelines.planning.plan import Output, Splitting
+from tonemill.pipelines.planning.planner import make_plan
 from tonemill.pipelines.sources import scan
 from tonemill.pipelines.steps.resample import Resample
 from tonemill.pipelines.steps.slice import Slice
-from tonemill.pipelines.storage.output_names import PLAN
 
 
 def drain(items: Iterable[Any]) -> None:
@@ -120,7 +120,7 @@ def shards(folder: Path, paths: list[Path]) -> tuple[Callable[[], object], Calla
     plan = make_plan(recipes, Output("shards"), Splitting(), 1e9)
     corpus = folder / "corpus"
     corpus.mkdir()
-    dump_plan(plan, corpus / PLAN)
+    write_plan(OutputFolder(corpus, "shards"), plan)
     return lambda: cook_shard(corpus, 0), lambda: plain_loop(paths, folder / "loop.tar", tuned=False)
 
 

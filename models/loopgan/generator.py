@@ -35,7 +35,7 @@ GAIN: Final = math.sqrt(2)
 """Of the leaky ReLU; the gain keeps the variance of N(0, 1)."""
 
 TIME: Final = 2
-"""The axis."""
+"""The axis of time in a map."""
 
 _AROUND: Final = 1
 """Frames of a map beyond its ends that reach into its upsampled ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,3 +207,9 @@ def corpus(plan: bytes, tonemill: Tonemill, tmp_path_factory: pytest.TempPathFac
     before = contents(folder)
     yield folder
     assert contents(folder) == before, "a test changed the corpus that all share"
+
+
+@pytest.fixture
+def copy(corpus: Path, tmp_path: Path) -> Path:
+    """`corpus`, to be changed."""
+    return Path(shutil.copytree(corpus, tmp_path / "copy"))

@@ -107,3 +107,11 @@ def test_what_cannot_be_shown_is_named_with_the_command_that_reads_it(
         tonemill("inspect", tmp_path / name).refused(2, mend)
         tonemill("scan", tmp_path / name).refused(2, "is an archive, not a sound")
     tonemill("inspect", tmp_path).refused(2, "`tonemill scan FOLDER | tonemill inspect -`")
+
+
+def test_inspect_counts_groups_that_straddle(tonemill: Tonemill, plan: bytes, corpus: Path, tmp_path: Path) -> None:
+    assert json.loads(tonemill("inspect", corpus, "--json").done().out)["straddling"] == {"equal bytes": 0}
+    chosen = ["--valid-where", "speaker == 'bob'", "--group", "path", "-q"]
+    tonemill("shard", tmp_path / "out", *chosen, stdin=plan).done()
+    facts = json.loads(tonemill("inspect", tmp_path / "out", "--json").done().out)
+    assert facts["straddling"] == {"equal bytes": 1, "path": 0}, "two files are equal, and were dealt by name"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Tonemill, stream_of, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inspecting import steps
 
 from tonemill.pipelines.progress import Progress
 
@@ -97,3 +100,26 @@ def test_messages_are_lines_too() -> None:
     Progress(quiet=True, machine=stream).say("two\nlines")
     (line,) = records_of(stream)
     assert line["message"] == "two\nlines"
+
+
+def test_progress_for_programs(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
+    short = stream_of(steps(plan, samples=7500))
+    file = tmp_path / "progress.jsonl"
+    tonemill(
+        "shard", tmp_path / "a", "--shard-seconds", 2, "--progress", "jsonl", "--progress-file", file, stdin=short
+    ).done()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    last = [one for one in lines if "phase" in one][-1]
+    assert last["state"] == "done" and last["done"] == last["total"] == last["seconds_of_audio"]
+    assert last["rejects"] == len(table(tmp_path / "a" / "rejects.parquet")) > 0
+    ended = tonemill("shard", tmp_path / "b", "--progress", "jsonl", stdin=short).done()
+    assert all(json.loads(line) for line in ended.err.splitlines()), "nothing but JSON"
+    assert tonemill("shard", tmp_path / "c", "--progress", "none", stdin=short).done().err == ""
+    tonemill("shard", tmp_path / "d", "--progress-file", file, stdin=short).refused(2, "--progress jsonl")
+
+
+def test_a_progress_file_on_a_full_disk_stops_nothing(tonemill: Tonemill, plan: bytes, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    flags = ["--progress", "jsonl", "--progress-file", "/dev/full", "-q"]
+    tonemill("shard", tmp_path / "out", *flags, stdin=plan).done()

@@ -25,11 +25,6 @@ from tonemill.pipelines.storage import json_files
 IN_THREADS = "--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
-@pytest.fixture
-def copy(corpus: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(corpus, tmp_path / "copy"))
-
-
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -35,11 +35,6 @@ from tonemill.pipelines.training.facts import facts_of, given_fields
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def copy(corpus: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(corpus, tmp_path / "copy")
-
-
 def flip(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1

@@ -174,18 +174,6 @@ def engine(workers: int | None, runner: str | None, beam: list[str] | None, deco
     return Engine(workers or os.cpu_count() or 1, runner, options, decode_seconds)
 
 
-def require_seen(runner: str | None, folder: Path | None, flag: str) -> None:
-    """Require a folder by a flag, where workers of a runner would not see a temporary one of this machine.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if runner is not None and folder is None:
-        raise UsageError(
-            f"--runner needs {flag} FOLDER: a folder or a place in a store that the workers and this command see."
-        )
-
-
 def sink(command: str, found: ExistingFolder, key: str, wishes: Wishes, options: Sinking) -> None:
     """Read the stream to its end, plan it, and carry the plan out; print one line of JSON with the result on stdout.
 

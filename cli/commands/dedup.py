@@ -12,7 +12,7 @@ import typer
 
 from tonemill.audiotools.errors import StreamError
 from tonemill.cli.console import in_stores, stdin, stdout, stop_on_termination
-from tonemill.cli.sinks import Beam, Partial, ProgressFile, ProgressKind, Quiet, Runner, Workers, engine, require_seen
+from tonemill.cli.sinks import Beam, Partial, ProgressFile, ProgressKind, Quiet, Runner, Workers, engine
 
 
 @in_stores("cache")
@@ -43,6 +43,7 @@ def command(
     """
     from tonemill.pipelines.dedup.clusters import find
     from tonemill.pipelines.dedup.fingerprints import fingerprinted
+    from tonemill.pipelines.pieces.seen import require_seen
     from tonemill.pipelines.progress import open_progress
     from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_stream
 

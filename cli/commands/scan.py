@@ -10,7 +10,7 @@ import typer
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.cli.console import in_stores, stdin, stdout, stop_on_termination, tell
 from tonemill.cli.outcomes import refuse_lacking
-from tonemill.cli.sinks import Beam, Quiet, Runner, Work, engine, require_seen
+from tonemill.cli.sinks import Beam, Quiet, Runner, Work, engine
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.recipes.recipe_stream import write_recipe, write_trailer
 
@@ -80,6 +80,7 @@ def command(
     beam: Beam = None,
     quiet: Quiet = False,
 ) -> None:
+    from tonemill.pipelines.pieces.seen import require_seen
     from tonemill.pipelines.sources import scan
     from tonemill.pipelines.sources.excerpts import join_table
     from tonemill.pipelines.sources.metadata import fields_from_name
@@ -88,7 +89,7 @@ def command(
     from tonemill.pipelines.sources.separated import plain
     from tonemill.pipelines.sources.tables import columns_of, read_table
 
-    require_seen(runner, work, "--work")
+    require_seen(runner, work)
     by_name = fields_from_name(fields) if fields is not None else lambda path: {}
     if table is None and (join is not None or rename or excerpts is not None or columns is not None):
         raise UsageError(

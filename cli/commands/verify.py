@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tonemill.cli.console import in_stores, stop_on_termination
-from tonemill.cli.sinks import Beam, ProgressFile, ProgressKind, Quiet, Runner, Work, engine, require_seen
+from tonemill.cli.sinks import Beam, ProgressFile, ProgressKind, Quiet, Runner, Work, engine
 
 
 @in_stores("place", "work")
@@ -32,9 +32,10 @@ def command(
     from tonemill.cli.findings import tell_report
     from tonemill.pipelines.engine.engine import check
     from tonemill.pipelines.maintenance.verification import verify
+    from tonemill.pipelines.pieces.seen import require_seen
     from tonemill.pipelines.progress import open_progress
 
-    require_seen(runner, work, "--work")
+    require_seen(runner, work)
     shown = open_progress(progress, progress_file, quiet)
     who = engine(workers, runner, beam) if runner is not None or beam else None
     if who is not None:

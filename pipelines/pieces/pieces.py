@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tonemill.audiotools.errors import CorpusError, OutputError, UsageError
+from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.corpus.environment import environment
 from tonemill.pipelines.engine.engine import Engine, run
+from tonemill.pipelines.pieces.seen import require_seen
 from tonemill.pipelines.planning.plan import digest_of
 from tonemill.pipelines.progress import Phase
 from tonemill.pipelines.storage import folders, json_files
@@ -60,10 +61,7 @@ def work_folder(
         OutputError: the folder holds other files, cannot be written, or another command uses it.
     """
     if typed is None:
-        if engine.runner is not None:
-            raise UsageError(
-                "--runner needs --work FOLDER: a folder or a place in a store that the workers and this command see."
-            )
+        require_seen(engine.runner, typed)
         with tempfile.TemporaryDirectory(prefix="tonemill-work-") as name:
             yield WorkFolder(Path(name))
         return

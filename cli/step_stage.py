@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tonemill.cli.console import stdin, stdout, tell
@@ -11,6 +12,7 @@ from tonemill.cli.options import parameters
 from tonemill.pipelines import config
 from tonemill.pipelines.recipes.fitting import Fitting
 from tonemill.pipelines.recipes.recipe_stream import RecipeReader, write_failure, write_recipe, write_trailer
+from tonemill.pipelines.recipes.shared_steps import of_steps
 from tonemill.pipelines.recipes.step import MoreFlags, Step, step_name
 
 
@@ -33,9 +35,14 @@ def step_stage(step: type[Step], more: MoreFlags | None = None) -> Callable[...,
         if notice := settled.notice():
             tell(notice)
         reader, out, fitting = RecipeReader(stdin(name)), stdout(), Fitting(settled)
+
+        @of_steps
+        def longer(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [*steps, record]
+
         for recipe in reader:
             for one in fitting.take(recipe):
-                write_recipe(one.then(record), out)
+                write_recipe(replace(one, steps=longer(one.steps)), out)
         fitting.close()
         if reader.fits:
             # Write a trailer only after a complete stream: after a cut one it would hide the cut.

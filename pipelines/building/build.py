@@ -150,8 +150,9 @@ def clear(output: OutputFolder, plan: Plan, state: State) -> None:
         for path in (*([output.description] if output.kind == "shards" else []), output.index, output.rejects):
             path.unlink(missing_ok=True)
     names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
-    if state.sizes is not None:
-        names &= {str(path).removeprefix(f"{output.home}/").partition(".")[0] for path in state.sizes}
+    if names:
+        there = output.home.glob("*/*") if state.sizes is None else state.sizes
+        names &= {str(path).removeprefix(f"{output.home}/").partition(".")[0] for path in there}
     for name in sorted(names):
         _remove_shard(output, name)
 

@@ -70,7 +70,7 @@ def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any
         for group in _groups(plan):
             writer.group(table_of(group))
         firsts = itertools.accumulate((shard.recipes for shard in plan.shards), initial=0)
-        listed = ({**asdict(shard), "first": first} for shard, first in zip(plan.shards, firsts, strict=False))
+        listed = ({**vars(shard), "first": first} for shard, first in zip(plan.shards, firsts, strict=False))
         while some := list(itertools.islice(listed, AT_ONCE)):
             writer.table(table_of_rows(some, SHARD_COLUMNS))
         return writer.close()

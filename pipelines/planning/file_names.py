@@ -23,6 +23,19 @@ _FORBIDDEN: Final = re.compile(r'[<>:"|?*\\]')
 _DEVICE: Final = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(?=\.|$)", re.IGNORECASE)
 """What is a device there, with any suffix."""
 
+_ODD: Final = re.compile(
+    "|".join(
+        [
+            _CONTROLS.pattern,
+            _FORBIDDEN.pattern,
+            r"(?:^|/)(?:[./]|$|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?=[./]|$))",
+            r"[. ](?:/|$)",
+        ]
+    ),
+    re.IGNORECASE,
+)
+"""In a path of ASCII that is no longer than a name may be: what `_safe` would change."""
+
 _NUMBERED: Final = re.compile(r"(.*)-\d+", re.DOTALL)
 
 
@@ -62,6 +75,8 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
 
 def _safe(path: str) -> str:
     """A relative path that any system takes: no `..`, no control characters, no leading dots, no part too long."""
+    if len(path) <= LONGEST and path.isascii() and not _ODD.search(path):
+        return path
     parts = [_FORBIDDEN.sub("_", _CONTROLS.sub("_", part)) for part in path.split("/") if part not in ("", ".", "..")]
     kept = [_DEVICE.sub(r"\1_", part.lstrip(".").encode()[:LONGEST].decode(errors="ignore")) for part in parts]
     # A dot or a blank at the end is dropped there.

@@ -110,18 +110,17 @@ def make_plan(
         _refuse_idle_shares(splitting)
     if shard_count is not None:
         # A little more, so that rounding makes no shard of nothing.
-        most = max(sum(waiting.expected(one).seconds for one in ones) for ones in dealt.values())
+        most = max(sum(map(waiting.seconds, ones)) for ones in dealt.values())
         shard_seconds = most / shard_count * (1 + 1e-9) or shard_seconds
     shards, rows = list[Shard](), Rows()
     for split in SPLITS:
-        parts = grouped(dealt.pop(split), shard_seconds, lambda one: waiting.expected(one).seconds)
-        for number, part in enumerate(parts):
-            placed = []
-            for position, one in enumerate(part):
+        for number, part in enumerate(grouped(dealt.pop(split), shard_seconds, waiting.seconds)):
+            placed, size = list[Planned](), 0
+            for one in part:
                 key, estimate = f"{keys[one]:016x}", waiting.expected(one)
                 name = names.get(key) or plain_name(waiting.path(one))
-                placed.append(Planned(position, key, name, estimate.clips, estimate.seconds, waiting.packed(one)))
-            size = sum(_expected_bytes(waiting.expected(one), output) for one in part)
+                placed.append(Planned(len(placed), key, name, estimate.clips, estimate.seconds, waiting.packed(one)))
+                size += _expected_bytes(estimate, output)
             shards.append(_shard(f"{split}/{number:06d}", output, placed, [waiting.digest(one) for one in part], size))
             rows.add(placed)
     return Plan(output, tuple(shards), rows, splitting, shard_seconds=shard_seconds)
@@ -268,8 +267,11 @@ def grouped(rows: Sequence[T], shard_seconds: float, seconds_of: Callable[[T], f
     return [run for run in runs if run]
 
 
+_KEPT: Final = {"flac": 0.65, **dict.fromkeys(LOSSY, 0.08)}
+"""Of a PCM file's bytes: of one-minute recordings and drum loops, FLAC left 50 to 75 % and Vorbis about 8 %."""
+
+
 def _expected_bytes(estimate: Estimate, output: Output) -> int:
-    # Of one-minute recordings and drum loops, FLAC left 50 to 75 % and Vorbis about 8 %.
-    kept = {"flac": 0.65, **dict.fromkeys(LOSSY, 0.08)}.get(output.container, 1.0)
+    kept = _KEPT.get(output.container, 1.0)
     samples = estimate.clips * estimate.frames * estimate.channels
     return round(samples * (output.bits or 16) / 8 * kept)

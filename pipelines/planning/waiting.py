@@ -88,6 +88,11 @@ class Waiting:
         """What will come of it."""
         return Estimate(*self._expected[4 * number : 4 * number + 4])
 
+    def seconds(self, number: int) -> float:
+        """Of all clips that are expected of it."""
+        clips, frames, rate = self._expected[4 * number : 4 * number + 3]
+        return clips * frames / rate
+
 
 def keys_of(waiting: Waiting) -> NDArray[np.uint64]:
     """The key of each recipe; those of one path are counted in order of their digests, whatever order they came in."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tonemill.audiotools.errors import StreamError
 from tonemill.audiotools.secrets import holds_secrets, without_secrets
 from tonemill.models.earlier import comparable
+from tonemill.pipelines.recipes.shared_steps import of_steps
 
 VERSION: Final = 1
 
@@ -115,15 +116,21 @@ class Recipe:
         return any("unread" in source for source in self.sources.values())
 
     def to_json(self) -> dict[str, Any]:
+        return {**self._before_steps(), "steps": self.steps, **self.extra}
+
+    def _before_steps(self) -> dict[str, Any]:
         record: dict[str, Any] = {"tonemill": VERSION, "path": self.path, "sources": self.sources}
         if not self.is_whole:
             record |= {"start": self.start, "frames": self.frames}
         if self.dealt:
             record["dealt"] = self.dealt
-        return {**record, "fields": self.fields, "steps": self.steps, **self.extra}
+        record["fields"] = self.fields
+        return record
 
     def to_line(self) -> str:
-        return to_json_text(self.to_json())
+        """The text of `to_json`."""
+        rest = to_json_text(self.extra) if self.extra else "{}"
+        return _joined(to_json_text(self._before_steps()), _text_of_steps(self.steps), rest)
 
     def lineage(self) -> dict[str, Any]:
         """The recipe without the places of things: the same on every machine, and safe to publish."""
@@ -137,8 +144,28 @@ class Recipe:
 
     def canonical(self) -> str:
         """One text for equal recipes, wherever their sources lie; digests are made of it."""
-        lineage = self.lineage()
-        return _dump_sorted({**lineage, "steps": [comparable(step) for step in lineage["steps"]]})
+        record = self._before_steps() | self.extra
+        record.pop("dealt", None)
+        record["sources"] = {role: _placeless(source) for role, source in self.sources.items()}
+        # All keys are sorted, so that some of what is beside the known keys stands before the steps.
+        first = {key: value for key, value in record.items() if key < "steps"}
+        rest = {key: value for key, value in record.items() if key > "steps"}
+        return _joined(_dump_sorted(first), _comparable_steps(self.steps), _dump_sorted(rest))
+
+
+def _joined(first: str, steps: str, rest: str) -> str:
+    """The text of an object whose steps stand between the entries of two others, of which the first has some."""
+    return f'{first[:-1]},"steps":{steps}{"," if len(rest) > 2 else ""}{rest[1:]}'
+
+
+@of_steps
+def _text_of_steps(steps: list[dict[str, Any]]) -> str:
+    return to_json_text(steps)
+
+
+@of_steps
+def _comparable_steps(steps: list[dict[str, Any]]) -> str:
+    return _dump_sorted([comparable(_placeless(step)) for step in steps])
 
 
 def parse_recipe(record: dict[str, Any]) -> Recipe:
@@ -240,13 +267,13 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < EXACT
 
 
-def modified_ns(source: dict[str, Any]) -> int | None:
+def modified_ns(source: Mapping[str, Any]) -> int | None:
     """When a source last changed, as a number; `scan` writes it as text, and wrote a number before."""
     changed = source.get("modified_ns")
     return int(changed) if type(changed) is str and changed.isascii() and changed.isdigit() else changed
 
 
-def _placeless(record: dict[str, Any]) -> dict[str, Any]:
+def _placeless(record: Mapping[str, Any]) -> dict[str, Any]:
     # Without a digest of the bytes, the time of the last change identifies the version of a file.
     kept = set() if "sha256" in record else {"modified_ns"}
     return {

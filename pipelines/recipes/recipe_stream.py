@@ -45,6 +45,7 @@ class RecipeReader:
     def __init__(self, lines: BinaryIO, name: str = "the stream") -> None:
         self._lines = lines
         self._name = name
+        self._decoder = _Decoder()
         self.recipes = 0
         self.announced: int | None = None
         self.failed: str | None = None
@@ -57,7 +58,7 @@ class RecipeReader:
             if not line.strip():
                 continue
             try:
-                record = _decoded(line)
+                record = self._decoder.decoded(line)
                 trailer = record.get("trailer")
                 recipe = parse_recipe(record) if trailer is None else None
                 if isinstance(trailer, dict) and isinstance(trailer.get("failed"), str):
@@ -131,6 +132,47 @@ def words_of(lacks: Mapping[str, int]) -> str:
 def _encoded(line: str) -> bytes:
     # A lone surrogate can only come from a field someone else wrote; it must not stop the stream.
     return line.encode("utf-8", "backslashreplace") + b"\n"
+
+
+class _Decoder:
+    """Decodes lines; what lines in a row have in common from their steps on is decoded once, and shared by them.
+
+    An object without its last entries is an object, and so are those alone. So a line is both, if both are objects.
+    """
+
+    def __init__(self) -> None:
+        self._end = b""
+        self._entries: dict[str, Any] | None = None
+
+    def decoded(self, line: bytes) -> dict[str, Any]:
+        """The object of a line.
+
+        Raises:
+            StreamError: it is none, or one of another version.
+        """
+        if self._end and line.endswith(self._end):
+            try:
+                self._entries = self._entries or _entries(self._end)
+                return _decoded(line[: -len(self._end)] + b"}") | self._entries
+            except StreamError:
+                return _decoded(line)
+        found = line.rfind(b',"steps":[')
+        self._end, self._entries = line[found:] if found > 0 else b"", None
+        return _decoded(line)
+
+
+def _entries(end: bytes) -> dict[str, Any]:
+    """The last entries of an object, by its text from the comma before them.
+
+    Raises:
+        StreamError: the text ends no object, or has half a surrogate pair, which is mended in whole lines.
+    """
+    try:
+        if b"\\ud" not in end.lower():
+            return dict(from_json_text("{" + end[1:].decode()))
+    except (ValueError, RecursionError) as error:
+        raise StreamError(str(error)) from error
+    raise StreamError("half a surrogate pair")
 
 
 def _decoded(line: bytes) -> dict[str, Any]:

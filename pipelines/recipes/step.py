@@ -12,6 +12,7 @@ from tonemill.audiotools.errors import AudioError, UsageError
 from tonemill.models import earlier
 from tonemill.models.plugins import Plugins
 from tonemill.pipelines import config
+from tonemill.pipelines.recipes.shared_steps import of_steps
 
 if TYPE_CHECKING:
     from tonemill.pipelines.recipes.example import Example, Refusal
@@ -223,7 +224,12 @@ def load_steps(records: Sequence[Mapping[str, Any]], to_cook: bool = True) -> tu
     Raises:
         UsageError: as `load_step`.
     """
-    return _loaded(json.dumps(records), to_cook)
+    return _loaded(_text_of(records), to_cook)
+
+
+@of_steps
+def _text_of(records: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(records)
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import re
 from collections import Counter, defaultdict
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from tonemill.audiotools.errors import CorpusError, UsageError
 from tonemill.pipelines.corpus.plan_file import PlanFile, dump_plan, read_plan
-from tonemill.pipelines.planning.file_names import file_names
+from tonemill.pipelines.planning import file_names as file_names_module
+from tonemill.pipelines.planning.file_names import file_names, plain_name
 from tonemill.pipelines.planning.plan import Output, Plan
 from tonemill.pipelines.planning.planner import Splitting, expected, make_plan
 from tonemill.pipelines.recipes.recipe import Recipe
@@ -160,6 +162,15 @@ def test_no_file_name_leaves_the_folder_or_meets_another(paths: list[str]) -> No
 )
 def test_file_names_are_such_as_any_system_takes(path: str, name: str) -> None:
     assert file_names({"1": path}) == {"1": name}
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from([*"aZ7_-./ ~:*\n\0", "con", "NUL", "lpt1"])).map("".join))
+def test_a_name_that_is_left_as_it_is_is_one_in_which_nothing_would_change(path: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_names_module, "_ODD", re.compile(""))
+        changed = plain_name(path)
+    assert plain_name(path) == changed
 
 
 def test_names_that_differ_in_case_alone_end_in_their_keys_before_the_suffix() -> None:

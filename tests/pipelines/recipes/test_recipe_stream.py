@@ -54,6 +54,69 @@ def test_what_is_written_is_read_back(recipes: list[Recipe]) -> None:
     reader.require_whole()
 
 
+@given(RECIPES)
+def test_texts_that_are_joined_are_those_of_whole_objects(recipe: Recipe) -> None:
+    assert recipe.to_line() == json.dumps(recipe.to_json(), ensure_ascii=False, separators=(",", ":"))
+    whole = json.dumps(recipe.lineage(), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    assert recipe.canonical() == whole
+
+
+def outcome(lines: list[bytes]) -> list[object]:
+    """The recipes of some lines, and the error that they end with."""
+    found: list[object] = []
+    try:
+        found.extend(RecipeReader(io.BytesIO(b"".join(lines))))
+    except StreamError as error:
+        found.append(str(error).partition("not a recipe")[2])
+    return found
+
+
+ENDS = (
+    b',"fields":{},"steps":[{"step":"a","number":1}]}\n',
+    b',"fields":{},"steps":[{"step":"a","number":1.0}]}\n',
+    b',"steps":[{"step":"a","text":",\\"steps\\":[]}"}],"more":[1]}\n',
+    b',"fields":{"steps":[1]}}\n',
+    b',"fields":{"x":1,"steps":[]}}\n',
+    b',"steps":[{"step":"a","steps":[]}]}\n',
+    b',"steps":[{"step":"\\ud800"}]}\n',
+    b',"steps":[]}\n',
+    b',"steps":[]}}\n',
+    b',"steps":[NaN]}\n',
+    b',"steps":[],"path":"z"}\n',
+)
+HEADS = (
+    b'{"tonemill":1,"path":"x","sources":{"audio":{"uri":"file:///x"}}',
+    b'{"tonemill":1,"path":"y","sources":{},"steps":[{"step":"b"}]',
+    b'{"tonemill":1,"path":"x","sources":{}}',
+    b'{"tonemill":1,"path":"x","sources":{},"note":"',
+    b'{"tonemill":1,"path":"x","sources":{},',
+    b"{",
+)
+
+
+@given(st.lists(st.builds(bytes.__add__, st.sampled_from(HEADS[:3]), st.sampled_from(ENDS)), min_size=1, max_size=6))
+def test_a_line_is_read_as_it_is_alone(lines: list[bytes]) -> None:
+    """What lines in a row have in common is decoded once."""
+    alone = [outcome([line]) for line in lines]
+    assert all(len(one) == 1 for one in alone)
+    end = next((number for number, one in enumerate(alone) if isinstance(one[0], str)), len(lines) - 1)
+    assert outcome(lines) == [one[0] for one in alone[: end + 1]]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("end", ENDS)
+def test_a_line_with_an_end_of_before_is_read_as_it_is_alone(head: bytes, end: bytes) -> None:
+    good = HEADS[0] + end
+    if not isinstance(outcome([good])[0], str):
+        assert outcome([good, good, head + end]) == [*outcome([good]) * 2, *outcome([head + end])]
+
+
+def test_recipes_in_a_row_share_their_steps() -> None:
+    steps = [{"step": "slice", "samples": 4}]
+    first, second, third = RecipeReader(io.BytesIO(stream([Recipe(name, {}, {}, steps) for name in "abc"])))
+    assert second.steps is third.steps and first.steps == second.steps
+
+
 @given(st.permutations(range(5)))
 def test_the_trailer_may_stand_anywhere(order: list[int]) -> None:
     lines = stream([Recipe(str(index), {}) for index in range(4)]).splitlines(keepends=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -85,8 +86,9 @@ def make_plan(
             "of a folder."
         )
     keys = keys_of(waiting)
-    dealt: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for one in np.argsort(keys).tolist():
+    # Arrays: as lists, numbers of a million recipes would take as much memory as their packed lines.
+    dealt = {split: array("Q") for split in SPLITS}
+    for one in array("Q", np.argsort(keys)):
         split, origin = waiting.split(one), waiting.origin(one)
         if split is None or (groups.are_joined and not (dealing.keeps and origin is not None)):
             place = waiting.places.get(one) or groups.enter(waiting.recipe(one), waiting.digest(one).hex())
@@ -99,8 +101,8 @@ def make_plan(
         if cut is not None:
             waiting, splitting = cut, replace(splitting, ends=True)
             keys = keys_of(waiting)
-            ordered = np.argsort(keys).tolist()
-            dealt = {split: [one for one in ordered if waiting.split(one) == split] for split in SPLITS}
+            ordered = array("Q", np.argsort(keys))
+            dealt = {split: array("Q", (one for one in ordered if waiting.split(one) == split)) for split in SPLITS}
     # Names of files depend on all that is there; a tar has none, and a plan of millions cannot afford them.
     paths = {f"{keys[one]:016x}": waiting.path(one) for one in range(len(waiting))} if output.kind == "files" else {}
     names = file_names(paths)
@@ -195,7 +197,7 @@ def expected(recipe: Recipe, to_cook: bool = True) -> Estimate:
     return estimate
 
 
-def _ends_held_out(waiting: Waiting, dealt: dict[str, list[int]], splitting: Splitting) -> Waiting | None:
+def _ends_held_out(waiting: Waiting, dealt: Mapping[str, Sequence[int]], splitting: Splitting) -> Waiting | None:
     """The recordings with the end of each held out, where they are too few to deal, or that is how it was done."""
     if len(waiting) >= MOST_CUT and not splitting.ends:
         return None
@@ -226,7 +228,7 @@ def _refuse_idle_shares(splitting: Splitting) -> None:
         )
 
 
-def _refuse_empty_splits(dealt: Mapping[str, list[Any]], splitting: Splitting, any_kept: bool) -> None:
+def _refuse_empty_splits(dealt: Mapping[str, Sequence[int]], splitting: Splitting, any_kept: bool) -> None:
     wished = {
         "train": splitting.valid + splitting.test < 1 and not any_kept and splitting.split_by is None,
         "valid": splitting.valid > 0 or splitting.valid_where is not None,
@@ -251,20 +253,20 @@ def _why_empty(split: str, splitting: Splitting) -> str:
     )
 
 
-def grouped(rows: Sequence[T], shard_seconds: float, seconds_of: Callable[[T], float]) -> list[list[T]]:
+def grouped(rows: Sequence[T], shard_seconds: float, seconds_of: Callable[[T], float]) -> Iterator[Sequence[T]]:
     """Cut a list of things into runs of nearly equal length in seconds, each of about `shard_seconds`."""
     total = sum(map(seconds_of, rows))
     count = max(1, min(len(rows), math.ceil(total / shard_seconds)))
     target = total / count
-    runs: list[list[T]] = [[]]
-    so_far = 0.0
-    for thing in rows:
+    run, begin, so_far = 1, 0, 0.0
+    for number, thing in enumerate(rows):
         seconds = seconds_of(thing)
-        if runs[-1] and len(runs) < count and so_far + seconds / 2 > target * len(runs):
-            runs.append([])
-        runs[-1].append(thing)
+        if number > begin and run < count and so_far + seconds / 2 > target * run:
+            yield rows[begin:number]
+            run, begin = run + 1, number
         so_far += seconds
-    return [run for run in runs if run]
+    if len(rows) > begin:
+        yield rows[begin:]
 
 
 _KEPT: Final = {"flac": 0.65, **dict.fromkeys(LOSSY, 0.08)}

@@ -55,6 +55,8 @@ def opened(place: Path) -> Run:
         UsageError: it is a file that no model reads, or that is none of its kind.
     """
     if not place.is_file():
+        if place.suffix and not place.exists() and _reader(place) is not None:
+            raise RunError(f"There is no file {place}. Give the path of one that is there.")
         return open_run(place)
     try:
         data = place.read_bytes()
@@ -81,15 +83,22 @@ def reader_of(place: Path) -> tuple[str, type[Model]]:
     Raises:
         UsageError: none does.
     """
+    found = _reader(place)
+    if found is None:
+        suffixes = ", ".join(suffix for _, model in _models() for suffix in model.reads)
+        raise UsageError(f"{place} is neither a run nor a model file of a known kind ({suffixes}).")
+    return found
+
+
+def _reader(place: Path) -> tuple[str, type[Model]] | None:
+    return next((one for one in _models() if place.suffix.lower() in one[1].reads), None)
+
+
+def _models() -> list[tuple[str, type[Model]]]:
     from tonemill.models.contract import load_model
     from tonemill.models.plugins import MODELS
 
-    readers = {name: load_model(name) for name in MODELS.names()}
-    for name, model in readers.items():
-        if place.suffix.lower() in model.reads:
-            return name, model
-    suffixes = ", ".join(suffix for model in readers.values() for suffix in model.reads)
-    raise UsageError(f"{place} is neither a run nor a model file of a known kind ({suffixes}).")
+    return [(name, load_model(name)) for name in MODELS.names()]
 
 
 def _loaded(place: Path, data: bytes) -> tuple[str, Model]:

@@ -406,6 +406,7 @@ def test_a_nam_file_renders_is_inspected_and_is_trained_further(
     (tmp_path / "song.nam").write_text("{}")
     tonemill("render", tmp_path / "song.nam", stdin=scanned).refused(2, "song.nam", "cannot be read as a .nam file")
     tonemill("render", pairs / "di/riff0.wav", stdin=scanned).refused(2, "neither a run nor a model file")
+    tonemill("render", tmp_path / "gone.nam", stdin=scanned).refused(1, "There is no file", "gone.nam")
 
 
 def test_export_lists_the_forms_of_a_run_and_their_options(tonemill: Tonemill, run: Path) -> None:

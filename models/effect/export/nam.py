@@ -26,6 +26,8 @@ CONTAINER: Final = "SlimmableContainer"
 CONTAINER_VERSION: Final = "0.7.0"
 
 MOST_RATE: Final = 1_000_000
+UNSTATED_RATE: Final = 48_000
+"""Of a file that states none."""
 
 _VERSIONS: Final = re.compile(r"0\.[567]\.\d+")
 
@@ -57,15 +59,22 @@ def read(data: bytes) -> Amp:
     """
     try:
         content = json.loads(data)
-        _refuse_unknown_version(content.get("version"))
-        if content["architecture"] == CONTAINER:
-            return _read_container(content)
-        network = network_of(content["architecture"], content["config"], content["weights"])
-        return Amp(network, _rate(content), content.get("metadata") or {})
+        if not isinstance(content, Mapping):
+            raise ValueError("its JSON has no fields")
+        network = _network(content)
+        return Amp(network, _rates(content) or UNSTATED_RATE, _metadata(content))
     except (
         ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError,
     ) as error:  # fmt: skip
-        raise UsageError(f"it cannot be read as a .nam file: {type(error).__name__}: {error}.") from error
+        raise UsageError(f"it cannot be read as a .nam file: {_in_words(error)}.") from error
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "it is no JSON in UTF-8. It was cut, or is a page or an archive in its place. Get the file again"
+    if isinstance(error, KeyError):
+        return f"it has no field {error}"
+    return str(error) if isinstance(error, ValueError) else f"the form of one of its fields is not known here ({error})"
 
 
 def _content(network: Network, sample_rate: int, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,19 +92,25 @@ def _content(network: Network, sample_rate: int, metadata: Mapping[str, Any]) ->
     return {**layout._asdict(), "metadata": about, "sample_rate": sample_rate}
 
 
-def _read_container(content: Mapping[str, Any]) -> Amp:
+def _network(content: Mapping[str, Any]) -> Network:
+    """The network of a file, or of a model in a container; a container within one plays its largest, as in players."""
+    _refuse_unknown_version(content.get("version"))
+    if content["architecture"] != CONTAINER:
+        return network_of(content["architecture"], content["config"], content["weights"])
     members: dict[float, Network] = {}
-    models = sorted(content["config"]["submodels"], key=lambda one: float(one["max_value"]))
-    if not models:
+    for size, model in _models(content):
+        if size in members or not math.isfinite(size):
+            raise ValueError(f"it is a container, and the sizes of its models (max_value) are not distinct: {size:g}")
+        members[size] = _network(model).member(None)
+    if not members:
         raise ValueError("it is a container of models and holds none")
-    for one in models:
-        model = one["model"]
-        _refuse_unknown_version(model.get("version"))
-        members[float(one["max_value"])] = network_of(model["architecture"], model["config"], model["weights"])
-    largest = models[-1]["model"]
-    metadata = content.get("metadata") or largest.get("metadata") or {}
-    rate = _rate(content if content.get("sample_rate") else largest)
-    return Amp(Packed(_packed_config(members), 0, members).eval(), rate, metadata)
+    return Packed(_packed_config(members), 0, members).eval()
+
+
+def _models(content: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:
+    """The models in a file by their sizes, the largest last; none where it is no container."""
+    models = content["config"]["submodels"] if content["architecture"] == CONTAINER else []
+    return sorted(((float(one["max_value"]), one["model"]) for one in models), key=lambda one: one[0])
 
 
 def _packed_config(members: Mapping[float, Network]) -> PackedConfig | None:
@@ -107,11 +122,31 @@ def _packed_config(members: Mapping[float, Network]) -> PackedConfig | None:
     return PackedConfig(members=channels) if same else None
 
 
-def _rate(content: Mapping[str, Any]) -> int:
-    rate = float(content.get("sample_rate") or 48000)
-    if not 1 <= rate <= MOST_RATE:
-        raise ValueError(f"its sample rate is {rate:g} Hz")
-    return round(rate)
+def _rates(content: Mapping[str, Any]) -> int | None:
+    """The sample rate of a file and of all models in it; None where none states one.
+
+    Raises:
+        ValueError: it cannot be one, or they have several.
+    """
+    stated = content.get("sample_rate")
+    # Players write -1 for a rate that is not known.
+    own = float(stated) if stated not in (None, 0, -1, "") else None
+    if own is not None and not 1 <= own <= MOST_RATE:
+        raise ValueError(f"its sample rate is {own:g} Hz")
+    of_models = {_rates(model) for _, model in _models(content)}
+    found = sorted(rate for rate in {None if own is None else round(own), *of_models} if rate is not None)
+    if len(found) > 1:
+        raise ValueError(f"it is a container, and its models have several sample rates: {found}")
+    return found[0] if found else None
+
+
+def _metadata(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its own, or those of its largest model; other programs write null, or no fields, for none."""
+    found = content.get("metadata")
+    if found and isinstance(found, Mapping):
+        return found
+    models = _models(content)
+    return _metadata(models[-1][1]) if models else {}
 
 
 def _refuse_unknown_version(version: Any) -> None:

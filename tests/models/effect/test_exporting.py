@@ -144,7 +144,8 @@ def test_what_a_nam_file_cannot_hold_is_refused(name: str) -> None:
         ({"weights": "none"}, "as a .nam file"),
         ({"weights": [None] * 842}, "as a .nam file"),
         ({"architecture": "ConvNet"}, "ConvNet"),
-        ({"config": {}}, "as a .nam file"),
+        ({"config": {}}, "it has no field 'layers'"),
+        ({"config": None}, "the form of one of its fields is not known here"),
         ({"sample_rate": "fast"}, "as a .nam file"),
     ],
 )
@@ -152,9 +153,23 @@ def test_a_nam_file_that_is_wrong_is_refused(change: dict[str, Any], words: str)
     content = json.loads(nam.written(made("wavenet", preset="nano"), 44_100, {}))
     with pytest.raises(UsageError, match=words):
         nam.read(json.dumps({**content, **change}).encode())
-    for data in (b"", b"\xff\xfe", b"[]", b"3"):
-        with pytest.raises(UsageError, match=r"as a \.nam file"):
+    pages = dict.fromkeys(
+        (b"", b"\xff\xfe", b"<html>", b"PK\x03\x04\x9c"), "it is no JSON in UTF-8. It was cut, or is a page"
+    )
+    for data, fault in {**pages, b"[]": "its JSON has no fields", b"3": "its JSON has no fields"}.items():
+        with pytest.raises(UsageError, match=rf"as a \.nam file: {fault}"):
             nam.read(data)
+
+
+@pytest.mark.parametrize("change", [{"metadata": None}, {"metadata": ["x"]}, {"metadata": "x"}, {"sample_rate": -1}])
+def test_players_null_and_unknown_are_none(change: dict[str, Any]) -> None:
+    """Other programs write null for no metadata, and -1 for a rate that they do not know."""
+    content = json.loads(nam.written(made("fir", taps=9), nam.UNSTATED_RATE, {"name": "x"}))
+    data = json.dumps({**content, **change}).encode()
+    amp = nam.read(data)
+    assert amp.sample_rate == nam.UNSTATED_RATE
+    assert dict(amp.metadata) == ({} if "metadata" in change else content["metadata"])
+    assert json.loads(forms.converted(data, "nam", forms.NamOptions(name="y")))["metadata"]["name"] == "y"
 
 
 def parts_of(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

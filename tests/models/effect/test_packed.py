@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ def container(*models: tuple[float, Network], rate: int | None = 48_000) -> dict
     return {"version": "0.7.0", "architecture": "SlimmableContainer", "config": config, "weights": []} | (
         {"sample_rate": rate} if rate else {}
     )
+
+
+def sized(*sizes: float) -> dict[str, Any]:
+    return {"config": container(*((size, made("fir", taps=9)) for size in sizes))["config"]}
 
 
 def test_each_member_gets_the_gradients_that_it_gets_alone() -> None:
@@ -109,12 +114,24 @@ def test_containers_of_other_programs_are_read_whatever_their_members_are() -> N
         ({"config": {}}, "as a .nam file"),
         ({"config": {"submodels": [{"max_value": 1.0}]}}, "as a .nam file"),
         ({"config": {"submodels": [{"max_value": "most", "model": {}}]}}, "as a .nam file"),
-        ({"config": {"submodels": [{"max_value": 1, "model": container((1, made("fir", taps=9)))}]}}, "Slimmable"),
+        (sized(0.5, 0.5), r"sizes of its models \(max_value\) are not distinct: 0\.5"),
+        (sized(math.nan, 1.0), "not distinct: nan"),
+        ({"sample_rate": 48_000}, r"several sample rates: \[44100, 48000\]"),
     ],
 )
 def test_a_container_that_is_wrong_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        nam.read(json.dumps({**container((1.0, made("fir", taps=9))), **change}).encode())
+        nam.read(json.dumps({**container((1.0, made("fir", taps=9)), rate=None), **change}).encode())
+
+
+def test_a_container_within_one_plays_its_largest() -> None:
+    (small, middle, large), dry = (stirred(made("fir", taps=taps)) for taps in (5, 9, 12)), noise(100)
+    content = container((0.5, large), (1.0, large), rate=None)
+    content["config"]["submodels"][0]["model"] = container((0.4, small), (1.0, middle), rate=None)
+    members = nam.read(json.dumps(content).encode()).network.members
+    for size, one in ((0.5, middle), (1.0, large)):
+        expected = played(one.player(NOTHING), dry)
+        np.testing.assert_allclose(played(members[size].player(NOTHING), dry), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("version", ["0.5.0", "0.5.1", "0.5.4", "0.6.1", "0.7.0", None])

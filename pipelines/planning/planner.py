@@ -121,10 +121,10 @@ def make_plan(
             for one in part:
                 key, estimate = f"{keys[one]:016x}", waiting.expected(one)
                 name = names.get(key) or plain_name(waiting.path(one))
-                placed.append(Planned(len(placed), key, name, estimate.clips, estimate.seconds, waiting.packed(one)))
+                placed.append(Planned(len(placed), key, name, estimate.clips, estimate.seconds, waiting.lines[one]))
                 size += _expected_bytes(estimate, output)
             shards.append(_shard(f"{split}/{number:06d}", output, placed, [waiting.digest(one) for one in part], size))
-            rows.add(placed)
+            rows.add(placed, part, waiting.lines)
     return Plan(output, tuple(shards), rows, splitting, shard_seconds=shard_seconds)
 
 

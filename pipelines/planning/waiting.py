@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tonemill.pipelines.planning.plan import SPLITS, key_of, pack, unpack
+from tonemill.pipelines.planning.plan import SPLITS, Lines, key_of, pack, unpack
 from tonemill.pipelines.planning.splits import Place
 from tonemill.pipelines.recipes.recipe import Recipe, recipe_of
 from tonemill.pipelines.recipes.step import Estimate
@@ -24,13 +24,14 @@ _CODES: Final = (None, *SPLITS)
 class Waiting:
     """What is kept of recipes that have no place yet, by number, in few objects: a million fit in memory.
 
-    `places` has where a recipe belongs, if more than its group decides.
+    `lines` has their packed lines, and `places` where a recipe belongs, if more than its group decides.
     """
 
     def __init__(self) -> None:
+        self.lines = Lines()
         self.places: dict[int, Place] = {}
-        # Of each the end of its path and of its packed line in the texts, and the four numbers of what is expected.
-        self._texts, self._ends, self._expected = bytearray(), array("Q", [0]), array("q")
+        # Of each the end of its path in the paths, and the four numbers of what is expected.
+        self._paths, self._ends, self._expected = bytearray(), array("Q", [0]), array("q")
         self._digests, self._splits, self._origins = bytearray(), bytearray(), bytearray()
 
     def __len__(self) -> int:
@@ -51,9 +52,9 @@ class Waiting:
         if split is None and place is not None:
             self.places[len(self)] = place
         packed = pack(recipe.to_line())
-        for text in (recipe.path.encode("utf-8", "surrogatepass"), packed):
-            self._texts += text
-            self._ends.append(len(self._texts))
+        self.lines.add(packed)
+        self._paths += recipe.path.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._paths))
         self._digests += digest
         self._splits.append(_CODES.index(split))
         self._origins.append(_CODES.index(recipe.dealt.get("split")))
@@ -62,15 +63,11 @@ class Waiting:
 
     def path(self, number: int) -> str:
         """Of its source."""
-        return self._texts[self._ends[2 * number] : self._ends[2 * number + 1]].decode("utf-8", "surrogatepass")
-
-    def packed(self, number: int) -> bytes:
-        """Its line."""
-        return bytes(self._texts[self._ends[2 * number + 1] : self._ends[2 * number + 2]])
+        return self._paths[self._ends[number] : self._ends[number + 1]].decode("utf-8", "surrogatepass")
 
     def recipe(self, number: int) -> Recipe:
         """The recipe, parsed."""
-        return recipe_of(unpack(self.packed(number)))
+        return recipe_of(unpack(self.lines[number]))
 
     def digest(self, number: int) -> bytes:
         """Of its canonical text."""
@@ -105,7 +102,7 @@ def keys_of(waiting: Waiting) -> NDArray[np.uint64]:
         twins = Counter(waiting.digest(one) for one in ones)
         ranks = dict[int, tuple[bytes, bytes]]()
         for one in ones:
-            digest, packed = waiting.digest(one), waiting.packed(one)
+            digest, packed = waiting.digest(one), waiting.lines[one]
             # Recipes of one digest may differ in what came with them: they keep the order that they always had.
             ranks[one] = digest, pack(unpack(packed), zlib.Z_DEFAULT_STRATEGY) if twins[digest] > 1 else b""
         ones.sort(key=ranks.__getitem__)

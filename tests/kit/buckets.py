@@ -196,3 +196,27 @@ def folder_at(uri: str) -> StorePath:
 def objects_at(root: StorePath) -> dict[str, bytes]:
     """All that is below a folder of a store."""
     return {str(path.relative_to(root)): path.read_bytes() for path in root.below()}
+
+
+THREADS = ("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner")
+"""Flags of a command whose shards are cooked by Beam in one process."""
+
+FLAGS = ("--shard-seconds", 2, "-q")
+"""Flags that make two shards of a few sources."""
+
+
+def bucket(name: str) -> StorePath:
+    """A folder in the bucket of tests."""
+    return folder_at(f"s3://tonemill/{name}")
+
+
+def objects(name: str) -> dict[str, bytes]:
+    """What is in such a folder, by name."""
+    return objects_at(bucket(name))
+
+
+def upload(folder: Path, name: str) -> StorePath:
+    """Put a folder of this machine there."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        (bucket(name) / path.relative_to(folder).as_posix()).put(path)
+    return bucket(name)

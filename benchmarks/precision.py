@@ -67,7 +67,7 @@ def stepper(
         corpus, "train", model.roles, model.length, batch_size, seed, pad=model.pads_short, arrays=model.arrays
     )
     made = list(itertools.islice(read, batches))
-    model.fit(made[:1])
+    model.fit(made)
     state, device = State(model, model.optimizers(), 0.999), torch.device("cpu")
     update = Updater(state.optimizers, device, state.scaler)
     settings = TrainConfig(steps=1, seed=seed, precision=precision)

@@ -100,6 +100,7 @@ TABLE: Final[dict[str, Reason]] = {
             "trim": "Lower --threshold-db of `trim`, if it is not silence but quiet.",
             "slice": "Lower --silence-db of `slice`, if it is not silence but quiet.",
             "normalize": "Leave --on-silence drop out, and `normalize` keeps silence as it is.",
+            "align": "Record it again, or leave it out.",
         },
     ),
     "clipping": Reason(

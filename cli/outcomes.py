@@ -122,11 +122,12 @@ def clipping(about: dict[str, Any]) -> str:
     """A warning if samples were clipped in storing, with the commands that avoid it; empty if none were."""
     if not about["clipped_examples"]:
         return ""
+    # A gain for each pair would make several effects of one that treats loud and soft unlike.
+    softer = "" if "wet" in about["roles"] else "put `tonemill normalize --peak-db -1` before this command, "
     return (
         f"CLIPPED: {about['clipped_examples']} of {about['examples']} examples reach up to {about['peak_db']:+.2f} dB "
-        "of full scale; samples above 0 dB were clipped in storing (clipped_samples in the index). Put "
-        "`tonemill normalize --peak-db -1` before this command, leave them out with `tonemill filter --max-peak-db 0`, "
-        "or keep all of it with `tonemill write --format wav --bits 32`."
+        "of full scale; samples above 0 dB were clipped in storing (clipped_samples in the index). Keep all of them "
+        f"with --format wav --bits 32, {softer}or leave them out with `tonemill filter --max-peak-db 0`."
     )
 
 

@@ -68,7 +68,9 @@ def refuse_doubtful(examples: Iterable[Request], sample_rate: int, allowed: Coll
             found.setdefault(
                 "clipping",
                 f"the wet of {name} is flat at full scale for {about_wet.clipping_share:.2%} of the time: the input of "
-                "the interface was too loud. Record it again with less gain, or `tonemill align --max-clipping 0.001`",
+                "the interface was too loud, or a file that reaches above full scale was clipped in storing. Record it "
+                "again with less gain, leave it out with `tonemill align --max-clipping 0.001`, or store it all with "
+                "`tonemill shard NEW --format wav --bits 32`",
             )
         if len(latencies) < ALIGNED_PAIRS and about_dry.silence_share < 0.8 and dry.frames > sample_rate:
             lined = align(dry, wet, dry.frames)

@@ -19,6 +19,9 @@ CORRECTIONS = ("latency", "polarity", "gain", "drift")
 STEADY_PPM = 2.0
 """Clocks this near each other are one clock: over five minutes they part by half a millisecond."""
 
+SILENT_DB = -80.0
+"""A peak below this is no recording of anything."""
+
 
 @dataclass(frozen=True)
 class Align(Step):
@@ -87,12 +90,14 @@ class Align(Step):
                 "WET` makes pairs",
             )
         dry, wet = example.sounds["dry"], example.sounds["wet"]
-        for what, mend in (("sample_rate", f"resample --rate {dry.sample_rate}"), ("channels", "channels mean")):
-            if getattr(dry, what) != getattr(wet, what):
+        for what, of_dry, of_wet, mend in (
+            ("sample rate", dry.sample_rate, wet.sample_rate, f"resample --rate {dry.sample_rate}"),
+            ("number of channels", dry.channels, wet.channels, "channels mean"),
+        ):
+            if of_dry != of_wet:
                 raise AudioError(
                     "roles",
-                    f"the {what.replace('_', ' ')} of the dry is {getattr(dry, what)} and of the wet "
-                    f"{getattr(wet, what)}; put `tonemill {mend}` before align",
+                    f"the {what} of the dry is {of_dry} and of the wet {of_wet}; put `tonemill {mend}` before align",
                 )
         rate = example.sample_rate
         frames = {role: extent(sound)[0] for role, sound in example.sounds.items()}
@@ -110,7 +115,7 @@ class Align(Step):
             "drift_ppm": round(found.drift_ppm, 2),
             "align_confidence": round(found.confidence, 3),
         }
-        self._refuse_strangers(found, about)
+        self._refuse_strangers(example, found, about)
         yield self._lined_up(example, found, frames, about)
 
     def _refuse_clipping(self, wet: Sound) -> None:
@@ -125,8 +130,14 @@ class Align(Step):
                 clipping_share=share,
             )
 
-    def _refuse_strangers(self, found: Alignment, about: dict[str, Any]) -> None:
+    def _refuse_strangers(self, example: Example, found: Alignment, about: dict[str, Any]) -> None:
+        from tonemill.audiotools.editing.levels import measure
+
         if found.confidence < self.min_confidence:
+            for role, sound in example.sounds.items():
+                peak_db = measure(sound).peak_db
+                if peak_db is None or peak_db < SILENT_DB:
+                    raise AudioError("silent", f"the {role} is silent, as when a cable is out or a track is muted")
             raise AudioError(
                 "unrelated",
                 f"at no delay of up to {self.max_latency_ms:g} ms does the wet follow the dry (confidence "

@@ -229,11 +229,25 @@ def test_a_silent_wet_is_refused_by_the_aligner_and_by_the_trainer(tonemill: Ton
     write_pair(tmp_path, "good", driven(4), 0)
     write_pair(tmp_path, "muted", np.zeros_like, 1)
     aligned = sharded(tonemill, tmp_path, tmp_path / "aligned").done().line
-    assert (aligned["ledger"]["kept"], aligned["ledger"]["rejected"]) == (1, 1)
+    assert (aligned["ledger"]["kept"], aligned["reasons"]) == (1, {"rejected: silent": 1})
     stream = tonemill("pair", tmp_path / "di", tmp_path / "pedal", "-q").done().out
     tonemill("shard", tmp_path / "as-is", "-q", stdin=stream).done()
     ended = train(tonemill, tmp_path / "as-is", tmp_path / "run")
     ended.refused(ended.code, "silence: ", "cable", "--allow silence")
+
+
+def test_a_wet_above_full_scale_is_kept_as_the_message_recommends(tonemill: Tonemill, tmp_path: Path) -> None:
+    """`normalize` gives each pair a gain of its own, which makes several effects of a distortion."""
+    write_pair(tmp_path, "hot", driven(1), 0)
+    dry, rate = soundfile.read(tmp_path / "di/hot.wav")
+    soundfile.write(tmp_path / "pedal/hot.wav", 3 * np.tanh(5 * dry), rate, subtype="FLOAT")
+    stream = tonemill("pair", tmp_path / "di", tmp_path / "pedal", "-q").done().out
+    warned = tonemill("shard", tmp_path / "cut", "-q", stdin=stream).done().err
+    assert "CLIPPED: 1 of 1" in warned and "--format wav --bits 32" in warned and "normalize" not in warned
+    ended = train(tonemill, tmp_path / "cut", tmp_path / "run")
+    ended.refused(ended.code, "clipping: ", "clipped in storing", "--format wav --bits 32")
+    whole = tonemill("shard", tmp_path / "whole", "--format", "wav", "--bits", 32, "-q", stdin=stream).done()
+    assert whole.line["clipped_examples"] == 0 and "CLIPPED" not in whole.err
 
 
 def test_pairs_that_are_not_lined_up_are_refused(tonemill: Tonemill, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,18 +162,31 @@ def _tell(corpus: Path, means: Callable[[Planned, Sequence[Mapping[str, Any]]], 
     """Name what would go, a path a line."""
     from tonemill.pipelines.corpus.corpus import AT_ONCE, open_corpus
     from tonemill.pipelines.corpus.layout import OutputFolder
-    from tonemill.pipelines.corpus.plan_file import read_whole
+    from tonemill.pipelines.corpus.plan_file import PlanFile
     from tonemill.pipelines.corpus.sidecar import source_key
 
-    sources = {row.key: row for rows in read_whole(OutputFolder(corpus, "shards").plan).rows for row in rows}
-    kept, meant = set[str](), set[str]()
+    file = PlanFile(OutputFolder(corpus, "shards").plan)
+    numbers = {shard.name: number for number, shard in enumerate(file.plan.shards)}
+    firsts = list(itertools.accumulate((shard.recipes for shard in file.plan.shards), initial=0))
+    # Of each source by its place in the plan: whether an example came of it, and whether it is meant by one.
+    kept, meant = bytearray(firsts[-1]), bytearray(firsts[-1])
+
+    @lru_cache(maxsize=16)
+    def rows_of(shard: str) -> dict[str, tuple[int, Planned]]:
+        number = numbers.get(shard)
+        return {} if number is None else {row.key: (firsts[number] + row.position, row) for row in file.rows(number)}
+
     for batch in open_corpus(corpus).batches():
         for start in range(0, batch.num_rows, AT_ONCE):
             for row in batch.slice(start, AT_ONCE).to_pylist():
-                key = source_key(row["key"])
-                kept.add(key)
-                if key in sources and key not in meant and means(sources[key], (row,)):
-                    meant.add(key)
-    for key, planned in sources.items():
-        if key in meant or (key not in kept and means(planned, ())):
-            typer.echo(planned.recipe.path)
+                place, planned = rows_of(row["shard"]).get(source_key(row["key"]), (0, None))
+                if planned is not None:
+                    kept[place] = True
+                    meant[place] |= not meant[place] and means(planned, (row,))
+    going = list[str]()
+    for number, (first, end) in enumerate(itertools.pairwise(firsts)):
+        if any(meant[first:end]) or not all(kept[first:end]):
+            rows = enumerate(file.rows(number), first)
+            going += [row.recipe.path for at, row in rows if meant[at] or (not kept[at] and means(row, ()))]
+    for path in going:
+        typer.echo(path)

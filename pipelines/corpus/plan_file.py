@@ -19,7 +19,7 @@ from pyarrow import parquet
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.layout import OutputFolder
 from tonemill.pipelines.corpus.plan_content import COLUMNS, SHARD_COLUMNS, plan_of, require, rows_of, table_of
-from tonemill.pipelines.planning.plan import Output, Plan, Planned, Rows, Shard
+from tonemill.pipelines.planning.plan import Each, Output, Plan, Planned, Rows, Shard
 from tonemill.pipelines.storage import commit, json_files
 from tonemill.pipelines.storage.columns import table_of_rows
 from tonemill.pipelines.storage.parquet import read_row_group, read_row_groups, reading
@@ -41,17 +41,19 @@ MOST_TEXT: Final = 16 << 20
 ABOUT: Final = b"tonemill"
 
 
-def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any] | None:
+def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA, rows: Each | None = None) -> dict[str, Any] | None:
     """Write a plan with its rows; the caller moves the file into place.
 
     Args:
-        plan: with its rows.
+        plan: to write.
         file: open for writing.
         schema: `EARLIER` to write what earlier versions wrote.
+        rows: the recipes of each shard, where the plan does not hold them.
 
     Returns:
         Bytes and SHA-256 of the end of the file; None of schema `EARLIER`.
     """
+    rows = plan.rows if rows is None else rows
     about = {
         "schema": schema,
         "output": plan.output.to_json(),
@@ -62,12 +64,12 @@ def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any
     if schema == EARLIER:
         about["shards"] = [asdict(shard) for shard in plan.shards]
         with parquet.ParquetWriter(file, COLUMNS.with_metadata({ABOUT: json.dumps(about)}), compression="zstd") as old:
-            for shard, rows in zip(plan.shards, plan.rows, strict=True):
-                old.write_table(table_of([(shard.name, row) for row in rows]), row_group_size=len(rows))
+            for shard, recipes in zip(plan.shards, rows, strict=True):
+                old.write_table(table_of([(shard.name, row) for row in recipes]), row_group_size=len(recipes))
         return None
     about |= {"shards": len(plan.shards), "at_once": AT_ONCE}
     with PartsWriter(file, COLUMNS.with_metadata({ABOUT: json.dumps(about)})) as writer:
-        for group in _groups(plan):
+        for group in _groups(plan, rows):
             writer.group(table_of(group))
         firsts = itertools.accumulate((shard.recipes for shard in plan.shards), initial=0)
         listed = ({**vars(shard), "first": first} for shard, first in zip(plan.shards, firsts, strict=False))
@@ -76,11 +78,11 @@ def dump_plan(plan: Plan, file: BinaryIO, schema: int = SCHEMA) -> dict[str, Any
         return writer.close()
 
 
-def _groups(plan: Plan) -> Iterator[list[tuple[str, Planned]]]:
+def _groups(plan: Plan, rows: Each) -> Iterator[list[tuple[str, Planned]]]:
     """The rows of each row group, with the names of their shards."""
     group, text = list[tuple[str, Planned]](), 0
-    for shard, rows in zip(plan.shards, plan.rows, strict=True):
-        for row in rows:
+    for shard, some in zip(plan.shards, rows, strict=True):
+        for row in some:
             group.append((shard.name, row))
             text += len(row.line)
             if len(group) == AT_ONCE or text > MOST_TEXT:
@@ -193,8 +195,7 @@ class PlanFile:
         if self._is_earlier:
             return next((number for number, shard in enumerate(self.plan.shards) if shard.name == name), None)
         for number in range(self._file.tables):
-            place = pc.index(self._table_of_shards(number)["name"], name).as_py()
-            if place >= 0:
+            if (place := pc.index(self._table_of_shards(number)["name"], name).as_py()) >= 0:
                 return int(number * self._about["at_once"] + place)
         return None
 
@@ -238,28 +239,29 @@ class PlanFile:
             yield self._file.group(number, columns)
 
     def whole(self) -> Plan:
-        """The plan with all its rows; of one in a store a copy is kept here, which later commands find too.
+        """The plan with all its rows; errors as of `each`."""
+        return replace(self.plan, rows=Rows(self.each()))
+
+    def each(self) -> Iterator[list[Planned]]:
+        """The recipes of one shard after another; of a plan in a store a copy is kept here, which others find too.
 
         Raises:
             CorpusError: as `plan` and `rows`.
         """
-        path = self._path
+        path, first = self._path, 0
         try:
-            if not self._is_earlier:
-                self._file.copy()
-                return replace(self.plan, rows=Rows(self._all_rows()))
-            with reading(path):
-                copy = held(path) if self._proved else path
-            tables = enumerate(read_row_groups(copy, lambda _: True, range(self.count), self._proved))
-            return replace(self.plan, rows=Rows(rows_of(path, number, table) for number, table in tables))
+            if self._is_earlier:
+                with reading(path):
+                    copy = held(path) if self._proved else path
+                for number, table in enumerate(read_row_groups(copy, lambda _: True, range(self.count), self._proved)):
+                    yield rows_of(path, number, table)
+                return
+            self._file.copy()
+            for number, shard in enumerate(self.plan.shards):
+                yield self._checked(number, shard, first)
+                first += shard.recipes
         except ValueError as error:
             raise CorpusError(f"{path} is damaged: {error}") from error
-
-    def _all_rows(self) -> Iterator[list[Planned]]:
-        first = 0
-        for number, shard in enumerate(self.plan.shards):
-            yield self._checked(number, shard, first)
-            first += shard.recipes
 
     def _checked(self, number: int, shard: Shard, first: int) -> list[Planned]:
         table = self._slice(first, shard.recipes)
@@ -329,14 +331,14 @@ def read_whole(path: Path, proved: bool = True) -> Plan:
     return PlanFile(path, proved).whole()
 
 
-def write_plan(output: OutputFolder, plan: Plan, schema: int = SCHEMA) -> None:
-    """Write a plan with its rows, and beside it the digests of its file and of that file's end.
+def write_plan(output: OutputFolder, plan: Plan, schema: int = SCHEMA, rows: Each | None = None) -> None:
+    """Write a plan with its rows, and beside it the digests of its file and of that file's end; as `dump_plan`.
 
     The corpus's own description cannot hold that digest: a plan names places, and those decide nothing. The old digest
     goes first, so that no reader holds the new file against it, whenever this is killed.
     """
     with commit.pending(output.plan) as file:
-        end = dump_plan(plan, file, schema)
+        end = dump_plan(plan, file, schema, rows)
         output.plan_seal.unlink(missing_ok=True)
     seal = {"plan_digest": plan.digest, **commit.fingerprint(output.plan), **({"end": end} if end is not None else {})}
     json_files.write_sealed(output.plan_seal, seal)
@@ -345,6 +347,4 @@ def write_plan(output: OutputFolder, plan: Plan, schema: int = SCHEMA) -> None:
 def plan_is_whole(output: OutputFolder) -> bool:
     """Whether every byte of the plan's file is as it was written."""
     seal = json_files.read_sealed(output.plan_seal)
-    if seal is None or not output.plan.is_file():
-        return False
-    return {name: seal.get(name) for name in ("bytes", "sha256")} == commit.fingerprint(output.plan)
+    return seal is not None and output.plan.is_file() and commit.fingerprint(output.plan).items() <= seal.items()

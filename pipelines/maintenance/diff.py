@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tonemill.audiotools.errors import CorpusError
 from tonemill.pipelines.corpus.array_columns import arrays_of, parts_of
 from tonemill.pipelines.corpus.layout import OutputFolder
-from tonemill.pipelines.corpus.plan_file import read_whole
-from tonemill.pipelines.corpus.sidecar import source_key
+from tonemill.pipelines.corpus.plan_file import PlanFile
 from tonemill.pipelines.maintenance.compared_rows import ComparedRows, places_in
+from tonemill.pipelines.maintenance.compared_sources import ComparedSources, Numbers, numbers_of
 from tonemill.pipelines.maintenance.trace import against, stored
-from tonemill.pipelines.planning.plan import Plan, Planned
+from tonemill.pipelines.planning.plan import Plan
 from tonemill.pipelines.recipes.differences import differences, of_values
-from tonemill.pipelines.storage.parquet import read_batches
+from tonemill.pipelines.recipes.recipe import SPLITS
 from tonemill.pipelines.storage.paths import mapped
 
 MOST_NAMED: Final = 20
@@ -33,22 +37,26 @@ class Side:
 
     Args:
         output: as named.
-        plan: with its rows.
-        sources: split and recipe by key.
+        plan: without its rows.
+        sources: keys, splits and digests of the recipes.
+        refused: for each source why it was, as `ComparedSources.refusals` gives it.
         examples: keys and digests of the rows of the index.
-        rejects: reasons by key of the source.
-        sidecars: by shard.
+        environments: what made each shard, by its name.
     """
 
     output: OutputFolder
     plan: Plan
-    sources: dict[str, tuple[str, Planned]]
+    sources: ComparedSources
+    refused: NDArray[np.object_]
     examples: ComparedRows
-    rejects: dict[str, str]
-    sidecars: dict[str, dict[str, Any]]
+    environments: dict[str, dict[str, str]]
 
-    def environment(self, shard: str) -> dict[str, str]:
-        return dict(self.sidecars[shard]["environment"])
+    def stored(self, row: Mapping[str, Any], role: str) -> bytes:
+        """The encoded audio of an example, by its row of the index; errors as of `trace.stored`."""
+        sidecar = self.output.shard(row["shard"]).read_sidecar()
+        if sidecar is None:
+            raise _unfinished(self.output.folder, row["shard"])
+        return stored(self.output, sidecar, row, role)
 
 
 @dataclass
@@ -121,34 +129,34 @@ def open_side(folder: Path) -> Side:
         CorpusError: it is unfinished or damaged.
     """
     output = OutputFolder.open(folder)
-    folder, plan = output.folder, read_whole(output.plan)
+    folder, file = output.folder, PlanFile(output.plan)
+    sources = ComparedSources(file)
     try:
         examples = ComparedRows(output.index)
-        rejects = {
-            row["key"]: f"{row['reason']} in {row['step']}"
-            for batch in read_batches(output.rejects)
-            for row in batch.to_pylist()
-            if row["clip"] is None
-        }
+        refused = sources.refusals(output.rejects)
     except CorpusError as error:
         raise CorpusError(
             f"{folder} is unfinished or damaged: `tonemill verify {folder}` lists what is wrong."
         ) from error
-    names = [shard.name for shard in plan.shards]
-    sidecars = dict(zip(names, mapped(folder, lambda name: output.shard(name).read_sidecar(), names), strict=True))
-    missing = [name for name, one in sidecars.items() if one is None]
-    if missing:
-        raise CorpusError(
-            f"{folder}: {missing[0]} is unfinished or damaged. `tonemill verify {folder}` lists what is wrong."
-        )
-    return Side(
-        output,
-        plan,
-        {row.key: (shard.split, row) for shard, rows in zip(plan.shards, plan.rows, strict=True) for row in rows},
-        examples,
-        rejects,
-        {name: one for name, one in sidecars.items() if one is not None},
-    )
+    known: dict[str, dict[str, str]] = {}
+
+    def environment(name: str) -> dict[str, str] | None:
+        """Equal ones are one object, for there may be a shard for every ten sources."""
+        sidecar = output.shard(name).read_sidecar()
+        made = None if sidecar is None else sidecar["environment"]
+        return made and known.setdefault(json.dumps(made), made)
+
+    environments = {}
+    names = [shard.name for shard in file.plan.shards]
+    for name, made in zip(names, mapped(folder, environment, names), strict=True):
+        if made is None:
+            raise _unfinished(folder, name)
+        environments[name] = made
+    return Side(output, file.plan, sources, refused, examples, environments)
+
+
+def _unfinished(folder: Path, shard: str) -> CorpusError:
+    return CorpusError(f"{folder}: {shard} is unfinished or damaged. `tonemill verify {folder}` lists what is wrong.")
 
 
 def compare(a: Side, b: Side, decode: int) -> Difference:
@@ -165,8 +173,7 @@ def compare(a: Side, b: Side, decode: int) -> Difference:
     found = Difference()
     found.output = _of_records(a.plan.output.to_json(), b.plan.output.to_json())
     found.splitting = _of_records(asdict(a.plan.splitting), asdict(b.plan.splitting))
-    _sources(a, b, found)
-    _examples(a, b, found, decode)
+    _examples(a, b, found, decode, _sources(a, b, found))
     return found
 
 
@@ -174,38 +181,48 @@ def _of_records(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return [one for name in a for one in of_values(name, a[name], b[name])]
 
 
-def _sources(a: Side, b: Side, found: Difference) -> None:
-    for key in _in_either(a.sources, b.sources):
-        one, other = a.sources.get(key), b.sources.get(key)
-        if one is None or other is None:
-            here, several = (b, found.only_in_b) if one is None else (a, found.only_in_a)
-            several.add(here.sources[key][1].recipe.path)
-            continue
-        line, refused = one[1].line, (a.rejects.get(key), b.rejects.get(key))
-        if one[0] == other[0] and line == other[1].line and refused[0] == refused[1]:
-            # Most are the same; a million of them are not parsed.
-            continue
-        path = one[1].recipe.path
-        if one[0] != other[0]:
-            found.moved.add({"source": path, "a": one[0], "b": other[0]})
-        if line != other[1].line and (changes := differences(one[1].recipe, other[1].recipe)):
-            found.recipes.add({"source": path, "changes": changes})
+def _sources(a: Side, b: Side, found: Difference) -> tuple[Numbers, Numbers]:
+    """Compare the sources; returns the numbers in both of those whose recipes have other lines, in order of keys."""
+    mine, theirs = a.sources, b.sources
+    _, here, there = np.intersect1d(mine.keys, theirs.keys, assume_unique=True, return_indices=True)
+    for several, side, places in ((found.only_in_a, mine, here), (found.only_in_b, theirs, there)):
+        only = np.delete(np.arange(len(side.keys)), places)
+        several.count = len(only)
+        several.named = [recipe.path for recipe in side.recipes(only[:MOST_NAMED])]
+    splits, why = (mine.splits[here], theirs.splits[there]), (a.refused[here], b.refused[there])
+    is_other = (mine.digests[here] != theirs.digests[there]).any(1)
+    # Most are the same; a million of them are not parsed.
+    places = np.flatnonzero(is_other | (splits[0] != splits[1]) | (why[0] != why[1]))
+    recipes = mine.recipes(here[places]), theirs.recipes(there[places])
+    for place, one, other in zip(places.tolist(), *recipes, strict=True):
+        split, refused = (splits[0][place], splits[1][place]), (why[0][place], why[1][place])
+        if split[0] != split[1]:
+            found.moved.add({"source": one.path, "a": SPLITS[split[0]], "b": SPLITS[split[1]]})
+        if is_other[place] and (changes := differences(one, other)):
+            found.recipes.add({"source": one.path, "changes": changes})
             # Another content differs from source to source; that it does is one kind of change.
             found.changes.update({change.partition(" (")[0] for change in changes})
         if refused[0] != refused[1]:
-            found.refused.add({"source": path, "a": refused[0], "b": refused[1]})
+            found.refused.add({"source": one.path, "a": refused[0], "b": refused[1]})
+    return here[is_other], there[is_other]
 
 
-def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
+def _sources_of(keys: pa.Array) -> NDArray[np.uint64]:
+    """The keys of the sources of examples, by the examples' keys."""
+    return numbers_of(pc.replace_substring_regex(keys, "-[^-]*$", ""))
+
+
+def _examples(a: Side, b: Side, found: Difference, decode: int, changed: tuple[Numbers, Numbers]) -> None:
     mine, theirs = a.examples.keys, b.examples.keys
     in_b = places_in(mine, theirs)
     for several, only in (
         (found.examples_only_in_a, mine.filter(pc.is_null(in_b))),
         (found.examples_only_in_b, theirs.filter(pc.is_null(places_in(theirs, mine)))),
     ):
-        for key in only.take(pc.sort_indices(only)).to_pylist():
-            if source_key(key) in a.sources and source_key(key) in b.sources:
-                several.add(key)
+        sources = _sources_of(only)
+        keys = only.filter(pa.array(np.isin(sources, a.sources.keys) & np.isin(sources, b.sources.keys)))
+        several.count = len(keys)
+        several.named = keys.take(pc.sort_indices(keys)[:MOST_NAMED]).to_pylist()
     here = np.flatnonzero(np.asarray(pc.is_valid(in_b)))
     there = np.asarray(in_b.drop_null())
     found.examples = len(here)
@@ -214,14 +231,15 @@ def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
     other_bytes = a.examples.differ(here, b.examples, there)
     here, there = here[other_bytes], there[other_bytes]
     order = np.asarray(pc.sort_indices(mine.take(here)))
-    pairs = zip(a.examples.rows(here[order]), b.examples.rows(there[order]), strict=True)
-    for one, other in pairs:
+    here, there = here[order], there[order]
+    changes = _changes(a, b, changed, _sources_of(mine.take(here)))
+    for one, other, change in zip(a.examples.rows(here), b.examples.rows(there), changes, strict=True):
         key = one["key"]
         roles = sorted({*parts_of(one), *parts_of(other)})
         differ = [role for role in roles if one.get(f"{role}_sha256") != other.get(f"{role}_sha256")]
         if not differ:
             continue
-        why = _why(a, b, one, other, found)
+        why = change or _why(a.environments[one["shard"]], b.environments[other["shard"]], found)
         if decode <= 0:
             found.undecoded.add({"key": key, "why": why})
             continue
@@ -232,8 +250,8 @@ def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
             if role not in parts_of(one) or role not in parts_of(other):
                 same = False
                 continue
-            first = stored(a.output, a.sidecars[one["shard"]], one, role)
-            held = against(stored(b.output, b.sidecars[other["shard"]], other, role), first, role in arrays_of(one))
+            first = a.stored(one, role)
+            held = against(b.stored(other, role), first, role in arrays_of(one))
             same &= held.same_samples
             worst = max((value for value in (worst, held.difference_db) if value is not None), default=None)
         if same:
@@ -243,21 +261,29 @@ def _examples(a: Side, b: Side, found: Difference, decode: int) -> None:
             found.loudest_db = max((v for v in (found.loudest_db, worst) if v is not None), default=None)
 
 
-def _why(a: Side, b: Side, one: Mapping[str, Any], other: Mapping[str, Any], found: Difference) -> str:
-    """Why an example's bytes differ: the first reason that there is."""
-    key = source_key(one["key"])
-    mine, theirs = a.sources.get(key), b.sources.get(key)
-    if mine is not None and theirs is not None and (changes := differences(mine[1].recipe, theirs[1].recipe)):
-        return "; ".join(changes)
+def _changes(a: Side, b: Side, changed: tuple[Numbers, Numbers], keys: NDArray[np.uint64]) -> Iterator[str]:
+    """For each of some examples, how the recipes of its source differ; empty where they do not.
+
+    Args:
+        a: the one.
+        b: the other.
+        changed: numbers in both of sources whose recipes have other lines, in order of keys.
+        keys: of the examples' sources, in order.
+    """
+    wanted = np.isin(a.sources.keys[changed[0]], keys)
+    recipes = zip(a.sources.recipes(changed[0][wanted]), b.sources.recipes(changed[1][wanted]), strict=True)
+    is_changed = np.isin(keys, a.sources.keys[changed[0]])
+    for (_, has_changed), some in groupby(zip(keys.tolist(), is_changed.tolist(), strict=True)):
+        words = "; ".join(differences(*next(recipes))) if has_changed else ""
+        yield from (words for _ in some)
+
+
+def _why(then: Mapping[str, str], now: Mapping[str, str], found: Difference) -> str:
+    """Why an example's bytes differ although its recipe is the same, by what made both: the first reason there is."""
     if found.output:
         return "; ".join(found.output)
-    then, now = a.environment(one["shard"]), b.environment(other["shard"])
     # Sidecars of before name torch also where nothing was rendered.
     both = then.keys() & now.keys()
     versions = _of_records(*({name: side[name] for name in side if name in both} for side in (then, now)))
     found.versions.update(versions)
     return "; ".join(versions) or "nothing that is recorded; `tonemill verify` shows whether a folder is damaged"
-
-
-def _in_either(a: Iterable[str], b: Iterable[str]) -> list[str]:
-    return sorted({*a, *b})

@@ -8,8 +8,8 @@ mark nothing has changed; killed after it, the next command that writes there go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from tonemill.pipelines.cooking.seconds import decoded_of, of_source
 from tonemill.pipelines.corpus.array_columns import arrays_of, roles_of
 from tonemill.pipelines.corpus.description import describe, keeps_transient
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
-from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan, read_whole, write_plan
+from tonemill.pipelines.corpus.plan_file import PlanFile, read_plan, write_plan
 from tonemill.pipelines.corpus.removed import mark_of_content, mark_of_path, read_removals, write_removals
 from tonemill.pipelines.corpus.shard_copy import local_shard
 from tonemill.pipelines.corpus.shard_tables import Tally
@@ -27,7 +27,7 @@ from tonemill.pipelines.corpus.splicing import Run, offset_columns, runs, splice
 from tonemill.pipelines.engine.engine import Engine
 from tonemill.pipelines.pieces.pieces import commit_answer, do_pieces, job_of_piece, key_of, work_folder
 from tonemill.pipelines.planning.growth import without
-from tonemill.pipelines.planning.plan import Plan, Planned, Shard
+from tonemill.pipelines.planning.plan import Planned, Shard
 from tonemill.pipelines.progress import Progress
 from tonemill.pipelines.storage import commit, folders, json_files
 from tonemill.pipelines.storage.moving import copy_file, remove_folder
@@ -85,31 +85,33 @@ def remove(
     with folders.locked(folder):
         finish(folder)
         output = OutputFolder(folder, "shards")
-        old, kept, there = read_whole(output.plan), keeps_transient(output), sizes_below(folder)
-        done = mapped(folder, lambda shard: is_done(output, shard, kept, there), old.shards)
-        undone = [shard.name for shard, is_whole in zip(old.shards, done, strict=True) if not is_whole]
+        file, kept, there = PlanFile(output.plan), keeps_transient(output), sizes_below(folder)
+        shards = file.plan.shards
+        done = mapped(folder, lambda shard: is_done(output, shard, kept, there), shards)
+        undone = [shard.name for shard, is_whole in zip(shards, done, strict=True) if not is_whole]
         if undone:
             raise CorpusError(
                 f"{folder}: {undone[0]} is unfinished or damaged. Repair it first, or finish it with the command "
                 "that makes it."
             )
-        several = mapped(folder, lambda pair: _chosen(output, *pair, means), zip(old.shards, old.rows, strict=True))
+        several = mapped(folder, lambda pair: _chosen(output, *pair, means), zip(shards, file.each(), strict=True))
         meant = [row for one in several for row in one.sources]
+        touched = [number for number, one in enumerate(several) if one.sources]
         keys = {row.key for row in meant}
         barred = [*paths, *(row.recipe.path for row in meant if by_query)]
         if meant and not any(one.others for one in several):
             raise CorpusError(f"No example would be left in {folder}. Delete the folder instead.")
         marks = [*map(mark_of_path, barred), *map(mark_of_content, contents)]
         result = Removed(meant, sum(one.examples for one in several))
-        gone_bytes = set(digests_of(meant))
-        result.equal_elsewhere = sorted(
-            row.recipe.path
-            for rows in old.rows
-            for row in rows
-            if row.key not in keys and not gone_bytes.isdisjoint(digests_of([row]))
-        )
+        if gone_bytes := set(digests_of(meant)):
+            result.equal_elsewhere = sorted(
+                row.recipe.path
+                for rows in file.each()
+                for row in rows
+                if row.key not in keys and not gone_bytes.isdisjoint(digests_of([row]))
+            )
         if meant:
-            result.shards = _stage(output, old, without(old, keys), marks, engine, progress or Progress(quiet=True))
+            result.shards = _stage(output, file, touched, keys, marks, engine, progress or Progress(quiet=True))
             finish(folder)
         elif marks:
             write_removals(folder, marks)
@@ -146,34 +148,41 @@ def _rows(table: Path) -> list[dict[str, Any]]:
 
 
 def _stage(
-    output: OutputFolder, old: Plan, new: Plan, marks: Sequence[str], engine: Engine | None, progress: Progress
+    output: OutputFolder,
+    file: PlanFile,
+    touched: Sequence[int],
+    keys: Set[str],
+    marks: Sequence[str],
+    engine: Engine | None,
+    progress: Progress,
 ) -> list[str]:
-    """Make everything ready beside the corpus; returns the names of the shards that change."""
-    is_far = as_store(output.folder) is not None
+    """Make everything ready beside the corpus; returns the names of the `touched` shards, which hold what goes."""
+    is_far, old = as_store(output.folder) is not None, file.plan
     ready = OutputFolder(output.folder / (STAGED if is_far else f"{commit.TEMPORARY}removal"), "shards")
     ready.folder.mkdir()
-    before = {shard.name: number for number, shard in enumerate(old.shards)}
-    pairs = [
-        (before[shard.name], number)
-        for number, shard in enumerate(new.shards)
-        if old.shards[before[shard.name]].digest != shard.digest
-    ]
-    write_plan(ready, new)
+
+    def left_of(number: int, rows: Sequence[Planned]) -> tuple[Shard, Sequence[Planned]]:
+        return without(old.output, old.shards[number], rows, keys)
+
+    changed = {number: left_of(number, file.rows(number))[0] for number in touched}
+    shards = [changed.get(number, shard) for number, shard in enumerate(old.shards)]
+    new = replace(old, shards=tuple(shard for shard in shards if shard.recipes), grown=True)
+    write_plan(ready, new, rows=filter(None, (left_of(number, rows)[1] for number, rows in enumerate(file.each()))))
+    rewritten = [number for number, shard in changed.items() if shard.recipes]
     if engine is None:
-        mapped(
-            output.folder,
-            lambda pair: _rewrite(output, ready, new.shards[pair[1]], new.rows[pair[1]], old.rows[pair[0]]),
-            pairs,
-        )
+        parts = ((*left_of(number, rows), rows) for number in rewritten for rows in [file.rows(number)])
+        mapped(output.folder, lambda part: _rewrite(output, ready, *part), parts)
     else:
+        places = {shard.name: number for number, shard in enumerate(new.shards)}
+        pairs = [(number, places[changed[number].name]) for number in rewritten]
         _rewrite_by(engine, output, ready, pairs, progress)
-    gone = sorted(set(before) - {shard.name for shard in new.shards})
+    gone = sorted(shard.name for shard in changed.values() if not shard.recipes)
     write_removals(ready.folder, [*read_removals(output.folder).marks, *marks])
     json_files.write_json(ready.folder / GONE, gone)
     if not is_far:
         ready.folder.replace(output.folder / STAGED)
         commit.sync_folder(output.folder)
-    return sorted([*(old.shards[number].name for number, _ in pairs), *gone])
+    return sorted(shard.name for shard in changed.values())
 
 
 def _rewrite_by(
@@ -336,5 +345,5 @@ def finish(folder: Path) -> None:
 def _without_sound(output: OutputFolder) -> list[str]:
     """Shards all of whose examples went, and whose rejects stay: they have no tar."""
     names = [shard.name for shard in read_plan(output.plan).shards]
-    sidecars = mapped(output.folder, lambda name: output.shard(name).read_sidecar(), names)
-    return [one["shard"] for one in sidecars if one is not None and not one["bytes"]]
+    sizes = mapped(output.folder, lambda name: (output.shard(name).read_sidecar() or {}).get("bytes"), names)
+    return [name for name, size in zip(names, sizes, strict=True) if size == 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tonemill.audiotools.codecs.encoding import LOSSY
-from tonemill.audiotools.errors import CorpusError, OutputError
+from tonemill.audiotools.errors import OutputError
 from tonemill.pipelines.planning.file_names import file_names
-from tonemill.pipelines.planning.plan import Plan, Planned, Rows, Shard, key_of
+from tonemill.pipelines.planning.plan import Output, Plan, Planned, Rows, Shard, digest_of, key_of
 from tonemill.pipelines.planning.planner import expected, grouped, shard_of
 from tonemill.pipelines.planning.seats import (
     SEAT,
@@ -306,15 +306,19 @@ def _dealt_recipes(plan: Plan, name: str) -> Iterator[tuple[str, Recipe]]:
                 yield shard.split, row.recipe
 
 
-def without(old: Plan, keys: set[str]) -> Plan:
-    """The old plan without some sources; shards that held none of them stay as they are.
+def without(output: Output, shard: Shard, rows: Sequence[Planned], keys: Set[str]) -> tuple[Shard, Sequence[Planned]]:
+    """A shard of a corpus without some sources, and its rows, which may be none; itself if it holds none of them.
 
-    Raises:
-        CorpusError: nothing would be left.
+    Args:
+        output: what cooking it leaves.
+        shard: of the plan.
+        rows: its recipes.
+        keys: of the sources.
     """
-    known = Known(with_estimates=False)
-    seats = known.seats(old, is_wished=False)
-    stay = seats[~np.isin(seats["key"], np.array([int(key, 16) for key in keys], np.uint64))]
-    if not len(stay):
-        raise CorpusError("No example would be left. Delete the folder instead.")
-    return _planned(old, replace(old, grown=True), stay, stay[:0], stay[:0], 1.0, known)
+    if keys.isdisjoint(row.key for row in rows):
+        return shard, rows
+    # In the order of keys, as in every plan.
+    stay = sorted((row for row in rows if row.key not in keys), key=lambda row: row.key)
+    left = [replace(row, position=at) for at, row in enumerate(stay)]
+    digests = [bytes.fromhex(digest_of(row.recipe.canonical())) for row in left]
+    return shard_of(shard.name, output, left, digests, [expected(row.recipe) for row in left]), left

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from operator import eq
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from tonemill.pipelines.recipes.recipe import SPLITS, Recipe, recipe_of
 
@@ -169,6 +169,10 @@ class Lines:
         return bytes(self._lines[self._ends[number] : self._ends[number + 1]])
 
 
+Each: TypeAlias = Iterable[Sequence[Planned]]
+"""The recipes of one shard after another."""
+
+
 class Rows:
     """The recipes of each shard of a plan, as bytes: the objects of a million would take twice the memory.
 
@@ -176,7 +180,7 @@ class Rows:
         shards: the recipes of each, in order.
     """
 
-    def __init__(self, shards: Iterable[Sequence[Planned]] = ()) -> None:
+    def __init__(self, shards: Each = ()) -> None:
         self._own = Lines()
         # Of each shard the lines of its recipes, and a text of what else is known of them, with the lines' numbers.
         self._shards: list[tuple[Lines, bytes]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import itertools
 import os
 import re
 import stat
@@ -87,8 +88,12 @@ def mapped(folder: Path, act: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """`act(item)` of each item, in order: one after the other for a local folder, in parallel for one in a store."""
     if as_store(folder) is None:
         return [act(item) for item in items]
+    found, left = list[R](), iter(items)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(act, items))
+        # Items may be large, and `pool.map` takes all of them at once.
+        while some := list(itertools.islice(left, 64 * AT_ONCE)):
+            found += pool.map(act, some)
+    return found
 
 
 def sizes_below(folder: Path) -> dict[Path, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Final
 
 import typer
@@ -31,7 +31,10 @@ def make(name: str, typed: Sequence[str]) -> Any:
         forms = dict(_forms_of(place)) if place is not None else {}
     except TonemillError:
         forms = {}  # the command itself raises it
-    form = _typed_form(typed) or next(iter(forms), "")
+    try:
+        form = _form(forms, _typed(typed, "--format"), _typed(typed, "-o", "--output"))
+    except UsageError:
+        form = _typed(typed, "--format")  # the command itself raises it
     doc = __doc__ + "".join(f"\n\n--format {one}: {about.help}" for one, about in forms.items())
     return command_of(name, _command(forms.get(form, Export("")), form), doc, lenient=form not in forms)
 
@@ -62,14 +65,16 @@ def _command(form: Export, form_name: str) -> Callable[..., None]:
         from tonemill.pipelines.storage.paths import place as placed
 
         output = placed(output)
+        if output.is_dir():
+            raise OutputError(f"{output} is a folder. Name the file in it with -o.")
         if output.exists() and not overwrite:
             raise OutputError(f"{output} is there already. Name another file with -o, or give --overwrite.")
         place = named_place(run, "run")
         given = {key: value for key, value in typed.items() if value not in (None, [])}
         if place.suffix and not place.is_dir():
-            data, checked = _converted(place, form, given), ""
+            data, checked = _converted(place, form, output, given), ""
         else:
-            data, checked = _exported(place, form, checkpoint, uses or [], given)
+            data, checked = _exported(place, form, output, checkpoint, uses or [], given)
         _write(output, data)
         tell(f"{output}: {len(data):,} bytes{checked}")
 
@@ -97,7 +102,9 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
         "form",
         Annotated[
             str | None,
-            typer.Option("--format", help="Kind of file. Default: the first that the model offers."),
+            typer.Option(
+                "--format", help="Kind of file. Default: what -o ends in, else the first that the model offers."
+            ),
         ],
         None,
     ),
@@ -123,12 +130,24 @@ _FIXED: Final[list[tuple[str, Any, Any]]] = [
 ]
 
 
-def _typed_form(words: Sequence[str]) -> str:
+def _typed(words: Sequence[str], *flags: str) -> str:
     for word, following in zip(words, [*words[1:], ""], strict=False):
         flag, equals, value = word.partition("=")
-        if flag == "--format":
+        if flag in flags:
             return value if equals else following
     return ""
+
+
+def _form(forms: Mapping[str, Export], typed: str | None, output: str | Path) -> str:
+    """The kind of file that was typed, else the one that the name of the file ends in, else the first.
+
+    Raises:
+        UsageError: the name ends in another kind than was typed.
+    """
+    ending = PurePath(str(output)).suffix[1:].lower()
+    if typed in forms and ending in forms and ending != typed:
+        raise UsageError(f"-o is {output}, and --format is {typed}. Name the file .{typed}, or leave --format out.")
+    return typed or (ending if ending in forms else next(iter(forms), ""))
 
 
 def _forms_of(place: Path) -> Mapping[str, Export]:
@@ -158,12 +177,13 @@ def _options(forms: Mapping[str, Export], form: str, given: Mapping[str, Any], o
 
 
 def _exported(
-    place: Path, form: str | None, which: str | None, uses: Sequence[str], given: Mapping[str, Any]
+    place: Path, form: str | None, output: Path, which: str | None, uses: Sequence[str], given: Mapping[str, Any]
 ) -> tuple[bytes, str]:
     """The exported file, and the difference of its output from the run's, in words.
 
     Raises:
         RunError: the difference is too large.
+        UsageError: the run cannot be written so.
     """
     from tonemill.pipelines.rendering.render import pick_device
     from tonemill.pipelines.runs.checkpoints import load_for_rendering
@@ -174,7 +194,7 @@ def _exported(
     checkpoint = run.chosen(which)
     model = load_for_rendering(run, checkpoint, pick_device("cpu"), typed_places(uses))
     forms = model.exports(model.config)
-    chosen = form or next(iter(forms), "")
+    chosen = _form(forms, form, output)
     options = _options(forms, chosen, given, run.model)
     about = {"name": place.resolve().name, "steps": checkpoint.step, "score": checkpoint.score}
     data = model.exported(chosen, options, about)
@@ -187,14 +207,14 @@ def _exported(
     return data, f", step {checkpoint.step}, which differs from the run's own sound by {error_db:.0f} dB"
 
 
-def _converted(place: Path, form: str | None, given: Mapping[str, Any]) -> bytes:
+def _converted(place: Path, form: str | None, output: Path, given: Mapping[str, Any]) -> bytes:
     from tonemill.pipelines.runs.files import reader_of
 
     if not place.is_file():
         raise UsageError(f"There is no file {place}.")
     model = reader_of(place)[1]
     forms = model.exports(None)
-    chosen = form or next(iter(forms))
+    chosen = _form(forms, form, output)
     try:
         written: bytes = model.converted(place.read_bytes(), chosen, _options(forms, chosen, given, str(place)))
     except UsageError as error:

@@ -116,12 +116,25 @@ def refuse_doubtful_corpora(config: EffectConfig, corpus: CorpusFacts) -> None:
 
 
 def settled_knobs(config: EffectConfig, corpus: CorpusFacts) -> dict[str, tuple[Any, ...]]:
-    """Names and ranges of the knobs, as fields of the config."""
+    """Names and ranges of the knobs, as fields of the config.
+
+    Raises:
+        CorpusError: a field that is to be a knob is none.
+        UsageError: knobs are named, and that there are none.
+    """
     if not config.conditioning:
+        if config.knobs:
+            raise UsageError("--no-conditioning makes no knobs, and --knobs names some. Leave one of them out.")
         return {"knobs": (), "knob_low": (), "knob_high": ()}
     varying = sorted(name for name, about in corpus.given.items() if about.low < about.high)
     known = {**corpus.spelt, **corpus.given}
     for name in config.knobs:
+        if name not in known and name in corpus.texts:
+            some = ", ".join(repr(value) for value in corpus.values.get(name, ())[:3]) or "of many values"
+            raise CorpusError(
+                f"{name!r} is text in {corpus.name} ({some}), and a knob is a number, as 1.5. Put numbers into the "
+                "names of the files or the table, or leave it out of --knobs."
+            )
         if name not in known:
             raise CorpusError(
                 f"{corpus.name} holds no numbers named {name!r} that came with the pairs; it has "

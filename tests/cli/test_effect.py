@@ -429,6 +429,19 @@ def test_export_lists_the_forms_of_a_run_and_their_options(tonemill: Tonemill, r
         assert words in help_text
 
 
+def test_the_name_of_the_file_chooses_its_kind(tonemill: Tonemill, run: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    tonemill("export", run, "-o", tmp_path / "amp.onnx").done()
+    assert onnx.load(tmp_path / "amp.onnx").graph.output[0].name == "wet"
+    tonemill("export", run, "-o", tmp_path / "amp.NAM", "--gear-type", "amp").done()
+    assert json.loads((tmp_path / "amp.NAM").read_text())["metadata"]["gear_type"] == "amp"
+    tonemill("export", tmp_path / "amp.NAM", "-o", tmp_path / "again.onnx").done()
+    assert onnx.load(tmp_path / "again.onnx").graph.output[0].name == "wet"
+    wrong = tonemill("export", run, "-o", tmp_path / "two.nam", "--format", "onnx")
+    wrong.refused(2, "two.nam, and --format is onnx. Name the file .onnx")
+    tonemill("export", run, "-o", tmp_path, "--overwrite").refused(1, "is a folder. Name the file in it with -o")
+
+
 def test_an_export_that_renders_otherwise_is_not_named(
     tonemill: Tonemill, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,5 +133,10 @@ def test_knobs_are_the_numbers_that_came_with_the_pairs_and_vary() -> None:
         Effect.settle(EffectConfig(knobs=("take",)), replace(FACTS, given=given))
     with pytest.raises(CorpusError, match="no numbers named 'gain'"):
         Effect.settle(EffectConfig(knobs=("gain",)), replace(FACTS, given=given))
+    words = replace(FACTS, given=given, texts={"gain": 0}, values={"gain": ("1,5", "high")})
+    with pytest.raises(CorpusError, match=r"'gain' is text in .* \('1,5', 'high'\), and a knob is a number, as 1\.5"):
+        Effect.settle(EffectConfig(knobs=("gain",)), words)
+    with pytest.raises(UsageError, match="--no-conditioning makes no knobs, and --knobs names some"):
+        Effect.settle(EffectConfig(conditioning=False, knobs=("tone",)), replace(FACTS, given=given))
     with pytest.raises(CorpusError, match=r"4 examples .* have no value for the knob 'drive'"):
         Effect.settle(EffectConfig(), replace(FACTS, given={"drive": Range(0.0, 1.0, 4)}))

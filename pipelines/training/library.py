@@ -12,7 +12,8 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def train_each(
     if (folder / RUN_JSON).exists():
         raise OutputError(f"{folder} is a run, and --each makes a folder of runs. Name a new folder with -o.")
     runs = [
-        (str(value), wanted(name, model_config, one, corpus, folder / folder_name(value)))
+        (value, wanted(name, model_config, one, corpus, folder / folder_name(value)))
         for value, one in _settings_of_each(settings, corpus, field)
     ]
     device, kind = pick_device(settings.device), runs[0][1].model_class
@@ -84,16 +85,27 @@ def train_each(
         progress.say(f"{_in_words(runs[0][1])} cannot be trained side by side, so its runs take turns in each step.")
     together = able and (device.type != "cpu" if at_once is None else at_once)
     with ExitStack() as stack:
-        members = []
-        for label, run in runs:
+        members, refused = [], {}
+        for value, run in runs:
             try:
                 state, begun = stack.enter_context(
                     opened(run, device, progress, init_from, runs=1 if together else len(runs))
                 )
             except CorpusError as error:
-                raise CorpusError(f"{field} {label}: {error}") from error
-            members.append(_Member(label, run, state, begun, device))
+                refused[value] = error
+                continue
+            members.append(_Member(str(value), run, state, begun, device))
+        if refused:
+            raise CorpusError(_in_one(field, refused, bool(members), settings.where))
         return _Library(members, settings, device, progress, together).go()
+
+
+def _in_one(field: str, refused: Mapping[object, CorpusError], others: bool, where: str | None) -> str:
+    """What is wrong with parts of a corpus, in one text."""
+    found = "\n".join(f"{field} {value}: {error}" for value, error in refused.items())
+    kept = [f"({where})"] if where else []
+    without = " and ".join([*kept, *(f"{field} != {value!r}" for value in refused)])
+    return f"{found}\nTo train the others: --where {shlex.quote(without)}." if others else found
 
 
 def folder_name(value: object) -> str:

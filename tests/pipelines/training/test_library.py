@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,16 @@ from safetensors.torch import load_file
 
 from tonemill.audiotools.errors import CorpusError, OutputError, RunError, UsageError
 from tonemill.models.contract import load_model
+from tonemill.models.effect.model import Effect
 from tonemill.models.effect.settings import config_of_network
+from tonemill.models.exchange import Request
 from tonemill.models.wavegan import WaveGANConfig
 from tonemill.pipelines.corpus.corpus import Corpus, open_corpus
 from tonemill.pipelines.runs.run import Run, TrainConfig, open_run
 from tonemill.pipelines.training import library
 from tonemill.pipelines.training.library import folder_name, train_each
 from tonemill.pipelines.training.listener import Listener
-from tonemill.pipelines.training.loop import train
+from tonemill.pipelines.training.loop import Trained, train
 from tonemill.pipelines.training.record import Record
 
 SHORT = TrainConfig(
@@ -181,6 +185,28 @@ def test_what_cannot_be_a_library_is_refused(captures: Corpus, tmp_path: Path) -
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(OutputError, match="is a run, and --each makes a folder of runs"):
         attempt(folder=tmp_path / "run")
+
+
+@pytest.mark.usefixtures("unvalidated")
+def test_all_parts_that_do_not_fit_are_named_with_the_condition_that_leaves_them_out(
+    captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(self: Effect, examples: Iterable[Request]) -> None:
+        if any(one.fields["effect"] in ("A&B", "drive") for one in examples):
+            raise CorpusError("late.")
+
+    monkeypatch.setattr(Effect, "check_examples", check)
+
+    def attempt(**more: Any) -> list[Trained]:
+        settings = dataclasses.replace(SHORT, **more)
+        return train_each("effect", settings_of("fir"), settings, captures, tmp_path, "effect", QUIET)
+
+    with pytest.raises(
+        CorpusError, match=r"effect A&B: late\.\neffect drive: late\.\nTo train the others: "
+    ) as refused:
+        attempt(where="effect in ['A&B', 'drive', 'fuzz']")
+    (where,) = shlex.split(str(refused.value).partition("--where ")[2].removesuffix("."))
+    assert [one.run.folder.name for one in attempt(where=where)] == ["fuzz"]
 
 
 @pytest.mark.usefixtures("unvalidated")

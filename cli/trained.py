@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -22,9 +22,10 @@ def say_trained(trained: Trained, settings: TrainConfig, progress: Progress) -> 
     """How a training ended, and pipes that use the run."""
     from tonemill.pipelines.runs.directions import directions_of
 
-    run, folder = trained.run, trained.run.folder
+    run, folder = trained.run, shlex.quote(str(trained.run.folder))
     progress.say(
-        f"{folder}: trained {run.model} to step {trained.step}; {folder / 'clips'} has clips and pictures. Use it:"
+        f"{run.folder}: trained {run.model} to step {trained.step}; {run.folder / 'clips'} has clips and pictures. Use "
+        "it:"
     )
     if trained.tired:
         progress.say(f"  It stopped because the last {settings.patience} scores were no better than the best one.")
@@ -60,7 +61,7 @@ def _best_in_words(trained: Trained) -> str:
     return f"The best step is {best.step}: its {score.name} is {score.in_words(best.score)}."
 
 
-def _pipe(run: Path, name: str, direction: Direction) -> str:
+def _pipe(run: str, name: str, direction: Direction) -> str:
     """A pipe that renders in one direction; a corpus of arrays is named as they are, in capitals."""
     if direction.from_seeds:
         source = "seeds 16"

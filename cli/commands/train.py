@@ -212,7 +212,11 @@ def _run(
         # Threads of gloo may abort a process that ends by Python's own way (torch 2.13); nothing is left to do here.
         os._exit(130 if trained.interrupted else 0)
     if trained.interrupted:
-        tell(f"Stopped at step {trained.step} and saved; the same command goes on from there.")
+        tell(
+            f"Stopped at step {trained.step} and saved; the same command goes on from there."
+            if trained.step
+            else "Stopped before the first step; the same command begins again."
+        )
         raise typer.Exit(130)
     say_trained(trained, settings, progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -266,6 +267,16 @@ def _tar_of(folder: Path, shard: str) -> Path:
     return OutputFolder(folder, "shards").shard(shard).tar
 
 
+@contextmanager
+def _opened(folder: Path, shard: str, tars: Tars | None) -> Iterator[BinaryIO]:
+    tar = _tar_of(folder, shard)
+    try:
+        with tar.open("rb") if tars is None else tars.open(shard) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CorpusError(f"{tar} is missing. `tonemill repair {folder}` makes it again.") from error
+
+
 def samples_of(
     folder: Path,
     record: Mapping[str, Any],
@@ -289,14 +300,14 @@ def samples_of(
         return files.decode(data, start, record["samples"] - start if frames is None else frames)
     except AudioError as error:
         raise CorpusError(
-            f"{record['key']} in {_tar_of(folder, record['shard'])} cannot be read: {error}. "
+            f"{record['key']} in {_tar_of(folder, record['shard'])} cannot be read: {str(error).rstrip('.')}. "
             f"`tonemill repair {folder}` makes it again."
         ) from error
 
 
 def encoded_of(folder: Path, record: Mapping[str, Any], role: str, tars: Tars | None = None) -> bytes:
     """The encoded sound of one role of an example, from its place in the tar; arguments as for `samples_of`."""
-    with _tar_of(folder, record["shard"]).open("rb") if tars is None else tars.open(record["shard"]) as file:
+    with _opened(folder, record["shard"], tars) as file:
         return cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
 
 
@@ -321,7 +332,7 @@ def array_of(
     """
     tar = _tar_of(folder, record["shard"])
     place, size = record[f"{name}_offset"], record[f"{name}_bytes"]
-    with tar.open("rb") if tars is None else tars.open(record["shard"]) as file:
+    with _opened(folder, record["shard"], tars) as file:
 
         def read(offset: int, count: int) -> bytes:
             return cut_out(file, place + offset, count)

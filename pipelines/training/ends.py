@@ -77,13 +77,45 @@ class Clock:
         return time.monotonic() - self._start
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal came while training waited for a batch."""
+
+
+class Signals(list[int]):
+    """Those of Ctrl-C and SIGTERM that came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waits = False
+
+    @contextmanager
+    def ending_a_wait(self) -> Iterator[None]:
+        """Between two steps: the first signal need not wait for what may take a store minutes.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+
+    def note(self, number: int) -> None:
+        """Add one that came just now."""
+        self.append(number)
+        if self._waits:
+            self._waits = False
+            raise Interrupted
+
+
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM comes; a second Ctrl-C interrupts at once.
+def interruptible() -> Iterator[Signals]:
+    """Signals that are to end a training after its step; a second Ctrl-C interrupts at once.
 
     `timeout` sends its signal to a command and then to the command's group, so one wish to stop may come twice.
     """
-    caught: list[int] = []
+    caught = Signals()
     first = 0.0
 
     def note(number: int, _: object) -> None:
@@ -91,7 +123,7 @@ def interruptible() -> Iterator[list[int]]:
         if caught and number == signal.SIGINT and time.monotonic() > first + TWICE_SECONDS:
             raise KeyboardInterrupt
         first = first or time.monotonic()
-        caught.append(number)
+        caught.note(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

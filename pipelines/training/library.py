@@ -32,7 +32,7 @@ from tonemill.pipelines.runs import checkpoints
 from tonemill.pipelines.runs.run import RUN_JSON, Run, TrainConfig
 from tonemill.pipelines.training.allocator import keep_memory
 from tonemill.pipelines.training.beginning import batches_for
-from tonemill.pipelines.training.ends import Clock, finished, interruptible, is_tired
+from tonemill.pipelines.training.ends import Clock, Interrupted, Signals, finished, interruptible, is_tired
 from tonemill.pipelines.training.loader_processes import batches, processes_for
 from tonemill.pipelines.training.loop import Trained
 from tonemill.pipelines.training.opening import Wanted, opened, wanted
@@ -185,12 +185,21 @@ class _Library:
         least = min((one.state.step for one in left), default=0)
         return [one for one in left if one.state.step == least]
 
-    def _train(self, group: Sequence[_Member], phase: Phase, interrupted: Sequence[int]) -> None:
+    def _train(self, group: Sequence[_Member], phase: Phase, interrupted: Signals) -> None:
         """Train a group until others are at its step too, or one of it has reached its end."""
         ends = {one.state.step for one in self._members if not one.is_over(self._clock.seconds) and one not in group}
-        incoming = self._incoming(group)
+        incoming = self._incoming(group, phase)
         while not interrupted:
-            some = [batch.to(self._device) for batch in next(incoming)]
+            try:
+                with ExitStack() as stack:
+                    for one in self._members:
+                        if one.error is None:
+                            stack.enter_context(one.record.saving_first())
+                    stack.enter_context(interrupted.ending_a_wait())
+                    found = next(incoming)
+            except Interrupted:
+                return
+            some = [batch.to(self._device) for batch in found]
             losses = self._step([one.learner for one in group], some, self._settings, self._device)
             for one in group:
                 one.state.advance()
@@ -202,7 +211,7 @@ class _Library:
             if group[0].state.step in ends or any(one.is_over(self._clock.seconds) for one in group):
                 return
 
-    def _incoming(self, group: Sequence[_Member]) -> Iterator[tuple[Batch, ...]]:
+    def _incoming(self, group: Sequence[_Member], phase: Phase) -> Iterator[tuple[Batch, ...]]:
         """A batch for each of a group, from their next step on; loader processes are dealt to all of them."""
         device = self._device
         each = math.ceil(processes_for(self._settings, device) / len(group))
@@ -210,7 +219,7 @@ class _Library:
             batches_for(one.state.model, one.wanted.corpus, one.settings, one.state.step, order=one.run.order)
             for one in group
         ]
-        return zip(*(batches(one, each, device.type == "cuda") for one in sets), strict=True)
+        return zip(*(batches(one, each, device.type == "cuda", phase.say) for one in sets), strict=True)
 
     def _note(self, one: _Member, figures: dict[str, torch.Tensor]) -> None:
         """Write down a step of one run; one that fails leaves the others as they are."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,7 +75,7 @@ class Batches(IterableDataset[Batch]):
         streamed: bool = False,
     ) -> None:
         super().__init__()
-        self._folder = corpus.folder
+        self.folder = corpus.folder
         self._ranges = ShardRanges(corpus, tars) if streamed else None
         self._tars = self._ranges or tars
         self._roles = roles
@@ -129,6 +130,12 @@ class Batches(IterableDataset[Batch]):
             yield self.batch(number)
             number += lanes
 
+    def after(self, count: int) -> Batches:
+        """The same without the first so many batches."""
+        later = copy(self)
+        later._first += count
+        return later
+
     def close(self) -> None:
         """Let go of what was read ahead; a batch reads it again."""
         if self._ranges is not None:
@@ -180,16 +187,16 @@ class Batches(IterableDataset[Batch]):
     def _read_array(self, record: dict[str, Any], name: str, start: int) -> np.ndarray:
         hop = self._hops[name]
         if hop is None:
-            return array_of(self._folder, record, name, tars=self._tars)
+            return array_of(self.folder, record, name, tars=self._tars)
         wanted, first = self._length // hop, start // hop
         frames = min(wanted, record[f"{name}_frames"] - first)
-        return np.pad(array_of(self._folder, record, name, first, frames, self._tars), ((0, 0), (0, wanted - frames)))
+        return np.pad(array_of(self.folder, record, name, first, frames, self._tars), ((0, 0), (0, wanted - frames)))
 
     def _read(self, record: dict[str, Any], role: str, start: int) -> np.ndarray:
         short = self._length - record["samples"]
         if short <= 0:
-            return samples_of(self._folder, record, role, start, self._length, self._tars)
-        return np.pad(samples_of(self._folder, record, role, tars=self._tars), ((0, 0), (0, short)))
+            return samples_of(self.folder, record, role, start, self._length, self._tars)
+        return np.pad(samples_of(self.folder, record, role, tars=self._tars), ((0, 0), (0, short)))
 
     def _check(self, corpus: Corpus, split: str) -> None:
         if not self.examples:

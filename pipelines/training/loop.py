@@ -7,7 +7,7 @@ interrupted and goes on learns, on a CPU, bit for bit what an uninterrupted one 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tonemill.pipelines.runs import checkpoints
 from tonemill.pipelines.runs.run import Run, TrainConfig
 from tonemill.pipelines.training.allocator import keep_memory
 from tonemill.pipelines.training.beginning import batches_for, epoch_of, examples_for
-from tonemill.pipelines.training.ends import Clock, finished, interruptible, is_tired
+from tonemill.pipelines.training.ends import Clock, Interrupted, finished, interruptible, is_tired
 from tonemill.pipelines.training.loader_processes import batches, processes_for
 from tonemill.pipelines.training.opening import opened, wanted
 from tonemill.pipelines.training.processes import Processes, joined
@@ -115,10 +115,19 @@ class _Training:
         ):
             phase.reach(state.step, counted=False)
             over = processes.any(self._is_over(), device)
-            incoming = batches(dataset, processes_for(settings, device), pin=device.type == "cuda")
+            incoming = batches(dataset, processes_for(settings, device), device.type == "cuda", phase.say)
             while not over:
                 self._turn(record)
-                losses = processes.averaged(self._step(next(incoming).to(device)))
+                try:
+                    # Several processes stop after the same step.
+                    with (
+                        nullcontext() if record is None else record.saving_first(),
+                        interrupted.ending_a_wait() if processes.count == 1 else nullcontext(),
+                    ):
+                        batch = next(incoming)
+                except Interrupted:
+                    break
+                losses = processes.averaged(self._step(batch.to(device)))
                 state.advance()
                 state.seconds = self._clock.seconds
                 if record is not None and not interrupted and not processes.lost:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -76,12 +77,23 @@ class Record:
 
     def end(self, interrupted: bool) -> None:
         """Save what is not saved yet; an interrupted training is not listened to."""
-        if self._saved == self._state.step:
+        if self._saved == self._state.step or not self._state.step:
             return
         self._metrics.write(self._state.step, self._state.seconds)
         if not interrupted:
             self._measure()
         self.save()
+
+    @contextmanager
+    def saving_first(self) -> Iterator[None]:
+        """Save before an error ends the training between two steps, as one of a disk or a store that is read."""
+        try:
+            yield
+        except Exception:
+            self.end(interrupted=True)
+            if self._state.step:
+                self._say(f"Step {self._state.step} is saved: the same command goes on from there.")
+            raise
 
     def save(self) -> None:
         """Write a checkpoint and remove those that are too many."""

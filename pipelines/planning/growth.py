@@ -20,6 +20,7 @@ from tonemill.pipelines.planning.seats import (
     Array,
     Known,
     Sound,
+    are_alike,
     by_key,
     matched,
     moved,
@@ -116,7 +117,8 @@ def grow(
     if plan.digest == old.digest:
         # Nothing is new: what a killed command leaves and the same command finishes has not grown.
         plan = replace(plan, grown=old.grown)
-    _refuse_straddling(plan)
+    held = facts[np.concatenate([stay, changed, new])["fact"]]
+    _refuse_straddling(plan, bool(held["is_dealt"].any()), bool(held["is_clustered"].any()))
     several = sum(moves.values())
     extents = numbered(facts["extent"])
     with_sources = new["fact"][facts["extent"][new["fact"]].any(1)]
@@ -128,8 +130,7 @@ def regrown(old: Plan, wished: Plan) -> Plan | None:
     """The old plan, where it has grown or shrunk since and still holds exactly what the stream does; else None."""
     if not old.grown or old.output != wished.output or old.splitting != wished.splitting:
         return None
-    _, kept, new = matched(old, wished, Known(with_estimates=False))
-    return old if not len(kept) and not len(new) else None
+    return old if are_alike(old, wished) else None
 
 
 def _keyed(new: Array, used: Array, firsts: Array, rows: _RowReader) -> Array:
@@ -280,12 +281,17 @@ def _refuse_other_sound(before: set[Sound], after: set[Sound]) -> None:
             )
 
 
-def _refuse_straddling(plan: Plan) -> None:
-    """A condition, a cluster of copies or another corpus can tie a new source to one that was dealt elsewhere."""
-    tied = {CLUSTER: "copies of one recording"}
+def _refuse_straddling(plan: Plan, is_dealt: bool, is_clustered: bool) -> None:
+    """A condition, a cluster of copies or another corpus can tie a new source to one that was dealt elsewhere.
+
+    Args:
+        plan: with its rows.
+        is_dealt: a recipe of it comes from a corpus with splits.
+        is_clustered: a recipe of it is one of several copies.
+    """
+    tied = {CLUSTER: "copies of one recording"} if is_clustered else {}
     by_choice = (plan.splitting.valid_where, plan.splitting.test_where, plan.splitting.split_by)
-    comes_dealt = not plan.splitting.ends and any(recipe.dealt for _, recipe in _dealt_recipes(plan, "dealt"))
-    if by_choice != (None, None, None) or comes_dealt:
+    if by_choice != (None, None, None) or (is_dealt and not plan.splitting.ends):
         tied[plan.splitting.group or ""] = "a group"
     for group, what in tied.items():
         recipes = partial(_dealt_recipes, plan, group if group == CLUSTER else "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tonemill.pipelines.planning.plan import SPLITS, Plan, Planned, digest_of, key_of
 from tonemill.pipelines.planning.planner import expected
+from tonemill.pipelines.planning.splits import CLUSTER
 from tonemill.pipelines.planning.waiting import MOST
 from tonemill.pipelines.recipes.recipe import Recipe
 from tonemill.pipelines.recipes.step import Estimate
@@ -27,11 +29,14 @@ FACTS: Final = np.dtype(
         ("expected", "<i8", 4),
         ("roles", "<i4"),
         ("is_unread", "?"),
+        ("is_dealt", "?"),
+        ("is_clustered", "?"),
     ]
 )
 """What a growing plan compares of a recipe: digests of its packed line, of its canonical text, of the contents of its
 sources, and of these with the part that it reads (0 where it has no sources); the first key of its path; what will
-come of it (-1 where that was not wanted); the number of its roles; whether `scan` could not read its source."""
+come of it (-1 where that was not wanted); the number of its roles; whether `scan` could not read its source, whether it
+comes from a corpus with splits, and whether `dedup` found copies of it."""
 
 SEAT: Final = np.dtype(
     [
@@ -76,6 +81,7 @@ class Known:
         """Keep the facts of a recipe; `estimate` is what will come of it."""
         contents, roles = "\n".join(_contents(recipe)), "/".join(sorted(recipe.sources))
         expects = (-1, -1, -1, -1) if estimate is None else [min(value, MOST) for value in estimate]
+        flags = recipe.is_unread, bool(recipe.dealt), CLUSTER in recipe.fields
         extent = _short(f"{recipe.start} {recipe.frames} {contents}") if recipe.sources else bytes(16)
         self._facts += b"".join(
             [
@@ -84,7 +90,7 @@ class Known:
                 _short(contents),
                 extent,
                 int(key_of(recipe.path, 0), 16).to_bytes(8, "little"),
-                struct.pack("<4qi?", *expects, self._roles.setdefault(roles, len(self._roles)), recipe.is_unread),
+                struct.pack("<4qi???", *expects, self._roles.setdefault(roles, len(self._roles)), *flags),
             ]
         )
 
@@ -148,6 +154,35 @@ def matched(old: Plan, wished: Plan, known: Known) -> tuple[Array, Array, Array]
     for name in ("fact", "is_wished", "of", "place"):
         both[name][is_other] = others[name][is_other]
     return both, by_key(np.delete(here, mine)), by_key(np.delete(there, theirs))
+
+
+def are_alike(one: Plan, other: Plan) -> bool:
+    """Whether two plans with their rows have the same recipes in each split, wherever the sources lie."""
+    lines = [_dealt(plan, lambda row: row.packed, itertools.repeat(True)) for plan in (one, other)]
+    # Only recipes whose text is in one of them more often than in the other are parsed.
+    rest = zip((one, other), _unequal(*lines), strict=True)
+    return not any(some.any() for some in _unequal(*(_dealt(plan, _canonical, chosen) for plan, chosen in rest)))
+
+
+def _dealt(plan: Plan, text: Callable[[Planned], bytes], chosen: Iterable[bool]) -> Array:
+    """Digests of a text of each chosen recipe, together with its split."""
+    splits = (shard.split.encode() for shard in plan.shards for _ in range(shard.recipes))
+    rows = zip(splits, itertools.chain.from_iterable(plan.rows), chosen, strict=False)
+    digests = (blake2b(text(row), digest_size=16, person=split).digest() for split, row, wanted in rows if wanted)
+    return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+
+
+def _canonical(row: Planned) -> bytes:
+    return row.recipe.canonical().encode("utf-8", "backslashreplace")
+
+
+def _unequal(one: Array, other: Array) -> tuple[Array, Array]:
+    """For each row of two arrays whether the other has it more often or less."""
+    numbers = numbered(np.concatenate([one, other]))
+    both = numbers[: len(one)], numbers[len(one) :]
+    counts = [np.bincount(some, minlength=len(numbers)) for some in both]
+    is_unequal = counts[0] != counts[1]
+    return is_unequal[both[0]], is_unequal[both[1]]
 
 
 def by_key(seats: Array) -> Array:
@@ -219,8 +254,8 @@ def _of_line(packed: bytes) -> bytes:
 
 
 def _short(text: str) -> bytes:
-    """Half of a digest, enough to distinguish a million texts."""
-    return bytes.fromhex(digest_of(text)[:32])
+    """Enough to distinguish a million texts."""
+    return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).digest()
 
 
 def _contents(recipe: Recipe) -> Iterator[str]:

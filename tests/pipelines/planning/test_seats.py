@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -12,7 +13,7 @@ from tonemill.pipelines.planning import seats
 from tonemill.pipelines.planning.growth import grow
 from tonemill.pipelines.planning.plan import SPLITS, Output, Planned, Splitting
 from tonemill.pipelines.planning.planner import expected, make_plan
-from tonemill.pipelines.planning.seats import Known, numbered
+from tonemill.pipelines.planning.seats import Known, are_alike, numbered
 from tonemill.pipelines.recipes.recipe import Recipe
 
 OUTPUT = Output("shards")
@@ -47,6 +48,26 @@ def test_recipes_of_one_text_are_parsed_once(monkeypatch: pytest.MonkeyPatch, wi
     assert is_lacking.sum() == (0 if with_estimates else 4)
     assert {SPLITS[split] for split in found["split"]} == {"train", "valid"}
     assert [f"{key:016x}" for key in of_stream["key"]] == [row.key for rows in new.rows for row in rows]
+
+
+def test_plans_are_alike_where_they_have_the_same_recipes_wherever_the_sources_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    some = recipes(0, 30)
+    twice = [*some, some[3]]
+    elsewhere = [replace(one, sources={"audio": {**one.sources["audio"], "uri": "file:///b.wav"}}) for one in some[:5]]
+
+    def plan(recipes: list[Recipe], valid: float = 0.3) -> Plan:
+        return make_plan(recipes, OUTPUT, Splitting(valid=valid), 20.0)
+
+    one = plan(twice)
+    monkeypatch.setattr(seats, "_canonical", parsed := Mock(wraps=seats._canonical))
+    assert are_alike(one, plan(twice[::-1])) and not parsed.call_count
+    assert are_alike(one, plan([*elsewhere, *twice[5:]]))
+    # Of the source that is there twice one recipe has moved, so all that have its two texts are parsed.
+    assert parsed.call_count == 2 * (5 + 1)
+    for other in (plan(some), plan([*twice, some[3]]), plan([*some, some[4]]), plan(twice, 0.0)):
+        assert not are_alike(one, other) and not are_alike(other, one)
 
 
 def test_equal_rows_have_one_number() -> None:

@@ -240,14 +240,11 @@ class PlanFile:
 
     def whole(self) -> Plan:
         """The plan with all its rows; errors as of `each`."""
-        return replace(self.plan, rows=Rows(self.each()))
+        rows = Rows(self.each())  # first, so that the list of shards too is read from the copy
+        return replace(self.plan, rows=rows)
 
     def each(self) -> Iterator[list[Planned]]:
-        """The recipes of one shard after another; of a plan in a store a copy is kept here, which others find too.
-
-        Raises:
-            CorpusError: as `plan` and `rows`.
-        """
+        """The recipes of one shard after another; of a plan in a store a copy is kept here. Errors as of `rows`."""
         path, first = self._path, 0
         try:
             if self._is_earlier:

@@ -182,10 +182,11 @@ def _run(
 ) -> None:
     from tonemill.pipelines.corpus.corpus import open_corpus
     from tonemill.pipelines.runs.files import opened as opened_run
-    from tonemill.pipelines.training.launcher import is_launched, launch
+    from tonemill.pipelines.training.launcher import ABANDONED, is_launched, launch, refuse_unequal_shares
 
     place = named_place(corpus, "corpus")
     if settings.devices > 1 and each is None and not is_launched():
+        refuse_unequal_shares(settings.batch_size, settings.devices)
         if "train" not in sys.argv[1:]:
             raise UsageError(
                 "--devices starts its command again in each process, which in `tonemill run` is the whole pipe. Make "
@@ -195,6 +196,7 @@ def _run(
         # The first of them prints.
         raise typer.Exit(launch(words, settings.devices, tell))
     from tonemill.pipelines.training.loop import train
+    from tonemill.pipelines.training.processes import Abandoned
 
     opened = open_corpus(place)
     earlier = opened_run(init_from) if init_from else None
@@ -207,7 +209,11 @@ def _run(
             raise typer.Exit(130)
         say_each(several, progress)
         return
-    trained = train(name, model_config, settings, opened, output, progress, earlier)
+    try:
+        trained = train(name, model_config, settings, opened, output, progress, earlier)
+    except Abandoned as error:
+        tell(f"Error: {error}")
+        os._exit(ABANDONED)
     if not trained.first:
         # Threads of gloo may abort a process that ends by Python's own way (torch 2.13); nothing is left to do here.
         os._exit(130 if trained.interrupted else 0)

@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Final
 
-from tonemill.audiotools.errors import RunError
+from tonemill.audiotools.errors import RunError, UsageError
 
 LAUNCHER: Final = "TONEMILL_LAUNCHER"
 """The variable that holds the id of the process that started a process; it stops when that one has ended."""
+
+ABANDONED: Final = 3
+"""Exit status of a process that failed because another one had ended, which printed why."""
 
 GRACE_SECONDS: Final = 120.0
 """After one process has failed, the others may take so long to save and end."""
@@ -66,7 +69,8 @@ def launch(words: Sequence[str], count: int, tell: Callable[[str], None]) -> int
                     )
                 )
             failed = _wait(started)
-        if failed:
+        # What ended the first one itself is printed, and was mostly met by the others too.
+        if failed and started[0].returncode in (0, 130, ABANDONED):
             tell(_in_words(failed, started[failed].returncode, texts[failed]))
     status = started[0].returncode
     if status < 0:
@@ -74,7 +78,19 @@ def launch(words: Sequence[str], count: int, tell: Callable[[str], None]) -> int
             f"The first of {count} processes was ended by signal {-status}. The last checkpoint is kept: the same "
             "command goes on from there."
         )
-    return status
+    return 1 if status == ABANDONED else status
+
+
+def refuse_unequal_shares(batch_size: int, count: int) -> None:
+    """Refuse a batch that processes cannot share evenly.
+
+    Raises:
+        UsageError: names both numbers.
+    """
+    if batch_size % count:
+        raise UsageError(
+            f"--batch-size is {batch_size}, which the {count} processes that train together cannot share evenly."
+        )
 
 
 def _environments(count: int) -> Iterator[Mapping[str, str]]:
@@ -117,7 +133,7 @@ def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int | None:
     failed, last = None, float("inf")
     while True:
         ends = [process.poll() for process in started]
-        bad = [rank for rank, end in enumerate(ends) if end not in (None, 0, 130)]
+        bad = [rank for rank, end in enumerate(ends) if end not in (None, 0, 130, ABANDONED)]
         if bad and failed is None:
             failed, last = bad[0], time.monotonic() + GRACE_SECONDS
         if None not in ends:

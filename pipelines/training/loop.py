@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tonemill.audiotools.errors import RunError
 from tonemill.models.contract import Batch
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.progress import Phase, Progress
@@ -27,7 +26,7 @@ from tonemill.pipelines.training.beginning import batches_for, epoch_of, example
 from tonemill.pipelines.training.ends import Clock, Interrupted, finished, interruptible, is_tired
 from tonemill.pipelines.training.loader_processes import batches, processes_for
 from tonemill.pipelines.training.opening import opened, wanted
-from tonemill.pipelines.training.processes import Processes, joined
+from tonemill.pipelines.training.processes import Abandoned, Processes, joined
 from tonemill.pipelines.training.record import Record
 from tonemill.pipelines.training.stepping import Learner, seed_of, step_each
 from tonemill.pipelines.training.updater import Updater
@@ -139,7 +138,7 @@ class _Training:
             if record is not None:
                 record.end(stopped)
         if processes.lost and processes.first:
-            raise RunError(
+            raise Abandoned(
                 f"Another of the {processes.count} processes that train {self._run.folder} ended unexpectedly. "
                 f"Step {state.step} is saved: the same command goes on from there."
             )

@@ -15,8 +15,12 @@ from typing import Final
 import torch
 from torch import Tensor, distributed
 
-from tonemill.audiotools.errors import UsageError
-from tonemill.pipelines.training.launcher import LAUNCHER
+from tonemill.audiotools.errors import RunError, UsageError
+from tonemill.pipelines.training.launcher import LAUNCHER, refuse_unequal_shares
+
+
+class Abandoned(RunError):
+    """A process cannot go on because another one has ended, which printed why."""
 
 
 class Processes:
@@ -71,8 +75,9 @@ class Processes:
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Put what the first process holds into each tensor."""
         if self.count > 1:
-            for tensor in tensors:
-                distributed.broadcast(tensor, 0)
+            with self._all_there():
+                for tensor in tensors:
+                    distributed.broadcast(tensor, 0)
 
     def any(self, here: bool, device: torch.device) -> bool:
         """Whether something holds in any process, or one has ended."""
@@ -84,7 +89,20 @@ class Processes:
     def wait(self) -> None:
         """Until all are here."""
         if self.count > 1:
-            distributed.barrier()
+            with self._all_there():
+                distributed.barrier()
+
+    @contextmanager
+    def _all_there(self) -> Iterator[None]:
+        """Where nothing is left to be saved if another process has ended.
+
+        Raises:
+            Abandoned: one has.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            raise Abandoned(f"Another of the {self.count} processes that train together ended.") from error
 
     def _exchanged(self, tensor: Tensor, operation: distributed.ReduceOp.RedOpType) -> bool:
         """Reduce a tensor over all; whether that succeeded."""
@@ -122,10 +140,7 @@ def joined(device: torch.device, batch_size: int, wished: int = 1) -> Iterator[t
     if count == 1:
         yield ALONE, device
         return
-    if batch_size % count:
-        raise UsageError(
-            f"--batch-size is {batch_size}, which the {count} processes that train together cannot share evenly."
-        )
+    refuse_unequal_shares(batch_size, count)
     if device.type == "mps":
         raise UsageError(f"{count} processes cannot share the device mps. Train with --device cpu, or in one process.")
     if device.type == "cuda":

@@ -19,7 +19,7 @@ from conftest import Shell, Tonemill
 from tonemill.audiotools.errors import UsageError
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.training import launcher
-from tonemill.pipelines.training.processes import Processes, joined
+from tonemill.pipelines.training.processes import Abandoned, Processes, joined
 
 WORDS = ("--steps", 3, "--batch-size", 8, "--length", 4096, "--dim", 4, "--critic-steps", 1, "--log-every", 1)
 WORDS += ("--listen-clips", 2, "--ema", 0.9, "-q")
@@ -45,7 +45,7 @@ def test_each_process_is_given_its_number_and_the_first_one_s_end_counts(capfd: 
     assert launcher.launch(["seeds", "3"], 2, printed_lines.append) == 0
     assert len(capfd.readouterr().out.splitlines()) == 4 and not printed_lines  # three recipes and a trailer, once
     assert launcher.launch(["seeds", "--no-such-flag"], 2, printed_lines.append) == 2
-    assert capfd.readouterr().err.count("No such option") == 1
+    assert capfd.readouterr().err.count("No such option") == 1 and not printed_lines
 
 
 def test_what_another_process_failed_with_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +83,29 @@ def test_after_another_process_has_ended_gradients_stay_those_of_this_one(monkey
     processes.average(gradients)
     assert all(bool((one == 1).all()) for one in gradients)
     assert processes.lost and processes.any(False, torch.device("cpu")) and len(calls) == 1
+
+
+def test_a_process_whose_first_one_has_failed_before_a_step_adds_no_error_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    for name, exchange in {"barrier": Processes.wait, "broadcast": lambda one: one.copy_from_first([None])}.items():
+        monkeypatch.setattr(torch.distributed, name, broken)
+        with pytest.raises(Abandoned, match="Another of the 2 processes that train together ended"):
+            exchange(Processes(1, 2))
+    plain = subprocess.Popen
+    program = f"raise SystemExit(0 if int(__import__('os').environ['RANK']) == 0 else {launcher.ABANDONED})"
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **named: plain([*command[:2], program], **named))
+    printed_lines: list[str] = []
+    assert launcher.launch([], 2, printed_lines.append) == 0 and not printed_lines
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_once(tonemill: Tonemill, drums: Corpus, tmp_path: Path) -> None:
+    words = ("train", "wavegan", drums.folder, "-o", tmp_path / "run", *WORDS, "--devices", 3)
+    refused = tonemill(*words).refused(2, "--batch-size is 8, which the 3 processes")
+    assert refused.err.count("--batch-size") == 1
 
 
 @pytest.mark.slow

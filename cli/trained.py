@@ -45,6 +45,13 @@ def say_each(several: Sequence[Trained], progress: Progress) -> None:
         print_run(one.run)
 
 
+def stopped_at(step: int) -> str:
+    """What a signal left of a training."""
+    if not step:
+        return "Stopped before the first step; the same command begins again."
+    return f"Stopped at step {step} and saved; the same command goes on from there."
+
+
 def print_run(run: Run) -> None:
     """One line for the next command of a pipe."""
     if sys.stdout is not None:

@@ -19,7 +19,7 @@ from tonemill.cli.app import LazyGroup, command_of
 from tonemill.cli.console import in_stores, named_place, tell
 from tonemill.cli.options import parameters
 from tonemill.cli.sinks import ProgressFile, ProgressKind, Quiet
-from tonemill.cli.trained import print_run, say_each, say_trained
+from tonemill.cli.trained import print_run, say_each, say_trained, stopped_at
 from tonemill.models.plugins import MODELS
 from tonemill.pipelines import config
 from tonemill.pipelines.progress import Progress, open_progress
@@ -205,7 +205,7 @@ def _run(
 
         several = train_each(name, model_config, settings, opened, output, each, progress, earlier)
         if several[0].interrupted:
-            tell(f"Stopped at step {min(one.step for one in several)} and saved; the same command goes on from there.")
+            tell(stopped_at(min(one.step for one in several)))
             raise typer.Exit(130)
         say_each(several, progress)
         return
@@ -218,11 +218,7 @@ def _run(
         # Threads of gloo may abort a process that ends by Python's own way (torch 2.13); nothing is left to do here.
         os._exit(130 if trained.interrupted else 0)
     if trained.interrupted:
-        tell(
-            f"Stopped at step {trained.step} and saved; the same command goes on from there."
-            if trained.step
-            else "Stopped before the first step; the same command begins again."
-        )
+        tell(stopped_at(trained.step))
         raise typer.Exit(130)
     say_trained(trained, settings, progress)
 

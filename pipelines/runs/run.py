@@ -221,7 +221,11 @@ def open_run(folder: Path) -> Run:
     folder = place(folder)
     about = json_files.read_json(folder / RUN_JSON)
     if about is None:
-        checkpoint_folder.refuse_unreadable(folder / RUN_JSON)
+        if checkpoint_folder.refuse_unreadable(folder / RUN_JSON):
+            raise RunError(
+                f"{folder / RUN_JSON} is damaged. Restore it from a backup, or train one step with the same settings "
+                f"and another -o, and copy the {RUN_JSON} of that run to this place: it follows from the settings."
+            )
         if folder.exists():
             raise RunError(
                 f"{folder} is not the folder of a training run. Make one with `tonemill train MODEL CORPUS -o NEW "

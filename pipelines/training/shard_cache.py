@@ -95,7 +95,9 @@ class ShardCache:
                 raise machine_error(
                     error, f"--cache is {self._folder}, and {size} bytes must be copied there"
                 ) from error
-            if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            # An answer of the store has a meaning of its own.
+            ours = PermissionError | NotADirectoryError | FileExistsError | FileNotFoundError
+            if isinstance(error, ours) and not hasattr(error, "meaning"):
                 raise OutputError(f"--cache {self._folder} cannot be written: {error.strerror}.") from error
             raise
 

@@ -42,7 +42,7 @@ def test_others_take_the_place_of_a_killed_one_and_no_example_is_lost(drums: Cor
     for number in range(1, 14):
         if number == 3:
             kill_one()
-            # An error may come only where a batch is asked for, and not into what the process does at that time.
+            # An error may come only where a batch is waited for, and not into what the process does at that time.
             time.sleep(0.2)
         assert np.array_equal(next(incoming).audio["audio"], alone.batch(number).audio["audio"])
     assert len(printed) == 1 and "Fewer --loader-workers than 2" in printed[0]

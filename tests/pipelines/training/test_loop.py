@@ -200,6 +200,18 @@ def test_a_damaged_checkpoint_names_the_mend(drums: Corpus, tmp_path: Path) -> N
         load_for_rendering(open_run(broken.folder), broken.checkpoint(), torch.device("cpu"))
 
 
+def test_a_damaged_description_is_replaced_by_that_of_another_run_of_the_same_settings(
+    run: Run, drums: Corpus, tmp_path: Path
+) -> None:
+    broken = trained(drums, tmp_path / "run", steps=1)
+    about = broken.folder / "run.json"
+    about.write_bytes(about.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"run.json is damaged.*copy the run.json of that run"):
+        trained(drums, tmp_path / "run", steps=2)
+    about.write_bytes((run.folder / "run.json").read_bytes())
+    assert trained(drums, tmp_path / "run", steps=2).checkpoint().step == 2
+
+
 def test_weights_can_come_from_another_run(run: Run, drums: Corpus, tmp_path: Path) -> None:
     started = train("wavegan", TINY, dataclasses.replace(SHORT, steps=1), drums, tmp_path / "new", QUIET, init_from=run)
     before, after = load_file(run.checkpoint().weights), load_file(started.run.checkpoint().weights)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from counted_store import Counted
 
-from tonemill.audiotools.errors import CorpusError
+from tonemill.audiotools.errors import CorpusError, OutputError
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.training import shard_cache
 from tonemill.pipelines.training.loader import Batches
@@ -92,3 +92,8 @@ def test_a_corpus_of_this_machine_is_read_where_it_is(here: Corpus, tmp_path: Pa
     with ShardCache(tmp_path / "cache", 10**9, here).open(here.shards("train")[0]["shard"]) as file:
         assert isinstance(file, io.BufferedReader) and Path(file.name).is_relative_to(here.folder)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_no_shard_that_is_missing(there: Corpus, store: Counted) -> None:
+    with pytest.raises(OutputError, match="--cache /proc/none/copies cannot be written: No such file"):
+        epoch(there, ShardCache(Path("/proc/none/copies"), 10**9, there))

@@ -72,7 +72,8 @@ class Setting(NamedTuple):
             raise UsageError(f"{owner}: {self.flag} is a number of {len(hex(value)) - 2} hex digits; that is too many.")
         if self.kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not self.kind or (self.choices and value not in self.choices):
+        # NaN is within all bounds, as no comparison with it holds.
+        if type(value) is not self.kind or value != value or (self.choices and value not in self.choices):
             words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "an object"}
             expected = f"one of {', '.join(self.choices)}" if self.choices else words[self.kind]
             raise UsageError(f"{owner}: {self.flag} is {value!r}; it must be {expected}.")

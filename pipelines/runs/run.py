@@ -99,8 +99,9 @@ class TrainConfig:
         positive = ("steps", "minutes", "batch_size", "devices", "accumulate", "overfit", "checkpoint_every")
         for name in (*positive, "checkpoint_minutes", "keep", "listen_every", "listen_clips", "patience", "log_every"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be more than 0.")
+            if value is not None and not 0 < value < float("inf"):
+                least = "more than 0" if value <= 0 else "finite"
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be {least}.")
         for name in ("clip_norm", "skip_non_finite", "listen_share", "cache_gigabytes"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be 0 or more.")

@@ -38,6 +38,8 @@ class Knobs:
         ({"rate": 1, "loud": 1}, "--loud is 1; it must be true or false"),
         ({"rate": 1, "names": [1]}, "--names is 1"),
         ({"rate": None}, "--rate is None"),
+        ({"rate": 1, "gain_db": float("nan")}, "--gain-db is nan; it must be a number"),
+        ({"rate": 1, "limit": float("nan")}, "--limit is nan"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(values: dict[str, object], message: str) -> None:

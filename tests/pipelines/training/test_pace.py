@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from making import QUIET
 
+from tonemill.audiotools.errors import UsageError
 from tonemill.models.effect.settings import config_of_network
 from tonemill.pipelines.corpus.corpus import Corpus
 from tonemill.pipelines.runs.run import Run, TrainConfig
@@ -59,3 +61,9 @@ def test_steps_are_timed(captures: Corpus, tmp_path: Path) -> None:
     begun = dataclasses.replace(MINUTES, where="effect == 'fuzz'")
     run = trained(captures, tmp_path / "run", begun)
     assert 0.1 < decay(run) / run.checkpoint().step < 10
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.inf])
+def test_minutes_have_an_end(minutes: float) -> None:
+    with pytest.raises(UsageError, match=rf"--minutes is {minutes}; it must be (more than 0|finite)"):
+        TrainConfig(minutes=minutes)

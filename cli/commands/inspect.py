@@ -292,7 +292,8 @@ def _learned(run: Run) -> dict[str, str]:
         about = load_for_rendering(run, checkpoint, pick_device("cpu")).about()
     except TonemillError as error:
         return {"not loaded": str(error)}
-    return {name: f"{words} (step {checkpoint.step})" for name, words in about.items()}
+    # What another program trained has no steps.
+    return {name: f"{words} (step {checkpoint.step})" if checkpoint.step else words for name, words in about.items()}
 
 
 def _leaning(run: Run, depth: int) -> Iterator[str]:

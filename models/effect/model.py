@@ -48,6 +48,7 @@ class Effect(Model):
         self.config = config
         self.loss = BlockLoss(config)
         self.network: Network = NETWORKS.module(config.network).NETWORK(config, len(config.knobs))
+        self._capture: Mapping[str, str] = {}
 
     @classmethod
     def variants(cls) -> Mapping[str, type]:
@@ -233,7 +234,7 @@ class Effect(Model):
         config = amp.network.config
         own = {} if config is None else {one.name: getattr(config, one.name) for one in fields(config)}
         model = cls(config_of_network(name)(**own, sample_rate=amp.sample_rate, channels=1))
-        model.network = amp.network
+        model.network, model._capture = amp.network, nam.in_words(amp.metadata)
         return model.eval()
 
     def about(self) -> Mapping[str, str]:
@@ -242,7 +243,7 @@ class Effect(Model):
             f"network up to size {size:g}" if len(members) > 1 else "network": _in_words(one) for size, one in members
         }
         named = {f"{name} knob": f"{low:g} to {high:g}" for name, low, high in self._knob_ranges()}
-        return {**found, **named, "flags of train effect": flags_of(self.network, self.config.network)}
+        return {**self._capture, **found, **named, "flags of train effect": flags_of(self.network, self.config.network)}
 
     def knob_positions(self, settings: Mapping[str, Any]) -> Float[np.ndarray, "knobs"]:
         """The knobs' positions (knobs,), from -1 to 1 over the range of the training corpus.

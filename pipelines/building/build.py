@@ -18,7 +18,7 @@ from tonemill.pipelines.corpus.environment import environment, other_versions
 from tonemill.pipelines.corpus.layout import OutputFolder, ShardFiles
 from tonemill.pipelines.corpus.plan_file import PlanFile, plan_is_whole, write_plan
 from tonemill.pipelines.engine.engine import COOK, Engine, check, run
-from tonemill.pipelines.planning.plan import Plan, Shard
+from tonemill.pipelines.planning.plan import SPLITS, Plan, Shard
 from tonemill.pipelines.progress import STORED, Phase, Progress
 from tonemill.pipelines.recipes.step import packages_of
 from tonemill.pipelines.storage import folders, json_files
@@ -150,9 +150,12 @@ def clear(output: OutputFolder, plan: Plan, state: State) -> None:
         for path in (*([output.description] if output.kind == "shards" else []), output.index, output.rejects):
             path.unlink(missing_ok=True)
     names = {*state.stale, *(plan.shards[number].name for number in state.todo)}
-    if names:
-        there = output.home.glob("*/*") if state.sizes is None else state.sizes
-        names &= {str(path).removeprefix(f"{output.home}/").partition(".")[0] for path in there}
+    if state.sizes is not None:
+        names &= {str(path).removeprefix(f"{output.home}/").partition(".")[0] for path in state.sizes}
+    else:
+        # In a new folder there is nothing to look for.
+        there = {split for split in SPLITS if (output.home / split).is_dir()}
+        names = {name for name in names if name.partition("/")[0] in there}
     for name in sorted(names):
         _remove_shard(output, name)
 

@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, distributed
 
 from tonemill.audiotools.errors import RunError, UsageError
 from tonemill.pipelines.training.launcher import LAUNCHER, refuse_unequal_shares
+
+WAIT: Final = timedelta(hours=12)
+"""Others wait so long while the first process fits, listens or validates; one that has ended is noticed otherwise."""
 
 
 class Abandoned(RunError):
@@ -151,7 +155,7 @@ def joined(device: torch.device, batch_size: int, wished: int = 1) -> Iterator[t
             )
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
     try:
         processes = Processes(distributed.get_rank(), count)
         yield processes, device

@@ -204,6 +204,8 @@ class _Search:
         trained = train(self._name, candidate, self._settings, self._corpus, folder, self._progress)
         if trained.interrupted:
             return True
+        if not trained.step:
+            raise RunError("not one step fits into its share of --minutes. Give more.")
         best = trained.run.checkpoint("best")
         if best.score is None:
             raise RunError("it has no score.")

@@ -389,7 +389,7 @@ def test_a_nam_file_renders_is_inspected_and_is_trained_further(
     tonemill: Tonemill, run: Path, pairs: Path, corpus: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "pedal.nam"
-    tonemill("export", run, "-o", file).done()
+    tonemill("export", run, "-o", file, "--gear-make", "Acme", "--input-level-dbu", 12.5).done()
     scanned = tonemill("scan", pairs / "di/riff0.wav", "-q").done().out
     outputs = []
     for number, place in enumerate((run, file)):
@@ -407,6 +407,8 @@ def test_a_nam_file_renders_is_inspected_and_is_trained_further(
     assert f"{RATE}" in tonemill("inspect", file).done().out.decode()
     facts = json.loads(tonemill("inspect", file, "--json").done().out)
     assert (facts["model"], facts["sample_rate"]) == ("effect", RATE)
+    assert (facts["about"]["gear make"], facts["about"]["input level"]) == ("Acme", "12.5 dBu")
+    assert re.fullmatch(r"-?\d+(\.\d+)? dB", facts["about"]["loudness"])
     assert "FIR of 64 parameters, with a receptive field of 64 samples" in facts["about"]["network"]
     assert "--network fir --taps 64" in facts["about"]["flags of train effect"]
     short = ("--length", 512, "--stability-seconds", 0, "--steps", 1, "--batch-size", 1, "-q")

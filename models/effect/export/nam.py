@@ -69,6 +69,27 @@ def read(data: bytes) -> Amp:
         raise UsageError(f"it cannot be read as a .nam file: {_in_words(error)}.") from error
 
 
+def in_words(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What a file states of the capture, by name, with units; what is null, or of another kind, is left out."""
+    units = {"loudness": " dB", "input_level_dbu": " dBu", "output_level_dbu": " dBu"}
+    found = {}
+    for name in (*_TEXTS, *units):
+        value = metadata.get(name)
+        if isinstance(value, str) and value.strip():
+            found[_called(name)] = " ".join(value.split())[:80]
+        elif isinstance(value, int | float) and math.isfinite(value):
+            found[_called(name)] = f"{value:.4g}{units.get(name, '')}"
+    return found
+
+
+def _called(name: str) -> str:
+    return name.removesuffix("_dbu").replace("_", " ")
+
+
+_TEXTS: Final = ("name", "modeled_by", "gear_make", "gear_model", "gear_type", "tone_type")
+"""Texts that a file may hold about a capture."""
+
+
 def _in_words(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return "it is no JSON in UTF-8. It was cut, or is a page or an archive in its place. Get the file again"

@@ -140,6 +140,18 @@ def test_a_candidate_that_does_not_fit_the_memory_leaves_the_others(
     assert found.failed["fir-64"].startswith("There is not enough memory for --batch-size 2.")
 
 
+def test_a_candidate_whose_minutes_fit_no_step_leaves_the_others(
+    captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = loop._Training._is_over
+    monkeypatch.setattr(
+        loop._Training, "_is_over", lambda self: self._state.model.network.config.taps == 64 or over(self)
+    )
+    found = searched(captures, tmp_path)
+    assert found.kept == "fir-4"
+    assert found.failed["fir-64"] == "not one step fits into its share of --minutes. Give more."
+
+
 def test_a_signal_ends_it(captures: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = loop.step_each
 

@@ -41,7 +41,11 @@ def merge(output: OutputFolder, plan: Plan) -> dict[str, Any]:
     sidecars = mapped(home, lambda shard: _sidecar(output, shard), plan.shards)
     tables = WholeTables(home, len(sidecars), lambda number: _tables_of(output, sidecars[number]))
     sums = RowTotals(arrays_in(sidecars))
-    with commit.pending(home / INDEX) as index, commit.pending(home / REJECTS) as rejects, ExitStack() as stack:
+    with (
+        commit.fingerprinted(home / INDEX) as (index, of_index),
+        commit.fingerprinted(home / REJECTS) as (rejects, of_rejects),
+        ExitStack() as stack,
+    ):
         files, writers = {INDEX: index, REJECTS: rejects}, dict[str, parquet.ParquetWriter]()
         for name, rows in tables.groups():
             if name not in writers:
@@ -49,8 +53,9 @@ def merge(output: OutputFolder, plan: Plan) -> dict[str, Any]:
                 writers[name] = stack.enter_context(writer)
             writers[name].write_table(rows, row_group_size=max(1, rows.num_rows))
             sums.add(name, rows)
-    beside = [INDEX, REJECTS, *([REMOVED] if (home / REMOVED).exists() else [])]
-    written = {name: commit.fingerprint(home / name) for name in beside}
+    written = {INDEX: of_index, REJECTS: of_rejects}
+    if (home / REMOVED).exists():
+        written[REMOVED] = commit.fingerprint(home / REMOVED)
     return {
         "schema": SCHEMA,
         "made_by": environment.environment(environment.beside([one["environment"] for one in sidecars])),

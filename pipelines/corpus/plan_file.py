@@ -334,10 +334,10 @@ def write_plan(output: OutputFolder, plan: Plan, schema: int = SCHEMA, rows: Eac
     The corpus's own description cannot hold that digest: a plan names places, and those decide nothing. The old digest
     goes first, so that no reader holds the new file against it, whenever this is killed.
     """
-    with commit.pending(output.plan) as file:
+    with commit.fingerprinted(output.plan) as (file, written):
         end = dump_plan(plan, file, schema, rows)
         output.plan_seal.unlink(missing_ok=True)
-    seal = {"plan_digest": plan.digest, **commit.fingerprint(output.plan), **({"end": end} if end is not None else {})}
+    seal = {"plan_digest": plan.digest, **written, **({"end": end} if end is not None else {})}
     json_files.write_sealed(output.plan_seal, seal)
 
 

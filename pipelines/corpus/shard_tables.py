@@ -122,12 +122,6 @@ def index_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def write_table(target: Path, table: pa.Table) -> dict[str, Any]:
     """Write a table; returns its bytes and SHA-256."""
-    with commit.Part(target) as part:
-        try:
-            parquet.write_table(table, part.file, compression="zstd")
-        except OSError as error:
-            raise commit.unwritable(target, error) from error
-        part.close()
-        fingerprint = commit.fingerprint(part.path)
-        part.commit()
-    return fingerprint
+    with commit.fingerprinted(target) as (file, found):
+        parquet.write_table(table, file, compression="zstd")
+    return found

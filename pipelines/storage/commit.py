@@ -93,12 +93,29 @@ def pending(target: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the file cannot be written.
     """
+    with _writing(target) as part:
+        yield part.file
+        part.commit()
+
+
+@contextmanager
+def fingerprinted(target: Path) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
+    """As `pending`, with a `fingerprint` that is filled in after the block: of the local file, also for a store."""
+    found: dict[str, Any] = {}
+    with _writing(target) as part:
+        yield part.file, found
+        part.close()
+        found |= fingerprint(part.path)
+        part.commit()
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[Part]:
     with Part(target) as part:
         try:
-            yield part.file
+            yield part
         except OSError as error:
             raise unwritable(target, error) from error
-        part.commit()
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

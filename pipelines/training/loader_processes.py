@@ -139,7 +139,7 @@ class _Ahead:
             begun = iter(loader)
             new = [one for one in multiprocessing.active_children() if one not in others]
             # They are deaf to what Python would end them with, and a store may let them wait for minutes.
-            self._end = weakref.finalize(self, _kill, new)
+            self._end = weakref.finalize(self, _kill, new, begun)
             return begun
         finally:
             # PyTorch's handler would raise its error wherever this process is, as in the middle of a step.
@@ -161,9 +161,11 @@ class _Caught(IterableDataset[Any]):
             yield error
 
 
-def _kill(processes: Sequence[BaseProcess]) -> None:
+def _kill(processes: Sequence[BaseProcess], incoming: Any) -> None:
     for process in processes:
         process.kill()
+    # PyTorch would set this event next, which lets processes end, and wait for ever where a killed one held its lock.
+    incoming._workers_done_event = threading.Event()
 
 
 def _serve(_: int) -> None:

@@ -268,13 +268,11 @@ def _tar_of(folder: Path, shard: str) -> Path:
 
 
 @contextmanager
-def _opened(folder: Path, shard: str, tars: Tars | None) -> Iterator[BinaryIO]:
-    tar = _tar_of(folder, shard)
+def _there(folder: Path, shard: str) -> Iterator[None]:
     try:
-        with tar.open("rb") if tars is None else tars.open(shard) as file:
-            yield file
+        yield
     except FileNotFoundError as error:
-        raise CorpusError(f"{tar} is missing. `tonemill repair {folder}` makes it again.") from error
+        raise CorpusError(f"{_tar_of(folder, shard)} is missing. `tonemill repair {folder}` makes it again.") from error
 
 
 def samples_of(
@@ -295,7 +293,8 @@ def samples_of(
         frames: how many; None for all.
         tars: opens its shard; None opens it in the folder.
     """
-    data = encoded_of(folder, record, role, tars)
+    with _there(folder, record["shard"]):
+        data = encoded_of(folder, record, role, tars)
     try:
         return files.decode(data, start, record["samples"] - start if frames is None else frames)
     except AudioError as error:
@@ -307,7 +306,7 @@ def samples_of(
 
 def encoded_of(folder: Path, record: Mapping[str, Any], role: str, tars: Tars | None = None) -> bytes:
     """The encoded sound of one role of an example, from its place in the tar; arguments as for `samples_of`."""
-    with _opened(folder, record["shard"], tars) as file:
+    with _tar_of(folder, record["shard"]).open("rb") if tars is None else tars.open(record["shard"]) as file:
         return cut_out(file, record[f"{role}_offset"], record[f"{role}_bytes"])
 
 
@@ -332,7 +331,7 @@ def array_of(
     """
     tar = _tar_of(folder, record["shard"])
     place, size = record[f"{name}_offset"], record[f"{name}_bytes"]
-    with _opened(folder, record["shard"], tars) as file:
+    with _there(folder, record["shard"]), tar.open("rb") if tars is None else tars.open(record["shard"]) as file:
 
         def read(offset: int, count: int) -> bytes:
             return cut_out(file, place + offset, count)

@@ -27,8 +27,8 @@ from tonemill.pipelines.storage.stores import GIVE_UP, MOST_SECONDS, most_second
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "loopback", "AWS_DEFAULT_REGION": "us-east-1"}
 SOURCES = 3 * MOST_SOURCES
 FLAGS = ("--shard-seconds", 0.3, "-q")
-SECONDS = 3.0
-"""Without anything that is read, until a worker gives up here."""
+SECONDS = 8.0
+"""Without anything that is read, until a worker gives up here; importing a store's client may take three of them."""
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ Steps are those of `tonemill train`. Seconds: at the sizes of `benchmarks.alloca
 of several of each is shown: what else runs on the machine only adds to a step. Batches are read before.
 
 Losses: at sizes of which a CPU makes 200 steps in minutes, from three seeds in each precision. Each figure is a mean
-over the last quarter of the steps. *Beyond*: as far as bf16 of the same three seeds goes beyond the range of fp32, in
+over the last quarter of the steps. *Beyond*: how far bf16 of the same three seeds goes beyond the range of fp32, in
 widths of that range; 0 is inside.
 """
 

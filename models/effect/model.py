@@ -234,7 +234,7 @@ class Effect(Model):
         config = amp.network.config
         own = {} if config is None else {one.name: getattr(config, one.name) for one in fields(config)}
         model = cls(config_of_network(name)(**own, sample_rate=amp.sample_rate, channels=1))
-        model.network, model._capture = amp.network, nam.in_words(amp.metadata)
+        model.network, model._capture = amp.network, nam.stated(amp.metadata)
         return model.eval()
 
     def about(self) -> Mapping[str, str]:

@@ -69,7 +69,7 @@ def read(data: bytes) -> Amp:
         raise UsageError(f"it cannot be read as a .nam file: {_in_words(error)}.") from error
 
 
-def in_words(metadata: Mapping[str, Any]) -> dict[str, str]:
+def stated(metadata: Mapping[str, Any]) -> dict[str, str]:
     """What a file states of the capture, by name, with units; what is null, or of another kind, is left out."""
     units = {"loudness": " dB", "input_level_dbu": " dBu", "output_level_dbu": " dBu"}
     found = {}

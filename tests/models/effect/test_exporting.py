@@ -169,8 +169,8 @@ def test_players_null_and_unknown_are_none(change: dict[str, Any]) -> None:
     amp = nam.read(data)
     assert amp.sample_rate == nam.UNSTATED_RATE
     assert dict(amp.metadata) == ({} if "metadata" in change else content["metadata"])
-    assert ("name" in nam.in_words(amp.metadata)) == ("metadata" not in change)
-    assert nam.in_words({"name": [1], "gear_make": None, "loudness": math.inf, "tone_type": " "}) == {}
+    assert ("name" in nam.stated(amp.metadata)) == ("metadata" not in change)
+    assert nam.stated({"name": [1], "gear_make": None, "loudness": math.inf, "tone_type": " "}) == {}
     assert json.loads(forms.converted(data, "nam", forms.NamOptions(name="y")))["metadata"]["name"] == "y"
 
 
